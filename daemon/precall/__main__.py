@@ -1,0 +1,5 @@
+"""`python -m precall` equals `precall`."""
+
+from precall.cli import main
+
+main()

@@ -1,0 +1,359 @@
+"""What may be sent: bodies and queries as strict pydantic models, and what they become in the core's words.
+
+Ids and numbers are strings and nothing else, times carry their zone, unknown fields are refused. What leaves is
+`answers`' concern.
+"""
+
+import asyncio
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, TypeVar
+
+import orjson
+from aiohttp import hdrs, web
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, RootModel, ValidationError
+from pydantic_core import PydanticCustomError
+
+from precall.api.problems import Code, Mistake, Mistakes, mistakes
+from precall.core.errors import Refusal
+from precall.core.model import Action, Binding, State
+from precall.core.numbers import clean
+from precall.feed import Filter
+
+MAX_BODY = 8 * 1024 * 1024
+BODY_TIMEOUT = 30.0
+MAX_LOOKUP = 1000
+MAX_BATCH = 5000
+MAX_PAGE = 1000
+
+M = TypeVar("M", bound=BaseModel)
+
+_RFC_3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_YEAR_10000 = 253_402_300_800
+
+
+def _number(value: str) -> str:
+    if "*" in value:
+        raise PydanticCustomError(
+            "masked_number", "is a masked number; send the number itself, or leave the binding as it is"
+        )
+    if not (number := clean(value)):
+        raise ValueError("should be a phone number: 3 to 20 digits, spaces and dashes aside")
+    return number
+
+
+def _number_or_none(value: str) -> str:
+    return _number(value) if value else ""
+
+
+def _seconds(value: str) -> float:
+    """RFC 3339 as Unix seconds; fractions are dropped, so that what is shown is what is stored."""
+    if not (match := _RFC_3339.fullmatch(value)):
+        raise ValueError('should be an RFC 3339 time with its zone, such as "2030-01-31T12:00:00+08:00"')
+    day, hour, zone = match.groups()
+    try:
+        moment = datetime.fromisoformat(f"{day}T{hour}{zone.upper()}")
+        seconds = (moment - datetime.fromtimestamp(0, UTC)).total_seconds()
+    except (ValueError, OverflowError):
+        raise ValueError("should be a time that exists") from None
+    if not 0 <= seconds < _YEAR_10000:
+        raise ValueError("should lie between the years 1970 and 9999")
+    return seconds
+
+
+def _no_later(value: object) -> object:
+    return "" if value is None else value
+
+
+def _time(value: str) -> str:
+    if value:
+        _seconds(value)
+    return value
+
+
+def _labels(value: dict[str, str]) -> dict[str, str]:
+    if not all(key.isprintable() and text.isprintable() for key, text in value.items()):
+        raise ValueError("should be printable")
+    return value
+
+
+SubsId = Annotated[str, Field(pattern=r"^[0-9]{1,32}$", examples=["1000000768798832"])]
+PoolKey = Annotated[str, Field(pattern=r"^[!-~]{1,64}$", examples=["FC100000022"])]
+Number = Annotated[str, AfterValidator(_number), Field(examples=["17000000000"])]
+NumberOrNone = Annotated[str, AfterValidator(_number_or_none), Field(examples=["13900000000", ""])]
+Time = Annotated[
+    str,
+    BeforeValidator(_no_later),
+    AfterValidator(_time),
+    Field(description='RFC 3339 with a zone; "" for none', examples=["2030-01-31T00:00:00Z"]),
+]
+Label = Annotated[str, Field(max_length=256)]
+LabelKey = Annotated[str, Field(min_length=1, max_length=64)]
+Limit = Annotated[int, Field(ge=1, le=MAX_PAGE)]
+Text = Annotated[str, Field(max_length=256)]
+
+
+class Body(BaseModel):
+    """A JSON body: every type as written, nothing unknown."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+class BindingBody(Body):
+    """A binding to register. `number_b` is "" where the binding has no B (AXN, AXG)."""
+
+    subs_id: SubsId | None = None
+    pool_key: PoolKey
+    number_x: Number
+    number_a: Number
+    number_b: NumberOrNone = ""
+    extension: Annotated[str, Field(pattern=r"^[0-9]{0,20}$")] = ""
+    expires_at: Time = ""
+    labels: Annotated[dict[LabelKey, Label], AfterValidator(_labels), Field(max_length=16)] = {}
+
+    def binding(self, subs_id: str) -> Binding:
+        """The facts as the core holds them."""
+        return Binding(
+            subs_id=subs_id,
+            pool_key=self.pool_key,
+            number_x=self.number_x,
+            number_a=self.number_a,
+            number_b=self.number_b,
+            extension=self.extension,
+            expires_at=_seconds(self.expires_at) if self.expires_at else None,
+            labels=tuple(sorted(self.labels.items())),
+        )
+
+
+class ListedBinding(BindingBody):
+    """A binding of a batch, which names its own id."""
+
+    subs_id: SubsId
+
+
+class BatchBody(Body):
+    """Many bindings; each is looked at by itself, so that one mistake does not hide the others."""
+
+    bindings: Annotated[list[Any], Field(max_length=MAX_BATCH)]
+
+
+class DocumentedBatch(Body):
+    """Many bindings."""
+
+    bindings: Annotated[list[ListedBinding], Field(max_length=MAX_BATCH)]
+
+
+class LookupBody(Body):
+    """Ids whose routes are wanted, and who is calling."""
+
+    subs_ids: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=MAX_LOOKUP)]
+    caller: NumberOrNone = ""
+
+
+class HintBody(Body):
+    """A binding that will be dialled, and when."""
+
+    subs_id: Annotated[str, Field(max_length=64)]
+    dial_at: Time
+
+    @property
+    def moment(self) -> float:
+        """`dial_at` as Unix seconds."""
+        return _seconds(self.dial_at)
+
+
+class HintsBody(RootModel[Annotated[list[HintBody], Field(max_length=MAX_LOOKUP)]]):
+    """Hints, as a list."""
+
+
+class OverrideBody(Body):
+    """A pin: what to say instead, with which number of the binding's own ("": its own), until when, and why."""
+
+    action: Literal["hold", "dial_x", "dial_temp_x"]
+    number: NumberOrNone = ""
+    until: Time = ""
+    reason: Text = ""
+
+    @property
+    def order(self) -> tuple[Action, str, float | None, str]:
+        """(action, number, until, reason), as the registry takes them."""
+        until = _seconds(self.until) if self.until else None
+        return Action(self.action), self.number, until, self.reason
+
+
+class PoolBody(Body):
+    """A pool, or all ("")."""
+
+    pool_key: PoolKey | Literal[""] = ""
+    reason: Text = ""
+
+
+class ApplyBody(Body):
+    """A sync with the source. `force`: whatever it removes."""
+
+    force: bool = False
+
+
+class Query(BaseModel):
+    """The parameters behind the question mark: nothing unknown, nothing twice."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, populate_by_name=True)
+
+
+Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+Timeout = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
+
+
+class RouteQuery(Query):
+    """How a route is read."""
+
+    caller: str = ""
+    max_age: Seconds | None = None
+    timeout: Timeout = 0.3
+    dial: bool = True
+    format: Literal["json", "text"] = "json"
+
+
+class NumberQuery(RouteQuery):
+    """How a route is found by its X."""
+
+    x: Number
+
+
+class PageQuery(Query):
+    """A page: `cursor` is "" at the start, else the one the page before ended with."""
+
+    cursor: Annotated[str, Field(max_length=128)] = ""
+    limit: Limit = 100
+
+
+def _split(value: object) -> object:
+    return value.split(",") if isinstance(value, str) else value
+
+
+class FilterQuery(Query):
+    """Which bindings are followed: ids and pools, each repeated or joined by commas; none is all."""
+
+    subs_id: Annotated[list[SubsId], BeforeValidator(_split)] = []
+    pool_key: Annotated[list[PoolKey], BeforeValidator(_split)] = []
+
+    @property
+    def filter(self) -> Filter:
+        """The same for the feed."""
+        return Filter(frozenset(self.subs_id), frozenset(self.pool_key))
+
+
+Index = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class StreamQuery(FilterQuery):
+    """From which index on; from now when not told."""
+
+    since: Index | None = None
+
+
+class ChangesQuery(FilterQuery):
+    """From which index on, how many seconds to wait for the first change, how many to tell at most."""
+
+    since: Index
+    wait: Annotated[float, Field(ge=0, le=600, allow_inf_nan=False)] = 55.0
+    limit: Limit = MAX_PAGE
+
+
+class RoutesQuery(PageQuery):
+    """Which routes are listed."""
+
+    action: Action | None = None
+    state: State | None = None
+    pool_key: str | None = None
+    stale: bool | None = None
+
+
+class BindingsQuery(PageQuery):
+    """Which bindings are listed."""
+
+    pool_key: str | None = None
+    label: Annotated[str, Field(pattern=r"^[^:]+:", description="key:value")] | None = None
+    origin: str | None = None
+
+
+class BatchQuery(Query):
+    """Whether a batch stands or falls as one."""
+
+    atomic: bool = False
+
+
+class CheckQuery(Query):
+    """How long to wait for a check."""
+
+    timeout: Timeout = 3.0
+
+
+class ReadyQuery(Query):
+    """Ready for what."""
+
+    for_: Annotated[Literal["", "reads", "writes"], Field(alias="for")] = ""
+
+
+async def read(request: web.Request, model: type[M], within: float = BODY_TIMEOUT) -> M:
+    """The body as `model`; `within` is how many seconds it may take to arrive.
+
+    Raises Refusal: 400 no JSON, 408 too slow, 413 too large, 415 no JSON by its name, 422 not as the model wants it.
+    """
+    data = await _json(request, within)
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise Mistakes(422, mistakes(error)) from None
+
+
+def asked(request: web.Request, model: type[M]) -> M:
+    """The query as `model`. Raises Refusal (400)."""
+    query = request.query
+    lists = FilterQuery.model_fields if issubclass(model, FilterQuery) else ()
+    given = {name: ",".join(query.getall(name)) for name in query}
+    if any(name not in lists and len(query.getall(name)) > 1 for name in given):
+        raise Refusal(400, Code.INVALID_PARAMETER, "a parameter is given twice")
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        raise Mistakes(400, mistakes(error, parameters=True)) from None
+
+
+def listed(items: Sequence[Any], start: int) -> list[tuple[str, Binding | Mistake]]:
+    """Each item of a batch as (its id, "" when it has none that could be told; the binding, or the first mistake).
+
+    `start` is the place of the first in the whole batch, for the text of the mistakes.
+    """
+    return [_listed(item, f"bindings[{place}]") for place, item in enumerate(items, start)]
+
+
+def _listed(item: Any, place: str) -> tuple[str, Binding | Mistake]:
+    try:
+        body = ListedBinding.model_validate(item)
+    except ValidationError as error:
+        given = item.get("subs_id") if isinstance(item, dict) else None
+        known = given if isinstance(given, str) and re.fullmatch(r"[0-9]{1,32}", given) else ""
+        return known, mistakes(error, place)[0]
+    return body.subs_id, body.binding(body.subs_id)
+
+
+async def _json(request: web.Request, within: float) -> Any:
+    typed = request.body_exists and hdrs.CONTENT_TYPE in request.headers
+    if typed and request.content_type != "application/json":
+        raise Refusal(415, Code.UNSUPPORTED_MEDIA_TYPE, "send JSON, with `Content-Type: application/json`")
+    if request.content_length is not None and request.content_length > MAX_BODY:
+        raise Refusal(413, Code.BODY_TOO_LARGE, f"a body may have at most {MAX_BODY // 1024**2} MiB")
+    try:
+        # aiohttp by itself waits for a slow body without end.
+        async with asyncio.timeout(within):
+            raw = await request.read()
+    except TimeoutError:
+        raise Refusal(408, Code.BODY_TOO_SLOW, f"the body took more than {within:g} s") from None
+    except web.RequestPayloadError:
+        raise Refusal(400, Code.BAD_REQUEST, "the body does not arrive as its headers say") from None
+    try:
+        return orjson.loads(raw) if raw else {}
+    except orjson.JSONDecodeError as error:
+        raise Refusal(400, Code.MALFORMED_JSON, f"the body is no JSON: {error}") from None

@@ -1,0 +1,268 @@
+"""The one table of all endpoints: method, path, scope, handler, and what goes in and out. The router, the guard and the
+OpenAPI document are made from it; there is no other place where a path is written."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from precall.api import bindings, changes, dials, hints, ops, overrides, routes, sources
+from precall.api.answers import (
+    BatchAnswer,
+    BindingAnswer,
+    BindingPage,
+    BrakeAnswer,
+    ChangesAnswer,
+    CheckAnswer,
+    ExplainAnswer,
+    HealthAnswer,
+    HintsAnswer,
+    HistoryAnswer,
+    LookupAnswer,
+    PausedAnswer,
+    PinnedAnswer,
+    ReadyAnswer,
+    RouteAnswer,
+    RoutePage,
+    SourceAnswer,
+)
+from precall.api.auth import Reader
+from precall.api.bodies import (
+    ApplyBody,
+    BatchQuery,
+    BindingBody,
+    BindingsQuery,
+    ChangesQuery,
+    CheckQuery,
+    DocumentedBatch,
+    FilterQuery,
+    HintsBody,
+    LookupBody,
+    NumberQuery,
+    OverrideBody,
+    PageQuery,
+    PoolBody,
+    ReadyQuery,
+    RouteQuery,
+    RoutesQuery,
+    StreamQuery,
+)
+from precall.api.services import Services
+from precall.config import Scope
+
+Handle = Callable[[web.Request, Services, Reader], Awaitable[web.StreamResponse]]
+Answers = dict[int, type[BaseModel] | str | None]
+"""By status: a model (JSON), a media type (text), or None (no body)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One operation. `scope` None: open to anybody. `problems` are the 4xx and 5xx beside those that follow from the
+    rest; its documentation is the handler's."""
+
+    method: str
+    path: str
+    scope: Scope | None
+    handle: Handle
+    answers: Answers
+    query: type[BaseModel] | None = None
+    body: type[BaseModel] | None = None
+    problems: frozenset[int] = field(default_factory=frozenset)
+    tagged: bool = False
+
+
+def _some(*statuses: int) -> frozenset[int]:
+    return frozenset(statuses)
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    # The hot path stands first: of the resources under one prefix the router tries them in order.
+    Endpoint(
+        "GET",
+        "/v1/routes/{subs_id}",
+        "routes:read",
+        routes.route,
+        {200: RouteAnswer},
+        query=RouteQuery,
+        problems=_some(404),
+        tagged=True,
+    ),
+    # -- routes ---------------------------------------------------------------------------------------
+    Endpoint("GET", "/v1/routes", "routes:read", routes.page, {200: RoutePage}, query=RoutesQuery),
+    Endpoint(
+        "GET",
+        "/v1/routes/by-number",
+        "routes:read",
+        routes.by_number,
+        {200: RouteAnswer},
+        query=NumberQuery,
+        problems=_some(404, 409),
+        tagged=True,
+    ),
+    Endpoint(
+        "GET", "/v1/routes/snapshot", "routes:read", changes.snapshot, {200: changes.LINES}, query=FilterQuery
+    ),
+    Endpoint(
+        "GET",
+        "/v1/routes/changes",
+        "routes:read",
+        changes.changes,
+        {200: ChangesAnswer},
+        query=ChangesQuery,
+        problems=_some(410, 503),
+    ),
+    Endpoint(
+        "GET",
+        "/v1/routes/stream",
+        "routes:read",
+        changes.stream,
+        {200: changes.EVENTS},
+        query=StreamQuery,
+        problems=_some(410, 503),
+    ),
+    Endpoint("POST", "/v1/routes/lookup", "routes:read", routes.lookup, {200: LookupAnswer}, body=LookupBody),
+    Endpoint(
+        "POST",
+        "/v1/hints",
+        "routes:read",
+        hints.post,
+        {200: HintsAnswer},
+        body=HintsBody,
+        problems=_some(429),
+    ),
+    # -- bindings -------------------------------------------------------------------------------------
+    Endpoint("GET", "/v1/bindings", "routes:read", bindings.page, {200: BindingPage}, query=BindingsQuery),
+    Endpoint(
+        "POST",
+        "/v1/bindings/batch",
+        "bindings:write",
+        bindings.batch,
+        {200: BatchAnswer},
+        query=BatchQuery,
+        body=DocumentedBatch,
+        problems=_some(503),
+    ),
+    Endpoint(
+        "GET",
+        "/v1/bindings/{subs_id}",
+        "routes:read",
+        bindings.get,
+        {200: BindingAnswer},
+        problems=_some(404),
+    ),
+    Endpoint(
+        "PUT",
+        "/v1/bindings/{subs_id}",
+        "bindings:write",
+        bindings.put,
+        {200: BindingAnswer, 201: BindingAnswer},
+        body=BindingBody,
+        problems=_some(409, 503),
+    ),
+    Endpoint(
+        "DELETE",
+        "/v1/bindings/{subs_id}",
+        "bindings:write",
+        bindings.delete,
+        {204: None},
+        problems=_some(404, 409, 503),
+    ),
+    Endpoint(
+        "GET",
+        "/v1/bindings/{subs_id}/history",
+        "routes:read",
+        bindings.history,
+        {200: HistoryAnswer},
+        query=PageQuery,
+        problems=_some(404, 503),
+    ),
+    Endpoint(
+        "GET",
+        "/v1/bindings/{subs_id}/explain",
+        "routes:read",
+        bindings.explain,
+        {200: ExplainAnswer},
+        problems=_some(404),
+    ),
+    Endpoint(
+        "POST",
+        "/v1/bindings/{subs_id}/check",
+        "bindings:write",
+        bindings.check,
+        {200: CheckAnswer, 202: CheckAnswer},
+        query=CheckQuery,
+        problems=_some(404, 429),
+    ),
+    # -- orders ---------------------------------------------------------------------------------------
+    Endpoint(
+        "PUT",
+        "/v1/overrides/{subs_id}",
+        "admin",
+        overrides.put,
+        {200: PinnedAnswer},
+        body=OverrideBody,
+        problems=_some(404, 503),
+    ),
+    Endpoint(
+        "DELETE",
+        "/v1/overrides/{subs_id}",
+        "admin",
+        overrides.delete,
+        {204: None},
+        problems=_some(404, 503),
+    ),
+    Endpoint(
+        "POST",
+        "/v1/brake/engage",
+        "admin",
+        ops.engage,
+        {200: BrakeAnswer},
+        body=PoolBody,
+        problems=_some(404, 503),
+    ),
+    Endpoint(
+        "POST",
+        "/v1/brake/release",
+        "admin",
+        ops.release,
+        {200: BrakeAnswer},
+        body=PoolBody,
+        problems=_some(503),
+    ),
+    Endpoint(
+        "POST",
+        "/v1/pause",
+        "admin",
+        ops.pause,
+        {200: PausedAnswer},
+        body=PoolBody,
+        problems=_some(404, 503),
+    ),
+    Endpoint(
+        "POST", "/v1/resume", "admin", ops.resume, {200: PausedAnswer}, body=PoolBody, problems=_some(503)
+    ),
+    Endpoint("GET", "/v1/source", "admin", sources.show, {200: SourceAnswer}, problems=_some(404)),
+    Endpoint(
+        "POST",
+        "/v1/source/apply",
+        "admin",
+        sources.apply,
+        {200: SourceAnswer},
+        body=ApplyBody,
+        problems=_some(404, 503),
+    ),
+    Endpoint("GET", "/v1/dials", "admin", dials.log, {200: dials.LINES}, problems=_some(503)),
+    # -- the daemon -----------------------------------------------------------------------------------
+    Endpoint("GET", "/metrics", "metrics", ops.metrics, {200: "text/plain"}),
+    Endpoint("GET", "/healthz", None, ops.health, {200: HealthAnswer, 503: HealthAnswer}),
+    Endpoint(
+        "GET",
+        "/readyz",
+        None,
+        ops.readiness,
+        {200: ReadyAnswer, 503: ReadyAnswer},
+        query=ReadyQuery,
+    ),
+    Endpoint("GET", "/openapi.json", None, ops.document, {200: "application/json"}),
+)

@@ -1,0 +1,25 @@
+"""Hints: what a dispatcher is about to dial, so that it is checked just before."""
+
+from aiohttp import hdrs, web
+
+from precall.api.answers import reply
+from precall.api.auth import Reader
+from precall.api.bodies import HintsBody, read
+from precall.api.problems import Code, problem
+from precall.api.services import Services
+from precall.checker import Hinted
+
+
+async def post(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+    """Say when bindings will be dialled. A hint of a binding that is not known, or has expired, is ignored."""
+    taken, unknown = 0, []
+    for hint in (await read(request, HintsBody)).root:
+        match services.checker.hint(hint.subs_id, hint.moment):
+            case Hinted.TAKEN:
+                taken += 1
+            case Hinted.UNKNOWN:
+                unknown.append(hint.subs_id)
+            case Hinted.FULL:
+                detail = f"too many hints are waiting; {taken} of these were taken"
+                return problem(429, Code.TOO_MANY_HINTS, detail, headers={hdrs.RETRY_AFTER: "10"})
+    return reply({"taken": taken, "unknown": unknown})

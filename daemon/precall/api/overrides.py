@@ -1,0 +1,30 @@
+"""Overrides: routes that an operator pins."""
+
+from aiohttp import web
+
+from precall.api.answers import encode, encode_override, reply
+from precall.api.auth import Reader
+from precall.api.bodies import OverrideBody, read
+from precall.api.problems import Code
+from precall.api.services import Services
+from precall.core.errors import Refusal
+
+
+async def put(request: web.Request, services: Services, reader: Reader) -> web.StreamResponse:
+    """Pin the route of a binding, within its own numbers, until a time or until lifted."""
+    action, number, until, reason = (await read(request, OverrideBody)).order
+    subs_id = request.match_info["subs_id"]
+    row = await services.registry.override(subs_id, action, number, until, reason, reader.name)
+    if row.override is None:
+        raise AssertionError("an override that was stored without one")
+    return reply({"override": encode_override(row.override), "route": encode(services.lookup.shown(row))})
+
+
+async def delete(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+    """Lift the override of a binding."""
+    subs_id = request.match_info["subs_id"]
+    if services.table.get(subs_id) is None:
+        raise Refusal(404, Code.UNKNOWN_BINDING, "there is no binding of this id")
+    if not await services.registry.lift(subs_id):
+        raise Refusal(404, Code.UNKNOWN_OVERRIDE, "this binding has no override")
+    return web.Response(status=204)

@@ -1,0 +1,239 @@
+"""What goes wrong, as `application/problem+json` (RFC 9457): the closed set of codes, and which error is which.
+
+No text that leaves here repeats what was sent: it may hold a number or a secret.
+"""
+
+import asyncio
+import re
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
+from pydantic import ValidationError
+
+from precall.core.errors import Refusal, StoreUnavailable
+from precall.log import get_logger
+
+log = get_logger(__name__)
+
+CONTENT_TYPE = "application/problem+json"
+HEADERS: dict[str, str] = {
+    hdrs.CACHE_CONTROL: "no-store",
+    hdrs.X_CONTENT_TYPE_OPTIONS: "nosniff",
+    hdrs.SERVER: "precall",
+}
+"""On every answer."""
+
+RETRY_STORE = 5
+DRAIN = 2.0
+_MANY = 20
+_MANY_DIGITS = re.compile(r"[0-9]{5,}")
+
+
+class Code(StrEnum):
+    """The machine-readable codes. A closed set; it may grow."""
+
+    BAD_REQUEST = "bad_request"
+    MALFORMED_JSON = "malformed_json"
+    UNKNOWN_FIELD = "unknown_field"
+    UNKNOWN_PARAMETER = "unknown_parameter"
+    MISSING_FIELD = "missing_field"
+    MISSING_PARAMETER = "missing_parameter"
+    INVALID_FIELD = "invalid_field"
+    INVALID_PARAMETER = "invalid_parameter"
+    INVALID_CALLER = "invalid_caller"
+    INVALID_CURSOR = "invalid_cursor"
+    MASKED_NUMBER = "masked_number"
+    ID_MISMATCH = "id_mismatch"
+    EXPIRES_IN_THE_PAST = "expires_in_the_past"
+    IN_THE_PAST = "in_the_past"
+    FOREIGN_NUMBER = "foreign_number"
+    FOREIGN_ORIGIN = "foreign_origin"
+    FOREIGN_REQUEST = "foreign_request"
+    UNKNOWN_BINDING = "unknown_binding"
+    UNKNOWN_OVERRIDE = "unknown_override"
+    UNKNOWN_POOL = "unknown_pool"
+    NO_SOURCE = "no_source"
+    AMBIGUOUS_NUMBER = "ambiguous_number"
+    BATCH_REFUSED = "batch_refused"
+    COMPACTED = "compacted"
+    BUDGET_SPENT = "budget_spent"
+    TOO_MANY_HINTS = "too_many_hints"
+    UNAUTHORIZED = "unauthorized"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    BODY_TOO_LARGE = "body_too_large"
+    BODY_TOO_SLOW = "body_too_slow"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    STORE_UNAVAILABLE = "store_unavailable"
+    STARTING = "starting"
+    STANDBY = "standby"
+    SOURCE_UNAVAILABLE = "source_unavailable"
+    INTERNAL_ERROR = "internal_error"
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One thing wrong with what was sent: where, what kind, and how to mend it."""
+
+    field: str
+    code: str
+    detail: str
+
+
+class Mistakes(Refusal):
+    """A body or a query with mistakes; the first one names the problem, all are listed."""
+
+    def __init__(self, status: int, found: list[Mistake]) -> None:
+        first = found[0]
+        super().__init__(status, first.code, first.detail, first.field)
+        self.found = found
+
+
+def mistakes(error: ValidationError, prefix: str = "", *, parameters: bool = False) -> list[Mistake]:
+    """What pydantic found, in our words. `prefix` is where in the body the checked value stands."""
+    return [
+        _mistake(item, prefix, parameters=parameters)
+        for item in error.errors(include_url=False, include_context=False, include_input=False)[:_MANY]
+    ]
+
+
+def problem(
+    status: int,
+    code: str,
+    detail: str,
+    field: str = "",
+    *,
+    headers: Mapping[str, str] | None = None,
+    **more: Any,
+) -> web.Response:
+    """A problem document; `more` are further members."""
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": str(code),
+        "detail": detail,
+    }
+    if field:
+        body["field"] = field
+    return web.Response(
+        status=status,
+        body=orjson.dumps(body | more),
+        content_type=CONTENT_TYPE,
+        headers={**HEADERS, **(headers or {})},
+    )
+
+
+@web.middleware
+async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turns every error into a problem document."""
+    try:
+        return await handler(request)
+    except Exception as error:  # noqa: BLE001  whatever it is, its text must not reach the client
+        response = _told(request, error)
+    if response.status != 408:
+        await _drain(request)
+    return response
+
+
+def _told(request: web.Request, error: Exception) -> web.Response:
+    match error:
+        case Refusal():
+            return _refused(error)
+        case StoreUnavailable():
+            return problem(
+                503,
+                Code.STORE_UNAVAILABLE,
+                "the database does not take it now; nothing of it was stored",
+                headers={hdrs.RETRY_AFTER: str(RETRY_STORE)},
+            )
+        case web.HTTPException():
+            return _http_error(error)
+        case _:
+            return _unexpected(request, error)
+
+
+async def _drain(request: web.Request) -> None:
+    """Take what is still coming of the body, for a while: a sender whose connection is cut off would not read why."""
+    with suppress(TimeoutError, ConnectionError, web.RequestPayloadError):
+        async with asyncio.timeout(DRAIN):
+            while not request.content.at_eof():
+                await request.content.readany()
+
+
+def _refused(refusal: Refusal) -> web.Response:
+    headers: dict[str, str] = {}
+    if refusal.status == 401:
+        headers[hdrs.WWW_AUTHENTICATE] = 'Bearer realm="precall"'
+    more: dict[str, Any] = {}
+    if isinstance(refusal, Mistakes) and len(refusal.found) > 1:
+        more["errors"] = [
+            {"field": one.field, "code": one.code, "detail": one.detail} for one in refusal.found
+        ]
+    return problem(refusal.status, refusal.code, str(refusal), refusal.field, headers=headers, **more)
+
+
+def _http_error(error: web.HTTPException) -> web.Response:
+    """What aiohttp itself refuses."""
+    match error:
+        case web.HTTPNotFound():
+            return problem(404, Code.NOT_FOUND, "there is no such path; see /openapi.json")
+        case web.HTTPMethodNotAllowed():
+            allowed = ", ".join(sorted(error.allowed_methods))
+            detail = f"this path answers {allowed}"
+            return problem(405, Code.METHOD_NOT_ALLOWED, detail, headers={hdrs.ALLOW: allowed})
+        case web.HTTPRequestEntityTooLarge():
+            return problem(413, Code.BODY_TOO_LARGE, "the body is larger than is accepted")
+        case _:
+            return problem(error.status, Code.BAD_REQUEST, "the request cannot be understood")
+
+
+def _unexpected(request: web.Request, error: Exception) -> web.Response:
+    resource = request.match_info.route.resource
+    log.error(
+        "api.unexpected",
+        method=request.method,
+        path=resource.canonical if resource else "",
+        error=type(error).__name__,
+        # Without the error's text, which may quote what was sent.
+        where="".join(traceback.format_tb(error.__traceback__)[-3:]),
+    )
+    return problem(500, Code.INTERNAL_ERROR, "something unexpected happened; it has been logged")
+
+
+def _mistake(item: Any, prefix: str, *, parameters: bool) -> Mistake:
+    kind, detail = item["type"], str(item["msg"]).removeprefix("Value error, ")
+    match kind:
+        case "extra_forbidden":
+            code = Code.UNKNOWN_PARAMETER if parameters else Code.UNKNOWN_FIELD
+            detail = "is not known here"
+        case "missing":
+            code = Code.MISSING_PARAMETER if parameters else Code.MISSING_FIELD
+            detail = "is required"
+        case "masked_number":
+            code = Code.MASKED_NUMBER
+        case _:
+            code = Code.INVALID_PARAMETER if parameters else Code.INVALID_FIELD
+    detail = re.sub(r"^(?:Input|String|Value|List|Dictionary) should", "should", detail)
+    return Mistake(_place(prefix, item["loc"]), code, detail)
+
+
+def _place(prefix: str, parts: tuple[int | str, ...]) -> str:
+    """Where in the body: "bindings[17].labels.city"; a part that looks like a number is not repeated."""
+    place = prefix
+    for part in parts:
+        if isinstance(part, int):
+            place += f"[{part}]"
+        elif part != "[key]":
+            shown = "***" if _MANY_DIGITS.search(part) else part[:64]
+            place += f".{shown}" if place else shown
+    return place

@@ -1,0 +1,145 @@
+"""Routes: what dispatchers ask for. Reads are answered from memory."""
+
+import asyncio
+from functools import partial
+
+from aiohttp import hdrs, web
+from aiohttp.helpers import ETAG_ANY
+
+from precall.api.answers import encode, reply, told, unchanged
+from precall.api.auth import Reader
+from precall.api.bodies import LookupBody, NumberQuery, RouteQuery, RoutesQuery, asked, read
+from precall.api.problems import Code, problem
+from precall.api.services import Services
+from precall.core.errors import Refusal
+from precall.core.model import Action, Route, Row
+from precall.core.numbers import clean, same
+
+CALLER = "X-Precall-Caller"
+
+_PLAIN = RouteQuery()
+_SLICE = 250
+_SCAN = 2_000
+_TURNS = 10
+_MANY = 1_000
+
+
+async def route(request: web.Request, services: Services, reader: Reader) -> web.StreamResponse:
+    """The route of one binding."""
+    query = asked(request, RouteQuery) if request.query_string else _PLAIN
+    return await _tell(request, services, reader, request.match_info["subs_id"], query)
+
+
+async def by_number(request: web.Request, services: Services, reader: Reader) -> web.StreamResponse:
+    """The route of the binding on an X, told apart by one of its parties."""
+    query = asked(request, NumberQuery)
+    caller = _caller(request, query.caller)
+    rows = [row for row in services.table.by_x(query.x) if _concerns(row, caller)]
+    rows = [row for row in rows if services.lookup.shown(row).action is not Action.EXPIRED] or rows
+    if not rows:
+        raise Refusal(404, Code.UNKNOWN_BINDING, "there is no binding with this X and this party")
+    ids = sorted(row.binding.subs_id for row in rows)
+    if len(ids) > 1:
+        detail = "several bindings have this X and this party; ask for one of them by its id"
+        return problem(409, Code.AMBIGUOUS_NUMBER, detail, subs_ids=ids[:_MANY])
+    return await _tell(request, services, reader, ids[0], query)
+
+
+async def lookup(request: web.Request, services: Services, reader: Reader) -> web.StreamResponse:
+    """The routes of many bindings at once."""
+    body = await read(request, LookupBody)
+    caller = body.caller or _caller(request, "")
+    routes, unknown = [], []
+    for place, subs_id in enumerate(body.subs_ids):
+        if place and place % _SLICE == 0:
+            await asyncio.sleep(0)
+        row = services.table.get(subs_id)
+        if row is None:
+            unknown.append(subs_id)
+            continue
+        found = await services.lookup.of(row, caller, reader=reader.name, real=reader.real)
+        _count(services, found, "json")
+        routes.append(encode(found))
+    return reply({"routes": routes, "unknown": unknown})
+
+
+async def page(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+    """The routing table by pages, as it is without a caller; real numbers withheld."""
+    query = asked(request, RoutesQuery)
+    found: list[Route] = []
+    cursor = query.cursor
+    # In turns, since all readers share one loop; a page may come up short.
+    for _ in range(_TURNS):
+        keep = partial(_keep, found, services, query)
+        cursor = services.table.page(cursor, query.limit - len(found), keep, _SCAN).cursor
+        if not cursor or len(found) == query.limit:
+            break
+        await asyncio.sleep(0)
+    return reply({"routes": [encode(one) for one in found], "cursor": cursor})
+
+
+def _keep(found: list[Route], services: Services, query: RoutesQuery, row: Row) -> bool:
+    """Whether a row is wanted; if so its route is added to `found`."""
+    if query.pool_key is not None and row.binding.pool_key != query.pool_key:
+        return False
+    shown = services.lookup.shown(row)
+    if query.action not in (None, shown.action) or query.state not in (None, shown.state):
+        return False
+    if query.stale not in (None, shown.stale):
+        return False
+    found.append(shown)
+    return True
+
+
+async def _tell(
+    request: web.Request, services: Services, reader: Reader, subs_id: str, query: RouteQuery
+) -> web.StreamResponse:
+    # A reader who has this route already is not about to dial it anew: that is counted once it turns out changed.
+    conditional = hdrs.IF_NONE_MATCH in request.headers
+    dial = query.dial and request.method == hdrs.METH_GET
+    found = await services.lookup.route(
+        subs_id,
+        _caller(request, query.caller),
+        reader=reader.name,
+        real=reader.real,
+        max_age=query.max_age,
+        timeout=query.timeout,
+        dial=dial and not conditional,
+    )
+    if found is None:
+        raise Refusal(404, Code.UNKNOWN_BINDING, "there is no binding of this id")
+    response = told(found, query.format)
+    _count(services, found, query.format)
+    if conditional:
+        if _matches(request, response):
+            return unchanged(response)
+        if dial:
+            services.checker.dialled(subs_id, verified=False)
+    if dial and found.age is not None:
+        services.metrics.dial_age.observe(found.age)
+    return response
+
+
+def _matches(request: web.Request, response: web.Response) -> bool:
+    known = response.headers[hdrs.ETAG].strip('"')
+    return any(tag.value in (known, ETAG_ANY) for tag in request.if_none_match or ())
+
+
+def _count(services: Services, found: Route, form: str) -> None:
+    services.metrics.reads.labels(form, "true" if found.stale else "false").inc()
+
+
+def _caller(request: web.Request, given: str) -> str:
+    """Who is calling, from the query or from the header, which proxies do not log; "" when not told."""
+    caller = given or request.headers.get(CALLER, "")
+    if caller and not (caller := clean(caller)):
+        raise Refusal(400, Code.INVALID_CALLER, "should be a phone number", "caller")
+    return caller
+
+
+def _concerns(row: Row, caller: str) -> bool:
+    """Whether `caller` may dial this X: a party of it, or anybody where there is no B."""
+    binding = row.binding
+    if not caller or not binding.number_b:
+        return True
+    return same(caller, binding.number_a) or same(caller, binding.number_b)

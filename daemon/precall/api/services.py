@@ -1,0 +1,37 @@
+"""What the handlers work with: the parts of a running daemon, as the composition root hands them over."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from precall.checker import Checker
+from precall.config import ApiConfig
+from precall.feed import Feed
+from precall.ledger import Ledger
+from precall.lookup import Lookup
+from precall.metrics import Metrics
+from precall.registry import Registry
+from precall.source import Source
+from precall.store import Store
+from precall.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """A loaded daemon. `clock` gives Unix seconds, `monotonic` seconds since some moment, `chance` a share of 1.
+    `standby`: another daemon leads, and this one answers reads from what that one has stored."""
+
+    config: ApiConfig
+    table: Table
+    feed: Feed
+    ledger: Ledger
+    lookup: Lookup
+    registry: Registry
+    source: Source | None
+    checker: Checker
+    store: Store
+    metrics: Metrics
+    clock: Callable[[], float]
+    monotonic: Callable[[], float]
+    chance: Callable[[], float]
+    version: str
+    standby: bool = False

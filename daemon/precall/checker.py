@@ -1,0 +1,488 @@
+"""Flow 1, the main job: take > ask > advance > commit > publish > settle.
+
+The planner says which binding a call is worth most on, the quota whether a call may be made; what the reply makes of
+the binding is decided in `core.state`. Nothing is decided here: this module asks, and carries out.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+
+from precall.core.dials import Kind as Event
+from precall.core.dials import Sample, face_of
+from precall.core.exposure import Brake
+from precall.core.model import (
+    Action,
+    Answer,
+    BindingState,
+    Cause,
+    Check,
+    Flag,
+    NonAnswer,
+    Policy,
+    Reply,
+    Row,
+    State,
+)
+from precall.core.numbers import key_of
+from precall.core.planner import Kind, Planner
+from precall.core.quota import Lane, Quota
+from precall.core.routing import expired_locally
+from precall.core.state import Result, Step, advance, is_gone
+from precall.ledger import Ledger
+from precall.log import get_logger
+from precall.metrics import Metrics
+from precall.provider import Provider
+from precall.standing import Standing
+from precall.table import Table
+
+log = get_logger(__name__)
+
+ABREAST = 4
+"""Checks started before the loop is let go: signing and sending one takes some 0.5 ms, and readers share the loop."""
+SLICE = 250
+"""Rows a sweep looks at before it lets the loop go: some 8 ms, if all are to be planned."""
+HINT_LEAD = 2.0
+MOST_HINTS = 100_000
+DIALS_REMEMBERED = 1000
+QUEUE = 0.05
+"""Seconds' worth of calls that readers may wait for before calls are scarce."""
+
+
+class Outcome(StrEnum):
+    """How a check somebody waited for ended."""
+
+    ANSWERED = "answered"
+    FAILED = "failed"
+    SPENT = "spent"
+    LATE = "late"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedNow:
+    """The outcome, when to come again (seconds) if the budget was spent, and the check's own result."""
+
+    outcome: Outcome
+    retry_after: float = 0.0
+    result: str = ""
+
+
+class Hinted(StrEnum):
+    """What became of a hint."""
+
+    TAKEN = "taken"
+    UNKNOWN = "unknown"
+    FULL = "full"
+
+
+class Checker:
+    """Keeps the routes of all active bindings true, within the quota."""
+
+    def __init__(
+        self,
+        *,
+        provider: Provider,
+        ledger: Ledger,
+        table: Table,
+        planner: Planner,
+        quota: Quota,
+        brake: Brake,
+        policy: Policy,
+        metrics: Metrics,
+        sample: Sample,
+        max_in_flight: int,
+        seq: int,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+        chance: Callable[[], float],
+    ) -> None:
+        self.policy, self.brake, self.planner, self.quota = policy, brake, planner, quota
+        self._standing = Standing(quota, metrics, monotonic)
+        self.circuit, self.outage = self._standing.circuit, self._standing.outage
+        self.asks = True
+        self.paused: frozenset[str] = frozenset()
+        self.ticked_at = monotonic()
+        self._provider, self._ledger, self._table, self._metrics = provider, ledger, table, metrics
+        self._sample, self._max_in_flight, self._seq = sample, max_in_flight, seq
+        self._clock, self._monotonic, self._chance = clock, monotonic, chance
+        self._running: dict[str, asyncio.Task[Result]] = {}
+        self._engaged: set[str] = set()
+        self._hints: dict[str, float] = {}
+        self._wrong = 0.0
+        self._waiting = 0
+        table.listeners.append(self.follow)
+
+    # -- the main job -------------------------------------------------------------------------------
+
+    async def tick(self) -> None:
+        """Start every check that is due and may be made now. Their ends are their own (`_check`): a slow
+        provider never holds a tick back."""
+        self.ticked_at = self._monotonic()
+        now = self._clock()
+        for count, row in enumerate(self._due(now), 1):
+            self._start(row, Lane.BACKGROUND)
+            if count % ABREAST == 0:
+                await asyncio.sleep(0)
+
+    def _due(self, now: float) -> Iterator[Row]:
+        """What the planner wants asked, as long as quota, circuit and the number in flight allow."""
+        while len(self._running) < self._max_in_flight and self._standing.may_call(now):
+            subs_id = self.planner.take(now)
+            if subs_id is None:
+                return
+            row = self._table.get(str(subs_id))
+            if row is None:
+                self.planner.remove(subs_id)
+            elif expired_locally(row.binding, self.policy, now):
+                self._lapse(row, now)
+            else:
+                self.quota.spend(now, Lane.BACKGROUND)
+                yield row
+
+    async def _check(self, row: Row, seq: int, since: float) -> Result:
+        """Ask about one binding, and carry out what its answer amounts to."""
+        subs_id, generation, asked_at = row.binding.subs_id, row.binding.generation, self._clock()
+        self._metrics.check_queue.observe(self._monotonic() - since)
+        asked = await self._provider.query_call_status(row.binding, again=self._again)
+        now = self._clock()
+        self._standing.learn(asked.reply, asked.seconds, now)
+        current = self._table.get(subs_id)
+        if current is None:
+            self._metrics.checks.labels(Result.LATE).inc()
+            return Result.LATE
+        step = self._within_brake(current, self._advance(current, asked.reply, generation, seq, now), now)
+        check = _record(subs_id, generation, seq, asked_at, asked.seconds, step.result, asked.reply)
+        self._metrics.checks.labels(step.result).inc()
+        if step.changed:
+            self._count_temporary(current.state, step.state)
+            await self._ledger.submit(subs_id, Cause.CHECKED, _observed(step.state, generation), check=check)
+        else:
+            self._refresh(current, step, check)
+        self._settle(subs_id, step, asked.reply, now)
+        return step.result
+
+    def _advance(self, row: Row, reply: Reply, generation: int, seq: int, now: float) -> Step:
+        return advance(
+            row.binding,
+            row.state,
+            reply,
+            generation=generation,
+            seq=seq,
+            policy=self.policy,
+            now=now,
+            chance=self._chance(),
+            gone_is_credible=self._standing.believes(reply, row, now),
+        )
+
+    def _within_brake(self, row: Row, step: Step, now: float) -> Step:
+        """Let a confirmed Status 3 turn to the real number, if the brake has room for one more."""
+        state = step.state
+        may_turn = step.answered and state.state is State.FALLBACK and not state.exposed_at
+        allowed = self.policy.fallback is Action.DIAL_REAL and state.streak >= self.policy.confirm_real
+        if not (may_turn and allowed):
+            return step
+        pool_key = row.binding.pool_key
+        if not self.brake.admit(pool_key, self._table.active(pool_key), now):
+            self._braked(pool_key)
+            return step
+        return replace(step, state=replace(state, exposed_at=now), changed=True)
+
+    def _braked(self, pool_key: str) -> None:
+        if pool_key not in self._engaged:
+            self._engaged.add(pool_key)
+            self._metrics.exposure_brake.labels(self._metrics.pool(pool_key)).set(1)
+            log.error(
+                "exposure_brake.engaged", pool=pool_key, cap=self.brake.cap(self._table.active(pool_key))
+            )
+
+    def look_at_brakes(self) -> None:
+        """Say of each pool whose brake was engaged whether it is released by now, by an operator or by itself."""
+        for pool_key in list(self._engaged):
+            if not self.brake.engaged(pool_key, self._table.active(pool_key), self._clock()):
+                self._engaged.remove(pool_key)
+                self._metrics.exposure_brake.labels(self._metrics.pool(pool_key)).set(0)
+                log.warning("exposure_brake.released", pool=pool_key)
+
+    def _refresh(self, row: Row, step: Step, check: Check) -> None:
+        """An unchanged check: memory at once, the database with the next batch."""
+        refreshed = None
+        if step.state is not row.state:
+            refreshed = replace(row, state=step.state)
+            self._table.refresh(refreshed)
+        self._ledger.note(check, refreshed)
+
+    def _settle(self, subs_id: str, step: Step, reply: Reply, now: float) -> None:
+        """Give the binding back to the planner, with when to ask again if that is not the planner's to choose."""
+        state = step.state
+        if step.answered or step.at_rest:
+            self.planner.settle(subs_id, face_of(state), now)
+            self._log(subs_id, Event.ANSWER, now)
+            if step.at_rest:
+                self.planner.rest(subs_id)
+            if step.again is not None:
+                kind = Kind.GONE if is_gone(state) else Kind.CONFIRM
+                self.planner.appoint(subs_id, now + step.again, kind=kind)
+            return
+        after = step.again or 0.0
+        if isinstance(reply, NonAnswer) and reply.retry_after:
+            after = max(after, reply.retry_after)
+        self.planner.release(subs_id, now + after, now)
+        if state.gone_at:
+            self.planner.appoint(subs_id, now + after, kind=Kind.CONFIRM)
+
+    def _again(self) -> bool:
+        """Whether the budget has one call more, for a repetition."""
+        return self.quota.spend(self._clock(), Lane.BACKGROUND)
+
+    def _count_temporary(self, before: BindingState, after: BindingState) -> None:
+        if before.state is State.TEMPORARY is after.state and before.temp_number != after.temp_number:
+            self._metrics.temporary_changes.inc()
+
+    # -- on demand ------------------------------------------------------------------------------------
+
+    async def check_now(self, subs_id: str, *, timeout: float) -> CheckedNow:
+        """Check one binding now, for somebody who waits at most `timeout` seconds. Callers who ask for the same
+        binding share one call; whoever gives up leaves it running."""
+        begun = self._monotonic()
+        task = self._running.get(subs_id)
+        if task is None:
+            row = self._table.get(subs_id)
+            if row is None:
+                return CheckedNow(Outcome.UNKNOWN)
+            refusal = await self._afford(timeout)
+            if refusal is not None:
+                self._metrics.on_demand.labels(refusal.outcome).inc()
+                return refusal
+            task = self._running.get(subs_id) or self._start(row, Lane.DEMAND)
+        left = max(0.0, timeout - (self._monotonic() - begun))
+        await asyncio.wait({task}, timeout=left)
+        checked = _how(task)
+        self._metrics.on_demand.labels(checked.outcome).inc()
+        return checked
+
+    async def _afford(self, timeout: float) -> CheckedNow | None:
+        """Spend a call of the demand lane, waiting for it within `timeout`; else why there is none."""
+        while True:
+            now = self._clock()
+            if not self.asks or self.outage.degraded or self.circuit.is_open:
+                return CheckedNow(Outcome.FAILED, 1.0)
+            if len(self._running) < 2 * self._max_in_flight and self.quota.spend(now, Lane.DEMAND):
+                return None
+            wait = self.quota.until(now, Lane.DEMAND)
+            if wait > timeout:
+                return CheckedNow(Outcome.SPENT, wait)
+            wait = max(wait, 0.005)
+            timeout -= wait
+            self._waiting += 1
+            try:
+                await asyncio.sleep(wait)
+            finally:
+                self._waiting -= 1
+
+    def hint(self, subs_id: str, dial_at: float) -> Hinted:
+        """It will be dialled at `dial_at`: check it just before. One hint per binding counts, the newest."""
+        if subs_id not in self.planner:
+            return Hinted.UNKNOWN
+        at = max(self._clock(), dial_at - HINT_LEAD)
+        if self._hints.get(subs_id) == at:
+            return Hinted.TAKEN
+        if len(self._hints) >= MOST_HINTS:
+            return Hinted.FULL
+        self._hints[subs_id] = at
+        self.planner.appoint(subs_id, at, kind=Kind.HINT)
+        return Hinted.TAKEN
+
+    def _start(self, row: Row, lane: Lane) -> "asyncio.Task[Result]":
+        subs_id = row.binding.subs_id
+        if lane is Lane.DEMAND:
+            self.planner.demand(subs_id, self._clock())
+        self._seq += 1
+        task = asyncio.create_task(self._check(row, self._seq, self._monotonic()), name=f"check-{self._seq}")
+        self._running[subs_id] = task
+        task.add_done_callback(lambda done: self._ended(subs_id, done))
+        return task
+
+    def _ended(self, subs_id: str, task: "asyncio.Task[Result]") -> None:
+        if self._running.get(subs_id) is task:
+            del self._running[subs_id]
+        if not task.cancelled() and (error := task.exception()):
+            log.error("check.broken", subs_id=subs_id, exc_info=error)
+            self.planner.release(subs_id, self._clock() + 1.0, self._clock())
+
+    # -- what the rest of the daemon asks for ----------------------------------------------------------------
+
+    def follow(self, before: Row | None, after: Row | None) -> None:
+        """Keep the planner's set of bindings that of the table."""
+        if after is None:
+            if before is not None:
+                self.planner.remove(before.binding.subs_id)
+                self._log_row(before, Event.REMOVE, self._clock())
+            return
+        if before is not None and before.binding.generation == after.binding.generation:
+            return
+        if before is not None:
+            self.planner.remove(before.binding.subs_id)
+            self._log_row(before, Event.REMOVE, self._clock())
+        self._log_row(after, Event.ADD, self._clock())
+        self.adopt(after)
+
+    def adopt(self, row: Row) -> None:
+        """Plan checks of this binding from now on."""
+        binding, state = row.binding, row.state
+        if state.state is State.EXPIRED or expired_locally(binding, self.policy, self._clock()):
+            return
+        abnormal = state.state in (State.TEMPORARY, State.FALLBACK)
+        self.planner.add(
+            binding.subs_id,
+            self._clock(),
+            pool=binding.pool_key,
+            x=key_of(binding.number_x),
+            registered_at=binding.registered_at,
+            checked_at=state.checked_at or None,
+            face=(state.temp_number or state.state) if abnormal else "",
+        )
+
+    async def sweep(self, pause: float = 0.0) -> None:
+        """Walk the whole table, in slices with a pause (s) after each: let expired bindings rest, take up any the
+        planner has lost sight of."""
+        now = self._clock()
+        self._hints = {subs_id: at for subs_id, at in self._hints.items() if at > now}
+        for rows in self._table.slices(SLICE):
+            ages: list[float] = []
+            for row in rows:
+                subs_id = row.binding.subs_id
+                over = row.state.state is State.EXPIRED or expired_locally(row.binding, self.policy, now)
+                if not over:
+                    ages.append(max(0.0, now - (row.state.checked_at or row.binding.registered_at)))
+                    if subs_id not in self.planner:
+                        self.adopt(row)
+                elif row.state.state is not State.EXPIRED:
+                    self._lapse(row, now)
+            self._metrics.ages.tally(ages)
+            await asyncio.sleep(pause)
+        self._metrics.ages.turn()
+
+    def dialled(self, subs_id: str, *, verified: bool) -> None:
+        """A read that is about to be dialled; `verified` when it was just checked, or need not be."""
+        now = self._clock()
+        self._wrong += (self.planner.wrong_now(subs_id, now) - self._wrong) / DIALS_REMEMBERED
+        self.planner.dial(subs_id, now, verified=verified)
+        self._log(subs_id, Event.DIAL, now, verified=verified)
+
+    def _lapse(self, row: Row, now: float) -> None:
+        """Its time has come, though no answer has said so."""
+        if row.binding.subs_id in self.planner:
+            self.planner.remove(row.binding.subs_id)
+            self._log_row(row, Event.REMOVE, now)
+        self._table.lapse(row)
+
+    def _log(self, subs_id: str, kind: Event, now: float, *, verified: bool = False) -> None:
+        """Write to the log of dials what happened to a binding, if it is in the sample."""
+        if self._sample.holds(subs_id) and (row := self._table.get(subs_id)):
+            if kind is Event.ANSWER and row.state.state is State.EXPIRED:
+                kind = Event.REMOVE
+            self._ledger.jot(self._sample.event(row, kind, now, verified=verified))
+
+    def _log_row(self, row: Row, kind: Event, now: float) -> None:
+        """The same where the row is not, or not yet, that of the table."""
+        if self._sample.holds(row.binding.subs_id):
+            self._ledger.jot(self._sample.event(row, kind, now))
+
+    @property
+    def wrong_at_dial(self) -> float:
+        """Share of dials whose route is wrong at that moment, as estimated over some thousand of the latest."""
+        return self._wrong
+
+    def worth_waiting(self, subs_id: str) -> bool:
+        """Whether a reader who wants a fresher route gets a check: always while calls are not scarce (readers do not
+        queue for them), else when this check saves more wrong dials than the calls are going for."""
+        scarce = self._waiting >= max(1.0, QUEUE * self.quota.rate)
+        return not scarce or self.planner.wanted(subs_id, self._clock())
+
+    @property
+    def short_of_budget(self) -> bool:
+        """Whether the budget cannot hold `max_age`: a binding may go unchecked for (kappa + 2) rounds."""
+        rounds = self.planner.kappa + 2
+        return rounds * len(self.planner) / self.quota.rate > self.policy.max_age
+
+    def flags(self, row: Row) -> tuple[Flag, ...]:
+        """What readers should know that no row knows of itself."""
+        found = []
+        if self.outage.degraded:
+            found.append(Flag.DEGRADED)
+        if row.binding.subs_id in self._table.unsaved:
+            found.append(Flag.UNSAVED)
+        return tuple(found)
+
+    def pause(self, pool_key: str) -> None:
+        """Stop the background checks of a pool, or of all (""); forced ones still run."""
+        self.paused |= {pool_key}
+        self.planner.pause(pool_key or None)
+
+    def resume(self, pool_key: str) -> None:
+        """Go on with a pool, or with all ("")."""
+        self.paused = self.paused - {pool_key} if pool_key else frozenset()
+        self.planner.resume(pool_key or None)
+
+    def explain(self, subs_id: str) -> dict[str, object] | None:
+        """The plan for one binding, as plain data; None when none is planned."""
+        plan = self.planner.explain(subs_id, self._clock())
+        return None if plan is None else asdict(plan)
+
+    @property
+    def in_flight(self) -> int:
+        """How many calls are under way."""
+        return len(self._running)
+
+    async def drain(self, limit: float) -> None:
+        """Let the checks under way end, for at most `limit` seconds; then cancel them."""
+        tasks = set(self._running.values())
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=limit)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+
+
+def _observed(state: BindingState, generation: int) -> Callable[[Row | None, int], Row | None]:
+    """Amend a row by an observation, if it is still the generation that was asked about."""
+
+    def amend(row: Row | None, _index: int) -> Row | None:
+        if row is None or row.binding.generation != generation or row.state.seq > state.seq:
+            return row
+        return replace(row, state=state)
+
+    return amend
+
+
+def _record(
+    subs_id: str, generation: int, seq: int, asked_at: float, seconds: float, result: Result, reply: Reply
+) -> Check:
+    """One line of history."""
+    told = reply if isinstance(reply, Answer) else None
+    return Check(
+        subs_id=subs_id,
+        generation=generation,
+        seq=seq,
+        asked_at=asked_at,
+        seconds=seconds,
+        result=result,
+        status=int(told.status) if told else 0,
+        number=told.called_no if told else "",
+        extension=told.extension if told else "",
+        code="OK" if told else reply.code if isinstance(reply, NonAnswer) else "",
+        request_id=reply.request_id,
+    )
+
+
+def _how(task: "asyncio.Task[Result]") -> CheckedNow:
+    if not task.done():
+        return CheckedNow(Outcome.LATE, 1.0)
+    if task.cancelled() or task.exception() is not None:
+        return CheckedNow(Outcome.FAILED, 1.0)
+    result = task.result()
+    answered = result.startswith("status_") or result in (Result.GONE, Result.CONTRADICTED)
+    return CheckedNow(Outcome.ANSWERED if answered else Outcome.FAILED, 0.0 if answered else 1.0, result)

@@ -1,0 +1,242 @@
+"""What `precall doctor` examines: a bounded probe of the provider (some ten calls, none of which names a real
+binding unless asked to) and of the store. It returns findings; how they are shown stands with the command.
+"""
+
+import asyncio
+import os
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from precall.config import Config
+from precall.core.calls import query_date
+from precall.core.errors import SchemaOutdated, StoreError
+from precall.core.model import Answer, Failure, NonAnswer, Status
+from precall.provider import DETAIL, STATUS, CallDetail, Provider, RawReply, read_detail, read_status
+from precall.store import Store
+
+PATIENCE = 3.0
+"""Seconds for each step of a connection."""
+UNKNOWN_SUBS_ID = "1"
+UNKNOWN_POOL = "PRECALLDOCTOR"
+UNKNOWN_CALL = "0^0"
+VOICE_NOTIFICATION = "11000000300006"
+BURST = 10
+SKEW_NOTICED = 30.0
+SKEW_REFUSED = 900.0
+"""The provider refuses signatures whose time is off by more than 15 minutes."""
+
+
+class Verdict(StrEnum):
+    """How one step ended."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One step: what was examined, what was found, what to do about it."""
+
+    what: str
+    verdict: Verdict
+    found: str
+    fix: str = ""
+    out_of_reach: bool = False
+
+
+async def examine(
+    config: Config, provider: Provider, wall: Callable[[], float], subs_id: str, pool_key: str
+) -> list[Finding]:
+    """Every finding, in order. With a `subs_id` its binding is asked about twice."""
+    findings = await _status_endpoint(config, provider, wall)
+    if subs_id and not any(finding.out_of_reach for finding in findings):
+        findings.append(await _twice(provider, subs_id, pool_key))
+    findings += await _detail_endpoint(config, provider, wall)
+    return [*findings, *await _store(config)]
+
+
+async def _status_endpoint(config: Config, provider: Provider, wall: Callable[[], float]) -> list[Finding]:
+    findings = [await _reach("endpoint", config.provider.endpoint)]
+    if findings[0].verdict is Verdict.FAIL:
+        return findings
+    params = {"PoolKey": UNKNOWN_POOL, "SubsId": UNKNOWN_SUBS_ID}
+    reply = await provider.raw(STATUS, params)
+    findings += [clock_finding(reply, wall()), *action_findings(STATUS, reply.read(read_status))]
+    if findings[-1].verdict is Verdict.OK:
+        findings.append(await _quota(config, provider, params))
+    return [finding for finding in findings if finding.found]
+
+
+async def _detail_endpoint(config: Config, provider: Provider, wall: Callable[[], float]) -> list[Finding]:
+    """Call details are not needed for routing: nothing of them is worse than a warning."""
+    findings = [await _reach("call detail endpoint", config.provider.call_detail_endpoint)]
+    if findings[0].verdict is Verdict.OK:
+        day = query_date(wall())[0]
+        params = {"CallId": UNKNOWN_CALL, "ProdId": VOICE_NOTIFICATION, "QueryDate": str(day)}
+        findings += action_findings(DETAIL, (await provider.raw(DETAIL, params)).read(read_detail))
+    return [
+        Finding(f.what, Verdict.WARN, f.found, f.fix) if f.verdict is Verdict.FAIL else f for f in findings
+    ]
+
+
+async def _reach(what: str, endpoint: str) -> Finding:
+    """Name, port and TLS of an endpoint, each with its own trouble."""
+    parts = urlsplit(endpoint)
+    host, tls = parts.hostname or "", parts.scheme == "https"
+    port = parts.port or (443 if tls else 80)
+    fix = f"check the address, this machine's network, and that {host}:{port} is not barred by a firewall"
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.get_running_loop().getaddrinfo(host, port)
+    except (OSError, TimeoutError):
+        return Finding(
+            what,
+            Verdict.FAIL,
+            f"{host} does not resolve",
+            "mend the address, or this machine's DNS",
+            out_of_reach=True,
+        )
+    try:
+        async with asyncio.timeout(PATIENCE):
+            _, writer = await asyncio.open_connection(
+                host, port, ssl=ssl.create_default_context() if tls else None
+            )
+    except ssl.SSLError as error:
+        reason = error.reason or type(error).__name__
+        fix = "check this machine's clock and certificates, and for a proxy that intercepts TLS"
+        return Finding(what, Verdict.FAIL, f"no TLS with {host}:{port} ({reason})", fix, out_of_reach=True)
+    except (OSError, TimeoutError) as error:
+        reason = os.strerror(error.errno) if error.errno else "no answer in time"
+        return Finding(
+            what, Verdict.FAIL, f"no connection to {host}:{port} ({reason})", fix, out_of_reach=True
+        )
+    writer.close()
+    if not tls:
+        fix = "use https:// unless this is a simulator or a test"
+        return Finding(what, Verdict.OK, f"{host}:{port} answers, without TLS", fix)
+    return Finding(what, Verdict.OK, f"{host}:{port} answers, TLS is good")
+
+
+def clock_finding(reply: RawReply, now: float) -> Finding:
+    """This machine's clock against the Date of a reply; nothing found without one."""
+    try:
+        told = parsedate_to_datetime(reply.headers["Date"]).timestamp()
+    except (KeyError, ValueError):
+        return Finding("clock", Verdict.OK, "")
+    skew = now - told
+    found = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the provider"
+    fix = "set this machine's clock (NTP): expiry is judged by it"
+    if abs(skew) > SKEW_REFUSED:
+        return Finding("clock", Verdict.FAIL, found, f"{fix}; signatures over 15 minutes off are refused")
+    if abs(skew) > SKEW_NOTICED:
+        return Finding("clock", Verdict.WARN, found, fix)
+    return Finding("clock", Verdict.OK, "within a few seconds of the provider" if abs(skew) < 3 else found)
+
+
+def action_findings(action: str, read: Answer | CallDetail | NonAnswer) -> list[Finding]:
+    """What one reply to a question about nothing says of key, signature and action: a business answer, even "no
+    such binding", proves all three."""
+    if not isinstance(read, NonAnswer) or read.failure in (Failure.GONE, Failure.REFUSED):
+        code = read.code if isinstance(read, NonAnswer) else "OK"
+        found = f"signature accepted, action known (an unknown id gives {code})"
+        return [Finding(action, Verdict.OK, found)]
+    named = f"{read.code}, RequestId {read.request_id}" if read.request_id else read.code
+    match read.failure:
+        case Failure.THROTTLED:
+            fix = "signature and action could not be told; lower provider.rate and try again"
+            return [Finding(action, Verdict.WARN, f"throttled ({named})", fix)]
+        case Failure.TRANSIENT:
+            fix = "try again; if it stays, raise provider.timeout or ask the provider"
+            return [Finding(action, Verdict.FAIL, f"{read.detail} ({named})", fix, out_of_reach=True)]
+        case _:
+            found, _, rest = read.detail.partition(";")[0].partition(": ")
+            return [Finding(action, Verdict.FAIL, f"{found} ({named})", rest or "see the provider's console")]
+
+
+async def _quota(config: Config, provider: Provider, params: dict[str, str]) -> Finding:
+    """A second's worth of the configured rate, ten calls at most, at once."""
+    rate = config.provider.rate
+    count = max(1, min(BURST, int(rate)))
+    replies = await asyncio.gather(*(provider.raw(STATUS, params) for _ in range(count)))
+    read = [reply.read(read_status) for reply in replies]
+    refused = [reply for reply in read if isinstance(reply, NonAnswer) and reply.failure is Failure.THROTTLED]
+    slowest = max(reply.seconds for reply in replies)
+    if refused:
+        waits = [reply.retry_after for reply in refused if reply.retry_after]
+        told = f", told to wait {max(waits):g} s" if waits else ""
+        fix = f"set provider.rate (now {rate:g}) to what the account may, or ask the provider for more"
+        return Finding("quota", Verdict.WARN, f"{len(refused)} of {count} calls at once throttled{told}", fix)
+    found = f"{count} calls at once, none throttled, slowest {slowest * 1000:.0f} ms"
+    if rate > count:
+        return Finding("quota", Verdict.OK, found, f"provider.rate = {rate:g} was not tried out in full")
+    return Finding("quota", Verdict.OK, found)
+
+
+async def _twice(provider: Provider, subs_id: str, pool_key: str) -> Finding:
+    """Whether the platform allocates another temporary number each time it is asked."""
+    params = {"PoolKey": pool_key, "SubsId": subs_id}
+    read = [(await provider.raw(STATUS, params)).read(read_status) for _ in range(2)]
+    first, second = read
+    if isinstance(first, NonAnswer) or isinstance(second, NonAnswer):
+        bad = first if isinstance(first, NonAnswer) else second
+        code = bad.code if isinstance(bad, NonAnswer) else ""
+        return Finding(
+            "asked twice", Verdict.WARN, f"no answer ({code})", "name a binding of this pool and account"
+        )
+    if first.status is not Status.TEMPORARY or second.status is not Status.TEMPORARY:
+        found = f"Status {int(first.status)}, then {int(second.status)}"
+        return Finding(
+            "asked twice", Verdict.OK, found, "name a binding with Status 2 to see what asking does to it"
+        )
+    if first.called_no == second.called_no:
+        return Finding(
+            "asked twice", Verdict.OK, "Status 2 with the same temporary number: asking changes nothing"
+        )
+    return Finding(
+        "asked twice",
+        Verdict.WARN,
+        "Status 2 with another temporary number each time: asking allocates",
+        "keep freshness.abnormal_min_interval and policy.temporary_ttl high enough",
+    )
+
+
+async def _store(config: Config) -> list[Finding]:
+    """Reachable, schema, writable. A database that does not exist yet is not made."""
+    url = config.store.database
+    if (file := _yet_to_be_made(url)) is not None:
+        fix = "`precall run` or `precall migrate` makes it"
+        return [Finding("store", Verdict.OK, f"{file} does not exist yet", fix)]
+    try:
+        store = await Store.open(url, timeout=config.store.timeout, auto_migrate=False)
+    except SchemaOutdated as error:
+        if config.store.migrates:
+            return [
+                Finding("store", Verdict.WARN, str(error).partition(":")[0], "`precall run` will migrate it")
+            ]
+        return [_trouble(error)]
+    except StoreError as error:
+        return [_trouble(error)]
+    try:
+        marks = await store.marks()
+        await store.mark({"doctor": str(int(marks.get("doctor", "0")) + 1)})
+    except StoreError as error:
+        return [_trouble(error)]
+    finally:
+        await store.close()
+    return [Finding("store", Verdict.OK, f"{store.name}: schema current, writable")]
+
+
+def _yet_to_be_made(url: str) -> Path | None:
+    file = Path(url.removeprefix("sqlite:///"))
+    return file if url.startswith("sqlite:///") and file.parent.is_dir() and not file.exists() else None
+
+
+def _trouble(error: StoreError) -> Finding:
+    found, _, fix = str(error).partition(": ")
+    return Finding("store", Verdict.FAIL, found, fix)

@@ -1,0 +1,121 @@
+"""What a person or a script sees: tables, lists of facts, JSON, and text forms of times and numbers.
+
+Data goes to standard output, all else (progress, warnings, errors) to standard error. Nothing here asks anybody.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import typer
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console
+from rich.text import Text
+
+STYLES = {
+    "dial_x": "green",
+    "dial_temp_x": "cyan",
+    "dial_real": "magenta",
+    "hold": "yellow",
+    "expired": "bright_black",
+    "ok": "green",
+    "warn": "yellow",
+    "fail": "bold red",
+}
+"""Colours of the words that matter; a terminal without colours shows the words alone."""
+
+
+def console() -> Console:
+    """Standard output; never breaks a line that a program may read."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def aside() -> Console:
+    """Standard error."""
+    return Console(stderr=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """One line to a person, on standard error."""
+    typer.echo(text, err=True)
+
+
+def data(value: object) -> None:
+    """One JSON document, exactly what the API answered."""
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def facts(pairs: Mapping[str, object], title: str = "") -> None:
+    """Names and values, one per line; empty values are shown as a dash."""
+    if title:
+        console().print(Text(title, style="bold underline"))
+    width = max(map(len, pairs), default=0)
+    for name, value in pairs.items():
+        console().print(Text(name.ljust(width), style="bold") + Text("  ") + _styled(_shown(value)))
+
+
+def rows(columns: Sequence[str], lines: Iterable[Sequence[object]]) -> None:
+    """A table without frames, one line each whatever their length: made for eyes, grep and cut alike."""
+    cells = [[_shown(value) for value in line] for line in lines]
+    widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
+    console().print(_line(columns, widths, "bold"))
+    for line in cells:
+        console().print(_line(line, widths))
+
+
+def route(value: Mapping[str, Any]) -> None:
+    """A route as the API gives it."""
+    number = str(value["number"])
+    if value["extension"]:
+        number = f"{number}  extension {value['extension']}"
+    asks_again = f"in {value['retry_after']} s" if value["retry_after"] else ""
+    age = "never checked" if value["age_ms"] < 0 else f"{value['age_ms'] / 1000:.1f} s ago"
+    facts(
+        {
+            "action": value["action"],
+            "number": number,
+            "why": f"{value['reason']} (state {value['state']}, status {value['status'] or 'none'})",
+            "checked": age + (", stale" if value["stale"] else ""),
+            "ask again": asks_again,
+            "flags": ", ".join(value["flags"]),
+            "expires": value["expires_at"],
+            "version": f"{value['version']} (index {value['index']})",
+        },
+        title=str(value["subs_id"]),
+    )
+
+
+def instant(at: float) -> str:
+    """RFC 3339 in UTC, to the second."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def clock_time(at: float) -> str:
+    """The time of day, for lines that scroll by."""
+    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%SZ")
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], style: str = "") -> Text:
+    padded = (_styled(set_cell_size(cell, width)) for cell, width in zip(cells, widths, strict=True))
+    line = Text("  ", style=style).join(padded)
+    line.rstrip()
+    return line
+
+
+def _styled(word: str) -> Text:
+    return Text(word, style=STYLES.get(word.rstrip(), ""))
+
+
+def _shown(value: object) -> str:
+    match value:
+        case None | "":
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case dict() | list():
+            return json.dumps(value, ensure_ascii=False) if value else "-"
+        case float():
+            return f"{value:.3f}".rstrip("0").rstrip(".")
+        case _:
+            return str(value)

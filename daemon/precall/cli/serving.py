@@ -1,0 +1,182 @@
+"""Commands that serve, and what prepares them: run, demo, simulate, migrate, config check, token new.
+
+The event loop is uvloop's where there is one. Signals end these commands with exit code 0: `run` drains first.
+The daemon, the store and the simulator are imported by the commands that need them: a client of a running daemon
+would start a second later otherwise.
+"""
+
+import asyncio
+import hashlib
+import json
+import random
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from precall import log
+from precall.cli.options import ConfigFile, address, duration
+from precall.cli.output import console, data, say
+from precall.config import SCOPES, load
+from precall.core.errors import ConfigError
+
+PANEL = "The daemon itself"
+app = typer.Typer()
+config_app = typer.Typer(no_args_is_help=True, help="The configuration file.")
+token_app = typer.Typer(no_args_is_help=True, help="Tokens of the HTTP API.")
+app.add_typer(config_app, name="config", rich_help_panel=PANEL)
+app.add_typer(token_app, name="token", rich_help_panel=PANEL)
+
+T = TypeVar("T")
+
+
+@app.command(rich_help_panel=PANEL)
+def demo(
+    *,
+    length: Annotated[
+        str | None, typer.Option("--for", metavar="DURATION", help="Stop by itself, as in 30s.")
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--dir", metavar="DIR", help="Keep the database here; else it is temporary."),
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="Of the API; 8080 or else any free one.")
+    ] = None,
+) -> None:
+    """The main job with nothing to configure: simulated provider, daemon, and a dispatcher that asks."""
+    if folder is not None and not folder.is_dir():
+        raise typer.BadParameter(f"{folder} is no directory")
+    from precall.cli.stage import Lines, Panel, summary  # noqa: PLC0415
+    from precall.demo import DemoSettings, play  # noqa: PLC0415
+
+    settings = DemoSettings(
+        seconds=duration(length),
+        folder=folder,
+        port=port,
+        clock=time.time,
+        monotonic=time.monotonic,
+        chance=random.random,
+        stop_signal=stop_signal,
+    )
+    out = console()
+    with Panel(out) if out.is_terminal else Lines(out) as stage:
+        log.configure("error")  # within, since a panel takes over standard error
+        tally = _serve(play(settings, stage))
+    for line in summary(tally):
+        out.print(line)
+
+
+@app.command(rich_help_panel=PANEL)
+def run(config: ConfigFile = None) -> None:
+    """The daemon. SIGTERM and SIGINT drain and stop; a second one stops at once."""
+    from precall.app import Daemon  # noqa: PLC0415
+
+    loaded = load(config)
+    log.configure(loaded.log.level, loaded.log.format)
+
+    async def work() -> None:
+        await Daemon(loaded).serve(lambda urls: say(f"precall serves {'  '.join(urls)}"))
+
+    _serve(work())
+
+
+@app.command(rich_help_panel=PANEL)
+def migrate(config: ConfigFile = None) -> None:
+    """Bring the database's schema to what this version needs."""
+    from precall.store import current, head, upgrade  # noqa: PLC0415
+
+    url = load(config).store.database
+
+    async def work() -> tuple[str, str]:
+        before = await current(url)
+        await upgrade(url)
+        return before, head()
+
+    before, after = asyncio.run(work())
+    typer.echo(f"schema {after}, as it was" if before == after else f"schema {before or 'none'} -> {after}")
+
+
+@config_app.command("check")
+def config_check(config: ConfigFile = None) -> None:
+    """Every mistake of the file and of PRECALL_ variables at once; exit 1 if there is any."""
+    try:
+        load(config)
+    except ConfigError as error:
+        for mistake in error.mistakes:
+            typer.echo(mistake)
+        raise typer.Exit(1) from None
+    typer.echo(f"{config or 'defaults and environment'}: ok")
+
+
+@app.command(rich_help_panel=PANEL)
+def simulate(
+    *,
+    listen: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Port 0 takes any free one.")
+    ] = "127.0.0.1:8089",
+    scenario: Annotated[Path | None, typer.Option(metavar="FILE", help="What happens, as TOML.")] = None,
+    bindings: Annotated[
+        int | None, typer.Option(min=1, max=10_000_000, help="Without a scenario: so many bindings (300).")
+    ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write its bindings here, as JSON Lines for `bindings import`."),
+    ] = None,
+) -> None:
+    """The provider simulator alone; point provider.endpoint at it."""
+    if scenario is not None and bindings is not None:
+        raise typer.BadParameter("give --scenario or --bindings, not both")
+    from precall.cli.simulating import scene, simulating  # noqa: PLC0415
+
+    _serve(simulating(scene(scenario, bindings), *address(listen), export, stop_signal))
+
+
+@token_app.command("new")
+def token_new(
+    *,
+    name: Annotated[str, typer.Option(help="Who will hold it; it stands in audits and logs.")],
+    scope: Annotated[list[str], typer.Option(help=f"What it may do; may be repeated: {', '.join(SCOPES)}.")],
+    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+) -> None:
+    """A new token, printed this once, and the lines that make the daemon know it."""
+    for wanted in scope:
+        if wanted not in SCOPES:
+            raise typer.BadParameter(f"{wanted} is no scope; there are {', '.join(SCOPES)}")
+    token = secrets.token_urlsafe(32)
+    entry = {
+        "name": name,
+        "scopes": list(dict.fromkeys(scope)),
+        "sha256": hashlib.sha256(token.encode()).hexdigest(),
+    }
+    if as_json:
+        data({"token": token} | entry)
+        return
+    typer.echo(f"token: {token}")
+    say("It is not kept anywhere: give it to its holder now. For the configuration:\n")
+    typer.echo("[[api.tokens]]")
+    for key, value in entry.items():
+        typer.echo(f"{key} = {json.dumps(value)}")
+
+
+def stop_signal() -> asyncio.Event:
+    """An event that SIGINT or SIGTERM sets."""
+    stopped, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    return stopped
+
+
+def _serve(work: Coroutine[Any, Any, T]) -> T:
+    factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    if sys.platform != "win32":
+        import uvloop  # noqa: PLC0415 - not made for Windows
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(work)

@@ -1,0 +1,57 @@
+"""`precall simulate`: the provider simulator alone, for as long as nobody stops it."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import typer
+
+from precall import log
+from precall.core.errors import ConfigError, ListenError
+from precall.demo import as_registered
+from precall.simulator import Pool, Scenario, ScenarioError, SimBinding, Simulator, load_scenario
+
+BINDINGS = 300
+
+
+def scene(file: Path | None, bindings: int | None) -> Scenario:
+    """What a file says, or so many bindings of one pool. Raises ConfigError with every mistake of the file."""
+    if file is None:
+        return Scenario(pools=(Pool(pool_key="FC1", bindings=bindings or BINDINGS),))
+    try:
+        return load_scenario(file)
+    except ScenarioError as error:
+        raise ConfigError([f"{file}: {mistake}" for mistake in error.mistakes]) from None
+
+
+async def simulating(
+    scenario: Scenario, host: str, port: int, export: Path | None, stop_signal: Callable[[], asyncio.Event]
+) -> None:
+    """Serve until told to stop. Raises ListenError, and ConfigError when `export` cannot be written."""
+    log.configure("warning")
+    simulator, stopped = Simulator(scenario), stop_signal()
+    known = simulator.bindings()
+    if export is not None:
+        _write(export, known)
+    try:
+        url = await simulator.start(host, port)
+    except OSError as error:
+        raise ListenError(f"{host}:{port} cannot be listened on: {error.strerror or error}") from error
+    try:
+        account = scenario.account
+        typer.echo(f"provider simulator {url}  {len(known)} bindings")
+        typer.echo(f"access key {account.access_key_id}, secret {account.access_key_secret}")
+        typer.echo(f"admin {url}/_admin/stats")
+        await stopped.wait()
+    finally:
+        await simulator.stop()
+
+
+def _write(file: Path, bindings: list[SimBinding]) -> None:
+    try:
+        with file.open("w", encoding="utf-8") as out:
+            for binding in bindings:
+                out.write(json.dumps(as_registered(binding)) + "\n")
+    except OSError as error:
+        raise ConfigError([f"--export {file}: cannot be written: {error.strerror}"]) from error

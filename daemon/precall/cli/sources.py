@@ -1,0 +1,90 @@
+"""The sync with the customer's own database: what it would do, and doing it now."""
+
+import asyncio
+import time
+from typing import Annotated, Any
+
+import typer
+
+from precall.api.client import DaemonClient
+from precall.cli import output
+from precall.cli.options import DEFAULT_URL, ConfigFile, Json, Token, Url
+from precall.cli.remote import answered
+from precall.config import load
+from precall.core.columns import BadRow
+from precall.core.errors import ConfigError
+from precall.core.sync import EXAMPLES, SyncPlan
+
+app = typer.Typer(no_args_is_help=True, help="Bindings from your own database ([source]): check, apply.")
+
+PATIENCE = 600.0
+"""Seconds to wait for a sync: the first one of a million rows takes minutes."""
+
+
+@app.command("check")
+def check(config: ConfigFile = None, *, as_json: Json = False) -> None:
+    """What a sync would do now. Nothing is written, no daemon needed. Exit 1: rows or removals would be refused."""
+    from precall.source import preview  # noqa: PLC0415 - a client of a running daemon starts without it
+    from precall.store import snapshot  # noqa: PLC0415
+
+    loaded = load(config)
+    if not loaded.source.configured:
+        raise ConfigError(["source.url: is not set, so there is nothing to sync"])
+    stored = snapshot(loaded.store.database, loaded.store.timeout)
+    plan = asyncio.run(preview(loaded.source, stored, loaded.policies(), time.time()))
+    _show(_planned(plan), as_json=as_json)
+    if plan.guarded or plan.refused:
+        raise typer.Exit(1)
+
+
+@app.command("apply")
+def apply(
+    *,
+    force: Annotated[
+        bool, typer.Option("--force", help="Apply removals however many there are, also of an empty query.")
+    ] = False,
+    url: Url = DEFAULT_URL,
+    token: Token = "",
+    as_json: Json = False,
+) -> None:
+    """Let a running daemon sync now. Exit 1: rows or removals are refused."""
+
+    async def work() -> Any:
+        async with DaemonClient(url, token, timeout=PATIENCE) as client:
+            return answered(*await client.request("POST", "/v1/source/apply", json={"force": force}))
+
+    told = asyncio.run(work())
+    _show(told, as_json=as_json)
+    if told["removals_refused"] or told["refused"]:
+        raise typer.Exit(1)
+
+
+def _planned(plan: SyncPlan) -> dict[str, Any]:
+    return {
+        "rows": {str(fate): count for fate, count in plan.counts().items()},
+        "removals_refused": plan.guard,
+        "refused": [_row(row) for row in plan.examples],
+        "would_add": [binding.subs_id for binding in plan.added[:EXAMPLES]],
+        "would_update": [binding.subs_id for binding in plan.updated[:EXAMPLES]],
+        "would_remove": list((plan.removed or plan.withheld)[:EXAMPLES]),
+    }
+
+
+def _row(row: BadRow) -> dict[str, str]:
+    return {"subs_id": row.subs_id or "", "column": row.column, "detail": row.text}
+
+
+def _show(told: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        output.data(told)
+        return
+    output.facts(told["rows"])
+    for name in ("would_add", "would_update", "would_remove"):
+        if shown := told.get(name):
+            typer.echo(f"{name.replace('_', ' ')}: {', '.join(shown)}")
+    for row in told["refused"]:
+        typer.echo(f"refused: {row['subs_id'] or 'a row'}, {row['column']} {row['detail']}")
+    if told["removals_refused"]:
+        typer.echo(
+            f"removals refused: {told['removals_refused']}; if that is right: precall source apply --force"
+        )

@@ -1,0 +1,82 @@
+"""The exposure brake: how many bindings of a pool may turn to the real number within a window.
+
+A pool that suddenly turns to Status 3 is more likely a fault of the provider or of ours than a thousand dead
+numbers; past the cap further bindings are held and a person is told. Checked before the act: exactly the cap turn,
+never one more. The brake's memory is the rows themselves (`exposed_at`), so that a restart does not reopen it.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class _Pool:
+    turned: deque[float] = field(default_factory=deque)
+    engaged: bool = False
+    halted: bool = False
+
+
+class Brake:
+    """Counts, per pool, the bindings that turned to the real number within `window` seconds.
+
+    *Engaged* means that the cap was reached: further bindings are refused, those exposed before stay. It is
+    released by an operator (a fresh cap counts from then) or when fewer than half the cap turned in the last
+    window. *Halted* means that an operator stopped all exposures of the pool by hand.
+    """
+
+    def __init__(self, share: float, floor: int, window: float) -> None:
+        self.share, self.floor, self.window = share, floor, window
+        self._pools: dict[str, _Pool] = {}
+        self._all_halted = False
+
+    def cap(self, active: int) -> int:
+        """How many of a pool of `active` bindings may turn within the window."""
+        return max(self.floor, int(self.share * active))
+
+    def admit(self, pool_key: str, active: int, now: float) -> bool:
+        """Whether one more binding of the pool may turn now; if so it is counted."""
+        if self.halted(pool_key):
+            return False
+        pool = self._pools.setdefault(pool_key, _Pool())
+        if self._engaged(pool, active, now):
+            return False
+        pool.turned.append(now)
+        return True
+
+    def engaged(self, pool_key: str, active: int, now: float) -> bool:
+        """Whether further exposures of this pool are refused now."""
+        pool = self._pools.get(pool_key)
+        return self.halted(pool_key) or (pool is not None and self._engaged(pool, active, now))
+
+    def halted(self, pool_key: str) -> bool:
+        """Whether an operator has stopped this pool's exposures, those already made included."""
+        pool = self._pools.get(pool_key)
+        return self._all_halted or (pool is not None and pool.halted)
+
+    def halt(self, pool_key: str = "") -> None:
+        """Stop the exposures of a pool, or of all ("")."""
+        if pool_key:
+            self._pools.setdefault(pool_key, _Pool()).halted = True
+        else:
+            self._all_halted = True
+
+    def release(self, pool_key: str = "") -> None:
+        """Lift what the cap or an operator engaged, for a pool or for all (""); a fresh cap counts from now."""
+        for key in [pool_key] if pool_key else list(self._pools):
+            self._pools.pop(key, None)
+        if not pool_key:
+            self._all_halted = False
+
+    def recall(self, pool_key: str, turned_at: float) -> None:
+        """Count an exposure of before a restart. To be called in order of time, before the first `admit`."""
+        self._pools.setdefault(pool_key, _Pool()).turned.append(turned_at)
+
+    def _engaged(self, pool: _Pool, active: int, now: float) -> bool:
+        while pool.turned and now - pool.turned[0] >= self.window:
+            pool.turned.popleft()
+        cap = self.cap(active)
+        if len(pool.turned) >= cap:
+            pool.engaged = True
+        elif len(pool.turned) * 2 < cap:
+            pool.engaged = False
+        return pool.engaged

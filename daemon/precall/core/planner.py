@@ -1,0 +1,528 @@
+"""Which binding to check next: each call is spent where it prevents the most wrong dials.
+
+Bindings of about equal weight wait in one queue, oldest first; within a queue the worth of a check grows with age
+alone, so that only the heads compete. Beside worth there are lanes, each with a share of the calls while others want
+them too: appointments (confirmations; first checks and retries; hints; reports) and the sweep of the longest unchecked.
+What was taken is in no lane until it is settled, released, or lost for `LOST` seconds. Whatever touches many bindings
+is done a slice at a time.
+
+Here belongs the order of checks. What a check is worth is `worth`, what a reader's is `price`; whether a call may be
+made at all is `quota`; what an answer means is `state`. `now` is in seconds and never decreases.
+"""
+
+from collections import deque
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import islice
+from math import inf, log2
+from operator import attrgetter
+from typing import Any
+
+from precall.core.learning import Learned
+from precall.core.price import Price
+from precall.core.queues import Cause, Doubt, Entry, Face, Kind, Lane, Phase, Pool, Queue, Sweep
+from precall.core.worth import WAVE_PRIOR, Worth, shape
+
+__all__ = ["Kind", "Plan", "Planner"]
+
+LOST = 30.0
+"""A check neither settled nor released for so long (s) comes back."""
+SLICE = 500
+"""Bindings moved per call, at most."""
+TRIES = 4
+"""Heads moved per decision, at most; each costs a look at all queues, and more gain little."""
+FALSE = 0.15
+"""An alarm is false when no more of the pool than this turned out wrong."""
+NORMAL = ""
+MOST = 16
+"""Reads counted per binding: those with more are all alike."""
+ABNORMAL, DOUBTED = Phase.ABNORMAL, Phase.DOUBTED
+SWEEP, HURRY = 0.35, 0.7
+"""Share of the calls for the longest unchecked, and when they are more than a round too old."""
+AWAY = frozenset({Kind.FIRST, Kind.RETRY, Kind.BLOCKED, Kind.GONE})
+"""Until such an appointment the binding is in no other lane."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is intended with a binding. `wrong` is P(its route is wrong now), `worth` dials saved by a check now."""
+
+    lane: str
+    checked_at: float
+    age: float
+    weight: float
+    worth: float
+    wrong: float
+    next_at: float | None
+    kind: Kind | None
+    why: str
+
+
+class Planner:
+    """The order of checks of all bindings. Ids are opaque. Raises nothing for ids it does not know.
+
+    `rate` is what may be spent per second on all checks; ages and intervals are in seconds. `learned` is what `export`
+    gave before a restart.
+    """
+
+    def __init__(
+        self,
+        rate: float,
+        *,
+        max_age: float = 300.0,
+        abnormal_max_age: float = 60.0,
+        min_interval: float = 5.0,
+        abnormal_min_interval: float = 30.0,
+        kappa: float = 4.0,
+        learned: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.learned = Learned(learned)
+        self.worth = Worth(self.learned)
+        self.max_age = max_age
+        self.abnormal_max_age = abnormal_max_age
+        self.min_interval = min_interval
+        self.abnormal_min_interval = abnormal_min_interval
+        self.kappa = kappa
+        self.price = Price(rate)
+        self._entries: dict[Hashable, Entry] = {}
+        self._pools: dict[str, Pool] = {}
+        self._queues: dict[tuple[Phase, int], Queue] = {}
+        self._by_weight: list[Queue] = []
+        self._confirm, self._due, self._hints, self._reports = Lane(0.1), Lane(0.35), Lane(0.1), Lane(0.05)
+        self._sweep = Sweep(SWEEP)
+        self._flights: deque[tuple[float, Entry]] = deque()
+        self._bulk: deque[Iterator[None]] = deque()
+        self._resting = 0
+        self._paused = False
+
+    def retune(self, rate: float) -> None:
+        """Another rate from now on."""
+        self.price.rate = rate
+
+    # -- who is to be checked -------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, subs_id: Hashable) -> bool:
+        return subs_id in self._entries
+
+    def add(
+        self,
+        subs_id: Hashable,
+        now: float,
+        *,
+        pool: str,
+        x: Hashable,
+        registered_at: float,
+        checked_at: float | None,
+        face: Face,
+    ) -> None:
+        """Take a binding on, or anew. `face` is what is published: falsy for normal, else an opaque version of the
+        abnormal route. `checked_at` is its newest answer; None appoints a first check."""
+        self.remove(subs_id)
+        home = self._pools.get(pool)
+        if home is None:
+            home = self._pools[pool] = Pool(self.learned.habits(pool))
+        entry = Entry(subs_id, home, x, registered_at, now if checked_at is None else checked_at)
+        entry.counted = now
+        self._entries[subs_id] = entry
+        home.join(entry)
+        if checked_at is None:
+            self._send_away(entry, now, Kind.FIRST)
+        else:
+            entry.face = face or NORMAL
+            entry.scarred = bool(face)
+        self._file(entry, now)
+
+    def remove(self, subs_id: Hashable) -> None:
+        """Forget a binding, also while in flight: its answer is then dropped."""
+        entry = self._entries.pop(subs_id, None)
+        if entry is not None:
+            self._resting -= entry.rests
+            entry.pool.leave(entry)
+            entry.flight, entry.away, entry.kind = 0.0, inf, None
+
+    def rest(self, subs_id: Hashable) -> None:
+        """Settled as expired: in no lane until appointed, demanded or added again."""
+        entry = self._entries.get(subs_id)
+        if entry is not None:
+            self._put_away(entry, inf, None)
+
+    def appoint(self, subs_id: Hashable, at: float, *, kind: Kind) -> None:
+        """Check at that time, or as soon after as a call is free; void when an answer comes after `at` but before.
+        Only a confirmation and the first report come within `abnormal_min_interval`."""
+        entry = self._entries.get(subs_id)
+        if entry is None:
+            return
+        match kind:
+            case Kind.FIRST | Kind.RETRY | Kind.BLOCKED | Kind.GONE:
+                self._send_away(entry, at, kind)
+            case Kind.CONFIRM:
+                heappush(self._confirm.heap, (at, kind, entry))
+            case Kind.REPORT:
+                heappush(self._reports.heap, (at, kind, entry))
+                if entry.doubt is None and entry.face is not None:
+                    entry.doubt = self.worth.reported(entry, at)
+                    self._file(entry, at)
+            case Kind.HINT | Kind.SIBLING:
+                heappush(self._hints.heap, (at, kind, entry))
+
+    def _send_away(self, entry: Entry, at: float, kind: Kind) -> None:
+        self._put_away(entry, at, kind)
+        heappush(self._due.heap, (at, kind, entry))
+
+    def _put_away(self, entry: Entry, until: float, kind: Kind | None) -> None:
+        self._resting -= entry.rests
+        entry.away, entry.kind = until, kind
+        self._resting += entry.rests
+
+    # -- the next check -------------------------------------------------------------------------------
+
+    def take(self, now: float) -> Hashable | None:
+        """The next background check, from now on in flight; None when nothing is due."""
+        self._tend(now)
+        entry = self._choose(now)
+        if entry is None:
+            return None
+        self._launch(entry, now)
+        return entry.id
+
+    def demand(self, subs_id: Hashable, now: float) -> bool:
+        """A reader waits for a check: it is in flight from now on. False when it already is, or is unknown."""
+        entry = self._entries.get(subs_id)
+        if entry is None or entry.flight:
+            return False
+        self.price.spend(now)
+        if entry.away is None:
+            entry.kind = None
+        self._launch(entry, now)
+        return True
+
+    def _launch(self, entry: Entry, now: float) -> None:
+        entry.flight = now + LOST
+        self._flights.append((entry.flight, entry))
+
+    def _tend(self, now: float) -> None:
+        """What is done a slice at a time: lost checks, bulk moves, forgetting."""
+        self.learned.fade(now)
+        self.worth.pace(self._lap())
+        flights = self._flights
+        while flights and (flights[0][0] <= now or flights[0][1].flight != flights[0][0]):
+            deadline, entry = flights.popleft()
+            if entry.flight == deadline:
+                self.release(entry.id, now, now)
+        if self._bulk and sum(1 for _ in islice(self._bulk[0], SLICE)) < SLICE:
+            self._bulk.popleft()
+
+    def _choose(self, now: float) -> Entry | None:
+        lanes: tuple[Lane, ...] = (self._confirm, self._reports)
+        if not self._paused:
+            lanes += (self._due, self._hints)
+        for lane in (self._confirm, self._reports, self._due, self._hints, self._sweep):
+            lane.earn()
+        for lane in lanes:
+            if lane.credit >= 1 and (entry := self._called(lane, now)) is not None:
+                lane.credit -= 1
+                return entry
+        if not self._paused:
+            richest = self._richest(now)
+            if self._sweep.credit >= 1 and (entry := self._late(now)) is not None:
+                self._sweep.credit -= 1
+                entry.kind = None
+                return entry
+            if richest is not None:
+                entry = richest.pop()
+                entry.kind = None
+                return entry
+        for lane in lanes:
+            if (entry := self._called(lane, now)) is not None:
+                return entry
+        return None
+
+    def _called(self, lane: Lane, now: float) -> Entry | None:
+        """Whose appointment in that lane has come, and still holds."""
+        for _ in range(SLICE):
+            if not lane.heap or lane.heap[0][0] > now:
+                break
+            at, kind, entry = heappop(lane.heap)
+            if entry.flight or self._entries.get(entry.id) is not entry:
+                continue
+            if kind in AWAY:
+                if entry.away == at and entry.kind is kind and not entry.pool.keeps(entry):
+                    return entry
+            elif entry.last < at and self._holds(entry, kind, now):
+                if entry.away in (None, inf):
+                    entry.kind = kind
+                return entry
+        return None
+
+    def _holds(self, entry: Entry, kind: Kind, now: float) -> bool:
+        if kind is Kind.CONFIRM:
+            return True
+        if entry.rests or (kind is not Kind.REPORT and entry.pool.keeps(entry)):
+            return False
+        if now >= self._ready(entry) or (kind is Kind.REPORT and entry.kind is not kind):
+            return True
+        self.appoint(entry.id, self._ready(entry), kind=kind)
+        return False
+
+    def _ready(self, entry: Entry) -> float:
+        return entry.last + (self.abnormal_min_interval if entry.face else self.min_interval)
+
+    def _richest(self, now: float) -> Queue | None:
+        """The queue whose head is worth most, after moving a few heads whose weight has changed."""
+        for _ in range(TRIES):
+            best = self._best(now)
+            if best is None:
+                return None
+            if self._rank(best.heap[0][1], now) is best:
+                return best
+            self._file(best.pop(), now)
+        return self._best(now)
+
+    def _best(self, now: float) -> Queue | None:
+        best, most, rho, nu, eager = None, -1.0, self.learned.rho, self.learned.nu, self.worth.eager
+        for queue in self._by_weight:
+            if queue.weight <= most:
+                break
+            entry = queue.head()
+            if entry is None:
+                continue
+            worth = queue.weight
+            if queue.phase is not DOUBTED:
+                x = (now - entry.since) * (nu if queue.phase is ABNORMAL else rho)
+                worth *= shape(x, eager)
+            if worth > most and now >= self._ready(entry):
+                best, most = queue, worth
+        return best
+
+    def _late(self, now: float) -> Entry | None:
+        """The longest unchecked, if that is too long: of all, or of the abnormal ones."""
+        lap = self._lap()
+        limit = max(min(self.kappa * lap, self.max_age), self.min_interval)
+        entry = self._sweep.head()
+        if entry is not None and now >= max(entry.last + limit, self._ready(entry)):
+            self._sweep.share = SWEEP if now - entry.last < limit + lap else HURRY
+            return entry
+        if self.abnormal_max_age < limit:
+            patience = max(self.abnormal_max_age, self.abnormal_min_interval)
+            for queue in self._queues.values():
+                if queue.phase is Phase.ABNORMAL:
+                    entry = queue.head()
+                    if entry is not None and now - entry.last >= patience:
+                        return entry
+        return None
+
+    def _lap(self) -> float:
+        return (len(self._entries) - self._resting) / self.price.rate
+
+    def oldest(self, now: float) -> float:
+        """Age (s) of the oldest check among active bindings; one never checked counts from when it was added."""
+        return max(0.0, now - self._sweep.oldest())
+
+    # -- where a binding waits ------------------------------------------------------------------------
+
+    def _file(self, entry: Entry, now: float) -> None:
+        """Stand in the queue of its weight and in the order of the sweep."""
+        if entry.flight or entry.rests:
+            return
+        self._sweep.put(entry)
+        if entry.away is None:
+            self._rank(entry, now).put(entry)
+
+    def _rank(self, entry: Entry, now: float) -> Queue:
+        phase, weight = self.worth.weigh(entry, now)
+        bucket = max(-40, min(40, round(log2(weight))))
+        queue = self._queues.get((phase, bucket))
+        if queue is None:
+            queue = self._queues[phase, bucket] = Queue(phase, 2.0**bucket)
+            self._by_weight = sorted(self._queues.values(), key=attrgetter("weight"), reverse=True)
+        return queue
+
+    # -- what came of a check -------------------------------------------------------------------------
+
+    def settle(self, subs_id: Hashable, face: Face, now: float) -> None:
+        """An answer came: `face` is what is published now. Dropped unless in flight."""
+        entry = self._entries.get(subs_id)
+        if entry is None or not entry.flight:
+            return
+        before, age, doubt = entry.face, now - entry.last, entry.doubt
+        self._resting -= entry.rests
+        entry.flight, entry.away, entry.face = 0.0, None, face or NORMAL
+        self._count(entry, now)
+        if before is None:
+            entry.scarred = bool(face)
+        elif self.worth.learn(entry, before, age):
+            self._open_wave(entry.pool, bool(before), now)
+        entry.last = entry.since = now
+        entry.doubt = None
+        if doubt is not None and doubt.record(entry.face != before):
+            self._move(doubt, entry, bool(before))
+        if before is not None and (doubt is None or doubt.cause is Cause.REPORT):
+            self._tell_kin(entry, before, now)
+        self._file(entry, now)
+
+    def _tell_kin(self, entry: Entry, before: Face, now: float) -> None:
+        """A change makes siblings on the same X suspect; an answer without one may vouch for them."""
+        habits = entry.pool.habits
+        if entry.face != before:
+            doubt = Doubt(Cause.KIN, now, habits.kin.mean())
+            for sibling in entry.kin or ():
+                if sibling is not entry and sibling.doubt is None and bool(sibling.face) == bool(before):
+                    sibling.doubt = doubt
+                    self._file(sibling, now)
+        elif entry.kin and habits.vouches():
+            for sibling in entry.kin:
+                if sibling.doubt is None and bool(sibling.face) == bool(before):
+                    sibling.since = now
+
+    def _open_wave(self, pool: Pool, abnormal: bool, now: float) -> None:
+        pool.waves[abnormal] = now
+        self._bulk.append(self._suspect(pool, abnormal, Doubt(Cause.WAVE, now, WAVE_PRIOR)))
+
+    def _suspect(self, pool: Pool, abnormal: bool, doubt: Doubt) -> Iterator[None]:
+        for entry in pool.members():
+            if entry.last < doubt.since and bool(entry.face) == abnormal and entry.doubt is None:
+                entry.doubt = doubt
+                self._file(entry, doubt.since)
+            yield
+
+    def _move(self, doubt: Doubt, entry: Entry, abnormal: bool) -> None:
+        """Those in that doubt are more or less suspect than they were filed. A false alarm is over at once."""
+        if doubt.cause is Cause.WAVE:
+            self._bulk.append(self._refile(entry.pool.members(), doubt))
+            if doubt.wrong() < FALSE:
+                entry.pool.waves[abnormal] = -inf
+        elif doubt.cause is Cause.KIN:
+            self._bulk.append(self._refile(tuple(entry.kin or ()), doubt))
+
+    def _refile(self, members: Iterable[Entry], doubt: Doubt) -> Iterator[None]:
+        for entry in members:
+            if entry.doubt is doubt:
+                self._file(entry, entry.counted)
+            yield
+
+    def release(self, subs_id: Hashable, not_before: float, now: float) -> None:
+        """No answer came: nothing was observed. It is available again at `not_before`, with the same priority when
+        that is not in the future. Dropped unless in flight."""
+        entry = self._entries.get(subs_id)
+        if entry is None or not entry.flight:
+            return
+        entry.flight = 0.0
+        at = max(not_before, now)
+        if entry.away == inf:
+            if entry.kind is Kind.CONFIRM:
+                self.appoint(subs_id, at, kind=Kind.CONFIRM)
+            return
+        if entry.away is not None and entry.kind is not None:
+            self._send_away(entry, max(at, entry.away), entry.kind)
+        elif not_before > now:
+            self._send_away(entry, at, Kind.RETRY)
+        elif entry.kind is not None:
+            self.appoint(subs_id, at, kind=entry.kind)
+        self._file(entry, now)
+
+    # -- reads ----------------------------------------------------------------------------------------
+
+    def dial(self, subs_id: Hashable, now: float, *, verified: bool) -> None:
+        """It was read to be dialled, and a live check covered the read, or did not."""
+        entry = self._entries.get(subs_id)
+        if entry is not None:
+            self.learned.read(bool(entry.face), verified)
+            self._count(entry, now, dialled=True)
+            entry.reads = min(entry.reads + 1, MOST)
+            self._file(entry, now)
+
+    def _count(self, entry: Entry, now: float, *, dialled: bool = False) -> None:
+        start, end = max(0.0, entry.counted - entry.born), max(0.0, now - entry.born)
+        self.learned.watch(entry.pool.habits, entry.reads, start, end, dialled=dialled)
+        entry.counted = now
+
+    def wanted(self, subs_id: Hashable, now: float) -> bool:
+        """Whether a reader who can wait should: what a live check saves is at least the going price."""
+        entry = self._entries.get(subs_id)
+        if entry is None or entry.flight:
+            return False
+        return self.price.accepts(self.worth.wrong(entry, now) + self.worth.of(entry, now), now)
+
+    def wrong_now(self, subs_id: Hashable, now: float) -> float:
+        """P(what is published of it is wrong now); 0 when unknown."""
+        entry = self._entries.get(subs_id)
+        return 0.0 if entry is None else self.worth.wrong(entry, now)
+
+    # -- the operator ---------------------------------------------------------------------------------
+
+    def pause(self, pool: str | None) -> None:
+        """No background checks of a pool, or of any; confirmations, reports and demands still run."""
+        if pool is None:
+            self._paused = True
+        else:
+            self._home(pool).paused = True
+
+    def resume(self, pool: str | None) -> None:
+        """Undo `pause` of the same."""
+        if pool is None:
+            self._paused = False
+        else:
+            home = self._home(pool)
+            home.paused = False
+            self._bulk.append(self._unpark(home.parked))
+            home.parked = []
+
+    def _home(self, pool: str) -> Pool:
+        if pool not in self._pools:
+            self._pools[pool] = Pool(self.learned.habits(pool))
+        return self._pools[pool]
+
+    def _unpark(self, parked: list[Entry]) -> Iterator[None]:
+        for entry in parked:
+            if self._entries.get(entry.id) is entry and not entry.flight:
+                if entry.away is not None and entry.kind is not None:
+                    self._send_away(entry, entry.away, entry.kind)
+                self._file(entry, entry.counted)
+            yield
+
+    def explain(self, subs_id: Hashable, now: float) -> Plan | None:
+        """What is intended with a binding and why; None when unknown. Reads every appointment: for people."""
+        entry = self._entries.get(subs_id)
+        if entry is None:
+            return None
+        at, kind = self._next_appointment(entry)
+        phase, weight = self.worth.weigh(entry, now)
+        if entry.flight:
+            lane, why = "in flight", "its check is under way"
+        elif entry.away is not None:
+            lane = "resting" if at is None else "appointments"
+            why = "expired" if at is None else f"{kind}: not before then"
+        elif self._paused or entry.pool.paused:
+            lane, why = "paused", "background checks are paused"
+        else:
+            lane = f"worth, {phase.name.lower()}"
+            why = "when its check is worth most, or is the oldest of all"
+        return Plan(
+            lane=lane,
+            checked_at=entry.last,
+            age=now - entry.last,
+            weight=weight,
+            worth=self.worth.of(entry, now),
+            wrong=self.worth.wrong(entry, now),
+            next_at=at,
+            kind=kind,
+            why=why,
+        )
+
+    def _next_appointment(self, entry: Entry) -> tuple[float | None, Kind | None]:
+        lanes = (self._confirm, self._due, self._hints, self._reports)
+        dates = [
+            (at, kind)
+            for lane in lanes
+            for at, kind, who in lane.heap
+            if who is entry and (entry.away == at or kind not in AWAY)
+        ]
+        return min(dates) if dates else (None, None)
+
+    def export(self) -> dict[str, Any]:
+        """What was learned, as plain JSON-able data for the constructor of the next life."""
+        return self.learned.export()

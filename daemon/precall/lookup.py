@@ -1,0 +1,122 @@
+"""What a dispatcher is told now: read > check if asked > decide > audit > decide.
+
+From memory, in microseconds, unless the reader asks for a check or a real number must leave: then only after an
+audit row is written, and only if the route still says so afterwards.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from precall.checker import Checker
+from precall.core.errors import StoreUnavailable
+from precall.core.model import Action, Exposure, Policy, Reason, Route, Row
+from precall.core.routing import callee, decide, hold, withhold
+from precall.ledger import Ledger
+from precall.log import get_logger
+from precall.metrics import Metrics
+from precall.store import Store
+from precall.table import Table
+
+log = get_logger(__name__)
+
+
+class Lookup:
+    """Answers dispatchers from the table."""
+
+    def __init__(
+        self,
+        *,
+        table: Table,
+        checker: Checker,
+        ledger: Ledger,
+        store: Store,
+        policy: Policy,
+        metrics: Metrics,
+        clock: Callable[[], float],
+    ) -> None:
+        self.policy = policy
+        self._table, self._checker, self._ledger, self._store = table, checker, ledger, store
+        self._metrics, self._clock = metrics, clock
+
+    async def route(
+        self,
+        subs_id: str,
+        caller: str,
+        *,
+        reader: str,
+        real: bool,
+        max_age: float | None = None,
+        timeout: float = 0.3,
+        dial: bool = True,
+    ) -> Route | None:
+        """The route of a binding, or None when there is none of that id. `max_age` (seconds): an older one is
+        checked now, within `timeout` seconds, else told as it stands and marked stale."""
+        row = self._table.get(subs_id)
+        if row is None:
+            return None
+        verified = max_age is not None
+        if max_age is not None and self._older(row, max_age) and self._checker.worth_waiting(subs_id):
+            await self._checker.check_now(subs_id, timeout=timeout)
+            row = self._table.get(subs_id)
+            if row is None:
+                return None
+        if dial:
+            self._checker.dialled(subs_id, verified=verified)
+        route = await self.of(row, caller, reader=reader, real=real)
+        if max_age is not None and self._older(row, max_age) and route.action is not Action.EXPIRED:
+            return replace(route, stale=True)
+        return route
+
+    async def of(self, row: Row, caller: str, *, reader: str, real: bool) -> Route:
+        """The route of a row, for `caller`."""
+        route = self._decide(row, caller)
+        if route.action is not Action.DIAL_REAL:
+            return route
+        if not real:
+            return withhold(route)
+        return await self._expose(row, route, caller, reader)
+
+    def shown(self, row: Row) -> Route:
+        """The route as lists show it: without a caller, a real number withheld."""
+        return withhold(self._decide(row, ""))
+
+    def _older(self, row: Row, max_age: float) -> bool:
+        return not row.state.checked_at or self._clock() - row.state.checked_at > max_age
+
+    def _decide(self, row: Row, caller: str) -> Route:
+        halted = self._checker.brake.halted(row.binding.pool_key)
+        return decide(row, caller, self.policy, self._clock(), halted=halted, flags=self._checker.flags(row))
+
+    async def _expose(self, row: Row, route: Route, caller: str, reader: str) -> Route:
+        """Hand out a real number: written down first, and decided again afterwards."""
+        found = callee(row.binding, caller)
+        if isinstance(found, Reason):
+            raise AssertionError("a real number without a side")  # noqa: TRY004
+        if not self._ledger.saving:
+            return hold(route, Reason.AUDIT_UNAVAILABLE)
+        exposure = Exposure(
+            subs_id=row.binding.subs_id,
+            generation=row.binding.generation,
+            pool_key=row.binding.pool_key,
+            reader=reader,
+            side=found[0],
+            reason=route.reason,
+            request_id=row.state.request_id,
+            at=self._clock(),
+        )
+        try:
+            await self._store.expose(exposure)
+        except StoreUnavailable as error:
+            log.error("audit.unavailable", subs_id=row.binding.subs_id, error=str(error))
+            self._ledger.doubt()
+            return hold(route, Reason.AUDIT_UNAVAILABLE)
+        latest = self._table.get(row.binding.subs_id)
+        if latest is None:
+            return hold(route, Reason.AUDIT_UNAVAILABLE)
+        again = self._decide(latest, caller)
+        if again.action is Action.DIAL_REAL and again.number != route.number:
+            # Re-registered in the meantime: that number has no audit row yet.
+            return hold(again, Reason.AUDIT_UNAVAILABLE)
+        if again.action is Action.DIAL_REAL:
+            self._metrics.exposures.labels(self._metrics.pool(row.binding.pool_key)).inc()
+        return again

@@ -1,0 +1,24 @@
+"""Everything about the provider: signatures, replies, credentials, HTTP. Which check to make, and what an answer
+means for a route, is decided in `core`."""
+
+from precall.provider.client import DETAIL, STATUS, Asked, Provider, ProviderSettings
+from precall.provider.credentials import Credentials
+from precall.provider.endpoint import RawReply
+from precall.provider.failures import Trouble
+from precall.provider.replies import CallDetail, read_detail, read_status
+from precall.provider.sign import Credential
+
+__all__ = [
+    "DETAIL",
+    "STATUS",
+    "Asked",
+    "CallDetail",
+    "Credential",
+    "Credentials",
+    "Provider",
+    "ProviderSettings",
+    "RawReply",
+    "Trouble",
+    "read_detail",
+    "read_status",
+]

@@ -1,0 +1,159 @@
+"""The provider's two actions, every failure a value: no call raises, none changes anything here.
+
+Signing is in `sign`, HTTP in `endpoint`, reading in `replies`, the classes of failures in `failures`. One
+retry lives here and no other: a nonce or a token that went stale is renewed and the question asked once more.
+When to ask at all, and how often, is decided elsewhere.
+"""
+
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from time import gmtime, strftime
+from typing import Generic, Literal, TypeVar
+
+from precall.core.model import Answer, Binding, NonAnswer
+from precall.provider.credentials import Credentials
+from precall.provider.endpoint import Endpoint, RawReply, Reader
+from precall.provider.failures import Trouble, stale_nonce, stale_token, trouble
+from precall.provider.replies import CallDetail, read_detail, read_status
+from precall.provider.sign import Credential, Format, Scheme
+
+STATUS = "QueryCallStatus"
+DETAIL = "QueryCallDetailByCallId"
+
+R_co = TypeVar("R_co", covariant=True)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSettings:
+    """Durations in seconds; endpoints are http:// or https:// and have no path."""
+
+    endpoint: str = "https://dyplsapi.aliyuncs.com"
+    call_detail_endpoint: str = "https://dyvmsapi.aliyuncs.com"
+    signature: Scheme = "acs3"
+    format: Format = "json"
+    timeout: float = 2.0
+    connect_timeout: float = 0.5
+    send_call_no: Literal["never", "number_a"] = "never"
+    max_in_flight: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Asked(Generic[R_co]):
+    """A reply, and how many seconds the call took: the last one alone, without renewals."""
+
+    reply: R_co
+    seconds: float
+
+
+class Provider:
+    """Both actions. Between `start` and `close` calls run concurrently, up to `max_in_flight` per endpoint."""
+
+    def __init__(
+        self,
+        settings: ProviderSettings,
+        credentials: Credentials,
+        *,
+        wall: Callable[[], float],
+        monotonic: Callable[[], float],
+        nonce: Callable[[], str],
+    ) -> None:
+        """`wall` dates the signatures, `monotonic` times the calls, `nonce` never returns a string twice."""
+        self._settings = settings
+        self._credentials = credentials
+        self._wall = wall
+        self._monotonic = monotonic
+        self._nonce = nonce
+        self._endpoints: dict[str, Endpoint] = {}
+        self._second = -1
+        self._timestamp = ""
+
+    async def start(self) -> None:
+        """Connect to nothing yet. The credentials are started and stopped by whoever made them."""
+        tls = ssl.create_default_context()
+        self._endpoints = {
+            STATUS: self._endpoint(self._settings.endpoint, tls),
+            DETAIL: self._endpoint(self._settings.call_detail_endpoint, tls),
+        }
+
+    async def close(self) -> None:
+        """Close every connection; calls under way end as transient failures."""
+        endpoints, self._endpoints = self._endpoints, {}
+        for endpoint in endpoints.values():
+            await endpoint.close()
+
+    async def query_call_status(
+        self, binding: Binding, *, again: Callable[[], bool]
+    ) -> Asked[Answer | NonAnswer]:
+        """Ask how a binding does. `again` says whether the budget allows one call more; it is asked only before
+        the repetition that a stale nonce or token may cost."""
+        params = {"PoolKey": binding.pool_key, "SubsId": binding.subs_id}
+        if self._settings.send_call_no == "number_a":
+            params["CallNo"] = binding.number_a
+        return await self._ask(STATUS, params, read_status, again)
+
+    async def query_call_detail(
+        self, call_id: str, prod_id: int, query_date_ms: int, *, again: Callable[[], bool]
+    ) -> Asked[CallDetail | NonAnswer]:
+        """Ask how a call went. `query_date_ms` names the day, in milliseconds: a wrong product or day, or a
+        date in seconds, is answered like a call that is not over yet. `again` as above."""
+        params = {"CallId": call_id, "ProdId": str(prod_id), "QueryDate": str(query_date_ms)}
+        return await self._ask(DETAIL, params, read_detail, again)
+
+    async def raw(self, action: str, params: Mapping[str, str]) -> RawReply:
+        """One call, as it was: not read, not repeated. An action of neither product goes where
+        QueryCallStatus goes."""
+        credential = self._credentials.current()
+        if credential is None:
+            return RawReply(0.0, failure=trouble(Trouble.NO_CREDENTIAL))
+        return await self._call(action, params, credential)
+
+    async def _ask(
+        self, action: str, params: Mapping[str, str], reader: Reader[T], again: Callable[[], bool]
+    ) -> Asked[T | NonAnswer]:
+        credential = self._credentials.current()
+        if credential is None:
+            return Asked(trouble(Trouble.NO_CREDENTIAL), 0.0)
+        came = await self._call(action, params, credential)
+        reply = came.read(reader)
+        if isinstance(reply, NonAnswer) and await self._renewed(reply, credential) and again():
+            came = await self._call(action, params, self._credentials.current() or credential)
+            reply = came.read(reader)
+        return Asked(reply, came.seconds)
+
+    async def _renewed(self, reply: NonAnswer, used: Credential) -> bool:
+        """Whether what the reply complains of is mended: a nonce always is, a token if there is a newer one."""
+        if stale_nonce(reply):
+            return True
+        return stale_token(reply) and await self._credentials.newer_than(used, self._settings.timeout)
+
+    async def _call(self, action: str, params: Mapping[str, str], credential: Credential) -> RawReply:
+        """One call with a nonce and a timestamp of its own."""
+        endpoint = self._endpoints.get(action) or self._endpoints.get(STATUS)
+        if endpoint is None:
+            return RawReply(0.0, failure=trouble(Trouble.CLOSED))
+        try:
+            request = endpoint.signed(action, params, credential, self._now(), self._nonce())
+        except ValueError:
+            return RawReply(0.0, failure=trouble(Trouble.UNSENDABLE))
+        return await endpoint.post(request)
+
+    def _now(self) -> str:
+        now = int(self._wall())
+        if now != self._second:
+            self._second, self._timestamp = now, strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(now))
+        return self._timestamp
+
+    def _endpoint(self, url: str, tls: ssl.SSLContext) -> Endpoint:
+        settings = self._settings
+        return Endpoint(
+            url,
+            scheme=settings.signature,
+            form=settings.format,
+            timeout=settings.timeout,
+            connect_timeout=settings.connect_timeout,
+            max_in_flight=settings.max_in_flight,
+            tls=tls,
+            monotonic=self._monotonic,
+        )

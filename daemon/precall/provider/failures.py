@@ -1,0 +1,259 @@
+"""Why the provider did not answer, and what to do about it: one table for the codes it sends, one for what
+never reached it or could not be read. Pure. Reading a reply is the business of `replies`.
+
+A reply is classed by its code first and by its HTTP status second, since the same business code arrives with
+HTTP 200 and with HTTP 400 or 500. Nothing here can change a route: what may is listed in `replies`.
+
+Explanations are our own words. The provider's message is never repeated: it echoes numbers and tokens.
+
+Sources: the products' error code pages (Dyplsapi, Dyvmsapi), the gateway's common errors page, and the codes'
+spellings seen in public replies, which drift (POOLKEY_NOT_EXIST, isv.POOLKEY_NOT_EXISTS, PoolKeyNotFound).
+"""
+
+import re
+from enum import StrEnum
+
+from precall.core.model import Failure, NonAnswer
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+_LONG_DIGITS = re.compile(r"[0-9]{7,}")
+_CODE_LENGTH = 64
+
+
+class Trouble(StrEnum):
+    """Our own codes, for what the provider did not name. A closed set: fit for metric labels."""
+
+    # nothing came back
+    TIMEOUT = "timeout"
+    CONNECT_TIMEOUT = "connect_timeout"
+    DNS = "dns"
+    CONNECT = "connect"
+    TLS = "tls"
+    RESET = "reset"
+    TRUNCATED = "truncated"
+    BAD_HTTP = "bad_http"
+    IO = "io"
+    CLOSED = "closed"
+    NO_CREDENTIAL = "no_credential"
+    UNSENDABLE = "unsendable"
+    # something else than the provider's reply came back
+    REDIRECT = "redirect"
+    HTML = "html"
+    EMPTY = "empty"
+    HTTP_5XX = "http_5xx"
+    HTTP_429 = "http_429"
+    HTTP_404 = "http_404"
+    HTTP_DENIED = "http_denied"
+    # a reply came back that says nothing
+    BODY_TOO_LARGE = "body_too_large"
+    COMPRESSED = "compressed"
+    BAD_JSON = "bad_json"
+    BAD_XML = "bad_xml"
+    NOT_AN_OBJECT = "not_an_object"
+    NO_CODE = "no_code"
+    UNKNOWN_CODE = "unknown_code"
+    NOT_HTTP_200 = "not_http_200"
+    NO_DTO = "no_dto"
+    STATUS_NULL = "status_null"
+    STATUS_BOOL = "status_bool"
+    STATUS_FLOAT = "status_float"
+    STATUS_ZERO = "status_zero"
+    STATUS_TEXT = "status_text"
+    STATUS_TYPE = "status_type"
+    UNKNOWN_STATUS = "unknown_status"
+    BAD_DATA = "bad_data"
+
+
+_KEPT = "; checks stop but for one probe every 30 s, routes are kept"
+_NO_CREDENTIAL = (
+    "no credential: set provider.access_key_id and access_key_secret, or give the default credential chain one"
+    + _KEPT
+)
+_NOT_FOUND = (
+    "nothing is found at the endpoint: check provider.endpoint; if it is right, the action has been delisted"
+    + _KEPT
+)
+_UNKNOWN_ACTION = (
+    "the provider does not know this action: it has been delisted, or is not enabled for this account; ask"
+    " the provider's support" + _KEPT
+)
+
+_OURS: dict[Trouble, tuple[Failure, str]] = {
+    Trouble.TIMEOUT: (Failure.TRANSIENT, "no complete reply within provider.timeout"),
+    Trouble.CONNECT_TIMEOUT: (Failure.TRANSIENT, "no connection within the connect timeout"),
+    Trouble.DNS: (Failure.TRANSIENT, "the endpoint's name does not resolve"),
+    Trouble.CONNECT: (Failure.TRANSIENT, "the endpoint refuses connections or cannot be reached"),
+    Trouble.TLS: (Failure.TRANSIENT, "no TLS with the endpoint: its certificate or protocol is not accepted"),
+    Trouble.RESET: (Failure.TRANSIENT, "the connection was dropped before a reply"),
+    Trouble.TRUNCATED: (Failure.TRANSIENT, "the connection ended within a reply"),
+    Trouble.BAD_HTTP: (Failure.TRANSIENT, "what came back is not HTTP"),
+    Trouble.IO: (Failure.TRANSIENT, "the connection failed"),
+    Trouble.CLOSED: (Failure.TRANSIENT, "the client is not open"),
+    Trouble.NO_CREDENTIAL: (Failure.ACCOUNT, _NO_CREDENTIAL),
+    Trouble.UNSENDABLE: (Failure.REFUSED, "an id or number holds characters that cannot be sent"),
+    Trouble.REDIRECT: (Failure.TRANSIENT, "a redirect; none is followed"),
+    Trouble.HTML: (Failure.TRANSIENT, "a web page instead of a reply"),
+    Trouble.EMPTY: (Failure.TRANSIENT, "an empty reply"),
+    Trouble.HTTP_5XX: (Failure.TRANSIENT, "a server error without a code"),
+    Trouble.HTTP_429: (Failure.THROTTLED, "too many requests"),
+    Trouble.HTTP_404: (Failure.ACCOUNT, _NOT_FOUND),
+    Trouble.HTTP_DENIED: (
+        Failure.ACCOUNT,
+        "the endpoint, or a proxy before it, denies access; routes are kept",
+    ),
+    Trouble.BODY_TOO_LARGE: (Failure.MALFORMED, "a reply over 64 KiB"),
+    Trouble.COMPRESSED: (Failure.MALFORMED, "a compressed reply, which was not asked for"),
+    Trouble.BAD_JSON: (Failure.MALFORMED, "not JSON"),
+    Trouble.BAD_XML: (Failure.MALFORMED, "not XML, or XML with entities, a DTD or repeated elements"),
+    Trouble.NOT_AN_OBJECT: (Failure.MALFORMED, "JSON, but not an object"),
+    Trouble.NO_CODE: (Failure.MALFORMED, "a reply without a Code"),
+    Trouble.UNKNOWN_CODE: (Failure.MALFORMED, "a Code that is not known"),
+    Trouble.NOT_HTTP_200: (Failure.MALFORMED, "Code OK under an HTTP status that says otherwise"),
+    Trouble.NO_DTO: (Failure.MALFORMED, "Code OK without SecretCallStatusDTO"),
+    Trouble.STATUS_NULL: (Failure.MALFORMED, "Status is null, missing or empty"),
+    Trouble.STATUS_BOOL: (Failure.MALFORMED, "Status is a boolean"),
+    Trouble.STATUS_FLOAT: (Failure.MALFORMED, "Status is a fraction"),
+    Trouble.STATUS_ZERO: (Failure.MALFORMED, "Status is 0"),
+    Trouble.STATUS_TEXT: (Failure.MALFORMED, "Status is text"),
+    Trouble.STATUS_TYPE: (Failure.MALFORMED, "Status is a list or an object"),
+    Trouble.UNKNOWN_STATUS: (Failure.MALFORMED, "Status is a number that is not documented: the API changed"),
+    Trouble.BAD_DATA: (Failure.MALFORMED, "Data cannot be decoded"),
+}
+
+# First match wins; matched against the whole code, in any case, with or without "isv." or "isp.".
+_RULES: tuple[tuple[re.Pattern[str], Failure, str], ...] = tuple(
+    (re.compile(rf"(?:is[vp]\.)?(?:{codes})", re.IGNORECASE), failure, explanation)
+    for codes, failure, explanation in (
+        # -- throttled: HTTP 400 or 200, seldom 429
+        (
+            r"Throttling.*|.*(?:FLOW_?LIMIT|FLOW_?CONTROL|LIMIT_?CONTROL|QPS_?LIMIT).*",
+            Failure.THROTTLED,
+            "over the account's quota",
+        ),
+        # -- gone: the only code that may, once confirmed, end a binding
+        (r"SUBS_NOT_EXISTS?", Failure.GONE, "no such binding in this pool"),
+        # -- refused: this binding or pool only
+        (r"SUBS_NOT_BELONG", Failure.REFUSED, "the binding belongs to another account"),
+        (r"POOLKEY_NOT_EXISTS?|PoolKeyNotFound", Failure.REFUSED, "this account has no such pool"),
+        (r"NO_AVAILABLE_NUMBER", Failure.REFUSED, "the pool has no number left"),
+        (
+            r"INVALID_PARAMETERS?|ILLEGAL_ARGUMENT|MOBILE_NUMBER_ILLEGAL",
+            Failure.REFUSED,
+            "a parameter is refused: check subs_id, pool_key and number_a",
+        ),
+        # -- account: nothing will be answered until somebody acts
+        (r"Invalid(?:Api|Action).*", Failure.ACCOUNT, _UNKNOWN_ACTION),
+        (r"(?:Invalid|NoSuch)Version.*", Failure.ACCOUNT, _UNKNOWN_ACTION),
+        (
+            r"RAM_PERMISSION_DENY|Forbidden(?:\..*)?|NoPermission.*",
+            Failure.ACCOUNT,
+            "the access key may not call this action: grant it in RAM" + _KEPT,
+        ),
+        (
+            r"InvalidAccessKeyId.*|MissingAccessKeyId",
+            Failure.ACCOUNT,
+            "the access key is unknown, disabled or missing: check provider.access_key_id" + _KEPT,
+        ),
+        (
+            r"SignatureDoesNotMatch|IncompleteSignature|InvalidSignature.*|MissingSignature.*",
+            Failure.ACCOUNT,
+            "the signature is refused: check provider.access_key_secret and provider.signature, and that no"
+            " proxy rewrites the Host header" + _KEPT,
+        ),
+        (r"SignatureNonceUsed", Failure.ACCOUNT, "a nonce was taken for used"),
+        (
+            r"(?:Invalid|Missing)TimeStamp.*",
+            Failure.ACCOUNT,
+            "the clock is off by more than 15 minutes: set this machine's clock" + _KEPT,
+        ),
+        (
+            r"(?:Invalid|Missing)SecurityToken.*|SecurityTokenExpired",
+            Failure.ACCOUNT,
+            "the security token has expired or is not this key's" + _KEPT,
+        ),
+        (r"InvalidProtocol.*", Failure.ACCOUNT, "the provider wants https: check provider.endpoint" + _KEPT),
+        (
+            r"OUT_OF_SERVICE|PRODUCT_?UN_?SUBSCRI(?:PT|BE)|ACCOUNT_NOT_EXISTS?|ACCOUNT_ABNORMAL",
+            Failure.ACCOUNT,
+            "the account is in arrears, blocked, or has not opened the product: see the provider's console"
+            + _KEPT,
+        ),
+        # -- transient
+        (r"PARTNER_NOT_EXISTS?", Failure.TRANSIENT, "the platform asks to try later"),
+        (r"100008\.0", Failure.TRANSIENT, "data not available"),
+        (r"ServiceUnavailable.*|InternalError.*", Failure.TRANSIENT, "the platform failed"),
+        # -- refused: a parameter named in the code (MissingSubsId, InvalidParameter.date)
+        (r"(?:Missing|Invalid).*", Failure.REFUSED, "a parameter is missing or refused"),
+    )
+)
+
+_STALE_NONCE = re.compile(r"SignatureNonceUsed", re.IGNORECASE)
+_STALE_TOKEN = re.compile(r"(?:Invalid|Missing)SecurityToken.*|SecurityTokenExpired", re.IGNORECASE)
+
+
+def trouble(what: Trouble, request_id: str = "", retry_after: float | None = None) -> NonAnswer:
+    """The non-answer for what the provider did not name itself."""
+    failure, explanation = _OURS[what]
+    return NonAnswer(failure, str(what), explanation, request_id, retry_after)
+
+
+def classify(
+    code: str, http_status: int, request_id: str = "", retry_after: float | None = None
+) -> NonAnswer:
+    """The class of a code that is not OK.
+
+    Unlisted codes: HTTP 429 is throttled; `isp.*` and HTTP 5xx are transient, `isv.*` is refused; HTTP 404 is
+    an unknown action, 401 and 403 are denials; all else is malformed.
+    """
+    shown = safe_code(code) or str(Trouble.UNKNOWN_CODE)
+    for pattern, failure, explanation in _RULES:
+        if pattern.fullmatch(code):
+            return NonAnswer(failure, shown, explanation, request_id, retry_after)
+    lowered = code.lower()
+    if http_status == 429:
+        return NonAnswer(Failure.THROTTLED, shown, "too many requests", request_id, retry_after)
+    if lowered.startswith("isp."):
+        return NonAnswer(Failure.TRANSIENT, shown, "the platform failed", request_id, retry_after)
+    if lowered.startswith("isv."):
+        return NonAnswer(Failure.REFUSED, shown, "refused for this binding", request_id, retry_after)
+    if (by_status := _by_status(http_status)) is not None:
+        failure, explanation = _OURS[by_status]
+        return NonAnswer(failure, shown, explanation, request_id, retry_after)
+    explanation = f"{_OURS[Trouble.UNKNOWN_CODE][1]}: {shown}"
+    return NonAnswer(Failure.MALFORMED, str(Trouble.UNKNOWN_CODE), explanation, request_id, retry_after)
+
+
+def without_code(
+    http_status: int, otherwise: Trouble, request_id: str = "", retry_after: float | None = None
+) -> NonAnswer:
+    """What a reply without a readable code is: what its HTTP status says, else what is wrong with its body."""
+    return trouble(_by_status(http_status) or otherwise, request_id, retry_after)
+
+
+def stale_nonce(reply: NonAnswer) -> bool:
+    """Whether the same question with a new nonce may be answered."""
+    return _STALE_NONCE.fullmatch(reply.code) is not None
+
+
+def stale_token(reply: NonAnswer) -> bool:
+    """Whether the same question with a newer credential may be answered."""
+    return _STALE_TOKEN.fullmatch(reply.code) is not None
+
+
+def safe_code(code: str) -> str:
+    """A provider's code fit for logs and labels: at most 64 of [A-Za-z0-9._-], and nothing like a number."""
+    return _LONG_DIGITS.sub("0", _UNSAFE.sub("", code[:_CODE_LENGTH]))
+
+
+def _by_status(http_status: int) -> Trouble | None:
+    if http_status == 429:
+        return Trouble.HTTP_429
+    if http_status >= 500:
+        return Trouble.HTTP_5XX
+    if http_status == 404:
+        return Trouble.HTTP_404
+    if http_status in (401, 403, 407):
+        return Trouble.HTTP_DENIED
+    if 300 <= http_status < 400:
+        return Trouble.REDIRECT
+    return None

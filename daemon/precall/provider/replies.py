@@ -1,0 +1,255 @@
+"""What came back, read: bytes in, `Answer`, `CallDetail` or `NonAnswer` out. Pure; never raises.
+
+What may change a route is listed here and nowhere else: HTTP 2xx, `Code` OK, and a `Status` of 1 to 4.
+Everything else is a `NonAnswer`, classed by `failures`.
+
+Sources: the product pages of QueryCallStatus and QueryCallDetailByCallId. Layouts, keys in any order:
+
+    {"Code": "OK", "Message": "OK", "RequestId": "E7F9...", "SecretCallStatusDTO":
+        {"Status": 4, "CalledNo": "17000000000", "Extension": "..."}}
+    {"Code": "OK", "Message": "OK", "RequestId": "A90E...", "Data": "{\\"state\\": \\"200000\\", ...}"}
+    <QueryCallStatusResponse><Code/><Message/><RequestId/><SecretCallStatusDTO>...</...></...>
+    <Error><Code/><Message/><RequestId/><HostId/></Error>
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from xml.etree.ElementTree import Element, ParseError
+
+import orjson
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+
+from precall.core.model import Answer, NonAnswer, Status
+from precall.core.numbers import clean
+from precall.provider.failures import Trouble, classify, safe_code, trouble, without_code
+
+BODY_LIMIT = 64 * 1024
+
+_BOM = b"\xef\xbb\xbf"
+_HTML = re.compile(rb"<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)
+_EXTENSION = re.compile(r"[0-9]{1,20}", re.ASCII)
+_INTEGER = re.compile(r"-?[0-9]+", re.ASCII)
+_MILLISECONDS = re.compile(r"[0-9]{1,18}", re.ASCII)
+_SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
+_LONGEST_RETRY_AFTER = 60.0
+# The product page prints Data with full-width quotes and escaped braces.
+_TYPOGRAPHY = {ord("“"): '"', ord("”"): '"', ord("＂"): '"'}
+_NOT_AVAILABLE = "100008.0"
+_STATUSES: dict[object, Status] = {
+    form: status for status in Status for form in (int(status), str(int(status)))
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CallDetail:
+    """What the provider knows of one call.
+
+    `data` is the decoded Data, None for "nothing yet": the call is not over, or no call matches id, product
+    and day; the provider does not tell which. `state` is "" and `duration` (seconds, 0: not connected) None
+    when not told. `caller` and `callee` are real numbers.
+    """
+
+    request_id: str = ""
+    data: Mapping[str, Any] | None = field(default=None, repr=False)
+    state: str = ""
+    state_desc: str = field(default="", repr=False)
+    duration: int | None = None
+    caller: str = field(default="", repr=False)
+    callee: str = field(default="", repr=False)
+
+
+def read_status(
+    http_status: int, headers_retry_after: str | None, content_type: str, body: bytes
+) -> Answer | NonAnswer:
+    """A reply to QueryCallStatus. `headers_retry_after` is x-acs-retry-after, in milliseconds."""
+    reply = _open(http_status, headers_retry_after, content_type, body)
+    if isinstance(reply, NonAnswer):
+        return reply
+    content, request_id = reply
+    dto = content.get("SecretCallStatusDTO")
+    if not isinstance(dto, dict):
+        return trouble(Trouble.NO_DTO, request_id)
+    status = _status(dto.get("Status"))
+    if isinstance(status, Trouble):
+        return trouble(status, request_id)
+    told = dto.get("CalledNo")
+    number = _number(told)
+    # The page says "null" for Status 3, which XML can only spell out or leave away.
+    malformed = not number and (status is Status.TEMPORARY or told not in (None, "", "null"))
+    extension = dto.get("Extension")
+    if not (isinstance(extension, str) and _EXTENSION.fullmatch(extension)):
+        extension = ""
+    return Answer(status, number, extension, request_id, malformed)
+
+
+def read_detail(
+    http_status: int, headers_retry_after: str | None, content_type: str, body: bytes
+) -> CallDetail | NonAnswer:
+    """A reply to QueryCallDetailByCallId. `headers_retry_after` is x-acs-retry-after, in milliseconds."""
+    reply = _open(http_status, headers_retry_after, content_type, body)
+    if isinstance(reply, NonAnswer):
+        if reply.code == _NOT_AVAILABLE:
+            return CallDetail(reply.request_id)
+        return reply
+    content, request_id = reply
+    data = _decoded(content.get("Data"))
+    if isinstance(data, Trouble):
+        return trouble(data, request_id)
+    if not data:
+        return CallDetail(request_id)
+    return CallDetail(
+        request_id,
+        data,
+        safe_code(_text(data.get("state"))),
+        _text(data.get("stateDesc")),
+        _duration(data.get("duration")),
+        _text(data.get("caller")),
+        _text(data.get("callee")),
+    )
+
+
+def _open(
+    http_status: int, headers_retry_after: str | None, content_type: str, body: bytes
+) -> tuple[dict[str, Any], str] | NonAnswer:
+    """The content of a reply that says OK, and its RequestId."""
+    retry_after = _retry_after(headers_retry_after) if headers_retry_after else None
+    content = _parsed(content_type, body)
+    if isinstance(content, Trouble):
+        return without_code(http_status, content, "", retry_after)
+    # The gateway's errors spell these with either first letter.
+    code = content.get("Code", content.get("code"))
+    request_id = content.get("RequestId", content.get("requestId"))
+    if not (isinstance(request_id, str) and _is_request_id(request_id)):
+        request_id = ""
+    if code == "OK":
+        if 200 <= http_status < 300:
+            return content, request_id
+        return without_code(http_status, Trouble.NOT_HTTP_200, request_id, retry_after)
+    if isinstance(code, str) and code.strip():
+        return classify(code.strip(), http_status, request_id, retry_after)
+    return without_code(http_status, Trouble.NO_CODE, request_id, retry_after)
+
+
+def _is_request_id(told: str) -> bool:
+    """Letters, digits and dashes, as in a UUID, and more than digits: it is logged, and no number may be."""
+    plain = told.replace("-", "")
+    return len(told) <= 64 and plain.isalnum() and plain.isascii() and not plain.isdecimal()
+
+
+def _parsed(content_type: str, body: bytes) -> dict[str, Any] | Trouble:
+    if len(body) > BODY_LIMIT:
+        return Trouble.BODY_TOO_LARGE
+    if not body.startswith(b"{"):
+        body = body.removeprefix(_BOM).strip()
+        if not body:
+            return Trouble.EMPTY
+        if body.startswith(b"<"):
+            return _parsed_xml(content_type, body)
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return Trouble.HTML if "html" in content_type.lower() else Trouble.BAD_JSON
+    return content if isinstance(content, dict) else Trouble.NOT_AN_OBJECT
+
+
+def _parsed_xml(content_type: str, body: bytes) -> dict[str, Any] | Trouble:
+    """Two levels of elements as nested mappings; deeper ones hold nothing of ours."""
+    if _HTML.match(body):
+        return Trouble.HTML
+    try:
+        root: Element = fromstring(body, forbid_dtd=True)
+        return _children(root)
+    # A declared encoding that Python lacks is a LookupError, one that the text is not in a ValueError.
+    except (ParseError, DefusedXmlException, LookupError, ValueError):
+        return Trouble.HTML if "html" in content_type.lower() else Trouble.BAD_XML
+
+
+def _children(root: Element) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for child in root:
+        if child.tag in content:
+            raise ValueError("repeated element")
+        content[child.tag] = _leaves(child) if len(child) else (child.text or "").strip()
+    return content
+
+
+def _leaves(parent: Element) -> dict[str, str]:
+    leaves: dict[str, str] = {}
+    for leaf in parent:
+        if leaf.tag in leaves:
+            raise ValueError("repeated element")
+        leaves[leaf.tag] = (leaf.text or "").strip()
+    return leaves
+
+
+def _status(told: object) -> Status | Trouble:
+    """1 to 4, also as text: that is how XML, and old clients, have it."""
+    kind = type(told)
+    if kind is int or kind is str:
+        return _STATUSES.get(told) or _not_a_status(told)
+    if told is None:
+        return Trouble.STATUS_NULL
+    if kind is bool:
+        return Trouble.STATUS_BOOL
+    return Trouble.STATUS_FLOAT if kind is float else Trouble.STATUS_TYPE
+
+
+def _number(told: object) -> str:
+    """As `clean` has it; nearly all are plain digits, which need no cleaning."""
+    if not isinstance(told, str):
+        return ""
+    return told if 3 <= len(told) <= 20 and told.isdecimal() and told.isascii() else clean(told)
+
+
+def _not_a_status(told: object) -> Trouble:
+    text = str(told)
+    if text in ("", "null"):
+        return Trouble.STATUS_NULL
+    if text == "0":
+        return Trouble.STATUS_ZERO
+    return Trouble.UNKNOWN_STATUS if _INTEGER.fullmatch(text) else Trouble.STATUS_TEXT
+
+
+def _decoded(data: object) -> dict[str, Any] | Trouble | None:
+    """Data is JSON within a string; "", null and absent mean nothing yet."""
+    if isinstance(data, str):
+        text = data.strip()
+        if not text:
+            return None
+        try:
+            data = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            data = _decoded_typography(text)
+    if data is None or isinstance(data, dict):
+        return data
+    return Trouble.BAD_DATA
+
+
+def _decoded_typography(text: str) -> object:
+    try:
+        return orjson.loads(text.translate(_TYPOGRAPHY).replace(r"\{", "{").replace(r"\}", "}"))
+    except orjson.JSONDecodeError:
+        return Trouble.BAD_DATA
+
+
+def _duration(told: object) -> int | None:
+    if type(told) is int and told >= 0:
+        return told
+    if isinstance(told, str) and _SECONDS.fullmatch(told):
+        return int(told)
+    return None
+
+
+def _text(told: object) -> str:
+    return told if isinstance(told, str) else str(told) if type(told) is int else ""
+
+
+def _retry_after(milliseconds: str) -> float | None:
+    """Seconds, at most a minute; None for anything that is not a positive whole number."""
+    told = milliseconds.strip()
+    if not _MILLISECONDS.fullmatch(told):
+        return None
+    return min(int(told) / 1000, _LONGEST_RETRY_AFTER) or None

@@ -1,0 +1,38 @@
+"""A faithful, scriptable stand-in for the provider, over HTTP.
+
+It speaks QueryCallStatus and QueryCallDetailByCallId as the provider's gateway does, signatures, quotas and errors
+included. It imports no other module of precall, so that one mistake cannot pass on both sides.
+"""
+
+from precall.simulator.population import SimBinding
+from precall.simulator.scenario import (
+    Account,
+    Binding,
+    Call,
+    Fault,
+    FaultKind,
+    Pool,
+    Replies,
+    Scenario,
+    ScenarioError,
+    demo_scenario,
+    load_scenario,
+)
+from precall.simulator.server import Simulator, serve
+
+__all__ = [
+    "Account",
+    "Binding",
+    "Call",
+    "Fault",
+    "FaultKind",
+    "Pool",
+    "Replies",
+    "Scenario",
+    "ScenarioError",
+    "SimBinding",
+    "Simulator",
+    "demo_scenario",
+    "load_scenario",
+    "serve",
+]

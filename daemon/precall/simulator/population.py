@@ -1,0 +1,87 @@
+"""The bindings a scenario generates: arithmetic on an index, so that a million of them cost nothing until asked for.
+
+Belongs here: SubsIds, numbers and lifetimes. Does not belong here: health and answers (world.py).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from precall.simulator.chance import uniform, waiting_time
+from precall.simulator.scenario import Pool
+
+FIRST_SUBS_ID = 1_000_000_000_000_001
+X, TEMPORARY, A, B = "170", "171", "138", "139"
+_STRIDE = 61_803_399  # coprime to 10**8: numbers look random and never repeat
+
+
+@dataclass(frozen=True, slots=True)
+class SimBinding:
+    """What a customer knows of a binding; `expires_at` in Unix seconds, None when it has no end."""
+
+    subs_id: str
+    pool_key: str
+    number_x: str
+    number_a: str
+    number_b: str
+    extension: str
+    expires_at: float | None
+
+
+class Population:
+    """Generated bindings by index or SubsId. Lifetimes start at `origin` and pass `speed` times as fast."""
+
+    def __init__(self, seed: int, pools: Sequence[Pool], origin: float, speed: float) -> None:
+        self._seed = seed
+        self._pools = pools
+        self._origin = origin
+        self._speed = speed
+        self._firsts: list[int] = []
+        self._total = 0
+        for pool in pools:
+            self._firsts.append(self._total)
+            self._total += pool.bindings
+        self._offsets = {prefix: int(uniform(seed, prefix) * 10**8) for prefix in (X, TEMPORARY, A, B)}
+
+    def __len__(self) -> int:
+        return self._total
+
+    def __iter__(self) -> Iterator[SimBinding]:
+        return (self._binding(index) for index in range(self._total))
+
+    def __contains__(self, subs_id: str) -> bool:
+        return self._index(subs_id) is not None
+
+    def find(self, subs_id: str) -> SimBinding | None:
+        index = self._index(subs_id)
+        return None if index is None else self._binding(index)
+
+    def number(self, prefix: str, serial: int) -> str:
+        """Eleven digits; different serials give different numbers."""
+        return f"{prefix}{(serial * _STRIDE + self._offsets[prefix]) % 10**8:08d}"
+
+    def _index(self, subs_id: str) -> int | None:
+        if len(subs_id) != 16 or not (subs_id.isascii() and subs_id.isdecimal()):
+            return None
+        index = int(subs_id) - FIRST_SUBS_ID
+        return index if 0 <= index < self._total else None
+
+    def _binding(self, index: int) -> SimBinding:
+        pool = self._pools[bisect_right(self._firsts, index) - 1]
+        subs_id = str(FIRST_SUBS_ID + index)
+        has_b = not pool.without_b or uniform(self._seed, subs_id, "b") >= pool.without_b
+        expires_at = None
+        if pool.lifetime:
+            expires_at = self._origin + waiting_time(pool.lifetime / self._speed, self._seed, subs_id, "life")
+        digits = pool.extension_digits
+        return SimBinding(
+            subs_id,
+            pool.pool_key,
+            self.number(X, index),
+            self.number(A, index),
+            self.number(B, index) if has_b else "",
+            f"{index % 10**digits:0{digits}d}" if digits else "",
+            expires_at,
+        )

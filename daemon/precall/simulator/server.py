@@ -1,0 +1,144 @@
+"""The simulated provider on a socket: the gateway at `/`, the admin endpoint under `/_admin/`.
+
+Belongs here: HTTP, connections, start and stop. What is answered is decided in service.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import time
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from email.utils import formatdate
+from functools import lru_cache
+from typing import assert_never
+
+from aiohttp import web
+
+from precall.simulator import admin
+from precall.simulator.gateway import Envelope
+from precall.simulator.population import SimBinding
+from precall.simulator.replies import Reply
+from precall.simulator.scenario import Scenario
+from precall.simulator.service import Delivery, Service, Silence
+
+_MAX_BODY = 64 * 1024 * 1024
+_RST_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class Simulator:
+    """A provider for one scenario, served over HTTP.
+
+    `clock` gives Unix seconds and is what timestamps of requests are held against; `speed` is how many scenario seconds
+    pass per second for hazards, recoveries, lifetimes, faults and calls. Time starts when the object is made.
+    """
+
+    def __init__(
+        self, scenario: Scenario | None = None, clock: Callable[[], float] = time.time, speed: float = 1.0
+    ) -> None:
+        self._clock = clock
+        self.service = Service(scenario or Scenario(), clock(), speed)
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def calls_received(self) -> Counter[str]:
+        """Authentic calls per action, including those throttled or hit by a fault."""
+        return self.service.traffic.calls_received
+
+    @property
+    def received_at(self) -> deque[float]:
+        """Arrival times of the authentic QueryCallStatus calls, in the simulator's clock; bounded."""
+        return self.service.traffic.received_at
+
+    def bindings(self) -> list[SimBinding]:
+        """What a customer would register at precall."""
+        return list(self.service.world.bindings())
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> str:
+        """Listen, and return the base URL; port 0 picks a free one."""
+        app = web.Application(client_max_size=_MAX_BODY)
+        app.router.add_route("GET", "/", self._serve)
+        app.router.add_route("POST", "/", self._serve)
+        app.add_routes(admin.routes(self.service, self._clock))
+        # Without cancelling, calls that hang would outlive clients that went away.
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.3)
+        await runner.setup()
+        self._runner = runner
+        try:
+            await web.TCPSite(runner, host, port, backlog=1024).start()
+        except OSError:
+            await self.stop()
+            raise
+        address = runner.addresses[0]
+        shown = f"[{address[0]}]" if ":" in address[0] else address[0]
+        return f"http://{shown}:{address[1]}"
+
+    async def stop(self) -> None:
+        """Stop within a second; calls that hang are cancelled."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+
+    @asynccontextmanager
+    async def running(self, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
+        """The server for the length of a `with` block; yields the base URL."""
+        url = await self.start(host, port)
+        try:
+            yield url
+        finally:
+            await self.stop()
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        now = self._clock()
+        body = await request.read() if request.body_exists else b""
+        headers: dict[str, list[str]] = {}
+        for name, value in request.headers.items():
+            headers.setdefault(name.lower(), []).append(value)
+        envelope = Envelope(request.method, request.rel_url.raw_query_string, headers, body)
+        delivery = self.service.handle(envelope, now)
+        match delivery:
+            case Delivery(reply, delay):
+                if delay:
+                    await asyncio.sleep(delay)
+                return _response(reply, now)
+            case Silence.HANG:
+                await asyncio.Event().wait()
+                raise AssertionError("only cancelling ends a hung call")
+            case Silence.RESET:
+                return _reset(request)
+            case _:
+                assert_never(delivery)
+
+
+async def serve(simulator: Simulator, host: str, port: int, ready: Callable[[str], None]) -> None:
+    """Serve until cancelled; `ready` is called once with the base URL."""
+    async with simulator.running(host, port) as url:
+        ready(url)
+        await asyncio.Event().wait()
+
+
+def _response(reply: Reply, now: float) -> web.Response:
+    # Date follows the simulator's clock, since callers measure their own clock against it.
+    headers = {"Content-Type": reply.content_type, "Date": _http_date(int(now))}
+    if reply.retry_after:
+        headers["x-acs-retry-after"] = str(reply.retry_after)
+    return web.Response(status=reply.http_status, body=reply.body, headers=headers)
+
+
+@lru_cache(maxsize=4)
+def _http_date(second: int) -> str:
+    return formatdate(second, usegmt=True)
+
+
+def _reset(request: web.Request) -> web.Response:
+    """Close the connection with a TCP reset; what is returned reaches nobody."""
+    transport = request.transport
+    if transport is not None:
+        connection = transport.get_extra_info("socket")
+        if connection is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST_ON_CLOSE)
+        transport.abort()
+    return web.Response()

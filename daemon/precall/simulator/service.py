@@ -1,0 +1,180 @@
+"""The simulated provider without its sockets: one request in, one delivery out.
+
+Order of decisions: gateway (who calls), fault (what goes wrong), quota, parameters, business. Time is an argument.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import assert_never
+
+from precall.simulator.calls import CallLog
+from precall.simulator.faults import FaultPlan
+from precall.simulator.gateway import CalledAction, Envelope, Gateway, RefusalError, action_hint, reply_format
+from precall.simulator.replies import (
+    Reply,
+    Standing,
+    Style,
+    detail_reply,
+    empty_reply,
+    error_reply,
+    garbage_reply,
+    html_reply,
+    status_reply,
+    truncated_reply,
+)
+from precall.simulator.scenario import (
+    QUERY_CALL_STATUS,
+    Account,
+    Fault,
+    FaultKind,
+    Scenario,
+)
+from precall.simulator.traffic import TokenBucket, Traffic
+from precall.simulator.world import World
+
+
+class Silence(Enum):
+    """Ways of giving no answer."""
+
+    HANG = auto()
+    RESET = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """An answer, `delay` seconds late."""
+
+    reply: Reply
+    delay: float = 0.0
+
+
+class Service:
+    """Both actions for one account. Times are Unix seconds; `origin` is when the scenario starts."""
+
+    def __init__(self, scenario: Scenario, origin: float, speed: float = 1.0) -> None:
+        self.replies = scenario.replies
+        self.faults = FaultPlan(scenario.seed, speed)
+        for fault in scenario.faults:
+            self.faults.add(fault, origin)
+        self.world = World(scenario, self.faults, origin, speed)
+        self.calls = CallLog(
+            speed, scenario.replies.query_date, full_width_quotes=scenario.replies.full_width_quotes
+        )
+        for call in scenario.calls:
+            self.calls.add(call, origin)
+        self.gateway = Gateway(scenario.account, scenario.delisted)
+        self.traffic = Traffic()
+        self._set_quotas(scenario.account)
+
+    def change_account(self, account: Account) -> None:
+        """Keys, token and quotas from now on; the quotas start full."""
+        self.gateway.change_account(account)
+        self._set_quotas(account)
+
+    def handle(self, envelope: Envelope, now: float) -> Delivery | Silence:
+        """Answer one request that arrived at `now`."""
+        style = Style(reply_format(envelope), str(uuid.uuid4()).upper(), action_hint(envelope))
+        try:
+            called = self.gateway.admit(envelope, now)
+        except RefusalError as refusal:
+            return self._deliver(error_reply(style, refusal.code, refusal.message, refusal.http_status))
+        self.traffic.arrived(called.action, now)
+        style = Style(style.format, style.request_id, called.action)
+        subs_id, pool_key = called.parameters.get("SubsId", ""), called.parameters.get("PoolKey", "")
+        fault = self.faults.strike_call(called.action, subs_id, pool_key, now)
+        if fault is None:
+            return self._deliver(self._answer(called, style, now))
+        self.traffic.faults[fault.kind.value] += 1
+        return self._spoil(fault, called, style, now)
+
+    def _spoil(self, fault: Fault, called: CalledAction, style: Style, now: float) -> Delivery | Silence:
+        match fault.kind:
+            case FaultKind.HANG:
+                return Silence.HANG
+            case FaultKind.RESET:
+                return Silence.RESET
+            case FaultKind.SLOW:
+                return self._deliver(self._answer(called, style, now), fault.delay)
+            case FaultKind.THROTTLE:
+                return self._deliver(
+                    self._throttled(style, fault.code or "Throttling.User", fault.retry_after)
+                )
+            case FaultKind.ERROR:
+                return self._deliver(self._error(fault, style))
+            case FaultKind.HTML:
+                return self._deliver(html_reply())
+            case FaultKind.EMPTY:
+                return self._deliver(empty_reply())
+            case FaultKind.TRUNCATED:
+                return self._deliver(truncated_reply(self._answer(called, style, now)))
+            case FaultKind.GARBAGE:
+                return self._deliver(garbage_reply(self.faults.noise()))
+            case FaultKind.GONE | FaultKind.OUTAGE:
+                raise AssertionError(f"{fault.kind} strikes bindings, not calls")
+            case _:
+                assert_never(fault.kind)
+
+    def _answer(self, called: CalledAction, style: Style, now: float) -> Reply:
+        quota = self._status_quota if called.action == QUERY_CALL_STATUS else self._detail_quota
+        if not quota.take(now):
+            account = self.gateway.account
+            return self._throttled(style, account.throttle_code, account.retry_after)
+        try:
+            if called.action == QUERY_CALL_STATUS:
+                return self._answer_status(called.parameters, style, now)
+            return self._answer_detail(called.parameters, style, now)
+        except RefusalError as refusal:
+            return error_reply(style, refusal.code, refusal.message, refusal.http_status)
+
+    def _answer_status(self, parameters: Mapping[str, str], style: Style, now: float) -> Reply:
+        subs_id, pool_key = _required(parameters, "SubsId"), _required(parameters, "PoolKey")
+        answer = self.world.answer(subs_id, pool_key, now)
+        if isinstance(answer, Standing):
+            return status_reply(style, answer, self.replies.no_number)
+        return error_reply(style, answer, business_http_errors=self.replies.business_http_errors)
+
+    def _answer_detail(self, parameters: Mapping[str, str], style: Style, now: float) -> Reply:
+        call_id = _required(parameters, "CallId")
+        prod_id, query_date = _whole(parameters, "ProdId"), _whole(parameters, "QueryDate")
+        return detail_reply(style, self.calls.detail(call_id, prod_id, query_date, now))
+
+    def _error(self, fault: Fault, style: Style) -> Reply:
+        return error_reply(
+            Style(fault.format or style.format, style.request_id, style.action),
+            fault.code or "isp.SYSTEM_ERROR",
+            fault.message,
+            fault.http_status,
+            business_http_errors=self.replies.business_http_errors,
+        )
+
+    def _throttled(self, style: Style, code: str, retry_after: int) -> Reply:
+        return error_reply(
+            style, code, business_http_errors=self.replies.business_http_errors, retry_after=retry_after
+        )
+
+    def _deliver(self, reply: Reply, delay: float = 0.0) -> Delivery:
+        self.traffic.codes[reply.code] += 1
+        return Delivery(reply, delay)
+
+    def _set_quotas(self, account: Account) -> None:
+        self._status_quota = TokenBucket(account.rate, max(1.0, account.rate))
+        per_minute = account.call_detail_rate_per_minute
+        self._detail_quota = TokenBucket(per_minute / 60.0, max(1.0, per_minute))
+
+
+def _required(parameters: Mapping[str, str], name: str) -> str:
+    value = parameters.get(name, "")
+    if not value:
+        raise RefusalError(f"Missing{name}", f"{name} is mandatory for this action.")
+    return value
+
+
+def _whole(parameters: Mapping[str, str], name: str) -> int:
+    value = _required(parameters, name)
+    if not (value.isascii() and value.isdecimal()):
+        raise RefusalError(f"Invalid{name}", f"Specified parameter {name} is not valid.")
+    return int(value)

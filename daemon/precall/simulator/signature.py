@@ -1,0 +1,59 @@
+"""What a request's signature should have been, by the two schemes of the provider's gateway.
+
+Written from the gateway's side: it starts from decoded values and re-encodes them itself. It deliberately shares
+nothing with the daemon's signer, so that one mistake cannot pass on both sides.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Iterable, Mapping, Sequence
+from urllib.parse import quote
+
+Pairs = Sequence[tuple[str, str]]
+
+
+def rpc_string_to_sign(method: str, parameters: Pairs) -> str:
+    """Query and form parameters together, without `Signature`."""
+    return f"{method}&%2F&{_percent(_canonical(pair for pair in parameters if pair[0] != 'Signature'))}"
+
+
+def rpc_signature(secret: str, string_to_sign: str) -> str:
+    """HMAC-SHA1 in Base64; the key is the secret and an ampersand."""
+    digest = hmac.digest(f"{secret}&".encode(), string_to_sign.encode(), "sha1")
+    return base64.b64encode(digest).decode()
+
+
+def acs3_canonical_request(
+    method: str,
+    query: Pairs,
+    headers: Mapping[str, Sequence[str]],
+    signed: Sequence[str],
+    content_sha256: str,
+) -> str:
+    """`headers` by lower-case name with every value received, `signed` as the request lists them."""
+    lines = [
+        f"{name}:{','.join(sorted(value.strip() for value in headers.get(name, ())))}\n" for name in signed
+    ]
+    return "\n".join((method, "/", _canonical(query), "".join(lines), ";".join(signed), content_sha256))
+
+
+def acs3_signature(secret: str, canonical_request: str) -> str:
+    """HMAC-SHA256 in hexadecimal; the key is the plain secret."""
+    hashed = hashlib.sha256(canonical_request.encode()).hexdigest()
+    return hmac.digest(secret.encode(), f"ACS3-HMAC-SHA256\n{hashed}".encode(), "sha256").hex()
+
+
+def same(given: str, expected: str) -> bool:
+    """Compare without telling by timing where they differ."""
+    return hmac.compare_digest(given.encode(), expected.encode())
+
+
+def _canonical(pairs: Iterable[tuple[str, str]]) -> str:
+    return "&".join(f"{_percent(name)}={_percent(value)}" for name, value in sorted(pairs))
+
+
+def _percent(text: str) -> str:
+    return quote(text, safe="~")

@@ -1,0 +1,202 @@
+"""Flow 3: bindings that come from the customer's own database: read > diff > guard > apply.
+
+Which rows differ and which removals are refused is decided in `core.sync`, how a row becomes a binding in
+`core.columns`. What goes wrong here changes no route: a database that is down, or a query that is, leaves every
+binding as it is, and is told once in the log and until it is mended in the metrics.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import tzinfo
+from zoneinfo import ZoneInfo
+
+from precall.config import SourceConfig, secret
+from precall.core.columns import BadRow, Columns
+from precall.core.errors import ConfigError, OutOfReach, Refusal, StoreUnavailable
+from precall.core.model import Binding, Policy, Row, State
+from precall.core.routing import expired_locally
+from precall.core.sync import EXAMPLES, Comparison, Fate, SyncPlan
+from precall.log import get_logger
+from precall.metrics import Metrics
+from precall.packing import Packed
+from precall.registry import Registry
+from precall.store import ForeignDatabase
+from precall.table import Table
+
+log = get_logger(__name__)
+
+SLICE = 250
+"""Bindings per transaction, and rows looked at between two turns of the loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """The latest sync that came to its end: when (Unix seconds, 0 for none yet), in how many seconds, and what it did.
+    `error` is why none has since, "" when that was the latest."""
+
+    at: float = 0.0
+    seconds: float = 0.0
+    counts: dict[Fate, int] = field(default_factory=lambda: dict.fromkeys(Fate, 0))
+    guard: str = ""
+    refused: tuple[BadRow, ...] = ()
+    error: str = ""
+
+
+class Query:
+    """What the customer's database says, read to its end. ConfigError for settings that cannot be used."""
+
+    def __init__(self, config: SourceConfig) -> None:
+        self._query = config.query
+        self._zone: tzinfo | None = ZoneInfo(config.timezone) if config.timezone else None
+        self._database = ForeignDatabase(secret(config.url, config.url_file, "source.url_file"))
+
+    async def rows(self, take: Callable[[Binding | BadRow], None]) -> None:
+        """Call `take` for each row. Raises ConfigError, OutOfReach."""
+        columns: Columns | None = None
+
+        def some(names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+            nonlocal columns
+            columns = columns or Columns(names, self._zone)
+            for row in rows:
+                take(columns.read(row))
+
+        await self._database.read(self._query, some)
+
+
+def live(row: Row, policy: Policy, now: float) -> bool:
+    """Whether this binding may still be dialled, so that taking it away by mistake would hurt."""
+    return row.state.state is not State.EXPIRED and not expired_locally(row.binding, policy, now)
+
+
+class Source:
+    """Keeps the bindings of one customer's database in step with it."""
+
+    def __init__(
+        self,
+        config: SourceConfig,
+        registry: Registry,
+        table: Table,
+        metrics: Metrics,
+        *,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self.last = Synced()
+        self._query = Query(config)
+        self._max_removals = config.max_removals
+        self._registry, self._table, self._metrics = registry, table, metrics
+        self._clock, self._monotonic = clock, monotonic
+        self._one_at_a_time = asyncio.Lock()
+
+    async def sync(self, *, force: bool = False) -> Synced:
+        """Bring the bindings in step. `force` applies removals however many there are."""
+        async with self._one_at_a_time:
+            begun = self._monotonic()
+            try:
+                plan = await self._compare(force=force)
+                refusals = await self._apply(plan)
+            except (ConfigError, OutOfReach, StoreUnavailable) as error:
+                ended = replace(self.last, error=str(error))
+            else:
+                ended = self._summary(plan, refusals, self._monotonic() - begun)
+            self._tell(ended)
+            self.last = ended
+            return ended
+
+    async def _compare(self, *, force: bool) -> SyncPlan:
+        """read > diff > guard"""
+        policy, now = self._registry.policy, self._clock()
+        compared = Comparison(self._binding, lambda binding: expired_locally(binding, policy, now))
+        await self._query.rows(compared.take)
+        for rows in self._table.slices(SLICE):
+            for row in rows:
+                compared.pass_by(row.binding, live=live(row, policy, now))
+            await asyncio.sleep(0)
+        return compared.plan(self._max_removals, force=force)
+
+    async def _apply(self, plan: SyncPlan) -> list[BadRow]:
+        """Additions and updates first: a binding that changed its id is never without a row. Gives what was refused
+        after all, because somebody registered it meanwhile."""
+        refused = []
+        wanted = [*plan.added, *plan.updated]
+        for start in range(0, len(wanted), SLICE):
+            part = wanted[start : start + SLICE]
+            results = await self._registry.register(part, atomic=False)
+            refused += [
+                BadRow(one.subs_id, result.field, str(result))
+                for one, result in zip(part, results, strict=True)
+                if isinstance(result, Refusal)
+            ]
+        for start in range(0, len(plan.removed), SLICE):
+            await self._registry.withdraw(plan.removed[start : start + SLICE], "source")
+        return refused
+
+    def _binding(self, subs_id: str) -> Binding | None:
+        row = self._table.get(subs_id)
+        return None if row is None else row.binding
+
+    def _summary(self, plan: SyncPlan, refusals: list[BadRow], seconds: float) -> Synced:
+        counts = plan.counts()
+        added = {binding.subs_id for binding in plan.added}
+        for refusal in refusals:
+            counts[Fate.ADDED if refusal.subs_id in added else Fate.UPDATED] -= 1
+            counts[Fate.REFUSED] += 1
+        return Synced(
+            at=self._clock(),
+            seconds=seconds,
+            counts=counts,
+            guard=plan.guard,
+            refused=(*plan.examples, *refusals)[:EXAMPLES],
+        )
+
+    def _tell(self, ended: Synced) -> None:
+        """Say what is new: an alarm is one line when it begins and one when it ends."""
+        before = self.last
+        if ended.error:
+            if ended.error != before.error:
+                log.error("source.failed", error=ended.error)
+            return
+        if before.error:
+            log.warning("source.back")
+        counts = ended.counts
+        self._metrics.source_last_sync.set(ended.at)
+        self._metrics.source_removals_refused.set(counts[Fate.WITHHELD])
+        for fate, count in counts.items():
+            self._metrics.source_rows.labels(fate).set(count)
+        if ended.guard and not before.guard:
+            log.error("source.removals_refused", why=ended.guard, cure="precall source apply --force")
+        if before.guard and not ended.guard:
+            log.warning("source.removals_released")
+        if ended.refused and ended.refused != before.refused:
+            first = ended.refused[0]
+            log.warning(
+                "source.rows_refused",
+                rows=counts[Fate.REFUSED],
+                first=first.subs_id,
+                column=first.column,
+                why=first.text,
+            )
+        moved = counts[Fate.ADDED] + counts[Fate.UPDATED] + counts[Fate.REMOVED]
+        say = log.info if moved else log.debug
+        say(
+            "source.synced",
+            seconds=round(ended.seconds, 3),
+            **{str(fate): n for fate, n in counts.items() if n},
+        )
+
+
+async def preview(
+    config: SourceConfig, stored: AsyncIterator[list[Packed]], policy: Policy, now: float
+) -> SyncPlan:
+    """What a sync would do to the `stored` rows. Nothing is written. ConfigError, OutOfReach, StoreError."""
+    rows = {packed.subs_id: packed async for batch in stored for packed in batch}
+    compared = Comparison(
+        lambda subs_id: packed.row.binding if (packed := rows.get(subs_id)) else None,
+        lambda binding: expired_locally(binding, policy, now),
+    )
+    await Query(config).rows(compared.take)
+    for packed in rows.values():
+        row = packed.row
+        compared.pass_by(row.binding, live=live(row, policy, now))
+    return compared.plan(config.max_removals)

@@ -1,0 +1,306 @@
+"""How a database is reached, and what its refusals mean. SQL statements do not belong here.
+
+SQLite runs in WAL mode with `synchronous=FULL`: a commit is on the disk before it is acknowledged, so that neither
+`kill -9` nor a loss of power takes back a registration, an audit row or a route that a reader has seen. (NORMAL
+would do for `kill -9` alone; the difference is one fsync per transaction, and transactions carry thousands of rows.)
+Checkpoints are rare, because each rewrites every page touched since the last one.
+
+PostgreSQL is reached as its own tools reach it: the URL is read by the driver, with all that libpq knows (`sslmode`,
+`passfile`, several hosts ...) and its PG variables. The server gives up by itself, somewhat later than we do, what it
+does for us: sessions that we have left must not pile up behind a lock.
+"""
+
+import asyncio
+import logging
+import re
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event, exc
+from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from precall.core.errors import StoreError, StoreUnavailable
+
+DRIVERS = {
+    "sqlite": "sqlite+aiosqlite",
+    "postgresql": "postgresql+asyncpg",
+    "postgres": "postgresql+asyncpg",
+}
+
+PATIENCE = 10.0
+"""Seconds after our own deadline at which a server ends a statement that we have given up."""
+
+PRAGMAS = (
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=FULL",
+    "PRAGMA cache_size=-16384",
+    "PRAGMA wal_autocheckpoint=25000",
+    "PRAGMA journal_size_limit=134217728",
+)
+READER_PRAGMAS = ("PRAGMA cache_size=-8192",)
+"""Readers walk in order, which a large cache does not help; there are several of them."""
+
+# The driver logs the parameters of every statement at DEBUG, and they hold numbers.
+logging.getLogger("aiosqlite").setLevel(logging.INFO)
+
+
+class Unwritable(StoreUnavailable):
+    """The file may not be written. Later it may be; at start that is a mistake."""
+
+
+class Place:
+    """Where a database is: its SQLAlchemy URL, and the name it has in messages (never with a password).
+
+    Raises StoreError for what cannot be used: an unknown kind, SQLite in memory, a directory that is missing.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            given = make_url(url)
+        except (exc.ArgumentError, ValueError):
+            raise StoreError("store.url is no URL: write sqlite:///precall.db or postgresql://...") from None
+        kind = given.drivername.partition("+")[0]
+        if kind not in DRIVERS:
+            raise StoreError(f"store.url begins with {kind}: only sqlite and postgresql are known")
+        self.url: URL = given.set(drivername=DRIVERS[kind])
+        self.is_sqlite = kind == "sqlite"
+        # What follows the "?" may hold a password too.
+        self.name = given.set(query={}).render_as_string(hide_password=True)
+        self._inode = 0
+        if self.is_sqlite:
+            self.name = self._file(given)
+
+    @staticmethod
+    def _file(url: URL) -> str:
+        if not url.database or ":memory:" in url.database or url.query.get("mode") == "memory":
+            raise StoreError(
+                "store.url names an SQLite database in memory, which would forget every route:"
+                " name a file, as in sqlite:///precall.db"
+            )
+        path = Path(url.database.removeprefix("file:"))
+        if not path.parent.is_dir():
+            raise StoreError(
+                f"{path}: the directory {path.parent} does not exist: make it, or mend store.url"
+            )
+        return str(path)
+
+    def hold(self) -> None:
+        """Take the file that is there now for the database."""
+        if self.is_sqlite:
+            self._inode = Path(self.name).stat().st_ino
+
+    def confirm(self) -> None:
+        """Raise StoreUnavailable unless the file is the one that was held: SQLite goes on writing one that was deleted,
+        and takes the journal of the old for that of a new one."""
+        if not self.is_sqlite:
+            return
+        try:
+            same = Path(self.name).stat().st_ino == self._inode
+        except OSError:
+            same = False
+        if not same:
+            raise StoreUnavailable(
+                f"{self.name} was moved, deleted or replaced while in use:"
+                " put it back, or restart precall to go on with what is there"
+            )
+
+    def engine(self, timeout: float, *, writes: bool, patience: float = PATIENCE) -> AsyncEngine:
+        """An engine for the one writer, or for readers. `timeout` bounds the wait for a lock or a connection, and
+        with `patience` more what a statement may take where only the server can end it.
+
+        Raises StoreUnavailable for a file that cannot be opened, StoreError where the driver is missing.
+        """
+        options: dict[str, Any] = {"pool_timeout": timeout, "hide_parameters": True}
+        options |= {"pool_size": 1 if writes else 2, "max_overflow": 0 if writes else 2}
+        return (self._sqlite if self.is_sqlite else self._postgresql)(timeout, writes, patience, options)
+
+    def _sqlite(self, timeout: float, writes: bool, _patience: float, options: dict[str, Any]) -> AsyncEngine:
+        with failures_of(self.name):
+            # Here, because the driver leaves a thread behind when it fails at this.
+            sqlite3.connect(self.url.database or "", uri="file:" in (self.url.database or "")).close()
+        # Less than the deadline of a write, so that a lock is called a lock.
+        options["connect_args"] = {"timeout": timeout * 0.8, "isolation_level": None}
+        engine = create_async_engine(self.url, **options)
+        event.listen(engine.sync_engine, "connect", _prepare_writer if writes else _prepare_reader)
+        event.listen(engine.sync_engine, "begin", _begin_write if writes else _begin_read)
+        return engine
+
+    def _postgresql(
+        self, timeout: float, writes: bool, patience: float, options: dict[str, Any]
+    ) -> AsyncEngine:
+        limits = {
+            # Less than the deadline of a write, so that a lock is called a lock.
+            "lock_timeout": str(round(timeout * 800)),
+            "statement_timeout": str(round((timeout + patience) * 1000)),
+        }
+        if writes:
+            # A plan made while the table was small reads all of it for every batch when it has grown.
+            limits["plan_cache_mode"] = "force_custom_plan"
+            # All it does is by key, and mostly in memory.
+            limits["enable_seqscan"] = "off"
+        connect = partial(self.session, timeout, limits)
+        engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, **options)
+        event.listen(engine.sync_engine, "checkout", _refuse_closed)
+        return engine
+
+    async def session(self, timeout: float, settings: dict[str, str]) -> Any:
+        """A connection of PostgreSQL's driver (asyncpg) by itself, with these settings of the server's.
+
+        Raises StoreError, StoreUnavailable.
+        """
+        dsn = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        named = {"application_name": "precall"} | settings
+        try:
+            return await _driver(self.name)(dsn, timeout=timeout, server_settings=named)
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001  told again as what it means
+            raise _no_connection(error, self.name) from None
+
+
+def _driver(name: str) -> Callable[..., Awaitable[Any]]:
+    try:
+        import asyncpg  # noqa: PLC0415  an extra
+    except ImportError:
+        raise StoreError(f"{name}: its driver is not installed: pip install 'precall[postgres]'") from None
+    found: Callable[..., Awaitable[Any]] = asyncpg.connect
+    return found
+
+
+async def close(engine: AsyncEngine, timeout: float) -> None:
+    """Close the connections of `engine`; those whose server does not say goodbye within `timeout` are dropped."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(timeout):
+            await engine.dispose()
+
+
+def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
+    # The pool makes another one then: after a restart of the server nobody notices.
+    if connection.driver_connection.is_closed():
+        raise exc.DisconnectionError
+
+
+def _prepare_writer(connection: Any, _record: object) -> None:
+    _say(connection, PRAGMAS)
+
+
+def _prepare_reader(connection: Any, _record: object) -> None:
+    _say(connection, PRAGMAS + READER_PRAGMAS)
+
+
+def _say(connection: Any, pragmas: Iterable[str]) -> None:
+    cursor = connection.cursor()
+    for pragma in pragmas:
+        cursor.execute(pragma)
+    cursor.close()
+
+
+def _begin_write(connection: Connection) -> None:
+    # At once as a writer: a reader that turns writer cannot wait for a lock, it fails.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _begin_read(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+@contextmanager
+def failures_of(name: str) -> Iterator[None]:
+    """Turns what the database called `name` says or does into StoreError and StoreUnavailable.
+
+    A wrong value or a wrong statement is a bug of ours: a RuntimeError, without the numbers that servers quote.
+    """
+    try:
+        yield
+    except (exc.DBAPIError, exc.TimeoutError, sqlite3.Error, OSError) as error:
+        # Without the cause, for its text may quote a row; it went through the same lines.
+        raise _meaning(error, name).with_traceback(error.__traceback__) from None
+    except Exception as error:
+        if not _of_driver(error):
+            raise
+        raise _meaning(error, name) from None
+
+
+BUGS = (exc.IntegrityError, exc.ProgrammingError, exc.DataError, exc.NotSupportedError)
+_MANY_DIGITS = re.compile(r"\d{5,}")
+
+
+def _of_driver(error: BaseException) -> bool:
+    # An extra: it may not be there to be imported.
+    return type(error).__module__.partition(".")[0] == "asyncpg"
+
+
+def _no_connection(error: Exception, name: str) -> Exception:
+    """Why PostgreSQL could not be connected to."""
+    said, state = _said(error), getattr(error, "sqlstate", None)
+    if isinstance(error, OSError):
+        return StoreUnavailable(f"{name} cannot be reached ({said})")
+    if state is not None and (found := _of_state(state, said, name)) is not None:
+        return found
+    if state is not None or isinstance(error, ValueError):
+        return StoreError(f"{name} cannot be connected to like this: mend store.url ({said})")
+    return StoreUnavailable(f"{name} cannot be reached ({said})") if _of_driver(error) else error
+
+
+def _meaning(error: Exception, name: str) -> Exception:
+    origin = getattr(error, "orig", None) or error
+    said = _said(origin)
+    found: Exception | None = None
+    if state := getattr(origin, "sqlstate", None):
+        found = _of_state(state, said, name)
+    elif not isinstance(error, BUGS):
+        found = _of_text(said, name)
+    return found or RuntimeError(f"{name} refuses a statement of ours: {_MANY_DIGITS.sub('***', said)}")
+
+
+def _said(error: BaseException) -> str:
+    line = str(error).strip().partition("\n")[0]
+    # SQLAlchemy puts the class before what the server said.
+    line = re.sub(r"^<class '[\w.]+'>: ", "", line)
+    return line or type(error).__name__
+
+
+def _of_state(state: str, said: str, name: str) -> StoreError | None:
+    """What a condition of PostgreSQL (https://www.postgresql.org/docs/current/errcodes-appendix.html) means for us."""
+    match state[:2], state:
+        case "28", _:
+            return StoreError(
+                f"{name} does not let us in: mend the user or the password in store.url ({said})"
+            )
+        case "3D", _:
+            return StoreError(f"{name}: there is no such database: create it, or mend store.url")
+        case _, "42501":
+            return StoreError(f"{name} does not allow it: let this user own the database ({said})")
+        case _, "55P03":
+            return StoreUnavailable(f"{name} is locked by another session: wait for it, or end it")
+        case _, "53100":
+            return StoreUnavailable(f"{name} cannot grow, its disk is full: make room ({said})")
+        case _, "25006":
+            return StoreUnavailable(f"{name} is read-only, a standby perhaps: name its primary ({said})")
+        case (("08" | "25" | "40" | "53" | "55" | "57" | "58" | "XX"), _):
+            return StoreUnavailable(f"{name} does not answer as it should ({said})")
+        case _:
+            return None
+
+
+def _of_text(said: str, name: str) -> StoreError:
+    """What SQLite, the driver or the operating system said means for us."""
+    low = said.lower()
+    if "not a database" in low or "malformed" in low:
+        return StoreError(
+            f"{name} is not an SQLite database, or is damaged: move it away or restore a copy, or mend store.url"
+        )
+    if "locked" in low or "busy" in low:
+        return StoreUnavailable(f"{name} is locked by another process: wait for it, or stop it")
+    if "full" in low:
+        return StoreUnavailable(f"{name} cannot grow, its disk is full: make room ({said})")
+    if "readonly" in low or "unable to open" in low:
+        return Unwritable(
+            f"{name} cannot be written: give this user write access to the file and its directory ({said})"
+        )
+    return StoreUnavailable(f"{name} does not answer as it should ({said})")

@@ -1,0 +1,283 @@
+"""What has been: replies of the provider, folded into runs, and the change feed. Appended, read by page, retired.
+
+Nothing here is needed to answer a reader.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import Table, and_, bindparam, delete, func, insert, literal_column, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from precall.core.dials import Dial
+from precall.core.model import Action, Cause, Change, Check
+from precall.core.routing import removed
+from precall.store.bulk import SLICE, execute_many, insert_new
+from precall.store.schema import REAL, check_results, dial_log, exposures, route_changes, routes
+
+Run = dict[str, Any]
+"""A row of `check_results`, or the part of it that tells whether a check continues it; with an `id` when stored."""
+
+IDENTITY = ("generation", "result", "status", "number", "extension", "code")
+"""What two checks of a binding have in common when they are one run."""
+
+_older = check_results.alias("older")
+_NEWEST = (
+    select(*(check_results.c[name] for name in ("id", "subs_id", *IDENTITY, "last_seq", "count")))
+    .select_from(routes)
+    .join(
+        check_results,
+        and_(
+            check_results.c.subs_id == routes.c.subs_id,
+            check_results.c.first_seq
+            == select(func.max(_older.c.first_seq))
+            .where(_older.c.subs_id == routes.c.subs_id)
+            .scalar_subquery(),
+        ),
+    )
+    .where(routes.c.subs_id.in_(bindparam("ids", expanding=True)))
+)
+
+_TAIL = ("last_seq", "last_at", "count", "request_id", "seconds")
+_EXTEND = (
+    update(check_results)
+    .where(check_results.c.id == bindparam("of_id"))
+    .values({name: bindparam(name) for name in _TAIL})
+)
+
+
+SCAN = 20_000
+"""Changes looked at for one page of those a filter names: some 10 ms."""
+
+RETIRED = (check_results, route_changes, exposures, dial_log)
+SPANS = {
+    "check_results": ("first_at", "last_at"),
+    "route_changes": ("at", "at"),
+    "exposures": ("first_at", "last_at"),
+    "dial_log": ("at", "at"),
+}
+"""When a row of these tables began and ended."""
+
+
+_first = select(func.max(_older.c.first_seq)).where(_older.c.subs_id == bindparam("of_subs_id"))
+_CONTINUE = (
+    update(check_results)
+    .where(check_results.c.subs_id == bindparam("of_subs_id"))
+    .where(check_results.c.first_seq == _first.scalar_subquery())
+    .where(*(check_results.c[name] == bindparam(f"of_{name}") for name in IDENTITY))
+    .where(check_results.c.last_seq < bindparam("last_seq"))
+    .values({name: bindparam(name) for name in _TAIL if name != "count"})
+    .values(count=check_results.c.count + literal_column("1"))
+)
+
+
+async def append(connection: AsyncConnection, changes: Iterable[Change]) -> None:
+    """Add `changes`, the quiet ones excepted, to the feed."""
+    rows = (row for change in changes if not change.quiet for row in _rows(change))
+    await execute_many(connection, insert_new(connection.dialect.name, route_changes), rows)
+
+
+async def record(connection: AsyncConnection, checks: Iterable[Check], *, fold: bool) -> None:
+    """Keep `checks`. Folded: one that says what its binding's newest run says extends that run.
+
+    A check that is no newer than its binding's newest run was kept already, by a transaction believed to have failed.
+    """
+    insert = insert_new(connection.dialect.name, check_results)
+    in_order = iter(sorted(checks, key=lambda check: check.seq))
+    while part := list(islice(in_order, SLICE)):
+        opened = [_opened(check) for check in part] if not fold else await _extend(connection, part)
+        await execute_many(connection, insert, opened)
+
+
+async def _extend(connection: AsyncConnection, checks: Sequence[Check]) -> list[Run]:
+    """Extend the runs that `checks` continue; gives the runs to be opened for the others."""
+    ids = {check.subs_id for check in checks}
+    if len(ids) == len(checks):
+        # Nearly always nothing is new. Where something is, the rest of this finds the others done already.
+        continued = await execute_many(connection, _CONTINUE, (_continuation(check) for check in checks))
+        if continued == len(checks):
+            return []
+    found = await connection.execute(_NEWEST, {"ids": sorted(ids)})
+    grown, opened = _fold(checks, {run["subs_id"]: dict(run) for run in found.mappings()})
+    await execute_many(connection, _EXTEND, grown)
+    return opened
+
+
+def _fold(checks: Sequence[Check], newest: dict[str, Run]) -> tuple[list[Run], list[Run]]:
+    """(what `_EXTEND` needs of stored runs that grew, new runs), from `checks` in the order of their `seq`."""
+    grown: dict[int, Run] = {}
+    opened: list[Run] = []
+    for check in checks:
+        run = newest.get(check.subs_id)
+        if run is not None and check.seq <= run["last_seq"]:
+            continue
+        if run is None or any(run[name] != getattr(check, name) for name in IDENTITY):
+            run = newest[check.subs_id] = _opened(check)
+            opened.append(run)
+            continue
+        run["count"] += 1
+        run["last_seq"], run["last_at"] = check.seq, check.asked_at
+        run["request_id"], run["seconds"] = check.request_id, check.seconds
+        if "id" in run:
+            grown[run["id"]] = run
+    return [{"of_id": id_, **{name: run[name] for name in _TAIL}} for id_, run in grown.items()], opened
+
+
+def _continuation(check: Check) -> dict[str, Any]:
+    return {
+        "of_subs_id": check.subs_id,
+        "of_generation": check.generation,
+        "of_result": str(check.result),
+        "of_status": int(check.status),
+        "of_number": check.number,
+        "of_extension": check.extension,
+        "of_code": check.code,
+        "last_seq": check.seq,
+        "last_at": check.asked_at,
+        "request_id": check.request_id,
+        "seconds": check.seconds,
+    }
+
+
+def _opened(check: Check) -> Run:
+    return {
+        "subs_id": check.subs_id,
+        "generation": check.generation,
+        "result": str(check.result),
+        "status": int(check.status),
+        "number": check.number,
+        "extension": check.extension,
+        "code": check.code,
+        "first_seq": check.seq,
+        "last_seq": check.seq,
+        "first_at": check.asked_at,
+        "last_at": check.asked_at,
+        "count": 1,
+        "request_id": check.request_id,
+        "seconds": check.seconds,
+    }
+
+
+def _rows(change: Change) -> Iterator[dict[str, Any]]:
+    """What the feed keeps of a change; one that takes its binding out of a pool is a removal there first."""
+    if change.left:
+        gone = removed(change.route, change.route.version - 1, change.index - 1)
+        yield _told(
+            replace(
+                change,
+                index=gone.index,
+                cause=Cause.REMOVED,
+                pool_key=change.left,
+                row=None,
+                route=gone,
+                check=None,
+            )
+        )
+    yield _told(change)
+
+
+def _told(change: Change) -> dict[str, Any]:
+    route = change.route
+    # Withheld already by who made the change; a real number in the feed is one that nobody audited.
+    real = route.action is Action.DIAL_REAL
+    return {
+        "index": change.index,
+        "subs_id": change.subs_id,
+        "pool_key": change.pool_key,
+        "generation": change.row.binding.generation if change.row else 0,
+        "version": route.version,
+        "at": change.at,
+        "cause": change.cause.value,
+        "from_state": change.before.value if change.before else "",
+        "to_state": route.state.value,
+        "action": route.action.value,
+        "number": "" if real else route.number,
+        "extension": "" if real else route.extension,
+        "reason": route.reason.value,
+        "flags": ",".join(route.flags),
+        "status": int(route.status),
+        "request_id": change.check.request_id if change.check else "",
+        "expires_at": route.expires_at,
+    }
+
+
+async def log(connection: AsyncConnection, dials: Iterable[Dial]) -> None:
+    """Append to the log of dials."""
+    await execute_many(connection, insert(dial_log), (dial.plain() for dial in dials))
+
+
+async def logged(connection: AsyncConnection, after_id: int, limit: int) -> list[dict[str, Any]]:
+    """Part of that log, oldest first, by column name."""
+    wanted = select(dial_log).where(dial_log.c.id > after_id).order_by(dial_log.c.id).limit(limit)
+    return [dict(row) for row in (await connection.execute(wanted)).mappings()]
+
+
+async def page(
+    connection: AsyncConnection, subs_id: str, before: tuple[int, int] | None, limit: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(runs, changes) of one binding, newest first, each at most `limit`; `before` as in `Store.history`."""
+    runs = select(check_results).where(check_results.c.subs_id == subs_id)
+    changes = select(route_changes).where(route_changes.c.subs_id == subs_id)
+    if before is not None:
+        runs = runs.where(check_results.c.first_seq < before[0])
+        changes = changes.where(route_changes.c.index < before[1])
+    found = await connection.execute(runs.order_by(check_results.c.first_seq.desc()).limit(limit))
+    told = await connection.execute(changes.order_by(route_changes.c.index.desc()).limit(limit))
+    return [dict(row) for row in found.mappings()], [dict(row) for row in told.mappings()]
+
+
+async def after(
+    connection: AsyncConnection,
+    since: int,
+    until: int,
+    subs_ids: Collection[str],
+    pool_keys: Collection[str],
+    limit: int,
+) -> tuple[list[dict[str, Any]], int]:
+    """Changes and position as `Store.changes` gives them."""
+    feed = route_changes.c
+    some = select(feed.index).where(feed.index > since, feed.index <= until).order_by(feed.index)
+    some = some.limit(SCAN if subs_ids or pool_keys else limit)
+    reached = await connection.scalar(select(func.max(some.subquery().c.index)))
+    if reached is None:
+        return [], until
+    wanted = select(route_changes).where(feed.index > since, feed.index <= reached)
+    if subs_ids:
+        wanted = wanted.where(feed.subs_id.in_(sorted(subs_ids)))
+    if pool_keys:
+        wanted = wanted.where(feed.pool_key.in_(sorted(pool_keys)))
+    result = await connection.execute(wanted.order_by(feed.index).limit(limit))
+    found = [dict(row) for row in result.mappings()]
+    return found, found[-1]["index"] if len(found) == limit else reached
+
+
+async def turned(connection: AsyncConnection, since: float) -> list[tuple[str, float]]:
+    """(pool, when) of the changes after `since` by which an answer turned a binding to its real number."""
+    feed = route_changes.c
+    found = await connection.execute(
+        select(feed.pool_key, feed.at).where(feed.at > since, REAL).order_by(feed.at)
+    )
+    return [(pool_key, at) for pool_key, at in found]
+
+
+async def retire(
+    connection: AsyncConnection, table: Table, start: int, before: float, batch: int
+) -> tuple[int, int, int | None]:
+    """Delete what ended before `before` among the `batch` oldest rows of `table` from key `start` on.
+
+    Gives how many, the highest of their keys, and the key to go on from: None at the first slice in which everything
+    began later. Keys rise with time, so no index on time has to be kept up to date by every check.
+    """
+    key = table.primary_key.columns[0]
+    began, ended = SPANS[table.name]
+    part = select(key, table.c[began]).where(key >= start).order_by(key).limit(batch).subquery()
+    bounds = select(func.min(part.c[0]), func.max(part.c[0]), func.min(part.c[1]))
+    first, last, earliest = (await connection.execute(bounds)).one()
+    if first is None or earliest >= before:
+        return 0, 0, None
+    over = and_(key.between(first, last), table.c[ended] < before)
+    highest = await connection.scalar(select(func.max(key)).where(over))
+    gone = await connection.execute(delete(table).where(over))
+    return gone.rowcount, highest or 0, last + 1

@@ -1,0 +1,263 @@
+"""How a row of the routing table lies in `bindings`, `routes` and `overrides`.
+
+Each column has one owner. A registration writes `bindings`, and `routes` only where it begins a generation; an order
+writes `overrides`; an answer writes the observed columns. `version`, `index`, `action` and `reason`
+go with every change.
+"""
+
+import functools
+import json
+import sys
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import starmap
+from typing import Any
+
+from sqlalchemy import Integer, UpdateBase, and_, bindparam, case, delete, select, type_coerce, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from precall.core.model import BindingState, Cause, Change, Override, Row, State
+from precall.packing import FACTS, OBSERVED, ORDERED, Packed, seal
+from precall.store.bulk import INSERTS, execute_many, upsert
+from precall.store.schema import bindings, overrides, routes
+
+BATCH = 5000
+SEEN = ("state", *OBSERVED)
+
+_LOAD = (
+    select(
+        bindings.c.subs_id,
+        *(bindings.c[name] for name in FACTS),
+        # As the driver gives it: one column to be converted by SQLAlchemy doubles the cost of a row.
+        *(type_coerce(routes.c[name], Integer) if name == "blocked" else routes.c[name] for name in SEEN),
+        routes.c.version,
+        routes.c.index,
+        *(overrides.c[name].label(f"override_{name}") for name in ORDERED),
+    )
+    .select_from(bindings)
+    .join(routes, routes.c.subs_id == bindings.c.subs_id)
+    .join(overrides, overrides.c.subs_id == bindings.c.subs_id, isouter=True)
+)
+
+_REFRESH = (
+    update(routes)
+    .where(
+        and_(
+            routes.c.subs_id == bindparam("of_subs_id"),
+            routes.c.generation == bindparam("of_generation"),
+            routes.c.seq <= bindparam("to_seq"),
+        )
+    )
+    .values({name: bindparam(name) for name in SEEN})
+)
+
+_REMOVE = [
+    delete(table).where(table.c.subs_id == bindparam("of_subs_id")) for table in (bindings, routes, overrides)
+]
+
+
+@functools.cache
+def _tell(dialect: str) -> UpdateBase:
+    """Upsert of a route whose observed columns stay as they are, unless a generation begins."""
+    statement = INSERTS[dialect](routes)
+    new = statement.excluded
+    same = routes.c.generation == new.generation
+    replaced = {name: new[name] for name in ("generation", "version", "index", "action", "reason")}
+    replaced |= {name: case((same, routes.c[name]), else_=new[name]) for name in SEEN}
+    result: UpdateBase = statement.on_conflict_do_update(index_elements=[routes.c.subs_id], set_=replaced)
+    return result
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What several changes of one binding come to: the last row, by all their causes."""
+
+    last: Change
+    causes: set[Cause] = field(default_factory=set)
+
+
+async def write(connection: AsyncConnection, changes: Sequence[Change]) -> None:
+    """Store what `changes`, in their order, come to. Doing it twice is doing it once."""
+    outcomes: dict[str, _Outcome] = {}
+    for change in changes:
+        outcome = outcomes.setdefault(change.subs_id, _Outcome(change))
+        outcome.last = change
+        outcome.causes.add(change.cause)
+    removed = [subs_id for subs_id, outcome in outcomes.items() if outcome.last.row is None]
+    for statement in _REMOVE:
+        await execute_many(connection, statement, ({"of_subs_id": subs_id} for subs_id in removed))
+
+    dialect = connection.dialect.name
+    kept = [(o.last, o.last.row, o.causes) for o in outcomes.values() if o.last.row is not None]
+    facts = (_registered(row) for _, row, causes in kept if Cause.REGISTERED in causes)
+    await execute_many(connection, upsert(dialect, bindings), facts)
+    told = (_route(change, row) for change, row, causes in kept if Cause.CHECKED not in causes)
+    await execute_many(connection, _tell(dialect), told)
+    answered = (_route(change, row) for change, row, causes in kept if Cause.CHECKED in causes)
+    await execute_many(connection, upsert(dialect, routes), answered)
+
+    owned = [row for _, row, causes in kept if not causes.isdisjoint((Cause.OVERRIDE, Cause.REGISTERED))]
+    lifted = ({"of_subs_id": row.binding.subs_id} for row in owned if row.override is None)
+    await execute_many(connection, _REMOVE[-1], lifted)
+    orders = (_ordered(row, row.override) for row in owned if row.override is not None)
+    await execute_many(connection, upsert(dialect, overrides), orders)
+
+
+async def refresh(connection: AsyncConnection, rows: Iterable[Row]) -> None:
+    """Store the observed columns of rows that did not change. A row of another generation, or one with a newer
+    answer, is left alone."""
+    await execute_many(
+        connection,
+        _REFRESH,
+        (
+            {
+                "of_subs_id": row.binding.subs_id,
+                "of_generation": row.binding.generation,
+                "to_seq": row.state.seq,
+                **_observed(row.state),
+            }
+            for row in rows
+        ),
+    )
+
+
+async def read(connection: AsyncConnection) -> AsyncGenerator[list[Packed], None]:
+    """All rows, in no order, in batches."""
+    async with connection.stream(_LOAD) as result:
+        async for part in result.partitions(BATCH):
+            yield list(starmap(_packed, part))
+
+
+def _registered(row: Row) -> dict[str, Any]:
+    binding = row.binding
+    return {
+        "subs_id": binding.subs_id,
+        "generation": binding.generation,
+        "pool_key": binding.pool_key,
+        "number_x": binding.number_x,
+        "number_a": binding.number_a,
+        "number_b": binding.number_b,
+        "extension": binding.extension,
+        "expires_at": binding.expires_at,
+        "labels": json.dumps(dict(binding.labels), ensure_ascii=False) if binding.labels else "{}",
+        "origin": binding.origin,
+        "registered_at": binding.registered_at,
+    }
+
+
+def _observed(state: BindingState) -> dict[str, Any]:
+    return {
+        "state": state.state.value,
+        "status": int(state.status),
+        "number": state.number,
+        "extension": state.extension,
+        "checked_at": state.checked_at,
+        "seq": state.seq,
+        "streak": state.streak,
+        "temp_number": state.temp_number,
+        "temp_extension": state.temp_extension,
+        "temp_at": state.temp_at,
+        "exposed_at": state.exposed_at,
+        "gone_at": state.gone_at,
+        "blocked": state.blocked,
+        "failures": state.failures,
+        "moves": json.dumps(state.moves) if state.moves else "[]",
+        "request_id": state.request_id,
+    }
+
+
+def _route(change: Change, row: Row) -> dict[str, Any]:
+    return {
+        "subs_id": row.binding.subs_id,
+        "generation": row.binding.generation,
+        "version": row.version,
+        "index": row.index,
+        "action": change.route.action.value,
+        "reason": change.route.reason.value,
+        **_observed(row.state),
+    }
+
+
+def _ordered(row: Row, override: Override) -> dict[str, Any]:
+    return {
+        "subs_id": row.binding.subs_id,
+        "generation": override.generation,
+        "action": override.action.value,
+        "number": override.number,
+        "until": override.until,
+        "reason": override.reason,
+        "created_at": override.created_at,
+        "created_by": override.created_by,
+    }
+
+
+_STATES = {state.value: state for state in State}
+
+
+def _packed(
+    subs_id: str,
+    pool_key: str,
+    number_x: str,
+    number_a: str,
+    number_b: str,
+    extension: str,
+    expires_at: float | None,
+    labels: str,
+    origin: str,
+    registered_at: float,
+    generation: int,
+    state: str,
+    status: int,
+    number: str,
+    told_extension: str,
+    checked_at: float,
+    seq: int,
+    streak: int,
+    temp_number: str,
+    temp_extension: str,
+    temp_at: float,
+    exposed_at: float,
+    gone_at: float,
+    blocked: int,
+    failures: int,
+    moves: str,
+    request_id: str,
+    version: int,
+    index: int,
+    *order: Any,
+) -> Packed:
+    """The row, from the columns of `_LOAD` in their order. Packed at once: a million of them are to be loaded."""
+    pairs = () if labels == "{}" else tuple(json.loads(labels).items())
+    facts = (
+        pool_key,
+        number_x,
+        number_a,
+        number_b,
+        extension,
+        expires_at,
+        pairs,
+        origin,
+        registered_at,
+        generation,
+    )
+    # What is the same object takes no place twice.
+    number = number_x if number == number_x else number
+    observed = (
+        status,
+        number,
+        told_extension,
+        checked_at,
+        seq,
+        streak,
+        number if temp_number == number else temp_number,
+        temp_extension,
+        temp_at,
+        exposed_at,
+        gone_at,
+        bool(blocked),
+        failures,
+        () if moves == "[]" else tuple(json.loads(moves)),
+        request_id,
+    )
+    data = seal(facts, state, observed, None if order[0] is None else order, version, index)
+    return Packed(subs_id, sys.intern(pool_key), number_x, _STATES[state], bool(blocked), data)

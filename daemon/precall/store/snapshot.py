@@ -1,0 +1,32 @@
+"""The stored rows, read once by who is not the daemon: no lock, no write, no schema brought to head."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from precall.packing import Packed
+from precall.store import migration, rows
+from precall.store.connection import Place, close, failures_of
+
+
+async def snapshot(url: str, timeout: float) -> AsyncIterator[list[Packed]]:
+    """All rows of the database at `url`, in batches; none when there is no such SQLite file yet.
+
+    Raises SchemaOutdated, StoreError, StoreUnavailable.
+    """
+    place = Place(url)
+    if _absent(place):
+        return
+    await migration.check(url, timeout)
+    engine = place.engine(timeout, writes=False)
+    try:
+        with failures_of(place.name):
+            async with engine.connect() as connection:
+                async for batch in rows.read(connection):
+                    yield batch
+    finally:
+        await close(engine, timeout)
+
+
+def _absent(place: Place) -> bool:
+    """Whether looking would make a file."""
+    return place.is_sqlite and not Path(place.name).exists()

@@ -1,0 +1,404 @@
+"""The store: what precall promises of its database. Which columns and statements that takes is the neighbours' part.
+
+Writes go one after the other, each in a transaction of its own, and each is over after a while: one that hangs is
+told as StoreUnavailable and ends by itself later, without a commit; the next ones are refused until it has.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import asdict
+from typing import Any, Literal, Self, TypeVar
+
+from sqlalchemy import Table, delete, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from precall.core.dials import Dial
+from precall.core.errors import OutcomeUnknown, StoreError, StoreUnavailable
+from precall.core.model import Change, Check, Exposure, Policy, Row
+from precall.packing import Packed
+from precall.store import audit, history, migration, rows
+from precall.store.bulk import execute_many, upsert
+from precall.store.connection import Place, Unwritable, close, failures_of
+from precall.store.schema import brakes, marks, pauses, policy, route_changes
+
+History = Literal["runs", "every"]
+T = TypeVar("T")
+Work = Callable[[AsyncConnection], Awaitable[T]]
+
+PATIENCE_PER_ROW = 0.001
+"""Seconds a row may add to the deadline of its transaction: twenty times what it takes."""
+
+HIGH_INDEX, HIGH_SEQ, COMPACTED = "high_index", "high_seq", "compacted"
+
+
+class _Attempt:
+    """One transaction under way, and how to call it off."""
+
+    def __init__(self) -> None:
+        self.given_up = self.committing = False
+        self._interrupt: Callable[[], Awaitable[None]] | None = None
+        self._drop: Callable[[], None] | None = None
+
+    async def over(self, connection: AsyncConnection) -> None:
+        """Name the connection that carries it."""
+        raw = await connection.get_raw_connection()
+        driver: Any = raw.driver_connection
+        self._interrupt = getattr(driver, "interrupt", None)
+        self._drop = getattr(driver, "terminate", None)
+
+    async def give_up(self) -> None:
+        """It must not commit any more: a statement that runs is interrupted, or its connection dropped."""
+        self.given_up = True
+        if self._interrupt is not None:
+            await self._interrupt()
+        elif self._drop is not None:
+            self._drop()
+
+
+class Store:
+    """The database, in the words of the domain.
+
+    Every method raises StoreUnavailable when the database is refused, locked, full, broken or slower than the
+    deadline; then nothing of the call is stored, and calling again with the same values is always right. Only
+    where the database is lost in the very COMMIT may it turn out to be stored: that is told as OutcomeUnknown.
+    """
+
+    def __init__(self, place: Place, timeout: float, keep: History) -> None:
+        self.name = place.name
+        self._place = place
+        self._timeout = timeout
+        self._fold = keep == "runs"
+        self._writer = place.engine(timeout, writes=True)
+        self._reader = place.engine(timeout, writes=False)
+        self._lock = asyncio.Lock()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._high: dict[str, int] = {}
+
+    @classmethod
+    async def open(
+        cls, url: str, *, timeout: float = 1.0, history: History = "runs", auto_migrate: bool
+    ) -> Self:
+        """Open the database at `url` (`sqlite:///path` or `postgresql://...`). `timeout`, in seconds, is how long a
+        transaction may take, a batch longer by a millisecond per row. `history="every"` keeps each check as a row.
+
+        Raises StoreError for a database that cannot be used, SchemaOutdated for one to be migrated first unless
+        `auto_migrate`, StoreUnavailable.
+        """
+        try:
+            return await cls._open(url, timeout, history, auto_migrate=auto_migrate)
+        except Unwritable as error:
+            raise StoreError(str(error)) from error
+
+    @classmethod
+    async def _open(cls, url: str, timeout: float, history: History, *, auto_migrate: bool) -> Self:
+        place = Place(url)
+        await (migration.upgrade if auto_migrate else migration.check)(url, timeout)
+        store = cls(place, timeout, history)
+        place.hold()
+        try:
+            store._high = await store._read(_high)
+            await store.ping()
+        except BaseException:
+            await store.close()
+            raise
+        return store
+
+    async def close(self) -> None:
+        """Let what is under way end, for at most the deadline, and close all connections."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self._timeout)
+        await close(self._writer, self._timeout)
+        await close(self._reader, self._timeout)
+
+    # -- the routing table ----------------------------------------------------------------------------
+
+    async def load(self) -> AsyncIterator[list[Packed]]:
+        """All rows, packed, in no order, in batches of `rows.BATCH`.
+
+        For a million of them, keep the garbage collector off meanwhile and freeze what was loaded: it finds
+        nothing, and doubles the time.
+        """
+        attempt = _Attempt()
+        with failures_of(self.name):
+            async with self._reader.connect() as connection, aclosing(rows.read(connection)) as batches:
+                await attempt.over(connection)
+                while batch := await self._next(batches, attempt):
+                    yield batch
+
+    async def _next(self, batches: AsyncIterator[list[Packed]], attempt: _Attempt) -> list[Packed]:
+        """The next of `batches`, empty after the last."""
+
+        async def step() -> list[Packed]:
+            return await anext(batches, [])
+
+        task = self._start(step())
+        try:
+            return await self._ended(task, attempt, self._timeout + rows.BATCH * PATIENCE_PER_ROW)
+        finally:
+            # Given up, it still ends, and has the connection until then.
+            await asyncio.wait({task}, timeout=self._timeout)
+
+    async def high_water(self) -> tuple[int, int]:
+        """(highest change index ever committed, highest sequence number ever stored); 0 for none."""
+        high = await self._read(_high)
+        return high[HIGH_INDEX], high[HIGH_SEQ]
+
+    async def commit(
+        self,
+        changes: Sequence[Change],
+        checks: Sequence[Check] = (),
+        refreshed: Sequence[Row] = (),
+        dials: Sequence[Dial] = (),
+    ) -> None:
+        """In one transaction: make `changes`, in their order, and append them to the feed; keep their checks and
+        `checks` (those that changed nothing) in the history; store the observed columns of `refreshed` rows; append
+        `dials` to the log of dials.
+
+        A change writes the columns its cause owns: an order is stored or lifted by OVERRIDE and REGISTERED alone,
+        observed columns by CHECKED and by a REGISTERED that begins a generation. A refreshed row of another
+        generation, or older than what is stored, is left out.
+        """
+        kept = [change.check for change in changes if change.check is not None]
+        kept += checks
+        seqs = [check.seq for check in kept] + [row.state.seq for row in refreshed]
+        seqs += [change.row.state.seq for change in changes if change.row is not None]
+        high = {
+            HIGH_INDEX: max((change.index for change in changes), default=0),
+            HIGH_SEQ: max(seqs, default=0),
+        }
+        risen = {name: value for name, value in high.items() if value > self._high[name]}
+
+        async def work(connection: AsyncConnection) -> None:
+            await rows.write(connection, changes)
+            await history.append(connection, changes)
+            await history.record(connection, kept, fold=self._fold)
+            await rows.refresh(connection, refreshed)
+            await history.log(connection, dials)
+            await _mark(connection, {name: str(value) for name, value in risen.items()})
+
+        await self._write(work, len(changes) + len(kept) + len(refreshed) + len(dials))
+        self._high |= risen
+
+    # -- history and audit ----------------------------------------------------------------------------
+
+    async def history(
+        self, subs_id: str, *, before: tuple[int, int] | None = None, limit: int
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """(runs of equal replies, changes) of one binding, at most `limit` of each, newest first, by column name.
+
+        `before` goes on where a page ended: (`first_seq` of its last run, `index` of its last change), with 0 for
+        a list that was empty. The numbers in the runs are real ones.
+        """
+        return await self._read(lambda connection: history.page(connection, subs_id, before, limit))
+
+    async def dials(self, *, after_id: int, limit: int) -> list[dict[str, Any]]:
+        """The log of dials in the order of its writing, by column name; `after_id` is the `id` the page before ended
+        with."""
+        return await self._read(lambda connection: history.logged(connection, after_id, limit))
+
+    async def knows(self, index: int) -> bool:
+        """Whether a change of this index was committed and is kept."""
+        wanted = select(route_changes.c.index).where(route_changes.c.index == index)
+        return await self._read(lambda connection: connection.scalar(wanted)) is not None
+
+    async def changes(
+        self,
+        since: int,
+        until: int,
+        *,
+        subs_ids: Collection[str] = (),
+        pool_keys: Collection[str] = (),
+        limit: int,
+    ) -> tuple[list[dict[str, Any]], int] | None:
+        """(changes, position): at most `limit` of the changes after `since` and up to `until`, in order and by column
+        name, of these ids and in these pools (none: all), and the index up to which there are no others: that of a
+        change, or `until` when none is left. The list may be short, or empty, before. None when changes after `since`
+        are kept no more.
+        """
+
+        async def work(connection: AsyncConnection) -> tuple[list[dict[str, Any]], int] | None:
+            found = await history.after(connection, since, until, subs_ids, pool_keys, limit)
+            # Asked last: what a retention takes away in between is noticed.
+            return None if since < await _compacted(connection) else found
+
+        return await self._read(work)
+
+    async def expose(self, exposure: Exposure, fold: float = 60.0) -> None:
+        """Write the audit of one exposure. Equal ones within `fold` seconds of the first are counted in one row."""
+        await self._write(lambda connection: audit.expose(connection, exposure, fold))
+
+    async def exposures(self, *, limit: int, before_id: int | None = None) -> list[dict[str, Any]]:
+        """The audit, newest first, by column name; `before_id` is the `id` that the page before ended with."""
+        return await self._read(lambda connection: audit.page(connection, before_id, limit))
+
+    async def retire(self, before: float, batch: int = 5000) -> int:
+        """Delete history, changes and audit rows that ended before `before`, in short transactions. Gives how many."""
+        total = 0
+        for table in history.RETIRED:
+            start: int | None = 0
+            while start is not None:
+                gone, start = await self._retire(table, start, before, batch)
+                total += gone
+        return total
+
+    async def _retire(self, table: Table, start: int, before: float, batch: int) -> tuple[int, int | None]:
+        async def work(connection: AsyncConnection) -> tuple[int, int | None]:
+            gone, highest, following = await history.retire(connection, table, start, before, batch)
+            if gone and table is route_changes:
+                known = await _compacted(connection)
+                await _mark(connection, {COMPACTED: str(max(known, highest))})
+            return gone, following
+
+        return await self._write(work, batch)
+
+    # -- what operators said --------------------------------------------------------------------------
+
+    async def pauses(self) -> dict[str, dict[str, Any]]:
+        """Paused pools ("": all) with `at`, `reason` and `by`."""
+        return await self._read(lambda connection: _by_key(connection, pauses))
+
+    async def pause(self, pool_key: str, at: float, reason: str, by: str) -> None:
+        """Remember that a pool ("": all) is paused."""
+        await self._put(pauses, {"pool_key": pool_key, "at": at, "reason": reason, "by": by})
+
+    async def resume(self, pool_key: str) -> None:
+        """Forget the pause of a pool; of "", every pause."""
+        statement = delete(pauses)
+        if pool_key:
+            statement = statement.where(pauses.c.pool_key == pool_key)
+        await self._write(lambda connection: connection.execute(statement))
+
+    async def brakes(self) -> dict[str, dict[str, Any]]:
+        """What was last said of each pool's brake ("": all): `engaged`, `at`, `reason` and `by`."""
+        return await self._read(lambda connection: _by_key(connection, brakes))
+
+    async def brake(self, pool_key: str, engaged: bool, at: float, reason: str, by: str) -> None:
+        """Remember that a pool's brake ("": all) is engaged or was released; all released is each released."""
+        said = {"pool_key": pool_key, "engaged": engaged, "at": at, "reason": reason, "by": by}
+
+        async def work(connection: AsyncConnection) -> None:
+            if not pool_key and not engaged:
+                released = {"engaged": False, "at": at, "reason": reason, "by": by}
+                await connection.execute(update(brakes).where(brakes.c.engaged).values(released))
+            await execute_many(connection, upsert(connection.dialect.name, brakes), [said])
+
+        await self._write(work)
+
+    async def state_policy(self, allowed: Policy) -> None:
+        """Tell SQL readers by what, from now on, the view `routing_table` decides."""
+        await self._put(policy, {"id": 1, **asdict(allowed)})
+
+    async def turned(self, since: float) -> list[tuple[str, float]]:
+        """(pool, when) of every binding an answer turned to its real number after `since`, in order of time."""
+        return await self._read(lambda connection: history.turned(connection, since))
+
+    # -- small facts ----------------------------------------------------------------------------------
+
+    async def marks(self) -> dict[str, str]:
+        """Small facts by name."""
+        found = await self._read(_marks)
+        return {name: value for name, value in found.items() if name not in {HIGH_INDEX, HIGH_SEQ, COMPACTED}}
+
+    async def mark(self, values: Mapping[str, str]) -> None:
+        """Remember small facts; names that are not in `values` stay."""
+        await self._write(lambda connection: _mark(connection, values))
+
+    async def ping(self) -> None:
+        """Return if a write would be taken now."""
+        await self._write(lambda connection: connection.execute(select(1)))
+
+    # -- transactions ---------------------------------------------------------------------------------
+
+    async def _put(self, table: Table, row: Mapping[str, Any]) -> None:
+        await self._write(
+            lambda connection: execute_many(connection, upsert(connection.dialect.name, table), [row])
+        )
+
+    async def _write(self, work: Work[T], size: int = 1) -> T:
+        patience = self._timeout + size * PATIENCE_PER_ROW
+        try:
+            async with asyncio.timeout(patience):
+                await self._lock.acquire()
+        except TimeoutError:
+            raise StoreUnavailable(f"{self.name} is still busy with an earlier write") from None
+        attempt = _Attempt()
+        task = self._start(self._transact(work, attempt))
+        task.add_done_callback(lambda _: self._lock.release())
+        return await self._ended(task, attempt, patience)
+
+    async def _transact(self, work: Work[T], attempt: _Attempt) -> T:
+        self._place.confirm()
+        with failures_of(self.name):
+            async with self._writer.connect() as connection:
+                await attempt.over(connection)
+                async with connection.begin():
+                    result = await work(connection)
+                    if attempt.given_up:
+                        raise StoreUnavailable(f"{self.name} took too long")
+                    attempt.committing = True
+                return result
+
+    async def _read(self, work: Work[T]) -> T:
+        attempt = _Attempt()
+
+        async def transact() -> T:
+            self._place.confirm()
+            with failures_of(self.name):
+                async with self._reader.connect() as connection:
+                    await attempt.over(connection)
+                    return await work(connection)
+
+        return await self._ended(self._start(transact()), attempt, self._timeout)
+
+    def _start(self, work: Any) -> "asyncio.Task[Any]":
+        """In a task of its own, which outlives a caller who is cancelled or has lost patience."""
+        task = asyncio.create_task(work, name="store")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(_look_away)
+        return task
+
+    async def _ended(self, task: "asyncio.Task[T]", attempt: _Attempt, patience: float) -> T:
+        done, _ = await asyncio.wait({task}, timeout=patience)
+        if not done:
+            await attempt.give_up()
+            lost = OutcomeUnknown if attempt.committing else StoreUnavailable
+            raise lost(f"{self.name} did not answer within {patience:g} s")
+        try:
+            return task.result()
+        except StoreUnavailable as error:
+            if attempt.committing:
+                raise OutcomeUnknown(str(error)) from error
+            raise
+
+
+def _look_away(task: "asyncio.Task[Any]") -> None:
+    """Whoever still waits is told how it ended; where nobody does, that is no error of the loop's."""
+    if not task.cancelled():
+        task.exception()
+
+
+async def _by_key(connection: AsyncConnection, table: Table) -> dict[str, dict[str, Any]]:
+    found = (await connection.execute(select(table))).mappings()
+    return {row["pool_key"]: {name: row[name] for name in row if name != "pool_key"} for row in found}
+
+
+async def _marks(connection: AsyncConnection) -> dict[str, str]:
+    found = await connection.execute(select(marks.c.name, marks.c.value))
+    return {name: value for name, value in found}  # noqa: C416
+
+
+async def _mark(connection: AsyncConnection, values: Mapping[str, str]) -> None:
+    facts = ({"name": name, "value": value} for name, value in values.items())
+    await execute_many(connection, upsert(connection.dialect.name, marks), facts)
+
+
+async def _compacted(connection: AsyncConnection) -> int:
+    """The highest change index that retention has taken away."""
+    return int(await connection.scalar(select(marks.c.value).where(marks.c.name == COMPACTED)) or 0)
+
+
+async def _high(connection: AsyncConnection) -> dict[str, int]:
+    found = await _marks(connection)
+    return {name: int(found.get(name, "0")) for name in (HIGH_INDEX, HIGH_SEQ)}

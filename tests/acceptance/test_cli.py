@@ -1,0 +1,552 @@
+"""The command line as its users run it: real processes, a simulated provider, a database file."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("PRECALL_")} | {
+    "PYTHONPATH": str(PROJECT / "daemon"),
+    "NO_COLOR": "1",
+    "COLUMNS": "200",
+}
+PATIENCE = 30.0
+pytestmark = pytest.mark.slow  # each command is a process of its own
+
+URL = re.compile(r"http://[0-9.]+:[0-9]+")
+
+SCENARIO = """
+[[pool]]
+pool_key = "FC9"
+bindings = 20
+onset = "0s"
+[[binding]]
+subs_id = "2001"
+pool_key = "FC9"
+number_x = "17000000001"
+number_a = "13800000001"
+number_b = "13900000001"
+[[binding]]
+subs_id = "2002"
+pool_key = "FC9"
+number_x = "17000000002"
+number_a = "13800000002"
+number_b = "13900000002"
+status = 2
+called_no = "17100000002"
+[[binding]]
+subs_id = "2003"
+pool_key = "FC9"
+number_x = "17000000003"
+number_a = "13800000003"
+number_b = "13900000003"
+status = 3
+[[call]]
+call_id = "116012854210^102314050"
+prod_id = 11000000300006
+called_at = "2026-01-02T00:03:04+08:00"
+duration = 31
+"""
+
+
+def precall(
+    *args: str | Path, url: str = "", stdin: str | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """One command, to its end."""
+    environment = ENVIRONMENT | ({"PRECALL_URL": url} if url else {})
+    return subprocess.run(
+        [sys.executable, "-m", "precall", *map(str, args)],
+        env=environment,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        cwd=cwd,
+        check=False,
+    )
+
+
+class Server:
+    """A command that goes on until it is told to stop."""
+
+    def __init__(self, folder: Path, *args: str | Path) -> None:
+        self.output = folder / f"{args[0]}.{time.monotonic_ns()}.out"
+        with self.output.open("w") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "precall", *map(str, args)],
+                env=ENVIRONMENT,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                cwd=folder,
+            )
+
+    @property
+    def said(self) -> str:
+        return self.output.read_text()
+
+    def url(self, before: str) -> str:
+        """The address it printed behind `before`."""
+        found: list[str] = []
+
+        def printed() -> bool:
+            assert self.process.poll() is None, self.said
+            found[:] = URL.findall(self.said.partition(before)[2])
+            return bool(found)
+
+        until(printed)
+        return found[0]
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE)
+
+
+@contextmanager
+def serving(folder: Path, *args: str | Path) -> Iterator[Server]:
+    server = Server(folder, *args)
+    try:
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.process.wait(PATIENCE)
+
+
+def until(true: Callable[[], bool], patience: float = PATIENCE) -> None:
+    end = time.monotonic() + patience
+    while not true():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def config_file(
+    folder: Path, provider: str, more: str = "", listen: str = "127.0.0.1:0", store: str = ""
+) -> Path:
+    file = folder / "precall.toml"
+    file.write_text(
+        f'[provider]\nendpoint = "{provider}"\ncall_detail_endpoint = "{provider}"\n'
+        f'access_key_id = "demo"\naccess_key_secret = "demo-secret"\n{more}\n'
+        f'[store]\nurl = "{store or f"sqlite:///{folder}/precall.db"}"\n[api]\nlisten = "{listen}"\n'
+    )
+    return file
+
+
+class Site:
+    """A simulated provider, a daemon, and where they are."""
+
+    def __init__(self, folder: Path, daemon: str, config: Path, bindings: Path) -> None:
+        self.folder, self.daemon, self.config, self.bindings = folder, daemon, config, bindings
+
+    def ask(self, *args: str | Path, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        return precall(*args, url=self.daemon, stdin=stdin)
+
+    def route(self, subs_id: str, *args: str) -> dict[str, object]:
+        told: dict[str, object] = json.loads(self.ask("route", subs_id, "--json", *args).stdout)
+        return told
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    scenario, bindings = folder / "scenario.toml", folder / "bindings.jsonl"
+    scenario.write_text(SCENARIO)
+    simulate = ("simulate", "--listen", "127.0.0.1:0", "--scenario", scenario, "--export", bindings)
+    with serving(folder, *simulate) as simulator:
+        config = config_file(folder, simulator.url("simulator"))
+        with serving(folder, "run", "--config", config) as daemon:
+            site = Site(folder, daemon.url("precall serves"), config, bindings)
+            imported = site.ask("bindings", "import", bindings)
+            assert imported.returncode == 0, imported.stderr
+            assert imported.stdout.strip() == "23 created, 0 updated, 0 unchanged"
+            until(lambda: site.route("2003")["status"] == 3)
+            yield site
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def line(result: subprocess.CompletedProcess[str], code: int) -> str:
+    """The one line of an expected error."""
+    assert result.returncode == code, (result.returncode, result.stdout, result.stderr)
+    assert "Traceback" not in result.stderr
+    lines = [text for text in result.stderr.splitlines() if text.startswith("precall: ")]
+    assert len(lines) == 1, result.stderr
+    return lines[0]
+
+
+# -- configuration and start ------------------------------------------------------------------------
+
+
+def test_every_mistake_of_a_configuration_is_told_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "bad.toml"
+    file.write_text('[provider]\nrat = 20\ntimeout = 2\n[policy]\nfallback = "dial_rael"\n')
+    ran, checked = precall("run", "--config", file), precall("config", "check", "--config", file)
+    assert (ran.returncode, checked.returncode) == (3, 1)
+    for said in (ran.stderr, checked.stdout):
+        assert re.search(r"provider\.rat: unknown key; did you mean provider\.rate\?", said)
+        assert "provider.timeout: " in said
+        assert "policy.fallback: " in said
+        assert "Traceback" not in said
+
+
+def test_a_good_configuration_is_ok(tmp_path: Path) -> None:
+    checked = precall("config", "check", "--config", config_file(tmp_path, "http://127.0.0.1:9"))
+    assert checked.returncode == 0
+    assert checked.stdout.strip().endswith("ok")
+
+
+def test_a_missing_configuration_is_one_line(tmp_path: Path) -> None:
+    assert "nowhere.toml" in line(precall("run", "--config", tmp_path / "nowhere.toml"), 3)
+
+
+def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        config = config_file(tmp_path, "http://127.0.0.1:9", listen=f"127.0.0.1:{port}")
+        assert str(port) in line(precall("run", "--config", config), 3)
+        assert str(port) in line(precall("simulate", "--listen", f"127.0.0.1:{port}"), 3)
+        assert str(port) in line(precall("demo", "--port", str(port), "--for", "1s"), 3)
+
+
+def test_a_database_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
+    config = config_file(tmp_path, "http://127.0.0.1:9")
+    (tmp_path / "precall.db").write_text("this is a text, and no database at all\n" * 100)
+    assert "precall.db" in line(precall("run", "--config", config), 3)
+    (tmp_path / "precall.db").unlink()
+    (tmp_path / "precall.db").mkdir()
+    assert "precall.db" in line(precall("run", "--config", config), 3)
+    assert "precall.db" in line(precall("migrate", "--config", config), 3)
+    examined = precall("doctor", "--config", config)
+    assert re.search(r"fail +store +.*precall\.db", examined.stdout)
+
+
+def test_an_outdated_schema_names_the_command_that_mends_it(tmp_path: Path) -> None:
+    config = config_file(tmp_path, "http://127.0.0.1:9")
+    config.write_text(config.read_text().replace("[store]", "[store]\nauto_migrate = false"))
+    assert "precall migrate" in line(precall("run", "--config", config), 3)
+    assert "none ->" in precall("migrate", "--config", config).stdout
+    assert "as it was" in precall("migrate", "--config", config).stdout
+    with serving(tmp_path, "run", "--config", config) as daemon:
+        daemon.url("precall serves")
+        assert daemon.stop() == 0
+
+
+def test_an_unreachable_provider_is_no_reason_not_to_serve(tmp_path: Path) -> None:
+    config = config_file(tmp_path, f"http://127.0.0.1:{free_port()}")
+    with serving(tmp_path, "run", "--config", config) as daemon:
+        url = daemon.url("precall serves")
+        added = precall(
+            "bindings", "add", "77", "--pool-key", "FC1", "--number-x", "17000000001", "--number-a", "13800000001",
+            url=url,
+        )  # fmt: skip
+        assert added.returncode == 0, added.stderr
+        route = precall("route", "77", "--json", url=url)
+        assert route.returncode == 0
+        assert json.loads(route.stdout)["reason"] == "unverified"
+        assert daemon.stop() == 0
+    assert precall("check", "77", "--pool-key", "FC1", "--config", config).returncode == 4
+    assert precall("doctor", "--config", config).returncode == 4
+
+
+# -- stopping ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_and_stops_and_the_table_is_there_again(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    config = config_file(tmp_path, f"http://127.0.0.1:{free_port()}")
+    with serving(tmp_path, "run", "--config", config) as daemon:
+        url = daemon.url("precall serves")
+        row = {"subs_id": "1", "pool_key": "P", "number_x": "17000000001", "number_a": "13800000001"}
+        assert (
+            precall("bindings", "import", "-", "--format", "jsonl", url=url, stdin=json.dumps(row)).returncode
+            == 0
+        )
+        assert daemon.stop(number) == 0
+        assert "Traceback" not in daemon.said
+    with serving(tmp_path, "run", "--config", config) as daemon:
+        assert precall("route", "1", url=daemon.url("precall serves")).returncode == 0
+        assert daemon.stop() == 0
+
+
+def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
+    scenario = tmp_path / "hang.toml"
+    scenario.write_text(f'{SCENARIO}[[fault]]\nkind = "hang"\n')
+    with serving(tmp_path, "simulate", "--listen", "127.0.0.1:0", "--scenario", scenario) as simulator:
+        provider = simulator.url("simulator")
+        with serving(
+            tmp_path, "run", "--config", config_file(tmp_path, provider, 'timeout = "60s"')
+        ) as daemon:
+            url = daemon.url("precall serves")
+            row = {"subs_id": "2001", "pool_key": "FC9", "number_x": "17000000001", "number_a": "13800000001"}
+            precall("bindings", "import", "-", "--format", "jsonl", url=url, stdin=json.dumps(row))
+            # A reader who asks for a check: now one is under way for sure.
+            precall("route", "2001", "--max-age", "0s", "--timeout", "1s", url=url)
+            daemon.process.send_signal(signal.SIGTERM)
+            until(lambda: "precall.stopping" in daemon.said)
+            assert daemon.process.poll() is None
+            asked = time.monotonic()
+            assert daemon.stop() == 128 + signal.SIGTERM
+            assert time.monotonic() - asked < 1.0
+        assert simulator.stop(signal.SIGINT) == 0
+
+
+# -- a running daemon -------------------------------------------------------------------------------
+
+
+def test_what_a_dispatcher_is_told(site: Site) -> None:
+    for subs_id, action, number in (
+        ("2001", "dial_x", "17000000001"),
+        ("2002", "dial_temp_x", "17100000002"),
+    ):
+        told = site.ask("route", subs_id)
+        assert told.returncode == 0
+        assert re.search(rf"action +{action}\n", told.stdout)
+        assert re.search(rf"number +{number}\n", told.stdout)
+    assert site.route("2003", "--caller", "13800000003")["number"] == "13900000003"
+    assert site.route("2003", "--caller", "13900000003")["number"] == "13800000003"
+
+
+def test_no_is_exit_code_1(site: Site) -> None:
+    assert "unknown_binding" in line(site.ask("route", "404"), 1)
+    stranger = site.ask("route", "2003", "--caller", "13700000000")
+    assert stranger.returncode == 1
+    assert "unknown_caller" in stranger.stdout
+    assert "unknown_binding" in line(site.ask("bindings", "show", "404"), 1)
+    assert "unknown_binding" in line(site.ask("bindings", "remove", "404"), 1)
+
+
+def test_usage_is_exit_code_2(site: Site) -> None:
+    for args in (
+        ("route",),
+        ("route", "2001", "--max-age", "soon"),
+        ("bindings", "import", site.folder / "nowhere.csv"),
+        ("bindings", "import", "-"),
+        ("nonsense",),
+    ):
+        result = site.ask(*args)
+        assert result.returncode == 2, args
+        assert "Traceback" not in result.stderr
+
+
+def test_nobody_there_is_exit_code_4() -> None:
+    port = free_port()
+    assert str(port) in line(precall("route", "1", "--url", f"http://127.0.0.1:{port}"), 4)
+    assert "stopped at line 1" in line(
+        precall(
+            "bindings", "import", "-", "--format", "jsonl", "--url", f"http://127.0.0.1:{port}",
+            stdin='{"subs_id":"1","pool_key":"P","number_x":"17000000001","number_a":"13800000001"}',
+        ),
+        4,
+    )  # fmt: skip
+
+
+def test_why_this_route(site: Site) -> None:
+    told = json.loads(site.ask("explain", "2002", "--json").stdout)
+    assert told["route"]["action"] == "dial_temp_x"
+    assert told["results"][0]["status"] == 2
+    shown = site.ask("explain", "2002")
+    assert shown.returncode == 0
+    assert told["results"][0]["request_id"] in shown.stdout
+
+
+def test_orders_act_and_end(site: Site) -> None:
+    assert site.ask("override", "set", "2001", "hold", "--reason", "a test").returncode == 0
+    assert site.route("2001")["reason"] == "override"
+    assert site.ask("override", "lift", "2001").returncode == 0
+    assert site.route("2001")["action"] == "dial_x"
+    assert site.ask("brake", "engage", "--pool-key", "FC9").returncode == 0
+    assert site.route("2003")["reason"] == "exposure_brake"
+    assert site.ask("brake", "release", "--pool-key", "FC9").returncode == 0
+    assert site.route("2003")["action"] == "dial_real"
+    assert json.loads(site.ask("pause", "--json").stdout) == {"paused": [""]}
+    assert json.loads(site.ask("resume", "--json").stdout) == {"paused": []}
+
+
+def test_one_binding_is_added_shown_and_removed(site: Site) -> None:
+    numbers = ("--pool-key", "FC9", "--number-x", "17000000077", "--number-a", "13800000077")
+    added = site.ask(
+        "bindings", "add", "77", *numbers, "--label", "city=Ulm", "--expires-at", "2030-01-01T00:00:00Z"
+    )
+    assert added.returncode == 0, added.stderr
+    shown = json.loads(site.ask("bindings", "show", "77", "--json").stdout)
+    assert (shown["labels"], shown["expires_at"]) == ({"city": "Ulm"}, "2030-01-01T00:00:00Z")
+    assert "77" in site.ask("bindings", "list", "--label", "city:Ulm").stdout
+    assert site.ask("bindings", "remove", "77").returncode == 0
+    refused = line(site.ask("bindings", "add", "78", *numbers[:5], "1380000ABCD"), 1)
+    assert "number_a" in refused
+    assert "1380000" not in refused
+
+
+def test_what_is_exported_can_be_imported_and_changes_nothing(site: Site) -> None:
+    for form in ("csv", "jsonl"):
+        file = site.folder / f"exported.{form}"
+        assert site.ask("bindings", "export", "--output", file).returncode == 0
+        assert site.ask("bindings", "import", file).stdout.strip() == "0 created, 0 updated, 23 unchanged"
+
+
+def test_a_bad_row_takes_its_batch_along_and_nothing_else(site: Site) -> None:
+    def row(serial: int) -> str:
+        return f"{5_000_000 + serial},FC5,170{serial:08d},138{serial:08d}"
+
+    rows = [row(serial) for serial in range(6000)]
+    rows[5500] = rows[5500][:-1] + "x"
+    file = site.folder / "bad.csv"
+    file.write_text("subs_id,pool_key,number_x,number_a\n" + "\n".join(rows))
+    result = site.ask("bindings", "import", file)
+    assert result.returncode == 1
+    assert "not stored: lines 5002 to 6001" in result.stderr
+    assert "line 5502, number_a: " in result.stderr
+    assert "138000" not in result.stderr
+    assert result.stdout.startswith("5,000 created, 0 updated, 0 unchanged; 1 refused and 999 left out")
+    assert "unknown_binding" in line(site.ask("route", "5005000"), 1)
+
+    rows[5500] = row(5500)
+    file.write_text("subs_id,pool_key,number_x,number_a\n" + "\n".join(rows))
+    result = site.ask("bindings", "import", file, "--json")
+    told = json.loads(result.stdout)
+    assert (result.returncode, told["created"], told["unchanged"]) == (0, 1000, 5000)
+
+
+def test_what_only_the_daemon_can_refuse_is_named_by_line_too(site: Site) -> None:
+    good = {"subs_id": "61", "pool_key": "FC6", "number_x": "17000000061", "number_a": "13800000061"}
+    late = good | {"subs_id": "62", "expires_at": "2001-01-01T00:00:00Z"}
+    rows = f"{json.dumps(good)}\n\n{json.dumps(late)}\n"
+    result = site.ask("bindings", "import", "-", "--format", "jsonl", "--json", stdin=rows)
+    told = json.loads(result.stdout)
+    assert result.returncode == 1
+    assert [(refused["line"], refused["column"]) for refused in told["refused"]] == [(3, "expires_at")]
+    assert told["not_stored"] == 2
+
+
+def test_a_token_that_is_wrong_is_a_matter_of_configuration(tmp_path: Path) -> None:
+    made = json.loads(precall("token", "new", "--name", "reader", "--scope", "routes:read", "--json").stdout)
+    config = config_file(tmp_path, "http://127.0.0.1:9")
+    entry = f'{{name = "reader", scopes = ["routes:read"], sha256 = "{made["sha256"]}"}}'
+    config.write_text(f"{config.read_text()}tokens = [{entry}]\n")
+    with serving(tmp_path, "run", "--config", config) as daemon:
+        url = daemon.url("precall serves")
+        assert "unauthorized" in line(precall("route", "1", url=url), 3)
+        environment = ENVIRONMENT | {"PRECALL_URL": url, "PRECALL_TOKEN": made["token"]}
+        command = [sys.executable, "-m", "precall"]
+        for args, code, said in ((["route", "1"], 1, "unknown_binding"), (["pause"], 3, "forbidden")):
+            result = subprocess.run(
+                [*command, *args], env=environment, capture_output=True, text=True, timeout=60, check=False
+            )
+            assert said in line(result, code)
+        assert daemon.stop() == 0
+
+
+# -- the provider, without a daemon -----------------------------------------------------------------
+
+
+def test_one_live_check(site: Site) -> None:
+    told = precall("check", "2002", "--pool-key", "FC9", "--config", site.config)
+    assert told.returncode == 0
+    assert '"CalledNo":"17100000002"' in told.stdout
+    assert re.search(r"status +2\n", told.stdout)
+    assert "demo-secret" not in told.stdout
+    unknown = precall("check", "1", "--pool-key", "FC9", "--config", site.config, "--json")
+    assert unknown.returncode == 1
+    assert json.loads(unknown.stdout)["read"]["code"] == "isv.SUBS_NOT_EXIST"
+
+
+def test_one_live_call_just_after_midnight(site: Site) -> None:
+    call = (
+        "call",
+        "116012854210^102314050",
+        "--prod-id",
+        "11000000300006",
+        "--config",
+        site.config,
+        "--called-at",
+    )
+    told = precall(*call, "2026-01-02T00:03:04+08:00")
+    assert told.returncode == 0
+    assert re.search(r"duration +31\n", told.stdout)
+    other_day = precall(*call, "2026-01-05T00:03:04+08:00")
+    assert other_day.returncode == 1
+    assert "nothing yet" in other_day.stdout
+    seconds = precall(*call, "1767283384")
+    assert seconds.returncode == 2
+    assert "milliseconds" in seconds.stderr
+
+
+def test_a_doctor_who_finds_nothing(site: Site) -> None:
+    examined = precall("doctor", "--config", site.config, "--json", "--subs-id", "2002", "--pool-key", "FC9")
+    findings = {finding["what"]: finding["verdict"] for finding in json.loads(examined.stdout)}
+    assert examined.returncode == 0, findings
+    assert findings == dict.fromkeys(
+        ("endpoint", "clock", "QueryCallStatus", "quota", "asked twice", "call detail endpoint",
+         "QueryCallDetailByCallId", "store"), "ok",
+    )  # fmt: skip
+
+
+def test_a_doctor_names_a_wrong_secret(site: Site, tmp_path: Path) -> None:
+    config = tmp_path / "wrong.toml"
+    config.write_text(site.config.read_text().replace("demo-secret", "another"))
+    examined = precall("doctor", "--config", config)
+    assert examined.returncode == 1
+    assert re.search(r"fail +QueryCallStatus +.*SignatureDoesNotMatch", examined.stdout)
+    assert "provider.access_key_secret" in examined.stdout
+    assert precall("check", "2001", "--pool-key", "FC9", "--config", config).returncode == 4
+
+
+def test_without_a_key_nothing_is_asked(site: Site, tmp_path: Path) -> None:
+    config = tmp_path / "keyless.toml"
+    config.write_text(re.sub("access_key.*\n", "", site.config.read_text()))
+    environment = {"ALIBABA_CLOUD_ECS_METADATA_DISABLED": "true", "HOME": str(tmp_path)}
+    result = subprocess.run(
+        [sys.executable, "-m", "precall", "check", "1", "--pool-key", "FC9", "--config", str(config)],
+        env=ENVIRONMENT | environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert "provider.access_key_id" in line(result, 3)
+
+
+def test_a_scenario_with_mistakes_is_a_matter_of_configuration(tmp_path: Path) -> None:
+    scenario = tmp_path / "bad.toml"
+    scenario.write_text('[[pool]]\npool_key = "FC1"\nbindngs = 3\n')
+    assert "did you mean bindings?" in line(precall("simulate", "--scenario", scenario), 3)
+
+
+# -- the main job -----------------------------------------------------------------------------------
+
+
+def test_the_demonstration_shows_all_five_actions(tmp_path: Path) -> None:
+    shown = precall("demo", "--for", "25s", "--dir", tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "Traceback" not in shown.stderr
+    answers = dict(re.findall(r"(\w+) (\d+)", shown.stdout.splitlines()[-1]))
+    assert set(answers) == {"dial_x", "dial_temp_x", "dial_real", "hold", "expired"}
+    assert all(int(count) for count in answers.values()), answers
+    assert (tmp_path / "precall.db").exists()
+
+
+def test_many_rows_are_taken_in_batches_and_twice_changes_nothing(site: Site) -> None:
+    file = site.folder / "many.csv"
+    with file.open("w") as out:
+        out.write("subs_id,pool_key,number_x,number_a,number_b,expires_at,label.order\n")
+        for serial in range(20_000):
+            numbers = f"170{serial:08d},138{serial:08d},139{serial:08d}"
+            out.write(f"{9_000_000_000 + serial},FC7,{numbers},2030-01-01T00:00:00Z,o{serial}\n")
+    result = site.ask("bindings", "import", file, "--progress")
+    assert result.stdout.strip() == "20,000 created, 0 updated, 0 unchanged"
+    assert "20,000 lines" in result.stderr
+    assert site.ask("bindings", "import", file).stdout.strip() == "0 created, 0 updated, 20,000 unchanged"

@@ -1,0 +1,387 @@
+"""kill -9 at random moments, while customers write, dispatchers read and the provider's truth changes: nothing that was
+acknowledged or seen is lost, indexes never go back, no answer is blank.
+
+`PRECALL_TEST_SOAK_ROUNDS` sets how often it is killed (5), `PRECALL_TEST_SEED` when and amid what.
+"""
+
+import asyncio
+import json
+import os
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from tests.acceptance.test_cli import Server, serving
+
+from precall.store import Store
+
+ROUNDS = int(os.environ.get("PRECALL_TEST_SOAK_ROUNDS", "5"))
+SEED = int(os.environ.get("PRECALL_TEST_SEED", "1"))
+PATIENCE = 30.0
+WRITERS, OWN, READERS = 4, 10, 4
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(60 + 20 * ROUNDS)]
+
+SCENARIO = """
+[[pool]]
+pool_key = "FC1"
+bindings = 60
+onset = "0s"
+lifetime = "0s"
+temporary_numbers = 100
+[[pool]]
+pool_key = "FC2"
+bindings = 4
+onset = "0s"
+lifetime = "0s"
+"""
+
+CONFIG = """
+[provider]
+endpoint = "{provider}"
+call_detail_endpoint = "{provider}"
+access_key_id = "demo"
+access_key_secret = "demo-secret"
+rate = 300
+[store]
+url = "{store}"
+[api]
+listen = "127.0.0.1:0"
+[brake]
+floor = 1000
+[freshness]
+min_interval = "100ms"
+abnormal_min_interval = "100ms"
+max_age = "300ms"
+abnormal_max_age = "300ms"
+"""
+
+Answer = tuple[int, dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What one binding must be: its `turn` (a label that every registration raises), its A, the order upon it."""
+
+    turn: int
+    number_a: str
+    order: str = ""
+
+
+@dataclass(slots=True)
+class Books:
+    """What the outside knows: `must` holds what was acknowledged, `may` what was sent and never answered."""
+
+    facts: dict[str, dict[str, Any]]
+    must: dict[str, Wanted | None] = field(default_factory=dict)
+    may: dict[str, Wanted | None] = field(default_factory=dict)
+    atomic: list[str] = field(default_factory=list)
+    paused: set[bool] = field(default_factory=lambda: {False})
+    highest: dict[str, int] = field(default_factory=dict)
+    seen: dict[tuple[str, int], tuple[Any, ...]] = field(default_factory=dict)
+    unsaved: set[tuple[str, int]] = field(default_factory=set)
+    real: Counter[tuple[str, str]] = field(default_factory=Counter)
+    followed: dict[int, str] = field(default_factory=dict)
+    origin: int = -1
+    position: int = -1
+    tally: Counter[str] = field(default_factory=Counter)
+
+    def body(self, subs_id: str, wanted: Wanted) -> dict[str, Any]:
+        return self.facts[subs_id] | {"number_a": wanted.number_a, "labels": {"turn": str(wanted.turn)}}
+
+    def send(self, subs_id: str, wanted: Wanted | None) -> None:
+        self.may[subs_id] = wanted
+
+    def acknowledged(self, subs_id: str) -> None:
+        self.must[subs_id] = self.may.pop(subs_id)
+
+    def surely_there(self, subs_id: str) -> bool:
+        return self.must.get(subs_id) is not None and self.may.get(subs_id, ...) is not None
+
+    def look(self, route: dict[str, Any], floor: int) -> None:
+        """Take down a route that a reader was told."""
+        subs_id, index = route["subs_id"], route["index"]
+        assert index >= floor, f"{subs_id} went back from {floor} to {index}"
+        self.highest[subs_id] = max(index, self.highest.get(subs_id, 0))
+        told = (route["version"], route["status"], route["state"])
+        assert self.seen.setdefault((subs_id, index), told) == told, f"two routes of {subs_id} at {index}"
+        if "unsaved" in route["flags"]:
+            self.unsaved.add((subs_id, index))
+        self.tally["read"] += 1
+
+
+class Site:
+    """One daemon's life."""
+
+    def __init__(self, books: Books, url: str, provider: str, session: aiohttp.ClientSession) -> None:
+        self.books, self.url, self.provider, self.session = books, url, provider, session
+
+    async def ask(self, method: str, path: str, body: Any = None, *, at: str = "") -> Answer:
+        async with self.session.request(method, f"{at or self.url}{path}", json=body) as response:
+            text = await response.read()
+            return response.status, json.loads(text) if text else {}
+
+    async def insist(self, method: str, path: str, body: Any = None) -> Answer:
+        """Ask until the database takes it."""
+        while True:
+            status, told = await self.ask(method, path, body)
+            if status != 503:
+                return status, told
+            self.books.tally["refused"] += 1
+            await asyncio.sleep(0.05)
+
+    async def write(self, chance: random.Random, own: list[str], *, first: bool) -> None:
+        """A customer with bindings of their own; the first one is an operator too."""
+        books = self.books
+        while True:
+            subs_id = chance.choice(own)
+            stands = books.must.get(subs_id)
+            turn = 1 + max((w.turn for w in books.must.values() if w), default=0)
+            match chance.choice(["put", "put", "parties", "delete", "order", "lift", "batch", "pause"]):
+                case "put" | "parties" as what:
+                    wanted = replace(stands or self.fresh(subs_id), turn=turn)
+                    if what == "parties" and stands is not None:
+                        # Another A is another generation: the order ends with the old one.
+                        wanted = Wanted(turn, f"138{chance.randrange(10**8):08}")
+                    await self.put(subs_id, wanted)
+                case "delete" if stands is not None:
+                    books.send(subs_id, None)
+                    status, _ = await self.insist("DELETE", f"/v1/bindings/{subs_id}")
+                    assert status == 204
+                    books.acknowledged(subs_id)
+                case "order" if stands is not None:
+                    books.send(subs_id, replace(stands, order=str(turn)))
+                    body = {"action": "hold", "reason": str(turn)}
+                    status, told = await self.insist("PUT", f"/v1/overrides/{subs_id}", body)
+                    assert status == 200, told
+                    books.acknowledged(subs_id)
+                case "lift" if stands is not None and stands.order:
+                    books.send(subs_id, replace(stands, order=""))
+                    status, _ = await self.insist("DELETE", f"/v1/overrides/{subs_id}")
+                    assert status == 204
+                    books.acknowledged(subs_id)
+                case "batch" if first:
+                    await self.batch(own, turn)
+                case "pause" if first:
+                    wish = not next(iter(books.paused))
+                    books.paused.add(wish)
+                    path = "/v1/pause" if wish else "/v1/resume"
+                    status, told = await self.insist("POST", path, {"pool_key": "FC2", "reason": "test"})
+                    assert status == 200, told
+                    books.paused = {wish}
+            books.tally["written"] += 1
+            await asyncio.sleep(chance.random() * 0.02)
+
+    def fresh(self, subs_id: str) -> Wanted:
+        return Wanted(0, self.books.facts[subs_id]["number_a"])
+
+    async def put(self, subs_id: str, wanted: Wanted) -> None:
+        self.books.send(subs_id, wanted)
+        status, told = await self.insist("PUT", f"/v1/bindings/{subs_id}", self.books.body(subs_id, wanted))
+        assert status in (200, 201), told
+        self.books.acknowledged(subs_id)
+
+    async def batch(self, own: list[str], turn: int) -> None:
+        """All or none of them."""
+        books = self.books
+        wanted = {i: replace(books.must.get(i) or self.fresh(i), turn=turn) for i in own}
+        for subs_id, one in wanted.items():
+            books.send(subs_id, one)
+        books.atomic = own
+        body = {"bindings": [books.body(subs_id, one) for subs_id, one in wanted.items()]}
+        status, told = await self.insist("POST", "/v1/bindings/batch?atomic=true", body)
+        assert status == 200, told
+        books.atomic = []
+        for subs_id in own:
+            books.acknowledged(subs_id)
+
+    async def read(self, chance: random.Random) -> None:
+        """A dispatcher."""
+        books, ids = self.books, list(self.books.facts)
+        while True:
+            subs_id = chance.choice(ids)
+            there, floor = books.surely_there(subs_id), books.highest.get(subs_id, 0)
+            status, route = await self.ask("GET", f"/v1/routes/{subs_id}")
+            if status == 200:
+                books.look(route, floor)
+                if route["action"] == "dial_real" and route["number"]:
+                    books.real[subs_id, "b"] += 1
+            elif there and books.surely_there(subs_id):
+                raise AssertionError(f"a blank answer for {subs_id}: {status} {route}")
+            await asyncio.sleep(chance.random() * 0.01)
+
+    async def list(self) -> None:
+        """A dispatcher that takes the whole table."""
+        while True:
+            floors = dict(self.books.highest)
+            status, page = await self.ask("GET", "/v1/routes?limit=1000")
+            assert status == 200, page
+            for route in page["routes"]:
+                self.books.look(route, floors.get(route["subs_id"], 0))
+            await asyncio.sleep(0.05)
+
+    async def follow(self) -> None:
+        """A system that follows the changes, through every restart."""
+        books = self.books
+        if books.position < 0:
+            async with self.session.get(f"{self.url}/v1/routes/snapshot") as response:
+                books.origin = books.position = int(response.headers["X-Precall-Index"])
+        while True:
+            status, told = await self.ask("GET", f"/v1/routes/changes?since={books.position}&wait=1")
+            assert status == 200, told
+            assert told["index"] >= books.position, "the feed went back"
+            for route in told["changes"]:
+                assert route["index"] > books.position
+                books.followed[route["index"]] = route["subs_id"]
+                if "unsaved" in route["flags"]:
+                    books.unsaved.add((route["subs_id"], route["index"]))
+            books.position = told["index"]
+
+    async def unsettle(self, chance: random.Random) -> None:
+        """What is true changes."""
+        ids = list(self.books.facts)
+        while True:
+            path = f"/_admin/bindings/{chance.choice(ids)}"
+            await self.ask("PATCH", path, {"status": chance.choice([1, 2, 3])}, at=self.provider)
+            await asyncio.sleep(0.01)
+
+    async def live(self, chance: random.Random, seconds: float, server: Server) -> None:
+        """Everybody at once, until the daemon is killed."""
+        ids = sorted(self.books.facts, key=lambda i: self.books.facts[i]["pool_key"])
+        owned = [ids[place * OWN : (place + 1) * OWN] for place in range(WRITERS)]
+        work: list[Coroutine[Any, Any, None]] = [
+            self.write(chance, own, first=own is owned[0]) for own in owned
+        ]
+        work += [self.read(chance) for _ in range(READERS)]
+        work += [self.list(), self.follow(), self.unsettle(chance)]
+        tasks = [asyncio.create_task(one) for one in work]
+        await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
+        alive = server.process.poll() is None
+        server.process.kill()
+        server.process.wait(PATIENCE)
+        await asyncio.sleep(0.1)  # those whose connection broke fail by themselves
+        for task in tasks:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        assert alive, server.said
+        for error in ended:
+            if isinstance(error, Exception) and not isinstance(error, aiohttp.ClientError | OSError):
+                raise error
+
+
+async def check_table(site: Site) -> None:
+    """What was acknowledged is there; of what was in the air either all or nothing."""
+    books = site.books
+    became: dict[str, bool] = {}
+    for subs_id, stands in list(books.must.items()):
+        status, binding = await site.ask("GET", f"/v1/bindings/{subs_id}")
+        found = None
+        if status == 200:
+            _, route = await site.ask("GET", f"/v1/routes/{subs_id}?dial=0")
+            books.look(route, books.highest.get(subs_id, 0))
+            order = await site.ask("GET", f"/v1/bindings/{subs_id}/explain")
+            pinned = order[1]["override"]
+            found = Wanted(
+                int(binding["labels"]["turn"]), binding["number_a"], pinned["reason"] if pinned else ""
+            )
+        allowed = [stands, *([books.may[subs_id]] if subs_id in books.may else [])]
+        assert found in allowed, f"{subs_id} is {found}, not one of {allowed}"
+        if subs_id in books.may:
+            became[subs_id] = found == books.may.pop(subs_id)
+        books.must[subs_id] = found
+    if books.atomic:
+        assert len({became[subs_id] for subs_id in books.atomic}) == 1, "a batch was torn"
+        books.atomic = []
+    _, ready = await site.ask("GET", "/readyz")
+    paused = "FC2" in ready["paused"]
+    assert paused in books.paused
+    books.paused = {paused}
+
+
+async def check_database(books: Books, url: str) -> None:
+    """Every change that was seen is in the history, in the order and without a gap for who follows; every real number
+    that was handed out is in the audit."""
+    store = await Store.open(url, auto_migrate=False, timeout=10.0)
+    try:
+        high, _ = await store.high_water()
+        told: dict[int, str] = {}
+        position = books.origin - 1_000_000 if books.origin >= 0 else 0
+        while position < high:
+            found = await store.changes(position, high, limit=5000)
+            assert found is not None
+            told |= {change["index"]: change["subs_id"] for change in found[0]}
+            position = found[1]
+        audited: Counter[tuple[str, str]] = Counter()
+        before, page = None, [{}]
+        while page:
+            page = await store.exposures(limit=1000, before_id=before)
+            for row in page:
+                audited[row["subs_id"], row["side"]] += row["count"]
+                before = row["id"]
+    finally:
+        await store.close()
+    lost = [key for key in books.seen if key not in books.unsaved and told.get(key[1]) != key[0]]
+    assert not lost, f"seen and not stored: {lost[:5]}"
+    stored = {index for index in told if books.origin < index <= books.position}
+    missed = stored ^ {index for index, i in books.followed.items() if (i, index) not in books.unsaved}
+    assert not missed, f"the feed and the history differ: {sorted(missed)[:5]}"
+    unaudited = books.real - audited
+    assert not unaudited, f"handed out without an audit: {unaudited}"
+
+
+@asynccontextmanager
+async def daemon(
+    folder: Path, config: Path, provider: str, books: Books
+) -> AsyncIterator[tuple[Server, Site]]:
+    with serving(folder, "run", "--config", config) as server:
+        url = await asyncio.to_thread(server.url, "precall serves")
+        limit = aiohttp.ClientTimeout(total=PATIENCE)
+        async with aiohttp.ClientSession(timeout=limit) as session:
+            yield server, Site(books, url, provider, session)
+
+
+async def test_nothing_acknowledged_or_seen_is_lost_by_kill_9(tmp_path: Path, store_url: str) -> None:
+    chance = random.Random(SEED)
+    scenario, exported = tmp_path / "scenario.toml", tmp_path / "bindings.jsonl"
+    scenario.write_text(SCENARIO)
+    simulate = ("simulate", "--listen", "127.0.0.1:0", "--scenario", scenario, "--export", exported)
+    with serving(tmp_path, *simulate) as simulator:
+        provider = await asyncio.to_thread(simulator.url, "simulator")
+        config = tmp_path / "precall.toml"
+        config.write_text(CONFIG.format(provider=provider, store=store_url))
+        found = [json.loads(line) for line in exported.read_text().splitlines()]
+        books = Books({one["subs_id"]: one | {"expires_at": "2099-01-01T00:00:00Z"} for one in found})
+        async with daemon(tmp_path, config, provider, books) as (server, site):
+            for subs_id in books.facts:
+                await site.put(subs_id, site.fresh(subs_id))
+            await site.live(chance, 1.0 + chance.random(), server)
+        for _ in range(ROUNDS - 1):
+            await check_database(books, store_url)
+            if chance.random() < 0.3:
+                await stillborn(tmp_path, config, chance)
+            async with daemon(tmp_path, config, provider, books) as (server, site):
+                await check_table(site)
+                await site.live(chance, 0.3 + 2.0 * chance.random(), server)
+        async with daemon(tmp_path, config, provider, books) as (server, site):
+            await check_table(site)
+            assert await asyncio.to_thread(server.stop) == 0
+            assert "Traceback" not in server.said
+        await check_database(books, store_url)
+    print(dict(books.tally), len(books.seen), "routes seen,", sum(books.real.values()), "real")  # noqa: T201
+    assert books.tally["written"] > 10 * ROUNDS
+    assert len(books.seen) > 50 * ROUNDS
+    assert books.followed
+    assert books.real
+    assert len(books.unsaved) < len(books.seen) // 10
+
+
+async def stillborn(folder: Path, config: Path, chance: random.Random) -> None:
+    """A daemon killed while it starts."""
+    with serving(folder, "run", "--config", config):
+        await asyncio.sleep(0.5 + chance.random())

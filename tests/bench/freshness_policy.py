@@ -1,0 +1,49 @@
+"""The daemon's planner in the contract of the freshness benchmark, and nothing else.
+
+From the project root: `python FRESHNESS.PY --policy tests.bench.freshness_policy:Policy --scenarios core --seeds 10`,
+with the project root and `daemon/` on the path.
+"""
+
+from collections.abc import Mapping
+from math import inf
+from typing import Any
+
+from precall.core.planner import Kind, Planner
+
+
+class Policy:
+    """`next` and `on_result` are take followed by settle; here every answer arrives at once."""
+
+    def __init__(self, rate: float, **settings: Any) -> None:
+        free = {"max_age": inf, "abnormal_max_age": inf, "min_interval": 0.0, "abnormal_min_interval": 0.0}
+        self.planner = Planner(rate, **(free | settings))
+
+    def on_add(self, subs_id: int, now: float, meta: Mapping[str, Any]) -> None:
+        self.planner.add(
+            subs_id,
+            now,
+            pool=str(meta["pool"]),
+            x=meta["x"],
+            registered_at=meta["created"],
+            checked_at=now,
+            face=meta["state"],
+        )
+
+    def on_remove(self, subs_id: int, now: float) -> None:
+        self.planner.remove(subs_id)
+
+    def next(self, now: float) -> int | None:
+        return self.planner.take(now)
+
+    def on_result(self, subs_id: int, state: int, now: float) -> None:
+        self.planner.demand(subs_id, now)
+        self.planner.settle(subs_id, state, now)
+
+    def on_dial(self, subs_id: int, now: float, can_wait: bool) -> bool:
+        verified = can_wait and self.planner.wanted(subs_id, now)
+        self.planner.dial(subs_id, now, verified=verified)
+        return verified
+
+    def on_report(self, subs_id: int, ok: bool, now: float) -> None:
+        if not ok:
+            self.planner.appoint(subs_id, now, kind=Kind.REPORT)

@@ -1,0 +1,62 @@
+"""Values for tests, with sensible defaults: a test names only what it is about."""
+
+from dataclasses import replace
+from typing import Any
+
+from precall.core.model import Answer, Binding, BindingState, Failure, NonAnswer, Policy, Row, State, Status
+
+NOW = 1_790_000_000.0
+X, TEMP, A, B = "17000000001", "17100000001", "13800000001", "13900000001"
+
+
+def binding(**facts: Any) -> Binding:
+    """An AXB binding that lives for another hour."""
+    base = Binding(
+        subs_id="1000000000000001",
+        pool_key="FC1",
+        number_x=X,
+        number_a=A,
+        number_b=B,
+        expires_at=NOW + 3600.0,
+        registered_at=NOW - 60.0,
+        generation=1,
+    )
+    return replace(base, **facts)
+
+
+def row(state: BindingState | None = None, **facts: Any) -> Row:
+    """A row of that binding, version 1."""
+    return Row(binding(**facts), state or BindingState(), None, 1, 1)
+
+
+def answer(status: int, called_no: str = "", **more: Any) -> Answer:
+    """What the provider says, with the number it would give by default."""
+    default = {1: X, 2: TEMP, 3: "", 4: X}[status]
+    return Answer(Status(status), called_no or default, request_id="R-1", **more)
+
+
+def failure(kind: Failure, code: str = "code", **more: Any) -> NonAnswer:
+    """A reply that says nothing of the binding."""
+    return NonAnswer(kind, code, **more)
+
+
+def observed(state: State, age: float = 1.0, **more: Any) -> BindingState:
+    """A state entered by one answer `age` seconds ago."""
+    status = {State.NORMAL: 1, State.TEMPORARY: 2, State.FALLBACK: 3, State.EXPIRED: 4}.get(state, 0)
+    at = NOW - age if status else 0.0
+    temporary = {"temp_number": TEMP, "temp_at": at, "number": TEMP} if status == 2 else {}
+    exposed = {"exposed_at": at} if status == 3 else {}
+    base: dict[str, Any] = {
+        "state": state,
+        "status": status,
+        "number": X if status == 1 else "",
+        "checked_at": at,
+        "seq": 1 if status else 0,
+        "streak": 1 if status else 0,
+        **temporary,
+        **exposed,
+    }
+    return BindingState(**(base | more))
+
+
+POLICY = Policy()

@@ -1,0 +1,196 @@
+"""The bucket, its lanes, its yielding to throttling, and the circuit."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from precall.core.quota import Circuit, Lane, Quota
+
+STEPS = st.lists(
+    st.tuples(
+        st.floats(0.0, 2.0),
+        st.sampled_from(["demand", "background", "both", "throttle", "wait"]),
+        st.integers(1, 30),
+    ),
+    max_size=120,
+)
+
+
+def greedy(quota: Quota, now: float, lane: Lane, most: int = 10_000) -> int:
+    """How many calls that lane gets at once."""
+    calls = 0
+    while calls < most and quota.spend(now, lane):
+        calls += 1
+    return calls
+
+
+@given(STEPS, st.floats(0.5, 200.0), st.floats(1.0, 50.0))
+def test_no_window_holds_more_than_rate_and_burst(steps, rate, burst):
+    quota, now = Quota(rate, burst, 0.0), 0.0
+    calls = [(0.0, 0)]
+    for pause, what, many in steps:
+        now += pause
+        if what == "throttle":
+            quota.throttled(now, 0.5 if many % 2 else None)
+        elif what != "wait":
+            lanes = [Lane(what)] if what != "both" else list(Lane)
+            calls.append((now, sum(greedy(quota, now, lane, many) for lane in lanes)))
+    for first in range(len(calls)):
+        for last in range(first, len(calls)):
+            spent = sum(n for _, n in calls[first : last + 1])
+            assert spent <= rate * (calls[last][0] - calls[first][0]) + burst + 1e-6
+
+
+@given(STEPS, st.floats(0.5, 200.0), st.floats(1.0, 50.0))
+def test_until_is_zero_when_spend_succeeds(steps, rate, burst):
+    quota, now = Quota(rate, burst, 0.0), 0.0
+    for pause, what, many in steps:
+        now += pause
+        if what == "throttle":
+            quota.throttled(now, float(many))
+            continue
+        lane = Lane.DEMAND if what == "demand" else Lane.BACKGROUND
+        while (wait := quota.until(now, lane)) > 0:  # more than once where the rate grows meanwhile
+            assert not quota.spend(now, lane)
+            now += wait + 1e-3
+        assert quota.spend(now, lane)
+
+
+def test_the_bucket_starts_empty():
+    quota = Quota(20.0, 20.0, 100.0)
+    assert not quota.spend(100.0, Lane.DEMAND)
+    assert not quota.spend(100.0, Lane.BACKGROUND)
+    assert quota.until(100.0, Lane.DEMAND) == pytest.approx(1 / 14)
+
+
+@pytest.mark.parametrize("demand_first", [True, False])
+def test_a_flood_of_both_lanes_leaves_each_its_share(demand_first):
+    quota = Quota(100.0, 100.0, 0.0)
+    calls = {Lane.DEMAND: 0, Lane.BACKGROUND: 0}
+    order = (Lane.DEMAND, Lane.BACKGROUND) if demand_first else (Lane.BACKGROUND, Lane.DEMAND)
+    for tick in range(1, 6001):
+        for lane in order:
+            calls[lane] += greedy(quota, tick / 100, lane)
+    assert calls[Lane.DEMAND] / 6000 == pytest.approx(0.7, abs=0.02)
+    assert calls[Lane.BACKGROUND] / 6000 == pytest.approx(0.3, abs=0.02)
+
+
+def test_the_background_gets_all_that_readers_leave():
+    quota = Quota(50.0, 50.0, 0.0)
+    assert sum(greedy(quota, tick / 50, Lane.BACKGROUND) for tick in range(1, 3001)) >= 2950
+
+
+def test_a_busy_background_leaves_tokens_for_a_reader():
+    quota = Quota(20.0, 20.0, 0.0)
+    for tick in range(1, 400):
+        greedy(quota, tick / 20, Lane.BACKGROUND)
+    assert quota.spend(399 / 20, Lane.DEMAND)
+
+
+def test_a_rate_of_one_with_the_smallest_burst_serves_both_lanes():
+    quota = Quota(1.0, 1.0, 0.0)
+    assert quota.spend(1.5, Lane.DEMAND)
+    assert quota.spend(2.6, Lane.BACKGROUND)
+
+
+def test_throttling_halves_once_per_window_and_grows_back():
+    quota = Quota(100.0, 100.0, 0.0)
+    for n in range(20):
+        quota.throttled(10.0 + n / 100)
+    assert quota.rate == pytest.approx(50.0, rel=0.1)
+    quota.throttled(11.5)
+    assert quota.rate < 45.0
+    quota.until(300.0, Lane.DEMAND)
+    assert quota.rate == 100.0
+
+
+def test_growth_is_additive():
+    quota = Quota(100.0, 100.0, 0.0)
+    quota.throttled(1.0)
+    rates = []
+    for second in range(8, 28):
+        quota.until(float(second), Lane.DEMAND)
+        rates.append(quota.rate)
+    steps = [b - a for a, b in pairwise(rates)]
+    assert max(steps) == pytest.approx(min(steps))
+    assert min(steps) > 0
+
+
+def test_retry_after_is_honoured():
+    quota = Quota(100.0, 100.0, 0.0)
+    quota.throttled(5.0, 3.0)
+    assert not quota.spend(7.9, Lane.DEMAND)
+    assert not quota.spend(7.9, Lane.BACKGROUND)
+    assert quota.until(6.0, Lane.BACKGROUND) == pytest.approx(2.0)
+    assert quota.spend(8.1, Lane.DEMAND)
+
+
+@pytest.mark.parametrize("told", [None, 0.2])
+@pytest.mark.parametrize("latency", [0.0, 0.2])
+def test_a_provider_that_allows_a_fifth(told, latency):
+    quota, window, used = Quota(100.0, 100.0, 0.0), -1, 0
+    calls, throttled, answered, pending = 0, 0, 0, []
+    rates = []
+    for tick in range(1, 120_001):
+        now = tick / 1000
+        while pending and pending[0] <= now:
+            pending.pop(0)
+            quota.throttled(now, told)
+        if int(now) != window:
+            window, used = int(now), 0
+        if quota.spend(now, Lane.BACKGROUND):
+            calls += 1
+            used += 1
+            if used > 20:
+                throttled += 1
+                pending.append(now + latency)
+            elif now > 60:
+                answered += 1
+        if now > 60 and tick % 100 == 0:
+            rates.append(quota.rate)
+    assert throttled / calls < 0.10
+    assert 15 <= answered / 60 <= 20
+    assert 15 <= sum(rates) / len(rates) <= 20.5
+    assert sum(15 <= rate <= 20.5 for rate in rates) / len(rates) > 0.75
+
+
+def test_retuning_keeps_what_throttling_taught():
+    quota = Quota(100.0, 100.0, 0.0)
+    quota.retune(50.0, 10.0, 1.0)
+    assert quota.rate == 50.0
+    quota.throttled(2.0)
+    quota.retune(200.0, 20.0, 2.0)
+    assert quota.rate == 25.0
+    assert greedy(quota, 60.0, Lane.DEMAND) <= 20
+    quota.until(1000.0, Lane.DEMAND)
+    assert quota.rate == 200.0
+
+
+def test_a_smaller_burst_holds_at_once():
+    quota = Quota(100.0, 100.0, 0.0)
+    quota.until(10.0, Lane.DEMAND)
+    quota.retune(100.0, 3.0, 10.0)
+    assert greedy(quota, 10.0, Lane.DEMAND) <= 3
+
+
+def test_a_clock_that_stands_still_gives_nothing():
+    quota = Quota(10.0, 10.0, 0.0)
+    quota.until(1.0, Lane.DEMAND)
+    spent = greedy(quota, 1.0, Lane.DEMAND)
+    assert greedy(quota, 0.5, Lane.DEMAND) == 0
+    assert spent == 7
+
+
+def test_the_circuit_lets_one_probe_through_per_half_minute():
+    circuit = Circuit()
+    assert circuit.admits(0.0)
+    assert circuit.fault(10.0)
+    assert not circuit.fault(11.0)
+    assert circuit.is_open
+    assert [t for t in range(10, 101) if circuit.admits(float(t))] == [40, 70, 100]
+    assert circuit.answered(102.0) == 92.0
+    assert circuit.answered(103.0) is None
+    assert circuit.admits(103.0)
+    assert circuit.fault(104.0)
