@@ -239,7 +239,12 @@ class Planner:
         for lane in lanes:
             if (entry := self._called(lane, now)) is not None:
                 return entry
-        return None
+        # The queues may still be dropping those who left: no call is wasted on that.
+        entry = None if self._paused else self._sweep.head()
+        if entry is None or now < self._ready(entry):
+            return None
+        entry.kind = None
+        return entry
 
     def _called(self, lane: Lane, now: float) -> Entry | None:
         """Whose appointment in that lane has come, and still holds."""
@@ -277,7 +282,9 @@ class Planner:
             best = self._best(now)
             if best is None:
                 return None
-            if self._rank(best.heap[0][1], now) is best:
+            phase, weight = self.worth.weigh(best.heap[0][1], now)
+            # Within twice and half: else all would move whenever a common rate drifts across a boundary.
+            if phase is best.phase and best.weight / 2 < weight < best.weight * 2:
                 return best
             self._file(best.pop(), now)
         return self._best(now)

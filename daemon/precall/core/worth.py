@@ -1,8 +1,9 @@
 """What a check of a binding is worth, in dials saved, and what its answer teaches about that.
 
 `worth = weight * shape(x)` with `shape(x) = 1 - e^-x (1 + x)`. Published normal: `x = rho age` and
-`weight = mu lam / rho^2`; published abnormal: `x = nu age` and `weight = mu / nu`. In doubt, because a sibling on the
-same X, many of the pool or a failed call surprised: `mu P(wrong)` times how long it would stay wrong, whatever the age.
+`weight = mu lam / (rho nu)`; published abnormal: `x = nu age` and `weight = mu / nu`. In doubt, because a sibling on the
+same X, many of the pool or a failed call surprised: `mu P(wrong) / nu`, whatever the age. What a check sets right stays
+right for `1 / nu` only, also where trouble lasts longer: the abnormal route it publishes ends like any other.
 `mu` counts dials no live check covers. That shape supposes that a check can wait for its best moment; where checks are
 too scarce for that, it leans to `1 - e^-x`, the chance that the route is wrong now.
 
@@ -44,15 +45,15 @@ class Worth:
         """How its worth grows, and the factor before the shape. Forgets a doubt that is none any more."""
         learned, habits, abnormal = self.learned, entry.pool.habits, bool(entry.face)
         mu = learned.mu(habits, now - entry.born, entry.reads) * learned.unverified(abnormal)
-        lasts = 1 / (learned.nu if abnormal else learned.rho)
+        saved = mu / learned.nu
         if entry.doubt is not None:
             wrong = self._doubted(entry.doubt, now)
             if wrong > self._calm(entry, now):
-                return Phase.DOUBTED, mu * wrong * lasts
+                return Phase.DOUBTED, saved * wrong
             entry.doubt = None
         if abnormal:
-            return Phase.ABNORMAL, mu * lasts
-        return Phase.NORMAL, mu * learned.lam(habits, entry.scarred) * lasts * lasts
+            return Phase.ABNORMAL, saved
+        return Phase.NORMAL, saved * learned.lam(habits, entry.scarred) / learned.rho
 
     def of(self, entry: Entry, now: float) -> float:
         """Dials a check saves now."""
