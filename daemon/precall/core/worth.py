@@ -1,9 +1,9 @@
 """What a check of a binding is worth, in dials saved, and what its answer teaches about that.
 
 `worth = weight * shape(x)` with `shape(x) = 1 - e^-x (1 + x)`. Published normal: `x = rho age` and
-`weight = mu lam / (rho nu)`; published abnormal: `x = nu age` and `weight = mu / nu`. In doubt, because a sibling on the
-same X, many of the pool or a failed call surprised: `mu P(wrong) / nu`, whatever the age. What a check sets right stays
-right for `1 / nu` only, also where trouble lasts longer: the abnormal route it publishes ends like any other.
+`weight = mu lam / (rho nu)`; published abnormal: `x = nu age` and `weight = mu / nu`. In doubt, because a sibling on
+the same X, many of the pool or a failed call surprised: `mu P(wrong) / nu`, whatever the age. What a check sets right
+stays right for `1 / nu` only, also where trouble lasts longer: the abnormal route it publishes ends like any other.
 `mu` counts dials no live check covers. That shape supposes that a check can wait for its best moment; where checks are
 too scarce for that, it leans to `1 - e^-x`, the chance that the route is wrong now.
 
