@@ -20,6 +20,7 @@ from precall.api.answers import (
 )
 from precall.api.auth import Reader
 from precall.api.bodies import (
+    MAX_BATCH_BODY,
     BatchBody,
     BatchQuery,
     BindingBody,
@@ -87,7 +88,7 @@ async def page(request: web.Request, services: Services, reader: Reader) -> web.
 async def batch(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
     """Register many bindings, each by itself or (atomic) all or none."""
     atomic = asked(request, BatchQuery).atomic
-    items = (await read(request, BatchBody)).bindings
+    items = (await read(request, BatchBody, most=MAX_BATCH_BODY)).bindings
     parsed: list[tuple[str, Binding | Mistake]] = []
     for start in range(0, len(items), _SLICE):
         parsed += listed(items[start : start + _SLICE], start)

@@ -21,7 +21,7 @@ from precall.core.model import Action, Binding, State
 from precall.core.numbers import clean
 from precall.feed import Filter
 
-MAX_BODY = 8 * 1024 * 1024
+MAX_BODY, MAX_BATCH_BODY = 1024 * 1024, 8 * 1024 * 1024
 BODY_TIMEOUT = 30.0
 MAX_LOOKUP = 1000
 MAX_BATCH = 5000
@@ -296,12 +296,12 @@ class ReadyQuery(Query):
     for_: Annotated[Literal["", "reads", "writes"], Field(alias="for")] = ""
 
 
-async def read(request: web.Request, model: type[M], within: float = BODY_TIMEOUT) -> M:
-    """The body as `model`; `within` is how many seconds it may take to arrive.
+async def read(request: web.Request, model: type[M], within: float = BODY_TIMEOUT, most: int = MAX_BODY) -> M:
+    """The body as `model`; `within` is how many seconds it may take to arrive, `most` how many bytes it may have.
 
     Raises Refusal: 400 no JSON, 408 too slow, 413 too large, 415 no JSON by its name, 422 not as the model wants it.
     """
-    data = await _json(request, within)
+    data = await _json(request, within, most)
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -339,16 +339,13 @@ def _listed(item: Any, place: str) -> tuple[str, Binding | Mistake]:
     return body.subs_id, body.binding(body.subs_id)
 
 
-async def _json(request: web.Request, within: float) -> Any:
-    typed = request.body_exists and hdrs.CONTENT_TYPE in request.headers
-    if typed and request.content_type != "application/json":
-        raise Refusal(415, Code.UNSUPPORTED_MEDIA_TYPE, "send JSON, with `Content-Type: application/json`")
-    if request.content_length is not None and request.content_length > MAX_BODY:
-        raise Refusal(413, Code.BODY_TOO_LARGE, f"a body may have at most {MAX_BODY // 1024**2} MiB")
+async def _json(request: web.Request, within: float, most: int) -> Any:
+    if request.body_exists:
+        _must_be_json(request)
     try:
         # aiohttp by itself waits for a slow body without end.
         async with asyncio.timeout(within):
-            raw = await request.read()
+            raw = await _received(request, most)
     except TimeoutError:
         raise Refusal(408, Code.BODY_TOO_SLOW, f"the body took more than {within:g} s") from None
     except web.RequestPayloadError:
@@ -357,3 +354,23 @@ async def _json(request: web.Request, within: float) -> Any:
         return orjson.loads(raw) if raw else {}
     except orjson.JSONDecodeError as error:
         raise Refusal(400, Code.MALFORMED_JSON, f"the body is no JSON: {error}") from None
+
+
+def _must_be_json(request: web.Request) -> None:
+    """By its name, and plain: a page elsewhere cannot send that name unasked, and nothing is unpacked."""
+    if request.content_type != "application/json" or (request.charset or "utf-8").lower() != "utf-8":
+        raise Refusal(415, Code.UNSUPPORTED_MEDIA_TYPE, "send JSON, with `Content-Type: application/json`")
+    if request.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity":
+        raise Refusal(415, Code.UNSUPPORTED_MEDIA_TYPE, "send it as it is, without Content-Encoding")
+
+
+async def _received(request: web.Request, most: int) -> bytearray:
+    raw = bytearray()
+    if (request.content_length or 0) <= most:
+        while not request.content.at_eof():
+            raw += await request.content.readany()
+            if len(raw) > most:
+                break
+        else:
+            return raw
+    raise Refusal(413, Code.BODY_TOO_LARGE, f"a body may have at most {most // 1024**2} MiB here")

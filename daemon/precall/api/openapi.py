@@ -147,7 +147,7 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
 def _problems(endpoint: Endpoint) -> set[int]:
     statuses = {*endpoint.problems, 403, 500}
     if endpoint.scope is not None:
-        statuses |= {401, 503}  # 503: it starts, or stands by
+        statuses |= {401, 429, 503}  # 503: it starts, or stands by
     if endpoint.query is not None:
         statuses.add(400)
     if endpoint.body is not None:
