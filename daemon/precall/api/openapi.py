@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from precall.api.answers import ProblemAnswer
+from precall.api.bodies import A_NUMBER_OR_NONE
 from precall.api.changes import INDEX, LAST_EVENT_ID
 from precall.api.endpoints import Endpoint
 from precall.api.problems import CONTENT_TYPE
@@ -101,9 +102,11 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
             for name, one in schema["properties"].items()
         ]
     if endpoint.tagged or endpoint.path == "/v1/routes/lookup":
-        found.append({"name": CALLER, "in": "header", "required": False, "schema": {"type": "string"}})
+        number = {"type": "string", "pattern": A_NUMBER_OR_NONE}
+        found.append({"name": CALLER, "in": "header", "required": False, "schema": number})
     if endpoint.path == "/v1/routes/stream":
-        found.append({"name": LAST_EVENT_ID, "in": "header", "required": False, "schema": {"type": "string"}})
+        index = {"type": "string", "pattern": "^[0-9]{0,18}$"}
+        found.append({"name": LAST_EVENT_ID, "in": "header", "required": False, "schema": index})
     if endpoint.tagged:
         found.append(
             {"name": "If-None-Match", "in": "header", "required": False, "schema": {"type": "string"}}

@@ -37,6 +37,8 @@ _MIRRORED = (None, "routes:read", "metrics")
 _FOLLOWED = {"/v1/routes/changes", "/v1/routes/stream", "/v1/routes/snapshot"}
 """Whose indexes only the leading daemon knows. They take as long as there are changes, or a table, to tell."""
 
+_PLAIN = {endpoint.path for endpoint in ENDPOINTS if "{" not in endpoint.path}
+
 WATCH = 1.0
 """Seconds between two looks at the connections, the wrong tokens and the files of TLS."""
 
@@ -55,7 +57,7 @@ def application(server: "Server") -> web.Application:
     for endpoint in ENDPOINTS:
         handler = _bound(endpoint, server)
         for method in ("GET", "HEAD") if endpoint.method == "GET" else (endpoint.method,):
-            app.router.add_route(method, endpoint.path, handler, expect_handler=_go_on)
+            app.router.add_route(method, _pattern(endpoint.path), handler, expect_handler=_go_on)
     return app
 
 
@@ -209,6 +211,15 @@ def _not_ready(endpoint: Endpoint, server: Server) -> web.Response:
             return reply({"ready": False, "degraded": [server.waiting], **nothing}, 503)
         case _:
             return problem(503, Code.STARTING, f"not ready; {server.waiting}", headers=_SOON)
+
+
+def _pattern(path: str) -> str:
+    """A path for the router. A name that another endpoint has beside it is no id: it answers its own methods alone."""
+    parent, found, rest = path.partition("{subs_id}")
+    if not found:
+        return path
+    names = "|".join(sorted({other[len(parent) :] for other in _PLAIN if other.startswith(parent)}))
+    return f"{parent}{{subs_id:{f'(?!(?:{names})$)' if names else ''}[^/]+}}{rest}"
 
 
 def _must_not_end(task: "asyncio.Task[None]") -> None:
