@@ -59,7 +59,7 @@ class Gate:
             return self._local
         if scope is None:
             return ANYBODY
-        reader = self._named(request)
+        reader = self.named(request.headers.get(hdrs.AUTHORIZATION, ""), request.remote or "")
         if reader.allowance is not None:
             self._spend(reader.allowance)
         if scope not in reader.scopes:
@@ -75,8 +75,9 @@ class Gate:
             self._count("at_once")
             raise
 
-    def _named(self, request: web.Request) -> Reader:
-        kind, _, secret = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    def named(self, authorization: str, peer: str) -> Reader:
+        """Whose token a header names; `peer` is the address it came from. Raises Refusal: 401 or 429."""
+        kind, _, secret = authorization.partition(" ")
         if kind.lower() != "bearer" or not secret:
             self._count("no_token")
             raise Refusal(401, Code.UNAUTHORIZED, "this needs a header `Authorization: Bearer TOKEN`")
@@ -87,7 +88,7 @@ class Gate:
                 found = reader
         if found is None:
             self._count("wrong_token")
-            self.guessing.wrong(request.remote or "")
+            self.guessing.wrong(peer)
             raise Refusal(401, Code.UNAUTHORIZED, "this token is not known here")
         return found
 
