@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from tests.api_daemon import Served, a_binding, scripted, serving, token
 
-from precall.api.connections import ANSWER_WITHIN, HEAD_WITHIN, STUCK
+from precall.api.connections import ANSWER_WITHIN, HEAD_WITHIN, STUCK, Phase
 from precall.api.endpoints import ENDPOINTS
 from precall.api.guessing import BURST, EVERY
 from precall.api.problems import HEADERS
@@ -203,6 +203,27 @@ async def test_a_body_that_a_read_brings_along_and_never_ends_holds_nothing(tmp_
             peer.writer.write(GET + b"Content-Length: 1000\r\n\r\n{")
             assert (await peer.answer())[0] == 200
             assert await peer.ended() == b""
+
+
+async def test_a_sender_who_goes_amid_a_body_is_no_mistake_of_ours(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(tmp_path) as served:
+        crowd = crowd_of(served)
+        async with connected(served) as peer:
+            peer.writer.write(
+                b"POST /v1/pause HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                b"Content-Length: 99\r\n\r\n{"
+            )
+            async with asyncio.timeout(20):
+                while not any(one.phase is Phase.WORK for one in crowd._all):
+                    await asyncio.sleep(0.01)
+            peer.writer.transport.abort()
+        async with asyncio.timeout(20):
+            while len(crowd):
+                await asyncio.sleep(0.01)
+        assert (await served.ask("GET", "/readyz"))[1]["paused"] == []
+    assert "api.unexpected" not in caplog.text
 
 
 # -- crowds

@@ -29,6 +29,7 @@ from precall.metrics import Metrics
 from precall.provider.replies import CallDetail, read_detail, read_status
 
 CASES = int(os.environ.get("PRECALL_TEST_FUZZ_CASES", "150"))
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120 + CASES)]
 MANY = settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
 NUMBER = "13800000001"
 

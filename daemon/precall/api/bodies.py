@@ -386,7 +386,7 @@ async def _json(request: web.Request, within: float, most: int) -> Any:
             raw = await _received(request, most)
     except TimeoutError:
         raise Refusal(408, Code.BODY_TOO_SLOW, f"the body took more than {within:g} s") from None
-    except web.RequestPayloadError:
+    except (web.RequestPayloadError, ConnectionError):
         raise Refusal(400, Code.BAD_REQUEST, "the body does not arrive as its headers say") from None
     try:
         return orjson.loads(raw) if raw else {}
