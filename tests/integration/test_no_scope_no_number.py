@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -52,6 +53,9 @@ class Asker:
         parts = urlsplit(url)
         self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
 
+    def close(self) -> None:
+        self._connection.close()
+
     def ask(
         self, endpoint: Endpoint, subs_id: str, query: Any, body: Any, headers: dict[str, str]
     ) -> tuple[int, str]:
@@ -70,9 +74,7 @@ async def test_no_scope_no_number(tmp_path: Path) -> None:
         entries.append(entry)
     answered = 0
 
-    def property_of(url: str) -> None:
-        asker = Asker(url)
-
+    def property_of(asker: Asker) -> None:
         @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
         @given(
             st.sampled_from(ASKED),
@@ -106,5 +108,6 @@ async def test_no_scope_no_number(tmp_path: Path) -> None:
             body = a_binding(subs_id=subs_id)
             assert (await served.ask("PUT", f"/v1/bindings/{subs_id}", body, headers=headers))[0] == 201
             assert (await served.ask("POST", f"/v1/bindings/{subs_id}/check", headers=headers))[0] == 200
-        await asyncio.to_thread(property_of, served.url)
+        with closing(Asker(served.url)) as asker:
+            await asyncio.to_thread(property_of, asker)
     assert answered > 40
