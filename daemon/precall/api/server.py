@@ -166,9 +166,10 @@ class Server:
 
 def _bound(endpoint: Endpoint, server: Server) -> Handler:
     """The endpoint's handler behind the gate."""
-    waits, gate, answer = endpoint.path in _FOLLOWED, server.gate, _answering(endpoint, server)
+    waits, answer = endpoint.path in _FOLLOWED, _answering(endpoint, server)
 
     async def handle(request: web.Request) -> web.StreamResponse:
+        gate = server.gate
         reader = gate.admit(request, endpoint.scope)
         connections.of(request).begin(known=reader is not ANYBODY)
         if (allowance := reader.allowance) is None:
