@@ -5,7 +5,7 @@ BIN     = $(VENV)/bin
 READY   = $(VENV)/.ready
 ARGS   ?=
 
-.PHONY: help setup demo test check fmt bench soak lock clean
+.PHONY: help setup demo test check audit fmt bench soak lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -32,6 +32,9 @@ check: $(READY) ## formatting, lint, types, layers, fast tests; changes nothing
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pytest -q -m "not slow" tests/unit
 
+audit: $(READY) ## known vulnerabilities of the locked dependencies; says so when the advisory service is out of reach
+	$(BIN)/python -m tests.audit
+
 fmt: $(READY) ## format, and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -40,8 +43,9 @@ bench: $(READY) ## every benchmark, each beside a peer, in one table each
 	@for bench in tests/bench/bench_*.py; do \
 	  echo; echo "== $$bench"; $(BIN)/python -m tests.bench.$$(basename $$bench .py) || exit 1; done
 
-soak: $(READY) ## kill -9, a hundred times, with writers and readers at work
+soak: $(READY) ## kill -9, a hundred times, with writers and readers at work; the API and the parsers fuzzed for 25 minutes
 	PRECALL_TEST_SOAK_ROUNDS=100 $(BIN)/python -m pytest -q -s tests/acceptance/test_crash.py
+	PRECALL_TEST_FUZZ_SECONDS=1260 PRECALL_TEST_FUZZ_CASES=5000 $(BIN)/python -m pytest -q -s tests/acceptance/test_openapi_fuzzed.py tests/unit/test_fuzzed.py
 
 lock: ## solve the dependencies anew (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-header --all-extras --group dev pyproject.toml -o requirements.lock

@@ -154,7 +154,7 @@ class Daemon:
         config = self.config
         self.metrics = Metrics()
         self._credentials = credentials(config.provider)
-        self._server = Server(config.api, __version__)
+        self._server = Server(config.api, __version__, self.metrics, self._monotonic)
         urls = await self._server.start()
         stack.push_async_callback(self._server.stop, GRACE)
         self._provider = self._make_provider()

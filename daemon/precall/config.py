@@ -82,6 +82,8 @@ Endpoint = Annotated[str, AfterValidator(_an_endpoint)]
 Address = Annotated[str, AfterValidator(_an_address)]
 Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(ge=0, le=1_000_000)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Scope = Literal["routes:read", "routes:real", "bindings:write", "calls:write", "metrics", "admin"]
 SCOPES: tuple[str, ...] = get_args(Scope)
 
@@ -163,6 +165,7 @@ class Token(Section):
     name: Annotated[str, Field(min_length=1, max_length=64)]
     scopes: Annotated[list[Scope], Field(min_length=1)]
     sha256: Annotated[str, AfterValidator(_a_hash)]
+    rate: Rate | None = None
 
 
 class ApiConfig(Section):
@@ -171,7 +174,12 @@ class ApiConfig(Section):
     listen: Annotated[list[Address], BeforeValidator(_a_list), Field(min_length=1)] = ["127.0.0.1:8080"]
     tls_cert_file: str = ""
     tls_key_file: str = ""
+    client_ca_file: str = ""
     tokens: list[Token] = []
+    rate: Rate = 0
+    max_in_flight: Count = 1000
+    max_streams: Count = 4000
+    max_connections: Count = 10_000
     insecure: bool = False
 
     @model_validator(mode="after")
@@ -187,6 +195,8 @@ class ApiConfig(Section):
                 )
         if bool(self.tls_cert_file) != bool(self.tls_key_file):
             raise ValueError("tls_cert_file and tls_key_file go together")
+        if self.client_ca_file and not self.tls_cert_file:
+            raise ValueError("client_ca_file needs tls_cert_file and tls_key_file")
         names = [token.name for token in self.tokens]
         if len(set(names)) != len(names):
             raise ValueError("tokens: each token needs a name of its own")

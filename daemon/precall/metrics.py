@@ -89,6 +89,14 @@ class Metrics:
         self.dial_age = histogram("dial_age_seconds", "Age of the route at the moment of a read", _AGE)
         self.reads = counter("reads_total", "Route reads answered", "format", "stale")
         self.stream_readers = gauge("stream_readers", "Open streams of route changes")
+        self.connections = gauge("connections", "Open connections of the API")
+        self.connections_cut = counter("connections_cut_total", "Connections cut off, by reason", "reason")
+        self.requests_refused = counter(
+            "requests_refused_total", "Requests not let in: who asks, how often, or no HTTP at all", "reason"
+        )
+        self.tls_reloads = counter(
+            "tls_reloads_total", "Times changed TLS files were read, by result", "result"
+        )
         self.exposures = counter("exposures_total", "Real numbers handed to a reader, by pool", "pool")
         self.exposure_brake = gauge(
             "exposure_brake", "1 while further exposures of the pool are refused", "pool"
@@ -132,6 +140,12 @@ class Metrics:
         registry.register(self.ages)
         for result in Result:
             self.checks.labels(result)
+        for reason in ("slow_head", "slow_reader", "crowded"):
+            self.connections_cut.labels(reason)
+        for reason in ("no_token", "wrong_token", "scope", "foreign", "rate", "at_once", "malformed"):
+            self.requests_refused.labels(reason)
+        for outcome in ("ok", "failed"):
+            self.tls_reloads.labels(outcome)
         self._pools: set[str] = set()
 
     def pool(self, pool_key: str) -> str:

@@ -154,7 +154,8 @@ def _get(suffix: str = "", header: str = "") -> Callable[[], bytes]:
 def _many() -> bytes:
     ids = ",".join(f'"{_id(place * 97 % BINDINGS)}"' for place in range(LOOKUP))
     body = f'{{"subs_ids":[{ids}]}}'
-    head = f"POST /v1/routes/lookup HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = "POST /v1/routes/lookup HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     return (head + body).encode()
 
 

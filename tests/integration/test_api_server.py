@@ -21,7 +21,7 @@ from pydantic import RootModel
 from tests.api_daemon import A, B, Served, a_binding, scripted, serving, token
 
 from precall.api.answers import BrakeAnswer, HealthAnswer, PausedAnswer, ProblemAnswer, ReadyAnswer
-from precall.api.bodies import MAX_BODY, PoolBody, read
+from precall.api.bodies import MAX_BATCH_BODY, MAX_BODY, PoolBody, read
 from precall.api.client import DaemonClient
 from precall.api.endpoints import ENDPOINTS
 from precall.api.problems import guard
@@ -173,7 +173,9 @@ BAD_BODIES: list[tuple[str, bytes, str, int, str]] = [
     ("a string", b'"x"', "application/json", 422, "invalid_field"),
     ("null", b"null", "application/json", 422, "invalid_field"),
     ("nothing", b"", "application/json", 422, "missing_field"),
-    ("10 MB", b" " * 10_000_000, "application/json", 413, "body_too_large"),
+    ("of no kind", b"{}", "", 415, "unsupported_media_type"),
+    ("in another alphabet", b"{}", "application/json; charset=utf-16", 415, "unsupported_media_type"),
+    ("far over the limit", b" " * (3 * MAX_BODY), "application/json", 413, "body_too_large"),
     ("just over the limit", b" " * (MAX_BODY + 1), "application/json", 413, "body_too_large"),
 ]
 
@@ -188,7 +190,8 @@ async def test_a_bad_body_is_refused_by_every_endpoint_that_takes_one(tmp_path: 
                 required = any(f.is_required() for f in endpoint.body.model_fields.values())
                 if name == "nothing" and (issubclass(endpoint.body, RootModel) or not required):
                     continue
-                sent = io.BytesIO(body)
+                larger = b" " * (MAX_BATCH_BODY - MAX_BODY) if endpoint.path.endswith("/batch") else b""
+                sent = io.BytesIO(body + larger if len(body) > MAX_BODY else body)
                 headers = {"Content-Type": kind}
                 found, problem = await served.ask(endpoint.method, path, data=sent, headers=headers)
                 what = f"{endpoint.method} {endpoint.path}: {name}"
@@ -218,7 +221,9 @@ async def test_a_slow_body_is_not_waited_for() -> None:
 
     async with guarded(handle) as (host, port):
         answer = await exchange(
-            host, port, b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{"
+            host,
+            port,
+            b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{",
         )
     assert b" 408 " in answer[:20]
     assert b'"code":"body_too_slow"' in answer

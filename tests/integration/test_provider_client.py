@@ -4,6 +4,7 @@ import asyncio
 import datetime as dt
 import gzip
 import itertools
+import resource
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -39,6 +40,12 @@ BODY = (
 )
 ANSWER = Answer(Status.NORMAL, "17000000000", "", "E7F99446-8191")
 KEY = Credential("demo", "demo-secret")
+
+BOMB = b"""<?xml version="1.0"?><!DOCTYPE r [<!ENTITY a "lol"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">
+<!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b;&b;&b;">]><r><Code>OK</Code><RequestId>&c;</RequestId></r>"""
+OUTSIDE = (
+    b"""<!DOCTYPE r [<!ENTITY f SYSTEM "file:///etc/passwd">]><r><Code>OK</Code><Message>&f;</Message></r>"""
+)
 
 Head = dict[str, str]
 Peer = Callable[[Head, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -205,6 +212,11 @@ async def test_the_calling_number_is_sent_only_when_wanted(setting: str, sent: s
         (says(http(b"", "302 Found", Location="http://127.0.0.1:1/")), Failure.TRANSIENT, "redirect"),
         (says(http(b"[1,")), Failure.MALFORMED, "bad_json"),
         (says(http(b"{" * 100_000)), Failure.MALFORMED, "body_too_large"),
+        (says(http(b'{"a":' * 10_000)), Failure.MALFORMED, "bad_json"),
+        (says(http(b"<a>" * 20_000, Content_Type="text/xml")), Failure.MALFORMED, "bad_xml"),
+        (says(http(b"<a>" * 9_000 + b"</a>" * 9_000)), Failure.MALFORMED, "no_code"),
+        (says(http(BOMB)), Failure.MALFORMED, "bad_xml"),
+        (says(http(OUTSIDE)), Failure.MALFORMED, "bad_xml"),
         (says(http(gzip.compress(b"0" * 50_000_000), Content_Encoding="gzip")), Failure.MALFORMED, "compressed"),
         (says(http(b'{"Code":"InvalidApi.NotFound"}', "404 Not Found")), Failure.ACCOUNT, "InvalidApi.NotFound"),
     ],
@@ -240,6 +252,27 @@ async def _flood(_head: Head, _reader: asyncio.StreamReader, writer: asyncio.Str
         await asyncio.sleep(0)
 
 
+async def _slow_head(_head: Head, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\n")
+    while not writer.is_closing():
+        writer.write(b"X: y\r\n")
+        await asyncio.sleep(0.02)
+
+
+def endless(head: bytes, part: bytes) -> Peer:
+    """Never ends, and sends as fast as it is read."""
+
+    async def peer(_head: Head, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(head)
+        with suppress(ConnectionError):
+            while not writer.is_closing():
+                writer.write(part)
+                await writer.drain()
+                await asyncio.sleep(0)
+
+    return peer
+
+
 async def _reset(_head: Head, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
@@ -251,12 +284,32 @@ async def _reset(_head: Head, _reader: asyncio.StreamReader, writer: asyncio.Str
         (_drip, Failure.TRANSIENT, "timeout"),
         (_flood, Failure.MALFORMED, "body_too_large"),
         (_reset, Failure.TRANSIENT, "reset"),
+        (_slow_head, Failure.TRANSIENT, "timeout"),
+        (endless(b"HTTP/1.1 200 OK\r\nX: ", b"y" * 4096), Failure.TRANSIENT, "bad_http"),
+        (endless(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n" * 500), Failure.TRANSIENT, "bad_http"),
+        (endless(b"HTTP/1.1 200 ", b"y" * 4096), Failure.TRANSIENT, "bad_http"),
     ],
 )
 async def test_a_peer_that_never_ends_is_left(peer: Peer, failure: Failure, code: str) -> None:
     started = time.monotonic()
     assert await trouble_from(peer, timeout=0.3) == (failure, code)
     assert time.monotonic() - started < 1.5
+
+
+@pytest.mark.parametrize(
+    ("head", "part"),
+    [
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 100),
+        (chunked(b"1;"), b"x" * 4096),
+        (chunked(b"1\r\n{\r\n0\r\n"), b"X: y\r\n" * 500),
+    ],
+    ids=["interim answers", "a chunk extension", "trailers"],
+)
+async def test_a_peer_that_talks_round_the_answer_is_left(head: bytes, part: bytes) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    failure, _ = await trouble_from(endless(head, part), timeout=0.5)
+    assert failure in {Failure.TRANSIENT, Failure.MALFORMED}
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024  # kB
 
 
 async def test_nobody_listening_and_no_such_name() -> None:

@@ -3,26 +3,30 @@ stands in `endpoints`."""
 
 import hashlib
 import hmac
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 
-from precall.api.problems import Code
+from precall.api.allowance import Allowance
+from precall.api.guessing import Guessing
+from precall.api.problems import Code, TooMany
 from precall.config import SCOPES, ApiConfig, Scope, Token, is_loopback
 from precall.core.errors import Refusal
+from precall.metrics import Metrics
 
 _FETCH_SITE = "Sec-Fetch-Site"
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Who asks: the name of a token, and what it may do."""
+    """Who asks: the name of a token, what it may do, and how much of it (None: anything)."""
 
     name: str
     scopes: frozenset[str]
+    allowance: Allowance | None = None
 
     @property
     def real(self) -> bool:
@@ -39,28 +43,43 @@ class Gate:
 
     With tokens: each request names one, and no scope implies another. Without: everything is allowed to programs
     on this machine, but not to web pages open in a browser on it, which betray themselves by the name they reached
-    us under (Host) or come from (Origin).
+    us under (Host) or come from (Origin). `clock` is in seconds and never decreases.
     """
 
-    def __init__(self, config: ApiConfig) -> None:
-        self._tokens: Sequence[tuple[bytes, Reader]] = [_known(token) for token in config.tokens]
-        self._guarded_elsewhere = config.insecure
+    def __init__(self, config: ApiConfig, metrics: Metrics, clock: Callable[[], float]) -> None:
+        self.guessing = Guessing(clock)
+        self._config, self._metrics, self._clock = config, metrics, clock
+        self._tokens: Sequence[tuple[bytes, Reader]] = [self._known(token) for token in config.tokens]
+        self._local = replace(LOCAL, allowance=self._allowance(0.0))
 
     def admit(self, request: web.Request, scope: Scope | None) -> Reader:
-        """Whoever asks. `scope` is what the endpoint needs; None: nothing. Raises Refusal, 401 or 403."""
+        """Whoever asks. `scope` is what the endpoint needs; None: nothing. Raises Refusal: 401, 403 or 429."""
         if not self._tokens:
             self._not_from_a_page(request)
-            return LOCAL
+            return self._local
         if scope is None:
             return ANYBODY
-        reader = self._named(request)
+        reader = self.named(request.headers.get(hdrs.AUTHORIZATION, ""), request.remote or "")
+        if reader.allowance is not None:
+            self._spend(reader.allowance)
         if scope not in reader.scopes:
+            self._count("scope")
             raise Refusal(403, Code.FORBIDDEN, f"this token lacks the scope {scope}")
         return reader
 
-    def _named(self, request: web.Request) -> Reader:
-        kind, _, secret = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    def enter(self, allowance: Allowance, *, waits: bool) -> None:
+        """A request is under way until it leaves its allowance. Raises TooMany (429)."""
+        try:
+            allowance.enter(waits=waits)
+        except TooMany:
+            self._count("at_once")
+            raise
+
+    def named(self, authorization: str, peer: str) -> Reader:
+        """Whose token a header names; `peer` is the address it came from. Raises Refusal: 401 or 429."""
+        kind, _, secret = authorization.partition(" ")
         if kind.lower() != "bearer" or not secret:
+            self._count("no_token")
             raise Refusal(401, Code.UNAUTHORIZED, "this needs a header `Authorization: Bearer TOKEN`")
         digest = hashlib.sha256(secret.strip().encode("utf-8", "surrogateescape")).digest()
         found = None
@@ -68,6 +87,8 @@ class Gate:
             if hmac.compare_digest(known, digest):
                 found = reader
         if found is None:
+            self._count("wrong_token")
+            self.guessing.wrong(peer)
             raise Refusal(401, Code.UNAUTHORIZED, "this token is not known here")
         return found
 
@@ -75,20 +96,35 @@ class Gate:
         headers = request.headers
         host = headers.get(hdrs.HOST, "")
         origin = headers.get(hdrs.ORIGIN)
-        if self._guarded_elsewhere:
+        if self._config.insecure:
             foreign = origin is not None and urlsplit(origin).netloc != host
         else:
             foreign = not _is_here(f"//{host}") or (origin is not None and not _is_here(origin))
         if foreign or headers.get(_FETCH_SITE) == "cross-site":
+            self._count("foreign")
             raise Refusal(
                 403,
                 Code.FOREIGN_REQUEST,
                 "without api.tokens only programs on this machine are answered, under a loopback name or address",
             )
 
+    def _spend(self, allowance: Allowance) -> None:
+        try:
+            allowance.spend()
+        except TooMany:
+            self._count("rate")
+            raise
 
-def _known(token: Token) -> tuple[bytes, Reader]:
-    return bytes.fromhex(token.sha256), Reader(token.name, frozenset(token.scopes))
+    def _known(self, token: Token) -> tuple[bytes, Reader]:
+        rate = self._config.rate if token.rate is None else token.rate
+        reader = Reader(token.name, frozenset(token.scopes), self._allowance(rate))
+        return bytes.fromhex(token.sha256), reader
+
+    def _allowance(self, rate: float) -> Allowance:
+        return Allowance(rate, self._config.max_in_flight, self._config.max_streams, self._clock)
+
+    def _count(self, reason: str) -> None:
+        self._metrics.requests_refused.labels(reason).inc()
 
 
 @lru_cache(maxsize=64)

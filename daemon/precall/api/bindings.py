@@ -20,12 +20,14 @@ from precall.api.answers import (
 )
 from precall.api.auth import Reader
 from precall.api.bodies import (
+    A_PLACE,
+    MAX_BATCH_BODY,
     BatchBody,
     BatchQuery,
     BindingBody,
     BindingsQuery,
     CheckQuery,
-    PageQuery,
+    HistoryQuery,
     asked,
     listed,
     read,
@@ -40,7 +42,7 @@ from precall.core.registration import Registered
 
 _SLICE = 500
 _LATEST = 10
-_CURSOR = re.compile(r"([0-9]{1,19})\.([0-9]{1,19})", re.ASCII)
+_CURSOR = re.compile(A_PLACE, re.ASCII)
 _PATH_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
 
 Told = tuple[str, Registered | Refusal | Mistake | None]
@@ -87,7 +89,7 @@ async def page(request: web.Request, services: Services, reader: Reader) -> web.
 async def batch(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
     """Register many bindings, each by itself or (atomic) all or none."""
     atomic = asked(request, BatchQuery).atomic
-    items = (await read(request, BatchBody)).bindings
+    items = (await read(request, BatchBody, most=MAX_BATCH_BODY)).bindings
     parsed: list[tuple[str, Binding | Mistake]] = []
     for start in range(0, len(items), _SLICE):
         parsed += listed(items[start : start + _SLICE], start)
@@ -110,7 +112,7 @@ async def batch(request: web.Request, services: Services, _reader: Reader) -> we
 
 async def history(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
     """What the provider answered about a binding, and how its route changed, newest first."""
-    query = asked(request, PageQuery)
+    query = asked(request, HistoryQuery)
     subs_id = _row(request, services).binding.subs_id
     before = None
     if query.cursor:

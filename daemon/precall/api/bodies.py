@@ -12,7 +12,16 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import orjson
 from aiohttp import hdrs, web
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, RootModel, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    RootModel,
+    ValidationError,
+    WithJsonSchema,
+)
 from pydantic_core import PydanticCustomError
 
 from precall.api.problems import Code, Mistake, Mistakes, mistakes
@@ -21,7 +30,7 @@ from precall.core.model import Action, Binding, State
 from precall.core.numbers import clean
 from precall.feed import Filter
 
-MAX_BODY = 8 * 1024 * 1024
+MAX_BODY, MAX_BATCH_BODY = 1024 * 1024, 8 * 1024 * 1024
 BODY_TIMEOUT = 30.0
 MAX_LOOKUP = 1000
 MAX_BATCH = 5000
@@ -29,7 +38,14 @@ MAX_PAGE = 1000
 
 M = TypeVar("M", bound=BaseModel)
 
+# As `clean` reads them, and as the document shows them.
+_PUNCTUATION = r"[ \t()\u00a0-]*"
+A_NUMBER = rf"^{_PUNCTUATION}(?:\+{_PUNCTUATION})?(?:[0-9]{_PUNCTUATION}){{3,20}}$"
+A_NUMBER_OR_NONE = f"^$|{A_NUMBER}"
+
 _RFC_3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+A_PLACE = r"([0-9]{1,18})\.([0-9]{1,18})"
+"""In a history: a number of a run, and one of a change."""
 _YEAR_10000 = 253_402_300_800
 
 
@@ -66,10 +82,13 @@ def _no_later(value: object) -> object:
     return "" if value is None else value
 
 
-def _time(value: str) -> str:
-    if value:
-        _seconds(value)
+def _moment(value: str) -> str:
+    _seconds(value)
     return value
+
+
+def _time(value: str) -> str:
+    return _moment(value) if value else value
 
 
 def _labels(value: dict[str, str]) -> dict[str, str]:
@@ -80,18 +99,31 @@ def _labels(value: dict[str, str]) -> dict[str, str]:
 
 SubsId = Annotated[str, Field(pattern=r"^[0-9]{1,32}$", examples=["1000000768798832"])]
 PoolKey = Annotated[str, Field(pattern=r"^[!-~]{1,64}$", examples=["FC100000022"])]
-Number = Annotated[str, AfterValidator(_number), Field(examples=["17000000000"])]
-NumberOrNone = Annotated[str, AfterValidator(_number_or_none), Field(examples=["13900000000", ""])]
+ListedPoolKey = Annotated[str, Field(pattern=r"^[!-+\--~]{1,64}$")]
+"""Of several, joined by commas."""
+Number = Annotated[
+    str,
+    AfterValidator(_number),
+    Field(examples=["17000000000"], json_schema_extra={"pattern": A_NUMBER}),
+]
+NumberOrNone = Annotated[
+    str,
+    AfterValidator(_number_or_none),
+    Field(examples=["13900000000", ""], json_schema_extra={"pattern": A_NUMBER_OR_NONE}),
+]
+_A_TIME = {"type": "string", "format": "date-time"}
+Moment = Annotated[str, AfterValidator(_moment), WithJsonSchema(_A_TIME)]
 Time = Annotated[
     str,
     BeforeValidator(_no_later),
     AfterValidator(_time),
+    WithJsonSchema({"anyOf": [_A_TIME, {"const": ""}, {"type": "null"}]}),
     Field(description='RFC 3339 with a zone; "" for none', examples=["2030-01-31T00:00:00Z"]),
 ]
 Label = Annotated[str, Field(max_length=256)]
 LabelKey = Annotated[str, Field(min_length=1, max_length=64)]
 Limit = Annotated[int, Field(ge=1, le=MAX_PAGE)]
-Text = Annotated[str, Field(max_length=256)]
+Text = Annotated[str, Field(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
 class Body(BaseModel):
@@ -155,7 +187,7 @@ class HintBody(Body):
     """A binding that will be dialled, and when."""
 
     subs_id: Annotated[str, Field(max_length=64)]
-    dial_at: Time
+    dial_at: Moment
 
     @property
     def moment(self) -> float:
@@ -208,7 +240,7 @@ Timeout = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
 class RouteQuery(Query):
     """How a route is read."""
 
-    caller: str = ""
+    caller: Annotated[str, Field(json_schema_extra={"pattern": A_NUMBER_OR_NONE})] = ""
     max_age: Seconds | None = None
     timeout: Timeout = 0.3
     dial: bool = True
@@ -228,6 +260,12 @@ class PageQuery(Query):
     limit: Limit = 100
 
 
+class HistoryQuery(PageQuery):
+    """A page of a history."""
+
+    cursor: Annotated[str, Field(json_schema_extra={"pattern": f"^$|^{A_PLACE}$"})] = ""
+
+
 def _split(value: object) -> object:
     return value.split(",") if isinstance(value, str) else value
 
@@ -236,7 +274,7 @@ class FilterQuery(Query):
     """Which bindings are followed: ids and pools, each repeated or joined by commas; none is all."""
 
     subs_id: Annotated[list[SubsId], BeforeValidator(_split)] = []
-    pool_key: Annotated[list[PoolKey], BeforeValidator(_split)] = []
+    pool_key: Annotated[list[ListedPoolKey], BeforeValidator(_split)] = []
 
     @property
     def filter(self) -> Filter:
@@ -296,12 +334,12 @@ class ReadyQuery(Query):
     for_: Annotated[Literal["", "reads", "writes"], Field(alias="for")] = ""
 
 
-async def read(request: web.Request, model: type[M], within: float = BODY_TIMEOUT) -> M:
-    """The body as `model`; `within` is how many seconds it may take to arrive.
+async def read(request: web.Request, model: type[M], within: float = BODY_TIMEOUT, most: int = MAX_BODY) -> M:
+    """The body as `model`; `within` is how many seconds it may take to arrive, `most` how many bytes it may have.
 
     Raises Refusal: 400 no JSON, 408 too slow, 413 too large, 415 no JSON by its name, 422 not as the model wants it.
     """
-    data = await _json(request, within)
+    data = await _json(request, within, most)
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -339,21 +377,38 @@ def _listed(item: Any, place: str) -> tuple[str, Binding | Mistake]:
     return body.subs_id, body.binding(body.subs_id)
 
 
-async def _json(request: web.Request, within: float) -> Any:
-    typed = request.body_exists and hdrs.CONTENT_TYPE in request.headers
-    if typed and request.content_type != "application/json":
-        raise Refusal(415, Code.UNSUPPORTED_MEDIA_TYPE, "send JSON, with `Content-Type: application/json`")
-    if request.content_length is not None and request.content_length > MAX_BODY:
-        raise Refusal(413, Code.BODY_TOO_LARGE, f"a body may have at most {MAX_BODY // 1024**2} MiB")
+async def _json(request: web.Request, within: float, most: int) -> Any:
+    if request.body_exists:
+        _must_be_json(request)
     try:
         # aiohttp by itself waits for a slow body without end.
         async with asyncio.timeout(within):
-            raw = await request.read()
+            raw = await _received(request, most)
     except TimeoutError:
         raise Refusal(408, Code.BODY_TOO_SLOW, f"the body took more than {within:g} s") from None
-    except web.RequestPayloadError:
+    except (web.RequestPayloadError, ConnectionError):
         raise Refusal(400, Code.BAD_REQUEST, "the body does not arrive as its headers say") from None
     try:
         return orjson.loads(raw) if raw else {}
     except orjson.JSONDecodeError as error:
         raise Refusal(400, Code.MALFORMED_JSON, f"the body is no JSON: {error}") from None
+
+
+def _must_be_json(request: web.Request) -> None:
+    """By its name, and plain: a page elsewhere cannot send that name unasked, and nothing is unpacked."""
+    if request.content_type != "application/json" or (request.charset or "utf-8").lower() != "utf-8":
+        raise Refusal(415, Code.UNSUPPORTED_MEDIA_TYPE, "send JSON, with `Content-Type: application/json`")
+    if request.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity":
+        raise Refusal(415, Code.UNSUPPORTED_MEDIA_TYPE, "send it as it is, without Content-Encoding")
+
+
+async def _received(request: web.Request, most: int) -> bytearray:
+    raw = bytearray()
+    if (request.content_length or 0) <= most:
+        while not request.content.at_eof():
+            raw += await request.content.readany()
+            if len(raw) > most:
+                break
+        else:
+            return raw
+    raise Refusal(413, Code.BODY_TOO_LARGE, f"a body may have at most {most // 1024**2} MiB here")

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from precall.api.answers import ProblemAnswer
+from precall.api.bodies import A_NUMBER_OR_NONE
 from precall.api.changes import INDEX, LAST_EVENT_ID
 from precall.api.endpoints import Endpoint
 from precall.api.problems import CONTENT_TYPE
@@ -101,9 +102,11 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
             for name, one in schema["properties"].items()
         ]
     if endpoint.tagged or endpoint.path == "/v1/routes/lookup":
-        found.append({"name": CALLER, "in": "header", "required": False, "schema": {"type": "string"}})
+        number = {"type": "string", "pattern": A_NUMBER_OR_NONE}
+        found.append({"name": CALLER, "in": "header", "required": False, "schema": number})
     if endpoint.path == "/v1/routes/stream":
-        found.append({"name": LAST_EVENT_ID, "in": "header", "required": False, "schema": {"type": "string"}})
+        index = {"type": "string", "pattern": "^[0-9]{0,18}$"}
+        found.append({"name": LAST_EVENT_ID, "in": "header", "required": False, "schema": index})
     if endpoint.tagged:
         found.append(
             {"name": "If-None-Match", "in": "header", "required": False, "schema": {"type": "string"}}
@@ -147,7 +150,7 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
 def _problems(endpoint: Endpoint) -> set[int]:
     statuses = {*endpoint.problems, 403, 500}
     if endpoint.scope is not None:
-        statuses |= {401, 503}  # 503: it starts, or stands by
+        statuses |= {401, 429, 503}  # 503: it starts, or stands by
     if endpoint.query is not None:
         statuses.add(400)
     if endpoint.body is not None:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
+from math import ceil
 from typing import Any
 
 import orjson
@@ -27,12 +28,15 @@ CONTENT_TYPE = "application/problem+json"
 HEADERS: dict[str, str] = {
     hdrs.CACHE_CONTROL: "no-store",
     hdrs.X_CONTENT_TYPE_OPTIONS: "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
     hdrs.SERVER: "precall",
 }
 """On every answer."""
 
 RETRY_STORE = 5
-DRAIN = 2.0
+DRAIN, DRAIN_BYTES = 2.0, 16 * 1024 * 1024
 _MANY = 20
 _MANY_DIGITS = re.compile(r"[0-9]{5,}")
 
@@ -68,6 +72,8 @@ class Code(StrEnum):
     TOO_MANY_HINTS = "too_many_hints"
     UNAUTHORIZED = "unauthorized"
     FORBIDDEN = "forbidden"
+    RATE_LIMITED = "rate_limited"
+    TOO_MANY_AT_ONCE = "too_many_at_once"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     BODY_TOO_LARGE = "body_too_large"
@@ -78,6 +84,14 @@ class Code(StrEnum):
     STANDBY = "standby"
     SOURCE_UNAVAILABLE = "source_unavailable"
     INTERNAL_ERROR = "internal_error"
+
+
+class TooMany(Refusal):
+    """More than is allowed; `wait` is how many seconds to let pass before the next try."""
+
+    def __init__(self, code: Code, detail: str, wait: float) -> None:
+        super().__init__(429, code, detail)
+        self.wait = wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,14 +180,17 @@ async def _drain(request: web.Request) -> None:
     """Take what is still coming of the body, for a while: a sender whose connection is cut off would not read why."""
     with suppress(TimeoutError, ConnectionError, web.RequestPayloadError):
         async with asyncio.timeout(DRAIN):
-            while not request.content.at_eof():
-                await request.content.readany()
+            taken = 0
+            while not request.content.at_eof() and taken < DRAIN_BYTES:
+                taken += len(await request.content.readany())
 
 
 def _refused(refusal: Refusal) -> web.Response:
     headers: dict[str, str] = {}
     if refusal.status == 401:
         headers[hdrs.WWW_AUTHENTICATE] = 'Bearer realm="precall"'
+    if isinstance(refusal, TooMany):
+        headers[hdrs.RETRY_AFTER] = str(max(1, ceil(refusal.wait)))
     more: dict[str, Any] = {}
     if isinstance(refusal, Mistakes) and len(refusal.found) > 1:
         more["errors"] = [

@@ -48,7 +48,7 @@ async def by_number(request: web.Request, services: Services, reader: Reader) ->
 async def lookup(request: web.Request, services: Services, reader: Reader) -> web.StreamResponse:
     """The routes of many bindings at once."""
     body = await read(request, LookupBody)
-    caller = body.caller or _caller(request, "")
+    caller = _caller(request, body.caller)
     routes, unknown = [], []
     for place, subs_id in enumerate(body.subs_ids):
         if place and place % _SLICE == 0:
@@ -130,11 +130,12 @@ def _count(services: Services, found: Route, form: str) -> None:
 
 
 def _caller(request: web.Request, given: str) -> str:
-    """Who is calling, from the query or from the header, which proxies do not log; "" when not told."""
-    caller = given or request.headers.get(CALLER, "")
-    if caller and not (caller := clean(caller)):
-        raise Refusal(400, Code.INVALID_CALLER, "should be a phone number", "caller")
-    return caller
+    """Who is calling, as given or from the header, which proxies do not log; "" when not told."""
+    header = request.headers.get(CALLER, "")
+    for one in (given, header):
+        if one and not clean(one):
+            raise Refusal(400, Code.INVALID_CALLER, "should be a phone number", "caller")
+    return clean(given or header)
 
 
 def _concerns(row: Row, caller: str) -> bool:

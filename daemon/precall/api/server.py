@@ -1,23 +1,30 @@
-"""The HTTP server: the application made of the table of endpoints, its listeners, TLS, limits, start and stop."""
+"""The HTTP server: the application made of the table of endpoints, its listeners, limits, start and stop."""
 
 import asyncio
 import logging
-import ssl
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import orjson
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.typedefs import Handler
 
-from precall.api import openapi
+from precall.api import connections, openapi
 from precall.api.answers import reply
-from precall.api.auth import Gate
-from precall.api.bodies import MAX_BODY
+from precall.api.auth import ANYBODY, Gate, Reader
+from precall.api.bodies import MAX_BATCH_BODY
+from precall.api.connections import Connection, Crowd
 from precall.api.endpoints import ENDPOINTS, Endpoint
 from precall.api.ops import DOCUMENT
 from precall.api.problems import Code, guard, problem
 from precall.api.services import Services
+from precall.api.tls import Certificates
 from precall.config import ApiConfig, split_address
 from precall.core.errors import ListenError
+from precall.log import get_logger
+from precall.metrics import Metrics
+
+log = get_logger(__name__)
 
 __all__ = ["Server", "Services", "application"]
 
@@ -28,7 +35,15 @@ _MIRRORED = (None, "routes:read", "metrics")
 """The scopes of what one that stands by answers, from what the leading daemon has stored."""
 
 _FOLLOWED = {"/v1/routes/changes", "/v1/routes/stream", "/v1/routes/snapshot"}
-"""Whose indexes only the leading daemon knows."""
+"""Whose indexes only the leading daemon knows. They take as long as there are changes, or a table, to tell."""
+
+_PLAIN = {endpoint.path for endpoint in ENDPOINTS if "{" not in endpoint.path}
+
+WATCH = 1.0
+"""Seconds between two looks at the connections, the wrong tokens and the files of TLS."""
+
+HANDSHAKE = 10.0
+"""Seconds in which TLS must be agreed on."""
 
 _SOON: dict[str, str] = {hdrs.RETRY_AFTER: "1"}
 _LINE = 8190
@@ -37,14 +52,12 @@ _HEADERS = 64
 
 def application(server: "Server") -> web.Application:
     """The whole HTTP interface of one daemon."""
-    app = web.Application(client_max_size=MAX_BODY, middlewares=[guard])
+    app = web.Application(client_max_size=MAX_BATCH_BODY, middlewares=[guard])
     app[DOCUMENT] = orjson.dumps(openapi.document(ENDPOINTS, server.version))
-    gate = Gate(server.config)
     for endpoint in ENDPOINTS:
-        handler = _bound(endpoint, server, gate)
-        app.router.add_route(endpoint.method, endpoint.path, handler)
-        if endpoint.method == "GET":
-            app.router.add_route("HEAD", endpoint.path, handler)
+        handler = _bound(endpoint, server)
+        for method in ("GET", "HEAD") if endpoint.method == "GET" else (endpoint.method,):
+            app.router.add_route(method, _pattern(endpoint.path), handler, expect_handler=_go_on)
     return app
 
 
@@ -52,39 +65,58 @@ class Server:
     """Serves a daemon on every address of its configuration. Until it has `services` it says that it is not ready, and
     what it is `waiting` for."""
 
-    def __init__(self, config: ApiConfig, version: str) -> None:
+    def __init__(self, config: ApiConfig, version: str, metrics: Metrics, clock: Callable[[], float]) -> None:
+        """`clock` is in seconds and never decreases."""
         self.config, self.version = config, version
         self.services: Services | None = None
         self.waiting = "starting: the table is being loaded"
+        self.gate = Gate(config, metrics, clock)
+        self.crowd = Crowd(config.max_connections, metrics, clock)
+        self._metrics = metrics
+        self._certificates: Certificates | None = None
         self._runner: web.AppRunner | None = None
+        self._listeners: list[asyncio.Server] = []
+        self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> list[str]:
         """Listen; the URLs, in the order of the configuration. ListenError when one is no good."""
-        context = _tls(self.config)
-        runner = self._runner = web.AppRunner(
-            application(self),
+        if self.config.tls_cert_file:
+            self._certificates = Certificates(self.config, self._count_reload)
+        runner = self._runner = web.AppRunner(application(self))
+        await runner.setup()
+        if runner.server is None:
+            raise AssertionError("a runner that was set up has no server")
+        connect = partial(
+            Connection,
+            runner.server,
+            self.crowd,
+            loop=asyncio.get_running_loop(),
             access_log=None,
             logger=_quiet_logger(),
             keepalive_timeout=KEEP_ALIVE,
             lingering_time=0.0,  # `problems.guard` drains; aiohttp would go on when the sender is gone
+            auto_decompress=False,
             max_line_size=_LINE,
             max_field_size=_LINE,
             max_headers=_HEADERS,
         )
-        await runner.setup()
         try:
-            return [await _listen(runner, address, context) for address in self.config.listen]
+            urls = [await self._listen(connect, address) for address in self.config.listen]
         except ListenError:
             await self.stop(0.0)
             raise
+        self._watch = asyncio.create_task(self._look_after(), name="api watch")
+        self._watch.add_done_callback(_must_not_end)
+        return urls
 
     async def stop(self, grace: float) -> None:
         """Take no new connection, give the requests under way `grace` seconds, then cut them off."""
         runner, self._runner = self._runner, None
         if runner is None:
             return
-        for site in runner.sites:
-            await site.stop()
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
         if self.services is not None:
             self.services.feed.close()
         await asyncio.sleep(0)  # whoever was just accepted gets to be a request under way
@@ -92,14 +124,72 @@ class Server:
             runner.server.pre_shutdown()
             await runner.server.shutdown(grace)
         await runner.cleanup()
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.wait({self._watch})
+        self.gate.guessing.report(ending=True)
+
+    async def _listen(self, connect: Callable[[], Connection], address: str) -> str:
+        host, port = split_address(address)
+        context = self._certificates.context if self._certificates else None
+        loop = asyncio.get_running_loop()
+        try:
+            listener = await loop.create_server(
+                connect,
+                host,
+                port,
+                backlog=1024,
+                ssl=context,
+                ssl_handshake_timeout=HANDSHAKE if context else None,
+            )
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise ListenError(
+                f"api.listen: cannot listen on {address}: {reason}; is another program, or another precall, there?"
+            ) from error
+        self._listeners.append(listener)
+        port = listener.sockets[0].getsockname()[1]
+        shown = f"[{host}]" if ":" in host else host
+        return f"{'https' if context else 'http'}://{shown}:{port}"
+
+    async def _look_after(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH)
+            await self.crowd.sweep()
+            self.gate.guessing.report()
+            if self._certificates is not None:
+                await asyncio.to_thread(self._certificates.renew)
+
+    def _count_reload(self, result: str) -> None:
+        self._metrics.tls_reloads.labels(result).inc()
 
 
-def _bound(endpoint: Endpoint, server: Server, gate: Gate) -> Handler:
+def _bound(endpoint: Endpoint, server: Server) -> Handler:
     """The endpoint's handler behind the gate."""
-    mirrored = endpoint.scope in _MIRRORED and endpoint.path not in _FOLLOWED
+    waits, answer = endpoint.path in _FOLLOWED, _answering(endpoint, server)
 
     async def handle(request: web.Request) -> web.StreamResponse:
+        gate = server.gate
         reader = gate.admit(request, endpoint.scope)
+        connections.of(request).begin(known=reader is not ANYBODY)
+        if (allowance := reader.allowance) is None:
+            return await answer(request, reader)
+        gate.enter(allowance, waits=waits)
+        try:
+            return await answer(request, reader)
+        finally:
+            allowance.leave(waits=waits)
+
+    return handle
+
+
+def _answering(
+    endpoint: Endpoint, server: Server
+) -> Callable[[web.Request, Reader], Awaitable[web.StreamResponse]]:
+    """The endpoint's handler, as far as this daemon is up and leads."""
+    mirrored = endpoint.scope in _MIRRORED and endpoint.path not in _FOLLOWED
+
+    async def answer(request: web.Request, reader: Reader) -> web.StreamResponse:
         services = server.services
         if services is None:
             return _not_ready(endpoint, server)
@@ -110,7 +200,7 @@ def _bound(endpoint: Endpoint, server: Server, gate: Gate) -> Handler:
             return problem(503, Code.STANDBY, detail, headers=_SOON)
         return await endpoint.handle(request, services, reader)
 
-    return handle
+    return answer
 
 
 def _not_ready(endpoint: Endpoint, server: Server) -> web.Response:
@@ -124,34 +214,25 @@ def _not_ready(endpoint: Endpoint, server: Server) -> web.Response:
             return problem(503, Code.STARTING, f"not ready; {server.waiting}", headers=_SOON)
 
 
-async def _listen(runner: web.AppRunner, address: str, context: ssl.SSLContext | None) -> str:
-    host, port = split_address(address)
-    site = web.TCPSite(runner, host, port, ssl_context=context, backlog=1024)
-    known = len(runner.addresses)
-    try:
-        await site.start()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ListenError(
-            f"api.listen: cannot listen on {address}: {reason}; is another program, or another precall, there?"
-        ) from error
-    port = runner.addresses[known][1]
-    shown = f"[{host}]" if ":" in host else host
-    return f"{'https' if context else 'http'}://{shown}:{port}"
+def _pattern(path: str) -> str:
+    """A path for the router. A name that another endpoint has beside it is no id: it answers its own methods alone."""
+    parent, found, rest = path.partition("{subs_id}")
+    if not found:
+        return path
+    names = "|".join(sorted({other[len(parent) :] for other in _PLAIN if other.startswith(parent)}))
+    return f"{parent}{{subs_id:{f'(?!(?:{names})$)' if names else ''}[^/]+}}{rest}"
 
 
-def _tls(config: ApiConfig) -> ssl.SSLContext | None:
-    if not config.tls_cert_file:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(config.tls_cert_file, config.tls_key_file)
-    except OSError as error:  # ssl.SSLError is one
-        raise ListenError(
-            f"api.tls_cert_file {config.tls_cert_file} and api.tls_key_file {config.tls_key_file}"
-            f" cannot be used: {error}"
-        ) from error
-    return context
+def _must_not_end(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()):
+        log.critical("api.unwatched", exc_info=error)
+
+
+async def _go_on(request: web.Request) -> None:
+    """What a sender with `Expect: 100-continue` waits for; any other expectation is passed over."""
+    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.version >= HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
 
 
 def _quiet_logger() -> logging.Logger:

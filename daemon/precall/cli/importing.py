@@ -19,7 +19,7 @@ from typing import TextIO
 
 from pydantic import ValidationError
 
-from precall.api.bodies import MAX_BATCH, MAX_BODY, ListedBinding
+from precall.api.bodies import MAX_BATCH, MAX_BATCH_BODY, ListedBinding
 from precall.api.problems import Code, mistakes
 from precall.cli.remote import Session, answered
 from precall.core.errors import Refusal
@@ -27,7 +27,7 @@ from precall.core.errors import Refusal
 LABEL = "label."
 COLUMNS = tuple(ListedBinding.model_fields)
 REQUIRED = ("subs_id", "pool_key", "number_x", "number_a")
-BATCH_BYTES = MAX_BODY // 3
+BATCH_BYTES = MAX_BATCH_BODY // 3
 """Of the file's own text: as JSON it may take more."""
 _PLACE = re.compile(r"bindings\[\d+\]\.?")
 

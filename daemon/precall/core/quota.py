@@ -152,3 +152,30 @@ class Circuit:
             return False
         self._probe_at = now + PROBE_EVERY
         return True
+
+
+class Bucket:
+    """A plain token bucket: `rate` a second, `burst` at once, full at first. For those who ask us, not whom we ask."""
+
+    __slots__ = ("_at", "_burst", "_rate", "_tokens")
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self._rate, self._burst = rate, max(1.0, burst)
+        self._tokens, self._at = self._burst, now
+
+    def spend(self, now: float) -> float:
+        """Take one, and 0.0; or nothing, and the seconds until there is one."""
+        self._advance(now)
+        if self._tokens < 1:
+            return (1 - self._tokens) / self._rate
+        self._tokens -= 1
+        return 0.0
+
+    def full(self, now: float) -> bool:
+        """Whether nothing was taken for so long that it could as well be a new one."""
+        self._advance(now)
+        return self._tokens >= self._burst
+
+    def _advance(self, now: float) -> None:
+        self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate)
+        self._at = max(now, self._at)
