@@ -11,7 +11,7 @@ import random
 import secrets
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -277,7 +277,11 @@ class Daemon:
     async def _open_store(self, *, auto_migrate: bool) -> Store:
         store = self.config.store
         return await Store.open(
-            store.database, timeout=store.timeout, history=store.history, auto_migrate=auto_migrate
+            store.database,
+            timeout=store.timeout,
+            history=store.history,
+            key_file=store.key_file,
+            auto_migrate=auto_migrate,
         )
 
     async def _finish_writing(self) -> None:
@@ -380,7 +384,7 @@ class Daemon:
             brake=await self._recall_brake(),
             policy=config.policies(),
             metrics=self.metrics,
-            sample=await self._sample(logged, marks),
+            sample=await self._sample(logged),
             max_in_flight=config.provider.max_in_flight,
             seq=seq,
             clock=self._clock,
@@ -391,12 +395,10 @@ class Daemon:
             checker.pause(pool_key)
         return checker
 
-    async def _sample(self, share: float, marks: Mapping[str, str]) -> Sample:
-        """Whose dials and answers are logged, under pseudonyms that this database's own secret, made once, makes."""
-        if share and "dial_key" not in marks:
-            marks = {"dial_key": secrets.token_hex(16)}
-            await self.store.mark(marks)
-        return Sample(share, bytes.fromhex(marks.get("dial_key", "")))
+    async def _sample(self, share: float) -> Sample:
+        """Whose dials and answers are logged, under pseudonyms that this database's own secret makes."""
+        key = await self.store.secret("dial_key", secrets.token_hex(16)) if share else ""
+        return Sample(share, bytes.fromhex(key))
 
     def _make_planner(self, learned: str) -> Planner:
         """The planner, with what it learned in an earlier life. What cannot be read of it is dropped."""
