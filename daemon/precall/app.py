@@ -20,6 +20,7 @@ from typing import TypeVar
 from precall import __version__
 from precall.api.server import Server
 from precall.api.services import Services
+from precall.audit import Audit
 from precall.checker import Checker
 from precall.config import Config, ProviderConfig, secret
 from precall.core.dials import Sample
@@ -207,7 +208,9 @@ class Daemon:
         self.registry = Registry(self.ledger, self.table, config.policies(), self._clock)
         self.source = self._make_source()
         self._show()
-        self._server.services = self._services()
+        self._server.services = self._services(
+            await self.store.secret("number_hash_key", secrets.token_hex(32))
+        )
         stack.push_async_callback(self._server.stop, GRACE)
         await self._adopt()
         stack.push_async_callback(self._keep_learned)
@@ -443,9 +446,10 @@ class Daemon:
                 brake.recall(pool_key, at)
         return brake
 
-    def _services(self) -> Services:
+    def _services(self, number_hash_key: str = "") -> Services:
         config = self.config
         policy = config.policies()
+        audit = Audit(self.store, self.ledger, self.metrics, self._clock, bytes.fromhex(number_hash_key))
         return Services(
             config=config.api,
             table=self.table,
@@ -454,12 +458,11 @@ class Daemon:
             lookup=Lookup(
                 table=self.table,
                 checker=self.checker,
-                ledger=self.ledger,
-                store=self.store,
+                audit=audit,
                 policy=policy,
-                metrics=self.metrics,
                 clock=self._clock,
             ),
+            audit=audit,
             registry=self.registry,
             source=self.source,
             checker=self.checker,

@@ -270,12 +270,31 @@ class RoutesQuery(PageQuery):
     stale: bool | None = None
 
 
-class BindingsQuery(PageQuery):
-    """Which bindings are listed."""
+class ExportQuery(Query):
+    """Which bindings are meant."""
 
     pool_key: str | None = None
     label: Annotated[str, Field(pattern=r"^[^:]+:", description="key:value")] | None = None
     origin: str | None = None
+
+
+class BindingsQuery(ExportQuery, PageQuery):
+    """Which bindings are listed."""
+
+
+class ExposuresQuery(PageQuery):
+    """Which rows of the audit are listed: of a pool, a reader, a binding, a number, or that went on after a time."""
+
+    pool_key: str = ""
+    reader: str = ""
+    subs_id: str = ""
+    number: NumberOrNone = ""
+    since: Time = ""
+
+    @property
+    def started(self) -> float | None:
+        """`since` as Unix seconds."""
+        return _seconds(self.since) if self.since else None
 
 
 class BatchQuery(Query):

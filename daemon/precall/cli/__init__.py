@@ -9,7 +9,7 @@ import sys
 import typer
 
 from precall import __version__
-from precall.cli import bindings, live, orders, planning, replaying, routes, serving, sources
+from precall.cli import bindings, exposures, keys, live, orders, planning, replaying, routes, serving, sources
 from precall.cli.output import say
 from precall.core.errors import ConfigError, ListenError, OutOfReach, PrecallError, Refusal, StoreError
 
@@ -43,6 +43,8 @@ for _commands in (serving.app, routes.app, live.app, orders.app, planning.app, r
     app.add_typer(_commands)
 app.add_typer(bindings.app, name="bindings", rich_help_panel="A running daemon")
 app.add_typer(sources.app, name="source", rich_help_panel="A running daemon")
+app.add_typer(exposures.app, name="exposures", rich_help_panel="A running daemon")
+app.add_typer(keys.app, name="keys", rich_help_panel="The daemon itself")
 
 
 def main() -> None:

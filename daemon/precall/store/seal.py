@@ -41,6 +41,7 @@ class Key:
 
     @property
     def name(self) -> str:
+        """Eight hexadecimal digits."""
         return self._derived(b"name", _NAME // 2).hex()
 
     def sealer(self) -> "_Sealer":
@@ -99,6 +100,11 @@ class Seals:
     def newest(self) -> str:
         """The name of the key that seals; "" for none."""
         return "" if self._newest is None else self._newest.name
+
+    @property
+    def head(self) -> str:
+        """How every value begins that the newest key sealed."""
+        return f"{MARK}{self.newest}{MARK}"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -165,6 +171,14 @@ def read(file: Path) -> list[Key]:
             )
         keys.append(Key(secret))
     return keys
+
+
+def add(file: Path, secret: bytes) -> str:
+    """Add a key to a file, which is made if it is not there; gives the name of the key. Raises ConfigError."""
+    made = Key(secret)
+    keys = [*(read(file) if file.exists() else ()), made]
+    keyfile.write(file, [(key.name, key.secret) for key in keys])
+    return made.name
 
 
 def _shown(place: str) -> str:
