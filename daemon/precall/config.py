@@ -56,7 +56,8 @@ def _a_list(value: object) -> object:
 def _an_endpoint(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
-        raise ValueError(f'{value!r} is no endpoint; write "https://host" or "http://host:port"')
+        shown = "this" if "@" in value else repr(value)  # what stands before an @ is a password
+        raise ValueError(f'{shown} is no endpoint; write "https://host" or "http://host:port"')
     return value.rstrip("/")
 
 

@@ -32,6 +32,9 @@ class Packed(NamedTuple):
     blocked: bool
     data: bytes
 
+    def __repr__(self) -> str:
+        return f"Packed({self.subs_id}, pool={self.pool_key}, {self.state})"
+
     @property
     def row(self) -> Row:
         """The row that was packed."""

@@ -6,7 +6,7 @@ Ids and numbers are strings and nothing else, times carry their zone, unknown fi
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -98,6 +98,10 @@ class Body(BaseModel):
     """A JSON body: every type as written, nothing unknown."""
 
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+    def __repr_args__(self) -> Iterator[tuple[str, object]]:
+        """None: a number may be among them."""
+        return iter(())
 
 
 class BindingBody(Body):
@@ -199,6 +203,10 @@ class Query(BaseModel):
     """The parameters behind the question mark: nothing unknown, nothing twice."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, populate_by_name=True)
+
+    def __repr_args__(self) -> Iterator[tuple[str, object]]:
+        """None: a number may be among them."""
+        return iter(())
 
 
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]

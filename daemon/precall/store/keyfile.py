@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from precall.core.errors import ConfigError
+from precall.secrecy import keep
 
 SETTING = "store.number_key_file"
 HEADING = """\
@@ -87,6 +88,7 @@ def _guarded(file: Path, found: os.stat_result) -> None:
 def _key(file: Path, number: int, words: list[str]) -> tuple[str, bytes]:
     try:
         name, text = words
+        keep(text)
         return name, b64decode(text, validate=True)
     except (ValueError, Base64Error):
         raise ConfigError(
