@@ -14,7 +14,8 @@ MOST = 100
 """Secrets remembered: temporary ones are renewed all the time."""
 
 _NUMBER = re.compile(r"(?<![0-9A-Za-z_.:-])\+?[0-9]{7,20}(?![0-9A-Za-z_-])")
-_kept: dict[str, None] = {}
+_kept: dict[str, tuple[str, ...]] = {}
+"""Secrets, the newest last, with the forms in which they may stand in a text."""
 
 
 def keep(*secrets: str) -> None:
@@ -23,17 +24,17 @@ def keep(*secrets: str) -> None:
         if len(secret) < SHORTEST:
             continue
         once = quote(secret, safe="")
-        for form in (quote(once, safe=""), once, secret):
-            _kept.pop(form, None)
-            _kept[form] = None
-    while len(_kept) > 3 * MOST:
+        _kept.pop(secret, None)
+        _kept[secret] = (quote(once, safe=""), once, secret)
+    while len(_kept) > MOST:
         del _kept[next(iter(_kept))]
 
 
 def without_secrets(text: str) -> str:
     """The text without the secrets that are known."""
-    for secret in sorted(_kept, key=len, reverse=True):
-        text = text.replace(secret, HIDDEN)
+    forms = (form for forms in _kept.values() for form in forms if form in text)
+    for form in sorted(forms, key=len, reverse=True):  # one may be part of another
+        text = text.replace(form, HIDDEN)
     return text
 
 
