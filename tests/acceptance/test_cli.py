@@ -139,10 +139,10 @@ def config_file(
 ) -> Path:
     file = folder / "precall.toml"
     file.write_text(
+        '[log]\nlevel = "debug"\n'
         f'[provider]\nendpoint = "{provider}"\ncall_detail_endpoint = "{provider}"\n'
         f'access_key_id = "demo"\naccess_key_secret = "demo-secret"\n{more}\n'
         f'[store]\nurl = "{store or f"sqlite:///{folder}/precall.db"}"\n[api]\nlisten = "{listen}"\n'
-        '[log]\nlevel = "debug"\n'
     )
     return file
 
