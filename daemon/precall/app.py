@@ -11,7 +11,7 @@ import random
 import secrets
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -20,6 +20,7 @@ from typing import TypeVar
 from precall import __version__
 from precall.api.server import Server
 from precall.api.services import Services
+from precall.audit import Audit
 from precall.checker import Checker
 from precall.config import Config, ProviderConfig, secret
 from precall.core.dials import Sample
@@ -207,7 +208,9 @@ class Daemon:
         self.registry = Registry(self.ledger, self.table, config.policies(), self._clock)
         self.source = self._make_source()
         self._show()
-        self._server.services = self._services()
+        self._server.services = self._services(
+            await self.store.secret("number_hash_key", secrets.token_hex(32))
+        )
         stack.push_async_callback(self._server.stop, GRACE)
         await self._adopt()
         stack.push_async_callback(self._keep_learned)
@@ -277,7 +280,11 @@ class Daemon:
     async def _open_store(self, *, auto_migrate: bool) -> Store:
         store = self.config.store
         return await Store.open(
-            store.database, timeout=store.timeout, history=store.history, auto_migrate=auto_migrate
+            store.database,
+            timeout=store.timeout,
+            history=store.history,
+            key_file=store.key_file,
+            auto_migrate=auto_migrate,
         )
 
     async def _finish_writing(self) -> None:
@@ -380,7 +387,7 @@ class Daemon:
             brake=await self._recall_brake(),
             policy=config.policies(),
             metrics=self.metrics,
-            sample=await self._sample(logged, marks),
+            sample=await self._sample(logged),
             max_in_flight=config.provider.max_in_flight,
             seq=seq,
             clock=self._clock,
@@ -391,12 +398,10 @@ class Daemon:
             checker.pause(pool_key)
         return checker
 
-    async def _sample(self, share: float, marks: Mapping[str, str]) -> Sample:
-        """Whose dials and answers are logged, under pseudonyms that this database's own secret, made once, makes."""
-        if share and "dial_key" not in marks:
-            marks = {"dial_key": secrets.token_hex(16)}
-            await self.store.mark(marks)
-        return Sample(share, bytes.fromhex(marks.get("dial_key", "")))
+    async def _sample(self, share: float) -> Sample:
+        """Whose dials and answers are logged, under pseudonyms that this database's own secret makes."""
+        key = await self.store.secret("dial_key", secrets.token_hex(16)) if share else ""
+        return Sample(share, bytes.fromhex(key))
 
     def _make_planner(self, learned: str) -> Planner:
         """The planner, with what it learned in an earlier life. What cannot be read of it is dropped."""
@@ -441,9 +446,10 @@ class Daemon:
                 brake.recall(pool_key, at)
         return brake
 
-    def _services(self) -> Services:
+    def _services(self, number_hash_key: str = "") -> Services:
         config = self.config
         policy = config.policies()
+        audit = Audit(self.store, self.ledger, self.metrics, self._clock, bytes.fromhex(number_hash_key))
         return Services(
             config=config.api,
             table=self.table,
@@ -452,12 +458,11 @@ class Daemon:
             lookup=Lookup(
                 table=self.table,
                 checker=self.checker,
-                ledger=self.ledger,
-                store=self.store,
+                audit=audit,
                 policy=policy,
-                metrics=self.metrics,
                 clock=self._clock,
             ),
+            audit=audit,
             registry=self.registry,
             source=self.source,
             checker=self.checker,

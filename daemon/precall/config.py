@@ -56,7 +56,8 @@ def _a_list(value: object) -> object:
 def _an_endpoint(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
-        raise ValueError(f'{value!r} is no endpoint; write "https://host" or "http://host:port"')
+        shown = "this" if "@" in value else repr(value)  # what stands before an @ is a password
+        raise ValueError(f'{shown} is no endpoint; write "https://host" or "http://host:port"')
     return value.rstrip("/")
 
 
@@ -134,6 +135,7 @@ class StoreConfig(Section):
     history: Literal["runs", "every"] = "runs"
     retention: Duration = 90 * 86_400.0
     dial_log: Share = 0.01
+    number_key_file: str = ""
 
     @model_validator(mode="after")
     def _known(self) -> "StoreConfig":
@@ -152,6 +154,16 @@ class StoreConfig(Section):
         if not self.url_file:
             return self.url
         return secret(SecretStr(""), self.url_file, "store.url_file")
+
+    @property
+    def key_file(self) -> Path | None:
+        """The file of the keys that seal numbers; None: numbers are kept in plain. A bare name may be that of a systemd
+        credential."""
+        if not self.number_key_file:
+            return None
+        given = Path(self.number_key_file)
+        credential = Path(os.environ.get("CREDENTIALS_DIRECTORY", "."), given)
+        return credential if len(given.parts) == 1 and credential.exists() else given
 
     @property
     def migrates(self) -> bool:

@@ -7,7 +7,7 @@ wakes a reader once. Older changes are in the store; how a change is told over H
 import asyncio
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 
 from precall.core.model import Change, Flag, Route
@@ -53,7 +53,7 @@ class Entry:
     subs_id: str
     pool_key: str
     route: Route
-    body: bytes = b""
+    body: bytes = field(default=b"", repr=False)
     made_at: float = 0.0
 
 
@@ -62,7 +62,7 @@ class Batch:
     """Changes told together; `frame` are the bytes of them all, made by whoever is first to tell them."""
 
     entries: Sequence[Entry]
-    frame: bytes = b""
+    frame: bytes = field(default=b"", repr=False)
 
 
 Push = Callable[[Batch], bool]

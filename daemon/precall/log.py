@@ -9,9 +9,15 @@ from typing import Any, Literal, TextIO
 
 import structlog
 
+from precall.secrecy import concealed, without_secrets
+
 _NOISY = ("aiohttp.access", "aiohttp.server", "alembic", "asyncio", "aiosqlite", "sqlalchemy")
 _MUTE = ("apscheduler",)
 """What there is to say of jobs `scheduler` says; that one is still at it when it is due again is no news."""
+
+
+_IDS = frozenset({"subs_id", "request_id", "pool", "first", "timestamp"})
+"""Keys whose values may be long numbers, none of them a phone's."""
 
 
 def get_logger(name: str) -> Any:
@@ -40,16 +46,15 @@ def configure(
         cache_logger_on_first_use=False,
     )
     stream = stream or sys.stderr
-    finish: list[Any] = (
-        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    # Plain tracebacks: the pretty ones show local variables, and those hold numbers.
+    plain = structlog.dev.plain_traceback
+    colours = stream.isatty()
+    render: Any = (
+        structlog.processors.JSONRenderer()
         if form == "json"
-        # Plain tracebacks: the pretty ones show local variables, and those hold numbers.
-        else [
-            structlog.dev.ConsoleRenderer(
-                colors=stream.isatty(), pad_event_to=24, exception_formatter=structlog.dev.plain_traceback
-            )
-        ]
+        else structlog.dev.ConsoleRenderer(colors=colours, pad_event_to=24, exception_formatter=plain)
     )
+    finish = [structlog.processors.format_exc_info, _conceal, render]
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -64,3 +69,11 @@ def configure(
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     for name in _MUTE:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+
+def _conceal(_logger: object, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """A guard for texts of others: tracebacks, errors, lines of libraries."""
+    for key, value in event.items():
+        if isinstance(value, str):
+            event[key] = (without_secrets if key in _IDS else concealed)(value)
+    return event

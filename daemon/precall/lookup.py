@@ -7,17 +7,12 @@ audit row is written, and only if the route still says so afterwards.
 from collections.abc import Callable
 from dataclasses import replace
 
+from precall.audit import Audit
 from precall.checker import Checker
 from precall.core.errors import StoreUnavailable
-from precall.core.model import Action, Exposure, Policy, Reason, Route, Row
+from precall.core.model import Action, Policy, Reason, Route, Row
 from precall.core.routing import callee, decide, hold, withhold
-from precall.ledger import Ledger
-from precall.log import get_logger
-from precall.metrics import Metrics
-from precall.store import Store
 from precall.table import Table
-
-log = get_logger(__name__)
 
 
 class Lookup:
@@ -28,15 +23,12 @@ class Lookup:
         *,
         table: Table,
         checker: Checker,
-        ledger: Ledger,
-        store: Store,
+        audit: Audit,
         policy: Policy,
-        metrics: Metrics,
         clock: Callable[[], float],
     ) -> None:
         self.policy = policy
-        self._table, self._checker, self._ledger, self._store = table, checker, ledger, store
-        self._metrics, self._clock = metrics, clock
+        self._table, self._checker, self._audit, self._clock = table, checker, audit, clock
 
     async def route(
         self,
@@ -92,23 +84,10 @@ class Lookup:
         found = callee(row.binding, caller)
         if isinstance(found, Reason):
             raise AssertionError("a real number without a side")  # noqa: TRY004
-        if not self._ledger.saving:
-            return hold(route, Reason.AUDIT_UNAVAILABLE)
-        exposure = Exposure(
-            subs_id=row.binding.subs_id,
-            generation=row.binding.generation,
-            pool_key=row.binding.pool_key,
-            reader=reader,
-            side=found[0],
-            reason=route.reason,
-            request_id=row.state.request_id,
-            at=self._clock(),
-        )
+        exposure = self._audit.exposure(row, found[0], reader, route.reason, row.state.request_id)
         try:
-            await self._store.expose(exposure)
-        except StoreUnavailable as error:
-            log.error("audit.unavailable", subs_id=row.binding.subs_id, error=str(error))
-            self._ledger.doubt()
+            await self._audit.write([exposure])
+        except StoreUnavailable:
             return hold(route, Reason.AUDIT_UNAVAILABLE)
         latest = self._table.get(row.binding.subs_id)
         if latest is None:
@@ -118,5 +97,5 @@ class Lookup:
             # Re-registered in the meantime: that number has no audit row yet.
             return hold(again, Reason.AUDIT_UNAVAILABLE)
         if again.action is Action.DIAL_REAL:
-            self._metrics.exposures.labels(self._metrics.pool(row.binding.pool_key)).inc()
+            self._audit.count([exposure])
         return again

@@ -32,6 +32,9 @@ class Packed(NamedTuple):
     blocked: bool
     data: bytes
 
+    def __repr__(self) -> str:
+        return f"Packed({self.subs_id}, pool={self.pool_key}, {self.state})"
+
     @property
     def row(self) -> Row:
         """The row that was packed."""
@@ -42,12 +45,12 @@ def pack(row: Row) -> bytes:
     """The row without its id, which is the key it is kept under."""
     override = row.override
     order = None if override is None else (override.action.value, *_ordered(override)[1:])
-    return seal(
+    return wrap(
         _facts(row.binding), row.state.state.value, _observed(row.state), order, row.version, row.index
     )
 
 
-def seal(
+def wrap(
     facts: tuple[Any, ...],
     state: str,
     observed: tuple[Any, ...],

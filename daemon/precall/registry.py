@@ -69,7 +69,7 @@ class Registry:
         def amend(row: Row | None, _index: int) -> Row | None:
             now = self._clock()
             if row is None:
-                raise Refusal(404, "unknown_binding", f"there is no binding {subs_id}", "subs_id")
+                raise Refusal(404, "unknown_binding", "there is no binding of this id", "subs_id")
             if until is not None and until <= now:
                 raise Refusal(422, "in_the_past", "this time has passed", "until")
             if not permits(row, action, number):

@@ -23,6 +23,8 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
 PATIENCE = 30.0
 pytestmark = pytest.mark.slow  # each command is a process of its own
 
+NUMBER = re.compile(r"(?<![0-9])1[3-9][0-9]{9}(?![0-9])")
+"""What a log must not hold, at whichever level. (Indexes have twelve digits, ids more, or fewer.)"""
 URL = re.compile(r"http://[0-9.]+:[0-9]+")
 
 SCENARIO = """
@@ -120,6 +122,9 @@ def serving(folder: Path, *args: str | Path) -> Iterator[Server]:
         if server.process.poll() is None:
             server.process.kill()
             server.process.wait(PATIENCE)
+    if args[0] == "run":
+        assert NUMBER.findall(server.said) == []
+        assert "demo-secret" not in server.said
 
 
 def until(true: Callable[[], bool], patience: float = PATIENCE) -> None:
@@ -134,6 +139,7 @@ def config_file(
 ) -> Path:
     file = folder / "precall.toml"
     file.write_text(
+        '[log]\nlevel = "debug"\n'
         f'[provider]\nendpoint = "{provider}"\ncall_detail_endpoint = "{provider}"\n'
         f'access_key_id = "demo"\naccess_key_secret = "demo-secret"\n{more}\n'
         f'[store]\nurl = "{store or f"sqlite:///{folder}/precall.db"}"\n[api]\nlisten = "{listen}"\n'

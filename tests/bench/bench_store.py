@@ -1,17 +1,19 @@
 """How fast the store keeps observations and loads the table, beside a bare executemany upsert in the same run.
 
-    python -m tests.bench.bench_store [N] [--batches 20]
+    python -m tests.bench.bench_store [N] [--batches 20] [--sqlite-only]
 
 N bindings (default 200,000) are registered, then batches of 5,000 observations of randomly chosen ones (a refreshed
 row and an unchanged check each) go through `Store.commit`, on SQLite and on a PostgreSQL of its own. The bare side
 writes as many rows of the same columns with one executemany of the driver per batch: no SQLAlchemy, no history. Both
-sides commit to the disk. CPU is that of this process: what a PostgreSQL server takes is its own.
+sides commit to the disk. On SQLite the same is done once more with all numbers sealed. CPU is that of this process:
+what a PostgreSQL server takes is its own.
 """
 
 import argparse
 import asyncio
 import gc
 import random
+import resource
 import sqlite3
 import tempfile
 import time
@@ -33,8 +35,9 @@ from precall.core.model import (
     Row,
     State,
 )
-from precall.store import Store, upgrade
+from precall.store import Store, seal, upgrade
 from precall.store.connection import PRAGMAS
+from precall.table import Table
 from tests.postgres import Databases, running
 
 BATCH = 5000
@@ -156,10 +159,11 @@ def observations(total: int, batches: int, seed: int) -> list[list[Row]]:
     ]
 
 
-async def through_store(url: str, total: int, batches: list[list[Row]]) -> None:
-    """Register, observe, load."""
+async def through_store(url: str, total: int, batches: list[list[Row]], keys: Path | None = None) -> None:
+    """Register, observe, load; with `keys` all numbers are sealed."""
     await upgrade(url)
-    store = await Store.open(url, auto_migrate=False)
+    store = await Store.open(url, key_file=keys, auto_migrate=False)
+    print("numbers sealed" if keys else "numbers in plain")
     with measured("Store.commit, registrations", total):
         for start in range(0, total, BATCH):
             changes = [registration(row(n, n)) for n in range(start, min(start + BATCH, total))]
@@ -181,15 +185,23 @@ async def through_store(url: str, total: int, batches: list[list[Row]]) -> None:
     ended.set()
     await watcher
     print(f"{'':4}longest the loop was held: {longest * 1e3:.1f} ms")
-    loaded: list[Row] = []
+    table = Table()
+    before = resident()
     gc.disable()
-    with measured("Store.load", total):
+    with measured("Store.load into the table", total):
         async for part in store.load():
-            loaded.extend(part)
+            table.load(part)
     gc.enable()
-    if len(loaded) != total:
-        raise SystemExit(f"loaded {len(loaded)} of {total}")
+    print(f"{'':4}memory of the table: {(resident() - before) / total:.0f} bytes per binding")
+    if len(table) != total:
+        raise SystemExit(f"loaded {len(table)} of {total}")
     await store.close()
+
+
+def resident() -> int:
+    """Bytes of memory this process has now."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize()
 
 
 def bare_sqlite(path: Path, total: int, batches: list[list[Row]]) -> None:
@@ -229,12 +241,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("bindings", nargs="?", type=int, default=200_000)
     parser.add_argument("--batches", type=int, default=30)
+    parser.add_argument("--sqlite-only", action="store_true")
     given = parser.parse_args()
     batches = observations(given.bindings, given.batches, seed=1)
     with tempfile.TemporaryDirectory() as folder:
         print("SQLite")
         bare_sqlite(Path(folder, "bare.db"), given.bindings, batches)
         asyncio.run(through_store(f"sqlite:///{folder}/store.db", given.bindings, batches))
+        keys = Path(folder, "keys")
+        seal.add(keys, random.Random(2).randbytes(seal.LENGTH))
+        asyncio.run(through_store(f"sqlite:///{folder}/sealed.db", given.bindings, batches, keys))
+        for name in ("store.db", "sealed.db"):
+            print(f"{name:10} {Path(folder, name).stat().st_size / given.bindings:.0f} bytes per binding")
+    if given.sqlite_only:
+        return
     with running({"max_wal_size": "4GB"}) as server:
         print("PostgreSQL")
         databases = Databases(server.url())

@@ -20,7 +20,8 @@ PAST = "2001-01-01T00:00:00Z"
 async def test_put_get_delete(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         body = a_binding(labels={"city": "Hangzhou"}, extension="7")
-        assert await served.ask("PUT", "/v1/bindings/1", body) == (201, body)
+        shown = body | {"number_a": "***01", "number_b": "***01"}
+        assert await served.ask("PUT", "/v1/bindings/1", body) == (201, shown)
         assert BindingAnswer.model_validate(body)
         assert await served.ask("GET", "/v1/bindings/1") == (200, body)
         version = (await served.ask("GET", "/v1/routes/1"))[1]["version"]

@@ -70,6 +70,7 @@ INSERT INTO marks VALUES ('high_seq', '3')
 """,
     "0002": "INSERT INTO policy VALUES (1, 'hold', 'hold', 1, 1, 1, 1, 1, 1, 1)",
     "0003": "INSERT INTO dial_log VALUES (1, 'b', 'p', 'x', 'dial', '', 1.5, TRUE)",
+    "0005": "UPDATE exposures SET number_hash = 'h'",
 }
 """Rows for the tables that each revision brought."""
 

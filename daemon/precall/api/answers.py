@@ -140,6 +140,22 @@ def encode_change(change: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def encode_exposure(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the audit."""
+    return {
+        "subs_id": row["subs_id"],
+        "generation": row["generation"],
+        "pool_key": row["pool_key"],
+        "reader": row["reader"],
+        "side": row["side"],
+        "reason": row["reason"],
+        "request_id": row["request_id"],
+        "first_at": moment(row["first_at"]),
+        "last_at": moment(row["last_at"]),
+        "count": row["count"],
+    }
+
+
 def moment(at: float) -> str:
     """A time to the millisecond; "" for 0, which is never."""
     return f"{datetime.fromtimestamp(at, UTC).isoformat(timespec='milliseconds')[:23]}Z" if at else ""
@@ -319,6 +335,29 @@ class ExplainAnswer(Answer):
     override: OverrideAnswer | None
     plan: dict[str, Any] | None
     results: list[RunAnswer] | None
+
+
+class ExposureAnswer(Answer):
+    """Real numbers handed to one reader, within a minute: how often, of which side of which binding, and why. A route
+    says why by its own reason and the provider's RequestId; else it is binding_read or bindings_export."""
+
+    subs_id: str
+    generation: int
+    pool_key: str
+    reader: str
+    side: Literal["a", "b"]
+    reason: str
+    request_id: str
+    first_at: str
+    last_at: str
+    count: int
+
+
+class ExposurePage(Answer):
+    """Some rows of the audit, newest first, and the cursor of the next page ("": the end)."""
+
+    exposures: list[ExposureAnswer]
+    cursor: str
 
 
 class PausedAnswer(Answer):

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, assert_never
 
+import orjson
 from aiohttp import hdrs, web
 
 from precall.api.answers import (
@@ -27,18 +28,23 @@ from precall.api.bodies import (
     BindingBody,
     BindingsQuery,
     CheckQuery,
+    ExportQuery,
     HistoryQuery,
     asked,
     listed,
     read,
 )
-from precall.api.problems import Code, Mistake, problem
+from precall.api.problems import HEADERS, Code, Mistake, problem
 from precall.api.services import Services
+from precall.audit import EXPORTED, READ
 from precall.checker import Outcome
 from precall.core.errors import Refusal, StoreUnavailable
 from precall.core.model import Binding, BindingState, Row
 from precall.core.numbers import mask
 from precall.core.registration import Registered
+from precall.table import Page
+
+LINES = "application/x-ndjson"
 
 _SLICE = 500
 _LATEST = 10
@@ -49,8 +55,8 @@ Told = tuple[str, Registered | Refusal | Mistake | None]
 """An id, and what became of it; None: nothing."""
 
 
-async def put(request: web.Request, services: Services, reader: Reader) -> web.StreamResponse:
-    """Register a binding; stored before the answer. 201 when it is new."""
+async def put(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+    """Register a binding; stored before the answer, which has A and B masked. 201 when it is new."""
     subs_id = request.match_info["subs_id"]
     if not _PATH_ID.fullmatch(subs_id):
         raise Refusal(400, Code.INVALID_FIELD, "should be 1 to 32 digits", "subs_id")
@@ -63,12 +69,20 @@ async def put(request: web.Request, services: Services, reader: Reader) -> web.S
         raise result
     row = services.table.get(subs_id)
     stored = row.binding if row else wanted
-    return reply(encode_binding(stored, real=reader.real), 201 if result is Registered.CREATED else 200)
+    return reply(encode_binding(stored, real=False), 201 if result is Registered.CREATED else 200)
 
 
 async def get(request: web.Request, services: Services, reader: Reader) -> web.StreamResponse:
-    """A binding as it was registered; A and B masked without scope routes:real."""
-    return reply(encode_binding(_row(request, services).binding, real=reader.real))
+    """A binding as it was registered. A and B are masked; with scope routes:real they are told, and that is audited
+    first (503 when it cannot be)."""
+    row = _row(request, services)
+    real = reader.real and request.method == hdrs.METH_GET
+    if real:
+        try:
+            await services.audit.hand_out([row], reader.name, READ)
+        except StoreUnavailable:
+            return _unaudited()
+    return reply(encode_binding(row.binding, real=real))
 
 
 async def delete(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
@@ -78,12 +92,40 @@ async def delete(request: web.Request, services: Services, _reader: Reader) -> w
     return web.Response(status=204)
 
 
-async def page(request: web.Request, services: Services, reader: Reader) -> web.StreamResponse:
-    """Bindings by pages."""
+async def page(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+    """Bindings by pages, A and B masked."""
     query = asked(request, BindingsQuery)
     found = services.table.page(query.cursor, query.limit, partial(_keep, query))
-    shown = [encode_binding(row.binding, real=reader.real) for row in found.rows]
+    shown = [encode_binding(row.binding, real=False) for row in found.rows]
     return reply({"bindings": shown, "cursor": found.cursor})
+
+
+async def export(request: web.Request, services: Services, reader: Reader) -> web.StreamResponse:
+    """All bindings with their real numbers, one per line in the order of their ids; each is audited before it is sent.
+    An answer without its last chunk is not whole."""
+    query = asked(request, ExportQuery)
+    response = web.StreamResponse(headers=HEADERS)
+    response.content_type = LINES
+    if request.method == hdrs.METH_HEAD:
+        return response
+    try:
+        found = await _audited(services, reader, query, "")
+    except StoreUnavailable:
+        return _unaudited()
+    await response.prepare(request)
+    try:
+        while True:
+            lines = (orjson.dumps(encode_binding(row.binding, real=True)) + b"\n" for row in found.rows)
+            await response.write(b"".join(lines))
+            if not found.cursor:
+                break
+            found = await _audited(services, reader, query, found.cursor)
+    except StoreUnavailable:
+        if request.transport is not None:
+            request.transport.abort()  # without an end nobody takes it for whole
+        return response
+    await response.write_eof()
+    return response
 
 
 async def batch(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
@@ -199,7 +241,22 @@ def _planned(plan: dict[str, object] | None) -> dict[str, object] | None:
     }
 
 
-def _keep(query: BindingsQuery, row: Row) -> bool:
+async def _audited(services: Services, reader: Reader, query: ExportQuery, cursor: str) -> Page:
+    """Some bindings after `cursor` whose numbers may be handed out: that they are is written down."""
+    found = services.table.page(cursor, _SLICE, partial(_keep, query))
+    if found.rows:
+        await services.audit.hand_out(found.rows, reader.name, EXPORTED, fold=0.0)
+    return found
+
+
+def _unaudited() -> web.Response:
+    detail = (
+        "real numbers are told only when that can be written down first, and the database does not take it"
+    )
+    return problem(503, Code.AUDIT_UNAVAILABLE, detail, headers={hdrs.RETRY_AFTER: "5"})
+
+
+def _keep(query: ExportQuery, row: Row) -> bool:
     binding = row.binding
     if query.pool_key not in (None, binding.pool_key) or query.origin not in (None, binding.origin):
         return False

@@ -6,7 +6,7 @@ Ids and numbers are strings and nothing else, times carry their zone, unknown fi
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -131,6 +131,10 @@ class Body(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
+    def __repr_args__(self) -> Iterator[tuple[str, object]]:
+        """None: a number may be among them."""
+        return iter(())
+
 
 class BindingBody(Body):
     """A binding to register. `number_b` is "" where the binding has no B (AXN, AXG)."""
@@ -232,6 +236,10 @@ class Query(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, populate_by_name=True)
 
+    def __repr_args__(self) -> Iterator[tuple[str, object]]:
+        """None: a number may be among them."""
+        return iter(())
+
 
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 Timeout = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
@@ -308,12 +316,31 @@ class RoutesQuery(PageQuery):
     stale: bool | None = None
 
 
-class BindingsQuery(PageQuery):
-    """Which bindings are listed."""
+class ExportQuery(Query):
+    """Which bindings are meant."""
 
     pool_key: str | None = None
     label: Annotated[str, Field(pattern=r"^[^:]+:", description="key:value")] | None = None
     origin: str | None = None
+
+
+class BindingsQuery(ExportQuery, PageQuery):
+    """Which bindings are listed."""
+
+
+class ExposuresQuery(PageQuery):
+    """Which rows of the audit are listed: of a pool, a reader, a binding, a number, or that went on after a time."""
+
+    pool_key: str = ""
+    reader: str = ""
+    subs_id: str = ""
+    number: NumberOrNone = ""
+    since: Time = ""
+
+    @property
+    def started(self) -> float | None:
+        """`since` as Unix seconds."""
+        return _seconds(self.since) if self.since else None
 
 
 class BatchQuery(Query):

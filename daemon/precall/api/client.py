@@ -10,6 +10,7 @@ import aiohttp
 import orjson
 
 from precall.core.errors import OutOfReach
+from precall.secrecy import keep
 
 
 class DaemonClient:
@@ -19,6 +20,7 @@ class DaemonClient:
     """
 
     def __init__(self, url: str, token: str = "", *, timeout: float = 30.0) -> None:
+        keep(token)
         self.url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._timeout = aiohttp.ClientTimeout(total=timeout, connect=5.0)

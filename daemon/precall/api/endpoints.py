@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 from pydantic import BaseModel
 
-from precall.api import bindings, changes, dials, hints, ops, overrides, routes, sources
+from precall.api import bindings, changes, dials, exposures, hints, ops, overrides, routes, sources
 from precall.api.answers import (
     BatchAnswer,
     BindingAnswer,
@@ -16,6 +16,7 @@ from precall.api.answers import (
     ChangesAnswer,
     CheckAnswer,
     ExplainAnswer,
+    ExposurePage,
     HealthAnswer,
     HintsAnswer,
     HistoryAnswer,
@@ -36,6 +37,8 @@ from precall.api.bodies import (
     ChangesQuery,
     CheckQuery,
     DocumentedBatch,
+    ExportQuery,
+    ExposuresQuery,
     FilterQuery,
     HintsBody,
     HistoryQuery,
@@ -134,6 +137,15 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     # -- bindings -------------------------------------------------------------------------------------
     Endpoint("GET", "/v1/bindings", "routes:read", bindings.page, {200: BindingPage}, query=BindingsQuery),
     Endpoint(
+        "GET",
+        "/v1/bindings/export",
+        "admin",
+        bindings.export,
+        {200: bindings.LINES},
+        query=ExportQuery,
+        problems=_some(503),
+    ),
+    Endpoint(
         "POST",
         "/v1/bindings/batch",
         "bindings:write",
@@ -149,7 +161,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "routes:read",
         bindings.get,
         {200: BindingAnswer},
-        problems=_some(404),
+        problems=_some(404, 503),
     ),
     Endpoint(
         "PUT",
@@ -251,6 +263,15 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         {200: SourceAnswer},
         body=ApplyBody,
         problems=_some(404, 503),
+    ),
+    Endpoint(
+        "GET",
+        "/v1/exposures",
+        "admin",
+        exposures.page,
+        {200: ExposurePage},
+        query=ExposuresQuery,
+        problems=_some(503),
     ),
     Endpoint("GET", "/v1/dials", "admin", dials.log, {200: dials.LINES}, problems=_some(503)),
     # -- the daemon -----------------------------------------------------------------------------------

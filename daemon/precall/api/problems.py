@@ -80,6 +80,7 @@ class Code(StrEnum):
     BODY_TOO_SLOW = "body_too_slow"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     STORE_UNAVAILABLE = "store_unavailable"
+    AUDIT_UNAVAILABLE = "audit_unavailable"
     STARTING = "starting"
     STANDBY = "standby"
     SOURCE_UNAVAILABLE = "source_unavailable"

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from precall.audit import Audit
 from precall.checker import Checker
 from precall.config import ApiConfig
 from precall.feed import Feed
@@ -25,6 +26,7 @@ class Services:
     feed: Feed
     ledger: Ledger
     lookup: Lookup
+    audit: Audit
     registry: Registry
     source: Source | None
     checker: Checker

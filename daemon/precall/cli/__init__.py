@@ -5,13 +5,18 @@ beside this one; time and chance enter there, as they do in `app`.
 """
 
 import sys
+import traceback
 
 import typer
 
 from precall import __version__
-from precall.cli import bindings, live, orders, planning, replaying, routes, serving, sources
+from precall.cli import bindings, exposures, keys, live, orders, planning, replaying, routes, serving, sources
 from precall.cli.output import say
 from precall.core.errors import ConfigError, ListenError, OutOfReach, PrecallError, Refusal, StoreError
+from precall.secrecy import concealed
+
+BROKEN = 70
+"""The exit code of a bug, as sysexits.h has it."""
 
 app = typer.Typer(
     name="precall",
@@ -43,6 +48,8 @@ for _commands in (serving.app, routes.app, live.app, orders.app, planning.app, r
     app.add_typer(_commands)
 app.add_typer(bindings.app, name="bindings", rich_help_panel="A running daemon")
 app.add_typer(sources.app, name="source", rich_help_panel="A running daemon")
+app.add_typer(exposures.app, name="exposures", rich_help_panel="A running daemon")
+app.add_typer(keys.app, name="keys", rich_help_panel="The daemon itself")
 
 
 def main() -> None:
@@ -58,6 +65,9 @@ def main() -> None:
         sys.exit(exit_code(error))
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception:  # noqa: BLE001  whatever it is, its text may quote a number or a secret
+        say(concealed(traceback.format_exc()))
+        sys.exit(BROKEN)
 
 
 def exit_code(error: PrecallError) -> int:

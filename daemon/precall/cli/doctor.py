@@ -213,7 +213,9 @@ async def _store(config: Config) -> list[Finding]:
         fix = "`precall run` or `precall migrate` makes it"
         return [Finding("store", Verdict.OK, f"{file} does not exist yet", fix)]
     try:
-        store = await Store.open(url, timeout=config.store.timeout, auto_migrate=False)
+        store = await Store.open(
+            url, timeout=config.store.timeout, key_file=config.store.key_file, auto_migrate=False
+        )
     except SchemaOutdated as error:
         if config.store.migrates:
             return [

@@ -1,5 +1,5 @@
-"""The provider asked directly, without a daemon: check, call, doctor. What comes back is shown as it is: it is the
-operator's own terminal, and their own numbers."""
+"""The provider asked directly, without a daemon: check, call, doctor. What comes back is shown as it is, less the key
+and token an error may echo: it is the operator's own terminal, and their own numbers."""
 
 import asyncio
 import re
@@ -21,6 +21,7 @@ from precall.core.calls import query_date
 from precall.core.errors import ConfigError
 from precall.core.model import Answer, Failure, NonAnswer, Status
 from precall.provider import DETAIL, STATUS, CallDetail, Provider, RawReply, Trouble, read_detail, read_status
+from precall.secrecy import without_secrets
 
 PANEL = "The provider, without a daemon"
 app = typer.Typer()
@@ -192,7 +193,7 @@ def _show(reply: RawReply, read: Answer | CallDetail | NonAnswer, meaning: str, 
                 "request": reply.request,
                 "http_status": reply.http_status,
                 "headers": headers,
-                "body": reply.text,
+                "body": without_secrets(reply.text),
                 "seconds": round(reply.seconds, 6),
                 "kind": "non_answer" if isinstance(read, NonAnswer) else "answer",
                 "read": asdict(read),
@@ -206,7 +207,7 @@ def _show(reply: RawReply, read: Answer | CallDetail | NonAnswer, meaning: str, 
         typer.echo(f"HTTP {reply.http_status} in {reply.seconds * 1000:.0f} ms")
         for name, value in headers.items():
             typer.echo(f"{name}: {value}")
-        typer.echo(f"\n{reply.text}\n")
+        typer.echo(f"\n{without_secrets(reply.text)}\n")
     facts: dict[str, object] = {"request id": read.request_id}
     match read:
         case Answer():

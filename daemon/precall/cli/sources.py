@@ -30,7 +30,7 @@ def check(config: ConfigFile = None, *, as_json: Json = False) -> None:
     loaded = load(config)
     if not loaded.source.configured:
         raise ConfigError(["source.url: is not set, so there is nothing to sync"])
-    stored = snapshot(loaded.store.database, loaded.store.timeout)
+    stored = snapshot(loaded.store.database, loaded.store.timeout, loaded.store.key_file)
     plan = asyncio.run(preview(loaded.source, stored, loaded.policies(), time.time()))
     _show(_planned(plan), as_json=as_json)
     if plan.guarded or plan.refused:

@@ -301,7 +301,7 @@ class Change:
 @dataclass(frozen=True, slots=True)
 class Exposure:
     """One real number handed to a reader, for the audit. The number itself is not kept: the binding and the
-    side (`a` or `b`) name it."""
+    side (`a` or `b`) name it, and a keyed hash finds it."""
 
     subs_id: str
     generation: int
@@ -311,3 +311,4 @@ class Exposure:
     reason: str
     request_id: str
     at: float
+    number_hash: str = ""

@@ -47,6 +47,9 @@ class Dial:
     number: str = ""
     extension: str = ""
 
+    def __repr__(self) -> str:
+        return f"Dial({self.action}, reason={self.reason})"
+
 
 def decide(
     row: Row,

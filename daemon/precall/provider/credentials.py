@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from precall.provider.sign import Credential
+from precall.secrecy import keep
 
 _REFRESH_EVERY = 60.0
 """Seconds. The chain keeps its credential and only asks anew some 15 minutes before it expires."""
@@ -26,6 +27,8 @@ class Credentials:
         """With `configured`, that one for ever; else what `fetch` (the default chain) returns or raises. It is
         called in a thread, one call at a time."""
         self._snapshot = configured
+        if configured is not None:
+            keep(configured.access_key_secret, configured.security_token)
         self._fetch = None if configured else fetch or default_chain()
         self._wanted = asyncio.Event()
         self._round = asyncio.Event()
@@ -78,6 +81,7 @@ class Credentials:
             else:
                 self.last_error = ""
                 if fetched != self._snapshot:
+                    keep(fetched.access_key_secret, fetched.security_token)
                     self._snapshot = fetched
             self._round.set()
             self._round.clear()

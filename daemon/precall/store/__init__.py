@@ -1,9 +1,25 @@
 """Everything SQL: the tables, their migrations, and the store that reads and writes them."""
 
+from precall.store.audit import Wanted
 from precall.store.foreign import ForeignDatabase
 from precall.store.lead import Lead
 from precall.store.migration import check, current, head, upgrade
+from precall.store.rotation import Rotated, Rotation
+from precall.store.seal import Seals
 from precall.store.snapshot import snapshot
 from precall.store.store import Store
 
-__all__ = ["ForeignDatabase", "Lead", "Store", "check", "current", "head", "snapshot", "upgrade"]
+__all__ = [
+    "ForeignDatabase",
+    "Lead",
+    "Rotated",
+    "Rotation",
+    "Seals",
+    "Store",
+    "Wanted",
+    "check",
+    "current",
+    "head",
+    "snapshot",
+    "upgrade",
+]

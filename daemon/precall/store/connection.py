@@ -25,6 +25,7 @@ from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from precall.core.errors import StoreError, StoreUnavailable
+from precall.secrecy import keep
 
 DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
@@ -68,6 +69,7 @@ class Place:
         if kind not in DRIVERS:
             raise StoreError(f"store.url begins with {kind}: only sqlite and postgresql are known")
         self.url: URL = given.set(drivername=DRIVERS[kind])
+        keep(given.password or "")
         self.is_sqlite = kind == "sqlite"
         # What follows the "?" may hold a password too.
         self.name = given.set(query={}).render_as_string(hide_password=True)

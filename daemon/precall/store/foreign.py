@@ -18,6 +18,7 @@ from sqlalchemy.engine import URL, Connection, CursorResult, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from precall.core.errors import ConfigError, OutOfReach
+from precall.secrecy import keep
 
 SLICE = 200
 """Rows handed on at once: what is made of them takes a few ms of the loop, which readers share."""
@@ -65,6 +66,7 @@ class ForeignDatabase:
             raise ConfigError(
                 ["source.url: is no URL; write postgresql://user@host/name or sqlite:////path"]
             ) from None
+        keep(given.password or "")
         self._timeout = timeout
         self._is_sqlite = given.get_backend_name() == "sqlite"
         self.name = f"{given.host or ''}/{given.database or ''}"

@@ -3,7 +3,7 @@
 Nothing here is needed to answer a reader.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -12,10 +12,13 @@ from sqlalchemy import Table, and_, bindparam, delete, func, insert, literal_col
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from precall.core.dials import Dial
+from precall.core.errors import StoreError
 from precall.core.model import Action, Cause, Change, Check
 from precall.core.routing import removed
 from precall.store.bulk import SLICE, execute_many, insert_new
+from precall.store.places import CHANGES, RESULTS
 from precall.store.schema import REAL, check_results, dial_log, exposures, route_changes, routes
+from precall.store.seal import Seals
 
 Run = dict[str, Any]
 """A row of `check_results`, or the part of it that tells whether a check continues it; with an `id` when stored."""
@@ -73,13 +76,13 @@ _CONTINUE = (
 )
 
 
-async def append(connection: AsyncConnection, changes: Iterable[Change]) -> None:
+async def append(connection: AsyncConnection, changes: Iterable[Change], seals: Seals) -> None:
     """Add `changes`, the quiet ones excepted, to the feed."""
-    rows = (row for change in changes if not change.quiet for row in _rows(change))
+    rows = (CHANGES.seal(seals, row) for change in changes if not change.quiet for row in _rows(change))
     await execute_many(connection, insert_new(connection.dialect.name, route_changes), rows)
 
 
-async def record(connection: AsyncConnection, checks: Iterable[Check], *, fold: bool) -> None:
+async def record(connection: AsyncConnection, checks: Iterable[Check], seals: Seals, *, fold: bool) -> None:
     """Keep `checks`. Folded: one that says what its binding's newest run says extends that run.
 
     A check that is no newer than its binding's newest run was kept already, by a transaction believed to have failed.
@@ -87,52 +90,64 @@ async def record(connection: AsyncConnection, checks: Iterable[Check], *, fold: 
     insert = insert_new(connection.dialect.name, check_results)
     in_order = iter(sorted(checks, key=lambda check: check.seq))
     while part := list(islice(in_order, SLICE)):
-        opened = [_opened(check) for check in part] if not fold else await _extend(connection, part)
-        await execute_many(connection, insert, opened)
+        begun = [_begun(check) for check in part] if not fold else await _extend(connection, part, seals)
+        await execute_many(connection, insert, (RESULTS.seal(seals, run) for run in begun))
 
 
-async def _extend(connection: AsyncConnection, checks: Sequence[Check]) -> list[Run]:
-    """Extend the runs that `checks` continue; gives the runs to be opened for the others."""
+async def _extend(connection: AsyncConnection, checks: Sequence[Check], seals: Seals) -> list[Run]:
+    """Extend the runs that `checks` continue; gives the runs to be begun for the others."""
     ids = {check.subs_id for check in checks}
     if len(ids) == len(checks):
         # Nearly always nothing is new. Where something is, the rest of this finds the others done already.
-        continued = await execute_many(connection, _CONTINUE, (_continuation(check) for check in checks))
+        continued = await execute_many(
+            connection, _CONTINUE, (_continuation(check, seals) for check in checks)
+        )
         if continued == len(checks):
             return []
     found = await connection.execute(_NEWEST, {"ids": sorted(ids)})
-    grown, opened = _fold(checks, {run["subs_id"]: dict(run) for run in found.mappings()})
+    grown, begun = _fold(checks, {run["subs_id"]: _known(run, seals) for run in found.mappings()})
     await execute_many(connection, _EXTEND, grown)
-    return opened
+    return begun
+
+
+def _known(run: Mapping[Any, Any], seals: Seals) -> Run:
+    """A stored run; one that does not open is continued by none."""
+    try:
+        return RESULTS.open(seals, run)
+    except StoreError:
+        return dict(run)
 
 
 def _fold(checks: Sequence[Check], newest: dict[str, Run]) -> tuple[list[Run], list[Run]]:
     """(what `_EXTEND` needs of stored runs that grew, new runs), from `checks` in the order of their `seq`."""
     grown: dict[int, Run] = {}
-    opened: list[Run] = []
+    begun: list[Run] = []
     for check in checks:
         run = newest.get(check.subs_id)
         if run is not None and check.seq <= run["last_seq"]:
             continue
         if run is None or any(run[name] != getattr(check, name) for name in IDENTITY):
-            run = newest[check.subs_id] = _opened(check)
-            opened.append(run)
+            run = newest[check.subs_id] = _begun(check)
+            begun.append(run)
             continue
         run["count"] += 1
         run["last_seq"], run["last_at"] = check.seq, check.asked_at
         run["request_id"], run["seconds"] = check.request_id, check.seconds
         if "id" in run:
             grown[run["id"]] = run
-    return [{"of_id": id_, **{name: run[name] for name in _TAIL}} for id_, run in grown.items()], opened
+    return [{"of_id": id_, **{name: run[name] for name in _TAIL}} for id_, run in grown.items()], begun
 
 
-def _continuation(check: Check) -> dict[str, Any]:
+def _continuation(check: Check, seals: Seals) -> dict[str, Any]:
+    told = {"subs_id": check.subs_id, "number": check.number, "extension": check.extension}
+    sealed = RESULTS.seal(seals, told)
     return {
         "of_subs_id": check.subs_id,
         "of_generation": check.generation,
         "of_result": str(check.result),
         "of_status": int(check.status),
-        "of_number": check.number,
-        "of_extension": check.extension,
+        "of_number": sealed["number"],
+        "of_extension": sealed["extension"],
         "of_code": check.code,
         "last_seq": check.seq,
         "last_at": check.asked_at,
@@ -141,7 +156,7 @@ def _continuation(check: Check) -> dict[str, Any]:
     }
 
 
-def _opened(check: Check) -> Run:
+def _begun(check: Check) -> Run:
     return {
         "subs_id": check.subs_id,
         "generation": check.generation,
@@ -215,7 +230,7 @@ async def logged(connection: AsyncConnection, after_id: int, limit: int) -> list
 
 
 async def page(
-    connection: AsyncConnection, subs_id: str, before: tuple[int, int] | None, limit: int
+    connection: AsyncConnection, seals: Seals, subs_id: str, before: tuple[int, int] | None, limit: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(runs, changes) of one binding, newest first, each at most `limit`; `before` as in `Store.history`."""
     runs = select(check_results).where(check_results.c.subs_id == subs_id)
@@ -225,11 +240,15 @@ async def page(
         changes = changes.where(route_changes.c.index < before[1])
     found = await connection.execute(runs.order_by(check_results.c.first_seq.desc()).limit(limit))
     told = await connection.execute(changes.order_by(route_changes.c.index.desc()).limit(limit))
-    return [dict(row) for row in found.mappings()], [dict(row) for row in told.mappings()]
+    return (
+        [RESULTS.open(seals, row) for row in found.mappings()],
+        [CHANGES.open(seals, row) for row in told.mappings()],
+    )
 
 
 async def after(
     connection: AsyncConnection,
+    seals: Seals,
     since: int,
     until: int,
     subs_ids: Collection[str],
@@ -249,7 +268,7 @@ async def after(
     if pool_keys:
         wanted = wanted.where(feed.pool_key.in_(sorted(pool_keys)))
     result = await connection.execute(wanted.order_by(feed.index).limit(limit))
-    found = [dict(row) for row in result.mappings()]
+    found = [CHANGES.open(seals, row) for row in result.mappings()]
     return found, found[-1]["index"] if len(found) == limit else reached
 
 

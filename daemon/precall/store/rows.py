@@ -17,9 +17,11 @@ from sqlalchemy import Integer, UpdateBase, and_, bindparam, case, delete, selec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from precall.core.model import BindingState, Cause, Change, Override, Row, State
-from precall.packing import FACTS, OBSERVED, ORDERED, Packed, seal
+from precall.packing import FACTS, OBSERVED, ORDERED, Packed, wrap
 from precall.store.bulk import INSERTS, execute_many, upsert
+from precall.store.places import BINDINGS, OVERRIDES, ROUTES
 from precall.store.schema import bindings, overrides, routes
+from precall.store.seal import Seals
 
 BATCH = 5000
 SEEN = ("state", *OBSERVED)
@@ -38,6 +40,18 @@ _LOAD = (
     .join(routes, routes.c.subs_id == bindings.c.subs_id)
     .join(overrides, overrides.c.subs_id == bindings.c.subs_id, isouter=True)
 )
+
+_SEALED = tuple(
+    (at, f"{places.table.name}.{name}")
+    for start, names, places in (
+        (1, FACTS, BINDINGS),
+        (1 + len(FACTS), SEEN, ROUTES),
+        (1 + len(FACTS) + len(SEEN) + len(("version", "index")), ORDERED, OVERRIDES),
+    )
+    for at, name in enumerate(names, start)
+    if name in places.columns
+)
+"""Where in a row of `_LOAD` sealed columns are, and their names."""
 
 _REFRESH = (
     update(routes)
@@ -76,7 +90,7 @@ class _Outcome:
     causes: set[Cause] = field(default_factory=set)
 
 
-async def write(connection: AsyncConnection, changes: Sequence[Change]) -> None:
+async def write(connection: AsyncConnection, changes: Sequence[Change], seals: Seals) -> None:
     """Store what `changes`, in their order, come to. Doing it twice is doing it once."""
     outcomes: dict[str, _Outcome] = {}
     for change in changes:
@@ -89,21 +103,25 @@ async def write(connection: AsyncConnection, changes: Sequence[Change]) -> None:
 
     dialect = connection.dialect.name
     kept = [(o.last, o.last.row, o.causes) for o in outcomes.values() if o.last.row is not None]
-    facts = (_registered(row) for _, row, causes in kept if Cause.REGISTERED in causes)
+    facts = (BINDINGS.seal(seals, _registered(row)) for _, row, causes in kept if Cause.REGISTERED in causes)
     await execute_many(connection, upsert(dialect, bindings), facts)
-    told = (_route(change, row) for change, row, causes in kept if Cause.CHECKED not in causes)
+    told = (
+        ROUTES.seal(seals, _route(change, row)) for change, row, causes in kept if Cause.CHECKED not in causes
+    )
     await execute_many(connection, _tell(dialect), told)
-    answered = (_route(change, row) for change, row, causes in kept if Cause.CHECKED in causes)
+    answered = (
+        ROUTES.seal(seals, _route(change, row)) for change, row, causes in kept if Cause.CHECKED in causes
+    )
     await execute_many(connection, upsert(dialect, routes), answered)
 
     owned = [row for _, row, causes in kept if not causes.isdisjoint((Cause.OVERRIDE, Cause.REGISTERED))]
     lifted = ({"of_subs_id": row.binding.subs_id} for row in owned if row.override is None)
     await execute_many(connection, _REMOVE[-1], lifted)
-    orders = (_ordered(row, row.override) for row in owned if row.override is not None)
+    orders = (OVERRIDES.seal(seals, _ordered(row, row.override)) for row in owned if row.override is not None)
     await execute_many(connection, upsert(dialect, overrides), orders)
 
 
-async def refresh(connection: AsyncConnection, rows: Iterable[Row]) -> None:
+async def refresh(connection: AsyncConnection, rows: Iterable[Row], seals: Seals) -> None:
     """Store the observed columns of rows that did not change. A row of another generation, or one with a newer
     answer, is left alone."""
     await execute_many(
@@ -114,18 +132,27 @@ async def refresh(connection: AsyncConnection, rows: Iterable[Row]) -> None:
                 "of_subs_id": row.binding.subs_id,
                 "of_generation": row.binding.generation,
                 "to_seq": row.state.seq,
-                **_observed(row.state),
+                **ROUTES.seal(seals, {"subs_id": row.binding.subs_id, **_observed(row.state)}),
             }
             for row in rows
         ),
     )
 
 
-async def read(connection: AsyncConnection) -> AsyncGenerator[list[Packed], None]:
-    """All rows, in no order, in batches."""
+async def read(connection: AsyncConnection, seals: Seals) -> AsyncGenerator[list[Packed], None]:
+    """All rows, in no order, in batches. StoreError for a number that does not open."""
     async with connection.stream(_LOAD) as result:
         async for part in result.partitions(BATCH):
-            yield list(starmap(_packed, part))
+            yield list(starmap(_packed, (_opened(row, seals) for row in part) if seals else part))
+
+
+def _opened(columns: Sequence[Any], seals: Seals) -> list[Any]:
+    """The columns of `_LOAD`, the sealed ones opened."""
+    opened = list(columns)
+    for at, column in _SEALED:
+        if opened[at]:
+            opened[at] = seals.open(f"{column} {opened[0]}", opened[at])
+    return opened
 
 
 def _registered(row: Row) -> dict[str, Any]:
@@ -259,5 +286,5 @@ def _packed(
         () if moves == "[]" else tuple(json.loads(moves)),
         request_id,
     )
-    data = seal(facts, state, observed, None if order[0] is None else order, version, index)
+    data = wrap(facts, state, observed, None if order[0] is None else order, version, index)
     return Packed(subs_id, sys.intern(pool_key), number_x, _STATES[state], bool(blocked), data)

@@ -138,9 +138,12 @@ exposures = Table(
     Column("first_at", Double, nullable=False),
     Column("last_at", Double, nullable=False),
     Column("count", BigInteger, nullable=False),
+    Column("number_hash", Text, nullable=False, server_default=""),
     Index("ix_exposures_subs_id", "subs_id", "id"),
+    Index("ix_exposures_number_hash", "number_hash", "id"),
 )
-"""The audit: who was handed which side's real number, when, and why."""
+"""The audit: who was handed which side's real number, when, and why. `number_hash` finds the rows of a number ("" in
+rows of before there was one): its hash under a secret of this database's own."""
 
 calls = Table(
     "calls",

@@ -4,16 +4,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from precall.packing import Packed
-from precall.store import migration, rows
+from precall.store import migration, rows, sealing
 from precall.store.connection import Place, close, failures_of
+from precall.store.seal import Seals
 
 
-async def snapshot(url: str, timeout: float) -> AsyncIterator[list[Packed]]:
+async def snapshot(url: str, timeout: float, key_file: Path | None = None) -> AsyncIterator[list[Packed]]:
     """All rows of the database at `url`, in batches; none when there is no such SQLite file yet.
 
-    Raises SchemaOutdated, StoreError, StoreUnavailable.
+    Raises SchemaOutdated, StoreError, StoreUnavailable, ConfigError for a `key_file` that cannot be used.
     """
-    place = Place(url)
+    place, seals = Place(url), Seals.of(key_file)
     if _absent(place):
         return
     await migration.check(url, timeout)
@@ -21,7 +22,8 @@ async def snapshot(url: str, timeout: float) -> AsyncIterator[list[Packed]]:
     try:
         with failures_of(place.name):
             async with engine.connect() as connection:
-                async for batch in rows.read(connection):
+                await sealing.admit(connection, seals, place.name)
+                async for batch in rows.read(connection, seals):
                     yield batch
     finally:
         await close(engine, timeout)

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
 from sqlalchemy import Table, delete, select, update
@@ -17,10 +18,12 @@ from precall.core.dials import Dial
 from precall.core.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from precall.core.model import Change, Check, Exposure, Policy, Row
 from precall.packing import Packed
-from precall.store import audit, history, migration, rows
+from precall.store import audit, history, migration, rows, sealing
+from precall.store.audit import EVERY, Wanted
 from precall.store.bulk import execute_many, upsert
 from precall.store.connection import Place, Unwritable, close, failures_of
 from precall.store.schema import brakes, marks, pauses, policy, route_changes
+from precall.store.seal import Seals
 
 History = Literal["runs", "every"]
 T = TypeVar("T")
@@ -64,9 +67,9 @@ class Store:
     where the database is lost in the very COMMIT may it turn out to be stored: that is told as OutcomeUnknown.
     """
 
-    def __init__(self, place: Place, timeout: float, keep: History) -> None:
+    def __init__(self, place: Place, timeout: float, keep: History, seals: Seals) -> None:
         self.name = place.name
-        self._place = place
+        self._place, self._seals, self._sealing_with = place, seals, ""
         self._timeout = timeout
         self._fold = keep == "runs"
         self._writer = place.engine(timeout, writes=True)
@@ -77,26 +80,38 @@ class Store:
 
     @classmethod
     async def open(
-        cls, url: str, *, timeout: float = 1.0, history: History = "runs", auto_migrate: bool
+        cls,
+        url: str,
+        *,
+        timeout: float = 1.0,
+        history: History = "runs",
+        key_file: Path | None = None,
+        auto_migrate: bool,
     ) -> Self:
         """Open the database at `url` (`sqlite:///path` or `postgresql://...`). `timeout`, in seconds, is how long a
         transaction may take, a batch longer by a millisecond per row. `history="every"` keeps each check as a row.
+        With a `key_file` numbers are sealed; the file may change while the store is open.
 
-        Raises StoreError for a database that cannot be used, SchemaOutdated for one to be migrated first unless
-        `auto_migrate`, StoreUnavailable.
+        Raises StoreError for a database that cannot be used, or whose numbers cannot be opened, SchemaOutdated for one
+        to be migrated first unless `auto_migrate`, StoreUnavailable, ConfigError for a `key_file` that is no good.
         """
         try:
-            return await cls._open(url, timeout, history, auto_migrate=auto_migrate)
+            return await cls._open(url, timeout, history, Seals.of(key_file), auto_migrate=auto_migrate)
         except Unwritable as error:
             raise StoreError(str(error)) from error
 
     @classmethod
-    async def _open(cls, url: str, timeout: float, history: History, *, auto_migrate: bool) -> Self:
+    async def _open(
+        cls, url: str, timeout: float, history: History, seals: Seals, *, auto_migrate: bool
+    ) -> Self:
         place = Place(url)
-        await (migration.upgrade if auto_migrate else migration.check)(url, timeout)
-        store = cls(place, timeout, history)
+        store = cls(place, timeout, history, seals)
         place.hold()
         try:
+            # Before anything is written: whoever has not got the keys must not.
+            await store._read(lambda connection: sealing.admit(connection, seals, store.name))
+            await (migration.upgrade if auto_migrate else migration.check)(url, timeout)
+            seals.strict = await store._read(sealing.is_strict)
             store._high = await store._read(_high)
             await store.ping()
         except BaseException:
@@ -121,7 +136,10 @@ class Store:
         """
         attempt = _Attempt()
         with failures_of(self.name):
-            async with self._reader.connect() as connection, aclosing(rows.read(connection)) as batches:
+            async with (
+                self._reader.connect() as connection,
+                aclosing(rows.read(connection, self._keys())) as batches,
+            ):
                 await attempt.over(connection)
                 while batch := await self._next(batches, attempt):
                     yield batch
@@ -169,15 +187,15 @@ class Store:
         }
         risen = {name: value for name, value in high.items() if value > self._high[name]}
 
-        async def work(connection: AsyncConnection) -> None:
-            await rows.write(connection, changes)
-            await history.append(connection, changes)
-            await history.record(connection, kept, fold=self._fold)
-            await rows.refresh(connection, refreshed)
+        async def work(connection: AsyncConnection, seals: Seals) -> None:
+            await rows.write(connection, changes, seals)
+            await history.append(connection, changes, seals)
+            await history.record(connection, kept, seals, fold=self._fold)
+            await rows.refresh(connection, refreshed, seals)
             await history.log(connection, dials)
             await _mark(connection, {name: str(value) for name, value in risen.items()})
 
-        await self._write(work, len(changes) + len(kept) + len(refreshed) + len(dials))
+        await self._seal(work, len(changes) + len(kept) + len(refreshed) + len(dials))
         self._high |= risen
 
     # -- history and audit ----------------------------------------------------------------------------
@@ -190,7 +208,8 @@ class Store:
         `before` goes on where a page ended: (`first_seq` of its last run, `index` of its last change), with 0 for
         a list that was empty. The numbers in the runs are real ones.
         """
-        return await self._read(lambda connection: history.page(connection, subs_id, before, limit))
+        seals = self._keys()
+        return await self._read(lambda connection: history.page(connection, seals, subs_id, before, limit))
 
     async def dials(self, *, after_id: int, limit: int) -> list[dict[str, Any]]:
         """The log of dials in the order of its writing, by column name; `after_id` is the `id` the page before ended
@@ -217,20 +236,25 @@ class Store:
         are kept no more.
         """
 
+        seals = self._keys()
+
         async def work(connection: AsyncConnection) -> tuple[list[dict[str, Any]], int] | None:
-            found = await history.after(connection, since, until, subs_ids, pool_keys, limit)
+            found = await history.after(connection, seals, since, until, subs_ids, pool_keys, limit)
             # Asked last: what a retention takes away in between is noticed.
             return None if since < await _compacted(connection) else found
 
         return await self._read(work)
 
-    async def expose(self, exposure: Exposure, fold: float = 60.0) -> None:
-        """Write the audit of one exposure. Equal ones within `fold` seconds of the first are counted in one row."""
-        await self._write(lambda connection: audit.expose(connection, exposure, fold))
+    async def expose(self, *exposures: Exposure, fold: float = 60.0) -> None:
+        """Write the audit of exposures, of all or of none. Equal ones within `fold` seconds of the first are counted in
+        one row; with 0 each has its own."""
+        await self._write(lambda connection: audit.expose(connection, exposures, fold), len(exposures))
 
-    async def exposures(self, *, limit: int, before_id: int | None = None) -> list[dict[str, Any]]:
+    async def exposures(
+        self, *, limit: int, before_id: int | None = None, wanted: Wanted = EVERY
+    ) -> list[dict[str, Any]]:
         """The audit, newest first, by column name; `before_id` is the `id` that the page before ended with."""
-        return await self._read(lambda connection: audit.page(connection, before_id, limit))
+        return await self._read(lambda connection: audit.page(connection, wanted, before_id, limit))
 
     async def retire(self, before: float, batch: int = 5000) -> int:
         """Delete history, changes and audit rows that ended before `before`, in short transactions. Gives how many."""
@@ -286,8 +310,14 @@ class Store:
         await self._write(work)
 
     async def state_policy(self, allowed: Policy) -> None:
-        """Tell SQL readers by what, from now on, the view `routing_table` decides."""
-        await self._put(policy, {"id": 1, **asdict(allowed)})
+        """Tell SQL readers by what, from now on, the view `routing_table` decides. Where numbers are sealed there is no
+        view any more."""
+        stated = {"id": 1, **asdict(allowed)}
+
+        async def work(connection: AsyncConnection, _seals: Seals) -> None:
+            await execute_many(connection, upsert(connection.dialect.name, policy), [stated])
+
+        await self._seal(work)
 
     async def turned(self, since: float) -> list[tuple[str, float]]:
         """(pool, when) of every binding an answer turned to its real number after `since`, in order of time."""
@@ -304,6 +334,10 @@ class Store:
         """Remember small facts; names that are not in `values` stay."""
         await self._write(lambda connection: _mark(connection, values))
 
+    async def secret(self, name: str, fresh: str) -> str:
+        """This database's own secret of this name: `fresh`, unless it has one already."""
+        return await self._seal(lambda connection, seals: sealing.secret(connection, seals, name, fresh))
+
     async def ping(self) -> None:
         """Return if a write would be taken now."""
         await self._write(lambda connection: connection.execute(select(1)))
@@ -314,6 +348,24 @@ class Store:
         await self._write(
             lambda connection: execute_many(connection, upsert(connection.dialect.name, table), [row])
         )
+
+    def _keys(self) -> Seals:
+        """The keys as they are in their file by now."""
+        self._seals = self._seals.renewed()
+        return self._seals
+
+    async def _seal(self, work: Callable[[AsyncConnection, Seals], Awaitable[T]], size: int = 1) -> T:
+        """A write that has numbers to seal."""
+        seals = self._keys()
+
+        async def sealed(connection: AsyncConnection) -> T:
+            if seals.newest != self._sealing_with:
+                await sealing.begin(connection, seals)
+            return await work(connection, seals)
+
+        result = await self._write(sealed, size)
+        self._sealing_with = seals.newest
+        return result
 
     async def _write(self, work: Work[T], size: int = 1) -> T:
         patience = self._timeout + size * PATIENCE_PER_ROW

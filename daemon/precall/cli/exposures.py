@@ -1,0 +1,54 @@
+"""The audit of real numbers handed out. A thin client of a running daemon."""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Annotated, Any
+
+import typer
+
+from precall.cli import output
+from precall.cli.options import DEFAULT_URL, Json, Token, Url
+from precall.cli.remote import Session
+
+app = typer.Typer(no_args_is_help=True, help="The audit of real numbers handed out.")
+
+PAGE = 1000
+COLUMNS = ("last_at", "count", "reader", "pool_key", "subs_id", "side", "reason", "request_id")
+
+
+@app.command("list")
+def list_(
+    *,
+    pool_key: Annotated[str, typer.Option("--pool-key", metavar="POOL", help="Only of this pool.")] = "",
+    reader: Annotated[str, typer.Option(metavar="NAME", help="Only to the token of this name.")] = "",
+    subs_id: Annotated[str, typer.Option(metavar="SUBS_ID", help="Only of this binding.")] = "",
+    number: Annotated[str, typer.Option(metavar="NUMBER", help="Only this number, of any binding.")] = "",
+    since: Annotated[str, typer.Option(metavar="TIME", help="RFC 3339: not what ended before.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
+    url: Url = DEFAULT_URL,
+    token: Token = "",
+    as_json: Json = False,
+) -> None:
+    """Who was handed whose real number, when, how often within a minute, and why; newest first. Needs scope admin."""
+    wanted = {"pool_key": pool_key, "reader": reader, "subs_id": subs_id, "number": number, "since": since}
+    params = {name: given for name, given in wanted.items() if given}
+    found = list(islice(_listed(url, token, params), limit + 1))
+    more = len(found) > limit
+    del found[limit:]
+    if as_json:
+        output.data({"exposures": found})
+        return
+    output.rows(COLUMNS, ([row[name] for name in COLUMNS] for row in found))
+    if more:
+        output.say(f"the newest {limit}; --limit shows more")
+
+
+def _listed(url: str, token: str, params: dict[str, str]) -> Iterator[dict[str, Any]]:
+    params |= {"limit": str(PAGE)}
+    with Session(url, token) as session:
+        while True:
+            page = session.ask("GET", "/v1/exposures", params=params)
+            yield from page["exposures"]
+            if not page["cursor"]:
+                return
+            params["cursor"] = page["cursor"]
