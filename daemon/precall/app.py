@@ -11,11 +11,10 @@ import random
 import secrets
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
 
 from precall import __version__
 from precall.api.server import Server
@@ -23,28 +22,25 @@ from precall.api.services import Services
 from precall.audit import Audit
 from precall.checker import Checker
 from precall.config import Config, ProviderConfig, secret
-from precall.core.dials import Sample
-from precall.core.errors import ConfigError, StoreError, StoreUnavailable
-from precall.core.exposure import Brake
-from precall.core.model import Cause
-from precall.core.planner import Planner
+from precall.core.errors import ConfigError, StoreUnavailable
 from precall.core.quota import Quota
-from precall.core.routing import expired_locally
+from precall.demand import Demand
 from precall.feed import Feed
 from precall.ledger import Ledger
 from precall.log import get_logger
 from precall.lookup import Lookup
 from precall.metrics import Metrics
 from precall.provider import Credential, Credentials, Provider, ProviderSettings
+from precall.recall import recall_brake, recall_feed, recall_planner, recall_sample, recall_table
 from precall.registry import Registry
+from precall.retention import retire
 from precall.scheduler import Scheduler
 from precall.source import Source
+from precall.standby import Standby
 from precall.store import Lead, Store
 from precall.table import Table
 
 log = get_logger(__name__)
-
-T = TypeVar("T")
 
 TICK = 0.05
 SWEEP = 30.0
@@ -52,14 +48,9 @@ SWEEP_PAUSE = 0.01
 """Seconds between slices of a sweep: of a million bindings it takes a minute, and a tenth of a core."""
 LEARN = 60.0
 RETAIN = 3600.0
-RETRY = 1.0
-TURN = 0.5
-POLITE = 3.0
 LEAD = 1.0
 GRACE = 5.0
-STARTS = 1000  # whose first index is remembered, for readers who were told it
 PATIENCE = 3.0
-MILLENNIUM = 1_577_836_800  # 2020-01-01T00:00:00Z: change indexes are never below the milliseconds since then
 
 
 def steady_clock(wall: Callable[[], float], monotonic: Callable[[], float]) -> Callable[[], float]:
@@ -112,6 +103,7 @@ class Daemon:
     table: Table
     metrics: Metrics
     checker: Checker
+    demand: Demand
     ledger: Ledger
     feed: Feed
     registry: Registry
@@ -131,7 +123,6 @@ class Daemon:
         self._clock = steady_clock(wall, monotonic)
         self._stopped = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
-        self._polite_until = 0.0
 
     # -- start and stop: mirror images -----------------------------------------------------------------
 
@@ -165,27 +156,11 @@ class Daemon:
         stack.push_async_callback(self._credentials.stop)
         self._lead = Lead(config.store.database, config.store.timeout)
         stack.push_async_callback(self._lead.leave)
+        standby = Standby(self._lead, self._server, urls, self._monotonic)
         async with AsyncExitStack() as mirror:
-            await self._stand_by(self._lead, mirror, urls)
-            await self._insist(partial(self._brought_up, stack), urls)
+            await standby.take_lead(mirror, partial(self._open_store, auto_migrate=False), self._mirror)
+            await standby.insist(partial(self._brought_up, stack))
         return urls
-
-    async def _insist(self, work: Callable[[], Awaitable[T]], urls: list[str]) -> T:
-        """Do what needs the database, as often as it takes until it is there."""
-        since = None
-        while True:
-            try:
-                result = await work()
-            except StoreUnavailable as error:
-                if since is None:
-                    since = self._monotonic()
-                    log.error("store.down", error=str(error), retry_every=RETRY, listen=urls)
-                self._server.waiting = "store: the database is out of reach; it is tried every second"
-            else:
-                if since is not None:
-                    log.warning("store.back", seconds=round(self._monotonic() - since, 1))
-                return result
-            await asyncio.sleep(RETRY)
 
     async def _brought_up(self, stack: AsyncExitStack) -> None:
         async with AsyncExitStack() as attempt:
@@ -197,14 +172,15 @@ class Daemon:
         self.store = await self._open_store(auto_migrate=config.store.migrates)
         stack.push_async_callback(self.store.close)
         with _without_collections():
-            index, seq = await self._load()
+            self.table, index, seq = await recall_table(self.store, self._clock())
         await self.store.state_policy(config.policies())
-        self.feed = await self._open_feed(index)
+        self.feed = await recall_feed(self.store, index)
         self.ledger = self._make_ledger(self.feed.newest)
         self._writer = asyncio.create_task(self.ledger.run(), name="ledger")
         self._writer.add_done_callback(self._guard)
         stack.push_async_callback(self._finish_writing)
         self.checker = await self._make_checker(seq, logged=config.store.dial_log)
+        self.demand = self._make_demand()
         self.registry = Registry(self.ledger, self.table, config.policies(), self._clock)
         self.source = self._make_source()
         self._show()
@@ -219,41 +195,6 @@ class Daemon:
         stack.push_async_callback(self.checker.drain, GRACE)
         stack.callback(scheduler.pause)
 
-    async def _stand_by(self, lead: Lead, stack: AsyncExitStack, urls: list[str]) -> None:
-        """While another daemon leads: answer reads from what that one stores, loaded anew every second, or every few
-        times as long as loading takes. Nothing is checked or written, and no real number leaves."""
-        if await self._insist(lead.take, urls):
-            return
-        log.warning("precall.standby", listen=urls)
-        self._server.waiting = "standby: another precall leads on this database, which cannot be read yet"
-        mirrored, due = False, 0.0
-        while not await self._take_over(lead):
-            begun = self._monotonic()
-            if begun >= due:
-                try:
-                    if not mirrored:
-                        self.store = await self._open_store(auto_migrate=False)
-                        stack.push_async_callback(self.store.close)
-                        mirrored = True
-                    await self._mirror()
-                except StoreError as error:
-                    log.debug("standby.blind", error=str(error))
-                due = self._monotonic() + max(1.0, 4 * (self._monotonic() - begun))
-            await asyncio.sleep(TURN)
-            if self._server.services is not None:
-                self._server.services.checker.ticked_at = self._monotonic()
-        log.warning("precall.takes_over", listen=urls)
-
-    async def _take_over(self, lead: Lead) -> bool:
-        """Take the lead of one who is gone. After a loss of the database the one who led is let go first."""
-        if self._monotonic() < self._polite_until:
-            return False
-        try:
-            return await lead.take()
-        except StoreUnavailable:
-            self._polite_until = self._monotonic() + POLITE
-            return False
-
     async def _keep_lead(self) -> None:
         """Stop where another leads: its session outlived ours. While the database is away nobody can take the lead."""
         try:
@@ -264,14 +205,16 @@ class Daemon:
             log.critical("precall.deposed", hint="another precall leads on this database")
             self._stopped.set()
 
-    async def _mirror(self) -> None:
+    async def _mirror(self, store: Store) -> None:
         """The parts as for a leading daemon, none of them running."""
-        index, seq = await self._load()
+        self.store = store
+        self.table, index, seq = await recall_table(store, self._clock())
         self.feed = Feed(index)
         self.ledger = self._make_ledger(index)
         self.ledger.saving = False
         self.checker = await self._make_checker(seq, logged=0.0)
         self.checker.asks = False
+        self.demand = self._make_demand()
         self.registry = Registry(self.ledger, self.table, self.config.policies(), self._clock)
         self.source = None
         self._show()
@@ -352,22 +295,6 @@ class Daemon:
             index=index,
         )
 
-    async def _load(self) -> tuple[int, int]:
-        """Fill the table from the database; the index to go on from and the newest sequence number."""
-        self.table = Table()
-        async for rows in self.store.load():
-            self.table.load(rows)
-        committed, seq = await self.store.high_water()
-        return max(committed + 1, int((self._clock() - MILLENNIUM) * 1000)), seq
-
-    async def _open_feed(self, index: int) -> Feed:
-        """The change feed from `index` on, or from above every index an earlier start went on from. Each start's own is
-        remembered before a reader is told of it."""
-        bases = json.loads((await self.store.marks()).get("bases", "[]"))
-        base = max([index, *(earlier + 1 for earlier in bases)])
-        await self.store.mark({"bases": json.dumps([*bases, base][-STARTS:])})
-        return Feed(base, bases)
-
     async def _adopt(self) -> None:
         """Plan the checks of all that was loaded, in slices: readers are answered already."""
         with _without_collections():
@@ -375,50 +302,30 @@ class Daemon:
 
     async def _make_checker(self, seq: int, *, logged: float) -> Checker:
         """The checker; `logged` is the share of bindings whose dials and answers it logs."""
-        config, marks = self.config, await self.store.marks()
-        rate = config.provider.rate
-        planner = self._make_planner(marks.get("learned", "{}"))
+        config, store, now = self.config, self.store, self._clock()
+        rate, marks = config.provider.rate, await store.marks()
         checker = Checker(
             provider=self._provider,
             ledger=self.ledger,
             table=self.table,
-            planner=planner,
-            quota=Quota(rate, config.provider.burst or max(1.0, rate), self._clock()),
-            brake=await self._recall_brake(),
+            planner=recall_planner(marks.get("learned", "{}"), rate, config.freshness),
+            quota=Quota(rate, config.provider.burst or max(1.0, rate), now),
+            brake=await recall_brake(store, config.brake, now),
             policy=config.policies(),
             metrics=self.metrics,
-            sample=await self._sample(logged),
+            sample=await recall_sample(store, logged, partial(secrets.token_hex, 16)),
             max_in_flight=config.provider.max_in_flight,
             seq=seq,
             clock=self._clock,
             monotonic=self._monotonic,
             chance=self._chance,
         )
-        for pool_key in await self.store.pauses():
+        for pool_key in await store.pauses():
             checker.pause(pool_key)
         return checker
 
-    async def _sample(self, share: float) -> Sample:
-        """Whose dials and answers are logged, under pseudonyms that this database's own secret makes."""
-        key = await self.store.secret("dial_key", secrets.token_hex(16)) if share else ""
-        return Sample(share, bytes.fromhex(key))
-
-    def _make_planner(self, learned: str) -> Planner:
-        """The planner, with what it learned in an earlier life. What cannot be read of it is dropped."""
-        freshness = self.config.freshness
-        make = partial(
-            Planner,
-            self.config.provider.rate,
-            max_age=freshness.max_age,
-            abnormal_max_age=freshness.abnormal_max_age,
-            min_interval=freshness.min_interval,
-            abnormal_min_interval=freshness.abnormal_min_interval,
-        )
-        try:
-            return make(learned=json.loads(learned) or None)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            log.warning("learned.dropped", error=type(error).__name__)
-            return make()
+    def _make_demand(self) -> Demand:
+        return Demand(self.checker, self.table, self.metrics, clock=self._clock, monotonic=self._monotonic)
 
     def _make_source(self) -> Source | None:
         if not self.config.source.configured:
@@ -432,20 +339,6 @@ class Daemon:
             monotonic=self._monotonic,
         )
 
-    async def _recall_brake(self) -> Brake:
-        """The brake as it stood: a restart does not reopen it."""
-        settings = self.config.brake
-        brake = Brake(settings.share, settings.floor, settings.window)
-        orders = await self.store.brakes()
-        for pool_key, order in orders.items():
-            if order["engaged"]:
-                brake.halt(pool_key)
-        released = {pool_key: order["at"] for pool_key, order in orders.items() if not order["engaged"]}
-        for pool_key, at in await self.store.turned(self._clock() - settings.window):
-            if at > max(released.get(pool_key, 0.0), released.get("", 0.0)):
-                brake.recall(pool_key, at)
-        return brake
-
     def _services(self, number_hash_key: str = "") -> Services:
         config = self.config
         policy = config.policies()
@@ -458,6 +351,7 @@ class Daemon:
             lookup=Lookup(
                 table=self.table,
                 checker=self.checker,
+                demand=self.demand,
                 audit=audit,
                 policy=policy,
                 clock=self._clock,
@@ -466,6 +360,7 @@ class Daemon:
             registry=self.registry,
             source=self.source,
             checker=self.checker,
+            demand=self.demand,
             store=self.store,
             metrics=self.metrics,
             clock=self._clock,
@@ -478,7 +373,7 @@ class Daemon:
         scheduler = Scheduler()
         scheduler.every(TICK, self._tick, "check tick")
         scheduler.every(LEAD, self._keep_lead, "lead")
-        scheduler.every(SWEEP, partial(self.checker.sweep, SWEEP_PAUSE), "sweep")
+        scheduler.every(SWEEP, self._sweep, "sweep")
         scheduler.every(LEARN, self._keep_learned, "keep what was learned")
         scheduler.every(RETAIN, self._retain, "retention")
         if self.source is not None:
@@ -491,6 +386,10 @@ class Daemon:
         self.metrics.scheduler_lag.set(max(0.0, self._monotonic() - self.checker.ticked_at - TICK))
         await self.checker.tick()
         self.checker.look_at_brakes()
+
+    async def _sweep(self) -> None:
+        self.demand.forget_hints()
+        await self.checker.sweep(SWEEP_PAUSE)
 
     async def _first_sync(self) -> None:
         """What it takes in will stay."""
@@ -510,20 +409,15 @@ class Daemon:
             log.warning("learned.not_kept", error=str(error))
 
     async def _retain(self) -> None:
-        """Drop history, and bindings that expired, longer ago than the retention."""
-        before = self._clock() - self.config.store.retention
-        try:
-            await self.store.retire(before)
-        except StoreUnavailable as error:
-            log.warning("retention.postponed", error=str(error))
-            return
-        policy = self.config.policies()
-        for rows in self.table.slices(500):
-            for row in rows:
-                end = row.binding.expires_at
-                if end is not None and end < before and expired_locally(row.binding, policy, self._clock()):
-                    self.ledger.submit(row.binding.subs_id, Cause.REMOVED, lambda _row, _index: None)
-            await asyncio.sleep(0)
+        config = self.config
+        await retire(
+            self.store,
+            self.table,
+            self.ledger,
+            config.policies(),
+            now=self._clock(),
+            retention=config.store.retention,
+        )
 
     def _show(self) -> None:
         """Gauges that are asked for at scrape time."""

@@ -12,6 +12,7 @@ from precall.checker import Checker
 from precall.core.errors import StoreUnavailable
 from precall.core.model import Action, Policy, Reason, Route, Row
 from precall.core.routing import callee, decide, hold, withhold
+from precall.demand import Demand
 from precall.table import Table
 
 
@@ -23,12 +24,19 @@ class Lookup:
         *,
         table: Table,
         checker: Checker,
+        demand: Demand,
         audit: Audit,
         policy: Policy,
         clock: Callable[[], float],
     ) -> None:
         self.policy = policy
-        self._table, self._checker, self._audit, self._clock = table, checker, audit, clock
+        self._table, self._checker, self._demand, self._audit, self._clock = (
+            table,
+            checker,
+            demand,
+            audit,
+            clock,
+        )
 
     async def route(
         self,
@@ -47,8 +55,8 @@ class Lookup:
         if row is None:
             return None
         verified = max_age is not None
-        if max_age is not None and self._older(row, max_age) and self._checker.worth_waiting(subs_id):
-            await self._checker.check_now(subs_id, timeout=timeout)
+        if max_age is not None and self._older(row, max_age) and self._demand.worth_waiting(subs_id):
+            await self._demand.check_now(subs_id, timeout=timeout)
             row = self._table.get(subs_id)
             if row is None:
                 return None

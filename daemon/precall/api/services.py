@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from precall.audit import Audit
 from precall.checker import Checker
 from precall.config import ApiConfig
+from precall.demand import Demand
 from precall.feed import Feed
 from precall.ledger import Ledger
 from precall.lookup import Lookup
@@ -30,6 +31,7 @@ class Services:
     registry: Registry
     source: Source | None
     checker: Checker
+    demand: Demand
     store: Store
     metrics: Metrics
     clock: Callable[[], float]
