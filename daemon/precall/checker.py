@@ -19,7 +19,6 @@ from precall.core.model import (
     Check,
     Flag,
     NonAnswer,
-    Policy,
     Reply,
     Row,
     State,
@@ -33,6 +32,7 @@ from precall.ledger import Ledger
 from precall.log import get_logger
 from precall.metrics import Metrics
 from precall.provider import Provider
+from precall.settings import Settings
 from precall.standing import Standing
 from precall.table import Table
 
@@ -57,23 +57,22 @@ class Checker:
         planner: Planner,
         quota: Quota,
         brake: Brake,
-        policy: Policy,
+        settings: Settings,
         metrics: Metrics,
         sample: Sample,
-        max_in_flight: int,
         seq: int,
         clock: Callable[[], float],
         monotonic: Callable[[], float],
         chance: Callable[[], float],
     ) -> None:
-        self.policy, self.brake, self.planner, self.quota = policy, brake, planner, quota
+        self.brake, self.planner, self.quota = brake, planner, quota
         self._standing = Standing(quota, metrics, monotonic)
         self.circuit, self.outage = self._standing.circuit, self._standing.outage
         self.asks = True
         self.paused: frozenset[str] = frozenset()
         self.ticked_at = monotonic()
         self._provider, self._ledger, self._table, self._metrics = provider, ledger, table, metrics
-        self._sample, self.max_in_flight, self._seq = sample, max_in_flight, seq
+        self._settings, self._sample, self._seq = settings, sample, seq
         self._clock, self._monotonic, self._chance = clock, monotonic, chance
         self._running: dict[str, asyncio.Task[Result]] = {}
         self._engaged: set[str] = set()
@@ -101,7 +100,7 @@ class Checker:
             row = self._table.get(str(subs_id))
             if row is None:
                 self.planner.remove(subs_id)
-            elif expired_locally(row.binding, self.policy, now):
+            elif expired_locally(row.binding, self._settings.policy, now):
                 self._lapse(row, now)
             else:
                 self.quota.spend(now, Lane.BACKGROUND)
@@ -136,7 +135,7 @@ class Checker:
             reply,
             generation=generation,
             seq=seq,
-            policy=self.policy,
+            policy=self._settings.policy,
             now=now,
             chance=self._chance(),
             gone_is_credible=self._standing.believes(reply, row, now),
@@ -146,7 +145,10 @@ class Checker:
         """Let a confirmed Status 3 turn to the real number, if the brake has room for one more."""
         state = step.state
         may_turn = step.answered and state.state is State.FALLBACK and not state.exposed_at
-        allowed = self.policy.fallback is Action.DIAL_REAL and state.streak >= self.policy.confirm_real
+        allowed = (
+            self._settings.policy.fallback is Action.DIAL_REAL
+            and state.streak >= self._settings.policy.confirm_real
+        )
         if not (may_turn and allowed):
             return step
         pool_key = row.binding.pool_key
@@ -246,7 +248,7 @@ class Checker:
     def adopt(self, row: Row) -> None:
         """Plan checks of this binding from now on."""
         binding, state = row.binding, row.state
-        if state.state is State.EXPIRED or expired_locally(binding, self.policy, self._clock()):
+        if state.state is State.EXPIRED or expired_locally(binding, self._settings.policy, self._clock()):
             return
         abnormal = state.state in (State.TEMPORARY, State.FALLBACK)
         self.planner.add(
@@ -267,7 +269,9 @@ class Checker:
             ages: list[float] = []
             for row in rows:
                 subs_id = row.binding.subs_id
-                over = row.state.state is State.EXPIRED or expired_locally(row.binding, self.policy, now)
+                over = row.state.state is State.EXPIRED or expired_locally(
+                    row.binding, self._settings.policy, now
+                )
                 if not over:
                     ages.append(max(0.0, now - (row.state.checked_at or row.binding.registered_at)))
                     if subs_id not in self.planner:
@@ -313,7 +317,7 @@ class Checker:
     def short_of_budget(self) -> bool:
         """Whether the budget cannot hold `max_age`: a binding may go unchecked for (kappa + 2) rounds."""
         rounds = self.planner.kappa + 2
-        return rounds * len(self.planner) / self.quota.rate > self.policy.max_age
+        return rounds * len(self.planner) / self.quota.rate > self._settings.policy.max_age
 
     def flags(self, row: Row) -> tuple[Flag, ...]:
         """What readers should know that no row knows of itself."""
@@ -342,6 +346,11 @@ class Checker:
     def under_way(self, subs_id: str) -> "asyncio.Task[Result] | None":
         """The check of this binding that has not come to its end, if there is one."""
         return self._running.get(subs_id)
+
+    @property
+    def max_in_flight(self) -> int:
+        """How many background calls may be."""
+        return self._settings.config.provider.max_in_flight
 
     @property
     def in_flight(self) -> int:

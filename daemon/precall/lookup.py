@@ -10,9 +10,10 @@ from dataclasses import replace
 from precall.audit import Audit
 from precall.checker import Checker
 from precall.core.errors import StoreUnavailable
-from precall.core.model import Action, Policy, Reason, Route, Row
+from precall.core.model import Action, Reason, Route, Row
 from precall.core.routing import callee, decide, hold, withhold
 from precall.demand import Demand
+from precall.settings import Settings
 from precall.table import Table
 
 
@@ -26,17 +27,11 @@ class Lookup:
         checker: Checker,
         demand: Demand,
         audit: Audit,
-        policy: Policy,
+        settings: Settings,
         clock: Callable[[], float],
     ) -> None:
-        self.policy = policy
-        self._table, self._checker, self._demand, self._audit, self._clock = (
-            table,
-            checker,
-            demand,
-            audit,
-            clock,
-        )
+        self._table, self._checker, self._demand, self._audit = table, checker, demand, audit
+        self._settings, self._clock = settings, clock
 
     async def route(
         self,
@@ -85,7 +80,9 @@ class Lookup:
 
     def _decide(self, row: Row, caller: str) -> Route:
         halted = self._checker.brake.halted(row.binding.pool_key)
-        return decide(row, caller, self.policy, self._clock(), halted=halted, flags=self._checker.flags(row))
+        return decide(
+            row, caller, self._settings.policy, self._clock(), halted=halted, flags=self._checker.flags(row)
+        )
 
     async def _expose(self, row: Row, route: Route, caller: str, reader: str) -> Route:
         """Hand out a real number: written down first, and decided again afterwards."""

@@ -40,15 +40,23 @@ async def recall_feed(store: Store, index: int) -> Feed:
 async def recall_brake(store: Store, settings: BrakeConfig, now: float) -> Brake:
     """The brake as it stood: a restart does not reopen it."""
     brake = Brake(settings.share, settings.floor, settings.window)
-    orders = await store.brakes()
-    for pool_key, order in orders.items():
+    for pool_key, order in (await store.brakes()).items():
         if order["engaged"]:
             brake.halt(pool_key)
-    released = {pool_key: order["at"] for pool_key, order in orders.items() if not order["engaged"]}
-    for pool_key, at in await store.turned(now - settings.window):
-        if at > max(released.get(pool_key, 0.0), released.get("", 0.0)):
-            brake.recall(pool_key, at)
+    for pool_key, at in await recall_turns(store, now - settings.window):
+        brake.recall(pool_key, at)
     return brake
+
+
+async def recall_turns(store: Store, since: float) -> list[tuple[str, float]]:
+    """(pool, when) of what turned to the real number after `since` and counts: not what an operator has released."""
+    orders = await store.brakes()
+    released = {pool_key: order["at"] for pool_key, order in orders.items() if not order["engaged"]}
+    return [
+        (pool_key, at)
+        for pool_key, at in await store.turned(since)
+        if at > max(released.get(pool_key, 0.0), released.get("", 0.0))
+    ]
 
 
 async def recall_sample(store: Store, share: float, key: Callable[[], str]) -> Sample:

@@ -12,6 +12,7 @@ from precall.api.server import Server
 from precall.core.errors import StoreError, StoreUnavailable
 from precall.log import get_logger
 from precall.store import Lead, Store
+from precall.supervisor import Supervisor
 
 log = get_logger(__name__)
 
@@ -25,8 +26,16 @@ POLITE = 3.0
 class Standby:
     """Waits, and says through the server what for. `urls` is where that listens."""
 
-    def __init__(self, lead: Lead, server: Server, urls: list[str], monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        lead: Lead,
+        server: Server,
+        urls: list[str],
+        supervisor: Supervisor,
+        monotonic: Callable[[], float],
+    ) -> None:
         self._lead, self._server, self._urls, self._monotonic = lead, server, urls, monotonic
+        self._supervisor = supervisor
         self._polite_until = 0.0
 
     async def insist(self, work: Callable[[], Awaitable[T]]) -> T:
@@ -39,11 +48,13 @@ class Standby:
                 if since is None:
                     since = self._monotonic()
                     log.error("store.down", error=str(error), retry_every=RETRY, listen=self._urls)
+                    self._supervisor.ready("waits for the database")
                 self._server.waiting = "store: the database is out of reach; it is tried every second"
             else:
                 if since is not None:
                     log.warning("store.back", seconds=round(self._monotonic() - since, 1))
                 return result
+            self._supervisor.beat()
             await asyncio.sleep(RETRY)
 
     async def take_lead(
@@ -57,6 +68,7 @@ class Standby:
         if await self.insist(self._lead.take):
             return
         log.warning("precall.standby", listen=self._urls)
+        self._supervisor.ready("stands by: another precall leads on this database")
         self._server.waiting = "standby: another precall leads on this database, which cannot be read yet"
         store, due = None, 0.0
         while not await self._take_over():
@@ -71,6 +83,7 @@ class Standby:
                     log.debug("standby.blind", error=str(error))
                 due = self._monotonic() + max(1.0, 4 * (self._monotonic() - begun))
             await asyncio.sleep(TURN)
+            self._supervisor.beat()
             if self._server.services is not None:
                 self._server.services.checker.ticked_at = self._monotonic()
         log.warning("precall.takes_over", listen=self._urls)
