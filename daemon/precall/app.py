@@ -25,7 +25,7 @@ from precall.core.errors import ConfigError, StoreUnavailable
 from precall.demand import Demand
 from precall.feed import Feed
 from precall.ledger import Ledger
-from precall.log import get_logger
+from precall.log import get_logger, tell_folded
 from precall.metrics import Metrics
 from precall.provider import Credentials, Provider
 from precall.registry import Registry
@@ -45,7 +45,7 @@ TICK = 0.05
 SWEEP = 30.0
 SWEEP_PAUSE = 0.01
 """Seconds between slices of a sweep: of a million bindings it takes a minute, and a tenth of a core."""
-LEARN = 60.0
+MINUTE = 60.0
 RETAIN = 3600.0
 LEAD = 1.0
 SYNC = "source sync"
@@ -290,7 +290,7 @@ class Daemon:
         scheduler.every(TICK, self._tick, "check tick")
         scheduler.every(LEAD, self._keep_lead, "lead")
         scheduler.every(SWEEP, self._sweep, "sweep")
-        scheduler.every(LEARN, self._keep_learned, "keep what was learned")
+        scheduler.every(MINUTE, self._each_minute, "each minute")
         scheduler.every(RETAIN, self._retain, "retention")
         if self.source is not None:
             scheduler.once(self._first_sync, "first source sync")
@@ -323,12 +323,16 @@ class Daemon:
         if self._scheduler is not None and self.source is not None:
             self._scheduler.every(seconds, self._sync, SYNC)
 
+    async def _each_minute(self) -> None:
+        await self._keep_learned()
+        await self._reloading.state_policy()
+        tell_folded(self._wall())
+
     async def _keep_learned(self) -> None:
         try:
             await self.store.mark({"learned": json.dumps(self.checker.planner.export())})
         except StoreUnavailable as error:
             log.warning("learned.not_kept", error=str(error))
-        await self._reloading.state_policy()
 
     async def _retain(self) -> None:
         await retire(

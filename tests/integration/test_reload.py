@@ -260,7 +260,7 @@ async def test_the_policy_reaches_sql_readers_when_the_database_is_back(tmp_path
         async with locked(tmp_path):
             desk.write('[policy]\nfallback = "hold"')
             assert await desk.reloaded() == {"changed": ["policy.fallback"], "needs_restart": []}
-        await desk.daemon._keep_learned()
+        await desk.daemon._each_minute()
         with closing(sqlite3.connect(tmp_path / "precall.db")) as database:
             assert database.execute("SELECT fallback FROM policy").fetchall() == [("hold",)]
 
