@@ -16,6 +16,8 @@ from precall.log import get_logger
 log = get_logger(__name__)
 
 PULSE = 1.0
+PATIENCE = 0.5
+"""Seconds to wait for room in the manager's queue: what it expects to hear must not be lost because it is busy."""
 
 
 class Supervisor:
@@ -62,7 +64,7 @@ class Supervisor:
         """The work goes on. To be called by what does the work, as often as it likes."""
         if self._watchdog and self._monotonic() >= self._next_at:
             self._next_at = self._monotonic() + self._watchdog / 3
-            self._tell("WATCHDOG=1")
+            self._tell("WATCHDOG=1", patience=0.0)
 
     @asynccontextmanager
     async def pulse(self) -> AsyncIterator[None]:
@@ -79,12 +81,12 @@ class Supervisor:
             self.beat()
             await asyncio.sleep(PULSE)
 
-    def _tell(self, text: str) -> None:
+    def _tell(self, text: str, patience: float = PATIENCE) -> None:
         if not self._address:
             return
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-                sock.settimeout(0.0)
+                sock.settimeout(patience)
                 sock.sendto(text.encode(), self._address)
         except OSError as error:
             if not self._deaf:

@@ -90,7 +90,7 @@ def test_text_is_one_line_per_event(written: Callable[[], list[str]]) -> None:
 
 
 def reply(second: int, chance: random.Random) -> Reply:
-    """Of a provider that fails in every way, then refuses the account, then answers for a moment, each half a minute."""
+    """Each half minute: a provider that fails in several ways, refuses the account, answers for a moment."""
     if second % 30 >= 27:
         return Answer(Status(1), "17000000001", request_id="R")
     kinds = (Failure.TRANSIENT, Failure.TRANSIENT, Failure.MALFORMED, Failure.THROTTLED)
