@@ -31,6 +31,22 @@ def test_the_example_says_which_keys_need_a_restart() -> None:
     assert told == {key for key, effect in KEYS.items() if effect is Effect.RESTART}
 
 
+def test_the_readme_says_the_same() -> None:
+    section = (
+        (ROOT / "README.md").read_text(encoding="utf-8").partition("### Reload")[2].partition("\n### ")[0]
+    )
+    told, sections = set(), []
+    for row in re.findall(r"^\| (`.*) \|$", section, re.MULTILINE):
+        names, at_once, later = ([*re.findall(r"`([a-z_]+)`", cell)] for cell in row.split(" | "))
+        for name in names:
+            known = {key for key in KEYS if key.startswith(f"{name}.")}
+            sections.append(name)
+            told |= known - {f"{name}.{key}" for key in at_once} if "all else |" in f"{row} |" else set()
+            told |= {f"{name}.{key}" for key in later}
+    assert sorted(sections) == sorted(Config.model_fields)
+    assert told == {key for key, effect in KEYS.items() if effect is Effect.RESTART}
+
+
 def test_what_differs_is_told_in_the_order_of_the_file() -> None:
     before = config(provider={"rate": 5}, store={"url": "postgresql://u:hush@a/p"})
     after = config(
