@@ -143,13 +143,13 @@ async def test_a_provider_that_is_down_is_told_in_a_few_lines(
         await until(lambda: results(served)["transient"] > 20 and served.daemon.checker.outage.degraded)
         told = [json.loads(line)["event"] for line in written()]
         assert told.count("degraded.entered") == 1
-        assert len(told) < 10, told
+        assert len(told) < 20, told
 
 
 async def test_a_database_that_is_down_is_told_in_a_few_lines(
     tmp_path: Path, written: Callable[[], list[str]]
 ) -> None:
-    async with serving(tmp_path, scripted(3), store_timeout=0.2) as served:
+    async with serving(tmp_path, scripted(3), store_timeout=2.0) as served:
         await served.register()
         await served.checked("1")
         written()
