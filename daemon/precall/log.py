@@ -17,14 +17,16 @@ _NOISY = ("aiohttp.access", "aiohttp.server", "alembic", "asyncio", "aiosqlite",
 _MUTE = ("apscheduler",)
 """What there is to say of jobs `scheduler` says; that one is still at it when it is due again is no news."""
 
-_folding = Folding()  # goes on when the format or the level changes
-
 
 class _Lines(logging.StreamHandler[TextIO]):
     """Writes what is not folded."""
 
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self.folding = Folding()
+
     def handle(self, record: logging.LogRecord) -> bool:
-        kept = _folding.fold(record)
+        kept = self.folding.fold(record)
         return kept is not None and bool(super().handle(kept))
 
 
@@ -97,5 +99,7 @@ def _conceal(_logger: object, _method: str, event: dict[str, Any]) -> dict[str, 
 
 def tell_folded(now: float) -> None:
     """Say how often what was folded came again, where nothing else will. `now` is the wall clock (Unix seconds)."""
-    for event, times in _folding.left(now):
-        get_logger(__name__).warning("log.folded", of=event, times=times)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _Lines):
+            for event, times in handler.folding.left(now):
+                get_logger(__name__).warning("log.folded", of=event, times=times)
