@@ -6,8 +6,7 @@ the binding is decided in `core.state`. Nothing is decided here: this module ask
 
 import asyncio
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
-from enum import StrEnum
+from dataclasses import asdict, replace
 
 from precall.core.dials import Kind as Event
 from precall.core.dials import Sample, face_of
@@ -20,7 +19,6 @@ from precall.core.model import (
     Check,
     Flag,
     NonAnswer,
-    Policy,
     Reply,
     Row,
     State,
@@ -34,6 +32,7 @@ from precall.ledger import Ledger
 from precall.log import get_logger
 from precall.metrics import Metrics
 from precall.provider import Provider
+from precall.settings import Settings
 from precall.standing import Standing
 from precall.table import Table
 
@@ -43,38 +42,7 @@ ABREAST = 4
 """Checks started before the loop is let go: signing and sending one takes some 0.5 ms, and readers share the loop."""
 SLICE = 250
 """Rows a sweep looks at before it lets the loop go: some 8 ms, if all are to be planned."""
-HINT_LEAD = 2.0
-MOST_HINTS = 100_000
 DIALS_REMEMBERED = 1000
-QUEUE = 0.05
-"""Seconds' worth of calls that readers may wait for before calls are scarce."""
-
-
-class Outcome(StrEnum):
-    """How a check somebody waited for ended."""
-
-    ANSWERED = "answered"
-    FAILED = "failed"
-    SPENT = "spent"
-    LATE = "late"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class CheckedNow:
-    """The outcome, when to come again (seconds) if the budget was spent, and the check's own result."""
-
-    outcome: Outcome
-    retry_after: float = 0.0
-    result: str = ""
-
-
-class Hinted(StrEnum):
-    """What became of a hint."""
-
-    TAKEN = "taken"
-    UNKNOWN = "unknown"
-    FULL = "full"
 
 
 class Checker:
@@ -89,29 +57,26 @@ class Checker:
         planner: Planner,
         quota: Quota,
         brake: Brake,
-        policy: Policy,
+        settings: Settings,
         metrics: Metrics,
         sample: Sample,
-        max_in_flight: int,
         seq: int,
         clock: Callable[[], float],
         monotonic: Callable[[], float],
         chance: Callable[[], float],
     ) -> None:
-        self.policy, self.brake, self.planner, self.quota = policy, brake, planner, quota
+        self.brake, self.planner, self.quota = brake, planner, quota
         self._standing = Standing(quota, metrics, monotonic)
         self.circuit, self.outage = self._standing.circuit, self._standing.outage
         self.asks = True
         self.paused: frozenset[str] = frozenset()
         self.ticked_at = monotonic()
         self._provider, self._ledger, self._table, self._metrics = provider, ledger, table, metrics
-        self._sample, self._max_in_flight, self._seq = sample, max_in_flight, seq
+        self._settings, self._sample, self._seq = settings, sample, seq
         self._clock, self._monotonic, self._chance = clock, monotonic, chance
         self._running: dict[str, asyncio.Task[Result]] = {}
         self._engaged: set[str] = set()
-        self._hints: dict[str, float] = {}
         self._wrong = 0.0
-        self._waiting = 0
         table.listeners.append(self.follow)
 
     # -- the main job -------------------------------------------------------------------------------
@@ -122,20 +87,20 @@ class Checker:
         self.ticked_at = self._monotonic()
         now = self._clock()
         for count, row in enumerate(self._due(now), 1):
-            self._start(row, Lane.BACKGROUND)
+            self.start(row, Lane.BACKGROUND)
             if count % ABREAST == 0:
                 await asyncio.sleep(0)
 
     def _due(self, now: float) -> Iterator[Row]:
         """What the planner wants asked, as long as quota, circuit and the number in flight allow."""
-        while len(self._running) < self._max_in_flight and self._standing.may_call(now):
+        while len(self._running) < self.max_in_flight and self._standing.may_call(now):
             subs_id = self.planner.take(now)
             if subs_id is None:
                 return
             row = self._table.get(str(subs_id))
             if row is None:
                 self.planner.remove(subs_id)
-            elif expired_locally(row.binding, self.policy, now):
+            elif expired_locally(row.binding, self._settings.policy, now):
                 self._lapse(row, now)
             else:
                 self.quota.spend(now, Lane.BACKGROUND)
@@ -170,7 +135,7 @@ class Checker:
             reply,
             generation=generation,
             seq=seq,
-            policy=self.policy,
+            policy=self._settings.policy,
             now=now,
             chance=self._chance(),
             gone_is_credible=self._standing.believes(reply, row, now),
@@ -180,7 +145,10 @@ class Checker:
         """Let a confirmed Status 3 turn to the real number, if the brake has room for one more."""
         state = step.state
         may_turn = step.answered and state.state is State.FALLBACK and not state.exposed_at
-        allowed = self.policy.fallback is Action.DIAL_REAL and state.streak >= self.policy.confirm_real
+        allowed = (
+            self._settings.policy.fallback is Action.DIAL_REAL
+            and state.streak >= self._settings.policy.confirm_real
+        )
         if not (may_turn and allowed):
             return step
         pool_key = row.binding.pool_key
@@ -240,61 +208,10 @@ class Checker:
         if before.state is State.TEMPORARY is after.state and before.temp_number != after.temp_number:
             self._metrics.temporary_changes.inc()
 
-    # -- on demand ------------------------------------------------------------------------------------
+    # -- checks under way ------------------------------------------------------------------------------
 
-    async def check_now(self, subs_id: str, *, timeout: float) -> CheckedNow:
-        """Check one binding now, for somebody who waits at most `timeout` seconds. Callers who ask for the same
-        binding share one call; whoever gives up leaves it running."""
-        begun = self._monotonic()
-        task = self._running.get(subs_id)
-        if task is None:
-            row = self._table.get(subs_id)
-            if row is None:
-                return CheckedNow(Outcome.UNKNOWN)
-            refusal = await self._afford(timeout)
-            if refusal is not None:
-                self._metrics.on_demand.labels(refusal.outcome).inc()
-                return refusal
-            task = self._running.get(subs_id) or self._start(row, Lane.DEMAND)
-        left = max(0.0, timeout - (self._monotonic() - begun))
-        await asyncio.wait({task}, timeout=left)
-        checked = _how(task)
-        self._metrics.on_demand.labels(checked.outcome).inc()
-        return checked
-
-    async def _afford(self, timeout: float) -> CheckedNow | None:
-        """Spend a call of the demand lane, waiting for it within `timeout`; else why there is none."""
-        while True:
-            now = self._clock()
-            if not self.asks or self.outage.degraded or self.circuit.is_open:
-                return CheckedNow(Outcome.FAILED, 1.0)
-            if len(self._running) < 2 * self._max_in_flight and self.quota.spend(now, Lane.DEMAND):
-                return None
-            wait = self.quota.until(now, Lane.DEMAND)
-            if wait > timeout:
-                return CheckedNow(Outcome.SPENT, wait)
-            wait = max(wait, 0.005)
-            timeout -= wait
-            self._waiting += 1
-            try:
-                await asyncio.sleep(wait)
-            finally:
-                self._waiting -= 1
-
-    def hint(self, subs_id: str, dial_at: float) -> Hinted:
-        """It will be dialled at `dial_at`: check it just before. One hint per binding counts, the newest."""
-        if subs_id not in self.planner:
-            return Hinted.UNKNOWN
-        at = max(self._clock(), dial_at - HINT_LEAD)
-        if self._hints.get(subs_id) == at:
-            return Hinted.TAKEN
-        if len(self._hints) >= MOST_HINTS:
-            return Hinted.FULL
-        self._hints[subs_id] = at
-        self.planner.appoint(subs_id, at, kind=Kind.HINT)
-        return Hinted.TAKEN
-
-    def _start(self, row: Row, lane: Lane) -> "asyncio.Task[Result]":
+    def start(self, row: Row, lane: Lane) -> "asyncio.Task[Result]":
+        """Check this binding, for which a call of that lane was spent."""
         subs_id = row.binding.subs_id
         if lane is Lane.DEMAND:
             self.planner.demand(subs_id, self._clock())
@@ -331,7 +248,7 @@ class Checker:
     def adopt(self, row: Row) -> None:
         """Plan checks of this binding from now on."""
         binding, state = row.binding, row.state
-        if state.state is State.EXPIRED or expired_locally(binding, self.policy, self._clock()):
+        if state.state is State.EXPIRED or expired_locally(binding, self._settings.policy, self._clock()):
             return
         abnormal = state.state in (State.TEMPORARY, State.FALLBACK)
         self.planner.add(
@@ -348,12 +265,13 @@ class Checker:
         """Walk the whole table, in slices with a pause (s) after each: let expired bindings rest, take up any the
         planner has lost sight of."""
         now = self._clock()
-        self._hints = {subs_id: at for subs_id, at in self._hints.items() if at > now}
         for rows in self._table.slices(SLICE):
             ages: list[float] = []
             for row in rows:
                 subs_id = row.binding.subs_id
-                over = row.state.state is State.EXPIRED or expired_locally(row.binding, self.policy, now)
+                over = row.state.state is State.EXPIRED or expired_locally(
+                    row.binding, self._settings.policy, now
+                )
                 if not over:
                     ages.append(max(0.0, now - (row.state.checked_at or row.binding.registered_at)))
                     if subs_id not in self.planner:
@@ -395,17 +313,11 @@ class Checker:
         """Share of dials whose route is wrong at that moment, as estimated over some thousand of the latest."""
         return self._wrong
 
-    def worth_waiting(self, subs_id: str) -> bool:
-        """Whether a reader who wants a fresher route gets a check: always while calls are not scarce (readers do not
-        queue for them), else when this check saves more wrong dials than the calls are going for."""
-        scarce = self._waiting >= max(1.0, QUEUE * self.quota.rate)
-        return not scarce or self.planner.wanted(subs_id, self._clock())
-
     @property
     def short_of_budget(self) -> bool:
         """Whether the budget cannot hold `max_age`: a binding may go unchecked for (kappa + 2) rounds."""
         rounds = self.planner.kappa + 2
-        return rounds * len(self.planner) / self.quota.rate > self.policy.max_age
+        return rounds * len(self.planner) / self.quota.rate > self._settings.policy.max_age
 
     def flags(self, row: Row) -> tuple[Flag, ...]:
         """What readers should know that no row knows of itself."""
@@ -430,6 +342,15 @@ class Checker:
         """The plan for one binding, as plain data; None when none is planned."""
         plan = self.planner.explain(subs_id, self._clock())
         return None if plan is None else asdict(plan)
+
+    def under_way(self, subs_id: str) -> "asyncio.Task[Result] | None":
+        """The check of this binding that has not come to its end, if there is one."""
+        return self._running.get(subs_id)
+
+    @property
+    def max_in_flight(self) -> int:
+        """How many background calls may be."""
+        return self._settings.config.provider.max_in_flight
 
     @property
     def in_flight(self) -> int:
@@ -476,13 +397,3 @@ def _record(
         code="OK" if told else reply.code if isinstance(reply, NonAnswer) else "",
         request_id=reply.request_id,
     )
-
-
-def _how(task: "asyncio.Task[Result]") -> CheckedNow:
-    if not task.done():
-        return CheckedNow(Outcome.LATE, 1.0)
-    if task.cancelled() or task.exception() is not None:
-        return CheckedNow(Outcome.FAILED, 1.0)
-    result = task.result()
-    answered = result.startswith("status_") or result in (Result.GONE, Result.CONTRADICTED)
-    return CheckedNow(Outcome.ANSWERED if answered else Outcome.FAILED, 0.0 if answered else 1.0, result)

@@ -114,6 +114,11 @@ class ProviderConfig(Section):
     max_in_flight: Annotated[int, Field(ge=1, le=10_000)] = 64
     call_detail_rate_per_minute: Annotated[float, Field(gt=0)] = 100
 
+    @property
+    def calls_at_once(self) -> float:
+        """The burst, whether it is given or follows from the rate."""
+        return self.burst or max(1.0, self.rate)
+
     @model_validator(mode="after")
     def _with_a_secret(self) -> "ProviderConfig":
         if self.access_key_id and not (

@@ -20,13 +20,14 @@ from itertools import islice
 
 from precall.core.dials import Dial
 from precall.core.errors import OutcomeUnknown, StoreError, StoreUnavailable
-from precall.core.model import Cause, Change, Check, Policy, Row
+from precall.core.model import Cause, Change, Check, Row
 from precall.core.registration import changes_route
 from precall.core.routing import decide, removed, withhold
 from precall.feed import Feed
 from precall.intents import Amend, Batch, Intent, Unchanged
 from precall.log import get_logger
 from precall.metrics import Metrics
+from precall.settings import Settings
 from precall.store import Store
 from precall.table import Table
 
@@ -49,7 +50,7 @@ class Ledger:
         store: Store,
         table: Table,
         feed: Feed,
-        policy: Policy,
+        settings: Settings,
         metrics: Metrics,
         *,
         clock: Callable[[], float],
@@ -57,10 +58,10 @@ class Ledger:
         index: int,
         backlog: int = BACKLOG,
     ) -> None:
-        self.policy = policy
         self.index = index
         self.saving = True
         self._store, self._table, self._feed, self._metrics = store, table, feed, metrics
+        self._settings = settings
         self._clock, self._monotonic = clock, monotonic
         self._groups: deque[list[Intent]] = deque()
         self._checks: list[Check] = []
@@ -266,7 +267,7 @@ class Ledger:
         shown = after or before
         if shown is None:
             raise AssertionError("a change of nothing")
-        route = withhold(decide(shown, "", self.policy, now))
+        route = withhold(decide(shown, "", self._settings.policy, now))
         if after is None:
             route = removed(route, shown.version + 1, self.index)
         return Change(

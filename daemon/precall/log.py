@@ -1,6 +1,7 @@
-"""The one home of structlog: one line per event, text or JSON, for every logger of the process.
+"""The one home of structlog: one line per event, text or JSON, for every logger of the process and for warnings.
 
-An event has a stable machine name (`route.changed`) and keys; numbers and secrets are never among them.
+An event has a stable machine name (`route.changed`) and keys; numbers and secrets are never among them. What is told
+again and again is folded (`folding`).
 """
 
 import logging
@@ -9,11 +10,24 @@ from typing import Any, Literal, TextIO
 
 import structlog
 
+from precall.folding import Folding
 from precall.secrecy import concealed, without_secrets
 
 _NOISY = ("aiohttp.access", "aiohttp.server", "alembic", "asyncio", "aiosqlite", "sqlalchemy")
 _MUTE = ("apscheduler",)
 """What there is to say of jobs `scheduler` says; that one is still at it when it is due again is no news."""
+
+
+class _Lines(logging.StreamHandler[TextIO]):
+    """Writes what is not folded."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self.folding = Folding()
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        kept = self.folding.fold(record)
+        return kept is not None and bool(super().handle(kept))
 
 
 _IDS = frozenset({"subs_id", "request_id", "pool", "first", "timestamp"})
@@ -55,7 +69,7 @@ def configure(
         else structlog.dev.ConsoleRenderer(colors=colours, pad_event_to=24, exception_formatter=plain)
     )
     finish = [structlog.processors.format_exc_info, _conceal, render]
-    handler = logging.StreamHandler(stream)
+    handler = _Lines(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -65,6 +79,7 @@ def configure(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    logging.captureWarnings(capture=True)
     for name in _NOISY:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     for name in _MUTE:
@@ -74,6 +89,17 @@ def configure(
 def _conceal(_logger: object, _method: str, event: dict[str, Any]) -> dict[str, Any]:
     """A guard for texts of others: tracebacks, errors, lines of libraries."""
     for key, value in event.items():
+        guard = without_secrets if key in _IDS else concealed
         if isinstance(value, str):
-            event[key] = (without_secrets if key in _IDS else concealed)(value)
+            event[key] = guard(value)
+        elif isinstance(value, list):
+            event[key] = [guard(one) if isinstance(one, str) else one for one in value]
     return event
+
+
+def tell_folded(now: float) -> None:
+    """Say how often what was folded came again, where nothing else will. `now` is the wall clock (Unix seconds)."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _Lines):
+            for event, times in handler.folding.left(now):
+                get_logger(__name__).warning("log.folded", of=event, times=times)

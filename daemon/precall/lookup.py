@@ -10,8 +10,10 @@ from dataclasses import replace
 from precall.audit import Audit
 from precall.checker import Checker
 from precall.core.errors import StoreUnavailable
-from precall.core.model import Action, Policy, Reason, Route, Row
+from precall.core.model import Action, Reason, Route, Row
 from precall.core.routing import callee, decide, hold, withhold
+from precall.demand import Demand
+from precall.settings import Settings
 from precall.table import Table
 
 
@@ -23,12 +25,13 @@ class Lookup:
         *,
         table: Table,
         checker: Checker,
+        demand: Demand,
         audit: Audit,
-        policy: Policy,
+        settings: Settings,
         clock: Callable[[], float],
     ) -> None:
-        self.policy = policy
-        self._table, self._checker, self._audit, self._clock = table, checker, audit, clock
+        self._table, self._checker, self._demand, self._audit = table, checker, demand, audit
+        self._settings, self._clock = settings, clock
 
     async def route(
         self,
@@ -47,8 +50,8 @@ class Lookup:
         if row is None:
             return None
         verified = max_age is not None
-        if max_age is not None and self._older(row, max_age) and self._checker.worth_waiting(subs_id):
-            await self._checker.check_now(subs_id, timeout=timeout)
+        if max_age is not None and self._older(row, max_age) and self._demand.worth_waiting(subs_id):
+            await self._demand.check_now(subs_id, timeout=timeout)
             row = self._table.get(subs_id)
             if row is None:
                 return None
@@ -77,7 +80,9 @@ class Lookup:
 
     def _decide(self, row: Row, caller: str) -> Route:
         halted = self._checker.brake.halted(row.binding.pool_key)
-        return decide(row, caller, self.policy, self._clock(), halted=halted, flags=self._checker.flags(row))
+        return decide(
+            row, caller, self._settings.policy, self._clock(), halted=halted, flags=self._checker.flags(row)
+        )
 
     async def _expose(self, row: Row, route: Route, caller: str, reader: str) -> Route:
         """Hand out a real number: written down first, and decided again afterwards."""

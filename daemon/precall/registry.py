@@ -10,20 +10,20 @@ from dataclasses import replace
 from functools import partial
 
 from precall.core.errors import Refusal
-from precall.core.model import Action, Binding, Cause, Override, Policy, Row
+from precall.core.model import Action, Binding, Cause, Override, Row
 from precall.core.registration import Registered, permits, register
 from precall.core.routing import expired_locally
 from precall.intents import Amend
 from precall.ledger import Ledger
+from precall.settings import Settings
 from precall.table import Table
 
 
 class Registry:
     """Registers, removes, pins. Every method returns after the commit and the publication."""
 
-    def __init__(self, ledger: Ledger, table: Table, policy: Policy, clock: Callable[[], float]) -> None:
-        self.policy = policy
-        self._ledger, self._table, self._clock = ledger, table, clock
+    def __init__(self, ledger: Ledger, table: Table, settings: Settings, clock: Callable[[], float]) -> None:
+        self._ledger, self._table, self._settings, self._clock = ledger, table, settings, clock
 
     async def register(self, wanted: Sequence[Binding], *, atomic: bool) -> list[Registered | Refusal]:
         """What became of each, in order. `atomic`: when one is refused none is stored, and the others' entries say
@@ -109,7 +109,7 @@ class Registry:
         if wanted.origin != "api":
             return None
         unchanged = row is not None and row.binding.expires_at == wanted.expires_at
-        if expired_locally(wanted, self.policy, self._clock()) and not unchanged:
+        if expired_locally(wanted, self._settings.policy, self._clock()) and not unchanged:
             return Refusal(422, "expires_in_the_past", "this time has passed", "expires_at")
         return None
 
@@ -119,14 +119,14 @@ class Registry:
                 # Another's registration came first, while this one waited for its turn.
                 tell(_foreign(row.binding.origin))
                 return row
-            result, after = register(row, wanted, self.policy, self._clock(), index)
+            result, after = register(row, wanted, self._settings.policy, self._clock(), index)
             tell(result)
             return after
 
         return amend
 
     def _preview(self, wanted: Binding) -> Registered:
-        return register(self._table.get(wanted.subs_id), wanted, self.policy, self._clock(), 0)[0]
+        return register(self._table.get(wanted.subs_id), wanted, self._settings.policy, self._clock(), 0)[0]
 
 
 def _foreign(origin: str) -> Refusal:

@@ -27,8 +27,9 @@ class Scheduler:
         self._scheduler.add_listener(_complain, EVENT_JOB_ERROR)
 
     def every(self, seconds: float, job: Callable[[], Awaitable[None]], name: str) -> None:
-        """Run `job` every `seconds`, first after that time."""
-        self._scheduler.add_job(job, IntervalTrigger(seconds=seconds, timezone=UTC), id=name, name=name)
+        """Run `job` every `seconds`, first after that time; in place of one of that name, if there is one."""
+        trigger = IntervalTrigger(seconds=seconds, timezone=UTC)
+        self._scheduler.add_job(job, trigger, id=name, name=name, replace_existing=True)
 
     def once(self, job: Callable[[], Awaitable[None]], name: str) -> None:
         """Run `job` as soon as it can be."""

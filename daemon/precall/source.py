@@ -21,6 +21,7 @@ from precall.log import get_logger
 from precall.metrics import Metrics
 from precall.packing import Packed
 from precall.registry import Registry
+from precall.settings import Settings
 from precall.store import ForeignDatabase
 from precall.table import Table
 
@@ -74,7 +75,7 @@ class Source:
 
     def __init__(
         self,
-        config: SourceConfig,
+        settings: Settings,
         registry: Registry,
         table: Table,
         metrics: Metrics,
@@ -83,8 +84,7 @@ class Source:
         monotonic: Callable[[], float],
     ) -> None:
         self.last = Synced()
-        self._query = Query(config)
-        self._max_removals = config.max_removals
+        self._settings, self._query = settings, Query(settings.config.source)
         self._registry, self._table, self._metrics = registry, table, metrics
         self._clock, self._monotonic = clock, monotonic
         self._one_at_a_time = asyncio.Lock()
@@ -106,14 +106,14 @@ class Source:
 
     async def _compare(self, *, force: bool) -> SyncPlan:
         """read > diff > guard"""
-        policy, now = self._registry.policy, self._clock()
+        policy, now = self._settings.policy, self._clock()
         compared = Comparison(self._binding, lambda binding: expired_locally(binding, policy, now))
         await self._query.rows(compared.take)
         for rows in self._table.slices(SLICE):
             for row in rows:
                 compared.pass_by(row.binding, live=live(row, policy, now))
             await asyncio.sleep(0)
-        return compared.plan(self._max_removals, force=force)
+        return compared.plan(self._settings.config.source.max_removals, force=force)
 
     async def _apply(self, plan: SyncPlan) -> list[BadRow]:
         """Additions and updates first: a binding that changed its id is never without a row. Gives what was refused

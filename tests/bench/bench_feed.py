@@ -24,6 +24,7 @@ from precall.app import Daemon
 from precall.config import Config
 from precall.core.model import Row
 from precall.registry import Registry
+from precall.settings import Settings
 
 RATE = 50
 P50, P99 = 0.010, 0.050
@@ -109,7 +110,7 @@ async def _daemon(pipe: Connection, seconds: float) -> None:
 
         async with daemon.running() as [url]:
             daemon.table.listeners.append(committed)
-            registry = Registry(daemon.ledger, daemon.table, config.policies(), time.time)
+            registry = Registry(daemon.ledger, daemon.table, Settings(config), time.time)
             pipe.send(int(url.rpartition(":")[2]))
             await asyncio.to_thread(pipe.recv)
             cpu = time.process_time()

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from tests.builders import NOW, answer, binding
 
+from precall.config import Config
 from precall.core.dials import Dial
 from precall.core.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from precall.core.model import Action, Binding, BindingState, Cause, Change, Check, Override, Policy, Row
@@ -21,6 +22,7 @@ from precall.feed import Feed
 from precall.intents import Amend
 from precall.ledger import BATCH, Ledger
 from precall.metrics import Metrics
+from precall.settings import Settings
 from precall.store import Store
 from precall.table import Table
 
@@ -181,7 +183,15 @@ async def running(folder: Path, **more: Any) -> AsyncIterator[Desk]:
     store = await Lossy.open(f"sqlite:///{file}", timeout=TIMEOUT, auto_migrate=True)
     table, feed = Table(), Feed(100)
     ledger = Ledger(
-        store, table, feed, Policy(), Metrics(), clock=lambda: NOW, monotonic=loop.time, index=100, **more
+        store,
+        table,
+        feed,
+        Settings(Config()),
+        Metrics(),
+        clock=lambda: NOW,
+        monotonic=loop.time,
+        index=100,
+        **more,
     )
     writer = asyncio.create_task(ledger.run())
     yield Desk(store, ledger, table, feed, file)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from precall.app import MILLENNIUM, Daemon
+from precall.app import Daemon
 from precall.config import Config
 from precall.core.model import Binding
+from precall.recall import MILLENNIUM
 
 NOW = 1_790_000_000.0
 

@@ -71,3 +71,31 @@ def test_never_more_than_the_cap_within_any_window(bursts: list[tuple[float, int
         admitted += [now for _ in range(tries) if brake.admit("FC1", 0, now)]
     for at in admitted:
         assert sum(at - 100.0 < other <= at for other in admitted) <= floor
+
+
+def test_another_cap_counts_at_once() -> None:
+    brake = Brake(0.0, 4, 600.0)
+    assert turned(brake, 3, 0.0) == 3
+    brake.retune(0.0, 6, 600.0)
+    assert turned(brake, 9, 1.0) == 3
+    brake.retune(0.0, 8, 600.0)
+    assert turned(brake, 9, 2.0) == 0, "engaged until fewer than half the cap turned, or it is released"
+    brake.release("FC1")
+    brake.retune(0.0, 2, 600.0)
+    assert turned(brake, 9, 3.0) == 2
+
+
+def test_a_longer_window_reaches_back_and_counts_no_turn_twice() -> None:
+    brake = Brake(0.0, 4, 10.0)
+    assert turned(brake, 3, 100.0) == 3
+    assert turned(brake, 1, 120.0) == 1
+    brake.retune(0.0, 4, 60.0, [("FC1", 100.0)] * 3 + [("FC1", 120.0)])
+    assert turned(brake, 9, 121.0) == 0
+    assert turned(brake, 9, 161.0) == 3, "those of 100 are over"
+
+
+def test_a_shorter_window_forgets() -> None:
+    brake = Brake(0.0, 4, 600.0)
+    assert turned(brake, 4, 0.0) == 4
+    brake.retune(0.0, 4, 10.0)
+    assert turned(brake, 9, 20.0) == 4

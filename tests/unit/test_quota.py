@@ -43,6 +43,28 @@ def test_no_window_holds_more_than_rate_and_burst(steps, rate, burst):
             assert spent <= rate * (calls[last][0] - calls[first][0]) + burst + 1e-6
 
 
+@given(
+    st.lists(
+        st.tuples(st.floats(0.0, 2.0), st.floats(0.5, 200.0), st.floats(1.0, 50.0)), min_size=1, max_size=40
+    )
+)
+def test_no_window_across_changes_of_rate_and_burst_holds_more_than_they_allow(steps):
+    quota, now, rate, burst = Quota(20.0, 20.0, 0.0), 0.0, 20.0, 20.0
+    spent, earned, bursts = [0], [0.0], [burst]
+    for pause, next_rate, next_burst in steps:
+        now += pause
+        earned.append(earned[-1] + rate * pause)
+        bursts.append(burst)
+        spent.append(spent[-1] + sum(greedy(quota, now, lane) for lane in Lane))
+        rate, burst = next_rate, next_burst
+        quota.retune(rate, burst, now)
+        spent[-1] += sum(greedy(quota, now, lane) for lane in Lane)
+    for first in range(len(spent)):
+        for last in range(first + 1, len(spent)):
+            allowed = earned[last] - earned[first + 1] + max(bursts[first + 1 : last + 1])
+            assert spent[last] - spent[first] <= allowed + 1e-6
+
+
 @given(STEPS, st.floats(0.5, 200.0), st.floats(1.0, 50.0))
 def test_until_is_zero_when_spend_succeeds(steps, rate, burst):
     quota, now = Quota(rate, burst, 0.0), 0.0

@@ -396,6 +396,21 @@ class SourceAnswer(Answer):
     error: str
 
 
+class DifferenceAnswer(Answer):
+    """Another value of a key of the configuration, in words; of a secret they do not tell it."""
+
+    key: str
+    before: str
+    after: str
+
+
+class ReloadAnswer(Answer):
+    """What a reload took over, and what needs a restart and stays as it was."""
+
+    changed: list[DifferenceAnswer]
+    needs_restart: list[DifferenceAnswer]
+
+
 class HealthAnswer(Answer):
     """Whether the check loop ticks."""
 

@@ -48,7 +48,12 @@ class Gate:
 
     def __init__(self, config: ApiConfig, metrics: Metrics, clock: Callable[[], float]) -> None:
         self.guessing = Guessing(clock)
-        self._config, self._metrics, self._clock = config, metrics, clock
+        self._metrics, self._clock = metrics, clock
+        self.retune(config)
+
+    def retune(self, config: ApiConfig) -> None:
+        """Know these tokens from now on, and no others; each begins with its whole allowance."""
+        self._config = config
         self._tokens: Sequence[tuple[bytes, Reader]] = [self._known(token) for token in config.tokens]
         self._local = replace(LOCAL, allowance=self._allowance(0.0))
 

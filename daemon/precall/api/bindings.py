@@ -37,11 +37,11 @@ from precall.api.bodies import (
 from precall.api.problems import HEADERS, Code, Mistake, problem
 from precall.api.services import Services
 from precall.audit import EXPORTED, READ
-from precall.checker import Outcome
 from precall.core.errors import Refusal, StoreUnavailable
 from precall.core.model import Binding, BindingState, Row
 from precall.core.numbers import mask
 from precall.core.registration import Registered
+from precall.demand import Outcome
 from precall.table import Page
 
 LINES = "application/x-ndjson"
@@ -180,7 +180,7 @@ async def check(request: web.Request, services: Services, _reader: Reader) -> we
     """Ask the provider about a binding now. 202 when it has not answered in time; the check goes on."""
     query = asked(request, CheckQuery)
     subs_id = _row(request, services).binding.subs_id
-    ended = await services.checker.check_now(subs_id, timeout=query.timeout)
+    ended = await services.demand.check_now(subs_id, timeout=query.timeout)
     match ended.outcome:
         case Outcome.UNKNOWN:
             raise _unknown()

@@ -113,7 +113,7 @@ class _Follower:
             if row is not None and row.index == entry.index:
                 route = services.lookup.shown(row)
             else:
-                route = past(entry.route, entry.at, services.lookup.policy, services.clock())
+                route = past(entry.route, entry.at, services.settings.policy, services.clock())
             entry.body, entry.made_at = orjson.dumps(encode(route)), now
 
 

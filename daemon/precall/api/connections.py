@@ -124,7 +124,7 @@ class Crowd:
         self.clock = clock
         self.strangers: dict[Connection, None] = {}
         self._all: set[Connection] = set()
-        self._most, self._metrics = most, metrics
+        self.most, self._metrics = most, metrics
         metrics.show(metrics.connections, lambda: float(len(self._all)))
 
     def __len__(self) -> int:
@@ -134,7 +134,7 @@ class Crowd:
         """A connection was made."""
         self._all.add(connection)
         self.strangers[connection] = None
-        if len(self._all) > self._most:
+        if len(self._all) > self.most:
             self._cut(next(iter(self.strangers)), "crowded")
 
     def leave(self, connection: Connection) -> None:

@@ -24,6 +24,7 @@ from precall.api.answers import (
     PausedAnswer,
     PinnedAnswer,
     ReadyAnswer,
+    ReloadAnswer,
     RouteAnswer,
     RoutePage,
     SourceAnswer,
@@ -274,6 +275,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         problems=_some(503),
     ),
     Endpoint("GET", "/v1/dials", "admin", dials.log, {200: dials.LINES}, problems=_some(503)),
+    Endpoint("POST", "/-/reload", "admin", ops.reload, {200: ReloadAnswer}, problems=_some(422)),
     # -- the daemon -----------------------------------------------------------------------------------
     Endpoint("GET", "/metrics", "metrics", ops.metrics, {200: "text/plain"}),
     Endpoint("GET", "/healthz", None, ops.health, {200: HealthAnswer, 503: HealthAnswer}),

@@ -7,14 +7,14 @@ from precall.api.auth import Reader
 from precall.api.bodies import HintsBody, read
 from precall.api.problems import Code, problem
 from precall.api.services import Services
-from precall.checker import Hinted
+from precall.demand import Hinted
 
 
 async def post(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
     """Say when bindings will be dialled. A hint of a binding that is not known, or has expired, is ignored."""
     taken, unknown = 0, []
     for hint in (await read(request, HintsBody)).root:
-        match services.checker.hint(hint.subs_id, hint.moment):
+        match services.demand.hint(hint.subs_id, hint.moment):
             case Hinted.TAKEN:
                 taken += 1
             case Hinted.UNKNOWN:

@@ -1,14 +1,18 @@
 """The daemon itself: alive, ready, measured, described; paused and resumed, braked and released."""
 
+import re
+from collections.abc import Iterable
+
 from aiohttp import hdrs, web
 
 from precall.api.answers import reply
 from precall.api.auth import Reader
 from precall.api.bodies import PoolBody, ReadyQuery, asked, read
-from precall.api.problems import HEADERS, Code
+from precall.api.problems import HEADERS, Code, Mistake, Mistakes
 from precall.api.services import Services
-from precall.core.errors import Refusal
+from precall.core.errors import ConfigError, Refusal
 from precall.metrics import CONTENT_TYPE
+from precall.settings import Difference
 
 TICKS_WITHIN = 10.0
 """Seconds within which the check loop must have ticked to count as alive."""
@@ -64,6 +68,15 @@ async def resume(request: web.Request, services: Services, _reader: Reader) -> w
     return reply({"paused": sorted(services.checker.paused)})
 
 
+async def reload(_request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+    """Read the configuration again and take it over; with a mistake in it the old one goes on. As SIGHUP."""
+    try:
+        found = await services.reload()
+    except ConfigError as error:
+        raise Mistakes(422, [_mistake(line) for line in error.mistakes]) from None
+    return reply({"changed": _told(found.changed), "needs_restart": _told(found.needs_restart)})
+
+
 async def engage(request: web.Request, services: Services, reader: Reader) -> web.StreamResponse:
     """Stop all exposures of real numbers, of a pool or of all, also across restarts."""
     body = await read(request, PoolBody)
@@ -101,6 +114,19 @@ def _degraded(services: Services) -> list[str]:
     if services.source is not None and services.source.last.guard:
         found.append("source: removals are refused; `precall source check` shows them")
     return found
+
+
+def _told(found: Iterable[Difference]) -> list[dict[str, str]]:
+    return [{"key": one.key, "before": one.before, "after": one.after} for one in found]
+
+
+def _mistake(line: str) -> Mistake:
+    """ "provider.rate: must be ..." as the key and what is wrong with it."""
+    key, colon, detail = line.partition(": ")
+    known = colon and re.fullmatch(r"[a-z_.0-9]+", key)
+    return (
+        Mistake(key, Code.BAD_CONFIGURATION, detail) if known else Mistake("", Code.BAD_CONFIGURATION, line)
+    )
 
 
 def _braked(services: Services, pool_key: str) -> web.Response:

@@ -84,6 +84,7 @@ class Code(StrEnum):
     STARTING = "starting"
     STANDBY = "standby"
     SOURCE_UNAVAILABLE = "source_unavailable"
+    BAD_CONFIGURATION = "bad_configuration"
     INTERNAL_ERROR = "internal_error"
 
 

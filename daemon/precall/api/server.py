@@ -45,6 +45,9 @@ WATCH = 1.0
 HANDSHAKE = 10.0
 """Seconds in which TLS must be agreed on."""
 
+_OWN = {"/-/reload"}
+"""What concerns this daemon alone, whoever leads."""
+
 _SOON: dict[str, str] = {hdrs.RETRY_AFTER: "1"}
 _LINE = 8190
 _HEADERS = 64
@@ -108,6 +111,13 @@ class Server:
         self._watch = asyncio.create_task(self._look_after(), name="api watch")
         self._watch.add_done_callback(_must_not_end)
         return urls
+
+    def admit(self, config: ApiConfig) -> None:
+        """Let in whom this configuration lets in, from now on. Listen as before."""
+        if config != self.config:
+            self.config = config
+            self.gate.retune(config)
+            self.crowd.most = config.max_connections
 
     async def stop(self, grace: float) -> None:
         """Take no new connection, give the requests under way `grace` seconds, then cut them off."""
@@ -187,7 +197,7 @@ def _answering(
     endpoint: Endpoint, server: Server
 ) -> Callable[[web.Request, Reader], Awaitable[web.StreamResponse]]:
     """The endpoint's handler, as far as this daemon is up and leads."""
-    mirrored = endpoint.scope in _MIRRORED and endpoint.path not in _FOLLOWED
+    mirrored = (endpoint.scope in _MIRRORED and endpoint.path not in _FOLLOWED) or endpoint.path in _OWN
 
     async def answer(request: web.Request, reader: Reader) -> web.StreamResponse:
         services = server.services

@@ -1,16 +1,17 @@
 """What the handlers work with: the parts of a running daemon, as the composition root hands them over."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from precall.audit import Audit
 from precall.checker import Checker
-from precall.config import ApiConfig
+from precall.demand import Demand
 from precall.feed import Feed
 from precall.ledger import Ledger
 from precall.lookup import Lookup
 from precall.metrics import Metrics
 from precall.registry import Registry
+from precall.settings import Reloaded, Settings
 from precall.source import Source
 from precall.store import Store
 from precall.table import Table
@@ -21,7 +22,7 @@ class Services:
     """A loaded daemon. `clock` gives Unix seconds, `monotonic` seconds since some moment, `chance` a share of 1.
     `standby`: another daemon leads, and this one answers reads from what that one has stored."""
 
-    config: ApiConfig
+    settings: Settings
     table: Table
     feed: Feed
     ledger: Ledger
@@ -30,10 +31,12 @@ class Services:
     registry: Registry
     source: Source | None
     checker: Checker
+    demand: Demand
     store: Store
     metrics: Metrics
     clock: Callable[[], float]
     monotonic: Callable[[], float]
     chance: Callable[[], float]
     version: str
+    reload: Callable[[], Awaitable[Reloaded]]
     standby: bool = False

@@ -157,7 +157,7 @@ def placed_at(text: str) -> float:
 
 @asynccontextmanager
 async def _provider(config: Config) -> AsyncIterator[Provider]:
-    from precall.app import credentials, provider_settings  # noqa: PLC0415 - see serving
+    from precall.account import credentials, provider_settings  # noqa: PLC0415 - see serving
 
     keys = credentials(config.provider)
     provider = Provider(

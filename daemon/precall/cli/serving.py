@@ -8,22 +8,26 @@ would start a second later otherwise.
 import asyncio
 import hashlib
 import json
+import os
 import random
 import secrets
 import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 
 from precall import log
-from precall.cli.options import ConfigFile, address, duration
+from precall.cli.options import DEFAULT_URL, ConfigFile, Json, Token, Url, address, duration
 from precall.cli.output import console, data, say
+from precall.cli.remote import Session, answered
 from precall.config import SCOPES, load
 from precall.core.errors import ConfigError
+from precall.settings import compare
 
 PANEL = "The daemon itself"
 app = typer.Typer()
@@ -74,14 +78,17 @@ def demo(
 
 @app.command(rich_help_panel=PANEL)
 def run(config: ConfigFile = None) -> None:
-    """The daemon. SIGTERM and SIGINT drain and stop; a second one stops at once."""
+    """The daemon. SIGTERM and SIGINT drain and stop, a second one stops at once; SIGHUP reloads."""
     from precall.app import Daemon  # noqa: PLC0415
+    from precall.supervisor import Supervisor  # noqa: PLC0415
 
+    supervisor = Supervisor.of(os.environ, time.monotonic)
     loaded = load(config)
     log.configure(loaded.log.level, loaded.log.format)
 
     async def work() -> None:
-        await Daemon(loaded).serve(lambda urls: say(f"precall serves {'  '.join(urls)}"))
+        daemon = Daemon(loaded, read=partial(load, config), supervisor=supervisor)
+        await daemon.serve(lambda urls: say(f"precall serves {'  '.join(urls)}"))
 
     _serve(work())
 
@@ -103,15 +110,48 @@ def migrate(config: ConfigFile = None) -> None:
 
 
 @config_app.command("check")
-def config_check(config: ConfigFile = None) -> None:
+def config_check(
+    *,
+    config: ConfigFile = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OLD", help="The file as it was: also say what differs and what needs a restart."
+        ),
+    ] = None,
+) -> None:
     """Every mistake of the file and of PRECALL_ variables at once; exit 1 if there is any."""
     try:
-        load(config)
+        loaded = load(config)
+        found = None if against is None else compare(load(against), loaded)
     except ConfigError as error:
         for mistake in error.mistakes:
             typer.echo(mistake)
         raise typer.Exit(1) from None
     typer.echo(f"{config or 'defaults and environment'}: ok")
+    for one in () if found is None else (*found.changed, *found.needs_restart):
+        typer.echo(str(one))
+
+
+@config_app.command("reload")
+def config_reload(*, url: Url = DEFAULT_URL, token: Token = "", as_json: Json = False) -> None:
+    """Let a running daemon take its file over as it is now; exit 1, and all goes on as before, if it has mistakes."""
+    with Session(url, token) as session:
+        status, content = session.request("POST", "/-/reload")
+    if status == 422:
+        for mistake in content.get("errors", [content]):
+            typer.echo(f"{mistake.get('field', '')}: {mistake['detail']}".removeprefix(": "))
+        raise typer.Exit(1)
+    found = answered(status, content)
+    if as_json:
+        data(found)
+        return
+    for one in found["changed"]:
+        typer.echo(f"{one['key']}: {one['before']} -> {one['after']}")
+    for one in found["needs_restart"]:
+        typer.echo(f"{one['key']}: {one['before']} -> {one['after']}; needs a restart")
+    if not found["changed"] and not found["needs_restart"]:
+        typer.echo("nothing has changed")
 
 
 @app.command(rich_help_panel=PANEL)

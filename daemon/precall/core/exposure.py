@@ -6,7 +6,9 @@ never one more. The brake's memory is the rows themselves (`exposed_at`), so tha
 """
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 
 @dataclass(slots=True)
@@ -70,6 +72,17 @@ class Brake:
     def recall(self, pool_key: str, turned_at: float) -> None:
         """Count an exposure of before a restart. To be called in order of time, before the first `admit`."""
         self._pools.setdefault(pool_key, _Pool()).turned.append(turned_at)
+
+    def retune(
+        self, share: float, floor: int, window: float, turns: Sequence[tuple[str, float]] = ()
+    ) -> None:
+        """Another cap or window from now on; what is engaged stays so until it is released. A longer window reaches
+        back to what is no longer counted here: `turns` (pool, at) are those within it, in order of time."""
+        self.share, self.floor, self.window = share, floor, window
+        counted_since = {pool_key: pool.turned[0] for pool_key, pool in self._pools.items() if pool.turned}
+        for pool_key, at in reversed(turns):
+            if at < counted_since.get(pool_key, inf):
+                self._pools.setdefault(pool_key, _Pool()).turned.appendleft(at)
 
     def _engaged(self, pool: _Pool, active: int, now: float) -> bool:
         while pool.turned and now - pool.turned[0] >= self.window:

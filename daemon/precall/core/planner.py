@@ -96,9 +96,19 @@ class Planner:
         self._resting = 0
         self._paused = False
 
-    def retune(self, rate: float) -> None:
-        """Another rate from now on."""
+    def retune(
+        self,
+        rate: float,
+        *,
+        max_age: float,
+        abnormal_max_age: float,
+        min_interval: float,
+        abnormal_min_interval: float,
+    ) -> None:
+        """Another rate, other ages and intervals from now on."""
         self.price.rate = rate
+        self.max_age, self.abnormal_max_age = max_age, abnormal_max_age
+        self.min_interval, self.abnormal_min_interval = min_interval, abnormal_min_interval
 
     # -- who is to be checked -------------------------------------------------------------------------
 

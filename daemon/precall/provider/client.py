@@ -61,26 +61,44 @@ class Provider:
     ) -> None:
         """`wall` dates the signatures, `monotonic` times the calls, `nonce` never returns a string twice."""
         self._settings = settings
-        self._credentials = credentials
+        self.credentials = credentials
         self._wall = wall
         self._monotonic = monotonic
         self._nonce = nonce
         self._endpoints: dict[str, Endpoint] = {}
+        self._retired: list[Endpoint] = []
         self._second = -1
         self._timestamp = ""
 
     async def start(self) -> None:
         """Connect to nothing yet. The credentials are started and stopped by whoever made them."""
-        tls = ssl.create_default_context()
+        self._tls = ssl.create_default_context()
+        self._open()
+
+    def _open(self) -> None:
         self._endpoints = {
-            STATUS: self._endpoint(self._settings.endpoint, tls),
-            DETAIL: self._endpoint(self._settings.call_detail_endpoint, tls),
+            STATUS: self._endpoint(self._settings.endpoint),
+            DETAIL: self._endpoint(self._settings.call_detail_endpoint),
         }
+
+    def retune(self, settings: ProviderSettings, credentials: Credentials) -> None:
+        """Ask with these from now on. Calls under way go on as they began; `part` closes what only they use."""
+        self.credentials = credentials
+        if settings != self._settings:
+            self._settings = settings
+            self._retired += self._endpoints.values()
+            self._open()
+
+    async def part(self) -> None:
+        """Close the connections of earlier settings, once the calls under way on them have ended."""
+        while self._retired:
+            await self._retired.pop().finish()
 
     async def close(self) -> None:
         """Close every connection; calls under way end as transient failures."""
-        endpoints, self._endpoints = self._endpoints, {}
-        for endpoint in endpoints.values():
+        endpoints, self._endpoints = [*self._endpoints.values(), *self._retired], {}
+        self._retired.clear()
+        for endpoint in endpoints:
             await endpoint.close()
 
     async def query_call_status(
@@ -104,7 +122,7 @@ class Provider:
     async def raw(self, action: str, params: Mapping[str, str]) -> RawReply:
         """One call, as it was: not read, not repeated. An action of neither product goes where
         QueryCallStatus goes."""
-        credential = self._credentials.current()
+        credential = self.credentials.current()
         if credential is None:
             return RawReply(0.0, failure=trouble(Trouble.NO_CREDENTIAL))
         return await self._call(action, params, credential)
@@ -112,13 +130,13 @@ class Provider:
     async def _ask(
         self, action: str, params: Mapping[str, str], reader: Reader[T], again: Callable[[], bool]
     ) -> Asked[T | NonAnswer]:
-        credential = self._credentials.current()
+        credential = self.credentials.current()
         if credential is None:
             return Asked(trouble(Trouble.NO_CREDENTIAL), 0.0)
         came = await self._call(action, params, credential)
         reply = came.read(reader)
         if isinstance(reply, NonAnswer) and await self._renewed(reply, credential) and again():
-            came = await self._call(action, params, self._credentials.current() or credential)
+            came = await self._call(action, params, self.credentials.current() or credential)
             reply = came.read(reader)
         return Asked(reply, came.seconds)
 
@@ -126,7 +144,7 @@ class Provider:
         """Whether what the reply complains of is mended: a nonce always is, a token if there is a newer one."""
         if stale_nonce(reply):
             return True
-        return stale_token(reply) and await self._credentials.newer_than(used, self._settings.timeout)
+        return stale_token(reply) and await self.credentials.newer_than(used, self._settings.timeout)
 
     async def _call(self, action: str, params: Mapping[str, str], credential: Credential) -> RawReply:
         """One call with a nonce and a timestamp of its own."""
@@ -145,7 +163,7 @@ class Provider:
             self._second, self._timestamp = now, strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(now))
         return self._timestamp
 
-    def _endpoint(self, url: str, tls: ssl.SSLContext) -> Endpoint:
+    def _endpoint(self, url: str) -> Endpoint:
         settings = self._settings
         return Endpoint(
             url,
@@ -154,6 +172,6 @@ class Provider:
             timeout=settings.timeout,
             connect_timeout=settings.connect_timeout,
             max_in_flight=settings.max_in_flight,
-            tls=tls,
+            tls=self._tls,
             monotonic=self._monotonic,
         )

@@ -26,6 +26,7 @@ class Credentials:
     def __init__(self, configured: Credential | None, fetch: Callable[[], Credential] | None = None) -> None:
         """With `configured`, that one for ever; else what `fetch` (the default chain) returns or raises. It is
         called in a thread, one call at a time."""
+        self.configured = configured
         self._snapshot = configured
         if configured is not None:
             keep(configured.access_key_secret, configured.security_token)
@@ -38,6 +39,10 @@ class Credentials:
     def current(self) -> Credential | None:
         """The newest credential, the same object until it changes; None when there has been none yet."""
         return self._snapshot
+
+    def same_as(self, other: "Credentials") -> bool:
+        """Whether both are the default chain, or one and the same configured key."""
+        return self.configured == other.configured
 
     async def start(self, patience: float = 5.0) -> None:
         """Begin to refresh; wait at most `patience` seconds for the first credential."""

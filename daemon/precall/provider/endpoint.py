@@ -4,6 +4,7 @@ One session with kept-alive connections. Everything that a peer can send is boun
 no cookie is kept, no redirect followed, nothing decompressed. What the bytes mean is read in `replies`.
 """
 
+import asyncio
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -127,6 +128,9 @@ class Endpoint:
         self._form = form
         self._monotonic = monotonic
         self._signers: dict[str, tuple[Credential, Signer]] = {}
+        self._calls = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=max_in_flight, keepalive_timeout=_IDLE, ssl=tls),
             timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=connect_timeout),
@@ -138,6 +142,13 @@ class Endpoint:
 
     async def close(self) -> None:
         await self._session.close()
+
+    async def finish(self) -> None:
+        """Close once the calls under way have ended; none may be made any more. Each ends within its timeout."""
+        try:
+            await self._idle.wait()
+        finally:
+            await self.close()
 
     def signed(
         self, action: str, params: Mapping[str, str], credential: Credential, timestamp: str, nonce: str
@@ -151,6 +162,16 @@ class Endpoint:
 
     async def post(self, request: Signed) -> RawReply:
         """Only a cancellation leaves this as an exception."""
+        self._calls += 1
+        self._idle.clear()
+        try:
+            return await self._post(request)
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self._idle.set()
+
+    async def _post(self, request: Signed) -> RawReply:
         started = self._monotonic()
         try:
             async with self._session.post(

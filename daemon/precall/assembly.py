@@ -1,0 +1,178 @@
+"""What a daemon is made of on one database: parts that follow from the configuration in force and from earlier lives.
+
+Here they are made; `app` starts and stops them.
+"""
+
+import gc
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+
+from precall import __version__
+from precall.api.services import Services
+from precall.audit import Audit
+from precall.checker import Checker
+from precall.core.quota import Quota
+from precall.demand import Demand
+from precall.feed import Feed
+from precall.ledger import Ledger
+from precall.lookup import Lookup
+from precall.metrics import Metrics
+from precall.provider import Provider
+from precall.recall import recall_brake, recall_feed, recall_planner, recall_sample, recall_table
+from precall.registry import Registry
+from precall.settings import Reloaded, Settings
+from precall.source import Source
+from precall.store import Store
+from precall.table import Table
+
+
+@contextmanager
+def without_collections() -> Iterator[None]:
+    """While much that will stay is made: a full collection over a million objects stalls readers for 0.3 s. What was
+    made is set apart, so that later collections pass it by."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+class Assembly:
+    """Makes the parts. `clock` gives Unix seconds, `monotonic` seconds since some moment, `chance` a share of 1,
+    `secret` so many bytes nobody can guess, as hex digits."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        provider: Provider,
+        metrics: Metrics,
+        reload: Callable[[], Awaitable[Reloaded]],
+        *,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+        chance: Callable[[], float],
+        secret: Callable[[int], str],
+    ) -> None:
+        self._settings, self._provider, self._metrics, self._reload = settings, provider, metrics, reload
+        self._clock, self._monotonic, self._chance, self._secret = clock, monotonic, chance, secret
+
+    async def leading(self, store: Store) -> Services:
+        """The parts of one that leads."""
+        with without_collections():
+            table, index, seq = await recall_table(store, self._clock())
+        await store.state_policy(self._settings.policy)
+        feed = await recall_feed(store, index)
+        ledger = self._ledger(store, table, feed, feed.newest)
+        checker = await self._checker(store, table, ledger, seq, logged=self._settings.config.store.dial_log)
+        hash_key = await store.secret("number_hash_key", self._secret(32))
+        return self._services(store, table, feed, ledger, checker, hash_key)
+
+    async def mirroring(self, store: Store) -> Services:
+        """The same for one that stands by: none of them checks or writes."""
+        table, index, seq = await recall_table(store, self._clock())
+        feed = Feed(index)
+        ledger = self._ledger(store, table, feed, index)
+        ledger.saving = False
+        checker = await self._checker(store, table, ledger, seq, logged=0.0)
+        checker.asks = False
+        return replace(self._services(store, table, feed, ledger, checker), source=None, standby=True)
+
+    def _ledger(self, store: Store, table: Table, feed: Feed, index: int) -> Ledger:
+        return Ledger(
+            store,
+            table,
+            feed,
+            self._settings,
+            self._metrics,
+            clock=self._clock,
+            monotonic=self._monotonic,
+            index=index,
+        )
+
+    async def _checker(
+        self, store: Store, table: Table, ledger: Ledger, seq: int, *, logged: float
+    ) -> Checker:
+        """The checker; `logged` is the share of bindings whose dials and answers it logs."""
+        config, marks, now = self._settings.config, await store.marks(), self._clock()
+        rate = config.provider.rate
+        checker = Checker(
+            provider=self._provider,
+            ledger=ledger,
+            table=table,
+            planner=recall_planner(marks.get("learned", "{}"), rate, config.freshness),
+            quota=Quota(rate, config.provider.calls_at_once, now),
+            brake=await recall_brake(store, config.brake, now),
+            settings=self._settings,
+            metrics=self._metrics,
+            sample=await recall_sample(store, logged, partial(self._secret, 16)),
+            seq=seq,
+            clock=self._clock,
+            monotonic=self._monotonic,
+            chance=self._chance,
+        )
+        for pool_key in await store.pauses():
+            checker.pause(pool_key)
+        return checker
+
+    def _source(self, registry: Registry, table: Table) -> Source | None:
+        if not self._settings.config.source.configured:
+            return None
+        return Source(
+            self._settings, registry, table, self._metrics, clock=self._clock, monotonic=self._monotonic
+        )
+
+    def _services(
+        self,
+        store: Store,
+        table: Table,
+        feed: Feed,
+        ledger: Ledger,
+        checker: Checker,
+        hash_key: str = "",
+    ) -> Services:
+        audit = Audit(store, ledger, self._metrics, self._clock, bytes.fromhex(hash_key))
+        registry = Registry(ledger, table, self._settings, self._clock)
+        demand = Demand(checker, table, self._metrics, clock=self._clock, monotonic=self._monotonic)
+        self._show(table, ledger, checker)
+        return Services(
+            settings=self._settings,
+            table=table,
+            feed=feed,
+            ledger=ledger,
+            lookup=Lookup(
+                table=table,
+                checker=checker,
+                demand=demand,
+                audit=audit,
+                settings=self._settings,
+                clock=self._clock,
+            ),
+            audit=audit,
+            registry=registry,
+            source=self._source(registry, table),
+            checker=checker,
+            demand=demand,
+            store=store,
+            metrics=self._metrics,
+            clock=self._clock,
+            monotonic=self._monotonic,
+            chance=self._chance,
+            version=__version__,
+            reload=self._reload,
+        )
+
+    def _show(self, table: Table, ledger: Ledger, checker: Checker) -> None:
+        """Gauges that are asked for at scrape time."""
+        metrics = self._metrics
+        metrics.show_states(table.count)
+        metrics.show(metrics.rate_limit, lambda: checker.quota.rate)
+        metrics.show(metrics.oldest_age, lambda: checker.planner.oldest(self._clock()))
+        metrics.show(metrics.wrong_at_dial, lambda: checker.wrong_at_dial)
+        metrics.show(metrics.budget_short, lambda: float(checker.short_of_budget))
+        metrics.show(metrics.degraded, lambda: float(checker.outage.degraded))
+        metrics.show(metrics.circuit_open, lambda: float(checker.circuit.is_open))
+        metrics.show(metrics.paused, lambda: float(len(checker.paused)))
+        metrics.show(metrics.store_pending, lambda: float(ledger.pending))

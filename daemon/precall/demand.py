@@ -1,0 +1,141 @@
+"""Checks that somebody waits for, and hints of what will be dialled: what readers and operators ask of the checker.
+
+They share its quota, in a lane of their own. What a call is worth to whom is decided in `core.price`.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from precall.checker import Checker
+from precall.core.planner import Kind
+from precall.core.quota import Lane
+from precall.core.state import Result
+from precall.metrics import Metrics
+from precall.table import Table
+
+HINT_LEAD = 2.0
+MOST_HINTS = 100_000
+QUEUE = 0.05
+"""Seconds' worth of calls that readers may wait for before calls are scarce."""
+
+
+class Outcome(StrEnum):
+    """How a check somebody waited for ended."""
+
+    ANSWERED = "answered"
+    FAILED = "failed"
+    SPENT = "spent"
+    LATE = "late"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedNow:
+    """The outcome, when to come again (seconds) if the budget was spent, and the check's own result."""
+
+    outcome: Outcome
+    retry_after: float = 0.0
+    result: str = ""
+
+
+class Hinted(StrEnum):
+    """What became of a hint."""
+
+    TAKEN = "taken"
+    UNKNOWN = "unknown"
+    FULL = "full"
+
+
+class Demand:
+    """What readers want checked, now or soon."""
+
+    def __init__(
+        self,
+        checker: Checker,
+        table: Table,
+        metrics: Metrics,
+        *,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._checker, self._table, self._metrics = checker, table, metrics
+        self._clock, self._monotonic = clock, monotonic
+        self._hints: dict[str, float] = {}
+        self._waiting = 0
+
+    async def check_now(self, subs_id: str, *, timeout: float) -> CheckedNow:
+        """Check one binding now, for somebody who waits at most `timeout` seconds. Callers who ask for the same
+        binding share one call; whoever gives up leaves it running."""
+        begun = self._monotonic()
+        task = self._checker.under_way(subs_id)
+        if task is None:
+            row = self._table.get(subs_id)
+            if row is None:
+                return CheckedNow(Outcome.UNKNOWN)
+            refusal = await self._afford(timeout)
+            if refusal is not None:
+                self._metrics.on_demand.labels(refusal.outcome).inc()
+                return refusal
+            task = self._checker.under_way(subs_id) or self._checker.start(row, Lane.DEMAND)
+        left = max(0.0, timeout - (self._monotonic() - begun))
+        await asyncio.wait({task}, timeout=left)
+        checked = _how(task)
+        self._metrics.on_demand.labels(checked.outcome).inc()
+        return checked
+
+    async def _afford(self, timeout: float) -> CheckedNow | None:
+        """Spend a call of the demand lane, waiting for it within `timeout`; else why there is none."""
+        checker, quota = self._checker, self._checker.quota
+        while True:
+            now = self._clock()
+            if not checker.asks or checker.outage.degraded or checker.circuit.is_open:
+                return CheckedNow(Outcome.FAILED, 1.0)
+            if checker.in_flight < 2 * checker.max_in_flight and quota.spend(now, Lane.DEMAND):
+                return None
+            wait = quota.until(now, Lane.DEMAND)
+            if wait > timeout:
+                return CheckedNow(Outcome.SPENT, wait)
+            wait = max(wait, 0.005)
+            timeout -= wait
+            self._waiting += 1
+            try:
+                await asyncio.sleep(wait)
+            finally:
+                self._waiting -= 1
+
+    def worth_waiting(self, subs_id: str) -> bool:
+        """Whether a reader who wants a fresher route gets a check: always while calls are not scarce (readers do not
+        queue for them), else when this check saves more wrong dials than the calls are going for."""
+        scarce = self._waiting >= max(1.0, QUEUE * self._checker.quota.rate)
+        return not scarce or self._checker.planner.wanted(subs_id, self._clock())
+
+    def hint(self, subs_id: str, dial_at: float) -> Hinted:
+        """It will be dialled at `dial_at`: check it just before. One hint per binding counts, the newest."""
+        planner = self._checker.planner
+        if subs_id not in planner:
+            return Hinted.UNKNOWN
+        at = max(self._clock(), dial_at - HINT_LEAD)
+        if self._hints.get(subs_id) == at:
+            return Hinted.TAKEN
+        if len(self._hints) >= MOST_HINTS:
+            return Hinted.FULL
+        self._hints[subs_id] = at
+        planner.appoint(subs_id, at, kind=Kind.HINT)
+        return Hinted.TAKEN
+
+    def forget_hints(self) -> None:
+        """Make room: those whose time has come count no more."""
+        now = self._clock()
+        self._hints = {subs_id: at for subs_id, at in self._hints.items() if at > now}
+
+
+def _how(task: "asyncio.Task[Result]") -> CheckedNow:
+    if not task.done():
+        return CheckedNow(Outcome.LATE, 1.0)
+    if task.cancelled() or task.exception() is not None:
+        return CheckedNow(Outcome.FAILED, 1.0)
+    result = task.result()
+    answered = result.startswith("status_") or result in (Result.GONE, Result.CONTRADICTED)
+    return CheckedNow(Outcome.ANSWERED if answered else Outcome.FAILED, 0.0 if answered else 1.0, result)
