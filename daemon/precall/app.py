@@ -21,6 +21,7 @@ from precall import __version__
 from precall.api.server import Server
 from precall.api.services import Services
 from precall.audit import Audit
+from precall.calls import Calls
 from precall.checker import Checker
 from precall.config import Config, ProviderConfig, secret
 from precall.core.dials import Sample
@@ -35,6 +36,7 @@ from precall.ledger import Ledger
 from precall.log import get_logger
 from precall.lookup import Lookup
 from precall.metrics import Metrics
+from precall.outcomes import Outcomes
 from precall.provider import Credential, Credentials, Provider, ProviderSettings
 from precall.registry import Registry
 from precall.scheduler import Scheduler
@@ -52,6 +54,7 @@ SWEEP_PAUSE = 0.01
 """Seconds between slices of a sweep: of a million bindings it takes a minute, and a tenth of a core."""
 LEARN = 60.0
 RETAIN = 3600.0
+CALLS = 1.0
 RETRY = 1.0
 TURN = 0.5
 POLITE = 3.0
@@ -115,6 +118,8 @@ class Daemon:
     ledger: Ledger
     feed: Feed
     registry: Registry
+    outcomes: Outcomes
+    calls: Calls
     source: Source | None
     store: Store
 
@@ -206,6 +211,9 @@ class Daemon:
         stack.push_async_callback(self._finish_writing)
         self.checker = await self._make_checker(seq, logged=config.store.dial_log)
         self.registry = Registry(self.ledger, self.table, config.policies(), self._clock)
+        self.outcomes = self._make_outcomes()
+        stack.push_async_callback(self.outcomes.close)
+        self.calls = self._make_calls()
         self.source = self._make_source()
         self._show()
         self._server.services = self._services(
@@ -213,6 +221,7 @@ class Daemon:
         )
         stack.push_async_callback(self._server.stop, GRACE)
         await self._adopt()
+        await self.outcomes.recall()
         stack.push_async_callback(self._keep_learned)
         scheduler = self._schedule()
         stack.callback(scheduler.stop)
@@ -273,6 +282,7 @@ class Daemon:
         self.checker = await self._make_checker(seq, logged=0.0)
         self.checker.asks = False
         self.registry = Registry(self.ledger, self.table, self.config.policies(), self._clock)
+        self.outcomes = self._make_outcomes()
         self.source = None
         self._show()
         self._server.services = replace(self._services(), standby=True)
@@ -420,6 +430,29 @@ class Daemon:
             log.warning("learned.dropped", error=type(error).__name__)
             return make()
 
+    def _make_outcomes(self) -> Outcomes:
+        return Outcomes(
+            store=self.store,
+            ledger=self.ledger,
+            table=self.table,
+            checker=self.checker,
+            metrics=self.metrics,
+            clock=self._clock,
+        )
+
+    def _make_calls(self) -> Calls:
+        return Calls(
+            provider=self._provider,
+            store=self.store,
+            ledger=self.ledger,
+            table=self.table,
+            checker=self.checker,
+            outcomes=self.outcomes,
+            metrics=self.metrics,
+            per_minute=self.config.provider.call_detail_rate_per_minute,
+            clock=self._clock,
+        )
+
     def _make_source(self) -> Source | None:
         if not self.config.source.configured:
             return None
@@ -466,6 +499,7 @@ class Daemon:
             registry=self.registry,
             source=self.source,
             checker=self.checker,
+            outcomes=self.outcomes,
             store=self.store,
             metrics=self.metrics,
             clock=self._clock,
@@ -477,6 +511,7 @@ class Daemon:
     def _schedule(self) -> Scheduler:
         scheduler = Scheduler()
         scheduler.every(TICK, self._tick, "check tick")
+        scheduler.every(CALLS, self.calls.tick, "call details")
         scheduler.every(LEAD, self._keep_lead, "lead")
         scheduler.every(SWEEP, partial(self.checker.sweep, SWEEP_PAUSE), "sweep")
         scheduler.every(LEARN, self._keep_learned, "keep what was learned")
@@ -514,6 +549,7 @@ class Daemon:
         before = self._clock() - self.config.store.retention
         try:
             await self.store.retire(before)
+            await self.store.calls.retire(before)
         except StoreUnavailable as error:
             log.warning("retention.postponed", error=str(error))
             return
@@ -531,7 +567,6 @@ class Daemon:
         metrics.show_states(self.table.count)
         metrics.show(metrics.rate_limit, lambda: checker.quota.rate)
         metrics.show(metrics.oldest_age, lambda: checker.planner.oldest(self._clock()))
-        metrics.show(metrics.wrong_at_dial, lambda: checker.wrong_at_dial)
         metrics.show(metrics.budget_short, lambda: float(checker.short_of_budget))
         metrics.show(metrics.degraded, lambda: float(checker.outage.degraded))
         metrics.show(metrics.circuit_open, lambda: float(checker.circuit.is_open))

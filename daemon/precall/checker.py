@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
+from precall.core.calibration import Calibration
 from precall.core.dials import Kind as Event
 from precall.core.dials import Sample, face_of
 from precall.core.exposure import Brake
@@ -30,6 +31,7 @@ from precall.core.planner import Kind, Planner
 from precall.core.quota import Lane, Quota
 from precall.core.routing import expired_locally
 from precall.core.state import Result, Step, advance, is_gone
+from precall.core.suspicion import Suspicion
 from precall.ledger import Ledger
 from precall.log import get_logger
 from precall.metrics import Metrics
@@ -45,7 +47,6 @@ SLICE = 250
 """Rows a sweep looks at before it lets the loop go: some 8 ms, if all are to be planned."""
 HINT_LEAD = 2.0
 MOST_HINTS = 100_000
-DIALS_REMEMBERED = 1000
 QUEUE = 0.05
 """Seconds' worth of calls that readers may wait for before calls are scarce."""
 
@@ -101,6 +102,7 @@ class Checker:
         self.policy, self.brake, self.planner, self.quota = policy, brake, planner, quota
         self._standing = Standing(quota, metrics, monotonic)
         self.circuit, self.outage = self._standing.circuit, self._standing.outage
+        self.suspicion, self.calibration = Suspicion(), Calibration()
         self.asks = True
         self.paused: frozenset[str] = frozenset()
         self.ticked_at = monotonic()
@@ -110,7 +112,6 @@ class Checker:
         self._running: dict[str, asyncio.Task[Result]] = {}
         self._engaged: set[str] = set()
         self._hints: dict[str, float] = {}
-        self._wrong = 0.0
         self._waiting = 0
         table.listeners.append(self.follow)
 
@@ -364,10 +365,14 @@ class Checker:
             await asyncio.sleep(pause)
         self._metrics.ages.turn()
 
-    def dialled(self, subs_id: str, *, verified: bool) -> None:
+    def report(self, subs_id: str) -> None:
+        """Calls of this binding fail, or its number is reported: check it soon, whatever else is to be done."""
+        self.planner.appoint(subs_id, self._clock(), kind=Kind.REPORT)
+
+    def dialled(self, subs_id: str, pool_key: str, *, verified: bool) -> None:
         """A read that is about to be dialled; `verified` when it was just checked, or need not be."""
         now = self._clock()
-        self._wrong += (self.planner.wrong_now(subs_id, now) - self._wrong) / DIALS_REMEMBERED
+        self.calibration.dialled(self._metrics.pool(pool_key), self.planner.wrong_now(subs_id, now))
         self.planner.dial(subs_id, now, verified=verified)
         self._log(subs_id, Event.DIAL, now, verified=verified)
 
@@ -390,11 +395,6 @@ class Checker:
         if self._sample.holds(row.binding.subs_id):
             self._ledger.jot(self._sample.event(row, kind, now))
 
-    @property
-    def wrong_at_dial(self) -> float:
-        """Share of dials whose route is wrong at that moment, as estimated over some thousand of the latest."""
-        return self._wrong
-
     def worth_waiting(self, subs_id: str) -> bool:
         """Whether a reader who wants a fresher route gets a check: always while calls are not scarce (readers do not
         queue for them), else when this check saves more wrong dials than the calls are going for."""
@@ -414,7 +414,7 @@ class Checker:
             found.append(Flag.DEGRADED)
         if row.binding.subs_id in self._table.unsaved:
             found.append(Flag.UNSAVED)
-        return tuple(found)
+        return (*self.suspicion.flags(row, self._clock()), *found)
 
     def pause(self, pool_key: str) -> None:
         """Stop the background checks of a pool, or of all (""); forced ones still run."""

@@ -70,6 +70,7 @@ INSERT INTO marks VALUES ('high_seq', '3')
 """,
     "0002": "INSERT INTO policy VALUES (1, 'hold', 'hold', 1, 1, 1, 1, 1, 1, 1)",
     "0003": "INSERT INTO dial_log VALUES (1, 'b', 'p', 'x', 'dial', '', 1.5, TRUE)",
+    "0004": "INSERT INTO number_reports VALUES ('1', 1.5, TRUE, 2.5)",
     "0005": "UPDATE exposures SET number_hash = 'h'",
 }
 """Rows for the tables that each revision brought."""
@@ -117,7 +118,10 @@ async def test_rows_of_every_earlier_revision_are_kept(store_url: str, earlier: 
         {"FC1": {"engaged": True, "at": 1.5, "reason": "why", "by": "op"}},
     )
     assert await store.high_water() == (9, 3)
-    assert sql(store_url, "SELECT call_id FROM calls") == [["c"]]
+    assert sql(store_url, "SELECT call_id, result, source FROM calls") in (
+        [["c", "pending", ""]],
+        [["c", "", ""]],
+    )
     await store.close()
 
 

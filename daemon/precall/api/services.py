@@ -10,6 +10,7 @@ from precall.feed import Feed
 from precall.ledger import Ledger
 from precall.lookup import Lookup
 from precall.metrics import Metrics
+from precall.outcomes import Outcomes
 from precall.registry import Registry
 from precall.source import Source
 from precall.store import Store
@@ -30,6 +31,7 @@ class Services:
     registry: Registry
     source: Source | None
     checker: Checker
+    outcomes: Outcomes
     store: Store
     metrics: Metrics
     clock: Callable[[], float]
