@@ -29,23 +29,15 @@ _POSTPONE = (
     .where(calls.c.call_id == bindparam("of_call_id"), calls.c.next_at.is_not(None))
     .values(next_at=bindparam("next_at"))
 )
-# The route as it was told when the call was placed: the newest change that is not after it.
+# The route as it was told when the call was placed: by the newest change that is not after it.
+_earlier = route_changes.alias("earlier")
+_newest = select(func.max(_earlier.c.index)).where(
+    _earlier.c.subs_id == bindparam("of_subs_id"), _earlier.c.at <= bindparam("of_called_at")
+)
 _DIALLED = (
     update(calls)
-    .where(calls.c.call_id == bindparam("of_call_id"))
-    .values(
-        route_state=func.coalesce(
-            select(route_changes.c.to_state)
-            .where(
-                route_changes.c.subs_id == bindparam("of_subs_id"),
-                route_changes.c.at <= bindparam("of_called_at"),
-            )
-            .order_by(route_changes.c.index.desc())
-            .limit(1)
-            .scalar_subquery(),
-            calls.c.route_state,
-        )
-    )
+    .where(calls.c.call_id == bindparam("of_call_id"), route_changes.c.index == _newest.scalar_subquery())
+    .values(route_state=route_changes.c.to_state)
 )
 
 
