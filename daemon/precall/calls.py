@@ -228,11 +228,13 @@ class Calls:
 
     async def _show_suspects(self, now: float) -> None:
         """Count the bindings in doubt, and tell of new ones: all of them in one line, however many."""
-        suspicion, disagreeing = self._checker.suspicion, set()
-        suspects = set(suspicion.suspects(now))
-        for place, subs_id in enumerate(suspects, 1):
+        suspicion, suspects, disagreeing = self._checker.suspicion, set[str](), set[str]()
+        for place, subs_id in enumerate(suspicion.suspects(now), 1):
             row = self._table.get(subs_id)
-            if row is not None and Flag.API_DISAGREES in suspicion.flags(row, now):
+            flags = suspicion.flags(row, now) if row is not None else ()
+            if Flag.SUSPECT in flags:
+                suspects.add(subs_id)
+            if Flag.API_DISAGREES in flags:
                 disagreeing.add(subs_id)
             if place % SLICE == 0:
                 await asyncio.sleep(0)

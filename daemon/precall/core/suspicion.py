@@ -104,7 +104,7 @@ class Suspicion:
         return (Flag.SUSPECT, Flag.API_DISAGREES) if normal else (Flag.SUSPECT,)
 
     def suspects(self, now: float) -> list[str]:
-        """The ids of all bindings that calls, or reports of their numbers, make suspect."""
+        """The ids of all bindings that were made suspect lately; the route of some may be another one by now."""
         self._fade(now)
         self._suspects = {subs_id for subs_id in self._suspects if self._doubts[subs_id].holds(now)}
         return sorted(self._suspects)
