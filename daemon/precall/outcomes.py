@@ -8,7 +8,7 @@ doubt is given to the planner.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from precall.checker import Checker
 from precall.core.calls import Call, NumberReport, Result
@@ -105,7 +105,7 @@ class Outcomes:
             return call
         over = expired_locally(row.binding, self._checker.policy, call.called_at)
         state = State.EXPIRED if over else row.state.state
-        return replace(call, pool_key=row.binding.pool_key, route_state=state.value)
+        return call.upon(row.binding.pool_key, state.value)
 
     async def _write(self) -> None:
         """Store all that waits, some thousands at a time, until nothing does."""

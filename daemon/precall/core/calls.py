@@ -63,6 +63,25 @@ class Call:
     detail: str = "{}"
     next_at: float | None = None
 
+    def upon(self, pool_key: str, route_state: str) -> "Call":
+        """The same call, of a binding in this pool and state. Five times as fast as `replace`: receipts come by the
+        thousand."""
+        return Call(
+            self.call_id,
+            self.called_at,
+            self.reported_at,
+            self.subs_id,
+            self.prod_id,
+            pool_key,
+            route_state,
+            self.result,
+            self.source,
+            self.state,
+            self.duration,
+            self.detail,
+            self.next_at,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class NumberReport:

@@ -6,7 +6,7 @@ wait: nothing here reads them all but the report, and that by an index on time.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import and_, bindparam, delete, func, or_, select, update
@@ -24,6 +24,9 @@ REPORT_SIZE = 30_000
 
 _COLUMNS = tuple(column.name for column in calls.columns)
 _KNOWN = select(calls).where(calls.c.call_id.in_(bindparam("ids", expanding=True)))
+_STATES = select(calls.c.call_id, calls.c.route_state).where(
+    calls.c.call_id.in_(bindparam("ids", expanding=True))
+)
 _POSTPONE = (
     update(calls)
     .where(calls.c.call_id == bindparam("of_call_id"), calls.c.next_at.is_not(None))
@@ -215,12 +218,9 @@ async def _file(connection: AsyncConnection, told: Sequence[Call]) -> list[Filed
     await execute_many(connection, upsert(dialect, calls), map(_row, changed))
     fresh = [call for call in changed if call.call_id not in known and call.subs_id]
     await execute_many(connection, _DIALLED, map(_dialled, fresh))
-    if fresh:
-        # As the history has it now.
-        stands |= {
-            call.call_id: call
-            for call in await _read(connection, _KNOWN, {"ids": [call.call_id for call in fresh]})
-        }
+    for call_id, state in await connection.execute(_STATES, {"ids": [call.call_id for call in fresh]}):
+        if state != stands[call_id].route_state:
+            stands[call_id] = replace(stands[call_id], route_state=state)
     written = {call.call_id for call in changed}
     return [
         Filed(stands[call_id], known[call_id].result if call_id in known else None, call_id in written)
