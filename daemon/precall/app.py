@@ -225,6 +225,7 @@ class Daemon:
         stack.push_async_callback(self._keep_learned)
         scheduler = self._schedule()
         stack.callback(scheduler.stop)
+        stack.push_async_callback(self.calls.drain, GRACE)
         stack.push_async_callback(self.checker.drain, GRACE)
         stack.callback(scheduler.pause)
 

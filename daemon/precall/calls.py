@@ -79,6 +79,7 @@ class Calls:
         self.quota, self.circuit = budget(per_minute, clock()), Circuit()
         self._provider, self._store, self._ledger, self._table = provider, store, ledger, table
         self._checker, self._outcomes, self._metrics, self._clock = checker, outcomes, metrics, clock
+        self._asking: dict[str, asyncio.Task[CallDetail | NonAnswer]] = {}
         self._newest_first = False
         self._shown_at = 0.0
         self._suspects: set[str] = set()
@@ -90,7 +91,7 @@ class Calls:
         """Ask about the calls that are due and may be asked about now, and keep what comes of it."""
         try:
             due = await self._due()
-            await self._keep([(call, await asked) for call, asked in await self._ask_all(due)])
+            await self._keep(await self._ask_all(due))
             await self._show()
         except StoreUnavailable as error:
             log.debug("calls.waiting", error=str(error))
@@ -114,15 +115,26 @@ class Calls:
             taken.append(call)
         return taken
 
-    async def _ask_all(self, due: list[Call]) -> "list[tuple[Call, asyncio.Task[CallDetail | NonAnswer]]]":
-        asked = []
+    async def _ask_all(self, due: list[Call]) -> "list[tuple[Call, CallDetail | NonAnswer]]":
         for place, call in enumerate(due, 1):
-            asked.append((call, asyncio.create_task(self._ask(call), name="call-detail")))
+            self._asking[call.call_id] = asyncio.create_task(self._ask(call), name="call-detail")
             if place % ABREAST == 0:
                 await asyncio.sleep(0)
-        if asked:
-            await asyncio.wait([task for _, task in asked])
-        return asked
+        asking = self._asking
+        if asking:
+            await asyncio.wait(asking.values())
+        self._asking = {}
+        return [(call, asking[call.call_id].result()) for call in due if not asking[call.call_id].cancelled()]
+
+    async def drain(self, limit: float) -> None:
+        """Let the questions under way end, for at most `limit` seconds; then cancel them. They will be asked again."""
+        tasks = set(self._asking.values())
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=limit)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
 
     async def _ask(self, call: Call) -> CallDetail | NonAnswer:
         """What the provider knows of a call; of one placed near midnight it is asked under two days."""

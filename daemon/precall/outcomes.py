@@ -22,7 +22,8 @@ from precall.metrics import Metrics
 from precall.store import Filed, Store
 from precall.table import Table
 
-BATCH = 5000
+BATCH = 2500
+"""Calls per transaction: routes wait for their turn behind it."""
 SLICE = 250
 """Calls after which the loop is let go: readers share it."""
 RECALLED = 50_000
@@ -58,18 +59,19 @@ class Outcomes:
         self._writer: asyncio.Task[None] | None = None
 
     async def file(self, told: Sequence[Call]) -> dict[str, Filed]:
-        """Store what is told of calls; gives them as they stand then, by id. Raises StoreUnavailable: nothing is."""
+        """Store what is told of calls; gives them as they stand then, by id. Raises StoreUnavailable when not all of it
+        was stored: telling all of it again is always right."""
         if not self._ledger.saving:
             raise StoreUnavailable("the database does not take writes now")
-        wish = _Wish([], asyncio.get_running_loop().create_future())
+        placed: list[Call] = []
         for place, call in enumerate(told, 1):
-            wish.told.append(self._placed(call))
+            placed.append(self._placed(call))
             if place % SLICE == 0:
                 await asyncio.sleep(0)
-        self._wishes.append(wish)
-        if self._writer is None or self._writer.done():
-            self._writer = asyncio.create_task(self._write(), name="outcomes")
-        return await wish.done
+        filed = await asyncio.gather(
+            *(self._wish(placed[i : i + BATCH]) for i in range(0, len(placed), BATCH))
+        )
+        return {call_id: one for part in filed for call_id, one in part.items()}
 
     async def report_numbers(self, reports: Sequence[NumberReport]) -> None:
         """Store what the provider says of numbers, and check every binding on them. Raises StoreUnavailable."""
@@ -125,6 +127,14 @@ class Outcomes:
                 if not wish.done.done():
                     wish.done.set_result({call.call_id: stands[call.call_id] for call in wish.told})
             await self._hear(filed)
+
+    def _wish(self, told: list[Call]) -> "asyncio.Future[dict[str, Filed]]":
+        """Queue calls that stand in one transaction."""
+        wish = _Wish(told, asyncio.get_running_loop().create_future())
+        self._wishes.append(wish)
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write(), name="outcomes")
+        return wish.done
 
     def _some(self) -> Iterator[_Wish]:
         size = 0

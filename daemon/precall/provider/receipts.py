@@ -71,12 +71,12 @@ def _call(told: Mapping[str, Any], now: float) -> Call | None:
     subs_id = _text(told, "sub_id", _SUBS_ID, "should be 1 to 32 digits")
     if _whole(told.get("call_type")) in MESSAGES:
         return None
-    started, released = _moment(told, "start_time"), _moment(told, "release_time")
+    started, released = _moment(told.get("start_time")), _moment(told.get("release_time"))
     called_at = next(
         (
             at
             for name in ("call_time", "call_out_time", "start_time", "release_time")
-            if (at := _moment(told, name))
+            if (at := _moment(told.get(name)))
         ),
         None,
     )
@@ -135,8 +135,8 @@ def _cause(value: object) -> str:
     return str(whole) if whole is not None else safe_code(value) if isinstance(value, str) and value else ""
 
 
-def _moment(told: Mapping[str, Any], name: str) -> float | None:
-    value = told.get(name)
+def _moment(value: object) -> float | None:
+    """A time in Beijing as Unix seconds; None for anything else."""
     if not isinstance(value, str) or not _TIME.fullmatch(value):
         return None
     try:

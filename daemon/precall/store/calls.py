@@ -7,6 +7,7 @@ wait: nothing here reads them all but the report, and that by an index on time.
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import and_, bindparam, delete, func, or_, select, update
@@ -23,6 +24,7 @@ REPORT_SIZE = 30_000
 """How many rows' worth of time a report may take."""
 
 _COLUMNS = tuple(column.name for column in calls.columns)
+_values = attrgetter(*_COLUMNS)
 _KNOWN = select(calls).where(calls.c.call_id.in_(bindparam("ids", expanding=True)))
 _STATES = select(calls.c.call_id, calls.c.route_state).where(
     calls.c.call_id.in_(bindparam("ids", expanding=True))
@@ -240,7 +242,7 @@ def _call(row: Any) -> Call:
 
 
 def _row(call: Call) -> dict[str, Any]:
-    facts: dict[str, Any] = {name: getattr(call, name) for name in _COLUMNS}
+    facts: dict[str, Any] = dict(zip(_COLUMNS, _values(call), strict=True))
     return facts | {"result": call.result.value, "source": call.source.value}
 
 
