@@ -22,8 +22,8 @@ import orjson
 
 from precall.store.connection import PRAGMAS
 from precall.store.schema import calls
-from tests.api_daemon import scripted, serving
-from tests.integration.test_calls import a_receipt
+from tests.api_daemon import scripted
+from tests.integration.test_calls import a_receipt, serving
 
 ROUNDS = 5
 BINDINGS = 50
@@ -41,7 +41,7 @@ def a_push(count: int, turn: int) -> bytes:
 async def daemon(folder: Path, pushes: list[bytes]) -> list[float]:
     """Seconds per push."""
     taken = []
-    async with serving(folder, scripted(*[1] * BINDINGS), store_timeout=10.0) as served:
+    async with serving(folder, scripted(*[1] * BINDINGS)) as served:
         for n in range(1, BINDINGS + 1):
             await served.register(subs_id=str(n))
         for push in pushes:

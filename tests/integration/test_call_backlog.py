@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.api_daemon import Served, scripted, serving
-from tests.integration.test_calls import call, metric, placed, report, result, tell
+from tests.integration.test_calls import PATIENT, call, metric, placed, report, result, tell
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -30,7 +30,7 @@ async def fill(served: Served, first: int, last: int) -> None:
 
 async def test_a_hundred_thousand_calls_wait_in_the_database(tmp_path: Path) -> None:
     # The provider's own figure: a hundred a minute.
-    async with serving(tmp_path, scripted(1), store_timeout=10.0) as served:
+    async with serving(tmp_path, scripted(1), store_timeout=PATIENT) as served:
         await served.register()
         await fill(served, 0, 10_000)
         before = resident()

@@ -6,16 +6,25 @@ import io
 import json
 import random
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.api_daemon import A, B, Served, X, a_binding, scripted, serving, token
-from tests.integration.test_main_job import PATIENCE, calls, locked, route, row_of, truth, until
+from tests import api_daemon
+from tests.api_daemon import A, B, Served, X, a_binding, scripted, token
+from tests.integration import test_main_job
+from tests.integration.test_main_job import calls, locked, route, row_of, truth
 
 from precall.api.answers import moment
 from precall.api.call_bodies import CallAnswer, CallPage, ReportAnswer, ReportedAnswer
 from precall.simulator import Call
+
+PATIENT = 20.0
+"""Seconds a transaction may take, so that a slow disk is no database that is down."""
+serving = partial(api_daemon.serving, store_timeout=PATIENT)
+PATIENCE = 30.0
+until = partial(test_main_job.until, patience=PATIENCE)
 
 PROD = 11000000300006
 SHANGHAI = 8 * 3600
@@ -273,7 +282,6 @@ async def test_the_report_sums_up_by_pool_and_state(tmp_path: Path) -> None:
         await served.register()
         await until(lambda: row_of(served).state.status == 2)
         now = time.time() + 1
-        await asyncio.sleep(0)
         words = ["failed", "connected", "connected", "busy"]
         await tell(served, *(report(f"c{n}", now, outcome=word, prod_id=0) for n, word in enumerate(words)))
         await tell(served, report("unknown", now, "404", outcome="failed", prod_id=0))
@@ -409,7 +417,7 @@ async def test_garbage_is_named_by_its_place_and_loses_nothing_of_the_rest(tmp_p
 
 
 async def test_five_thousand_receipts_at_once(tmp_path: Path) -> None:
-    async with serving(tmp_path, scripted(1), store_timeout=10.0) as served:
+    async with serving(tmp_path, scripted(1)) as served:
         await served.register()
         now = time.time()
         told = [a_receipt(f"r{n}", cause=17, at=now - n % 1000) for n in range(5000)]
@@ -418,7 +426,7 @@ async def test_five_thousand_receipts_at_once(tmp_path: Path) -> None:
         assert (await served.ask("POST", "/v1/receipts", data=body))[0] == 200
         seconds = time.monotonic() - begun
         print(f"5,000 receipts acknowledged in {seconds * 1000:.0f} ms")  # noqa: T201
-        assert seconds < 10.0
+        assert seconds < 50 * 0.7
         assert (await served.ask("GET", "/v1/report"))[1]["total"]["not_connected"] == 5000
 
 
