@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from precall.api.answers import moment, reply
 from precall.api.auth import Reader
-from precall.api.bodies import asked, content
+from precall.api.bodies import MAX_BATCH_BODY, asked, content
 from precall.api.call_bodies import (
     AHEAD,
     MAX_CALLS,
@@ -108,7 +108,7 @@ async def report(request: web.Request, services: Services, _reader: Reader) -> w
 async def receipts(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
     """Take in receipts that the provider pushes, an array of them; stored before they are acknowledged. They may come
     twice and in any order. What cannot be understood is refused by its place in the array, the rest is stored."""
-    data = await content(request, named=False)
+    data = await content(request, most=MAX_BATCH_BODY, named=False)
     items = data if isinstance(data, list) else [data]
     now, refused = services.clock(), list[Mistake]()
     told, numbers = list[Call](), list[NumberReport]()
