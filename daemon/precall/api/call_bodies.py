@@ -15,6 +15,8 @@ from precall.core.tally import Tally
 from precall.store import Backlog
 
 MAX_CALLS = 1000
+A_CALL = r"([0-9]{1,12}(?:\.[0-9]{1,9})?)~([!-~]{1,128})"
+"""In a list of calls: when one was placed, and its id."""
 AHEAD = 300.0
 """Seconds by which a dispatcher's clock may be ahead of ours."""
 
@@ -70,6 +72,7 @@ class ReceiptsBody(RootModel[list[dict[str, Any]]]):
 class CallsQuery(PageQuery):
     """Which calls are listed."""
 
+    cursor: Annotated[str, Field(json_schema_extra={"pattern": f"^$|^{A_CALL}$"})] = ""
     result: Result | None = None
     subs_id: SubsId | None = None
 

@@ -14,6 +14,7 @@ from precall.api.answers import moment, reply
 from precall.api.auth import Reader
 from precall.api.bodies import MAX_BATCH_BODY, asked, content
 from precall.api.call_bodies import (
+    A_CALL,
     AHEAD,
     MAX_CALLS,
     CallBody,
@@ -34,7 +35,7 @@ from precall.store import Filed
 
 _SLICE = 250
 _SHOWN = 20
-_CURSOR = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)~([!-~]{1,128})", re.ASCII)
+_CURSOR = re.compile(A_CALL, re.ASCII)
 
 
 async def post(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
