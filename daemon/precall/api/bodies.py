@@ -340,7 +340,7 @@ class ExposuresQuery(PageQuery):
     @property
     def started(self) -> float | None:
         """`since` as Unix seconds."""
-        return _seconds(self.since) if self.since else None
+        return seconds(self.since) if self.since else None
 
 
 class BatchQuery(Query):

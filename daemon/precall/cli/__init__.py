@@ -10,7 +10,19 @@ import traceback
 import typer
 
 from precall import __version__
-from precall.cli import bindings, calls, exposures, keys, live, orders, planning, replaying, routes, serving, sources
+from precall.cli import (
+    bindings,
+    calls,
+    exposures,
+    keys,
+    live,
+    orders,
+    planning,
+    replaying,
+    routes,
+    serving,
+    sources,
+)
 from precall.cli.output import say
 from precall.core.errors import ConfigError, ListenError, OutOfReach, PrecallError, Refusal, StoreError
 from precall.secrecy import concealed
