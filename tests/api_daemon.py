@@ -108,6 +108,7 @@ async def serving(
         config = Config(
             provider={  # type: ignore[arg-type]
                 "endpoint": provider,
+                "call_detail_endpoint": provider,
                 "access_key_id": "demo",
                 "access_key_secret": "demo-secret",
                 "rate": rate,

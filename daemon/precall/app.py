@@ -19,6 +19,7 @@ from precall.account import credentials, provider_settings
 from precall.api.server import Server
 from precall.api.services import Services
 from precall.assembly import Assembly, without_collections
+from precall.calls import Calls
 from precall.checker import Checker
 from precall.config import Config
 from precall.core.errors import ConfigError, StoreUnavailable
@@ -27,6 +28,7 @@ from precall.feed import Feed
 from precall.ledger import Ledger
 from precall.log import get_logger, tell_folded
 from precall.metrics import Metrics
+from precall.outcomes import Outcomes
 from precall.provider import Credentials, Provider
 from precall.registry import Registry
 from precall.reloading import PATIENCE, Reloading
@@ -47,6 +49,7 @@ SWEEP_PAUSE = 0.01
 """Seconds between slices of a sweep: of a million bindings it takes a minute, and a tenth of a core."""
 MINUTE = 60.0
 RETAIN = 3600.0
+CALLS = 1.0
 LEAD = 1.0
 SYNC = "source sync"
 GRACE = 5.0
@@ -68,6 +71,8 @@ class Daemon:
     ledger: Ledger
     feed: Feed
     registry: Registry
+    outcomes: Outcomes
+    calls: Calls
     source: Source | None
     store: Store
 
@@ -150,11 +155,16 @@ class Daemon:
         self._writer = asyncio.create_task(self.ledger.run(), name="ledger")
         self._writer.add_done_callback(self._guard)
         stack.push_async_callback(self._finish_writing)
+        stack.push_async_callback(self.outcomes.close)
         stack.push_async_callback(self._server.stop, GRACE)
         await self._adopt()
+        await self.outcomes.recall()
+        await self.outcomes.recall()
         stack.push_async_callback(self._keep_learned)
         scheduler = self._scheduler = self._schedule()
         stack.callback(scheduler.stop)
+        stack.push_async_callback(self.calls.drain, GRACE)
+        stack.push_async_callback(self.calls.drain, GRACE)
         stack.push_async_callback(self.checker.drain, GRACE)
         stack.callback(scheduler.pause)
 
@@ -255,6 +265,7 @@ class Daemon:
         self.store, self.table, self.feed, self.ledger = parts.store, parts.table, parts.feed, parts.ledger
         self.checker, self.demand = parts.checker, parts.demand
         self.registry, self.source = parts.registry, parts.source
+        self.outcomes, self.calls = parts.outcomes, parts.calls
         self._server.services = parts
 
     def _make_provider(self, key: Credentials) -> Provider:
@@ -288,6 +299,8 @@ class Daemon:
     def _schedule(self) -> Scheduler:
         scheduler = Scheduler()
         scheduler.every(TICK, self._tick, "check tick")
+        scheduler.every(CALLS, self.calls.tick, "call details")
+        scheduler.every(CALLS, self.calls.tick, "call details")
         scheduler.every(LEAD, self._keep_lead, "lead")
         scheduler.every(SWEEP, self._sweep, "sweep")
         scheduler.every(MINUTE, self._each_minute, "each minute")

@@ -12,6 +12,7 @@ from functools import partial
 from precall import __version__
 from precall.api.services import Services
 from precall.audit import Audit
+from precall.calls import Calls
 from precall.checker import Checker
 from precall.core.quota import Quota
 from precall.demand import Demand
@@ -19,6 +20,7 @@ from precall.feed import Feed
 from precall.ledger import Ledger
 from precall.lookup import Lookup
 from precall.metrics import Metrics
+from precall.outcomes import Outcomes
 from precall.provider import Provider
 from precall.recall import recall_brake, recall_feed, recall_planner, recall_sample, recall_table
 from precall.registry import Registry
@@ -117,6 +119,21 @@ class Assembly:
             checker.pause(pool_key)
         return checker
 
+    def _calls(
+        self, store: Store, table: Table, ledger: Ledger, checker: Checker, outcomes: Outcomes
+    ) -> Calls:
+        return Calls(
+            provider=self._provider,
+            store=store,
+            ledger=ledger,
+            table=table,
+            checker=checker,
+            outcomes=outcomes,
+            metrics=self._metrics,
+            per_minute=self._settings.config.provider.call_detail_rate_per_minute,
+            clock=self._clock,
+        )
+
     def _source(self, registry: Registry, table: Table) -> Source | None:
         if not self._settings.config.source.configured:
             return None
@@ -136,6 +153,15 @@ class Assembly:
         audit = Audit(store, ledger, self._metrics, self._clock, bytes.fromhex(hash_key))
         registry = Registry(ledger, table, self._settings, self._clock)
         demand = Demand(checker, table, self._metrics, clock=self._clock, monotonic=self._monotonic)
+        outcomes = Outcomes(
+            store=store,
+            ledger=ledger,
+            table=table,
+            checker=checker,
+            settings=self._settings,
+            metrics=self._metrics,
+            clock=self._clock,
+        )
         self._show(table, ledger, checker)
         return Services(
             settings=self._settings,
@@ -155,6 +181,8 @@ class Assembly:
             source=self._source(registry, table),
             checker=checker,
             demand=demand,
+            outcomes=outcomes,
+            calls=self._calls(store, table, ledger, checker, outcomes),
             store=store,
             metrics=self._metrics,
             clock=self._clock,
@@ -170,7 +198,6 @@ class Assembly:
         metrics.show_states(table.count)
         metrics.show(metrics.rate_limit, lambda: checker.quota.rate)
         metrics.show(metrics.oldest_age, lambda: checker.planner.oldest(self._clock()))
-        metrics.show(metrics.wrong_at_dial, lambda: checker.wrong_at_dial)
         metrics.show(metrics.budget_short, lambda: float(checker.short_of_budget))
         metrics.show(metrics.degraded, lambda: float(checker.outage.degraded))
         metrics.show(metrics.circuit_open, lambda: float(checker.circuit.is_open))

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 
+from precall.core.calibration import Calibration
 from precall.core.dials import Kind as Event
 from precall.core.dials import Sample, face_of
 from precall.core.exposure import Brake
@@ -28,6 +29,7 @@ from precall.core.planner import Kind, Planner
 from precall.core.quota import Lane, Quota
 from precall.core.routing import expired_locally
 from precall.core.state import Result, Step, advance, is_gone
+from precall.core.suspicion import Suspicion
 from precall.ledger import Ledger
 from precall.log import get_logger
 from precall.metrics import Metrics
@@ -42,7 +44,6 @@ ABREAST = 4
 """Checks started before the loop is let go: signing and sending one takes some 0.5 ms, and readers share the loop."""
 SLICE = 250
 """Rows a sweep looks at before it lets the loop go: some 8 ms, if all are to be planned."""
-DIALS_REMEMBERED = 1000
 
 
 class Checker:
@@ -68,6 +69,7 @@ class Checker:
         self.brake, self.planner, self.quota = brake, planner, quota
         self._standing = Standing(quota, metrics, monotonic)
         self.circuit, self.outage = self._standing.circuit, self._standing.outage
+        self.suspicion, self.calibration = Suspicion(), Calibration()
         self.asks = True
         self.paused: frozenset[str] = frozenset()
         self.ticked_at = monotonic()
@@ -76,7 +78,6 @@ class Checker:
         self._clock, self._monotonic, self._chance = clock, monotonic, chance
         self._running: dict[str, asyncio.Task[Result]] = {}
         self._engaged: set[str] = set()
-        self._wrong = 0.0
         table.listeners.append(self.follow)
 
     # -- the main job -------------------------------------------------------------------------------
@@ -282,10 +283,14 @@ class Checker:
             await asyncio.sleep(pause)
         self._metrics.ages.turn()
 
-    def dialled(self, subs_id: str, *, verified: bool) -> None:
+    def report(self, subs_id: str) -> None:
+        """Calls of this binding fail, or its number is reported: check it soon, whatever else is to be done."""
+        self.planner.appoint(subs_id, self._clock(), kind=Kind.REPORT)
+
+    def dialled(self, subs_id: str, pool_key: str, *, verified: bool) -> None:
         """A read that is about to be dialled; `verified` when it was just checked, or need not be."""
         now = self._clock()
-        self._wrong += (self.planner.wrong_now(subs_id, now) - self._wrong) / DIALS_REMEMBERED
+        self.calibration.dialled(self._metrics.pool(pool_key), self.planner.wrong_now(subs_id, now))
         self.planner.dial(subs_id, now, verified=verified)
         self._log(subs_id, Event.DIAL, now, verified=verified)
 
@@ -309,11 +314,6 @@ class Checker:
             self._ledger.jot(self._sample.event(row, kind, now))
 
     @property
-    def wrong_at_dial(self) -> float:
-        """Share of dials whose route is wrong at that moment, as estimated over some thousand of the latest."""
-        return self._wrong
-
-    @property
     def short_of_budget(self) -> bool:
         """Whether the budget cannot hold `max_age`: a binding may go unchecked for (kappa + 2) rounds."""
         rounds = self.planner.kappa + 2
@@ -326,7 +326,7 @@ class Checker:
             found.append(Flag.DEGRADED)
         if row.binding.subs_id in self._table.unsaved:
             found.append(Flag.UNSAVED)
-        return tuple(found)
+        return (*self.suspicion.flags(row, self._clock()), *found)
 
     def pause(self, pool_key: str) -> None:
         """Stop the background checks of a pool, or of all (""); forced ones still run."""

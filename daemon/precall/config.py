@@ -79,6 +79,10 @@ def _a_hash(value: str) -> str:
     return value
 
 
+def _a_hash_or_none(value: str) -> str:
+    return _a_hash(value) if value else ""
+
+
 Endpoint = Annotated[str, AfterValidator(_an_endpoint)]
 Address = Annotated[str, AfterValidator(_an_address)]
 Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
@@ -197,6 +201,7 @@ class ApiConfig(Section):
     max_in_flight: Count = 1000
     max_streams: Count = 4000
     max_connections: Count = 10_000
+    receipts_secret_sha256: Annotated[str, AfterValidator(_a_hash_or_none)] = ""
     insecure: bool = False
 
     @model_validator(mode="after")

@@ -56,7 +56,7 @@ class Lookup:
             if row is None:
                 return None
         if dial:
-            self._checker.dialled(subs_id, verified=verified)
+            self._checker.dialled(subs_id, row.binding.pool_key, verified=verified)
         route = await self.of(row, caller, reader=reader, real=real)
         if max_age is not None and self._older(row, max_age) and route.action is not Action.EXPIRED:
             return replace(route, stale=True)

@@ -105,7 +105,27 @@ class Metrics:
             "temporary_number_changes_total", "Times a binding was given another temporary number"
         )
         self.wrong_at_dial = gauge(
-            "wrong_at_dial_estimate", "Estimated share of dials whose route is wrong at that moment"
+            "wrong_at_dial_estimate",
+            'Estimated share of dials whose route is wrong at that moment, by pool ("": all)',
+            "pool",
+        )
+        self.wrong_at_dial_measured = gauge(
+            "wrong_at_dial_measured",
+            'Share of ended calls that failed by the number dialled, by pool ("": all)',
+            "pool",
+        )
+        self.call_details = counter(
+            "call_details_total", "QueryCallDetailByCallId calls that ended, by result", "result"
+        )
+        self.receipts = counter(
+            "receipts_total", "Elements of pushed receipts, by what became of them", "result"
+        )
+        self.calls_waiting = gauge("calls_waiting", "Reported calls whose end is to be asked for")
+        self.calls_due = gauge("calls_due", "Reported calls to be asked about by now: the backlog")
+        self.calls_due_age = gauge("calls_due_age_seconds", "How long the first of the backlog has been due")
+        self.calls_suspect = gauge("calls_suspect", "Bindings that failed calls make suspect")
+        self.calls_api_disagrees = gauge(
+            "calls_api_disagrees", "Suspect bindings of which the provider says that they are normal"
         )
         self.budget_short = gauge(
             "budget_short", "1 while the rate cannot hold freshness.max_age for so many bindings"

@@ -1,4 +1,4 @@
-"""What is dropped for its age: history, and bindings that expired long ago."""
+"""What is dropped for its age: history, calls, and bindings that expired long ago."""
 
 import asyncio
 
@@ -22,6 +22,7 @@ async def retire(
     before = now - retention
     try:
         await store.retire(before)
+        await store.calls.retire(before)
     except StoreUnavailable as error:
         log.warning("retention.postponed", error=str(error))
         return

@@ -58,6 +58,7 @@ KEYS: Mapping[str, Effect] = {
     "api.max_in_flight": RELOAD,
     "api.max_streams": RELOAD,
     "api.max_connections": RELOAD,
+    "api.receipts_secret_sha256": RELOAD,
     "api.insecure": RESTART,
     "policy.unverified": RELOAD,
     "policy.fallback": RELOAD,

@@ -62,7 +62,8 @@ INSERT INTO route_changes VALUES (9, '1', 'FC1', 7, 2, 1.5, 'checked', '', 'norm
   '', 1, 'R', NULL);
 INSERT INTO exposures (subs_id, generation, pool_key, reader, side, reason, request_id, first_at, last_at, count)
   VALUES ('1', 7, 'FC1', 'me', 'b', 'status_3', 'R', 1.5, 1.5, 1);
-INSERT INTO calls VALUES ('c', 1, 1.5, '1', 1.5, '', NULL, '', '{}', NULL);
+INSERT INTO calls (call_id, prod_id, called_at, subs_id, reported_at, state, duration, result, detail, next_at)
+  VALUES ('c', 1, 1.5, '1', 1.5, '', NULL, '', '{}', NULL);
 INSERT INTO pauses VALUES ('FC1', 1.5, 'why', 'op');
 INSERT INTO brakes VALUES ('FC1', TRUE, 1.5, 'why', 'op');
 INSERT INTO marks VALUES ('high_index', '9');
@@ -70,6 +71,7 @@ INSERT INTO marks VALUES ('high_seq', '3')
 """,
     "0002": "INSERT INTO policy VALUES (1, 'hold', 'hold', 1, 1, 1, 1, 1, 1, 1)",
     "0003": "INSERT INTO dial_log VALUES (1, 'b', 'p', 'x', 'dial', '', 1.5, TRUE)",
+    "0004": "INSERT INTO number_reports VALUES ('1', 1.5, TRUE, 2.5)",
     "0005": "UPDATE exposures SET number_hash = 'h'",
 }
 """Rows for the tables that each revision brought."""
@@ -118,6 +120,9 @@ async def test_rows_of_every_earlier_revision_are_kept(store_url: str, earlier: 
     )
     assert await store.high_water() == (9, 3)
     assert sql(store_url, "SELECT call_id FROM calls") == [["c"]]
+    found = await store.calls.get("c")
+    assert found is not None
+    assert (found.result, found.source, found.pool_key) == ("pending", "", "")
     await store.close()
 
 

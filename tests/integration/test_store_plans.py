@@ -10,6 +10,7 @@ from sqlalchemy import event
 from tests.integration.test_store import a_change, a_check, a_removal, a_row
 from tests.postgres import psql, sql
 
+from precall.core.calls import Call
 from precall.core.model import Exposure
 from precall.store import Store
 
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.slow
 ROWS = 20_000
 SCANS = """
 SELECT relname FROM pg_stat_user_tables WHERE seq_scan > 0
-  AND relname IN ('bindings', 'routes', 'overrides', 'check_results', 'route_changes', 'exposures')
+  AND relname IN ('bindings', 'routes', 'overrides', 'check_results', 'route_changes', 'exposures', 'calls')
 """
 
 
@@ -36,6 +37,9 @@ async def full(store_url: str) -> str:
         "INSERT INTO exposures"
         " (subs_id, generation, pool_key, reader, side, reason, request_id, first_at, last_at, count)"
         " SELECT subs_id, 1, 'FC1', 'me', 'b', 'status_3', 'R', first_at, first_at, 1 FROM check_results",
+        "INSERT INTO calls (call_id, prod_id, called_at, subs_id, reported_at, state, result, detail, next_at,"
+        " pool_key, route_state, source) SELECT subs_id, 1, first_at, subs_id, first_at, '', 'pending', '{}',"
+        " first_at + 180, 'FC1', 'normal', '' FROM check_results",
         "INSERT INTO overrides SELECT subs_id, 1, 'hold', '', NULL, '', 1, 'op' FROM bindings",
         "ANALYZE",
     )
@@ -60,6 +64,23 @@ async def every_day(store: Store) -> None:
     await store.knows(7)
     await store.turned(5.0)
     await store.retire(300.0, batch=100)
+    await call_about(store)
+
+
+async def call_about(store: Store) -> None:
+    """What a daemon asks about calls; the report and the count of those that wait are the only ones that read many."""
+    told = [Call(str(n), float(n), float(n), str(n), next_at=n + 180.0) for n in range(19_000, 20_300)]
+    await store.calls.file(told)
+    await store.calls.due(300.0, 100)
+    await store.calls.postpone([("19001", 9e9), ("19002", None)])
+    await store.calls.get("19003")
+    await store.calls.page(before=(19_500.0, "19500"), limit=100)
+    await store.calls.page(before=None, limit=10, subs_id="19003")
+    await store.calls.counts(20_000.0)
+    await store.calls.ended(20_000.0, 100)
+    await store.calls.file_numbers([("1", 1.0, True)], 2.0)
+    await store.calls.numbers(1.0)
+    await store.calls.retire(300.0, batch=200)
 
 
 async def test_no_statement_of_every_day_reads_a_whole_table(full: str) -> None:

@@ -284,6 +284,16 @@ def test_a_confirmation_and_the_first_report_break_it_others_do_not():
     assert planner.take(44.0) == "0"
 
 
+def test_each_failed_call_on_a_normal_route_is_a_reason_to_check_it_a_second_later():
+    planner = filled(1, min_interval=100.0)
+    for at in (10.0, 11.0, 11.5):
+        planner.appoint("0", at, kind=Kind.REPORT)
+        assert planner.take(at) == ("0" if at < 11.5 else None)
+        planner.settle("0", "", at)
+    assert planner.take(11.9) is None
+    assert planner.take(12.0) == "0"
+
+
 def test_an_answer_makes_a_pending_appointment_void():
     planner = filled(2, min_interval=100.0)
     planner.appoint("0", 10.0, kind=Kind.HINT)

@@ -63,7 +63,7 @@ def _number_or_none(value: str) -> str:
     return _number(value) if value else ""
 
 
-def _seconds(value: str) -> float:
+def seconds(value: str) -> float:
     """RFC 3339 as Unix seconds; fractions are dropped, so that what is shown is what is stored."""
     if not (match := _RFC_3339.fullmatch(value)):
         raise ValueError('should be an RFC 3339 time with its zone, such as "2030-01-31T12:00:00+08:00"')
@@ -83,7 +83,7 @@ def _no_later(value: object) -> object:
 
 
 def _moment(value: str) -> str:
-    _seconds(value)
+    seconds(value)
     return value
 
 
@@ -157,7 +157,7 @@ class BindingBody(Body):
             number_a=self.number_a,
             number_b=self.number_b,
             extension=self.extension,
-            expires_at=_seconds(self.expires_at) if self.expires_at else None,
+            expires_at=seconds(self.expires_at) if self.expires_at else None,
             labels=tuple(sorted(self.labels.items())),
         )
 
@@ -196,7 +196,7 @@ class HintBody(Body):
     @property
     def moment(self) -> float:
         """`dial_at` as Unix seconds."""
-        return _seconds(self.dial_at)
+        return seconds(self.dial_at)
 
 
 class HintsBody(RootModel[Annotated[list[HintBody], Field(max_length=MAX_LOOKUP)]]):
@@ -214,7 +214,7 @@ class OverrideBody(Body):
     @property
     def order(self) -> tuple[Action, str, float | None, str]:
         """(action, number, until, reason), as the registry takes them."""
-        until = _seconds(self.until) if self.until else None
+        until = seconds(self.until) if self.until else None
         return Action(self.action), self.number, until, self.reason
 
 
@@ -335,12 +335,13 @@ class ExposuresQuery(PageQuery):
     reader: str = ""
     subs_id: str = ""
     number: NumberOrNone = ""
-    since: Time = ""
+    since: Moment | None = None
+    cursor: Annotated[str, Field(json_schema_extra={"pattern": r"^[0-9]{0,18}$"})] = ""
 
     @property
     def started(self) -> float | None:
         """`since` as Unix seconds."""
-        return _seconds(self.since) if self.since else None
+        return seconds(self.since) if self.since else None
 
 
 class BatchQuery(Query):
@@ -366,7 +367,7 @@ async def read(request: web.Request, model: type[M], within: float = BODY_TIMEOU
 
     Raises Refusal: 400 no JSON, 408 too slow, 413 too large, 415 no JSON by its name, 422 not as the model wants it.
     """
-    data = await _json(request, within, most)
+    data = await content(request, within, most)
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -404,9 +405,14 @@ def _listed(item: Any, place: str) -> tuple[str, Binding | Mistake]:
     return body.subs_id, body.binding(body.subs_id)
 
 
-async def _json(request: web.Request, within: float, most: int) -> Any:
+async def content(
+    request: web.Request, within: float = BODY_TIMEOUT, most: int = MAX_BODY, *, named: bool = True
+) -> Any:
+    """The body as JSON, whatever it holds; `named`: only if its content type says so too. Raises as `read`."""
     if request.body_exists:
-        _must_be_json(request)
+        _must_be_plain(request)
+        if named:
+            _must_be_json(request)
     try:
         # aiohttp by itself waits for a slow body without end.
         async with asyncio.timeout(within):
@@ -422,9 +428,13 @@ async def _json(request: web.Request, within: float, most: int) -> Any:
 
 
 def _must_be_json(request: web.Request) -> None:
-    """By its name, and plain: a page elsewhere cannot send that name unasked, and nothing is unpacked."""
+    """By its name: a page elsewhere cannot send that name unasked."""
     if request.content_type != "application/json" or (request.charset or "utf-8").lower() != "utf-8":
         raise Refusal(415, Code.UNSUPPORTED_MEDIA_TYPE, "send JSON, with `Content-Type: application/json`")
+
+
+def _must_be_plain(request: web.Request) -> None:
+    """Nothing is unpacked."""
     if request.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity":
         raise Refusal(415, Code.UNSUPPORTED_MEDIA_TYPE, "send it as it is, without Content-Encoding")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 from pydantic import BaseModel
 
-from precall.api import bindings, changes, dials, exposures, hints, ops, overrides, routes, sources
+from precall.api import bindings, calls, changes, dials, exposures, hints, ops, overrides, routes, sources
 from precall.api.answers import (
     BatchAnswer,
     BindingAnswer,
@@ -51,6 +51,17 @@ from precall.api.bodies import (
     RouteQuery,
     RoutesQuery,
     StreamQuery,
+)
+from precall.api.call_bodies import (
+    CallAnswer,
+    CallPage,
+    CallsBody,
+    CallsQuery,
+    ReceiptAnswer,
+    ReceiptsBody,
+    ReportAnswer,
+    ReportedAnswer,
+    ReportQuery,
 )
 from precall.api.services import Services
 from precall.config import Scope
@@ -207,6 +218,44 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         query=CheckQuery,
         problems=_some(404, 429),
     ),
+    # -- calls ----------------------------------------------------------------------------------------
+    Endpoint("GET", "/v1/calls", "routes:read", calls.page, {200: CallPage}, query=CallsQuery),
+    Endpoint(
+        "POST",
+        "/v1/calls",
+        "calls:write",
+        calls.post,
+        {200: ReportedAnswer},
+        body=CallsBody,
+        problems=_some(503),
+    ),
+    Endpoint(
+        "GET",
+        "/v1/calls/{call_id}",
+        "routes:read",
+        calls.get,
+        {200: CallAnswer},
+        problems=_some(404, 503),
+    ),
+    Endpoint(
+        "POST",
+        "/v1/receipts",
+        "calls:write",
+        calls.receipts,
+        {200: ReceiptAnswer},
+        body=ReceiptsBody,
+        problems=_some(503),
+    ),
+    Endpoint(
+        "POST",
+        "/v1/receipts/{secret}",
+        None,
+        calls.pushed,
+        {200: ReceiptAnswer},
+        body=ReceiptsBody,
+        problems=_some(404, 503),
+    ),
+    Endpoint("GET", "/v1/report", "routes:read", calls.report, {200: ReportAnswer}, query=ReportQuery),
     # -- orders ---------------------------------------------------------------------------------------
     Endpoint(
         "PUT",

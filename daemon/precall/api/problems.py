@@ -62,6 +62,7 @@ class Code(StrEnum):
     FOREIGN_ORIGIN = "foreign_origin"
     FOREIGN_REQUEST = "foreign_request"
     UNKNOWN_BINDING = "unknown_binding"
+    UNKNOWN_CALL = "unknown_call"
     UNKNOWN_OVERRIDE = "unknown_override"
     UNKNOWN_POOL = "unknown_pool"
     NO_SOURCE = "no_source"

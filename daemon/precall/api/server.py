@@ -37,6 +37,9 @@ _MIRRORED = (None, "routes:read", "metrics")
 _FOLLOWED = {"/v1/routes/changes", "/v1/routes/stream", "/v1/routes/snapshot"}
 """Whose indexes only the leading daemon knows. They take as long as there are changes, or a table, to tell."""
 
+_PUSHED = {"/v1/receipts/{secret}"}
+"""What is open to anybody, and all the same stored by the leading daemon alone."""
+
 _PLAIN = {endpoint.path for endpoint in ENDPOINTS if "{" not in endpoint.path}
 
 WATCH = 1.0
@@ -197,7 +200,9 @@ def _answering(
     endpoint: Endpoint, server: Server
 ) -> Callable[[web.Request, Reader], Awaitable[web.StreamResponse]]:
     """The endpoint's handler, as far as this daemon is up and leads."""
-    mirrored = (endpoint.scope in _MIRRORED and endpoint.path not in _FOLLOWED) or endpoint.path in _OWN
+    mirrored = (
+        endpoint.scope in _MIRRORED and endpoint.path not in _FOLLOWED | _PUSHED
+    ) or endpoint.path in _OWN
 
     async def answer(request: web.Request, reader: Reader) -> web.StreamResponse:
         services = server.services

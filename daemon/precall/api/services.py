@@ -4,12 +4,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from precall.audit import Audit
+from precall.calls import Calls
 from precall.checker import Checker
 from precall.demand import Demand
 from precall.feed import Feed
 from precall.ledger import Ledger
 from precall.lookup import Lookup
 from precall.metrics import Metrics
+from precall.outcomes import Outcomes
 from precall.registry import Registry
 from precall.settings import Reloaded, Settings
 from precall.source import Source
@@ -32,6 +34,8 @@ class Services:
     source: Source | None
     checker: Checker
     demand: Demand
+    outcomes: Outcomes
+    calls: Calls
     store: Store
     metrics: Metrics
     clock: Callable[[], float]

@@ -10,7 +10,19 @@ import traceback
 import typer
 
 from precall import __version__
-from precall.cli import bindings, exposures, keys, live, orders, planning, replaying, routes, serving, sources
+from precall.cli import (
+    bindings,
+    calls,
+    exposures,
+    keys,
+    live,
+    orders,
+    planning,
+    replaying,
+    routes,
+    serving,
+    sources,
+)
 from precall.cli.output import say
 from precall.core.errors import ConfigError, ListenError, OutOfReach, PrecallError, Refusal, StoreError
 from precall.secrecy import concealed
@@ -44,9 +56,18 @@ def _options(
     pass
 
 
-for _commands in (serving.app, routes.app, live.app, orders.app, planning.app, replaying.app):
+for _commands in (
+    serving.app,
+    routes.app,
+    live.app,
+    orders.app,
+    calls.report_app,
+    planning.app,
+    replaying.app,
+):
     app.add_typer(_commands)
 app.add_typer(bindings.app, name="bindings", rich_help_panel="A running daemon")
+app.add_typer(calls.app, name="calls", rich_help_panel="A running daemon")
 app.add_typer(sources.app, name="source", rich_help_panel="A running daemon")
 app.add_typer(exposures.app, name="exposures", rich_help_panel="A running daemon")
 app.add_typer(keys.app, name="keys", rich_help_panel="The daemon itself")

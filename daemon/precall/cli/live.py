@@ -18,6 +18,7 @@ from precall.cli import output
 from precall.cli.options import ConfigFile
 from precall.config import Config, load
 from precall.core.calls import query_date
+from precall.core.causes import meaning as cause_meaning
 from precall.core.errors import ConfigError
 from precall.core.model import Answer, Failure, NonAnswer, Status
 from precall.provider import DETAIL, STATUS, CallDetail, Provider, RawReply, Trouble, read_detail, read_status
@@ -90,7 +91,7 @@ def call(
         connected = (
             "connected" if read.duration else "not connected" if read.duration == 0 else "duration unknown"
         )
-        meaning = f"state {read.state or 'unknown'}, {connected}"
+        meaning = f"state {read.state or 'unknown'}: {cause_meaning(read.state)}; {connected}"
     _show(reply, read, meaning, as_json=as_json)
     _leave(read)
     if isinstance(read, CallDetail) and read.data is None:

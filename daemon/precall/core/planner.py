@@ -32,6 +32,8 @@ SLICE = 500
 """Bindings moved per call, at most."""
 TRIES = 4
 """Heads moved per decision, at most; each costs a look at all queues, and more gain little."""
+REPORT_EVERY = 1.0
+"""Seconds between two checks of a normal binding that reports ask for: each failed call is a new reason."""
 FALSE = 0.15
 """An alarm is false when no more of the pool than this turned out wrong."""
 NORMAL = ""
@@ -278,9 +280,12 @@ class Planner:
             return True
         if entry.rests or (kind is not Kind.REPORT and entry.pool.keeps(entry)):
             return False
-        if now >= self._ready(entry) or (kind is Kind.REPORT and entry.kind is not kind):
+        ready = self._ready(entry)
+        if kind is Kind.REPORT and not entry.face:
+            ready = min(ready, entry.last + REPORT_EVERY)
+        if now >= ready or (kind is Kind.REPORT and entry.kind is not kind):
             return True
-        self.appoint(entry.id, self._ready(entry), kind=kind)
+        self.appoint(entry.id, ready, kind=kind)
         return False
 
     def _ready(self, entry: Entry) -> float:

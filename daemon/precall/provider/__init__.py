@@ -5,6 +5,7 @@ from precall.provider.client import DETAIL, STATUS, Asked, Provider, ProviderSet
 from precall.provider.credentials import Credentials
 from precall.provider.endpoint import RawReply
 from precall.provider.failures import Trouble
+from precall.provider.receipts import BadReceipt, kept, read_receipt
 from precall.provider.replies import CallDetail, read_detail, read_status
 from precall.provider.sign import Credential
 
@@ -12,6 +13,7 @@ __all__ = [
     "DETAIL",
     "STATUS",
     "Asked",
+    "BadReceipt",
     "CallDetail",
     "Credential",
     "Credentials",
@@ -19,6 +21,8 @@ __all__ = [
     "ProviderSettings",
     "RawReply",
     "Trouble",
+    "kept",
     "read_detail",
+    "read_receipt",
     "read_status",
 ]

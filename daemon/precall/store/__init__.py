@@ -1,6 +1,7 @@
 """Everything SQL: the tables, their migrations, and the store that reads and writes them."""
 
 from precall.store.audit import Wanted
+from precall.store.calls import Backlog, Filed
 from precall.store.foreign import ForeignDatabase
 from precall.store.lead import Lead
 from precall.store.migration import check, current, head, upgrade
@@ -10,6 +11,8 @@ from precall.store.snapshot import snapshot
 from precall.store.store import Store
 
 __all__ = [
+    "Backlog",
+    "Filed",
     "ForeignDatabase",
     "Lead",
     "Rotated",

@@ -158,10 +158,27 @@ calls = Table(
     Column("result", Text, nullable=False),
     Column("detail", Text, nullable=False),
     Column("next_at", Double),
+    Column("pool_key", Text, nullable=False),
+    Column("route_state", Text, nullable=False),
+    Column("source", Text, nullable=False),
     Index("ix_calls_next_at", "next_at"),
     Index("ix_calls_subs_id", "subs_id", "called_at"),
+    Index("ix_calls_called_at", "called_at"),
 )
-"""Reported calls and their details. `detail` is a JSON object."""
+"""Reported calls and how they ended: `result` in one word, `state` by the provider's code, `source` whose word it is.
+`route_state` is the state of the binding when the call was placed. `detail` is a JSON object that holds no number.
+`next_at` is when the provider is asked about it, NULL when it is not any more."""
+
+number_reports = Table(
+    "number_reports",
+    metadata,
+    Column("subs_id", Text, primary_key=True),
+    Column("at", Double, primary_key=True),
+    Column("abnormal", Boolean, nullable=False),
+    Column("received_at", Double, nullable=False),
+    Index("ix_number_reports_received_at", "received_at"),
+)
+"""What the provider pushed of the number of a binding: abnormal at a time, or normal again."""
 
 dial_log = Table(
     "dial_log",

@@ -21,6 +21,7 @@ from precall.packing import Packed
 from precall.store import audit, history, migration, rows, sealing
 from precall.store.audit import EVERY, Wanted
 from precall.store.bulk import execute_many, upsert
+from precall.store.calls import CallBook
 from precall.store.connection import Place, Unwritable, close, failures_of
 from precall.store.schema import brakes, marks, pauses, policy, route_changes
 from precall.store.seal import Seals
@@ -77,6 +78,7 @@ class Store:
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._high: dict[str, int] = {}
+        self.calls = CallBook(self._write, self._read)
 
     @classmethod
     async def open(
@@ -391,7 +393,7 @@ class Store:
                     attempt.committing = True
                 return result
 
-    async def _read(self, work: Work[T]) -> T:
+    async def _read(self, work: Work[T], size: int = 1) -> T:
         attempt = _Attempt()
 
         async def transact() -> T:
@@ -401,7 +403,7 @@ class Store:
                     await attempt.over(connection)
                     return await work(connection)
 
-        return await self._ended(self._start(transact()), attempt, self._timeout)
+        return await self._ended(self._start(transact()), attempt, self._timeout + size * PATIENCE_PER_ROW)
 
     def _start(self, work: Any) -> "asyncio.Task[Any]":
         """In a task of its own, which outlives a caller who is cancelled or has lost patience."""

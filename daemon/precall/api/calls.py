@@ -1,0 +1,174 @@
+"""Calls: reported, looked up, listed, summed up; and the receipts that the provider pushes by itself."""
+
+import asyncio
+import hashlib
+import hmac
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from aiohttp import web
+from pydantic import ValidationError
+
+from precall.api.answers import moment, reply
+from precall.api.auth import Reader
+from precall.api.bodies import MAX_BATCH_BODY, asked, content
+from precall.api.call_bodies import (
+    A_CALL,
+    AHEAD,
+    MAX_CALLS,
+    CallBody,
+    CallsQuery,
+    ReportQuery,
+    encode_backlog,
+    encode_call,
+    encode_cause,
+    encode_tally,
+)
+from precall.api.problems import Code, Mistake, Mistakes, mistakes, problem
+from precall.api.services import Services
+from precall.core.calls import Call, NumberReport
+from precall.core.errors import Refusal
+from precall.core.tally import report as sum_up
+from precall.provider import BadReceipt, read_receipt
+from precall.store import Filed
+
+_SLICE = 250
+_SHOWN = 20
+_CURSOR = re.compile(A_CALL, re.ASCII)
+
+
+async def post(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+    """Report placed calls, one or up to 1000; stored before the answer. A call that is known already changes only by
+    what is new: report it as often as you like."""
+    data = await content(request)
+    items = data if isinstance(data, list) else [data]
+    if len(items) > MAX_CALLS:
+        detail = f"should have at most {MAX_CALLS} items"
+        raise Mistakes(422, [Mistake("", Code.INVALID_FIELD, detail)])
+    now = services.clock()
+    parsed = [
+        _parsed(item, f"[{place}]" if isinstance(data, list) else "", now) for place, item in enumerate(items)
+    ]
+    if not isinstance(data, list) and isinstance(parsed[0], Mistake):
+        raise Mistakes(422, [parsed[0]])
+    told = [one for one in parsed if isinstance(one, Call)]
+    filed = await services.outcomes.file(told) if told else {}
+    results = [_became(item, one, filed) for item, one in zip(items, parsed, strict=True)]
+    return reply({"results": results})
+
+
+async def get(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+    """One reported call and how it ended."""
+    call = await services.store.calls.get(request.match_info["call_id"])
+    if call is None:
+        raise Refusal(404, Code.UNKNOWN_CALL, "no call of this id was reported")
+    return reply(encode_call(call))
+
+
+async def page(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+    """Reported calls by pages, the latest placed first, and how many wait to be asked about."""
+    query = asked(request, CallsQuery)
+    before = None
+    if query.cursor:
+        if not (match := _CURSOR.fullmatch(query.cursor)):
+            raise Refusal(400, Code.INVALID_CURSOR, "is no cursor of this list", "cursor")
+        before = float(match[1]), match[2]
+    book, now = services.store.calls, services.clock()
+    found = await book.page(before=before, limit=query.limit, result=query.result, subs_id=query.subs_id)
+    more = len(found) == query.limit
+    return reply(
+        {
+            "calls": [encode_call(call) for call in found],
+            "cursor": f"{found[-1].called_at!r}~{found[-1].call_id}" if more else "",
+            "backlog": encode_backlog(await book.backlog(now), now),
+        }
+    )
+
+
+async def report(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+    """How the calls of the last `since` seconds ended, by pool and by the state of the route when they were dialled."""
+    now = services.clock()
+    since = now - asked(request, ReportQuery).since
+    found = sum_up(await services.store.calls.counts(since))
+    by_route = [
+        {"pool_key": pool_key, "route_state": state, **encode_tally(tally)}
+        for (pool_key, state), tally in found.by_route.items()
+    ]
+    return reply(
+        {
+            "since": moment(since),
+            "until": moment(now),
+            "total": encode_tally(found.total),
+            "by_route": by_route,
+            "causes": [encode_cause(state, calls) for state, calls in found.causes.items()],
+        }
+    )
+
+
+async def receipts(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+    """Take in receipts that the provider pushes, an array of them; stored before they are acknowledged. They may come
+    twice and in any order. What cannot be understood is refused by its place in the array, the rest is stored."""
+    data = await content(request, most=MAX_BATCH_BODY, named=False)
+    items = data if isinstance(data, list) else [data]
+    now, refused = services.clock(), list[Mistake]()
+    told, numbers = list[Call](), list[NumberReport]()
+    for place, item in enumerate(items, 1):
+        try:
+            match read_receipt(item, now):
+                case Call() as call:
+                    told.append(call)
+                case NumberReport() as number:
+                    numbers.append(number)
+        except BadReceipt as error:
+            field = f"[{place - 1}].{error.field}" if error.field else f"[{place - 1}]"
+            refused.append(Mistake(field, Code.INVALID_FIELD, str(error)))
+        if place % _SLICE == 0:
+            await asyncio.sleep(0)
+    if told:
+        await services.outcomes.file(told)
+    if numbers:
+        await services.outcomes.report_numbers(numbers)
+    for result, count in (("stored", len(told) + len(numbers)), ("refused", len(refused))):
+        services.metrics.receipts.labels(result).inc(count)
+    return _refused(refused, len(items)) if refused else reply({"code": 0, "msg": "OK"})
+
+
+async def pushed(request: web.Request, services: Services, reader: Reader) -> web.StreamResponse:
+    """The same for one who cannot send a token: the last part of the path is a secret, whose SHA-256 is configured."""
+    digest = hashlib.sha256(request.match_info["secret"].encode("utf-8", "surrogateescape")).hexdigest()
+    expected = services.settings.config.api.receipts_secret_sha256
+    if not (hmac.compare_digest(digest, expected) and expected):
+        raise Refusal(404, Code.NOT_FOUND, "there is no such path; see /openapi.json")
+    return await receipts(request, services, reader)
+
+
+def _parsed(item: Any, place: str, now: float) -> Call | Mistake:
+    try:
+        call = CallBody.model_validate(item).call(now)
+    except ValidationError as error:
+        return mistakes(error, place)[0]
+    if call.called_at > now + AHEAD:
+        field = f"{place}.called_at" if place else "called_at"
+        return Mistake(field, Code.INVALID_FIELD, "lies in the future")
+    return call
+
+
+def _became(item: Any, parsed: Call | Mistake, filed: dict[str, Filed]) -> dict[str, str]:
+    if isinstance(parsed, Mistake):
+        given = item.get("call_id") if isinstance(item, dict) else None
+        known = given if isinstance(given, str) and len(given) <= 128 else ""
+        error = f"{parsed.field}: {parsed.detail}"
+        return {"call_id": known, "result": "refused", "error": error}
+    return {
+        "call_id": parsed.call_id,
+        "result": "stored" if filed[parsed.call_id].changed else "known",
+        "error": "",
+    }
+
+
+def _refused(found: Sequence[Mistake], of: int) -> web.Response:
+    """Names the first of them; nothing of the others is lost."""
+    detail = f"{len(found)} of {of} are refused, the others are stored. {found[0].field}: {found[0].detail}"
+    errors = [{"field": one.field, "code": one.code, "detail": one.detail} for one in found[:_SHOWN]]
+    return problem(422, Code.INVALID_FIELD, detail, found[0].field, errors=errors)

@@ -1,0 +1,263 @@
+"""Flow 2, whether calls worked: due > ask > decode > store > suspect.
+
+The calls that are due wait in the database, however many they are; some are read, asked about within their own quota,
+and what the provider says of them goes the way of everything that is told of calls (`outcomes`), which raises suspicion
+of a binding where it must. What a state means is decided in `core.causes`, when to ask again in `core.calls`.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from enum import StrEnum
+
+from precall.checker import Checker
+from precall.core.calls import Call, Result, Source, in_turn, next_try, query_date
+from precall.core.causes import judge
+from precall.core.errors import StoreUnavailable
+from precall.core.model import Failure, Flag, NonAnswer
+from precall.core.quota import Circuit, Lane, Quota
+from precall.ledger import Ledger
+from precall.log import get_logger
+from precall.metrics import Metrics
+from precall.outcomes import Outcomes
+from precall.provider import CallDetail, Provider, kept
+from precall.provider.receipts import DETAIL_FACTS
+from precall.store import Store
+from precall.table import Table
+
+log = get_logger(__name__)
+
+MOST = 100
+"""Calls asked about in one tick, at most."""
+ABREAST = 4
+"""Questions started before the loop is let go."""
+RETRY = 60.0
+"""Seconds until a call is asked about again whose question failed on the way."""
+SHOWN_EVERY = 5.0
+EXAMPLES = 5
+SLICE = 250
+
+
+class Heard(StrEnum):
+    """What came of a question: the label of `precall_call_details_total`."""
+
+    CONNECTED = "connected"
+    FAILED = "failed"
+    NOT_CONNECTED = "not_connected"
+    IN_PROGRESS = "in_progress"
+    NOTHING_YET = "nothing_yet"
+    THROTTLED = "throttled"
+    TRANSIENT = "transient"
+    ACCOUNT = "account"
+    REFUSED = "refused"
+    GONE = "gone"
+    MALFORMED = "malformed"
+
+
+def budget(per_minute: float, now: float) -> Quota:
+    """From which no minute takes more than `per_minute` calls: a tenth of them at once, the others evenly."""
+    burst = max(1.0, per_minute / 10)
+    return Quota(max(per_minute - burst, per_minute / 2) / 60, burst, now)
+
+
+class Calls:
+    """Learns how reported calls ended."""
+
+    def __init__(
+        self,
+        *,
+        provider: Provider,
+        store: Store,
+        ledger: Ledger,
+        table: Table,
+        checker: Checker,
+        outcomes: Outcomes,
+        metrics: Metrics,
+        per_minute: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self.quota, self.circuit = budget(per_minute, clock()), Circuit()
+        self._provider, self._store, self._ledger, self._table = provider, store, ledger, table
+        self._checker, self._outcomes, self._metrics, self._clock = checker, outcomes, metrics, clock
+        self._asking: dict[str, asyncio.Task[CallDetail | NonAnswer]] = {}
+        self._newest_first = False
+        self._shown_at = 0.0
+        self._suspects: set[str] = set()
+        self._disagreeing: set[str] = set()
+        for heard in Heard:
+            metrics.call_details.labels(heard)
+
+    async def tick(self) -> None:
+        """Ask about the calls that are due and may be asked about now, and keep what comes of it."""
+        try:
+            due = await self._due()
+            await self._keep(await self._ask_all(due))
+            await self._show()
+        except StoreUnavailable as error:
+            log.debug("calls.waiting", error=str(error))
+
+    async def _due(self) -> list[Call]:
+        """The longest due and the newest by turns, as many as quota and circuit allow."""
+        now = self._clock()
+        if not self._ledger.saving or self.quota.until(now, Lane.BACKGROUND) > 0:
+            return []
+        oldest, newest = await self._store.calls.due(now, MOST)
+        taken: list[Call] = []
+        for call in in_turn(oldest, newest, newest_first=self._newest_first):
+            if (
+                len(taken) == MOST
+                or self.quota.until(now, Lane.BACKGROUND) > 0
+                or not self.circuit.admits(now)
+            ):
+                break
+            self.quota.spend(now, Lane.BACKGROUND)
+            self._newest_first = not self._newest_first
+            taken.append(call)
+        return taken
+
+    async def _ask_all(self, due: list[Call]) -> "list[tuple[Call, CallDetail | NonAnswer]]":
+        for place, call in enumerate(due, 1):
+            self._asking[call.call_id] = asyncio.create_task(self._ask(call), name="call-detail")
+            if place % ABREAST == 0:
+                await asyncio.sleep(0)
+        asking = self._asking
+        if asking:
+            await asyncio.wait(asking.values())
+        self._asking = {}
+        return [(call, asking[call.call_id].result()) for call in due if not asking[call.call_id].cancelled()]
+
+    async def drain(self, limit: float) -> None:
+        """Let the questions under way end, for at most `limit` seconds; then cancel them. They will be asked again."""
+        tasks = set(self._asking.values())
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=limit)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+
+    async def _ask(self, call: Call) -> CallDetail | NonAnswer:
+        """What the provider knows of a call; of one placed near midnight it is asked under two days."""
+        for place, day in enumerate(query_date(call.called_at)):
+            if place:
+                await self._afford()
+            asked = await self._provider.query_call_detail(call.call_id, call.prod_id, day, again=self._again)
+            if isinstance(asked.reply, NonAnswer) or asked.reply.data is not None:
+                break
+        return asked.reply
+
+    async def _afford(self) -> None:
+        """Wait until the budget has one call more, and spend it."""
+        while not self._again():
+            wait = self.quota.until(self._clock(), Lane.BACKGROUND)
+            await asyncio.sleep(max(wait, 0.005))
+
+    def _again(self) -> bool:
+        """Whether the budget has one call more."""
+        return self.quota.spend(self._clock(), Lane.BACKGROUND)
+
+    async def _keep(self, told: list[tuple[Call, CallDetail | NonAnswer]]) -> None:
+        """Store what ended, and when to ask again about what did not."""
+        ended: list[Call] = []
+        later: list[tuple[str, float | None]] = []
+        for call, reply in told:
+            heard, end = self._read(call, reply)
+            self._metrics.call_details.labels(heard).inc()
+            if end is not None:
+                ended.append(end)
+            elif heard not in (Heard.THROTTLED, Heard.ACCOUNT):
+                again = self._again_at(call, heard)
+                if again is None and call.result is Result.PENDING:
+                    ended.append(replace(call, result=Result.UNVERIFIED, next_at=None))
+                else:
+                    later.append((call.call_id, again))
+        if ended:
+            await self._outcomes.file(ended)
+        if later:
+            await self._store.calls.postpone(later)
+
+    def _read(self, call: Call, reply: CallDetail | NonAnswer) -> tuple[Heard, Call | None]:
+        """What was heard, and the call as it ended, if it did."""
+        now = self._clock()
+        if isinstance(reply, NonAnswer):
+            self._excuse(reply, now)
+            return Heard(reply.failure.value), None
+        if (closed_after := self.circuit.answered(now)) is not None:
+            log.warning("calls.provider_accepts_us_again", seconds=round(closed_after, 1))
+        if reply.data is None:
+            return Heard.NOTHING_YET, None
+        end = judge(reply.state, reply.duration)
+        if end is None:
+            return Heard.IN_PROGRESS, None
+        told = replace(
+            call,
+            result=Result(end),
+            source=Source.DETAIL,
+            state=reply.state,
+            duration=reply.duration,
+            detail=kept(reply.data, DETAIL_FACTS, request_id=reply.request_id),
+            next_at=None,
+        )
+        return Heard(end), told
+
+    def _excuse(self, reply: NonAnswer, now: float) -> None:
+        """A non-answer says nothing of the call; what it says of the account is heeded."""
+        if reply.failure is Failure.THROTTLED:
+            self.quota.throttled(now, reply.retry_after)
+        elif reply.failure is Failure.ACCOUNT and self.circuit.fault(now):
+            log.error(
+                "calls.provider_refuses_us",
+                action="QueryCallDetailByCallId",
+                code=reply.code,
+                detail=reply.detail,
+                request_id=reply.request_id,
+                calls="are kept; one probe every 30 s",
+            )
+
+    def _again_at(self, call: Call, heard: Heard) -> float | None:
+        now = self._clock()
+        again = next_try(call.called_at, now)
+        if again is not None and heard in (Heard.TRANSIENT, Heard.MALFORMED):
+            return min(again, now + RETRY)
+        return again
+
+    async def _show(self) -> None:
+        """Gauges that cost more than a look: once in a while, not at every scrape."""
+        now = self._clock()
+        if now - self._shown_at < SHOWN_EVERY:
+            return
+        self._shown_at = now
+        metrics, calibration = self._metrics, self._checker.calibration
+        backlog = await self._store.calls.backlog(now)
+        metrics.calls_waiting.set(backlog.waiting)
+        metrics.calls_due.set(backlog.due)
+        metrics.calls_due_age.set(0.0 if backlog.due_since is None else now - backlog.due_since)
+        for pool, share in calibration.predicted.items():
+            metrics.wrong_at_dial.labels(pool).set(share)
+        for pool, share in calibration.measured.items():
+            metrics.wrong_at_dial_measured.labels(pool).set(share)
+        await self._show_suspects(now)
+
+    async def _show_suspects(self, now: float) -> None:
+        """Count the bindings in doubt, and tell of new ones: all of them in one line, however many."""
+        suspicion, suspects, disagreeing = self._checker.suspicion, set[str](), set[str]()
+        for place, subs_id in enumerate(suspicion.suspects(now), 1):
+            row = self._table.get(subs_id)
+            flags = suspicion.flags(row, now) if row is not None else ()
+            if Flag.SUSPECT in flags:
+                suspects.add(subs_id)
+            if Flag.API_DISAGREES in flags:
+                disagreeing.add(subs_id)
+            if place % SLICE == 0:
+                await asyncio.sleep(0)
+        self._metrics.calls_suspect.set(len(suspects))
+        self._metrics.calls_api_disagrees.set(len(disagreeing))
+        if fresh := suspects - self._suspects:
+            log.warning(
+                "bindings.suspect", new=len(fresh), of=len(suspects), subs_ids=sorted(fresh)[:EXAMPLES]
+            )
+        if fresh := disagreeing - self._disagreeing:
+            log.error(
+                "provider.disagrees", new=len(fresh), of=len(disagreeing), subs_ids=sorted(fresh)[:EXAMPLES]
+            )
+        self._suspects, self._disagreeing = suspects, disagreeing

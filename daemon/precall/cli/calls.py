@@ -1,0 +1,97 @@
+"""Placed calls and how they ended: calls list, calls show, report. Thin clients of a running daemon."""
+
+import csv
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from precall.cli import output
+from precall.cli.options import DEFAULT_URL, Json, Token, Url, duration
+from precall.cli.remote import ask, path
+
+PANEL = "A running daemon"
+app = typer.Typer(no_args_is_help=True, help="Reported calls: list, show.")
+report_app = typer.Typer()
+
+LISTED = ("called_at", "call_id", "subs_id", "route_state", "result", "state", "meaning", "duration")
+TALLIED = ("placed", "connected", "failed", "not_connected", "unverified", "pending", "wrong")
+COLUMNS = ("pool_key", "route_state", *TALLIED)
+
+
+@app.command("list")
+def list_(
+    *,
+    result: Annotated[
+        str, typer.Option(help="Only pending, connected, failed, not_connected or unverified ones.")
+    ] = "",
+    subs_id: Annotated[str, typer.Option(metavar="SUBS_ID", help="Only those of this binding.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
+    url: Url = DEFAULT_URL,
+    token: Token = "",
+    as_json: Json = False,
+) -> None:
+    """The latest reported calls, and how many wait to be asked about."""
+    params = {"limit": str(limit)}
+    params |= {name: value for name, value in (("result", result), ("subs_id", subs_id)) if value}
+    told = ask(url, token, "GET", "/v1/calls", params=params)
+    if as_json:
+        output.data(told)
+        return
+    output.rows(LISTED, ([_shown(call, name) for name in LISTED] for call in told["calls"]))
+    backlog = told["backlog"]
+    output.say(
+        f"{backlog['waiting']} wait for the provider's word; {backlog['due']} of them are due,"
+        f" the first since {backlog['age_seconds']:.0f} s"
+    )
+
+
+@app.command("show")
+def show(
+    call_id: Annotated[str, typer.Argument(metavar="CALL_ID")],
+    *,
+    url: Url = DEFAULT_URL,
+    token: Token = "",
+    as_json: Json = False,
+) -> None:
+    """One reported call and how it ended. Exit 1: not known."""
+    told = ask(url, token, "GET", path("calls", call_id))
+    if as_json:
+        output.data(told)
+    else:
+        output.facts({name: _shown(told, name) for name in told}, title=call_id)
+
+
+@report_app.command(rich_help_panel=PANEL)
+def report(
+    *,
+    since: Annotated[str, typer.Option(metavar="DURATION", help="How far to look back.")] = "24h",
+    as_csv: Annotated[bool, typer.Option("--csv", help="Pools and states as CSV.")] = False,
+    url: Url = DEFAULT_URL,
+    token: Token = "",
+    as_json: Json = False,
+) -> None:
+    """Calls placed, connected and failed by cause, per pool and per state of the route when they were dialled."""
+    if as_csv and as_json:
+        raise typer.BadParameter("--csv and --json exclude each other")
+    told = ask(url, token, "GET", "/v1/report", params={"since": f"{duration(since):g}"})
+    if as_json:
+        output.data(told)
+        return
+    if as_csv:
+        table = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
+        table.writeheader()
+        table.writerows(told["by_route"])
+        return
+    lines = [[row.get(name, "all") for name in COLUMNS] for row in (*told["by_route"], told["total"])]
+    output.rows(COLUMNS, ([*line[:-1], f"{line[-1]:.2%}"] for line in lines))
+    if told["causes"]:
+        typer.echo("")
+        output.rows(
+            ("calls", "cause", "meaning", "number at fault"),
+            ((c["calls"], c["state"], c["meaning"], c["at_fault"]) for c in told["causes"]),
+        )
+
+
+def _shown(call: dict[str, Any], name: str) -> object:
+    return "" if name == "duration" and call[name] < 0 else call[name]

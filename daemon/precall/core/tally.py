@@ -1,0 +1,51 @@
+"""How many calls ended how: for the report that shows what the routes were worth."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from precall.core.calls import Result
+
+
+@dataclass(slots=True)
+class Tally:
+    """Calls by how they ended."""
+
+    placed: int = 0
+    connected: int = 0
+    failed: int = 0
+    not_connected: int = 0
+    unverified: int = 0
+    pending: int = 0
+
+    def add(self, result: Result, count: int) -> None:
+        """Some more calls of this result."""
+        self.placed += count
+        setattr(self, result.value, getattr(self, result.value) + count)
+
+    @property
+    def wrong(self) -> float:
+        """Share that failed by what can be the number's fault, of those whose end is known."""
+        ended = self.connected + self.failed + self.not_connected
+        return self.failed / ended if ended else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All calls; the same by (pool, state of the route when dialled); how many did not connect by each cause."""
+
+    total: Tally
+    by_route: dict[tuple[str, str], Tally]
+    causes: dict[str, int]
+
+
+def report(counts: Iterable[tuple[str, str, str, str, int]]) -> Report:
+    """Of (pool, state of the route, result, cause, how many); the largest causes first."""
+    total, by_route, causes = Tally(), dict[tuple[str, str], Tally](), Counter[str]()
+    for pool_key, route_state, told, cause, count in counts:
+        result = Result(told)
+        total.add(result, count)
+        by_route.setdefault((pool_key, route_state), Tally()).add(result, count)
+        if result in (Result.FAILED, Result.NOT_CONNECTED):
+            causes[cause] += count
+    return Report(total, dict(sorted(by_route.items())), dict(causes.most_common()))

@@ -1,0 +1,120 @@
+"""Calls on the command line: listed, shown, summed up; real processes."""
+
+import csv
+import io
+import json
+import re
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.acceptance.test_cli import Site, config_file, line, precall, serving, until
+
+from precall.api.answers import moment
+
+pytestmark = pytest.mark.slow
+
+SCENARIO = """
+[account]
+call_detail_rate_per_minute = 0
+[[binding]]
+subs_id = "1"
+pool_key = "FC1"
+number_x = "17000000001"
+number_a = "13800000001"
+number_b = "13900000001"
+[[call]]
+call_id = "116012854210^1"
+called_at = "{}"
+duration = 31
+[[call]]
+call_id = "116012854210^2"
+called_at = "{}"
+state = "200005"
+"""
+PROD = 11000000300006
+
+
+@pytest.fixture(scope="module", name="site")
+def _site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A daemon that was told of three calls, two of which the provider knows."""
+    folder = tmp_path_factory.mktemp("site")
+    scenario, bindings = folder / "scenario.toml", folder / "bindings.jsonl"
+    at = moment(time.time() - 300)
+    scenario.write_text(SCENARIO.format(at, at))
+    simulate = ("simulate", "--listen", "127.0.0.1:0", "--scenario", scenario, "--export", bindings)
+    with serving(folder, *simulate) as simulator:
+        config = config_file(folder, simulator.url("simulator"), "call_detail_rate_per_minute = 60000")
+        with serving(folder, "run", "--config", config) as daemon:
+            site = Site(folder, daemon.url("precall serves"), config, bindings)
+            assert site.ask("bindings", "import", bindings).returncode == 0
+            told = [
+                {"call_id": f"116012854210^{n}", "prod_id": PROD, "called_at": at, "subs_id": "1"}
+                for n in range(1, 4)
+            ]
+            request = urllib.request.Request(
+                f"{site.daemon}/v1/calls", json.dumps(told).encode(), {"Content-Type": "application/json"}
+            )
+            with urllib.request.urlopen(request) as answer:
+                assert answer.status == 200
+            until(lambda: report(site)["total"]["pending"] == 1)
+            yield site
+
+
+def report(site: Site) -> dict[str, dict[str, int]]:
+    told: dict[str, dict[str, int]] = json.loads(site.ask("report", "--json").stdout)
+    return told
+
+
+def test_calls_are_listed_with_what_waits(site: Site) -> None:
+    told = site.ask("calls", "list")
+    assert told.returncode == 0, told.stderr
+    lines = {text.split()[1]: text for text in told.stdout.splitlines()[1:]}
+    assert re.search(
+        r"connected +200000 +answered, and listened to until the end +31", lines["116012854210^1"]
+    )
+    assert re.search(r"failed +200005", lines["116012854210^2"])
+    assert re.search(
+        r"1 wait for the provider's word; [01] of them are due, the first since \d+ s", told.stderr
+    )
+    assert "138" not in told.stdout
+    only = json.loads(site.ask("calls", "list", "--result", "failed", "--subs-id", "1", "--json").stdout)
+    assert [call["call_id"] for call in only["calls"]] == ["116012854210^2"]
+    assert only["backlog"]["waiting"] == 1
+    assert "result" in line(site.ask("calls", "list", "--result", "lovely"), 1)
+
+
+def test_one_call_is_shown(site: Site) -> None:
+    told = site.ask("calls", "show", "116012854210^2")
+    assert told.returncode == 0, told.stderr
+    assert re.search(r"result +failed", told.stdout)
+    assert re.search(r"meaning +the callee could not be reached", told.stdout)
+    assert json.loads(site.ask("calls", "show", "116012854210^1", "--json").stdout)["duration"] == 31
+    assert "unknown_call" in line(site.ask("calls", "show", "nobody"), 1)
+
+
+def test_the_report_as_a_table_as_json_and_as_csv(site: Site) -> None:
+    table = site.ask("report", "--since", "1h").stdout.splitlines()
+    assert table[0].split()[:4] == ["pool_key", "route_state", "placed", "connected"]
+    assert [text.split()[0] for text in table[1:3]] == ["FC1", "all"]
+    assert table[2].split()[-1] == "50.00%"
+    assert any("200005" in text and text.endswith("yes") for text in table)
+    told = report(site)
+    assert (told["total"]["placed"], told["total"]["connected"], told["total"]["failed"]) == (3, 1, 1)
+    rows = list(csv.DictReader(io.StringIO(site.ask("report", "--csv").stdout)))
+    assert [(row["pool_key"], row["placed"]) for row in rows] == [("FC1", "3")]
+    assert site.ask("report", "--csv", "--json").returncode == 2
+    assert site.ask("report", "--since", "soon").returncode == 2
+
+
+def test_the_sample_query_date_in_seconds_is_refused_with_an_explanation(tmp_path: Path) -> None:
+    config = config_file(tmp_path, "http://127.0.0.1:9")
+    sample = ("call", "116014888060^102816313060", "--prod-id", str(PROD), "--called-at", "1553774465")
+    refused = precall(*sample, "--config", config)
+    assert refused.returncode == 2
+    said = " ".join(re.sub(r"[│╭╮╰╯─]", " ", refused.stderr).split())
+    assert "1553774465 is epoch seconds" in said
+    assert "milliseconds" in said
+    assert "1553774465000" in said

@@ -1,0 +1,87 @@
+"""How fast pushed receipts are acknowledged, beside a bare executemany of the same rows in the same run.
+
+    python -m tests.bench.bench_calls [N]
+
+A daemon on SQLite is sent N receipts (default 5,000) in one request, five times, and acknowledges each request after
+the commit; the provider gives it 700 ms. The bare side parses the same bytes and writes as many rows of the same
+columns with one executemany of the driver, committed to the disk: no HTTP, nothing read, checked, merged or told to a
+binding.
+"""
+
+import argparse
+import asyncio
+import io
+import json
+import sqlite3
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+
+import orjson
+
+from precall.store.connection import PRAGMAS
+from precall.store.schema import calls
+from tests.api_daemon import scripted
+from tests.integration.test_calls import a_receipt, serving
+
+ROUNDS = 5
+BINDINGS = 50
+
+
+def a_push(count: int, turn: int) -> bytes:
+    """An array of receipts, a third of which failed by the number dialled."""
+    now = time.time()
+    told = [
+        a_receipt(f"r{turn}-{n}", n % BINDINGS + 1, 17 if n % 3 else 1, now - n % 1000) for n in range(count)
+    ]
+    return json.dumps(told).encode()
+
+
+async def daemon(folder: Path, pushes: list[bytes]) -> list[float]:
+    """Seconds per push."""
+    taken = []
+    async with serving(folder, scripted(*[1] * BINDINGS)) as served:
+        for n in range(1, BINDINGS + 1):
+            await served.register(subs_id=str(n))
+        for push in pushes:
+            begun = time.perf_counter()
+            status, _ = await served.ask("POST", "/v1/receipts", data=io.BytesIO(push))
+            taken.append(time.perf_counter() - begun)
+            assert status == 200
+    return taken
+
+
+def bare(folder: Path, pushes: list[bytes]) -> list[float]:
+    """Seconds per push."""
+    taken, names = [], [column.name for column in calls.columns]
+    insert = f"INSERT INTO calls VALUES ({', '.join('?' * len(names))})"  # noqa: S608
+    with closing(sqlite3.connect(folder / "bare.db")) as connection:
+        for pragma in PRAGMAS:
+            connection.execute(pragma)
+        connection.execute(f"CREATE TABLE calls ({', '.join(names)}, PRIMARY KEY (call_id))")
+        for push in pushes:
+            begun = time.perf_counter()
+            rows = [(told["call_id"], *[told["call_time"]] * (len(names) - 1)) for told in orjson.loads(push)]
+            with connection:
+                connection.executemany(insert, rows)
+            taken.append(time.perf_counter() - begun)
+    return taken
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("count", nargs="?", type=int, default=5000)
+    count = parser.parse_args().count
+    pushes = [a_push(count, turn) for turn in range(ROUNDS)]
+    with tempfile.TemporaryDirectory() as folder:
+        sides = {"precall": asyncio.run(daemon(Path(folder), pushes)), "bare": bare(Path(folder), pushes)}
+    print(f"{count:,} receipts in one request, {ROUNDS} times\n")
+    print(f"{'':8} {'median':>10} {'worst':>10} {'receipts/s':>12}")
+    for name, taken in sides.items():
+        median, worst = sorted(taken)[ROUNDS // 2], max(taken)
+        print(f"{name:8} {median * 1000:>7.0f} ms {worst * 1000:>7.0f} ms {count / median:>12,.0f}")
+
+
+if __name__ == "__main__":
+    main()
