@@ -10,6 +10,7 @@ def provider_settings(config: ProviderConfig) -> ProviderSettings:
     return ProviderSettings(
         endpoint=config.endpoint,
         call_detail_endpoint=config.call_detail_endpoint,
+        status_source=config.status_source,
         signature=config.signature,
         format=config.format,
         timeout=config.timeout,

@@ -67,7 +67,7 @@ class Checker:
         chance: Callable[[], float],
     ) -> None:
         self.brake, self.planner, self.quota = brake, planner, quota
-        self._standing = Standing(quota, metrics, monotonic)
+        self._standing = Standing(quota, metrics, monotonic, provider.questions)
         self.circuit, self.outage = self._standing.circuit, self._standing.outage
         self.suspicion, self.calibration = Suspicion(), Calibration()
         self.asks = True
@@ -78,6 +78,7 @@ class Checker:
         self._clock, self._monotonic, self._chance = clock, monotonic, chance
         self._running: dict[str, asyncio.Task[Result]] = {}
         self._engaged: set[str] = set()
+        self._doubted: set[str] = set()
         table.listeners.append(self.follow)
 
     # -- the main job -------------------------------------------------------------------------------
@@ -111,7 +112,7 @@ class Checker:
         """Ask about one binding, and carry out what its answer amounts to."""
         subs_id, generation, asked_at = row.binding.subs_id, row.binding.generation, self._clock()
         self._metrics.check_queue.observe(self._monotonic() - since)
-        asked = await self._provider.query_call_status(row.binding, again=self._again)
+        asked = await self._provider.query_binding(row.binding, again=self._again)
         now = self._clock()
         self._standing.learn(asked.reply, asked.seconds, now)
         current = self._table.get(subs_id)
@@ -145,7 +146,7 @@ class Checker:
     def _within_brake(self, row: Row, step: Step, now: float) -> Step:
         """Let a confirmed Status 3 turn to the real number, if the brake has room for one more."""
         state = step.state
-        may_turn = step.answered and state.state is State.FALLBACK and not state.exposed_at
+        may_turn = step.result is Result.STATUS_3 and not state.exposed_at
         allowed = (
             self._settings.policy.fallback is Action.DIAL_REAL
             and state.streak >= self._settings.policy.confirm_real
@@ -186,6 +187,7 @@ class Checker:
         """Give the binding back to the planner, with when to ask again if that is not the planner's to choose."""
         state = step.state
         if step.answered or step.at_rest:
+            (self._doubted.add if step.result is Result.X_ABNORMAL else self._doubted.discard)(subs_id)
             self.planner.settle(subs_id, face_of(state), now)
             self._log(subs_id, Event.ANSWER, now)
             if step.at_rest:
@@ -235,12 +237,14 @@ class Checker:
         """Keep the planner's set of bindings that of the table."""
         if after is None:
             if before is not None:
+                self._doubted.discard(before.binding.subs_id)
                 self.planner.remove(before.binding.subs_id)
                 self._log_row(before, Event.REMOVE, self._clock())
             return
         if before is not None and before.binding.generation == after.binding.generation:
             return
         if before is not None:
+            self._doubted.discard(before.binding.subs_id)
             self.planner.remove(before.binding.subs_id)
             self._log_row(before, Event.REMOVE, self._clock())
         self._log_row(after, Event.ADD, self._clock())
@@ -321,12 +325,14 @@ class Checker:
 
     def flags(self, row: Row) -> tuple[Flag, ...]:
         """What readers should know that no row knows of itself."""
-        found = []
+        found = list(self.suspicion.flags(row, self._clock()))
+        if row.binding.subs_id in self._doubted and Flag.SUSPECT not in found:
+            found.append(Flag.SUSPECT)
         if self.outage.degraded:
             found.append(Flag.DEGRADED)
         if row.binding.subs_id in self._table.unsaved:
             found.append(Flag.UNSAVED)
-        return (*self.suspicion.flags(row, self._clock()), *found)
+        return tuple(found)
 
     def pause(self, pool_key: str) -> None:
         """Stop the background checks of a pool, or of all (""); forced ones still run."""
@@ -394,6 +400,6 @@ def _record(
         status=int(told.status) if told else 0,
         number=told.called_no if told else "",
         extension=told.extension if told else "",
-        code="OK" if told else reply.code if isinstance(reply, NonAnswer) else "",
+        code=reply.code if isinstance(reply, NonAnswer) else "OK",
         request_id=reply.request_id,
     )

@@ -11,7 +11,7 @@ from enum import StrEnum
 from precall.checker import Checker
 from precall.core.planner import Kind
 from precall.core.quota import Lane
-from precall.core.state import Result
+from precall.core.state import ANSWERED, Result
 from precall.metrics import Metrics
 from precall.table import Table
 
@@ -137,5 +137,5 @@ def _how(task: "asyncio.Task[Result]") -> CheckedNow:
     if task.cancelled() or task.exception() is not None:
         return CheckedNow(Outcome.FAILED, 1.0)
     result = task.result()
-    answered = result.startswith("status_") or result in (Result.GONE, Result.CONTRADICTED)
+    answered = result in ANSWERED or result is Result.CONTRADICTED
     return CheckedNow(Outcome.ANSWERED if answered else Outcome.FAILED, 0.0 if answered else 1.0, result)

@@ -28,6 +28,7 @@ RELOAD, RESTART = Effect.RELOAD, Effect.RESTART
 KEYS: Mapping[str, Effect] = {
     "provider.endpoint": RELOAD,
     "provider.call_detail_endpoint": RELOAD,
+    "provider.status_source": RESTART,
     "provider.signature": RELOAD,
     "provider.format": RELOAD,
     "provider.access_key_id": RELOAD,

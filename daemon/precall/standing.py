@@ -19,9 +19,12 @@ ALARM_EVERY = 60.0
 class Standing:
     """Quota, circuit and degraded mode of one account."""
 
-    def __init__(self, quota: Quota, metrics: Metrics, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self, quota: Quota, metrics: Metrics, monotonic: Callable[[], float], questions: tuple[str, ...]
+    ) -> None:
+        """`questions` are the names of the actions a check asks."""
         self.quota, self.circuit, self.outage, self.vanishing = quota, Circuit(), Outage(), Vanishing()
-        self._metrics, self._monotonic = metrics, monotonic
+        self._metrics, self._monotonic, self._questions = metrics, monotonic, questions
         self._alarmed: dict[str, float] = {}
 
     def may_call(self, now: float) -> bool:
@@ -37,9 +40,9 @@ class Standing:
         """Take in one reply that came after `seconds`."""
         self._metrics.check_duration.observe(seconds)
         failure = reply.failure if isinstance(reply, NonAnswer) else None
-        if isinstance(reply, Answer):
+        if not isinstance(reply, NonAnswer):
             self._metrics.last_success.set(now)
-            if reply.malformed:
+            if isinstance(reply, Answer) and reply.malformed:
                 self._metrics.malformed.labels("number").inc()
         elif failure is Failure.THROTTLED:
             self._metrics.throttled.inc()
@@ -66,7 +69,7 @@ class Standing:
             if self.circuit.fault(now):
                 log.error(
                     "provider.refuses_us",
-                    action="QueryCallStatus",
+                    action=" and ".join(self._questions),
                     code=reply.code,
                     detail=reply.detail,
                     request_id=reply.request_id,
@@ -80,7 +83,7 @@ class Standing:
     def believes(self, reply: Reply, row: Row, now: float) -> bool:
         """Whether "no such binding" may be taken as an answer: not while a whole pool says so at once."""
         pool_key, subs_id = row.binding.pool_key, row.binding.subs_id
-        if isinstance(reply, Answer):
+        if not isinstance(reply, NonAnswer):
             self.vanishing.answered(pool_key, subs_id)
         elif reply.failure is Failure.GONE and not self.vanishing.credible(pool_key, subs_id, now):
             self._alarm("provider.pool_vanished", pool=pool_key, request_id=reply.request_id)

@@ -500,7 +500,7 @@ def test_a_doctor_who_finds_nothing(site: Site) -> None:
     findings = {finding["what"]: finding["verdict"] for finding in json.loads(examined.stdout)}
     assert examined.returncode == 0, findings
     assert findings == dict.fromkeys(
-        ("endpoint", "clock", "QueryCallStatus", "quota", "asked twice", "call detail endpoint",
+        ("endpoint", "clock", "QueryCallStatus", "quota", "status source", "asked twice", "call detail endpoint",
          "QueryCallDetailByCallId", "store"), "ok",
     )  # fmt: skip
 

@@ -13,6 +13,7 @@ from precall.core.model import (
     Action,
     Answer,
     Failure,
+    InEffect,
     NonAnswer,
     Override,
     Policy,
@@ -38,6 +39,7 @@ answers = st.builds(
     request_id=st.just("R"),
 )
 non_answers = st.builds(NonAnswer, failure=st.sampled_from(Failure), code=st.just("c"))
+substitutes = st.builds(InEffect, x_sound=st.booleans())
 policies = st.builds(
     Policy,
     unverified=st.sampled_from([Action.DIAL_X, Action.HOLD]),
@@ -102,9 +104,13 @@ class Life(RuleBasedStateMachine):
             self.seq += 1
             self.asked.append((self.seq, self.row.binding.generation))
 
-    @rule(reply=st.one_of(answers, answers, non_answers), place=st.integers(0, 5), admitted=st.booleans())
+    @rule(
+        reply=st.one_of(answers, answers, substitutes, non_answers),
+        place=st.integers(0, 5),
+        admitted=st.booleans(),
+    )
     def hear(self, reply: Reply, place: int, admitted: bool) -> None:
-        """A reply to any question that was ever asked, in any order."""
+        """A reply to any question that was ever asked, in any order, from either source."""
         if self.row is None or not self.asked:
             return
         seq, generation = self.asked[place % len(self.asked)]
@@ -128,8 +134,10 @@ class Life(RuleBasedStateMachine):
             self.accepted.append((generation, seq))
             if isinstance(reply, Answer):
                 self.answers.append(reply)
+        if isinstance(reply, InEffect):
+            self.nothing_but_x_began(before, replace(before, state=after))
         confirmed = after.state is State.FALLBACK and after.streak >= self.policy.confirm_real
-        if step.answered and confirmed and not after.exposed_at and admitted:
+        if step.result is Result.STATUS_3 and confirmed and not after.exposed_at and admitted:
             after, step = replace(after, exposed_at=self.now), replace(step, changed=True)
         if step.changed:
             self.write(replace(before, state=after))
@@ -143,6 +151,14 @@ class Life(RuleBasedStateMachine):
             was = decide(before, caller, self.policy, self.now, halted=self.halted)
             now = decide(after, caller, self.policy, self.now, halted=self.halted)
             assert (was.action, was.number, was.extension) == (now.action, now.number, now.extension)
+
+    def nothing_but_x_began(self, before: Row, after: Row) -> None:
+        """The substitute questions lead to X, or to nothing new: no other number is dialled that was not before."""
+        for caller in CALLERS:
+            was = decide(before, caller, self.policy, self.now, halted=self.halted)
+            now = decide(after, caller, self.policy, self.now, halted=self.halted)
+            if now.action in (Action.DIAL_TEMP_X, Action.DIAL_REAL):
+                assert (was.action, was.number) == (now.action, now.number)
 
     def write(self, after: Row | None) -> None:
         """What the ledger does: I4 and I6 hang on it, and on what calls it."""

@@ -1,11 +1,11 @@
-"""What `precall doctor` examines: a bounded probe of the provider (some ten calls, none of which names a real
+"""What `precall doctor` examines: a bounded probe of the provider (some fifteen calls, none of which names a real
 binding unless asked to) and of the store. It returns findings; how they are shown stands with the command.
 """
 
 import asyncio
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -15,15 +15,38 @@ from urllib.parse import urlsplit
 from precall.config import Config
 from precall.core.calls import query_date
 from precall.core.errors import SchemaOutdated, StoreError
-from precall.core.model import Answer, Failure, NonAnswer, Status
-from precall.provider import DETAIL, STATUS, CallDetail, Provider, RawReply, read_detail, read_status
+from precall.core.model import Failure, InEffect, NonAnswer, Reply, Status
+from precall.provider import (
+    DETAIL,
+    NUMBER,
+    QUESTIONS,
+    STATUS,
+    SUBSCRIPTION,
+    CallDetail,
+    Provider,
+    RawReply,
+    StatusSource,
+    read_detail,
+    read_secret_no,
+    read_status,
+    read_subscription,
+)
 from precall.store import Store
 
 PATIENCE = 3.0
 """Seconds for each step of a connection."""
 UNKNOWN_SUBS_ID = "1"
 UNKNOWN_POOL = "PRECALLDOCTOR"
+UNKNOWN_X = "17000000000"
 UNKNOWN_CALL = "0^0"
+_PROBES = {
+    STATUS: ({"PoolKey": UNKNOWN_POOL, "SubsId": UNKNOWN_SUBS_ID}, read_status),
+    SUBSCRIPTION: (
+        {"PoolKey": UNKNOWN_POOL, "SubsId": UNKNOWN_SUBS_ID, "PhoneNoX": UNKNOWN_X},
+        read_subscription,
+    ),
+    NUMBER: ({"PoolKey": UNKNOWN_POOL, "SecretNo": UNKNOWN_X}, read_secret_no),
+}
 VOICE_NOTIFICATION = "11000000300006"
 BURST = 10
 SKEW_NOTICED = 30.0
@@ -53,9 +76,10 @@ class Finding:
 async def examine(
     config: Config, provider: Provider, wall: Callable[[], float], subs_id: str, pool_key: str
 ) -> list[Finding]:
-    """Every finding, in order. With a `subs_id` its binding is asked about twice."""
+    """Every finding, in order. With a `subs_id` its binding is asked about twice, where Status is asked at all."""
     findings = await _status_endpoint(config, provider, wall)
-    if subs_id and not any(finding.out_of_reach for finding in findings):
+    asks_status = config.provider.status_source == "call_status"
+    if subs_id and asks_status and not any(finding.out_of_reach for finding in findings):
         findings.append(await _twice(provider, subs_id, pool_key))
     findings += await _detail_endpoint(config, provider, wall)
     return [*findings, *await _store(config)]
@@ -65,11 +89,15 @@ async def _status_endpoint(config: Config, provider: Provider, wall: Callable[[]
     findings = [await _reach("endpoint", config.provider.endpoint)]
     if findings[0].verdict is Verdict.FAIL:
         return findings
-    params = {"PoolKey": UNKNOWN_POOL, "SubsId": UNKNOWN_SUBS_ID}
-    reply = await provider.raw(STATUS, params)
-    findings += [clock_finding(reply, wall()), *action_findings(STATUS, reply.read(read_status))]
-    if findings[-1].verdict is Verdict.OK:
-        findings.append(await _quota(config, provider, params))
+    raw = {action: await provider.raw(action, params) for action, (params, _) in _PROBES.items()}
+    read = {action: raw[action].read(reader) for action, (_, reader) in _PROBES.items()}
+    asked = QUESTIONS[config.provider.status_source]
+    findings.append(clock_finding(raw[asked[0]], wall()))
+    for action in asked:
+        findings += action_findings(action, read[action])
+    if all(_known(read[action]) for action in asked):
+        findings.append(await _quota(config, provider, asked[0]))
+    findings.append(source_finding(config.provider.status_source, read))
     return [finding for finding in findings if finding.found]
 
 
@@ -139,13 +167,44 @@ def clock_finding(reply: RawReply, now: float) -> Finding:
     return Finding("clock", Verdict.OK, "within a few seconds of the provider" if abs(skew) < 3 else found)
 
 
-def action_findings(action: str, read: Answer | CallDetail | NonAnswer) -> list[Finding]:
+def _known(read: Reply | CallDetail) -> bool:
+    """Whether the provider has dealt with the question: a business answer proves key, signature and action."""
+    return not isinstance(read, NonAnswer) or read.failure in (Failure.GONE, Failure.REFUSED)
+
+
+def source_finding(chosen: StatusSource, read: Mapping[str, Reply]) -> Finding:
+    """Which sources of a binding's status work and why not, by the replies of their actions to questions about
+    nothing; whether the chosen one does, and whether the other would be better."""
+    what, other = "status source", next(source for source in QUESTIONS if source != chosen)
+    works = {source: all(_known(read[action]) for action in QUESTIONS[source]) for source in QUESTIONS}
+    told = []
+    for source in (chosen, other):
+        bad = [(action, reply) for action in QUESTIONS[source] if not _known(reply := read[action])]
+        why = ", ".join(f"{action}: {reply.code}" for action, reply in bad if isinstance(reply, NonAnswer))
+        told.append(f"{source} does not work ({why})" if bad else f"{source} works")
+    found = "; ".join(told)
+    if works[chosen]:
+        better = works[other] and other == "call_status"
+        fix = 'provider.status_source = "call_status" would tell of temporary numbers and of Status 3 as well'
+        return Finding(what, Verdict.OK, found, fix if better else "")
+    if not works[other]:
+        return Finding(what, Verdict.FAIL, found, "mend what is named above")
+    fix = f'set provider.status_source = "{other}"'
+    if other == "subscription_detail":
+        fix += (
+            ": it tells of expiry and of a doubtful X, never a temporary number, and never to dial a real one"
+        )
+    return Finding(what, Verdict.FAIL, found, fix)
+
+
+def action_findings(action: str, read: Reply | CallDetail) -> list[Finding]:
     """What one reply to a question about nothing says of key, signature and action: a business answer, even "no
     such binding", proves all three."""
     if not isinstance(read, NonAnswer) or read.failure in (Failure.GONE, Failure.REFUSED):
         code = read.code if isinstance(read, NonAnswer) else "OK"
-        found = f"signature accepted, action known (an unknown id gives {code})"
-        return [Finding(action, Verdict.OK, found)]
+        if isinstance(read, InEffect):
+            return [Finding(action, Verdict.OK, "signature accepted, action known")]
+        return [Finding(action, Verdict.OK, f"signature accepted, action known (an unknown id gives {code})")]
     named = f"{read.code}, RequestId {read.request_id}" if read.request_id else read.code
     match read.failure:
         case Failure.THROTTLED:
@@ -159,12 +218,13 @@ def action_findings(action: str, read: Answer | CallDetail | NonAnswer) -> list[
             return [Finding(action, Verdict.FAIL, f"{found} ({named})", rest or "see the provider's console")]
 
 
-async def _quota(config: Config, provider: Provider, params: dict[str, str]) -> Finding:
+async def _quota(config: Config, provider: Provider, action: str) -> Finding:
     """A second's worth of the configured rate, ten calls at most, at once."""
     rate = config.provider.rate
     count = max(1, min(BURST, int(rate)))
-    replies = await asyncio.gather(*(provider.raw(STATUS, params) for _ in range(count)))
-    read = [reply.read(read_status) for reply in replies]
+    params, reader = _PROBES[action]
+    replies = await asyncio.gather(*(provider.raw(action, params) for _ in range(count)))
+    read = [reply.read(reader) for reply in replies]
     refused = [reply for reply in read if isinstance(reply, NonAnswer) and reply.failure is Failure.THROTTLED]
     slowest = max(reply.seconds for reply in replies)
     if refused:

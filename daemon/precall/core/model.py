@@ -46,6 +46,7 @@ class Reason(StrEnum):
     STATUS_2 = "status_2"
     STATUS_3 = "status_3"
     STATUS_4 = "status_4"
+    IN_EFFECT = "in_effect"
     UNVERIFIED = "unverified"
     EXPIRED_LOCALLY = "expired_locally"
     GONE = "gone"
@@ -140,7 +141,19 @@ class NonAnswer:
     retry_after: float | None = None
 
 
-Reply = Answer | NonAnswer
+@dataclass(frozen=True, slots=True)
+class InEffect:
+    """What the substitute questions say of a binding that has not ended (QuerySubscriptionDetail, QuerySecretNoDetail).
+
+    `x_sound`: X is bound, as it should be; otherwise it is said to be unbound, locked, frozen or unknown. Weaker than
+    an `Answer`: whether calls reach X is not asked, and no number is told.
+    """
+
+    x_sound: bool
+    request_id: str = ""
+
+
+Reply = Answer | InEffect | NonAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +162,8 @@ class BindingState:
 
     `status`, `number`, `extension`, `checked_at`, `seq` are those of the newest accepted answer; `request_id`
     too, if it was Status 3, the one that may lead to an exposure (the history has every one). `status` is 0
-    before the first, and when the provider says that the binding is gone. `streak` counts equal answers in a
+    before the first, when the provider says that the binding is gone, and when it is NORMAL by the substitute
+    questions alone (`InEffect`). `streak` counts equal answers in a
     row. `temp_*` is the newest temporary number ever told and when. `exposed_at` is when the brake let this
     binding turn to the real number (0: it has not). `gone_at` is the first "no such binding", still to be
     confirmed. `moves` are the times of the latest transitions, at most five.

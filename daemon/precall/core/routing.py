@@ -36,6 +36,7 @@ RETRY_AFTER = {
 }
 
 _ABNORMAL = frozenset({State.TEMPORARY, State.FALLBACK})
+_BY_ANSWER = (Reason.STATUS_1, Reason.STATUS_2, Reason.STATUS_3, Reason.IN_EFFECT, Reason.UNVERIFIED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def decide(
     expired = expired_locally(binding, policy, now) or state.state is State.EXPIRED
     blocked = state.blocked and not expired
     dial = _dial(row, caller, policy, now, halted=halted)
-    if blocked and dial.reason in (Reason.STATUS_1, Reason.STATUS_2, Reason.STATUS_3, Reason.UNVERIFIED):
+    if blocked and dial.reason in _BY_ANSWER:
         dial = replace(dial, reason=Reason.BLOCKED)
     return Route(
         subs_id=binding.subs_id,
@@ -182,9 +183,10 @@ def _dial(row: Row, caller: str, policy: Policy, now: float, *, halted: bool) ->
                 return Dial(Action.HOLD, Reason.UNVERIFIED)
             return _dial_x(binding, state, Reason.UNVERIFIED, policy, now)
         case State.NORMAL:
+            said = Reason.STATUS_1 if state.status else Reason.IN_EFFECT
             if flapping(state, now) and _temporary_is_fresh(state, policy, now):
-                return _dial_temporary(state, Reason.STATUS_1)
-            return _dial_x(binding, state, Reason.STATUS_1, policy, now)
+                return _dial_temporary(state, said)
+            return _dial_x(binding, state, said, policy, now)
         case State.TEMPORARY:
             if _temporary_is_fresh(state, policy, now):
                 return _dial_temporary(state, Reason.STATUS_2)

@@ -15,6 +15,15 @@ A *non-answer* is evidence about us, the line or the account. It never touches w
 count, show BLOCKED, and say when to ask again. The one non-answer that can grow into an answer is "no such
 binding": the second in a row, some seconds after the first, is taken as the provider's word.
 
+Where QueryCallStatus is not to be had, two substitute questions are asked instead. That a binding has ended is as
+explicit there as in Status 4, and is an answer. That it is *in effect* is less than Status 1: nothing is said of calls,
+and no number is told. So it may bring X into service (from UNVERIFIED, or back from gone) and keep it there; what
+QueryCallStatus said before, a temporary or a real number, holds for as long as it may be dialled without being
+repeated, and only then gives way to X. It never turns TEMPORARY or FALLBACK on. An X that is said to be unbound,
+locked or frozen is a suspicion and nothing more: locked concerns new bindings, frozen is nowhere defined, and "dial
+the real callee" must never follow from an inference. The route stays, `suspect` shows, and X is not confirmed: an X
+without an end is no longer served once its `x_ttl` is over.
+
 Answers are ordered by the sequence number their question was sent under, and belong to the generation they asked
 about. A reply that comes late on either count is dropped, and counted.
 
@@ -26,7 +35,18 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import assert_never
 
-from precall.core.model import Answer, Binding, BindingState, Failure, NonAnswer, Policy, Reply, State, Status
+from precall.core.model import (
+    Answer,
+    Binding,
+    BindingState,
+    Failure,
+    InEffect,
+    NonAnswer,
+    Policy,
+    Reply,
+    State,
+    Status,
+)
 from precall.core.numbers import same
 
 FLAPPING_MOVES = 5
@@ -56,6 +76,8 @@ class Result(StrEnum):
     STATUS_2 = "status_2"
     STATUS_3 = "status_3"
     STATUS_4 = "status_4"
+    IN_EFFECT = "in_effect"
+    X_ABNORMAL = "x_abnormal"
     GONE = "gone"
     GONE_UNCONFIRMED = "gone_unconfirmed"
     GONE_DOUBTED = "gone_doubted"
@@ -84,11 +106,21 @@ class Step:
 
     @property
     def answered(self) -> bool:
-        """Whether the provider answered: the observation is fresh."""
-        return self.result in _ANSWERED
+        """Whether the provider answered: the planner may choose when to ask again."""
+        return self.result in ANSWERED
 
 
-_ANSWERED = frozenset({Result.STATUS_1, Result.STATUS_2, Result.STATUS_3, Result.STATUS_4, Result.GONE})
+ANSWERED = frozenset(
+    {
+        Result.STATUS_1,
+        Result.STATUS_2,
+        Result.STATUS_3,
+        Result.STATUS_4,
+        Result.GONE,
+        Result.IN_EFFECT,
+        Result.X_ABNORMAL,
+    }
+)
 
 
 def advance(
@@ -108,8 +140,11 @@ def advance(
         return Step(state, Result.LATE, changed=False)
     if isinstance(reply, NonAnswer):
         return _excuse(state, reply, seq, now, chance, gone_is_credible)
-    if state.status == Status.EXPIRED and reply.status != Status.EXPIRED:
+    expires = isinstance(reply, Answer) and reply.status is Status.EXPIRED
+    if state.status == Status.EXPIRED and not expires:
         return Step(state, Result.CONTRADICTED, changed=False, at_rest=True)
+    if isinstance(reply, InEffect):
+        return _vouch(state, reply, seq, policy, now)
     return _accept(binding, state, reply, seq, policy, now, chance)
 
 
@@ -159,6 +194,27 @@ def _accept(
         again=_soon(chance) if unconfirmed or expired_once else None,
         at_rest=answer.status == Status.EXPIRED,
     )
+
+
+def _vouch(state: BindingState, reply: InEffect, seq: int, policy: Policy, now: float) -> Step:
+    """The binding has not ended: X is confirmed, unless it is doubted or something better still holds."""
+    result = Result.IN_EFFECT if reply.x_sound else Result.X_ABNORMAL
+    heard = replace(state, seq=seq, failures=0, gone_at=0.0, blocked=False)
+    if is_gone(state):
+        heard = replace(heard, state=State.UNVERIFIED, checked_at=0.0, streak=0)
+    if reply.x_sound and state.state is State.NORMAL:
+        heard = replace(heard, status=0, checked_at=now, streak=1 if state.status else state.streak + 1)
+    elif reply.x_sound and not _still_dialled(state, policy, now):
+        moves = _moves(state, State.NORMAL, now)
+        heard = BindingState(state=State.NORMAL, checked_at=now, seq=seq, streak=1, moves=moves)
+    return Step(heard, result, changed=_stored(heard, policy) != _stored(state, policy))
+
+
+def _still_dialled(state: BindingState, policy: Policy, now: float) -> bool:
+    """Whether what QueryCallStatus said of a failing X has yet to grow too old."""
+    if state.state is State.TEMPORARY:
+        return bool(state.temp_number) and now - state.temp_at <= policy.temporary_ttl
+    return state.state is State.FALLBACK and now - state.checked_at <= policy.real_ttl
 
 
 def _excuse(

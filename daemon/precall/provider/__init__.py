@@ -1,17 +1,31 @@
 """Everything about the provider: signatures, replies, credentials, HTTP. Which check to make, and what an answer
 means for a route, is decided in `core`."""
 
-from precall.provider.client import DETAIL, STATUS, Asked, Provider, ProviderSettings
+from precall.provider.client import (
+    DETAIL,
+    NUMBER,
+    QUESTIONS,
+    STATUS,
+    SUBSCRIPTION,
+    Asked,
+    Provider,
+    ProviderSettings,
+    StatusSource,
+)
 from precall.provider.credentials import Credentials
 from precall.provider.endpoint import RawReply
 from precall.provider.failures import Trouble
 from precall.provider.receipts import BadReceipt, kept, read_receipt
 from precall.provider.replies import CallDetail, read_detail, read_status
 from precall.provider.sign import Credential
+from precall.provider.substitutes import read_secret_no, read_subscription
 
 __all__ = [
     "DETAIL",
+    "NUMBER",
+    "QUESTIONS",
     "STATUS",
+    "SUBSCRIPTION",
     "Asked",
     "BadReceipt",
     "CallDetail",
@@ -20,9 +34,12 @@ __all__ = [
     "Provider",
     "ProviderSettings",
     "RawReply",
+    "StatusSource",
     "Trouble",
     "kept",
     "read_detail",
     "read_receipt",
+    "read_secret_no",
     "read_status",
+    "read_subscription",
 ]

@@ -1,4 +1,4 @@
-"""The provider's two actions, every failure a value: no call raises, none changes anything here.
+"""The provider's actions, every failure a value: no call raises, none changes anything here.
 
 Signing is in `sign`, HTTP in `endpoint`, reading in `replies`, the classes of failures in `failures`. One
 retry lives here and no other: a nonce or a token that went stale is renewed and the question asked once more.
@@ -11,15 +11,23 @@ from dataclasses import dataclass
 from time import gmtime, strftime
 from typing import Generic, Literal, TypeVar
 
-from precall.core.model import Answer, Binding, NonAnswer
+from precall.core.model import Answer, Binding, InEffect, NonAnswer, Reply
 from precall.provider.credentials import Credentials
 from precall.provider.endpoint import Endpoint, RawReply, Reader
 from precall.provider.failures import Trouble, stale_nonce, stale_token, trouble
 from precall.provider.replies import CallDetail, read_detail, read_status
 from precall.provider.sign import Credential, Format, Scheme
+from precall.provider.substitutes import read_secret_no, read_subscription
 
 STATUS = "QueryCallStatus"
 DETAIL = "QueryCallDetailByCallId"
+SUBSCRIPTION = "QuerySubscriptionDetail"
+NUMBER = "QuerySecretNoDetail"
+StatusSource = Literal["call_status", "subscription_detail"]
+QUESTIONS: dict[StatusSource, tuple[str, ...]] = {
+    "call_status": (STATUS,),
+    "subscription_detail": (SUBSCRIPTION, NUMBER),
+}
 
 R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
@@ -31,6 +39,7 @@ class ProviderSettings:
 
     endpoint: str = "https://dyplsapi.aliyuncs.com"
     call_detail_endpoint: str = "https://dyvmsapi.aliyuncs.com"
+    status_source: StatusSource = "call_status"
     signature: Scheme = "acs3"
     format: Format = "json"
     timeout: float = 2.0
@@ -48,7 +57,7 @@ class Asked(Generic[R_co]):
 
 
 class Provider:
-    """Both actions. Between `start` and `close` calls run concurrently, up to `max_in_flight` per endpoint."""
+    """Every action. Between `start` and `close` calls run concurrently, up to `max_in_flight` per endpoint."""
 
     def __init__(
         self,
@@ -101,6 +110,17 @@ class Provider:
         for endpoint in endpoints:
             await endpoint.close()
 
+    @property
+    def questions(self) -> tuple[str, ...]:
+        """The actions that `query_binding` asks."""
+        return QUESTIONS[self._settings.status_source]
+
+    async def query_binding(self, binding: Binding, *, again: Callable[[], bool]) -> Asked[Reply]:
+        """Ask how a binding does, by the source that is configured. `again` as in `query_call_status`."""
+        if self._settings.status_source == "subscription_detail":
+            return await self.query_subscription_detail(binding, again=again)
+        return await self.query_call_status(binding, again=again)
+
     async def query_call_status(
         self, binding: Binding, *, again: Callable[[], bool]
     ) -> Asked[Answer | NonAnswer]:
@@ -110,6 +130,19 @@ class Provider:
         if self._settings.send_call_no == "number_a":
             params["CallNo"] = binding.number_a
         return await self._ask(STATUS, params, read_status, again)
+
+    async def query_subscription_detail(
+        self, binding: Binding, *, again: Callable[[], bool]
+    ) -> Asked[Answer | InEffect | NonAnswer]:
+        """Ask whether a binding is in effect, and if so whether its X is sound: two calls, one of each action. A
+        non-answer to either is one to both, since half of a confirmation is none. `again` as above."""
+        params = {"PoolKey": binding.pool_key, "SubsId": binding.subs_id, "PhoneNoX": binding.number_x}
+        first = await self._ask(SUBSCRIPTION, params, read_subscription, again)
+        if not isinstance(first.reply, InEffect):
+            return first
+        params = {"PoolKey": binding.pool_key, "SecretNo": binding.number_x}
+        second = await self._ask(NUMBER, params, read_secret_no, again)
+        return Asked(second.reply, first.seconds + second.seconds)
 
     async def query_call_detail(
         self, call_id: str, prod_id: int, query_date_ms: int, *, again: Callable[[], bool]

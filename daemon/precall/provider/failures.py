@@ -75,7 +75,7 @@ _NOT_FOUND = (
 )
 _UNKNOWN_ACTION = (
     "the provider does not know this action: it has been delisted, or is not enabled for this account; ask"
-    " the provider's support" + _KEPT
+    " the provider's support, or set provider.status_source" + _KEPT
 )
 
 _OURS: dict[Trouble, tuple[Failure, str]] = {
@@ -109,7 +109,7 @@ _OURS: dict[Trouble, tuple[Failure, str]] = {
     Trouble.NO_CODE: (Failure.MALFORMED, "a reply without a Code"),
     Trouble.UNKNOWN_CODE: (Failure.MALFORMED, "a Code that is not known"),
     Trouble.NOT_HTTP_200: (Failure.MALFORMED, "Code OK under an HTTP status that says otherwise"),
-    Trouble.NO_DTO: (Failure.MALFORMED, "Code OK without SecretCallStatusDTO"),
+    Trouble.NO_DTO: (Failure.MALFORMED, "Code OK without the object that holds the answer"),
     Trouble.STATUS_NULL: (Failure.MALFORMED, "Status is null, missing or empty"),
     Trouble.STATUS_BOOL: (Failure.MALFORMED, "Status is a boolean"),
     Trouble.STATUS_FLOAT: (Failure.MALFORMED, "Status is a fraction"),

@@ -1,7 +1,7 @@
 """What came back, read: bytes in, `Answer`, `CallDetail` or `NonAnswer` out. Pure; never raises.
 
-What may change a route is listed here and nowhere else: HTTP 2xx, `Code` OK, and a `Status` of 1 to 4.
-Everything else is a `NonAnswer`, classed by `failures`.
+What may change a route is listed here: HTTP 2xx, `Code` OK, and a `Status` of 1 to 4. Everything else is a
+`NonAnswer`, classed by `failures`. The substitute questions have their own, shorter list in `substitutes`.
 
 Sources: the product pages of QueryCallStatus and QueryCallDetailByCallId. Layouts, keys in any order:
 
@@ -65,7 +65,7 @@ def read_status(
     http_status: int, headers_retry_after: str | None, content_type: str, body: bytes
 ) -> Answer | NonAnswer:
     """A reply to QueryCallStatus. `headers_retry_after` is x-acs-retry-after, in milliseconds."""
-    reply = _open(http_status, headers_retry_after, content_type, body)
+    reply = opened(http_status, headers_retry_after, content_type, body)
     if isinstance(reply, NonAnswer):
         return reply
     content, request_id = reply
@@ -89,7 +89,7 @@ def read_detail(
     http_status: int, headers_retry_after: str | None, content_type: str, body: bytes
 ) -> CallDetail | NonAnswer:
     """A reply to QueryCallDetailByCallId. `headers_retry_after` is x-acs-retry-after, in milliseconds."""
-    reply = _open(http_status, headers_retry_after, content_type, body)
+    reply = opened(http_status, headers_retry_after, content_type, body)
     if isinstance(reply, NonAnswer):
         if reply.code == _NOT_AVAILABLE:
             return CallDetail(reply.request_id)
@@ -111,7 +111,7 @@ def read_detail(
     )
 
 
-def _open(
+def opened(
     http_status: int, headers_retry_after: str | None, content_type: str, body: bytes
 ) -> tuple[dict[str, Any], str] | NonAnswer:
     """The content of a reply that says OK, and its RequestId."""

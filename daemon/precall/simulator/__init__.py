@@ -1,7 +1,7 @@
 """A faithful, scriptable stand-in for the provider, over HTTP.
 
-It speaks QueryCallStatus and QueryCallDetailByCallId as the provider's gateway does, signatures, quotas and errors
-included. It imports no other module of precall, so that one mistake cannot pass on both sides.
+It speaks QueryCallStatus, its two substitutes and QueryCallDetailByCallId as the provider's gateway does, signatures,
+quotas and errors included. It imports no other module of precall, so that one mistake cannot pass on both sides.
 """
 
 from precall.simulator.population import SimBinding

@@ -35,7 +35,7 @@ from precall.simulator.world import NATURAL
 _ARRIVALS_SHOWN = 1000
 _ROWS_PER_CHUNK = 1000
 _FACTS = ("extension", "expires_at")
-_SCRIPT = ("status", "called_no", "gone")
+_SCRIPT = ("status", "called_no", "gone", "secret_status")
 
 
 class BindingChange(Section):
@@ -49,6 +49,7 @@ class BindingChange(Section):
     extension: str = ""
     expires_at: Instant | None = None
     gone: bool = False
+    secret_status: int | None = None
     natural: bool = False
 
 
@@ -124,7 +125,7 @@ class _AdminDesk:
         facts = {name: getattr(change, name) for name in _FACTS if name in given}
         script: dict[str, object] = {"called_no": None} if "status" in given else {}
         if change.natural:
-            script = {"status": NATURAL, "called_no": None, "gone": False}
+            script = {"status": NATURAL, "called_no": None, "gone": False, "secret_status": None}
         script |= {name: getattr(change, name) for name in _SCRIPT if name in given}
         try:
             changed = self._service.world.change(request.match_info["subs_id"], facts, script)

@@ -76,18 +76,19 @@ def _fields(placed: _PlacedCall, now: float) -> dict[str, object]:
     connected = call.duration > 0
     fields: dict[str, object] = {
         "caller": call.caller,
-        "startDate": _beijing(placed.ends_at - call.duration) if over and connected else "",
+        "startDate": beijing(placed.ends_at - call.duration) if over and connected else "",
         "stateDesc": call.state_desc if over and call.state_desc is not None else state,
         "duration": call.duration if over else 0,
         "callerShowNumber": call.callee,
-        "gmtCreate": _beijing(placed.called_at),
+        "gmtCreate": beijing(placed.called_at),
         "state": state,
-        "endDate": _beijing(placed.ends_at) if over and connected else "",
+        "endDate": beijing(placed.ends_at) if over and connected else "",
         "calleeShowNumber": call.callee,
         "callee": call.callee,
     }
     return {name: value for name, value in fields.items() if name not in call.omit}
 
 
-def _beijing(unix: float) -> str:
+def beijing(unix: float) -> str:
+    """As the provider writes times: Beijing, without a zone."""
     return datetime.fromtimestamp(unix, BEIJING).strftime("%Y-%m-%d %H:%M:%S")

@@ -13,7 +13,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from urllib.parse import parse_qsl
 
-from precall.simulator.scenario import QUERY_CALL_DETAIL, QUERY_CALL_STATUS, Account
+from precall.simulator.scenario import (
+    QUERY_CALL_DETAIL,
+    QUERY_CALL_STATUS,
+    QUERY_NUMBER_DETAIL,
+    QUERY_SUBSCRIPTION_DETAIL,
+    Account,
+)
 from precall.simulator.signature import (
     acs3_canonical_request,
     acs3_signature,
@@ -25,7 +31,7 @@ from precall.simulator.signature import (
 API_VERSION = "2017-05-25"
 CLOCK_WINDOW = 15 * 60.0
 NONCES_KEPT = 1_000_000
-ACTIONS = (QUERY_CALL_STATUS, QUERY_CALL_DETAIL)
+ACTIONS = (QUERY_CALL_STATUS, QUERY_CALL_DETAIL, QUERY_SUBSCRIPTION_DETAIL, QUERY_NUMBER_DETAIL)
 _AUTHORIZATION = re.compile(
     r"ACS3-HMAC-SHA256\s+Credential=([^,]+),\s*SignedHeaders=([^,]+),\s*Signature=([0-9a-fA-F]+)"
 )

@@ -15,6 +15,7 @@ from precall.simulator.scenario import Pool
 FIRST_SUBS_ID = 1_000_000_000_000_001
 X, TEMPORARY, A, B = "170", "171", "138", "139"
 _STRIDE = 61_803_399  # coprime to 10**8: numbers look random and never repeat
+_BACK = pow(_STRIDE, -1, 10**8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,14 @@ class Population:
     def find(self, subs_id: str) -> SimBinding | None:
         index = self._index(subs_id)
         return None if index is None else self._binding(index)
+
+    def on_x(self, number: str) -> SimBinding | None:
+        """The generated binding whose X this is."""
+        digits = number.removeprefix(X)
+        if len(number) != len(X) + 8 or len(digits) != 8 or not (digits.isascii() and digits.isdecimal()):
+            return None
+        index = (int(digits) - self._offsets[X]) * _BACK % 10**8
+        return self._binding(index) if index < self._total else None
 
     def number(self, prefix: str, serial: int) -> str:
         """Eleven digits; different serials give different numbers."""

@@ -1,4 +1,4 @@
-"""How answers and errors look on the wire: JSON and XML in the layouts of the two product pages.
+"""How answers and errors look on the wire: JSON and XML in the layouts of the product pages.
 
 Belongs here: bytes, key order, content types, default messages and HTTP statuses of codes. Does not belong here: which
 answer is given.
@@ -43,6 +43,7 @@ _MESSAGES = {
     "isv.SUBS_NOT_EXIST": "绑定关系不存在",
     "isv.SUBS_NOT_BELONG": "绑定关系不属于该客户",
     "isv.POOLKEY_NOT_EXISTS": "号码池不存在",
+    "isv.NO_NOT_EXIST": "号码不存在",
     "isp.SYSTEM_ERROR": "系统错误",
 }
 
@@ -76,6 +77,19 @@ class Standing:
     extension: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """What QuerySubscriptionDetail says of one binding; real numbers included. `expires_at` is Beijing time, or ""."""
+
+    subs_id: str
+    in_effect: bool
+    number_x: str
+    number_a: str
+    number_b: str
+    extension: str
+    expires_at: str
+
+
 def is_business(code: str) -> bool:
     """Business codes come in the action's own layout, gateway codes in the error layout."""
     return code == "OK" or code.startswith(("isv.", "isp."))
@@ -96,6 +110,37 @@ def status_reply(style: Style, standing: Standing, no_number: Literal["null", "m
         answer["Extension"] = standing.extension
     return _success(
         style, {"Message": "OK", "RequestId": style.request_id, "SecretCallStatusDTO": answer, "Code": "OK"}
+    )
+
+
+def subscription_reply(style: Style, told: Subscription) -> Reply:
+    """QuerySubscriptionDetail, with the fields the official SDK knows; Status 0 is expired, 1 in effect."""
+    answer: dict[str, Any] = {
+        "Status": int(told.in_effect),
+        "SubsId": told.subs_id,
+        "PhoneNoA": told.number_a,
+        "PhoneNoB": told.number_b or None,
+        "PhoneNoX": told.number_x,
+        "Extension": told.extension or None,
+        "ExpireDate": told.expires_at or None,
+        "NeedRecord": False,
+    }
+    return _success(
+        style, {"Message": "OK", "RequestId": style.request_id, "SecretBindDetailDTO": answer, "Code": "OK"}
+    )
+
+
+def secret_no_reply(style: Style, secret_status: int) -> Reply:
+    """QuerySecretNoDetail: 0 unbound, 1 bound, 2 locked, 3 frozen."""
+    answer = {
+        "SecretStatus": secret_status,
+        "CertifyStatus": 1,
+        "Vendor": 1,
+        "Province": "浙江",
+        "City": "杭州",
+    }
+    return _success(
+        style, {"Message": "OK", "RequestId": style.request_id, "SecretNoInfoDTO": answer, "Code": "OK"}
     )
 
 

@@ -22,6 +22,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 QUERY_CALL_STATUS = "QueryCallStatus"
 QUERY_CALL_DETAIL = "QueryCallDetailByCallId"
+QUERY_SUBSCRIPTION_DETAIL = "QuerySubscriptionDetail"
+QUERY_NUMBER_DETAIL = "QuerySecretNoDetail"
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -60,7 +62,9 @@ def _instant(value: object) -> object:
 Duration = Annotated[float, BeforeValidator(_seconds), Field(strict=True, ge=0, allow_inf_nan=False)]
 Instant = Annotated[float, BeforeValidator(_instant), Field(strict=True, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
-ActionName = Literal["QueryCallStatus", "QueryCallDetailByCallId"]
+ActionName = Literal[
+    "QueryCallStatus", "QueryCallDetailByCallId", "QuerySubscriptionDetail", "QuerySecretNoDetail"
+]
 
 
 class Section(BaseModel):
@@ -70,7 +74,8 @@ class Section(BaseModel):
 
 
 class Account(Section):
-    """The customer's account. `rate` (calls per second) limits QueryCallStatus, 0 is no limit."""
+    """The customer's account. `rate` (calls per second) limits QueryCallStatus, and each of its two substitutes by
+    itself; 0 is no limit."""
 
     access_key_id: str = "demo"
     access_key_secret: str = "demo-secret"  # noqa: S105 - the documented default of a simulator
@@ -110,7 +115,8 @@ class Binding(Section):
     `status` 1-4 is what the provider answers now: its expiry still ends it, and an outage still strikes a normal one.
     `"natural"` follows the hazards of the pool; any other value is sent as it stands.
     Without `called_no` the provider answers as usual: X, or a number of the temporary pool. Numbers left out are
-    made up.
+    made up. `secret_status` (0 unbound, 1 bound, 2 locked, 3 frozen) is what QuerySecretNoDetail says of X; left out,
+    it follows: bound while X works, frozen while it does not, unbound when no binding on it is in effect.
     """
 
     subs_id: str = Field(min_length=1)
@@ -122,6 +128,7 @@ class Binding(Section):
     expires_at: Instant | None = None
     status: int | str | None = 1
     called_no: str | None = None
+    secret_status: int | None = None
 
 
 class FaultKind(StrEnum):

@@ -6,28 +6,42 @@ Order of decisions: gateway (who calls), fault (what goes wrong), quota, paramet
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import assert_never
 
-from precall.simulator.calls import CallLog
+from precall.simulator.calls import CallLog, beijing
 from precall.simulator.faults import FaultPlan
-from precall.simulator.gateway import CalledAction, Envelope, Gateway, RefusalError, action_hint, reply_format
+from precall.simulator.gateway import (
+    ACTIONS,
+    CalledAction,
+    Envelope,
+    Gateway,
+    RefusalError,
+    action_hint,
+    reply_format,
+)
 from precall.simulator.replies import (
     Reply,
     Standing,
     Style,
+    Subscription,
     detail_reply,
     empty_reply,
     error_reply,
     garbage_reply,
     html_reply,
+    secret_no_reply,
     status_reply,
+    subscription_reply,
     truncated_reply,
 )
 from precall.simulator.scenario import (
+    QUERY_CALL_DETAIL,
     QUERY_CALL_STATUS,
+    QUERY_NUMBER_DETAIL,
+    QUERY_SUBSCRIPTION_DETAIL,
     Account,
     Fault,
     FaultKind,
@@ -53,7 +67,7 @@ class Delivery:
 
 
 class Service:
-    """Both actions for one account. Times are Unix seconds; `origin` is when the scenario starts."""
+    """Every action for one account. Times are Unix seconds; `origin` is when the scenario starts."""
 
     def __init__(self, scenario: Scenario, origin: float, speed: float = 1.0) -> None:
         self.replies = scenario.replies
@@ -69,6 +83,12 @@ class Service:
         self.gateway = Gateway(scenario.account, scenario.delisted)
         self.traffic = Traffic()
         self._set_quotas(scenario.account)
+        self._desks: dict[str, Callable[[Mapping[str, str], Style, float], Reply]] = {
+            QUERY_CALL_STATUS: self._answer_status,
+            QUERY_CALL_DETAIL: self._answer_detail,
+            QUERY_SUBSCRIPTION_DETAIL: self._answer_subscription,
+            QUERY_NUMBER_DETAIL: self._answer_secret_no,
+        }
 
     def change_account(self, account: Account) -> None:
         """Keys, token and quotas from now on; the quotas start full."""
@@ -119,14 +139,11 @@ class Service:
                 assert_never(fault.kind)
 
     def _answer(self, called: CalledAction, style: Style, now: float) -> Reply:
-        quota = self._status_quota if called.action == QUERY_CALL_STATUS else self._detail_quota
-        if not quota.take(now):
+        if not self._quotas[called.action].take(now):
             account = self.gateway.account
             return self._throttled(style, account.throttle_code, account.retry_after)
         try:
-            if called.action == QUERY_CALL_STATUS:
-                return self._answer_status(called.parameters, style, now)
-            return self._answer_detail(called.parameters, style, now)
+            return self._desks[called.action](called.parameters, style, now)
         except RefusalError as refusal:
             return error_reply(style, refusal.code, refusal.message, refusal.http_status)
 
@@ -136,6 +153,31 @@ class Service:
         if isinstance(answer, Standing):
             return status_reply(style, answer, self.replies.no_number)
         return error_reply(style, answer, business_http_errors=self.replies.business_http_errors)
+
+    def _answer_subscription(self, parameters: Mapping[str, str], style: Style, now: float) -> Reply:
+        subs_id, number_x = _required(parameters, "SubsId"), _required(parameters, "PhoneNoX")
+        found = self.world.subscription(subs_id, number_x, _required(parameters, "PoolKey"), now)
+        if isinstance(found, str):
+            return error_reply(style, found, business_http_errors=self.replies.business_http_errors)
+        return subscription_reply(
+            style,
+            Subscription(
+                found.subs_id,
+                self.world.in_effect(found, now),
+                found.number_x,
+                found.number_a,
+                found.number_b,
+                found.extension,
+                "" if found.expires_at is None else beijing(found.expires_at),
+            ),
+        )
+
+    def _answer_secret_no(self, parameters: Mapping[str, str], style: Style, now: float) -> Reply:
+        number_x, pool_key = _required(parameters, "SecretNo"), _required(parameters, "PoolKey")
+        told = self.world.secret_status(number_x, pool_key, now)
+        if isinstance(told, str):
+            return error_reply(style, told, business_http_errors=self.replies.business_http_errors)
+        return secret_no_reply(style, told)
 
     def _answer_detail(self, parameters: Mapping[str, str], style: Style, now: float) -> Reply:
         call_id = _required(parameters, "CallId")
@@ -161,9 +203,9 @@ class Service:
         return Delivery(reply, delay)
 
     def _set_quotas(self, account: Account) -> None:
-        self._status_quota = TokenBucket(account.rate, max(1.0, account.rate))
+        self._quotas = {action: TokenBucket(account.rate, max(1.0, account.rate)) for action in ACTIONS}
         per_minute = account.call_detail_rate_per_minute
-        self._detail_quota = TokenBucket(per_minute / 60.0, max(1.0, per_minute))
+        self._quotas[QUERY_CALL_DETAIL] = TokenBucket(per_minute / 60.0, max(1.0, per_minute))
 
 
 def _required(parameters: Mapping[str, str], name: str) -> str:

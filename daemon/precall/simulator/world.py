@@ -30,6 +30,7 @@ class Script:
     status: object = NATURAL
     called_no: str | None = None
     gone: bool = False
+    secret_status: int | None = None
 
 
 @dataclass(slots=True)
@@ -57,6 +58,7 @@ class World:
         self._population = Population(scenario.seed, scenario.pools, origin, speed)
         self._single: dict[str, SimBinding] = {}
         self._scripts: dict[str, Script] = {}
+        self._on_x: dict[str, set[str]] = {}
         self._health: dict[str, _Health] = {}
         self._next_temporary = 0
         for pool in scenario.pools:
@@ -97,7 +99,7 @@ class World:
             spec.extension,
             spec.expires_at,
         )
-        self._put(binding, Script(spec.status, spec.called_no))
+        self._put(binding, Script(spec.status, spec.called_no, secret_status=spec.secret_status))
         return binding
 
     def change(self, subs_id: str, facts: Mapping[str, object], script: Mapping[str, object]) -> SimBinding:
@@ -119,6 +121,42 @@ class World:
         if binding.pool_key != pool_key:
             return "isv.POOLKEY_NOT_EXISTS"
         return self._standing(binding, now, lend=True)
+
+    def subscription(self, subs_id: str, number_x: str, pool_key: str, now: float) -> SimBinding | str:
+        """The binding QuerySubscriptionDetail asks about, or the code of a business error."""
+        if pool_key not in self._pools:
+            return "isv.POOLKEY_NOT_EXISTS"
+        binding = self.find(subs_id)
+        known = binding is not None and (binding.number_x, binding.pool_key) == (number_x, pool_key)
+        if binding is None or not known or self._is_gone(binding, now):
+            return "isv.SUBS_NOT_EXIST"
+        return binding
+
+    def in_effect(self, binding: SimBinding, now: float) -> bool:
+        """Whether the binding has not ended, by its expiry or by its script."""
+        truth = self.truth(binding, now)
+        return isinstance(truth, Standing) and truth.status != 4
+
+    def secret_status(self, number_x: str, pool_key: str, now: float) -> int | str:
+        """What QuerySecretNoDetail says of a number X, or the code of a business error."""
+        if pool_key not in self._pools:
+            return "isv.POOLKEY_NOT_EXISTS"
+        bindings = [binding for binding in self._bound_to(number_x) if binding.pool_key == pool_key]
+        if not bindings:
+            return "isv.NO_NOT_EXIST"
+        told = [self._scripts.get(binding.subs_id, _UNSCRIPTED).secret_status for binding in bindings]
+        if (scripted := next((status for status in told if status is not None), None)) is not None:
+            return scripted
+        standings = [self.truth(binding, now) for binding in bindings]
+        statuses = {standing.status for standing in standings if isinstance(standing, Standing)} - {4}
+        return 0 if not statuses else 3 if statuses & {2, 3} else 1
+
+    def _bound_to(self, number_x: str) -> list[SimBinding]:
+        ids = set(self._on_x.get(number_x, ()))
+        generated = self._population.on_x(number_x)
+        if generated is not None and generated.subs_id not in self._single:
+            ids.add(generated.subs_id)
+        return [binding for subs_id in sorted(ids) if (binding := self.find(subs_id))]
 
     def truth(self, binding: SimBinding, now: float) -> Standing | str:
         """What `answer` would say, without the side effect: a number not lent yet shows as ""."""
@@ -197,6 +235,9 @@ class World:
         )
 
     def _put(self, binding: SimBinding, script: Script) -> None:
+        if former := self._single.get(binding.subs_id):
+            self._on_x[former.number_x].discard(former.subs_id)
+        self._on_x.setdefault(binding.number_x, set()).add(binding.subs_id)
         self._single[binding.subs_id] = binding
         self._scripts[binding.subs_id] = script
         self._pools[binding.pool_key].numbers.give_back(binding.subs_id)
