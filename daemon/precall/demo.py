@@ -1,4 +1,4 @@
-"""The demonstration: a simulated provider, the daemon, and a dispatcher that asks, all in this process.
+"""The demonstration: a simulated provider, the daemon, and a dispatcher that asks and dials, all in this process.
 
 What happens stands here; how it looks is the business of the stage (`cli.stage`). The daemon is asked over its own
 HTTP API, as anybody would; only the ticker of changes looks into its table.
@@ -8,7 +8,7 @@ import asyncio
 import socket
 import tempfile
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ from precall.config import Config
 from precall.core.errors import OutOfReach
 from precall.core.model import Action, Row, State
 from precall.core.numbers import mask
-from precall.simulator import SimBinding, Simulator, demo_scenario
+from precall.simulator import DEMO_SPEED, CallTally, Dispatcher, SimBinding, Simulator, demo_scenario
 
 PORT = 8080
 RATE = 80
@@ -29,7 +29,7 @@ STEP = 0.125
 GLANCE = 1.0
 TICKER = 3
 """Changes told per step at most; what came faster is only counted."""
-STRANGER = "13700000000"
+CALLS_PER_STEP = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,6 @@ class DemoSettings:
     port: int | None
     clock: Callable[[], float]
     monotonic: Callable[[], float]
-    chance: Callable[[], float]
     stop_signal: Callable[[], asyncio.Event]
 
 
@@ -67,9 +66,8 @@ class Tally:
     checks: int = 0
     checks_per_second: float = 0.0
     changes: int = 0
-    questions: int = 0
     routes: Counter[str] = field(default_factory=Counter)
-    answers: Counter[str] = field(default_factory=Counter)
+    calls: CallTally = field(default_factory=CallTally)
 
 
 class Stage(Protocol):
@@ -87,21 +85,23 @@ async def play(settings: DemoSettings, stage: Stage) -> Tally:
         folder = settings.folder or Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="precall-demo-"))
         )
-        simulator = Simulator(demo_scenario(), settings.clock)
+        simulator = Simulator(demo_scenario(), settings.clock, DEMO_SPEED)
         provider = await stack.enter_async_context(simulator.running())
         port, remark = _port(settings.port)
         daemon = Daemon(_config(provider, folder, port))
         url = (await stack.enter_async_context(daemon.running()))[0]
         client = await stack.enter_async_context(DaemonClient(url, ""))
         show = _Show(settings, stage, simulator, daemon, client)
-        await show.register()
+        bindings = await show.register()
+        dispatcher = await stack.enter_async_context(simulator.dispatcher(url, bindings))
+        simulator.push_receipts(f"{url}/v1/receipts")
         stage.opened(url, provider, show.tally.bindings, remark)
-        await show.go_on(stopped)
+        await show.go_on(dispatcher, stopped)
         return show.tally
 
 
 class _Show:
-    """The dispatcher and the ticker."""
+    """The steps and the ticker."""
 
     def __init__(
         self, settings: DemoSettings, stage: Stage, simulator: Simulator, daemon: Daemon, client: DaemonClient
@@ -109,11 +109,10 @@ class _Show:
         self.tally = Tally()
         self._settings, self._stage = settings, stage
         self._simulator, self._daemon, self._client = simulator, daemon, client
-        self._bindings: dict[str, SimBinding] = {}
-        self._by_action: dict[str, list[str]] = {}
+        self._bindings: set[str] = set()
         self._changed: deque[tuple[str, str]] = deque(maxlen=100)
 
-    async def register(self) -> None:
+    async def register(self) -> list[SimBinding]:
         """Tell the daemon of every binding the simulator has, unless its end has come already."""
         soon = self._settings.clock() + 1
         known = [b for b in self._simulator.bindings() if b.expires_at is None or b.expires_at > soon]
@@ -122,16 +121,20 @@ class _Show:
             "POST", "/v1/bindings/batch", body={"bindings": [as_registered(b) for b in known]}
         )
         stored = {item["subs_id"] for item in answer["results"] if item["result"] != "refused"}
-        self._bindings = {b.subs_id: b for b in known if b.subs_id in stored}
+        self._bindings = {b.subs_id for b in known} & stored
         self.tally.bindings = len(self._bindings)
+        return [b for b in known if b.subs_id in stored]
 
-    async def go_on(self, stopped: asyncio.Event) -> None:
-        """One question and some news per step, until it is over."""
+    async def go_on(self, dispatcher: Dispatcher, stopped: asyncio.Event) -> None:
+        """Some calls and some news per step, until it is over."""
+        self.tally.calls = dispatcher.tally
         monotonic, length = self._settings.monotonic, self._settings.seconds
         begun = looked = monotonic()
         await self._look(0.0)
         while not stopped.is_set() and (length is None or monotonic() - begun < length):
-            await self._dispatch()
+            for _ in range(CALLS_PER_STEP):
+                await dispatcher.call_somebody()
+            await dispatcher.report()
             await self._tell_changes()
             now = monotonic()
             self.tally.seconds = now - begun
@@ -146,21 +149,6 @@ class _Show:
             return
         self.tally.changes += 1
         self._changed.append((after.binding.subs_id, before.state.state))
-
-    async def _dispatch(self) -> None:
-        """Ask before a call of one of the parties: of any binding, and every other time of one whose route is of
-        the kind least often answered so far, for there are few of them."""
-        ids: Sequence[str] = list(self._bindings)
-        if self.tally.questions % 2 and self._by_action:
-            ids = self._by_action[min(self._by_action, key=lambda action: self.tally.answers[action])]
-        binding = self._bindings[self._one_of(ids)]
-        caller = self._one_of((binding.number_a, binding.number_b or STRANGER))
-        route = await self._ask("GET", f"/v1/routes/{binding.subs_id}", params={"caller": caller})
-        self.tally.questions += 1
-        self.tally.answers[route["action"]] += 1
-
-    def _one_of(self, things: Sequence[str]) -> str:
-        return things[int(self._settings.chance() * len(things))]
 
     async def _tell_changes(self) -> None:
         for _ in range(min(TICKER, len(self._changed))):
@@ -183,12 +171,8 @@ class _Show:
     async def _look(self, since: float) -> None:
         """Count the routes, and how often the provider was asked."""
         listed = await self._ask("GET", "/v1/routes", params={"limit": "1000"})
-        by_action: dict[str, list[str]] = {}
-        for route in listed["routes"]:
-            if route["subs_id"] in self._bindings:
-                by_action.setdefault(route["action"], []).append(route["subs_id"])
-        self._by_action = by_action
-        self.tally.routes = Counter({action: len(by_action.get(action, ())) for action in Action})
+        shown = Counter(r["action"] for r in listed["routes"] if r["subs_id"] in self._bindings)
+        self.tally.routes = Counter({action: shown[action] for action in Action})
         checks = self._simulator.calls_received["QueryCallStatus"]
         if since:
             self.tally.checks_per_second = (checks - self.tally.checks) / since
@@ -232,6 +216,7 @@ def _config(provider: str, folder: Path, port: int) -> Config:
             "access_key_id": "demo",
             "access_key_secret": "demo-secret",
             "rate": RATE,
+            "call_detail_rate_per_minute": 100 * DEMO_SPEED,
         },
         store={"url": f"sqlite:///{folder.resolve() / 'precall.db'}"},
         api={"listen": f"127.0.0.1:{port}"},

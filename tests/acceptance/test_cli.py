@@ -539,10 +539,22 @@ def test_the_demonstration_shows_all_five_actions(tmp_path: Path) -> None:
     shown = precall("demo", "--for", "25s", "--dir", tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert "Traceback" not in shown.stderr
-    answers = dict(re.findall(r"(\w+) (\d+)", shown.stdout.splitlines()[-1]))
+    told, *_, routed, alone = shown.stdout.splitlines()[-4:]
+    answers = dict(re.findall(r"(\w+) (\d+)", told))
     assert set(answers) == {"dial_x", "dial_temp_x", "dial_real", "hold", "expired"}
     assert all(int(count) for count in answers.values()), answers
     assert (tmp_path / "precall.db").exists()
+    failed_routed, placed_routed = outcome("by precall's route", routed)
+    failed_alone, placed_alone = outcome("by the bound X alone", alone)
+    assert placed_alone >= placed_routed > 50, shown.stdout
+    assert failed_routed / placed_routed < failed_alone / placed_alone, shown.stdout
+
+
+def outcome(name: str, line: str) -> tuple[int, int]:
+    """(calls that failed, calls placed) of a line of the demonstration's summary."""
+    found = re.match(rf"  {name} +(\d+) of +(\d+) calls failed", line)
+    assert found, line
+    return int(found[1]), int(found[2])
 
 
 def test_many_rows_are_taken_in_batches_and_twice_changes_nothing(site: Site) -> None:

@@ -12,6 +12,7 @@ import yarl
 from tests.signed_requests import acs3_envelope, rpc_envelope
 
 from precall.simulator import (
+    DEMO_SPEED,
     Account,
     Binding,
     Fault,
@@ -287,7 +288,7 @@ async def test_admin_mistakes_are_told(
 
 async def test_the_demo_shows_every_status_within_twenty_seconds() -> None:
     started = time.time()
-    simulator = Simulator(demo_scenario(), clock=lambda: started)
+    simulator = Simulator(demo_scenario(), clock=lambda: started, speed=DEMO_SPEED)
     seen: set[object] = set()
     fallbacks = 0
     for second in range(0, 20, 2):

@@ -9,7 +9,6 @@ import asyncio
 import hashlib
 import json
 import os
-import random
 import secrets
 import signal
 import sys
@@ -53,7 +52,7 @@ def demo(
         int | None, typer.Option(min=0, max=65_535, help="Of the API; 8080 or else any free one.")
     ] = None,
 ) -> None:
-    """The main job with nothing to configure: simulated provider, daemon, and a dispatcher that asks."""
+    """The main job with nothing to configure: simulated provider, daemon, and a dispatcher that asks and dials."""
     if folder is not None and not folder.is_dir():
         raise typer.BadParameter(f"{folder} is no directory")
     from precall.cli.stage import Lines, Panel, summary  # noqa: PLC0415
@@ -65,7 +64,6 @@ def demo(
         port=port,
         clock=time.time,
         monotonic=time.monotonic,
-        chance=random.random,
         stop_signal=stop_signal,
     )
     out = console()
@@ -168,13 +166,16 @@ def simulate(
         Path | None,
         typer.Option(metavar="FILE", help="Write its bindings here, as JSON Lines for `bindings import`."),
     ] = None,
+    speed: Annotated[
+        float, typer.Option(min=0.001, max=100_000, help="Scenario seconds that pass per second.")
+    ] = 1.0,
 ) -> None:
     """The provider simulator alone; point provider.endpoint at it."""
     if scenario is not None and bindings is not None:
         raise typer.BadParameter("give --scenario or --bindings, not both")
     from precall.cli.simulating import scene, simulating  # noqa: PLC0415
 
-    _serve(simulating(scene(scenario, bindings), *address(listen), export, stop_signal))
+    _serve(simulating(scene(scenario, bindings), *address(listen), export, speed, stop_signal))
 
 
 @token_app.command("new")

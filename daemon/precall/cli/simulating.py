@@ -26,11 +26,16 @@ def scene(file: Path | None, bindings: int | None) -> Scenario:
 
 
 async def simulating(
-    scenario: Scenario, host: str, port: int, export: Path | None, stop_signal: Callable[[], asyncio.Event]
+    scenario: Scenario,
+    host: str,
+    port: int,
+    export: Path | None,
+    speed: float,
+    stop_signal: Callable[[], asyncio.Event],
 ) -> None:
     """Serve until told to stop. Raises ListenError, and ConfigError when `export` cannot be written."""
     log.configure("warning")
-    simulator, stopped = Simulator(scenario), stop_signal()
+    simulator, stopped = Simulator(scenario, speed=speed), stop_signal()
     known = simulator.bindings()
     if export is not None:
         _write(export, known)

@@ -12,6 +12,7 @@ from rich.text import Text
 from precall.cli.output import STYLES, clock_time
 from precall.core.model import Action
 from precall.demo import Moved, Tally
+from precall.simulator import failed
 
 LINES_EVERY = 5.0
 LINES_PER_GLANCE = 4
@@ -98,24 +99,37 @@ class Panel:
             length = max(1, round(BAR * count / (tally.bindings or 1))) if count else 0
             style = STYLES[action]
             bar = Text("█" * length, style=style)
-            table.add_row(Text(action, style=style), str(count), bar, str(tally.answers[action]))
-        changes = Text("changes", style="bold")
+            table.add_row(Text(action, style=style), str(count), bar, str(tally.calls.told[action]))
         pace = Text(f"{tally.seconds:.0f} s  {_pace(tally)}")
-        return Group(*self._heading, Text(), table, Text(), pace, Text(), changes, *map(_news, self._changes))
+        news = [Text("changes", style="bold"), *map(_news, self._changes)]
+        return Group(*self._heading, Text(), table, Text(), pace, *_calls(tally), Text(), *news)
 
 
 def summary(tally: Tally) -> list[Text]:
     """What it came to."""
     answers = Text("  ")
     for action in Action:
-        answers.append(f"{action} {tally.answers[action]}   ", style=STYLES[action])
+        answers.append(f"{action} {tally.calls.told[action]}   ", style=STYLES[action])
     return [
         Text(
             f"{tally.seconds:.0f} s: {tally.checks} checks of {tally.bindings} bindings, {tally.changes} route"
-            f" changes; the dispatcher asked {tally.questions} times and was told"
+            f" changes; the dispatcher asked {tally.calls.asked} times and was told"
         ),
         answers,
+        Text("and of its calls, and of the same calls made without asking,"),
+        *_calls(tally),
     ]
+
+
+def _calls(tally: Tally) -> list[Text]:
+    """How many calls failed by what can be the number's fault: precall's routes beside the bound X alone."""
+    calls, lines = tally.calls, []
+    for name, endings in (("by precall's route", calls.routed), ("by the bound X alone", calls.alone)):
+        bad, placed = failed(endings)
+        lines.append(Text(f"  {name:<22}{bad:4d} of {placed:4d} calls failed  {bad / (placed or 1):6.1%}"))
+    if calls.not_placed:
+        lines[0].append(f"   ({calls.not_placed} not placed: held back)")
+    return lines
 
 
 def _heading(url: str, provider: str, bindings: int, remark: str) -> list[Text]:
@@ -138,5 +152,5 @@ def _news(change: Moved) -> Text:
 def _pace(tally: Tally) -> str:
     return (
         f"{tally.checks_per_second:.0f} checks/s  {tally.changes} changes"
-        f"  {tally.questions} questions of the dispatcher"
+        f"  {tally.calls.asked} questions of the dispatcher"
     )

@@ -4,8 +4,10 @@ It speaks QueryCallStatus, its two substitutes and QueryCallDetailByCallId as th
 quotas and errors included. It imports no other module of precall, so that one mistake cannot pass on both sides.
 """
 
+from precall.simulator.dispatcher import CallTally, Dispatcher, failed
 from precall.simulator.population import SimBinding
 from precall.simulator.scenario import (
+    DEMO_SPEED,
     Account,
     Binding,
     Call,
@@ -21,9 +23,12 @@ from precall.simulator.scenario import (
 from precall.simulator.server import Simulator, serve
 
 __all__ = [
+    "DEMO_SPEED",
     "Account",
     "Binding",
     "Call",
+    "CallTally",
+    "Dispatcher",
     "Fault",
     "FaultKind",
     "Pool",
@@ -33,6 +38,7 @@ __all__ = [
     "SimBinding",
     "Simulator",
     "demo_scenario",
+    "failed",
     "load_scenario",
     "serve",
 ]

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
 from pydantic import Field
 
+from precall.simulator.exchange import VOICE_SERVICE
 from precall.simulator.gateway import ACTIONS
 from precall.simulator.population import SimBinding
 from precall.simulator.replies import Standing
@@ -60,6 +62,15 @@ class ActionChange(Section):
     code: str = "InvalidApi.NotFound"
 
 
+class Dial(Section):
+    """A call from `caller` (A when left out) to `number` (X when left out), by handset or by the voice service."""
+
+    subs_id: str
+    caller: str = ""
+    number: str = ""
+    handset: bool = False
+
+
 class PoolOutage(Section):
     """A pool in trouble from now on."""
 
@@ -87,6 +98,7 @@ def routes(service: Service, clock: Callable[[], float]) -> list[web.RouteDef]:
         web.put("/_admin/account", _guard(desk.change_account)),
         web.post("/_admin/actions/{action}", _guard(desk.change_action)),
         web.post("/_admin/calls", _guard(desk.add_calls)),
+        web.post("/_admin/dials", _guard(desk.dial)),
         web.post("/_admin/pools/{pool_key}/outage", _guard(desk.break_pool)),
     ]
 
@@ -147,6 +159,7 @@ class _AdminDesk:
                 "peak_per_second": traffic.peak_per_second,
                 "arrivals": list(traffic.received_at)[-shown:] if shown else [],
                 "bindings": len(self._service.world),
+                "dispatcher": asdict(self._service.tally),
             }
         )
 
@@ -197,6 +210,29 @@ class _AdminDesk:
             self._service.calls.add(call, now)
         return web.json_response({"added": len(calls)}, status=201)
 
+    async def dial(self, request: web.Request) -> web.Response:
+        """Place a call now; its detail or its receipt follows."""
+        wanted = read_section(Dial, await _json(request))
+        binding = self._service.world.find(wanted.subs_id)
+        if binding is None:
+            return _not_found("binding")
+        call = self._service.exchange.place(
+            binding,
+            wanted.caller or binding.number_a,
+            wanted.number or binding.number_x,
+            self._clock(),
+            handset=wanted.handset,
+        )
+        placed = {
+            "call_id": call.call_id,
+            "prod_id": VOICE_SERVICE,
+            "called_at": _rfc3339(call.called_at),
+            "ending": call.ending,
+            "state": call.state,
+            "duration": call.duration,
+        }
+        return web.json_response(placed, status=201)
+
     async def break_pool(self, request: web.Request) -> web.Response:
         pool_key, outage = request.match_info["pool_key"], read_section(PoolOutage, await _json(request))
         if not self._service.world.has_pool(pool_key):
@@ -224,10 +260,12 @@ class _AdminDesk:
             "extension": binding.extension,
         }
         if binding.expires_at is not None:
-            row["expires_at"] = (
-                datetime.fromtimestamp(binding.expires_at, UTC).isoformat().replace("+00:00", "Z")
-            )
+            row["expires_at"] = _rfc3339(binding.expires_at)
         return row | {"truth": known}
+
+
+def _rfc3339(unix: float) -> str:
+    return datetime.fromtimestamp(unix, UTC).isoformat().replace("+00:00", "Z")
 
 
 def _guard(handler: Handler) -> Handler:

@@ -15,6 +15,7 @@ from precall.simulator.scenario import Call
 
 BEIJING = timezone(timedelta(hours=8))
 DAY_MS = 86_400_000
+CALLS_KEPT = 500_000
 RINGING = 10.0  # seconds a call rings when the scenario does not say when it ends
 _FULL_WIDTH = str.maketrans('"', "”")
 
@@ -28,7 +29,7 @@ class _PlacedCall:
 
 
 class CallLog:
-    """Every call the platform knows; `speed` scenario seconds pass per second."""
+    """The calls the platform knows, the newest `CALLS_KEPT` of them; `speed` scenario seconds pass per second."""
 
     def __init__(
         self, speed: float, query_date: Literal["day", "next_24h"], *, full_width_quotes: bool
@@ -42,6 +43,8 @@ class CallLog:
         """Place a call, at `now` when the call does not say when; a call of the same id is replaced."""
         called_at = now if call.called_at is None else call.called_at
         lasts = RINGING + call.duration if call.ends is None else call.ends
+        while len(self._calls) >= CALLS_KEPT:
+            del self._calls[next(iter(self._calls))]
         self._calls[call.call_id] = _PlacedCall(
             call, called_at, called_at + call.after / self._speed, called_at + lasts / self._speed
         )

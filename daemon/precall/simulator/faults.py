@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from precall.simulator.chance import uniform
 from precall.simulator.scenario import Fault, FaultKind
 
-_STRIKES_BINDINGS = (FaultKind.GONE, FaultKind.OUTAGE)
+_STRIKES_BINDINGS = (FaultKind.GONE, FaultKind.OUTAGE, FaultKind.SILENT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """What a scenario file may say: accounts, pools, bindings, faults and calls, validated strictly.
 
 Belongs here: the TOML keys, their defaults, and the wording of mistakes. Does not belong here: anything that happens
-over time (world.py, faults.py, calls.py).
+over time (world.py, faults.py, exchange.py, calls.py).
 
 Durations are `"250ms"`, `"30s"`, `"5m"`, `"4h"`, `"1d"` or plain seconds. They are scenario time: a simulator that
 runs at speed 10 lets them pass ten times faster. Only `delay` of a slow fault and the quotas are real time.
@@ -24,6 +24,8 @@ QUERY_CALL_STATUS = "QueryCallStatus"
 QUERY_CALL_DETAIL = "QueryCallDetailByCallId"
 QUERY_SUBSCRIPTION_DETAIL = "QuerySubscriptionDetail"
 QUERY_NUMBER_DETAIL = "QuerySecretNoDetail"
+DEMO_SPEED = 60.0
+"""Minutes of the demonstration's scenario are seconds of its visitor."""
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -132,7 +134,10 @@ class Binding(Section):
 
 
 class FaultKind(StrEnum):
-    """What can go wrong. `gone` and `outage` strike bindings, all others strike calls."""
+    """What can go wrong. `gone`, `outage` and `silent` strike bindings, all others strike calls of the API.
+
+    A binding that is struck by `silent` has an X that reaches nobody, while the provider goes on to say Status 1.
+    """
 
     THROTTLE = "throttle"
     ERROR = "error"
@@ -145,6 +150,7 @@ class FaultKind(StrEnum):
     GARBAGE = "garbage"
     GONE = "gone"
     OUTAGE = "outage"
+    SILENT = "silent"
 
 
 _COMMON_FAULT_KEYS = {"kind", "at", "for_", "share", "pool_key", "subs_id", "action"}
@@ -204,6 +210,51 @@ class Call(Section):
     omit: tuple[str, ...] = ()  # fields of the detail that are left out
 
 
+class Habits(Section):
+    """What callees do when a call gets through, and how calls are placed. Shares of all calls that get through.
+
+    `handset`: share of calls placed from a handset, told by a pushed receipt; the others go through the voice service
+    and are told by QueryCallDetailByCallId, `detail_after` (scenario time) after they were placed.
+    """
+
+    busy: Share = 0.06
+    no_answer: Share = 0.12
+    powered_off: Share = 0.02
+    talk: Duration = 45.0  # mean length of a call that is answered
+    handset: Share = 0.5
+    detail_after: Duration = 180.0
+
+    @model_validator(mode="after")
+    def _leave_some_to_answer(self) -> Self:
+        if self.busy + self.no_answer + self.powered_off > 1:
+            raise ValueError("busy, no_answer and powered_off are more than all calls")
+        return self
+
+
+class Receipts(Section):
+    """Where SecretReport receipts of handset calls are pushed to; `url` "" pushes none.
+
+    Batches go out `every` so often (real time), in any order; `duplicates` is the share of receipts sent twice.
+    """
+
+    url: str = ""
+    every: Duration = 1.0
+    duplicates: Share = 0.1
+
+
+class Dispatching(Section):
+    """A scripted dispatcher that asks a running precall at `url` for routes and dials them; `url` "" is none.
+
+    `rate` is in calls per real second. `outcomes`: share of the calls through the voice service whose end the
+    dispatcher reports itself when they have ended; the others it reports when it places them, for precall to find out.
+    """
+
+    url: str = ""
+    token: str = ""
+    rate: float = Field(2.0, gt=0, le=1000)
+    outcomes: Share = 0.5
+
+
 class Scenario(Section):
     """Everything a simulator needs to know; `Scenario()` is an account without bindings."""
 
@@ -215,6 +266,9 @@ class Scenario(Section):
     bindings: tuple[Binding, ...] = Field((), alias="binding")
     faults: tuple[Fault, ...] = Field((), alias="fault")
     calls: tuple[Call, ...] = Field((), alias="call")
+    habits: Habits = Habits()
+    receipts: Receipts = Receipts()
+    dispatcher: Dispatching = Dispatching()
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
@@ -264,35 +318,44 @@ def load_scenario(source: str | Path) -> Scenario:
 
 
 def demo_scenario() -> Scenario:
-    """About 320 bindings that show every route within 20 s: healthy, failing and recovering, without free temporary
-    numbers, and short-lived ones; an outage without temporary numbers at 6 s, throttling at 25 s.
+    """About 320 bindings that, at `DEMO_SPEED`, show every route within 20 s: healthy, failing and recovering, without
+    free temporary numbers, and short-lived ones; X's that die silently from 4 s on, an outage without temporary numbers
+    from 6 s on, throttling at 25 s.
     """
     return Scenario(
         seed=20170525,
+        account=Account(call_detail_rate_per_minute=DEMO_SPEED * 100),
         pools=(
             Pool(pool_key="FC100001", bindings=120, onset=0, lifetime=0),
-            Pool(pool_key="FC100002", bindings=100, temporary_numbers=40, onset=90, recovery=25, lifetime=0),
-            Pool(pool_key="FC100003", bindings=60, temporary_numbers=2, onset=60, recovery=30, lifetime=0),
+            Pool(
+                pool_key="FC100002", bindings=100, temporary_numbers=40, onset=5400, recovery=1500, lifetime=0
+            ),
+            Pool(
+                pool_key="FC100003", bindings=60, temporary_numbers=2, onset=3600, recovery=1800, lifetime=0
+            ),
             Pool(
                 pool_key="FC100004",
                 bindings=40,
                 temporary_numbers=5,
                 temporary="rotating",
-                onset=60,
-                recovery=20,
-                lifetime=30,
+                onset=3600,
+                recovery=1200,
+                lifetime=1800,
                 without_b=0.25,
                 extension_digits=3,
             ),
         ),
         faults=(
-            Fault(kind=FaultKind.OUTAGE, at=6, for_=16, pool_key="FC100003", share=0.9, status=3),
-            Fault(kind=FaultKind.THROTTLE, at=25, for_=4, retry_after=500),
+            Fault(kind=FaultKind.SILENT, at=240, pool_key="FC100001", share=0.03),
+            Fault(kind=FaultKind.OUTAGE, at=360, for_=960, pool_key="FC100003", share=0.9, status=3),
+            Fault(kind=FaultKind.THROTTLE, at=1500, for_=240, retry_after=500),
         ),
         calls=(
-            Call(call_id="116012854210^102314050001", after=5, duration=31),
-            Call(call_id="116012854210^102314050002", after=5, state="200005"),
+            Call(call_id="116012854210^102314050001", after=300, duration=31),
+            Call(call_id="116012854210^102314050002", after=300, state="200005"),
         ),
+        receipts=Receipts(every=0.5),
+        dispatcher=Dispatching(outcomes=1.0),
     )
 
 
@@ -320,6 +383,9 @@ def _known_keys(section: type[Section], where: tuple[int | str, ...]) -> list[st
         "binding": Binding,
         "fault": Fault,
         "call": Call,
+        "habits": Habits,
+        "receipts": Receipts,
+        "dispatcher": Dispatching,
     }
     if where:
         section = tables[str(where[0])]

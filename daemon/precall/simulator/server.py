@@ -10,7 +10,7 @@ import socket
 import struct
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from email.utils import formatdate
 from functools import lru_cache
@@ -19,8 +19,10 @@ from typing import assert_never
 from aiohttp import web
 
 from precall.simulator import admin
+from precall.simulator.dispatcher import Dispatcher
 from precall.simulator.gateway import Envelope
 from precall.simulator.population import SimBinding
+from precall.simulator.receipts import Pusher
 from precall.simulator.replies import Reply
 from precall.simulator.scenario import Scenario
 from precall.simulator.service import Delivery, Service, Silence
@@ -40,8 +42,10 @@ class Simulator:
         self, scenario: Scenario | None = None, clock: Callable[[], float] = time.time, speed: float = 1.0
     ) -> None:
         self._clock = clock
-        self.service = Service(scenario or Scenario(), clock(), speed)
+        self.scenario = scenario or Scenario()
+        self.service = Service(self.scenario, clock(), speed)
         self._runner: web.AppRunner | None = None
+        self._errands: list[asyncio.Task[None]] = []
 
     @property
     def calls_received(self) -> Counter[str]:
@@ -56,6 +60,27 @@ class Simulator:
     def bindings(self) -> list[SimBinding]:
         """What a customer would register at precall."""
         return list(self.service.world.bindings())
+
+    def dispatcher(
+        self, url: str, bindings: Sequence[SimBinding] | None = None, token: str = ""
+    ) -> Dispatcher:
+        """Somebody who asks the precall at `url` before calls, of all bindings when none are given."""
+        return Dispatcher(
+            self.service.exchange,
+            self.bindings() if bindings is None else bindings,
+            url,
+            token,
+            tally=self.service.tally,
+            outcomes=self.scenario.dispatcher.outcomes,
+            seed=self.scenario.seed,
+            clock=self._clock,
+        )
+
+    def push_receipts(self, url: str) -> Pusher:
+        """Push receipts to `url` from now on, until the server stops."""
+        pusher = Pusher(self.service.receipts, url, self.scenario.receipts, self._clock)
+        self._errands.append(asyncio.create_task(pusher.run(), name="receipts"))
+        return pusher
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> str:
         """Listen, and return the base URL; port 0 picks a free one."""
@@ -72,12 +97,22 @@ class Simulator:
         except OSError:
             await self.stop()
             raise
+        if self.scenario.receipts.url:
+            self.push_receipts(self.scenario.receipts.url)
+        if self.scenario.dispatcher.url:
+            self._errands.append(asyncio.create_task(self._dispatch(), name="dispatcher"))
         address = runner.addresses[0]
         shown = f"[{address[0]}]" if ":" in address[0] else address[0]
         return f"http://{shown}:{address[1]}"
 
     async def stop(self) -> None:
         """Stop within a second; calls that hang are cancelled."""
+        errands, self._errands = self._errands, []
+        for errand in errands:
+            errand.cancel()
+        for ended in await asyncio.gather(*errands, return_exceptions=True):
+            if isinstance(ended, Exception):
+                raise ended
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
@@ -90,6 +125,11 @@ class Simulator:
             yield url
         finally:
             await self.stop()
+
+    async def _dispatch(self) -> None:
+        orders = self.scenario.dispatcher
+        async with self.dispatcher(orders.url, token=orders.token) as dispatcher:
+            await dispatcher.run(orders.rate)
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         now = self._clock()

@@ -12,6 +12,8 @@ from enum import Enum, auto
 from typing import assert_never
 
 from precall.simulator.calls import CallLog, beijing
+from precall.simulator.dispatcher import CallTally
+from precall.simulator.exchange import Exchange
 from precall.simulator.faults import FaultPlan
 from precall.simulator.gateway import (
     ACTIONS,
@@ -22,6 +24,7 @@ from precall.simulator.gateway import (
     action_hint,
     reply_format,
 )
+from precall.simulator.receipts import ReceiptQueue
 from precall.simulator.replies import (
     Reply,
     Standing,
@@ -80,8 +83,11 @@ class Service:
         )
         for call in scenario.calls:
             self.calls.add(call, origin)
+        self.receipts = ReceiptQueue(scenario.seed, scenario.receipts.duplicates)
+        self.exchange = Exchange(scenario.seed, self.world, self.calls, self.receipts, scenario.habits, speed)
         self.gateway = Gateway(scenario.account, scenario.delisted)
         self.traffic = Traffic()
+        self.tally = CallTally()
         self._set_quotas(scenario.account)
         self._desks: dict[str, Callable[[Mapping[str, str], Style, float], Reply]] = {
             QUERY_CALL_STATUS: self._answer_status,
@@ -133,7 +139,7 @@ class Service:
                 return self._deliver(truncated_reply(self._answer(called, style, now)))
             case FaultKind.GARBAGE:
                 return self._deliver(garbage_reply(self.faults.noise()))
-            case FaultKind.GONE | FaultKind.OUTAGE:
+            case FaultKind.GONE | FaultKind.OUTAGE | FaultKind.SILENT:
                 raise AssertionError(f"{fault.kind} strikes bindings, not calls")
             case _:
                 assert_never(fault.kind)

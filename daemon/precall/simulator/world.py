@@ -120,6 +120,8 @@ class World:
             return "isv.SUBS_NOT_EXIST"
         if binding.pool_key != pool_key:
             return "isv.POOLKEY_NOT_EXISTS"
+        if self._is_silent(binding, now):
+            return self._claimed(binding, now)
         return self._standing(binding, now, lend=True)
 
     def subscription(self, subs_id: str, number_x: str, pool_key: str, now: float) -> SimBinding | str:
@@ -158,11 +160,30 @@ class World:
             ids.add(generated.subs_id)
         return [binding for subs_id in sorted(ids) if (binding := self.find(subs_id))]
 
+    def reaches(self, binding: SimBinding, number: str, now: float) -> bool:
+        """Whether a call of one party of this binding to `number` gets through to the other one now: X while it works,
+        the temporary number the binding holds now, a party's own number always."""
+        if number in (binding.number_a, binding.number_b):
+            return bool(number)
+        if self._is_gone(binding, now):
+            return False
+        standing = self._standing(binding, now, lend=False)
+        if standing.status == 1 and self._is_silent(binding, now):
+            return False
+        return standing.status in (1, 2) and bool(number) and number == standing.called_no
+
     def truth(self, binding: SimBinding, now: float) -> Standing | str:
         """What `answer` would say, without the side effect: a number not lent yet shows as ""."""
         if self._is_gone(binding, now):
             return "isv.SUBS_NOT_EXIST"
-        return self._standing(binding, now, lend=False)
+        return self._claimed(binding, now)
+
+    def _claimed(self, binding: SimBinding, now: float) -> Standing:
+        """What the provider says without lending: of an X that died silently, that it works."""
+        standing = self._standing(binding, now, lend=False)
+        if standing.status in (2, 3) and self._is_silent(binding, now):
+            return Standing(1, binding.number_x, binding.extension)
+        return standing
 
     def _standing(self, binding: SimBinding, now: float, *, lend: bool) -> Standing:
         script = self._scripts.get(binding.subs_id, _UNSCRIPTED)
@@ -229,8 +250,15 @@ class World:
         return health.until if health.abnormal else now
 
     def _is_gone(self, binding: SimBinding, now: float) -> bool:
-        return self._scripts.get(binding.subs_id, _UNSCRIPTED).gone or any(
-            planned.fault.kind is FaultKind.GONE
+        script = self._scripts.get(binding.subs_id, _UNSCRIPTED)
+        return script.gone or self._is_struck(FaultKind.GONE, binding, now)
+
+    def _is_silent(self, binding: SimBinding, now: float) -> bool:
+        return self._is_struck(FaultKind.SILENT, binding, now)
+
+    def _is_struck(self, kind: FaultKind, binding: SimBinding, now: float) -> bool:
+        return any(
+            planned.fault.kind is kind
             for planned in self._faults.striking(binding.subs_id, binding.pool_key, now)
         )
 

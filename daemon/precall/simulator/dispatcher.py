@@ -1,0 +1,159 @@
+"""A scripted dispatcher: before each call it asks precall for the route, over HTTP as anybody would, and dials what it
+is told. It stands outside precall and knows of it only what its API says.
+
+With every call goes a trial call, in the same world at the same moment and with the callee in the same mood: the bound
+X, dialled without asking anybody. What both come to is the worth of asking. A dispatcher knows when its own bindings
+end, so those past their end are asked about, and not dialled either way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Self
+
+import aiohttp
+
+from precall.simulator.exchange import VOICE_SERVICE, Ending, Exchange, PlacedCall
+from precall.simulator.population import SimBinding
+
+STRANGER = "13700000000"
+PATIENCE = 5.0
+MOST_REPORTS = 1000
+_NOT_THERE = (404, 405)
+_IN_WORDS = {
+    Ending.CONNECTED: "connected",
+    Ending.BUSY: "busy",
+    Ending.NO_ANSWER: "no_answer",
+    Ending.POWERED_OFF: "no_answer",
+    Ending.FAILED: "failed",
+}
+"""How precall's interface calls them."""
+
+
+@dataclass(slots=True)
+class CallTally:
+    """What the calls of one dispatcher came to. `told`: actions in precall's answers. `routed` and `alone`: endings of
+    calls by precall's route and of the trial calls to the bound X; `not_placed`: calls that precall told not to place
+    now, though the binding had not ended."""
+
+    asked: int = 0
+    unanswered: int = 0
+    not_placed: int = 0
+    reported: int = 0
+    told: Counter[str] = field(default_factory=Counter)
+    routed: Counter[str] = field(default_factory=Counter)
+    alone: Counter[str] = field(default_factory=Counter)
+
+
+class Dispatcher:
+    """Asks at `url` before calls of the parties of `bindings`. To be used within `async with`."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        bindings: Sequence[SimBinding],
+        url: str,
+        token: str,
+        *,
+        tally: CallTally,
+        outcomes: float,
+        seed: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self.tally = tally
+        self._exchange, self._bindings, self._url, self._clock = exchange, bindings, url.rstrip("/"), clock
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._outcomes = outcomes
+        self._draw = random.Random(seed)
+        self._reports: list[tuple[float, int, dict[str, object]]] = []
+        self._heard = True
+
+    async def __aenter__(self) -> Self:
+        timeout = aiohttp.ClientTimeout(total=PATIENCE)
+        self._session = aiohttp.ClientSession(timeout=timeout, headers=self._headers)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+
+    async def run(self, rate: float) -> None:
+        """So many calls per second, until cancelled."""
+        while True:
+            await self.call_somebody()
+            await self.report()
+            await asyncio.sleep(1.0 / rate)
+
+    async def call_somebody(self) -> None:
+        """A call of one party of any binding to the other: ask, dial, and note what to report of it."""
+        if not self._bindings:
+            return
+        binding = self._draw.choice(self._bindings)
+        caller = self._draw.choice((binding.number_a, binding.number_b or STRANGER))
+        route = await self._route(binding.subs_id, caller)
+        if route is None:
+            return
+        self.tally.told[route["action"]] += 1
+        now = self._clock()
+        if binding.expires_at is not None and now >= binding.expires_at:
+            return
+        if not route["number"]:
+            self.tally.not_placed += 1
+            trial = self._exchange.try_out(binding, caller, binding.number_x, now)
+            self.tally.alone[trial.ending] += 1
+            return
+        call = self._exchange.place(binding, caller, route["number"], now)
+        self.tally.routed[call.ending] += 1
+        self.tally.alone[self._exchange.compare(call, binding.number_x).ending] += 1
+        if not call.handset:
+            self._note(call, now)
+
+    async def report(self) -> None:
+        """Tell precall of calls, so that it may learn how they went; not again where it takes no reports."""
+        due: list[dict[str, object]] = []
+        while self._reports and self._reports[0][0] <= self._clock() and len(due) < MOST_REPORTS:
+            due.append(heapq.heappop(self._reports)[2])
+        if due and self._heard:
+            status, _ = await self._ask("POST", "/v1/calls", json=due)
+            self._heard = status not in _NOT_THERE
+            self.tally.reported += len(due) if 200 <= status < 300 else 0
+
+    async def _route(self, subs_id: str, caller: str) -> dict[str, Any] | None:
+        """precall's answer; None, and counted, when there is none."""
+        self.tally.asked += 1
+        status, body = await self._ask("GET", f"/v1/routes/{subs_id}", params={"caller": caller})
+        if status == 200 and isinstance(body, dict):
+            return body
+        self.tally.unanswered += 1
+        return None
+
+    def _note(self, call: PlacedCall, now: float) -> None:
+        report: dict[str, object] = {
+            "call_id": call.call_id,
+            "prod_id": VOICE_SERVICE,
+            "called_at": datetime.fromtimestamp(call.called_at, UTC).isoformat(),
+            "subs_id": call.binding.subs_id,
+        }
+        due = now
+        if self._draw.random() < self._outcomes:
+            report["outcome"] = _IN_WORDS[call.ending]
+            due = call.ends_at
+        heapq.heappush(self._reports, (due, call.serial, report))
+
+    async def _ask(self, method: str, path: str, **more: Any) -> tuple[int, Any]:
+        """(status, body); (0, None) when nothing came back in time."""
+        try:
+            async with self._session.request(method, f"{self._url}{path}", **more) as response:
+                return response.status, await response.json(content_type=None)
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            return 0, None
+
+
+def failed(endings: Counter[str]) -> tuple[int, int]:
+    """How many calls failed by what can be the number's fault, of how many placed."""
+    return endings[Ending.FAILED], endings.total()
