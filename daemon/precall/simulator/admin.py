@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -159,7 +158,7 @@ class _AdminDesk:
                 "peak_per_second": traffic.peak_per_second,
                 "arrivals": list(traffic.received_at)[-shown:] if shown else [],
                 "bindings": len(self._service.world),
-                "dispatcher": asdict(self._service.tally),
+                "dispatcher": self._service.tally.shown(),
             }
         )
 

@@ -13,7 +13,7 @@ import heapq
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -49,6 +49,10 @@ class CallTally:
     told: Counter[str] = field(default_factory=Counter)
     routed: Counter[str] = field(default_factory=Counter)
     alone: Counter[str] = field(default_factory=Counter)
+
+    def shown(self) -> dict[str, object]:
+        """As plain data."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
 
 class Dispatcher:
