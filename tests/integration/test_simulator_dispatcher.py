@@ -22,6 +22,7 @@ from precall.provider import Credential, Credentials, Provider, ProviderSettings
 from precall.simulator import Scenario, Simulator, failed
 from precall.simulator.dispatcher import CallTally
 
+PATIENCE = 30.0
 EASY = {"busy": 0, "no_answer": 0, "powered_off": 0}
 
 
@@ -56,7 +57,7 @@ async def called(simulator: Simulator, url: str, times: int, secret: str = "") -
 
 async def test_routes_save_calls_that_the_bound_x_loses(tmp_path: Path) -> None:
     scenario = scripted(1, 2, 3, habits=EASY)
-    async with serving(tmp_path, scenario) as served:
+    async with serving(tmp_path, scenario, store_timeout=PATIENCE) as served:
         for subs_id in ("1", "2", "3"):
             await served.register(subs_id=subs_id)
             await served.checked(subs_id)
@@ -69,7 +70,7 @@ async def test_routes_save_calls_that_the_bound_x_loses(tmp_path: Path) -> None:
 
 
 async def test_a_route_that_is_out_of_date_loses_its_call_too(tmp_path: Path) -> None:
-    async with serving(tmp_path, scripted(1, habits=EASY)) as served:
+    async with serving(tmp_path, scripted(1, habits=EASY), store_timeout=PATIENCE) as served:
         await served.register()
         await served.checked("1")
         served.daemon.checker.pause("")
@@ -79,7 +80,9 @@ async def test_a_route_that_is_out_of_date_loses_its_call_too(tmp_path: Path) ->
 
 
 async def test_what_is_held_is_not_dialled_and_still_compared(tmp_path: Path) -> None:
-    async with serving(tmp_path, scripted(3, habits=EASY), policy={"fallback": "hold"}) as served:
+    async with serving(
+        tmp_path, scripted(3, habits=EASY), policy={"fallback": "hold"}, store_timeout=PATIENCE
+    ) as served:
         await served.register()
         await served.checked("1")
         tally = await called(served.simulator, served.url, 5)
@@ -90,9 +93,9 @@ async def test_a_binding_past_its_end_is_dialled_either_way_by_nobody(tmp_path: 
     ends = time.time() + 0.2
     scenario = scripted(1, habits=EASY)
     scenario["binding"][0]["expires_at"] = ends
-    async with serving(tmp_path, scenario) as served:
+    async with serving(tmp_path, scenario, store_timeout=PATIENCE) as served:
         await served.register()
-        await until(lambda: time.time() > ends)
+        await until(lambda: time.time() > ends, PATIENCE)
         tally = await called(served.simulator, served.url, 5)
         assert tally.asked == 5
         assert not tally.routed
@@ -102,7 +105,7 @@ async def test_a_binding_past_its_end_is_dialled_either_way_by_nobody(tmp_path: 
 async def test_a_silent_death_is_seen_by_calls_alone(tmp_path: Path) -> None:
     """The provider says 1 as long as the fault lasts, whoever asks; then what it is."""
     scenario = scripted(2, habits=EASY, fault=[{"kind": "silent", "subs_id": "1"}])
-    async with serving(tmp_path, scenario) as served:
+    async with serving(tmp_path, scenario, store_timeout=PATIENCE) as served:
         await served.register()
         told = await served.checked("1")
         assert (told["action"], told["status"]) == ("dial_x", 1)
@@ -116,7 +119,7 @@ async def test_a_silent_death_is_seen_by_calls_alone(tmp_path: Path) -> None:
 
 async def test_a_dispatcher_with_a_token_and_one_without(tmp_path: Path) -> None:
     secret, entry = token("dispatcher", "routes:read")
-    async with serving(tmp_path, scripted(1), tokens=[entry]) as served:
+    async with serving(tmp_path, scripted(1), tokens=[entry], store_timeout=PATIENCE) as served:
         refused = await called(served.simulator, served.url, 2)
         assert (refused.asked, refused.unanswered) == (2, 2)
         unknown = await called(served.simulator, served.url, 2, secret)
@@ -136,7 +139,7 @@ async def test_calls_are_reported_when_placed_or_with_their_end() -> None:
     simulator = Simulator(Scenario.model_validate(scenario | {"dispatcher": {"outcomes": 1}}), speed=1000)
     async with listener.listening() as url, simulator.dispatcher(url) as dispatcher:
         await dispatcher.call_somebody()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while not dispatcher.tally.reported:
                 await dispatcher.report()
                 await asyncio.sleep(0.01)
@@ -175,7 +178,7 @@ async def test_a_scenario_runs_dispatcher_and_receipts_by_itself(tmp_path: Path)
                 heard.update(report["call_id"] for batch in listener.heard for report in batch)
                 return len(heard) >= 20 and max(heard.values()) == 2
 
-            await until(some_twice, 30.0)
+            await until(some_twice, PATIENCE)
             async with session.get(f"{provider}/_admin/stats") as answer:
                 stats = await answer.json()
     assert stats["dispatcher"]["asked"] >= 20
@@ -193,13 +196,13 @@ async def test_receipts_that_are_not_acknowledged_come_again() -> None:
         pusher = simulator.push_receipts(f"{url}/v1/receipts")
         binding = simulator.bindings()[0]
         simulator.service.exchange.place(binding, A, X, time.time())
-        await until(lambda: pusher.results["pushed_again"] >= 1, 30.0)
+        await until(lambda: pusher.results["pushed_again"] >= 1, PATIENCE)
         listener.status, listener.answer = 200, {"code": 1}
         before = len(listener.heard)
-        await until(lambda: len(listener.heard) > before, 30.0)
+        await until(lambda: len(listener.heard) > before, PATIENCE)
         assert not pusher.results["acknowledged"]
         listener.answer = {"code": 0}
-        await until(lambda: pusher.results["acknowledged"] == 1, 30.0)
+        await until(lambda: pusher.results["acknowledged"] == 1, PATIENCE)
     assert len({json.dumps(batch) for batch in listener.heard}) == 1
 
 
@@ -227,7 +230,7 @@ async def test_the_detail_of_a_call_placed_by_hand_reaches_the_client() -> None:
         )
         await provider.start()
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE):
                 day = query_date(datetime.fromisoformat(placed["called_at"]).timestamp())[0]
                 while True:
                     asked = await provider.query_call_detail(

@@ -9,13 +9,14 @@ from tests.integration.test_main_job import results, route, row_of, truth, until
 
 from precall.core.model import State
 
-SUBSTITUTE = {"status_source": "subscription_detail"}
+PATIENCE = 30.0
+SUBSTITUTE = {"status_source": "subscription_detail", "timeout": "30s"}
 SUBSTITUTES = ("QuerySubscriptionDetail", "QuerySecretNoDetail")
 
 
 async def test_a_normal_binding_is_confirmed_without_query_call_status(tmp_path: Path) -> None:
     scenario = scripted(1, delisted=["QueryCallStatus"])
-    async with serving(tmp_path, scenario, provider=SUBSTITUTE) as served:
+    async with serving(tmp_path, scenario, provider=SUBSTITUTE, store_timeout=PATIENCE) as served:
         await served.register()
         told = await served.checked("1")
         assert (told["action"], told["number"], told["state"]) == ("dial_x", X, "normal")
@@ -29,19 +30,19 @@ async def test_a_normal_binding_is_confirmed_without_query_call_status(tmp_path:
 
 
 async def test_expired_and_gone_bindings_end(tmp_path: Path) -> None:
-    async with serving(tmp_path, scripted(4, 1), provider=SUBSTITUTE) as served:
+    async with serving(tmp_path, scripted(4, 1), provider=SUBSTITUTE, store_timeout=PATIENCE) as served:
         for subs_id in ("1", "2"):
             await served.register(subs_id=subs_id)
         assert ((await served.checked("1"))["action"], results(served)["status_4"] >= 1) == ("expired", True)
         await served.checked("2")
         truth(served, "2", gone=True)
         await served.ask("POST", "/v1/bindings/2/check")
-        await until(lambda: row_of(served, "2").state.state is State.EXPIRED, 30.0)
+        await until(lambda: row_of(served, "2").state.state is State.EXPIRED, PATIENCE)
         assert (await route(served, "2"))["reason"] == "gone"
 
 
 async def test_a_failing_x_is_suspect_and_neither_temporary_nor_real(tmp_path: Path) -> None:
-    async with serving(tmp_path, scripted(2, 3, 1), provider=SUBSTITUTE) as served:
+    async with serving(tmp_path, scripted(2, 3, 1), provider=SUBSTITUTE, store_timeout=PATIENCE) as served:
         for subs_id, number_x in (("1", X), ("2", "17000000002"), ("3", "17000000003")):
             served.simulator.service.world.change(subs_id, {"number_x": number_x}, {})
             await served.register(subs_id=subs_id, number_x=number_x)
@@ -72,15 +73,17 @@ async def test_what_was_known_before_the_source_was_changed_is_not_renewed(tmp_p
         "abnormal_max_age": "200ms",
     }
     scenario = scripted(2, 3)
-    async with serving(tmp_path, scenario) as served:
+    async with serving(tmp_path, scenario, store_timeout=PATIENCE) as served:
         for subs_id in ("1", "2"):
             await served.register(subs_id=subs_id)
         assert (await served.checked("1"))["action"] == "dial_temp_x"
         assert (await served.checked("2"))["action"] == "dial_real"
     scenario["binding"][0]["secret_status"] = scenario["binding"][1]["secret_status"] = 1
-    async with serving(tmp_path, scenario, provider=SUBSTITUTE, policy=short, freshness=quick) as served:
+    async with serving(
+        tmp_path, scenario, provider=SUBSTITUTE, policy=short, freshness=quick, store_timeout=PATIENCE
+    ) as served:
         first, second = row_of(served, "1").state, row_of(served, "2").state
-        await until(lambda: all(state_of(served, i) is State.NORMAL for i in ("1", "2")), 30.0)
+        await until(lambda: all(state_of(served, i) is State.NORMAL for i in ("1", "2")), PATIENCE)
         for subs_id, before in (("1", first), ("2", second)):
             told = await route(served, subs_id)
             assert (told["action"], told["number"], told["reason"]) == ("dial_x", X, "in_effect")
@@ -96,11 +99,13 @@ def state_of(served: Served, subs_id: str) -> State:
 async def test_the_brake_lets_nothing_turn_real_on_the_word_of_a_substitute(tmp_path: Path) -> None:
     """A Status 3 held back by the brake stays held back, however much room the brake has afterwards."""
     scenario = scripted(3)
-    async with serving(tmp_path, scenario, brake={"floor": 0, "share": 0.0}) as served:
+    async with serving(
+        tmp_path, scenario, brake={"floor": 0, "share": 0.0}, store_timeout=PATIENCE
+    ) as served:
         await served.register()
         assert (await served.checked("1"))["reason"] == "exposure_brake"
     scenario["binding"][0]["secret_status"] = 1
-    async with serving(tmp_path, scenario, provider=SUBSTITUTE) as served:
+    async with serving(tmp_path, scenario, provider=SUBSTITUTE, store_timeout=PATIENCE) as served:
         for _ in range(3):
             told = await served.checked("1")
             assert (told["action"], told["reason"]) == ("hold", "exposure_brake")
@@ -109,12 +114,12 @@ async def test_the_brake_lets_nothing_turn_real_on_the_word_of_a_substitute(tmp_
 
 async def test_half_a_confirmation_is_none(tmp_path: Path) -> None:
     async with serving(
-        tmp_path, scripted(1, delisted=["QuerySecretNoDetail"]), provider=SUBSTITUTE
+        tmp_path, scripted(1, delisted=["QuerySecretNoDetail"]), provider=SUBSTITUTE, store_timeout=PATIENCE
     ) as served:
         await served.register()
         status, body = await served.ask("POST", "/v1/bindings/1/check")
         assert (status, body["outcome"], body["route"]["reason"]) == (200, "failed", "unverified")
-        await until(lambda: results(served)["account"])
+        await until(lambda: results(served)["account"], PATIENCE)
         assert served.daemon.checker.circuit.is_open
         assert not results(served)["in_effect"]
 
@@ -123,12 +128,12 @@ async def test_many_substitute_checks_stay_within_the_budget(tmp_path: Path) -> 
     """Of each action no more calls than there may be checks."""
     fresh: dict[str, Any] = {"min_interval": "50ms", "max_age": "100ms"}
     async with serving(
-        tmp_path, scripted(*[1] * 20), rate=20.0, provider=SUBSTITUTE, freshness=fresh
+        tmp_path, scripted(*[1] * 20), rate=20.0, provider=SUBSTITUTE, freshness=fresh, store_timeout=PATIENCE
     ) as served:
         begun = asyncio.get_running_loop().time()
         for place in range(1, 21):
             await served.register(subs_id=str(place))
-        await until(lambda: served.simulator.calls_received[SUBSTITUTES[0]] >= 60, 60.0)
+        await until(lambda: served.simulator.calls_received[SUBSTITUTES[0]] >= 60, 2 * PATIENCE)
         seconds = asyncio.get_running_loop().time() - begun
         for action in SUBSTITUTES:
             assert served.simulator.calls_received[action] <= 20 * (seconds + 2) + 20
