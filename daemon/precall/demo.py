@@ -59,7 +59,7 @@ class Moved:
 
 @dataclass(slots=True)
 class Tally:
-    """What has happened so far."""
+    """What has happened so far; `report`, at the end, is what precall itself learned of the calls."""
 
     seconds: float = 0.0
     bindings: int = 0
@@ -68,6 +68,7 @@ class Tally:
     changes: int = 0
     routes: Counter[str] = field(default_factory=Counter)
     calls: CallTally = field(default_factory=CallTally)
+    report: dict[str, Any] = field(default_factory=dict)
 
 
 class Stage(Protocol):
@@ -143,6 +144,7 @@ class _Show:
                 looked = now
             await _sleep_unless(stopped, STEP)
         self.tally.seconds = monotonic() - begun
+        self.tally.report = await self._ask("GET", "/v1/report")
 
     def _on_change(self, before: Row | None, after: Row | None) -> None:
         if before is None or after is None:

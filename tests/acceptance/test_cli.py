@@ -535,11 +535,13 @@ def test_a_scenario_with_mistakes_is_a_matter_of_configuration(tmp_path: Path) -
 # -- the main job -----------------------------------------------------------------------------------
 
 
-def test_the_demonstration_shows_all_five_actions(tmp_path: Path) -> None:
+def test_the_demonstration_shows_all_five_actions_and_what_asking_is_worth(tmp_path: Path) -> None:
     shown = precall("demo", "--for", "25s", "--dir", tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert "Traceback" not in shown.stderr
-    told, *_, routed, alone = shown.stdout.splitlines()[-4:]
+    lines = shown.stdout.splitlines()
+    place = next(place for place, text in enumerate(lines) if "times and was told" in text)
+    told, _, routed, alone = lines[place + 1 : place + 5]
     answers = dict(re.findall(r"(\w+) (\d+)", told))
     assert set(answers) == {"dial_x", "dial_temp_x", "dial_real", "hold", "expired"}
     assert all(int(count) for count in answers.values()), answers
@@ -548,6 +550,9 @@ def test_the_demonstration_shows_all_five_actions(tmp_path: Path) -> None:
     failed_alone, placed_alone = outcome("by the bound X alone", alone)
     assert placed_alone >= placed_routed > 50, shown.stdout
     assert failed_routed / placed_routed < failed_alone / placed_alone, shown.stdout
+    totals = next(text.split() for text in lines if re.match(r"all +all ", text))
+    placed, connected = int(totals[2]), int(totals[3])
+    assert 0 < connected < placed <= placed_routed, shown.stdout
 
 
 def outcome(name: str, line: str) -> tuple[int, int]:

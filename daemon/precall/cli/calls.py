@@ -83,6 +83,11 @@ def report(
         table.writeheader()
         table.writerows(told["by_route"])
         return
+    show_report(told)
+
+
+def show_report(told: dict[str, Any]) -> None:
+    """The answer of `GET /v1/report` as tables."""
     lines = [[row.get(name, "all") for name in COLUMNS] for row in (*told["by_route"], told["total"])]
     output.rows(COLUMNS, ([*line[:-1], f"{line[-1]:.2%}"] for line in lines))
     if told["causes"]:

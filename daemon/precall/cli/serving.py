@@ -55,6 +55,7 @@ def demo(
     """The main job with nothing to configure: simulated provider, daemon, and a dispatcher that asks and dials."""
     if folder is not None and not folder.is_dir():
         raise typer.BadParameter(f"{folder} is no directory")
+    from precall.cli.calls import show_report  # noqa: PLC0415
     from precall.cli.stage import Lines, Panel, summary  # noqa: PLC0415
     from precall.demo import DemoSettings, play  # noqa: PLC0415
 
@@ -72,6 +73,8 @@ def demo(
         tally = _serve(play(settings, stage))
     for line in summary(tally):
         out.print(line)
+    typer.echo("\nWhat precall learned of these calls by itself, as `precall report` shows it:\n")
+    show_report(tally.report)
 
 
 @app.command(rich_help_panel=PANEL)
