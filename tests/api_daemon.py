@@ -100,10 +100,11 @@ async def serving(
     tokens: Sequence[dict[str, Any]] = (),
     rate: float = 1000.0,
     store_timeout: float = 1.0,
+    speed: float = 1.0,
     **sections: Any,
 ) -> AsyncIterator[Served]:
-    """A daemon with an empty database in `folder`, on an ephemeral port."""
-    simulator = Simulator(Scenario.model_validate(scenario or {}))
+    """A daemon with an empty database in `folder`, on an ephemeral port; `speed` is the simulator's."""
+    simulator = Simulator(Scenario.model_validate(scenario or {}), speed=speed)
     async with simulator.running() as provider:
         config = Config(
             provider={  # type: ignore[arg-type]
