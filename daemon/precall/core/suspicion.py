@@ -15,7 +15,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from math import log2
 
-from precall.core.model import Flag, Row, State
+from precall.core.model import Flag, Row, State, Status
 
 LAST = 5
 NEEDED = 3
@@ -100,7 +100,7 @@ class Suspicion:
         if not self._doubts or not self.doubts(row, now):
             return ()
         since = self._doubts[row.binding.subs_id].since
-        normal = row.state.state is State.NORMAL and row.state.checked_at >= since
+        normal = row.state.status == Status.NORMAL and row.state.checked_at >= since
         return (Flag.SUSPECT, Flag.API_DISAGREES) if normal else (Flag.SUSPECT,)
 
     def suspects(self, now: float) -> list[str]:
