@@ -196,6 +196,10 @@ class Assembly:
         """Gauges that are asked for at scrape time."""
         metrics = self._metrics
         metrics.show_states(table.count)
+        metrics.show_pools(table.pools, table.count)
+        metrics.show(metrics.max_age, lambda: checker.policy.max_age)
+        metrics.show(metrics.leading, lambda: float(checker.asks))
+        metrics.show(metrics.store_up, lambda: float(ledger.saving))
         metrics.show(metrics.rate_limit, lambda: checker.quota.rate)
         metrics.show(metrics.oldest_age, lambda: checker.planner.oldest(self._clock()))
         metrics.show(metrics.budget_short, lambda: float(checker.short_of_budget))

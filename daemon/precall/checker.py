@@ -286,6 +286,7 @@ class Checker:
             self._metrics.ages.tally(ages)
             await asyncio.sleep(pause)
         self._metrics.ages.turn()
+        self._metrics.keep_pools(self._table.pools())
 
     def report(self, subs_id: str) -> None:
         """Calls of this binding fail, or its number is reported: check it soon, whatever else is to be done."""

@@ -5,13 +5,23 @@ gauges with a function, asked at scrape time.
 """
 
 from bisect import bisect_left
+from collections import Counter as Counts
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
-from prometheus_client.metrics_core import HistogramMetricFamily
+from prometheus_client.metrics_core import GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
@@ -19,9 +29,14 @@ from precall import __version__
 from precall.core.model import State
 from precall.core.state import Result
 
+# A second series beside each counter, for nothing: Prometheus finds resets by itself.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 MOST_POOLS = 40
+OTHER = "other"
+VERIFIED = (State.NORMAL, State.TEMPORARY, State.FALLBACK)
 
 _CALL = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 _QUEUE = (0.001, 0.005, 0.025, 0.1, 0.25, 1.0, 5.0, 30.0)
@@ -57,6 +72,21 @@ class AgeCollector(Collector):
         )
 
 
+class PoolCollector(Collector):
+    """Verified routes by pool: counted at each scrape, so that a pool that is no more has no series."""
+
+    def __init__(self, name: str, text: str) -> None:
+        self._name, self._text = name, text
+        self.count: Callable[[], Iterable[tuple[str, State, int]]] = tuple
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """What prometheus-client asks for at a scrape."""
+        family = GaugeMetricFamily(self._name, self._text, labels=("pool", "state"))
+        for pool, state, count in self.count():
+            family.add_metric((pool, state), count)
+        yield family
+
+
 class Metrics:
     """All families. Counters of a closed label set are created at zero, so that a rate over them is never absent."""
 
@@ -85,6 +115,7 @@ class Metrics:
         self.rate_limit = gauge("provider_rate_limit", "Calls per second precall allows itself now")
         self.routes = gauge("routes", "Bindings by state", "state")
         self.route_changes = counter("route_changes_total", "Published changes of a row", "from", "to")
+        self.max_age = gauge("max_age_seconds", "freshness.max_age: a normal route older than this is stale")
         self.oldest_age = gauge("oldest_route_age_seconds", "Age of the oldest check of an active binding")
         self.dial_age = histogram("dial_age_seconds", "Age of the route at the moment of a read", _AGE)
         self.reads = counter("reads_total", "Route reads answered", "format", "stale")
@@ -132,9 +163,11 @@ class Metrics:
         )
         self.degraded = gauge("degraded", "1 while the provider is taken to be out of reach")
         self.circuit_open = gauge("provider_circuit_open", "1 while the account or the action is refused")
+        self.leading = gauge("leading", "1 while this daemon checks and writes, 0 while it stands by")
         self.paused = gauge("paused", "Pools whose background checks are paused (all: 1)")
         self.scheduler_lag = gauge("scheduler_lag_seconds", "How late the newest tick of the check loop came")
         self.last_success = gauge("last_success_timestamp_seconds", "When the provider last answered a check")
+        self.store_up = gauge("store_up", "1 while the database takes writes")
         self.store_pending = gauge("store_pending_rows", "Rows that wait for the database")
         self.store_write_seconds = histogram("store_write_seconds", "Time of one transaction", _WRITE)
         self.store_dropped = counter(
@@ -158,6 +191,9 @@ class Metrics:
             "precall_route_age_seconds", "Ages of the routes of active bindings, by a sweep", _AGE
         )
         registry.register(self.ages)
+        self.pool_routes = PoolCollector("precall_pool_routes", "Verified routes of active bindings, by pool")
+        registry.register(self.pool_routes)
+        ProcessCollector(registry=registry)
         for result in Result:
             self.checks.labels(result)
         for reason in ("slow_head", "slow_reader", "crowded"):
@@ -173,9 +209,17 @@ class Metrics:
         if pool_key in self._pools:
             return pool_key
         if len(self._pools) >= MOST_POOLS:
-            return "other"
+            return OTHER
         self._pools.add(pool_key)
         return pool_key
+
+    def keep_pools(self, pools: Iterable[str]) -> None:
+        """Drop the series of all other pools: they have no active binding left."""
+        for pool in self._pools.difference(pools):
+            self._pools.remove(pool)
+            for family in (self.exposures, self.exposure_brake):
+                with suppress(KeyError):
+                    family.remove(pool)
 
     def show(self, family: Gauge, value: Callable[[], float]) -> None:
         """Ask `value` for this gauge at every scrape."""
@@ -185,6 +229,19 @@ class Metrics:
         """Ask `count` for every shown state at every scrape."""
         for state in State:
             self.routes.labels(state).set_function(partial(count, state))
+
+    def show_pools(self, pools: Callable[[], Iterable[str]], count: Callable[[State, str], int]) -> None:
+        """Ask for the verified routes of every pool at every scrape."""
+
+        def counted() -> Iterator[tuple[str, State, int]]:
+            found: Counts[tuple[str, State]] = Counts()
+            for pool_key in pools():
+                pool = self.pool(pool_key)
+                for state in VERIFIED:
+                    found[pool, state] += count(state, pool_key)
+            return ((pool, state, number) for (pool, state), number in found.items())
+
+        self.pool_routes.count = counted
 
     def render(self) -> bytes:
         """The text exposition format."""

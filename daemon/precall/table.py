@@ -35,6 +35,7 @@ class Table:
         self._by_x: dict[int, str | list[str]] = {}
         self._active: Counter[str] = Counter()
         self._states: Counter[State] = Counter()
+        self._by_pool: Counter[tuple[str, State]] = Counter()
         self._lapsed: set[str] = set()
         self._order = Roster()
 
@@ -56,9 +57,11 @@ class Table:
             self._rows[subs_id] = data
             self._order.add(subs_id)
             self._link(number_x, subs_id)
-            self._states[State.BLOCKED if blocked and state is not State.EXPIRED else state] += 1
+            shown = State.BLOCKED if blocked and state is not State.EXPIRED else state
+            self._states[shown] += 1
             if state is not State.EXPIRED:
                 self._active[pool_key] += 1
+                self._by_pool[pool_key, shown] += 1
 
     def publish(self, subs_id: str, row: Row | None) -> None:
         """Put `row` (None: nothing) in place of what stands there, and tell the listeners."""
@@ -83,9 +86,9 @@ class Table:
         """How many bindings of a pool have not expired, as far as the last sweep has seen."""
         return self._active[pool_key]
 
-    def count(self, state: State) -> int:
-        """How many rows are shown in this state, as far as the last sweep has seen."""
-        return self._states[state]
+    def count(self, state: State, pool_key: str = "") -> int:
+        """How many rows are shown in this state, as far as the last sweep has seen; of a pool, those not expired."""
+        return self._by_pool[pool_key, state] if pool_key else self._states[state]
 
     def lapse(self, row: Row) -> None:
         """Count a row as expired: its time has come, though no answer has said so."""
@@ -151,6 +154,7 @@ class Table:
         self._states[shown] += step
         if not over:
             self._active[row.binding.pool_key] += step
+            self._by_pool[row.binding.pool_key, shown] += step
 
     def _link(self, number_x: str, subs_id: str) -> None:
         key = key_of(number_x)

@@ -12,10 +12,11 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def families() -> set[str]:
-    """The names as they are scraped, counters with their suffix."""
+    """Our own, by the names as they are scraped: counters with their suffix."""
     found = set()
     for family in Metrics().registry.collect():
-        found.add(family.name + ("_total" if family.type == "counter" else ""))
+        if not family.name.startswith("process_"):
+            found.add(family.name + ("_total" if family.type == "counter" else ""))
     return found
 
 

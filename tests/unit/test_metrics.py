@@ -1,0 +1,60 @@
+"""What is scraped: how many series, and that those of a pool go with the pool."""
+
+
+from tests import builders
+
+from precall.core.model import State
+from precall.metrics import MOST_POOLS, Metrics
+from precall.table import Table
+
+
+def series(metrics: Metrics) -> list[str]:
+    return [line.rpartition(" ")[0] for line in metrics.render().decode().splitlines() if line[0] != "#"]
+
+
+def tabled(*pools: str) -> Table:
+    """A table with one verified binding in each of these pools."""
+    table = Table()
+    for place, pool in enumerate(pools):
+        table.publish(
+            str(place), builders.row(builders.observed(State.FALLBACK), subs_id=str(place), pool_key=pool)
+        )
+    return table
+
+
+def shown(table: Table) -> Metrics:
+    metrics = Metrics()
+    metrics.show_states(table.count)
+    metrics.show_pools(table.pools, table.count)
+    return metrics
+
+
+def test_every_label_at_once_is_fewer_than_500_series() -> None:
+    metrics = shown(tabled(*(f"FC{number}" for number in range(3 * MOST_POOLS))))
+    for pool in [f"FC{number}" for number in range(3 * MOST_POOLS)]:
+        metrics.exposures.labels(metrics.pool(pool)).inc()
+        metrics.exposure_brake.labels(metrics.pool(pool)).set(1)
+    for state in State:
+        for other in State:
+            metrics.route_changes.labels(state, other).inc()
+    assert len(series(metrics)) < 500
+
+
+def test_routes_are_counted_by_pool_and_beyond_the_cap_together() -> None:
+    metrics = shown(tabled("FC1", "FC1", *(f"other{number}" for number in range(MOST_POOLS + 9))))
+    found = metrics.render().decode()
+    assert 'precall_pool_routes{pool="FC1",state="fallback"} 2.0' in found
+    assert 'precall_pool_routes{pool="FC1",state="normal"} 0.0' in found
+    assert 'precall_pool_routes{pool="other",state="fallback"} 10.0' in found
+
+
+def test_the_series_of_a_removed_pool_vanish() -> None:
+    table = tabled("FC1", "FC2")
+    metrics = shown(table)
+    for pool in ("FC1", "FC2"):
+        metrics.exposures.labels(metrics.pool(pool)).inc()
+    metrics.exposure_brake.labels(metrics.pool("FC1")).set(0)
+    table.publish("0", None)
+    metrics.keep_pools(table.pools())
+    assert not [name for name in series(metrics) if "FC1" in name]
+    assert [name for name in series(metrics) if "FC2" in name]
