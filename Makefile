@@ -5,10 +5,10 @@ BIN     = $(VENV)/bin
 READY   = $(VENV)/.ready
 ARGS   ?=
 
-.PHONY: help setup demo test check audit fmt bench soak lock clean
+.PHONY: help setup demo test check audit fmt bench soak dashboards screenshots lock clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 setup: $(READY) ## the virtual environment, from the hashed lock file
 
@@ -46,6 +46,12 @@ bench: $(READY) ## every benchmark, each beside a peer, in one table each
 soak: $(READY) ## kill -9, a hundred times, with writers and readers at work; the API and the parsers fuzzed for 25 minutes
 	PRECALL_TEST_SOAK_ROUNDS=100 $(BIN)/python -m pytest -q -s tests/acceptance/test_crash.py
 	PRECALL_TEST_FUZZ_SECONDS=1260 PRECALL_TEST_FUZZ_CASES=5000 $(BIN)/python -m pytest -q -s tests/acceptance/test_openapi_fuzzed.py tests/unit/test_fuzzed.py
+
+dashboards: $(READY) ## deploy/grafana/dashboards, from the code beside them
+	$(BIN)/python deploy/grafana/dashboards.py
+
+screenshots: $(READY) ## deploy/grafana/*.png, drawn from a real Prometheus that watched an incident (needs Debian's prometheus)
+	$(BIN)/python -m tests.deploy.pictures
 
 lock: ## solve the dependencies anew (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-header --all-extras --group dev pyproject.toml -o requirements.lock

@@ -6,7 +6,7 @@ gauges with a function, asked at scrape time.
 
 from bisect import bisect_left
 from collections import Counter as Counts
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import accumulate
@@ -213,13 +213,17 @@ class Metrics:
         self._pools.add(pool_key)
         return pool_key
 
-    def keep_pools(self, pools: Iterable[str]) -> None:
-        """Drop the series of all other pools: they have no active binding left."""
+    def keep_pools(self, pools: Sequence[str]) -> None:
+        """Have series of these pools, from zero on, and of no other: those have no active binding left."""
+        families = (self.exposures, self.exposure_brake)
         for pool in self._pools.difference(pools):
             self._pools.remove(pool)
-            for family in (self.exposures, self.exposure_brake):
+            for family in families:
                 with suppress(KeyError):
                     family.remove(pool)
+        for pool in map(self.pool, pools):
+            for family in families:
+                family.labels(pool)
 
     def show(self, family: Gauge, value: Callable[[], float]) -> None:
         """Ask `value` for this gauge at every scrape."""

@@ -1,6 +1,5 @@
 """What is scraped: how many series, and that those of a pool go with the pool."""
 
-
 from tests import builders
 
 from precall.core.model import State
@@ -58,3 +57,9 @@ def test_the_series_of_a_removed_pool_vanish() -> None:
     metrics.keep_pools(table.pools())
     assert not [name for name in series(metrics) if "FC1" in name]
     assert [name for name in series(metrics) if "FC2" in name]
+
+
+def test_a_pool_has_its_series_before_its_first_exposure() -> None:
+    metrics = Metrics()
+    metrics.keep_pools(["FC1"])
+    assert {'precall_exposures_total{pool="FC1"}', 'precall_exposure_brake{pool="FC1"}'} <= {*series(metrics)}

@@ -1,0 +1,240 @@
+"""Draw the dashboards as an incident leaves them: `make screenshots`.
+
+The panels, their queries, units and colours are those of the committed dashboards, the data those of the Prometheus that
+watched `incident`; only the drawing is matplotlib's, because no Grafana is to be had where this runs.
+"""
+
+import math
+import tempfile
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.dates import DateFormatter, SecondLocator
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from tests.deploy.incident import Played, played
+from tests.deploy.prometheus import Points
+from tests.deploy.test_dashboards import FILES, GRAFANA, read
+from tests.deploy.test_incident import filled_in
+
+INCH = 0.62
+ROW = 0.42
+PAPER, CARD, INK, FAINT = "#111217", "#181b1f", "#d8d9da", "#8e8e8e"
+COLOURS = {
+    "green": "#56a64b",
+    "yellow": "#f2cc0c",
+    "orange": "#ff9830",
+    "red": "#e02f44",
+    "blue": "#5794f2",
+    "purple": "#b877d9",
+    "text": "#8e8e8e",
+}
+CYCLE = ("#7eb26d", "#eab839", "#6ed0e0", "#ef843c", "#e24d42", "#1f78c1", "#ba43a9", "#b7dbab")
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "text.color": INK,
+    "axes.facecolor": CARD,
+    "axes.edgecolor": CARD,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "grid.color": "#2c3235",
+    "axes.prop_cycle": mpl.cycler(color=CYCLE),
+}
+Line = tuple[str, Points]
+
+
+def shown(value: float, unit: str) -> str:
+    """A value as Grafana writes it in this unit, nearly."""
+    match unit:
+        case "percentunit":
+            return f"{100 * value:.3g}%"
+        case "s" if value and abs(value) < 1:
+            return f"{1000 * value:.3g} ms"
+        case "s":
+            return f"{value:.3g} s" if value < 120 else f"{value / 60:.3g} min"
+        case "bytes":
+            return f"{value / 2**20:.4g} MiB"
+        case "reqps" | "cps":
+            return f"{value:.3g}{' req/s' if unit == 'reqps' else ' /s'}"
+    return f"{value:.4g}"
+
+
+def lines(incident: Played, panel: dict[str, Any]) -> list[Line]:
+    """Legend and points of every series of a panel."""
+    found = []
+    for target in panel["targets"]:
+        for labels, points in incident.prometheus.over(
+            filled_in(target["expr"]), incident.begun - 5, incident.ended
+        ):
+            legend = target["legendFormat"]
+            for name, value in labels.items():
+                legend = legend.replace(f"{{{{{name}}}}}", value)
+            kept = [(at, value) for at, value in points if math.isfinite(value)]
+            if kept:
+                found.append((legend, kept))
+    return sorted(found)
+
+
+def whole(points: Points, begun: float, ended: float) -> tuple[list[datetime], list[float]]:
+    """One point a second, NaN where there is none: a gap must look like one."""
+    known = {round(at): value for at, value in points}
+    seconds = range(round(begun), round(ended) + 1)
+    return [datetime.fromtimestamp(at) for at in seconds], [known.get(at, math.nan) for at in seconds]  # noqa: DTZ006
+
+
+def draw(incident: Played, file: Path, to: Path) -> None:
+    """One dashboard."""
+    board = read(file)
+    height = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in board["panels"])
+    figure = Figure(figsize=(24 * INCH, height * ROW + 0.5), facecolor=PAPER)
+    figure.text(0.012, 1 - 0.32 / figure.get_figheight(), board["title"], fontsize=12, weight="bold")
+    marks = [
+        (datetime.fromtimestamp(at), COLOURS[annotation["iconColor"]])  # noqa: DTZ006
+        for annotation in board["annotations"]["list"]
+        for at in moments(incident, annotation["expr"])
+    ]
+    for panel in board["panels"]:
+        axes = _axes(figure, panel["gridPos"], panel["type"], height)
+        axes.set_title(panel["title"], loc="left", fontsize=8.5, color=INK, pad=4)
+        found = lines(incident, panel)
+        {"stat": _stat, "timeseries": _series, "state-timeline": _states}[panel["type"]](
+            axes, panel, found, incident
+        )
+        if panel["type"] != "stat":
+            _timeline(axes, incident, marks)
+    figure.savefig(to, dpi=72, facecolor=PAPER, pil_kwargs={"optimize": True})
+
+
+def moments(incident: Played, query: str) -> Iterator[float]:
+    """When an annotation begins: its points come in runs."""
+    last = 0.0
+    for _, points in incident.prometheus.over(filled_in(query), incident.begun, incident.ended):
+        for at, _value in points:
+            if at - last > 3:
+                yield at
+            last = at
+
+
+def _axes(figure: Figure, place: dict[str, int], kind: str, height: int) -> Axes:
+    wide, high = figure.get_figwidth(), figure.get_figheight()
+    left, right = place["x"] * INCH + 0.12, (place["x"] + place["w"]) * INCH - 0.12
+    top = high - 0.5 - place["y"] * ROW
+    bottom = top - place["h"] * ROW
+    below, before = (0.12, 0.0) if kind == "stat" else (0.72, 0.62)
+    if kind == "state-timeline":
+        below, before = 0.4, 1.0 if place["w"] < 12 else 1.9
+    box = (
+        (left + before) / wide,
+        (bottom + below) / high,
+        (right - left - before) / wide,
+        (top - bottom - below - 0.3) / high,
+    )
+    return figure.add_axes(box)
+
+
+def _stat(axes: Axes, panel: dict[str, Any], found: Sequence[Line], _incident: Played) -> None:
+    defaults = panel["fieldConfig"]["defaults"]
+    axes.set_xticks([])
+    axes.set_yticks([])
+    legend, points = max(found, key=lambda line: line[1][-1][0])
+    newest = points[-1][1]
+    steps = defaults.get("thresholds", {"steps": [{"value": None, "color": "blue"}]})["steps"]
+    colour = [step["color"] for step in steps if step["value"] is None or newest >= step["value"]][-1]
+    axes.set_facecolor(COLOURS[colour])
+    text = words(defaults).get(f"{newest:g}") or shown(newest, defaults["unit"])
+    if panel["targets"][0]["legendFormat"].startswith("{{"):
+        text = legend
+    axes.text(
+        0.5,
+        0.5,
+        text,
+        transform=axes.transAxes,
+        ha="center",
+        va="center",
+        fontsize=17,
+        weight="bold",
+        color="white",
+    )
+
+
+def words(defaults: dict[str, Any]) -> dict[str, str]:
+    """What a panel says in place of a value."""
+    return {
+        value: result["text"]
+        for mapping in defaults.get("mappings", [])
+        for value, result in mapping["options"].items()
+    }
+
+
+def _series(axes: Axes, panel: dict[str, Any], found: Sequence[Line], incident: Played) -> None:
+    defaults = panel["fieldConfig"]["defaults"]
+    fixed = {
+        rule["matcher"]["options"]: COLOURS[rule["properties"][0]["value"]["fixedColor"]]
+        for rule in panel["fieldConfig"]["overrides"]
+    }
+    drawn = [(legend, *whole(points, incident.begun - 5, incident.ended)) for legend, points in found]
+    colours = [fixed.get(legend, CYCLE[place % len(CYCLE)]) for place, (legend, _, _) in enumerate(drawn)]
+    if defaults.get("custom", {}).get("stacking", {}).get("mode") == "normal":
+        zeroed = [[0.0 if math.isnan(value) else value for value in values] for _, _, values in drawn]
+        axes.stackplot(
+            drawn[0][1], zeroed, labels=[legend for legend, _, _ in drawn], colors=colours, alpha=0.75
+        )
+    else:
+        for (legend, times, values), colour in zip(drawn, colours, strict=True):
+            dashed = "--" if legend == "limit" else "-"
+            axes.plot(times, values, label=legend, color=colour, linewidth=1.2, linestyle=dashed)
+    axes.set_ylim(bottom=0)
+    if axes.get_ylim()[1] < 1e-9 or not any(value for _, points in found for _, value in points):
+        axes.set_ylim(0, 1)
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(value, defaults["unit"])))
+    axes.grid(axis="y", linewidth=0.6)
+    axes.legend(
+        loc="upper left",
+        bbox_to_anchor=(-0.02, -0.13),
+        ncols=6,
+        frameon=False,
+        fontsize=7,
+        handlelength=1.1,
+        columnspacing=1,
+    )
+
+
+def _states(axes: Axes, panel: dict[str, Any], found: Sequence[Line], incident: Played) -> None:
+    steps = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
+    for place, (_, points) in enumerate(found):
+        for at, value in points:
+            colour = [step["color"] for step in steps if step["value"] is None or value >= step["value"]][-1]
+            times = [datetime.fromtimestamp(at + part) for part in (-0.5, 0.5)]  # noqa: DTZ006
+            axes.fill_between(times, place - 0.36, place + 0.36, color=COLOURS[colour], linewidth=0)
+    axes.set_yticks(range(len(found)), [legend.removeprefix("Precall") for legend, _ in found])
+    axes.set_ylim(-0.6, max(len(found), 3) - 0.4)
+    axes.invert_yaxis()
+
+
+def _timeline(axes: Axes, incident: Played, marks: Sequence[tuple[datetime, str]]) -> None:
+    axes.set_xlim(datetime.fromtimestamp(incident.begun - 5), datetime.fromtimestamp(incident.ended))  # noqa: DTZ006
+    axes.xaxis.set_major_locator(SecondLocator(bysecond=(0, 30)))
+    axes.xaxis.set_major_formatter(DateFormatter("%H:%M:%S"))
+    axes.tick_params(length=0, labelsize=7)
+    for at, colour in marks:
+        axes.axvline(at, color=colour, linewidth=1, linestyle=":")
+
+
+def main() -> None:
+    """Play the incident, and draw every dashboard."""
+    with tempfile.TemporaryDirectory(prefix="precall-incident-") as folder, mpl.rc_context(STYLE):
+        Path(folder).chmod(0o755)
+        with played(Path(folder)) as incident:
+            for file in FILES:
+                draw(incident, file, GRAFANA / f"{file.stem}.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Alerts, their tests and the runbook say the same; promtool finds nothing wrong with them."""
+
+import re
+import subprocess
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.acceptance.test_cli import PROJECT
+from tests.deploy.prometheus import DURATION, FILES, RULES, available, scaled
+from tests.unit.test_docs import families
+
+needs_promtool = pytest.mark.skipif(not available(), reason="needs Debian's package prometheus")
+RUNBOOK = (PROJECT / "deploy" / "runbook.md").read_text()
+CASES = yaml.safe_load((FILES / "alerts.test.yml").read_text())["tests"]
+
+
+def alerts() -> dict[str, dict[str, Any]]:
+    groups = yaml.safe_load((FILES / "alerts.yml").read_text())["groups"]
+    return {rule["alert"]: rule for group in groups for rule in group["rules"]}
+
+
+def test_every_alert_has_its_section_of_the_runbook_and_no_other_has() -> None:
+    sections = re.findall(
+        r"^## (\w+)\n\n\*\*Means\.\*\*.*?\*\*Look at\.\*\*.*?\*\*Do\.\*\*", RUNBOOK, re.MULTILINE | re.DOTALL
+    )
+    assert sorted(sections) == sorted(alerts())
+    for link in re.findall(r"\]\(#(\w+)\)", RUNBOOK):
+        assert link in map(str.lower, sections)
+
+
+def test_every_alert_says_how_bad_what_and_where_to_read_on() -> None:
+    for name, alert in alerts().items():
+        assert alert["labels"]["severity"] in ("critical", "warning"), name
+        assert alert["annotations"].keys() == {"summary", "description", "runbook_url"}, name
+        assert alert["annotations"]["runbook_url"] == f"deploy/runbook.md#{name.lower()}"
+
+
+def test_every_alert_is_tried_silent_and_firing() -> None:
+    tried: dict[str, set[bool]] = {}
+    for case in CASES:
+        for check in case["alert_rule_test"]:
+            tried.setdefault(check["alertname"], set()).add(bool(check["exp_alerts"]))
+    assert tried == {name: {True, False} for name in alerts()}
+
+
+def test_rules_name_only_metrics_there_are() -> None:
+    known = families()
+    known |= {f"{name}_bucket" for name in known}
+    for file in RULES:
+        expressions = [
+            rule["expr"] for group in yaml.safe_load(file.read_text())["groups"] for rule in group["rules"]
+        ]
+        named = set(re.findall(r"(?<![:\w])precall_\w+(?!:)\b", " ".join(expressions)))
+        assert {name for name in named if ":" not in name} <= known
+
+
+def test_scaling_divides_every_duration_and_changes_nothing_else() -> None:
+    assert scaled("for: 10m\nexpr: rate(a_5m[1m] offset 1d) > 10") == (
+        "for: 30000ms\nexpr: rate(a_5m[3000ms] offset 4320000ms) > 10"
+    )
+    for file in RULES:
+        text = file.read_text()
+        assert DURATION.sub("", scaled(text).replace("ms", "m")) == DURATION.sub("", text)
+
+
+def promtool(*args: object, text: str = "") -> str:
+    done = subprocess.run(
+        ["promtool", *map(str, args)],
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        cwd=FILES,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@needs_promtool
+def test_promtool_accepts_the_configuration_and_the_rules() -> None:
+    promtool("check", "config", "prometheus.yml")
+    assert "rules found" in promtool("check", "rules", *(file.name for file in RULES))
+
+
+@needs_promtool
+def test_the_alerts_do_what_their_tests_say() -> None:
+    assert "SUCCESS" in promtool("test", "rules", "alerts.test.yml")
