@@ -4,6 +4,7 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 READY   = $(VENV)/.ready
 ARGS   ?=
+PIN     = uv pip compile --quiet --universal --generate-hashes --no-header
 
 .PHONY: help setup demo test check audit fmt bench soak dashboards screenshots lock clean
 
@@ -54,7 +55,9 @@ screenshots: $(READY) ## deploy/grafana/*.png, drawn from a real Prometheus that
 	$(BIN)/python -m tests.deploy.pictures
 
 lock: ## solve the dependencies anew (needs uv)
-	uv pip compile --quiet --universal --generate-hashes --no-header --all-extras --group dev pyproject.toml -o requirements.lock
+	$(PIN) --all-extras --group dev pyproject.toml -o requirements.lock
+	$(PIN) --constraints requirements.lock --extra postgres pyproject.toml -o deploy/docker/run.lock
+	printf 'hatchling\nsetuptools\n' | $(PIN) --constraints requirements.lock - -o deploy/docker/build.lock
 
 clean: ## remove what was built
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

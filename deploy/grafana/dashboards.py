@@ -220,18 +220,21 @@ PROVIDER = (
         "Live checks for readers and operators, by how they ended: spent means that the budget had none left.",
         "reqps",
         {"{{result}}": per_second("precall_on_demand_checks_total{}", "result")},
+        span=6,
     ),
     Panel(
         "Route changes",
         "Published changes of a route, by the state it left and the one it entered.",
         "cps",
         {"{{from}} → {{to}}": f"{per_second('precall_route_changes_total{}', 'from, to')} > 0"},
+        span=12,
     ),
     Panel(
         "Temporary numbers changed",
         "Bindings that were given another temporary number. Many: the platform rotates them; keep max_age short.",
         "cps",
         {"changed": per_second("precall_temporary_number_changes_total{}")},
+        span=6,
     ),
 )
 
@@ -377,7 +380,7 @@ DAEMON = (
     Panel(
         "Memory",
         "Resident memory: some 100 MB and 1.1 kB for each binding.",
-        "bytes",
+        "decbytes",
         {"{{instance}}": "process_resident_memory_bytes{}"},
     ),
     Panel(
@@ -417,10 +420,10 @@ DAEMON = (
         {"{{instance}}": "precall_stream_readers{}"},
     ),
     Panel(
-        "Open files",
-        "Sockets of readers and provider calls included, and the limit of the process.",
-        "short",
-        {"open": "sum(process_open_fds{})", "limit": "min(process_max_fds{})"},
+        "Open files, of the limit",
+        "Sockets of readers and provider calls included. At 100 % new readers are refused: raise LimitNOFILE.",
+        "percentunit",
+        {"{{instance}}": "process_open_fds{} / process_max_fds{}"},
     ),
     Panel(
         "Source: rows of the newest sync",

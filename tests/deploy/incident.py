@@ -110,6 +110,24 @@ class Dispatcher(threading.Thread):
                 return
 
 
+class Follower(threading.Thread):
+    """Follows the change stream, and comes again when it is cut."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(name="follower", daemon=True)
+        self.over = threading.Event()
+        self._url = url
+
+    def run(self) -> None:
+        while not self.over.wait(0.1):
+            with (
+                suppress(OSError),
+                urllib.request.urlopen(f"{self._url}/v1/routes/stream", timeout=3) as stream,
+            ):
+                while not self.over.is_set() and stream.readline():
+                    continue
+
+
 def ask(url: str, method: str = "POST", body: Any = None) -> int:
     """The status."""
     data = None if body is None else json.dumps(body).encode()
@@ -148,7 +166,7 @@ def _settled(prometheus: Prometheus, site: "_Site") -> None:
     """Everything is checked, and a restart is behind us."""
     site.break_replies()
     until(lambda: bool(prometheus.instant('precall_pool_routes{state="normal"} > 0')), LIMIT)
-    until(lambda: bool(prometheus.instant("sum(precall_malformed_replies_total) > 0")), LIMIT)
+    until(lambda: bool(prometheus.instant("sum(rate(precall_malformed_replies_total[5s])) > 0")), LIMIT)
     site.mend()
     site.restart()
     whole = (
@@ -205,13 +223,16 @@ class _Site:
     @contextmanager
     def dispatching(self) -> Iterator[None]:
         """A dispatcher and a reader of the change stream at work."""
-        dispatcher = Dispatcher(self.url, self._rows)
-        dispatcher.start()
+        readers = [Dispatcher(self.url, self._rows), Follower(self.url)]
+        for reader in readers:
+            reader.start()
         try:
             yield
         finally:
-            dispatcher.over.set()
-            dispatcher.join(30)
+            for reader in readers:
+                reader.over.set()
+            for reader in readers:
+                reader.join(30)
 
     @contextmanager
     def broken(self, step: str) -> Iterator[None]:

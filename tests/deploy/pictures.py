@@ -1,13 +1,14 @@
 """Draw the dashboards as an incident leaves them: `make screenshots`.
 
-The panels, their queries, units and colours are those of the committed dashboards, the data those of the Prometheus that
-watched `incident`; only the drawing is matplotlib's, because no Grafana is to be had where this runs.
+The panels, their queries, units and colours are those of the committed dashboards, the data are those of the Prometheus
+that watched `incident`; only the drawing is matplotlib's, because no Grafana is to be had where this runs.
 """
 
 import math
 import tempfile
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.dates import DateFormatter, SecondLocator
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+from PIL import Image
 
 from tests.deploy.incident import Played, played
 from tests.deploy.prometheus import Points
@@ -46,7 +49,19 @@ STYLE = {
     "grid.color": "#2c3235",
     "axes.prop_cycle": mpl.cycler(color=CYCLE),
 }
+LEGEND: dict[str, Any] = {
+    "frameon": False,
+    "fontsize": 7,
+    "handlelength": 1.1,
+    "columnspacing": 1,
+    "labelspacing": 0.1,
+}
 Line = tuple[str, Points]
+
+
+def moment(at: float) -> datetime:
+    """Seconds since 1970 as matplotlib wants them."""
+    return datetime.fromtimestamp(at, UTC)
 
 
 def shown(value: float, unit: str) -> str:
@@ -58,8 +73,8 @@ def shown(value: float, unit: str) -> str:
             return f"{1000 * value:.3g} ms"
         case "s":
             return f"{value:.3g} s" if value < 120 else f"{value / 60:.3g} min"
-        case "bytes":
-            return f"{value / 2**20:.4g} MiB"
+        case "decbytes":
+            return f"{value / 1e6:.4g} MB"
         case "reqps" | "cps":
             return f"{value:.3g}{' req/s' if unit == 'reqps' else ' /s'}"
     return f"{value:.4g}"
@@ -70,7 +85,7 @@ def lines(incident: Played, panel: dict[str, Any]) -> list[Line]:
     found = []
     for target in panel["targets"]:
         for labels, points in incident.prometheus.over(
-            filled_in(target["expr"]), incident.begun - 5, incident.ended
+            filled_in(target["expr"]), incident.started, incident.ended
         ):
             legend = target["legendFormat"]
             for name, value in labels.items():
@@ -85,7 +100,7 @@ def whole(points: Points, begun: float, ended: float) -> tuple[list[datetime], l
     """One point a second, NaN where there is none: a gap must look like one."""
     known = {round(at): value for at, value in points}
     seconds = range(round(begun), round(ended) + 1)
-    return [datetime.fromtimestamp(at) for at in seconds], [known.get(at, math.nan) for at in seconds]  # noqa: DTZ006
+    return [moment(at) for at in seconds], [known.get(at, math.nan) for at in seconds]
 
 
 def draw(incident: Played, file: Path, to: Path) -> None:
@@ -94,62 +109,68 @@ def draw(incident: Played, file: Path, to: Path) -> None:
     height = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in board["panels"])
     figure = Figure(figsize=(24 * INCH, height * ROW + 0.5), facecolor=PAPER)
     figure.text(0.012, 1 - 0.32 / figure.get_figheight(), board["title"], fontsize=12, weight="bold")
+    story = "   ".join(f"{moment(at):%H:%M:%S} {step}" for step, at in incident.steps)
+    legend = f"{story}      dotted: restart (red), reload (blue)"
+    figure.text(0.988, 1 - 0.32 / figure.get_figheight(), legend, fontsize=8, color=FAINT, ha="right")
     marks = [
-        (datetime.fromtimestamp(at), COLOURS[annotation["iconColor"]])  # noqa: DTZ006
+        (moment(at), COLOURS[annotation["iconColor"]])
         for annotation in board["annotations"]["list"]
         for at in moments(incident, annotation["expr"])
     ]
     for panel in board["panels"]:
-        axes = _axes(figure, panel["gridPos"], panel["type"], height)
-        axes.set_title(panel["title"], loc="left", fontsize=8.5, color=INK, pad=4)
+        axes = _axes(figure, panel, height)
         found = lines(incident, panel)
         {"stat": _stat, "timeseries": _series, "state-timeline": _states}[panel["type"]](
             axes, panel, found, incident
         )
         if panel["type"] != "stat":
             _timeline(axes, incident, marks)
-    figure.savefig(to, dpi=72, facecolor=PAPER, pil_kwargs={"optimize": True})
+    with BytesIO() as drawn:
+        figure.savefig(drawn, dpi=80, facecolor=PAPER)
+        Image.open(drawn).convert("RGB").quantize(128).save(to, optimize=True)
 
 
 def moments(incident: Played, query: str) -> Iterator[float]:
     """When an annotation begins: its points come in runs."""
     last = 0.0
-    for _, points in incident.prometheus.over(filled_in(query), incident.begun, incident.ended):
+    for _, points in incident.prometheus.over(filled_in(query), incident.started, incident.ended):
         for at, _value in points:
             if at - last > 3:
                 yield at
             last = at
 
 
-def _axes(figure: Figure, place: dict[str, int], kind: str, height: int) -> Axes:
+def _axes(figure: Figure, panel: dict[str, Any], height: int) -> Axes:
+    """The card of a panel, with its title, and the axes in it."""
     wide, high = figure.get_figwidth(), figure.get_figheight()
-    left, right = place["x"] * INCH + 0.12, (place["x"] + place["w"]) * INCH - 0.12
-    top = high - 0.5 - place["y"] * ROW
-    bottom = top - place["h"] * ROW
-    below, before = (0.12, 0.0) if kind == "stat" else (0.72, 0.62)
-    if kind == "state-timeline":
-        below, before = 0.4, 1.0 if place["w"] < 12 else 1.9
-    box = (
-        (left + before) / wide,
-        (bottom + below) / high,
-        (right - left - before) / wide,
-        (top - bottom - below - 0.3) / high,
+    place = panel["gridPos"]
+    left, width = place["x"] * INCH + 0.06, place["w"] * INCH - 0.12
+    bottom, tall = (height - place["y"] - place["h"]) * ROW + 0.06, place["h"] * ROW - 0.12
+    card = Rectangle(
+        (left / wide, bottom / high), width / wide, tall / high, color=CARD, transform=figure.transFigure
     )
-    return figure.add_axes(box)
+    figure.add_artist(card)
+    figure.text((left + 0.1) / wide, (bottom + tall - 0.22) / high, panel["title"], fontsize=8.5)
+    before, below = {"stat": (0.0, 0.0), "timeseries": (0.75, 0.62), "state-timeline": (1.6, 0.35)}[
+        panel["type"]
+    ]
+    after = 0.0 if panel["type"] == "stat" else 0.15
+    box = (left + before, bottom + below, width - before - after, tall - below - 0.32)
+    return figure.add_axes((box[0] / wide, box[1] / high, box[2] / wide, box[3] / high))
 
 
-def _stat(axes: Axes, panel: dict[str, Any], found: Sequence[Line], _incident: Played) -> None:
+def _stat(axes: Axes, panel: dict[str, Any], _found: Sequence[Line], incident: Played) -> None:
     defaults = panel["fieldConfig"]["defaults"]
     axes.set_xticks([])
     axes.set_yticks([])
-    legend, points = max(found, key=lambda line: line[1][-1][0])
-    newest = points[-1][1]
+    target = panel["targets"][0]
+    labels, newest = incident.prometheus.instant(filled_in(target["expr"]))[0]
     steps = defaults.get("thresholds", {"steps": [{"value": None, "color": "blue"}]})["steps"]
     colour = [step["color"] for step in steps if step["value"] is None or newest >= step["value"]][-1]
     axes.set_facecolor(COLOURS[colour])
     text = words(defaults).get(f"{newest:g}") or shown(newest, defaults["unit"])
-    if panel["targets"][0]["legendFormat"].startswith("{{"):
-        text = legend
+    if target["legendFormat"].startswith("{{"):
+        text = next(iter(labels.values()))
     axes.text(
         0.5,
         0.5,
@@ -178,7 +199,7 @@ def _series(axes: Axes, panel: dict[str, Any], found: Sequence[Line], incident: 
         rule["matcher"]["options"]: COLOURS[rule["properties"][0]["value"]["fixedColor"]]
         for rule in panel["fieldConfig"]["overrides"]
     }
-    drawn = [(legend, *whole(points, incident.begun - 5, incident.ended)) for legend, points in found]
+    drawn = [(legend, *whole(points, incident.started, incident.ended)) for legend, points in found]
     colours = [fixed.get(legend, CYCLE[place % len(CYCLE)]) for place, (legend, _, _) in enumerate(drawn)]
     if defaults.get("custom", {}).get("stacking", {}).get("mode") == "normal":
         zeroed = [[0.0 if math.isnan(value) else value for value in values] for _, _, values in drawn]
@@ -189,21 +210,15 @@ def _series(axes: Axes, panel: dict[str, Any], found: Sequence[Line], incident: 
         for (legend, times, values), colour in zip(drawn, colours, strict=True):
             dashed = "--" if legend == "limit" else "-"
             axes.plot(times, values, label=legend, color=colour, linewidth=1.2, linestyle=dashed)
-    axes.set_ylim(bottom=0)
-    if axes.get_ylim()[1] < 1e-9 or not any(value for _, points in found for _, value in points):
-        axes.set_ylim(0, 1)
+    top = axes.get_ylim()[1] if any(value for _, points in found for _, value in points) else 1
+    axes.set_ylim(0, 1.08 * top)
+    axes.set_axisbelow(True)
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(value, defaults["unit"])))
     axes.grid(axis="y", linewidth=0.6)
-    axes.legend(
-        loc="upper left",
-        bbox_to_anchor=(-0.02, -0.13),
-        ncols=6,
-        frameon=False,
-        fontsize=7,
-        handlelength=1.1,
-        columnspacing=1,
-    )
+    inches = 0.45 + 0.062 * max(len(legend) for legend, _ in found)
+    columns = max(1, int(axes.get_window_extent().width / axes.figure.dpi / inches))
+    axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.12), ncols=columns, **LEGEND)
 
 
 def _states(axes: Axes, panel: dict[str, Any], found: Sequence[Line], incident: Played) -> None:
@@ -211,7 +226,7 @@ def _states(axes: Axes, panel: dict[str, Any], found: Sequence[Line], incident: 
     for place, (_, points) in enumerate(found):
         for at, value in points:
             colour = [step["color"] for step in steps if step["value"] is None or value >= step["value"]][-1]
-            times = [datetime.fromtimestamp(at + part) for part in (-0.5, 0.5)]  # noqa: DTZ006
+            times = [moment(at + part) for part in (-0.5, 0.5)]
             axes.fill_between(times, place - 0.36, place + 0.36, color=COLOURS[colour], linewidth=0)
     axes.set_yticks(range(len(found)), [legend.removeprefix("Precall") for legend, _ in found])
     axes.set_ylim(-0.6, max(len(found), 3) - 0.4)
@@ -219,7 +234,7 @@ def _states(axes: Axes, panel: dict[str, Any], found: Sequence[Line], incident: 
 
 
 def _timeline(axes: Axes, incident: Played, marks: Sequence[tuple[datetime, str]]) -> None:
-    axes.set_xlim(datetime.fromtimestamp(incident.begun - 5), datetime.fromtimestamp(incident.ended))  # noqa: DTZ006
+    axes.set_xlim(moment(incident.started), moment(incident.ended))
     axes.xaxis.set_major_locator(SecondLocator(bysecond=(0, 30)))
     axes.xaxis.set_major_formatter(DateFormatter("%H:%M:%S"))
     axes.tick_params(length=0, labelsize=7)

@@ -15,7 +15,7 @@ from tests.acceptance.test_cli import PROJECT
 GRAFANA = PROJECT / "deploy" / "grafana"
 FILES = sorted((GRAFANA / "dashboards").glob("*.json"))
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
-UNITS = {"s", "short", "percentunit", "reqps", "cps", "bytes"}
+UNITS = {"s", "short", "percentunit", "reqps", "cps", "decbytes"}
 every_dashboard = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 
 
