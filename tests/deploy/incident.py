@@ -62,7 +62,7 @@ auto_migrate = true
 [api]
 listen = "127.0.0.1:{port}"
 [freshness]
-max_age = "60s"
+max_age = "2m"
 abnormal_max_age = "10s"
 min_interval = "1s"
 abnormal_min_interval = "3s"
@@ -242,7 +242,7 @@ class _Site:
                 yield
                 self.mend()
             case "throttling":
-                self._fault(kind="throttle", share=0.3)
+                self._fault(kind="throttle", share=0.25)
                 yield
                 self.mend()
             case "database loss":
