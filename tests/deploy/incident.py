@@ -122,7 +122,7 @@ class Follower(threading.Thread):
         while not self.over.wait(0.1):
             with (
                 suppress(OSError),
-                urllib.request.urlopen(f"{self._url}/v1/routes/stream", timeout=3) as stream,
+                urllib.request.urlopen(f"{self._url}/v1/routes/stream", timeout=20) as stream,
             ):
                 while not self.over.is_set() and stream.readline():
                     continue

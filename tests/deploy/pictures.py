@@ -23,7 +23,7 @@ from PIL import Image
 from tests.deploy.incident import Played, played
 from tests.deploy.prometheus import Points
 from tests.deploy.test_dashboards import FILES, GRAFANA, read
-from tests.deploy.test_incident import filled_in
+from tests.deploy.test_incident import RESTART, filled_in
 
 INCH = 0.62
 ROW = 0.42
@@ -77,7 +77,7 @@ def shown(value: float, unit: str) -> str:
             return f"{value / 1e6:.4g} MB"
         case "reqps" | "cps":
             return f"{value:.3g}{' req/s' if unit == 'reqps' else ' /s'}"
-    return f"{value:.4g}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def lines(incident: Played, panel: dict[str, Any]) -> list[Line]:
@@ -131,13 +131,14 @@ def draw(incident: Played, file: Path, to: Path) -> None:
 
 
 def moments(incident: Played, query: str) -> Iterator[float]:
-    """When an annotation begins: its points come in runs."""
-    last = 0.0
-    for _, points in incident.prometheus.over(filled_in(query), incident.started, incident.ended):
-        for at, _value in points:
-            if at - last > 3:
+    """When an annotation's count of changes rises."""
+    found = incident.prometheus.over(filled_in(query, RESTART), incident.started, incident.ended)
+    for _, points in found:
+        before = 0.0
+        for at, changes in points:
+            if changes > before:
                 yield at
-            last = at
+            before = changes
 
 
 def _axes(figure: Figure, panel: dict[str, Any], height: int) -> Axes:
@@ -147,7 +148,12 @@ def _axes(figure: Figure, panel: dict[str, Any], height: int) -> Axes:
     left, width = place["x"] * INCH + 0.06, place["w"] * INCH - 0.12
     bottom, tall = (height - place["y"] - place["h"]) * ROW + 0.06, place["h"] * ROW - 0.12
     card = Rectangle(
-        (left / wide, bottom / high), width / wide, tall / high, color=CARD, transform=figure.transFigure
+        (left / wide, bottom / high),
+        width / wide,
+        tall / high,
+        color=CARD,
+        zorder=-1,
+        transform=figure.transFigure,
     )
     figure.add_artist(card)
     figure.text((left + 0.1) / wide, (bottom + tall - 0.22) / high, panel["title"], fontsize=8.5)
@@ -216,7 +222,7 @@ def _series(axes: Axes, panel: dict[str, Any], found: Sequence[Line], incident: 
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(value, defaults["unit"])))
     axes.grid(axis="y", linewidth=0.6)
-    inches = 0.45 + 0.062 * max(len(legend) for legend, _ in found)
+    inches = 0.36 + 0.055 * max(len(legend) for legend, _ in found)
     columns = max(1, int(axes.get_window_extent().width / axes.figure.dpi / inches))
     axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.12), ncols=columns, **LEGEND)
 
