@@ -28,14 +28,21 @@ def shown(table: Table) -> Metrics:
     return metrics
 
 
-def test_every_label_at_once_is_fewer_than_500_series() -> None:
-    metrics = shown(tabled(*(f"FC{number}" for number in range(3 * MOST_POOLS))))
-    for pool in [f"FC{number}" for number in range(3 * MOST_POOLS)]:
-        metrics.exposures.labels(metrics.pool(pool)).inc()
-        metrics.exposure_brake.labels(metrics.pool(pool)).set(1)
+def test_100_000_bindings_with_every_label_at_once_are_fewer_than_500_series() -> None:
+    table, pools = Table(), [f"FC{number}" for number in range(3 * MOST_POOLS)]
+    states = [state for state in State if state is not State.BLOCKED]
+    table.load(
+        (f"{n:07}", pools[n % len(pools)], f"170{n:08}", states[n % len(states)], n % 7 == 0, b"")
+        for n in range(100_000)
+    )
+    metrics = shown(table)
+    metrics.keep_pools(table.pools())
     for state in State:
         for other in State:
             metrics.route_changes.labels(state, other).inc()
+    for number in range(40):
+        metrics.on_demand.labels(str(number)).inc()
+    assert len(table) == 100_000
     assert len(series(metrics)) < 500
 
 
