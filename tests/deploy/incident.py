@@ -10,7 +10,6 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -156,7 +155,7 @@ def played(folder: Path) -> Iterator[Played]:
             since = time.time()
             incident.steps.append((step, since))
             with site.broken(step):
-                until(partial(_have_fired, prometheus, alerts, since), LIMIT)
+                _await(prometheus, alerts, since)
         until(lambda: not prometheus.alerts(), LIMIT)
         incident.ended = time.time()
         yield incident
@@ -176,8 +175,11 @@ def _settled(prometheus: Prometheus, site: "_Site") -> None:
     until(lambda: bool(prometheus.instant(whole)) and not prometheus.alerts(), LIMIT)
 
 
-def _have_fired(prometheus: Prometheus, alerts: set[str], since: float) -> bool:
-    return alerts <= prometheus.fired(since, time.time())
+def _await(prometheus: Prometheus, alerts: set[str], since: float) -> None:
+    while missing := alerts - prometheus.fired(since, time.time()):
+        pending = prometheus.alerts("pending")
+        assert time.time() - since < LIMIT, f"{missing} did not fire; pending: {pending}"
+        time.sleep(0.2)
 
 
 class _Site:
