@@ -114,7 +114,7 @@ def draw(incident: Played, file: Path, to: Path) -> None:
     figure.text(0.988, 1 - 0.32 / figure.get_figheight(), legend, fontsize=8, color=FAINT, ha="right")
     marks = [
         (moment(at), COLOURS[annotation["iconColor"]])
-        for annotation in board["annotations"]["list"]
+        for annotation in reversed(board["annotations"]["list"])  # a restart is a load too: it goes on top
         for at in moments(incident, annotation["expr"])
     ]
     for panel in board["panels"]:
