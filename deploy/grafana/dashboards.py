@@ -51,7 +51,7 @@ OVERVIEW = (
         "Wrong at dial, estimated",
         "Share of the dials whose route the planner takes to be wrong at that moment, over the latest thousand or so.",
         "percentunit",
-        {"wrong": "max(precall_wrong_at_dial_estimate{})"},
+        {"wrong": 'max(precall_wrong_at_dial_estimate{,pool=""})'},
         kind="stat",
         span=4,
         steps=((0.01, "orange"), (0.05, "red")),
@@ -99,9 +99,12 @@ OVERVIEW = (
     ),
     Panel(
         "Wrong at dial",
-        "Share of dials whose route was wrong: as the planner estimates it.",
+        "Share of dials whose route was wrong: as the planner estimates it, and as the ends of reported calls tell.",
         "percentunit",
-        {"estimated": "max(precall_wrong_at_dial_estimate{})"},
+        {
+            "estimated": 'max(precall_wrong_at_dial_estimate{,pool=""})',
+            "measured": 'max(precall_wrong_at_dial_measured{,pool=""})',
+        },
     ),
     Panel(
         "Reads",
@@ -235,6 +238,20 @@ PROVIDER = (
         "cps",
         {"changed": per_second("precall_temporary_number_changes_total{}")},
         span=6,
+    ),
+    Panel(
+        "Call details",
+        "QueryCallDetailByCallId calls by how they ended. It has a budget of its own.",
+        "reqps",
+        {"{{result}}": f"{per_second('precall_call_details_total{}', 'result')} > 0"},
+        span=12,
+    ),
+    Panel(
+        "Bindings that calls put in doubt",
+        "Suspect: their calls fail. Disagreeing: the provider goes on to answer that such a binding is normal.",
+        "short",
+        {"suspect": "max(precall_calls_suspect{})", "disagreeing": "max(precall_calls_api_disagrees{})"},
+        span=12,
     ),
 )
 

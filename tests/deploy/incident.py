@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from tests.postgres import running as postgres_running
 LIMIT = 90.0
 STEPS = {
     "a reload with a mistake": {"PrecallReloadFailed"},
+    "calls that fail": {"PrecallCallsDisagree"},
     "a pool outage": {"PrecallExposureBrakeEngaged", "PrecallExposuresAboveNormal"},
     "throttling": {"PrecallThrottled", "PrecallBudgetShort"},
     "database loss": {"PrecallDatabaseBehind"},
@@ -74,6 +76,7 @@ every = "1s"
 """
 SOURCED = "FC100003"
 BINDINGS = 195
+PROD = 11000000300006
 
 
 @dataclass(slots=True)
@@ -239,6 +242,10 @@ class _Site:
     @contextmanager
     def broken(self, step: str) -> Iterator[None]:
         match step:
+            case "calls that fail":
+                self._place_calls("failed")
+                yield
+                self._place_calls("connected")
             case "a pool outage":
                 self._fault(kind="outage", pool_key="FC100002", share=0.9, status=3)
                 yield
@@ -258,6 +265,19 @@ class _Site:
                 yield
                 self._config.write_text(good)
                 assert ask(f"{self.url}/-/reload") == 200
+
+    def _place_calls(self, outcome: str) -> None:
+        """Report five calls of one binding whose outcome we know, and one that the provider has to be asked about."""
+        told = [self._call(f"{outcome}-{number}", time.time()) | {"outcome": outcome} for number in range(5)]
+        asked = self._call(f"asked-{outcome}", time.time() - 200) | {"prod_id": PROD}
+        known = {name: asked[name] for name in ("call_id", "called_at", "prod_id")}
+        assert ask(f"{self._provider}/_admin/calls", body={**known, "after": "0s"}) == 201
+        assert ask(f"{self.url}/v1/calls", body=[*told, asked]) == 200
+
+    def _call(self, call_id: str, at: float) -> dict[str, Any]:
+        healthy = next(row for row in self._own if row["pool_key"] == "FC100002")
+        called_at = datetime.fromtimestamp(at, UTC).isoformat()
+        return {"call_id": call_id, "called_at": called_at, "subs_id": healthy["subs_id"]}
 
     def break_replies(self) -> None:
         self._fault(kind="garbage", share=0.05)
