@@ -232,10 +232,8 @@ class Calls:
         metrics.calls_waiting.set(backlog.waiting)
         metrics.calls_due.set(backlog.due)
         metrics.calls_due_age.set(0.0 if backlog.due_since is None else now - backlog.due_since)
-        for pool, share in calibration.predicted.items():
-            metrics.wrong_at_dial.labels(pool).set(share)
-        for pool, share in calibration.measured.items():
-            metrics.wrong_at_dial_measured.labels(pool).set(share)
+        metrics.show_shares(metrics.wrong_at_dial, calibration.predicted)
+        metrics.show_shares(metrics.wrong_at_dial_measured, calibration.measured)
         await self._show_suspects(now)
 
     async def _show_suspects(self, now: float) -> None:

@@ -6,7 +6,7 @@ gauges with a function, asked at scrape time.
 
 from bisect import bisect_left
 from collections import Counter as Counts
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import accumulate
@@ -194,6 +194,10 @@ class Metrics:
         self.pool_routes = PoolCollector("precall_pool_routes", "Verified routes of active bindings, by pool")
         registry.register(self.pool_routes)
         ProcessCollector(registry=registry)
+        self._pools: set[str] = set()
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
         for result in Result:
             self.checks.labels(result)
         for reason in ("slow_head", "slow_reader", "crowded"):
@@ -202,7 +206,6 @@ class Metrics:
             self.requests_refused.labels(reason)
         for outcome in ("ok", "failed"):
             self.tls_reloads.labels(outcome)
-        self._pools: set[str] = set()
 
     def pool(self, pool_key: str) -> str:
         """The label of a pool: its key, or "other" once there are too many to tell apart."""
@@ -215,15 +218,21 @@ class Metrics:
 
     def keep_pools(self, pools: Sequence[str]) -> None:
         """Have series of these pools, from zero on, and of no other: those have no active binding left."""
-        families = (self.exposures, self.exposure_brake)
+        shown = (self.exposures, self.exposure_brake)
         for pool in self._pools.difference(pools):
             self._pools.remove(pool)
-            for family in families:
+            for family in (*shown, self.wrong_at_dial, self.wrong_at_dial_measured):
                 with suppress(KeyError):
                     family.remove(pool)
         for pool in map(self.pool, pools):
-            for family in families:
+            for family in shown:
                 family.labels(pool)
+
+    def show_shares(self, family: Gauge, shares: Mapping[str, float]) -> None:
+        """Set a gauge of pools ("": all of them), of which those that are no more have no series."""
+        for pool, share in shares.items():
+            if pool in ("", OTHER) or pool in self._pools:
+                family.labels(pool).set(share)
 
     def show(self, family: Gauge, value: Callable[[], float]) -> None:
         """Ask `value` for this gauge at every scrape."""
