@@ -18,7 +18,7 @@ from precall import __version__
 from precall.account import credentials, provider_settings
 from precall.api.server import Server
 from precall.api.services import Services
-from precall.assembly import Assembly, without_collections
+from precall.assembly import Assembly, collect_young, without_collections
 from precall.calls import Calls
 from precall.checker import Checker
 from precall.config import Config
@@ -51,6 +51,7 @@ MINUTE = 60.0
 RETAIN = 3600.0
 CALLS = 1.0
 LEAD = 1.0
+YOUNG = 1.0
 SYNC = "source sync"
 GRACE = 5.0
 
@@ -159,11 +160,9 @@ class Daemon:
         stack.push_async_callback(self._server.stop, GRACE)
         await self._adopt()
         await self.outcomes.recall()
-        await self.outcomes.recall()
         stack.push_async_callback(self._keep_learned)
         scheduler = self._scheduler = self._schedule()
         stack.callback(scheduler.stop)
-        stack.push_async_callback(self.calls.drain, GRACE)
         stack.push_async_callback(self.calls.drain, GRACE)
         stack.push_async_callback(self.checker.drain, GRACE)
         stack.callback(scheduler.pause)
@@ -300,8 +299,8 @@ class Daemon:
         scheduler = Scheduler()
         scheduler.every(TICK, self._tick, "check tick")
         scheduler.every(CALLS, self.calls.tick, "call details")
-        scheduler.every(CALLS, self.calls.tick, "call details")
         scheduler.every(LEAD, self._keep_lead, "lead")
+        scheduler.every(YOUNG, collect_young, "young collection")
         scheduler.every(SWEEP, self._sweep, "sweep")
         scheduler.every(MINUTE, self._each_minute, "each minute")
         scheduler.every(RETAIN, self._retain, "retention")

@@ -53,6 +53,7 @@ access_key_secret = "demo-secret"
 rate = 300
 [store]
 url = "{store}"
+timeout = "10s"
 [api]
 listen = "127.0.0.1:0"
 [brake]

@@ -9,6 +9,7 @@ import argparse
 import gc
 import multiprocessing
 import os
+import random
 from collections.abc import Callable
 from heapq import heappop, heappush
 from pathlib import Path
@@ -38,6 +39,9 @@ class DueTimes:
     def settle(self, subs_id: str, face: int, now: float) -> None:
         self.face[subs_id] = face
         heappush(self.heap, (now + 3600.0, subs_id))
+
+    def dial(self, subs_id: str, now: float, *, verified: bool) -> None:
+        """A fixed interval does not heed it."""
 
 
 class Planned(Planner):
@@ -77,6 +81,8 @@ def _measure(
     gc.collect()
     gc.freeze()
     spent, now = [], 1.0
+    # Two dials a day and binding. Without any, all would be worth less from second to second.
+    calling, between = random.Random(1), max(1, round(RATE * 43_200 / bindings))
     for n in range(checks):
         now += 1 / RATE
         trouble = n // 20_000 % 2 and n % 3 == 0
@@ -86,7 +92,11 @@ def _measure(
         face = int(bool(trouble and int(subs_id) % POOLS < 5))
         settling = perf_counter()
         planner.settle(subs_id, face, now)
+        if not n % RATE:
+            gc.collect(0)  # as the daemon does every second
         spent.append(perf_counter() - settling + taken - start)
+        if not n % between:
+            planner.dial(calling.choice(ids), now, verified=False)
     spent.sort()
     answers.put(
         (

@@ -190,7 +190,11 @@ async def test_a_bad_body_is_refused_by_every_endpoint_that_takes_one(tmp_path: 
                 required = any(f.is_required() for f in endpoint.body.model_fields.values())
                 if name == "nothing" and (issubclass(endpoint.body, RootModel) or not required):
                     continue
-                larger = b" " * (MAX_BATCH_BODY - MAX_BODY) if endpoint.path.endswith("/batch") else b""
+                pushed = endpoint.path.startswith("/v1/receipts")
+                if "{secret}" in path or (pushed and code == "unsupported_media_type"):
+                    continue  # a path nobody knows; and what the provider calls its pushes
+                many = pushed or endpoint.path.endswith("/batch")
+                larger = b" " * (MAX_BATCH_BODY - MAX_BODY) if many else b""
                 sent = io.BytesIO(body + larger if len(body) > MAX_BODY else body)
                 headers = {"Content-Type": kind}
                 found, problem = await served.ask(endpoint.method, path, data=sent, headers=headers)

@@ -102,7 +102,7 @@ def test_an_hour_of_outage_at_200_a_second_writes_fewer_than_500_lines(
     written: Callable[[], list[str]], hours: Callable[[float], None]
 ) -> None:
     chance, now = random.Random(7), 0.0
-    standing = Standing(Quota(RATE, RATE, now), Metrics(), lambda: now)
+    standing = Standing(Quota(RATE, RATE, now), Metrics(), lambda: now, ("QueryCallStatus",))
     turns = 0
     for second in range(HOUR):
         now = float(second)

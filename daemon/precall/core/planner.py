@@ -30,8 +30,8 @@ LOST = 30.0
 """A check neither settled nor released for so long (s) comes back."""
 SLICE = 500
 """Bindings moved per call, at most."""
-TRIES = 4
-"""Heads moved per decision, at most; each costs a look at all queues, and more gain little."""
+TRIES, MOVES = 3, 5
+"""How often a decision looks at all queues, at most, and how many heads it moves after each look."""
 REPORT_EVERY = 1.0
 """Seconds between two checks of a normal binding that reports ask for: each failed call is a new reason."""
 FALSE = 0.15
@@ -297,12 +297,22 @@ class Planner:
             best = self._best(now)
             if best is None:
                 return None
-            phase, weight = self.worth.weigh(best.heap[0][1], now)
-            # Within twice and half: else all would move whenever a common rate drifts across a boundary.
-            if phase is best.phase and best.weight / 2 < weight < best.weight * 2:
+            if not self._move_misfits(best, now):
                 return best
-            self._file(best.pop(), now)
         return self._best(now)
+
+    def _move_misfits(self, queue: Queue, now: float) -> int:
+        """How many heads moved away because their weight has changed: to less than half, or more than twice. At the
+        next power of two already, all would move whenever a common rate drifts across a boundary."""
+        for moved in range(MOVES):
+            entry = queue.head()
+            if entry is None:
+                return moved
+            phase, weight = self.worth.weigh(entry, now)
+            if phase is queue.phase and queue.weight / 2 < weight < queue.weight * 2:
+                return moved
+            self._file(queue.pop(), now)
+        return MOVES
 
     def _best(self, now: float) -> Queue | None:
         best, most, rho, nu, eager = None, -1.0, self.learned.rho, self.learned.nu, self.worth.eager

@@ -93,6 +93,10 @@ class _Session:
         return self._held
 
     async def leave(self) -> None:
-        if self._session is not None:
-            self._session.terminate()
-            self._session, self._held = None, False
+        session, self._session, self._held = self._session, None, False
+        if session is not None and not session.is_closed():
+            try:
+                # Once the server has closed it, the lock is surely free.
+                await session.close(timeout=self._timeout)
+            except Exception:  # noqa: BLE001  a server that is gone, or hangs, ends the session by itself
+                session.terminate()
