@@ -248,17 +248,17 @@ class Checker:
             self.planner.remove(before.binding.subs_id)
             self._log_row(before, Event.REMOVE, self._clock())
         self._log_row(after, Event.ADD, self._clock())
-        self.adopt(after)
+        self._adopt(after, self._clock())
 
-    def adopt(self, row: Row) -> None:
-        """Plan checks of this binding from now on."""
+    def _adopt(self, row: Row, now: float) -> None:
+        """Plan checks of this binding from now on. The planner keeps `now`: many should share one."""
         binding, state = row.binding, row.state
-        if state.state is State.EXPIRED or expired_locally(binding, self._settings.policy, self._clock()):
+        if state.state is State.EXPIRED or expired_locally(binding, self._settings.policy, now):
             return
         abnormal = state.state in (State.TEMPORARY, State.FALLBACK)
         self.planner.add(
             binding.subs_id,
-            self._clock(),
+            now,
             pool=binding.pool_key,
             x=key_of(binding.number_x),
             registered_at=binding.registered_at,
@@ -269,9 +269,8 @@ class Checker:
     async def sweep(self, pause: float = 0.0) -> None:
         """Walk the whole table, in slices with a pause (s) after each: let expired bindings rest, take up any the
         planner has lost sight of."""
-        now = self._clock()
         for rows in self._table.slices(SLICE):
-            ages: list[float] = []
+            now, ages = self._clock(), list[float]()
             for row in rows:
                 subs_id = row.binding.subs_id
                 over = row.state.state is State.EXPIRED or expired_locally(
@@ -280,7 +279,7 @@ class Checker:
                 if not over:
                     ages.append(max(0.0, now - (row.state.checked_at or row.binding.registered_at)))
                     if subs_id not in self.planner:
-                        self.adopt(row)
+                        self._adopt(row, now)
                 elif row.state.state is not State.EXPIRED:
                     self._lapse(row, now)
             self._metrics.ages.tally(ages)

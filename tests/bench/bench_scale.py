@@ -28,7 +28,9 @@ import aiohttp
 import uvloop
 
 from precall import log
+from precall.api.services import Services
 from precall.app import Daemon
+from precall.assembly import Assembly
 from precall.config import Config
 from precall.simulator import Account, Pool, Scenario, Simulator
 from precall.store import Store
@@ -103,15 +105,17 @@ def provide(pipe: Connection, bindings: int) -> None:
 
 
 class Timed(Daemon):
-    """The daemon, saying how long the table took to load."""
+    """The daemon, saying how long it took to make its parts of what is stored: the table above all."""
 
     loaded = (0.0, 0.0)
 
-    async def _load(self) -> tuple[int, int]:
-        begun, cpu = time.perf_counter(), time.process_time()
-        found = await super()._load()
-        self.loaded = (time.perf_counter() - begun, time.process_time() - cpu)
-        return found
+    def _consist_of(self, parts: Services) -> None:
+        self.loaded = (time.perf_counter() - self._begun, time.process_time() - self._cpu)
+        super()._consist_of(parts)
+
+    def _assembly(self) -> Assembly:
+        self._begun, self._cpu = time.perf_counter(), time.process_time()
+        return super()._assembly()
 
 
 def serve(pipe: Connection, folder: str, provider: str, port: int) -> None:
