@@ -54,10 +54,11 @@ class Heard(StrEnum):
     MALFORMED = "malformed"
 
 
-def budget(per_minute: float, now: float) -> Quota:
-    """From which no minute takes more than `per_minute` calls: a tenth of them at once, the others evenly."""
+def budget(per_minute: float) -> tuple[float, float]:
+    """Rate (calls/s) and burst by which no minute takes more than `per_minute` calls: a tenth of them at once, the
+    others evenly."""
     burst = max(1.0, per_minute / 10)
-    return Quota(max(per_minute - burst, per_minute / 2) / 60, burst, now)
+    return max(per_minute - burst, per_minute / 2) / 60, burst
 
 
 class Calls:
@@ -76,7 +77,7 @@ class Calls:
         per_minute: float,
         clock: Callable[[], float],
     ) -> None:
-        self.quota, self.circuit = budget(per_minute, clock()), Circuit()
+        self.quota, self.circuit = Quota(*budget(per_minute), clock()), Circuit()
         self._provider, self._store, self._ledger, self._table = provider, store, ledger, table
         self._checker, self._outcomes, self._metrics, self._clock = checker, outcomes, metrics, clock
         self._asking: dict[str, asyncio.Task[CallDetail | NonAnswer]] = {}
@@ -86,6 +87,10 @@ class Calls:
         self._disagreeing: set[str] = set()
         for heard in Heard:
             metrics.call_details.labels(heard)
+
+    def retune(self, per_minute: float) -> None:
+        """The budget is another from now on."""
+        self.quota.retune(*budget(per_minute), self._clock())
 
     async def tick(self) -> None:
         """Ask about the calls that are due and may be asked about now, and keep what comes of it."""

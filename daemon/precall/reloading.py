@@ -149,6 +149,7 @@ class Reloading:
             abnormal_min_interval=freshness.abnormal_min_interval,
         )
         checker.brake.retune(brake.share, brake.floor, brake.window, turns)
+        services.calls.retune(provider.call_detail_rate_per_minute)
 
     async def state_policy(self) -> None:
         """Let SQL readers of the table decide by the policy in force, if they do not yet and the database is there."""

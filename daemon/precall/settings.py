@@ -41,7 +41,7 @@ KEYS: Mapping[str, Effect] = {
     "provider.rate": RELOAD,
     "provider.burst": RELOAD,
     "provider.max_in_flight": RELOAD,
-    "provider.call_detail_rate_per_minute": RESTART,
+    "provider.call_detail_rate_per_minute": RELOAD,
     "store.url": RESTART,
     "store.url_file": RESTART,
     "store.auto_migrate": RESTART,

@@ -91,17 +91,18 @@ async def test_what_changed_is_told_and_in_force(tmp_path: Path) -> None:
         desk.write(
             '[policy]\nfallback = "hold"\n[freshness]\nmin_interval = "7s"\nmax_age = "9m"\n'
             '[brake]\nfloor = 3\nshare = 0.5\n[source]\nevery = "1m"\n',
-            provider='rate = 300\nburst = 30\nmax_in_flight = 7\ntimeout = "3s"',
+            provider='rate = 300\nburst = 30\nmax_in_flight = 7\ntimeout = "3s"\ncall_detail_rate_per_minute = 600',
             store='retention = "7d"',
         )
         status, body = await desk.reload()
         assert status == 200
         assert {"key": "policy.fallback", "before": '"dial_real"', "after": '"hold"'} in body["changed"]
         assert {"key": "provider.rate", "before": "500", "after": "300"} in body["changed"]
-        assert (len(body["changed"]), body["needs_restart"]) == (11, [])
+        assert (len(body["changed"]), body["needs_restart"]) == (12, [])
         assert (await desk.ask("GET", "/v1/routes/1"))[1]["reason"] == "policy_hold"
         checker, daemon = desk.daemon.checker, desk.daemon
         assert (checker.quota.configured, checker.quota.burst, checker.max_in_flight) == (300.0, 30.0, 7)
+        assert (daemon.calls.quota.configured, daemon.calls.quota.burst) == (9.0, 60.0)
         planner, brake = checker.planner, checker.brake
         assert (planner.price.rate, planner.min_interval, planner.max_age) == (300.0, 7.0, 540.0)
         assert (brake.floor, brake.share, daemon.config.store.retention) == (3, 0.5, 7 * 86_400.0)
