@@ -1,28 +1,29 @@
 """Which binding to check next: each call is spent where it prevents the most wrong dials.
 
-Bindings of about equal weight wait in one queue, oldest first; within a queue the worth of a check grows with age
-alone, so that only the heads compete. Beside worth there are lanes, each with a share of the calls while others want
-them too: appointments (confirmations; first checks and retries; hints; reports) and the sweep of the longest unchecked.
-What was taken is in no lane until it is settled, released, or lost for `LOST` seconds. Whatever touches many bindings
-is done a slice at a time.
+Most calls go where a check is worth most. Beside worth there are lanes, each with a share of the calls while others
+want them too: appointments (confirmations; first checks and retries; hints; reports) and the sweep of the longest
+unchecked. What was taken is in no lane until it is settled, released, or lost for `LOST` seconds. Whatever touches
+many bindings is done a slice at a time.
 
-Here belongs the order of checks. What a check is worth is `worth`, what a reader's is `price`; whether a call may be
-made at all is `quota`; what an answer means is `state`. `now` is in seconds and never decreases.
+Here belongs the order of checks. What a check is worth is `worth`, who is worth most `ranks`, whom an answer makes
+suspect `waves`, what a reader's check must be worth `price`; whether a call may be made at all is `quota`; what an
+answer means is `state`. `now` is in seconds and never decreases.
 """
 
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import islice
-from math import inf, log2
-from operator import attrgetter
+from math import inf
 from typing import Any
 
 from precall.core.learning import Learned
 from precall.core.price import Price
-from precall.core.queues import Cause, Doubt, Entry, Face, Kind, Lane, Phase, Pool, Queue, Sweep
-from precall.core.worth import WAVE_PRIOR, Worth, shape
+from precall.core.queues import Cause, Entry, Face, Kind, Lane, Pool, Sweep
+from precall.core.ranks import Ranks
+from precall.core.waves import Waves
+from precall.core.worth import Worth
 
 __all__ = ["Kind", "Plan", "Planner"]
 
@@ -30,16 +31,11 @@ LOST = 30.0
 """A check neither settled nor released for so long (s) comes back."""
 SLICE = 500
 """Bindings moved per call, at most."""
-TRIES, MOVES = 3, 5
-"""How often a decision looks at all queues, at most, and how many heads it moves after each look."""
 REPORT_EVERY = 1.0
 """Seconds between two checks of a normal binding that reports ask for: each failed call is a new reason."""
-FALSE = 0.15
-"""An alarm is false when no more of the pool than this turned out wrong."""
 NORMAL = ""
 MOST = 16
 """Reads counted per binding: those with more are all alike."""
-ABNORMAL, DOUBTED = Phase.ABNORMAL, Phase.DOUBTED
 SWEEP, HURRY = 0.35, 0.7
 """Share of the calls for the longest unchecked, and when they are more than a round too old."""
 AWAY = frozenset({Kind.FIRST, Kind.RETRY, Kind.BLOCKED, Kind.GONE})
@@ -89,12 +85,12 @@ class Planner:
         self.price = Price(rate)
         self._entries: dict[Hashable, Entry] = {}
         self._pools: dict[str, Pool] = {}
-        self._queues: dict[tuple[Phase, int], Queue] = {}
-        self._by_weight: list[Queue] = []
+        self._ranks = Ranks(self.worth, self._ready)
         self._confirm, self._due, self._hints, self._reports = Lane(0.1), Lane(0.35), Lane(0.1), Lane(0.05)
         self._sweep = Sweep(SWEEP)
         self._flights: deque[tuple[float, Entry]] = deque()
         self._bulk: deque[Iterator[None]] = deque()
+        self._waves = Waves(self._file, self._bulk.append)
         self._resting = 0
         self._paused = False
 
@@ -239,7 +235,7 @@ class Planner:
                 lane.credit -= 1
                 return entry
         if not self._paused:
-            richest = self._richest(now)
+            richest = self._ranks.richest(now)
             if self._sweep.credit >= 1 and (entry := self._late(now)) is not None:
                 self._sweep.credit -= 1
                 entry.kind = None
@@ -291,45 +287,6 @@ class Planner:
     def _ready(self, entry: Entry) -> float:
         return entry.last + (self.abnormal_min_interval if entry.face else self.min_interval)
 
-    def _richest(self, now: float) -> Queue | None:
-        """The queue whose head is worth most, after moving a few heads whose weight has changed."""
-        for _ in range(TRIES):
-            best = self._best(now)
-            if best is None:
-                return None
-            if not self._move_misfits(best, now):
-                return best
-        return self._best(now)
-
-    def _move_misfits(self, queue: Queue, now: float) -> int:
-        """How many heads moved away because their weight has changed: to less than half, or more than twice. At the
-        next power of two already, all would move whenever a common rate drifts across a boundary."""
-        for moved in range(MOVES):
-            entry = queue.head()
-            if entry is None:
-                return moved
-            phase, weight = self.worth.weigh(entry, now)
-            if phase is queue.phase and queue.weight / 2 < weight < queue.weight * 2:
-                return moved
-            self._file(queue.pop(), now)
-        return MOVES
-
-    def _best(self, now: float) -> Queue | None:
-        best, most, rho, nu, eager = None, -1.0, self.learned.rho, self.learned.nu, self.worth.eager
-        for queue in self._by_weight:
-            if queue.weight <= most:
-                break
-            entry = queue.head()
-            if entry is None:
-                continue
-            worth = queue.weight
-            if queue.phase is not DOUBTED:
-                x = (now - entry.since) * (nu if queue.phase is ABNORMAL else rho)
-                worth *= shape(x, eager)
-            if worth > most and now >= self._ready(entry):
-                best, most = queue, worth
-        return best
-
     def _late(self, now: float) -> Entry | None:
         """The longest unchecked, if that is too long: of all, or of the abnormal ones."""
         lap = self._lap()
@@ -340,11 +297,7 @@ class Planner:
             return entry
         if self.abnormal_max_age < limit:
             patience = max(self.abnormal_max_age, self.abnormal_min_interval)
-            for queue in self._queues.values():
-                if queue.phase is Phase.ABNORMAL:
-                    entry = queue.head()
-                    if entry is not None and now - entry.last >= patience:
-                        return entry
+            return next((one for one in self._ranks.abnormal_heads() if now - one.last >= patience), None)
         return None
 
     def _lap(self) -> float:
@@ -362,16 +315,7 @@ class Planner:
             return
         self._sweep.put(entry)
         if entry.away is None:
-            self._rank(entry, now).put(entry)
-
-    def _rank(self, entry: Entry, now: float) -> Queue:
-        phase, weight = self.worth.weigh(entry, now)
-        bucket = max(-40, min(40, round(log2(weight))))
-        queue = self._queues.get((phase, bucket))
-        if queue is None:
-            queue = self._queues[phase, bucket] = Queue(phase, 2.0**bucket)
-            self._by_weight = sorted(self._queues.values(), key=attrgetter("weight"), reverse=True)
-        return queue
+            self._ranks.put(entry, now)
 
     # -- what came of a check -------------------------------------------------------------------------
 
@@ -387,54 +331,14 @@ class Planner:
         if before is None:
             entry.scarred = bool(face)
         elif self.worth.learn(entry, before, age):
-            self._open_wave(entry.pool, bool(before), now)
+            self._waves.open(entry.pool, bool(before), now)
         entry.last = entry.since = now
         entry.doubt = None
         if doubt is not None and doubt.record(entry.face != before):
-            self._move(doubt, entry, bool(before))
+            self._waves.correct(doubt, entry, bool(before))
         if before is not None and (doubt is None or doubt.cause is Cause.REPORT):
-            self._tell_kin(entry, before, now)
+            self._waves.tell_kin(entry, before, now)
         self._file(entry, now)
-
-    def _tell_kin(self, entry: Entry, before: Face, now: float) -> None:
-        """A change makes siblings on the same X suspect; an answer without one may vouch for them."""
-        habits = entry.pool.habits
-        if entry.face != before:
-            doubt = Doubt(Cause.KIN, now, habits.kin.mean())
-            for sibling in entry.kin or ():
-                if sibling is not entry and sibling.doubt is None and bool(sibling.face) == bool(before):
-                    sibling.doubt = doubt
-                    self._file(sibling, now)
-        elif entry.kin and habits.vouches():
-            for sibling in entry.kin:
-                if sibling.doubt is None and bool(sibling.face) == bool(before):
-                    sibling.since = now
-
-    def _open_wave(self, pool: Pool, abnormal: bool, now: float) -> None:
-        pool.waves[abnormal] = now
-        self._bulk.append(self._suspect(pool, abnormal, Doubt(Cause.WAVE, now, WAVE_PRIOR)))
-
-    def _suspect(self, pool: Pool, abnormal: bool, doubt: Doubt) -> Iterator[None]:
-        for entry in pool.members():
-            if entry.last < doubt.since and bool(entry.face) == abnormal and entry.doubt is None:
-                entry.doubt = doubt
-                self._file(entry, doubt.since)
-            yield
-
-    def _move(self, doubt: Doubt, entry: Entry, abnormal: bool) -> None:
-        """Those in that doubt are more or less suspect than they were filed. A false alarm is over at once."""
-        if doubt.cause is Cause.WAVE:
-            self._bulk.append(self._refile(entry.pool.members(), doubt))
-            if doubt.wrong() < FALSE:
-                entry.pool.waves[abnormal] = -inf
-        elif doubt.cause is Cause.KIN:
-            self._bulk.append(self._refile(tuple(entry.kin or ()), doubt))
-
-    def _refile(self, members: Iterable[Entry], doubt: Doubt) -> Iterator[None]:
-        for entry in members:
-            if entry.doubt is doubt:
-                self._file(entry, entry.counted)
-            yield
 
     def release(self, subs_id: Hashable, not_before: float, now: float) -> None:
         """No answer came: nothing was observed. It is available again at `not_before`, with the same priority when

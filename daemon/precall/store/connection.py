@@ -43,7 +43,7 @@ PRAGMAS = (
     "PRAGMA wal_autocheckpoint=25000",
     "PRAGMA journal_size_limit=134217728",
 )
-READER_PRAGMAS = ("PRAGMA cache_size=-8192",)
+READER_PRAGMAS = ("PRAGMA cache_size=-2048",)
 """Readers walk in order, which a large cache does not help; there are several of them."""
 
 # The driver logs the parameters of every statement at DEBUG, and they hold numbers.
