@@ -20,7 +20,7 @@ from pathlib import Path
 
 import orjson
 
-from precall.store.connection import PRAGMAS
+from precall.store.connection import PRAGMAS, WAL
 from precall.store.schema import calls
 from tests.api_daemon import scripted
 from tests.integration.test_calls import a_receipt, serving
@@ -57,7 +57,7 @@ def bare(folder: Path, pushes: list[bytes]) -> list[float]:
     taken, names = [], [column.name for column in calls.columns]
     insert = f"INSERT INTO calls VALUES ({', '.join('?' * len(names))})"  # noqa: S608
     with closing(sqlite3.connect(folder / "bare.db")) as connection:
-        for pragma in PRAGMAS:
+        for pragma in (WAL, *PRAGMAS):
             connection.execute(pragma)
         connection.execute(f"CREATE TABLE calls ({', '.join(names)}, PRIMARY KEY (call_id))")
         for push in pushes:

@@ -36,7 +36,7 @@ from precall.core.model import (
     State,
 )
 from precall.store import Store, seal, upgrade
-from precall.store.connection import PRAGMAS
+from precall.store.connection import PRAGMAS, WAL
 from precall.table import Table
 from tests.postgres import Databases, running
 
@@ -207,7 +207,7 @@ def resident() -> int:
 def bare_sqlite(path: Path, total: int, batches: list[list[Row]]) -> None:
     """The same observed columns by executemany upserts."""
     connection = sqlite3.connect(path, isolation_level=None)
-    for pragma in PRAGMAS:
+    for pragma in (WAL, *PRAGMAS):
         connection.execute(pragma)
     connection.execute(CREATE)
     connection.execute("BEGIN")

@@ -164,7 +164,7 @@ async def test_the_schema_of_a_newer_version_is_refused(store_url: str, auto_mig
 
 
 async def test_two_processes_may_migrate_at_once(store_url: str) -> None:
-    await asyncio.gather(*(upgrade(store_url) for _ in range(3)))
+    await asyncio.gather(*(upgrade(store_url) for _ in range(6)))
     await check(store_url)
 
 

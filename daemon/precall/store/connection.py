@@ -36,8 +36,10 @@ DRIVERS = {
 PATIENCE = 10.0
 """Seconds after our own deadline at which a server ends a statement that we have given up."""
 
+WAL = "PRAGMA journal_mode=WAL"
+WAL_TRIES, WAL_PAUSE = 100, 0.01
+"""Two that open a new file at once both ask for this mode, and SQLite refuses one of them without waiting."""
 PRAGMAS = (
-    "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
     "PRAGMA cache_size=-16384",
     "PRAGMA wal_autocheckpoint=25000",
@@ -197,6 +199,14 @@ def _prepare_reader(connection: Any, _record: object) -> None:
 
 def _say(connection: Any, pragmas: Iterable[str]) -> None:
     cursor = connection.cursor()
+    for left in reversed(range(WAL_TRIES)):
+        try:
+            cursor.execute(WAL)
+            break
+        except sqlite3.OperationalError as error:
+            if not left or "locked" not in str(error):
+                raise
+            connection.run_async(lambda _: asyncio.sleep(WAL_PAUSE))
     for pragma in pragmas:
         cursor.execute(pragma)
     cursor.close()
