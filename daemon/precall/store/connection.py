@@ -37,8 +37,9 @@ PATIENCE = 10.0
 """Seconds after our own deadline at which a server ends a statement that we have given up."""
 
 WAL = "PRAGMA journal_mode=WAL"
-WAL_TRIES, WAL_PAUSE = 100, 0.01
-"""Two that open a new file at once both ask for this mode, and SQLite refuses one of them without waiting."""
+WAL_TRIES, WAL_PAUSE, AT_ONCE = 50, 0.01, 0.1
+"""Two that open a new file at once both ask for this mode, and SQLite refuses one of them at once (s), without waiting
+for the lock as it does otherwise."""
 PRAGMAS = (
     "PRAGMA synchronous=FULL",
     "PRAGMA cache_size=-16384",
@@ -199,12 +200,15 @@ def _prepare_reader(connection: Any, _record: object) -> None:
 
 def _say(connection: Any, pragmas: Iterable[str]) -> None:
     cursor = connection.cursor()
+    loop = asyncio.get_running_loop()
     for left in reversed(range(WAL_TRIES)):
+        begun = loop.time()
         try:
             cursor.execute(WAL)
             break
         except sqlite3.OperationalError as error:
-            if not left or "locked" not in str(error):
+            waited = loop.time() - begun > AT_ONCE
+            if waited or not left or "locked" not in str(error):
                 raise
             connection.run_async(lambda _: asyncio.sleep(WAL_PAUSE))
     for pragma in pragmas:
