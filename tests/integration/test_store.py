@@ -593,20 +593,15 @@ END
 
 
 async def test_a_write_that_hangs_is_given_up_and_does_not_poison_the_next(tmp_path: Path) -> None:
-    store = await Store.open(f"sqlite:///{tmp_path}/a.db", timeout=0.3, auto_migrate=True)
+    store = await Store.open(f"sqlite:///{tmp_path}/a.db", timeout=0.5, auto_migrate=True)
     with closing(sqlite3.connect(tmp_path / "a.db")) as other:
         other.execute(ENDLESS)
     exposure = Exposure("1", 1, "FC1", "me", "b", "status_3", "R", 1.0)
     begun = time.monotonic()
-    with pytest.raises(StoreUnavailable, match=r"did not answer within 0\.301 s"):
+    with pytest.raises(StoreUnavailable, match=r"did not answer within 0\.501 s"):
         await store.expose(exposure)
     assert time.monotonic() - begun < 1.0
-    for attempt in range(10):  # on a busy disk a good commit, too, may take longer than this store's patience
-        try:
-            await store.mark({"still": "alive"})
-            break
-        except StoreUnavailable:
-            assert attempt < 9
+    await store.mark({"still": "alive"})
     with closing(sqlite3.connect(tmp_path / "a.db")) as other:
         other.execute("DROP TRIGGER endless")
     await store.expose(exposure)
