@@ -1,22 +1,23 @@
 """Where bindings wait for their next check: entries, the queues and lanes they stand in, the pools they share.
 
 Structure only, and its cheap invariants; who goes first is decided in `planner`. Everything is slotted and lazy: a
-binding that moves leaves its old pair behind, which is recognised and dropped when it surfaces, so that no move costs
+binding that moves leaves its old place behind, which is recognised and dropped when it comes up, so that no move costs
 more than one push.
 """
 
 from collections.abc import Hashable, Iterator
 from enum import IntEnum, StrEnum
-from heapq import heappop, heappush, heapreplace
+from heapq import heappop, heappush
 from math import inf
 from typing import Self
 
+from precall.core.calendar import Calendar, Page
 from precall.core.learning import Habits, Share, Surprise
 
 Face = str | int | tuple[Hashable, ...]
 """What is published of a binding: falsy for normal, else an opaque version of the abnormal route."""
 STEPS = 50
-"""Pairs a queue drops or moves per look at its head, at most."""
+"""Who cannot be taken is let go per look at a head, so many at most."""
 KIN = 200
 """Siblings on one X, at most; further ones stand alone."""
 
@@ -75,43 +76,33 @@ class Doubt:
 
 
 class Queue:
-    """Bindings of about equal weight, the longest unconfirmed first. A pair counts while it holds its entry's key."""
+    """Bindings of about equal weight, the longest unconfirmed first."""
 
-    __slots__ = ("heap", "phase", "weight")
+    __slots__ = ("_calendar", "phase", "weight")
 
     def __init__(self, phase: Phase, weight: float) -> None:
         self.phase = phase
         self.weight = weight
-        self.heap: list[tuple[float, Entry]] = []
+        self._calendar: Calendar[Entry] = Calendar(time="since", place="page")
 
     def put(self, entry: "Entry") -> None:
         """Stand here, and in no other queue."""
         if entry.queue is not self:
-            entry.queue, entry.key = self, entry.since
-            heappush(self.heap, (entry.since, entry))
+            entry.queue = self
+            self._calendar.put(entry)
 
     def head(self) -> "Entry | None":
-        """The first that can be taken. On the way there those that cannot leave, those vouched for step back; when
-        that takes too long, nobody is ready yet."""
-        heap = self.heap
+        """The first that can be taken; those that cannot leave. When finding it takes too long, nobody is ready yet."""
         for _ in range(STEPS):
-            if not heap:
-                break
-            key, entry = heap[0]
-            if entry.queue is not self or entry.key is not key:
-                heappop(heap)
-            elif not entry.stands():
-                self.pop()
-            elif entry.since > key:
-                entry.key = entry.since
-                heapreplace(heap, (entry.since, entry))
-            else:
+            entry = self._calendar.first()
+            if entry is None or entry.stands():
                 return entry
+            self.pop()
         return None
 
     def pop(self) -> "Entry":
         """Take the head out."""
-        entry = heappop(self.heap)[1]
+        entry = self._calendar.pop()
         entry.queue = None
         return entry
 
@@ -132,39 +123,30 @@ class Lane:
 
 
 class Sweep(Lane):
-    """All active bindings by their newest answer: those that stand in `order`, those in flight or away, found on the
-    way, in `absent`. The order holds bare entries, compared by `swept`: pairs would take 64 bytes more a binding."""
+    """All active bindings by their newest answer: those that stand in the calendar, and in `absent` those in flight or
+    away, which were found on the way."""
 
-    __slots__ = ("absent", "order")
+    __slots__ = ("_calendar", "absent")
 
     def __init__(self, share: float) -> None:
         super().__init__(share)
-        self.order: list[Entry] = []
+        self._calendar: Calendar[Entry] = Calendar(time="last", place="turn")
         self.absent: list[tuple[float, Entry]] = []
 
     def put(self, entry: "Entry") -> None:
         """Stand in the order."""
-        if entry.swept == -inf:
-            entry.swept = entry.last
-            heappush(self.order, entry)
+        if entry.turn is None:
+            self._calendar.put(entry)
 
     def head(self) -> "Entry | None":
         """The longest unchecked of those that can be taken; None also when finding it takes too long."""
-        order = self.order
         for _ in range(10 * STEPS):
-            if not order:
-                break
-            entry = order[0]
-            if entry.last > entry.swept:
-                entry.swept = entry.last
-                heapreplace(order, entry)
-            elif entry.stands():
+            entry = self._calendar.first()
+            if entry is None or entry.stands():
                 return entry
-            else:
-                heappop(order)
-                entry.swept = -inf
-                self._prune(2)
-                heappush(self.absent, (entry.last, entry))
+            self._calendar.pop()
+            self._prune(2)
+            heappush(self.absent, (entry.last, entry))
         return None
 
     def oldest(self) -> float:
@@ -178,7 +160,7 @@ class Sweep(Lane):
         for _ in range(most):
             if self.absent:
                 last, entry = self.absent[0]
-                if not (entry.swept > -inf or entry.rests or entry.last > last):
+                if entry.turn is None and not entry.rests and entry.last == last:
                     return
                 heappop(self.absent)
 
@@ -187,8 +169,7 @@ class Entry:
     """One binding.
 
     `last` is its newest answer, `since` when its route was last known right (a sibling may have vouched), `counted`
-    until when its reads are counted, `key` its place in `queue`, `swept` its place in the order of the sweep
-    (-inf: it stands there not).
+    until when its reads are counted, `page` its place in `queue`, `turn` its place in the sweep (None: it stands not).
     `face` is None before the first answer, "" when normal. `flight` is 0, or when a check under way counts as lost.
     `away` is None, or until when it is in no lane (inf: it rests), with `kind` saying why; else `kind` is what the
     latest check was for (None: worth, sweep or demand).
@@ -202,16 +183,16 @@ class Entry:
         "face",
         "flight",
         "id",
-        "key",
         "kin",
         "kind",
         "last",
+        "page",
         "pool",
         "queue",
         "reads",
         "scarred",
         "since",
-        "swept",
+        "turn",
         "x",
     )
 
@@ -221,19 +202,20 @@ class Entry:
         self.x = x
         self.kin: list[Entry] | None = None
         self.born = born
-        self.last = self.since = self.counted = self.key = now
+        self.last = self.since = self.counted = now
         self.face: Face | None = None
         self.scarred = False
         self.reads = 0
         self.queue: Queue | None = None
-        self.swept = -inf
+        self.page: Page[Entry] | None = None
+        self.turn: Page[Entry] | None = None
         self.doubt: Doubt | None = None
         self.flight = 0.0
         self.away: float | None = None
         self.kind: Kind | None = None
 
     def __lt__(self, other: Self) -> bool:
-        return self.swept < other.swept
+        return self.last < other.last
 
     @property
     def rests(self) -> bool:
