@@ -1,6 +1,7 @@
 """The planner: nothing is lost, nothing is checked twice at once, nobody starves, and it learns."""
 
 import json
+import random
 from itertools import pairwise
 from math import inf
 
@@ -201,9 +202,10 @@ def test_an_overloaded_planner_keeps_the_staleness_bound():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("checks", [0.3, 1.0])
-def test_the_bound_holds_under_a_flood_of_reads(checks):
-    """Readers take 70 % of the calls, always for the same few bindings."""
-    planner = filled(1000, pools=2)
+@pytest.mark.parametrize("dials", [0, 5])
+def test_the_bound_holds_under_a_flood_of_reads(checks, dials):
+    """Readers take 70 % of the calls, always for the same few bindings; those they dial are worth most too."""
+    planner, chance = filled(1000, pools=2), random.Random(1)
     worst, slots = 0.0, 0.0
     for tick in range(1, 12_000):
         now = tick / RATE
@@ -213,6 +215,8 @@ def test_the_bound_holds_under_a_flood_of_reads(checks):
             subs_id = planner.take(now)
         else:
             subs_id = str(tick % 10) if planner.demand(str(tick % 10), now) else None
+            for _ in range(dials):
+                planner.dial(str(chance.randrange(100)), now, verified=False)
         if subs_id is not None:
             planner.settle(subs_id, "", now)
         worst = max(worst, planner.oldest(now))

@@ -5,22 +5,22 @@ want them too: appointments (confirmations; first checks and retries; hints; rep
 unchecked. What was taken is in no lane until it is settled, released, or lost for `LOST` seconds. Whatever touches
 many bindings is done a slice at a time.
 
-Here belongs the order of checks. What a check is worth is `worth`, who is worth most `ranks`, whom an answer makes
-suspect `waves`, what a reader's check must be worth `price`; whether a call may be made at all is `quota`; what an
-answer means is `state`. `now` is in seconds and never decreases.
+Here belongs the order of checks. What a check is worth is `worth`, who is worth most `ranks`, whose time has come
+`appointments`, whom an answer makes suspect `waves`, what a reader's check must be worth `price`; whether a call may be
+made at all is `quota`; what an answer means is `state`. `now` is in seconds and never decreases.
 """
 
 from collections import deque
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
-from heapq import heappop, heappush
 from itertools import islice
 from math import inf
 from typing import Any
 
+from precall.core.appointments import AWAY, Appointments
 from precall.core.learning import Learned
-from precall.core.price import Price
-from precall.core.queues import Cause, Entry, Face, Kind, Lane, Pool, Sweep
+from precall.core.price import SHARE, Price
+from precall.core.queues import Cause, Entry, Face, Kind, Pool, Sweep
 from precall.core.ranks import Ranks
 from precall.core.waves import Waves
 from precall.core.worth import Worth
@@ -31,15 +31,13 @@ LOST = 30.0
 """A check neither settled nor released for so long (s) comes back."""
 SLICE = 500
 """Bindings moved per call, at most."""
-REPORT_EVERY = 1.0
-"""Seconds between two checks of a normal binding that reports ask for: each failed call is a new reason."""
+TREND = 1 / 200
+"""What the newest call counts for in the share of calls that readers leave."""
 NORMAL = ""
 MOST = 16
 """Reads counted per binding: those with more are all alike."""
 SWEEP, HURRY = 0.35, 0.7
 """Share of the calls for the longest unchecked, and when they are more than a round too old."""
-AWAY = frozenset({Kind.FIRST, Kind.RETRY, Kind.BLOCKED, Kind.GONE})
-"""Until such an appointment the binding is in no other lane."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +84,14 @@ class Planner:
         self._entries: dict[Hashable, Entry] = {}
         self._pools: dict[str, Pool] = {}
         self._ranks = Ranks(self.worth, self._ready)
-        self._confirm, self._due, self._hints, self._reports = Lane(0.1), Lane(0.35), Lane(0.1), Lane(0.05)
+        self._appointments = Appointments(self._entries, self._ready)
         self._sweep = Sweep(SWEEP)
         self._flights: deque[tuple[float, Entry]] = deque()
         self._bulk: deque[Iterator[None]] = deque()
         self._waves = Waves(self._file, self._bulk.append)
         self._resting = 0
         self._paused = False
+        self._left = 1.0
 
     def retune(
         self,
@@ -164,22 +163,17 @@ class Planner:
         entry = self._entries.get(subs_id)
         if entry is None:
             return
-        match kind:
-            case Kind.FIRST | Kind.RETRY | Kind.BLOCKED | Kind.GONE:
-                self._send_away(entry, at, kind)
-            case Kind.CONFIRM:
-                heappush(self._confirm.heap, (at, kind, entry))
-            case Kind.REPORT:
-                heappush(self._reports.heap, (at, kind, entry))
-                if entry.doubt is None and entry.face is not None:
-                    entry.doubt = self.worth.reported(entry, at)
-                    self._file(entry, at)
-            case Kind.HINT | Kind.SIBLING:
-                heappush(self._hints.heap, (at, kind, entry))
+        if kind in AWAY:
+            self._send_away(entry, at, kind)
+            return
+        self._appointments.make(entry, at, kind)
+        if kind is Kind.REPORT and entry.doubt is None and entry.face is not None:
+            entry.doubt = self.worth.reported(entry, at)
+            self._file(entry, at)
 
     def _send_away(self, entry: Entry, at: float, kind: Kind) -> None:
         self._put_away(entry, at, kind)
-        heappush(self._due.heap, (at, kind, entry))
+        self._appointments.make(entry, at, kind)
 
     def _put_away(self, entry: Entry, until: float, kind: Kind | None) -> None:
         self._resting -= entry.rests
@@ -194,6 +188,7 @@ class Planner:
         entry = self._choose(now)
         if entry is None:
             return None
+        self._left += (1 - self._left) * TREND
         self._launch(entry, now)
         return entry.id
 
@@ -203,6 +198,8 @@ class Planner:
         if entry is None or entry.flight:
             return False
         self.price.spend(now)
+        self._sweep.earn()
+        self._left -= self._left * TREND
         if entry.away is None:
             entry.kind = None
         self._launch(entry, now)
@@ -225,13 +222,11 @@ class Planner:
             self._bulk.popleft()
 
     def _choose(self, now: float) -> Entry | None:
-        lanes: tuple[Lane, ...] = (self._confirm, self._reports)
-        if not self._paused:
-            lanes += (self._due, self._hints)
-        for lane in (self._confirm, self._reports, self._due, self._hints, self._sweep):
-            lane.earn()
+        self._appointments.earn()
+        self._sweep.earn()
+        lanes, called = self._appointments.lanes(paused=self._paused), self._appointments.called
         for lane in lanes:
-            if lane.credit >= 1 and (entry := self._called(lane, now)) is not None:
+            if lane.credit >= 1 and (entry := called(lane, now)) is not None:
                 lane.credit -= 1
                 return entry
         if not self._paused:
@@ -245,7 +240,7 @@ class Planner:
                 entry.kind = None
                 return entry
         for lane in lanes:
-            if (entry := self._called(lane, now)) is not None:
+            if (entry := called(lane, now)) is not None:
                 return entry
         # The queues may still be dropping those who left: no call is wasted on that.
         entry = None if self._paused else self._sweep.head()
@@ -254,43 +249,15 @@ class Planner:
         entry.kind = None
         return entry
 
-    def _called(self, lane: Lane, now: float) -> Entry | None:
-        """Whose appointment in that lane has come, and still holds."""
-        for _ in range(SLICE):
-            if not lane.heap or lane.heap[0][0] > now:
-                break
-            at, kind, entry = heappop(lane.heap)
-            if entry.flight or self._entries.get(entry.id) is not entry:
-                continue
-            if kind in AWAY:
-                if entry.away == at and entry.kind is kind and not entry.pool.keeps(entry):
-                    return entry
-            elif entry.last < at and self._holds(entry, kind, now):
-                if entry.away in (None, inf):
-                    entry.kind = kind
-                return entry
-        return None
-
-    def _holds(self, entry: Entry, kind: Kind, now: float) -> bool:
-        if kind is Kind.CONFIRM:
-            return True
-        if entry.rests or (kind is not Kind.REPORT and entry.pool.keeps(entry)):
-            return False
-        ready = self._ready(entry)
-        if kind is Kind.REPORT and not entry.face:
-            ready = min(ready, entry.last + REPORT_EVERY)
-        if now >= ready or (kind is Kind.REPORT and entry.kind is not kind):
-            return True
-        self.appoint(entry.id, ready, kind=kind)
-        return False
-
     def _ready(self, entry: Entry) -> float:
         return entry.last + (self.abnormal_min_interval if entry.face else self.min_interval)
 
     def _late(self, now: float) -> Entry | None:
         """The longest unchecked, if that is too long: of all, or of the abnormal ones."""
         lap = self._lap()
-        limit = max(min(self.kappa * lap, self.max_age), self.min_interval)
+        # Where readers take most calls a round of the rest takes longer, and has to begin earlier.
+        laps = min(self.kappa, self.kappa + 2 - 1 / max(self._left, 1 - SHARE))
+        limit = max(min(laps * lap, self.max_age), self.min_interval)
         entry = self._sweep.head()
         if entry is not None and now >= max(entry.last + limit, self._ready(entry)):
             self._sweep.share = SWEEP if now - entry.last < limit + lap else HURRY
@@ -425,7 +392,7 @@ class Planner:
         entry = self._entries.get(subs_id)
         if entry is None:
             return None
-        at, kind = self._next_appointment(entry)
+        at, kind = self._appointments.next_of(entry)
         phase, weight = self.worth.weigh(entry, now)
         if entry.flight:
             lane, why = "in flight", "its check is under way"
@@ -448,16 +415,6 @@ class Planner:
             kind=kind,
             why=why,
         )
-
-    def _next_appointment(self, entry: Entry) -> tuple[float | None, Kind | None]:
-        lanes = (self._confirm, self._due, self._hints, self._reports)
-        dates = [
-            (at, kind)
-            for lane in lanes
-            for at, kind, who in lane.heap
-            if who is entry and (entry.away == at or kind not in AWAY)
-        ]
-        return min(dates) if dates else (None, None)
 
     def export(self) -> dict[str, Any]:
         """What was learned, as plain JSON-able data for the constructor of the next life."""
