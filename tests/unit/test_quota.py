@@ -1,12 +1,14 @@
 """The bucket, its lanes, its yielding to throttling, and the circuit."""
 
+from collections import Counter, deque
+from functools import partial
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from precall.core.quota import Circuit, Lane, Quota
+from precall.core.quota import Bucket, Circuit, Lane, Quota
 
 STEPS = st.lists(
     st.tuples(
@@ -176,6 +178,56 @@ def test_a_provider_that_allows_a_fifth(told, latency):
     assert 15 <= answered / 60 <= 20
     assert 15 <= sum(rates) / len(rates) <= 20.5
     assert sum(15 <= rate <= 20.5 for rate in rates) / len(rates) > 0.75
+
+
+def saving(allowed):
+    """A provider that lets a second's worth of unused calls pass at once; whether it answers one made at a time."""
+    return partial(lambda bucket, now: bucket.spend(now) == 0.0, Bucket(allowed, allowed, 0.0))
+
+
+def by_the_second(allowed):
+    """One that counts anew each second."""
+    made = Counter()
+
+    def answers(now):
+        made[int(now)] += 1
+        return made[int(now)] <= allowed
+
+    return answers
+
+
+@pytest.mark.parametrize("provider", [saving, by_the_second])
+@pytest.mark.parametrize("told", [None, 1.0])
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.5, 0.8, 0.95])
+@pytest.mark.parametrize("rate", [40.0, 400.0])
+def test_the_rate_stays_within_what_any_provider_allows_and_comes_back(provider, told, share, rate):
+    quota, answers, throttled = Quota(rate, rate, 0.0), provider(rate * share), deque()
+    calls = refused = 0
+    limits = []
+    for tick in range(1, 20 * 180):
+        now = tick / 20
+        while throttled and throttled[0] <= now:
+            quota.throttled(throttled.popleft(), told)
+        for _ in range(greedy(quota, now, Lane.BACKGROUND)):
+            answered = answers(now)
+            calls, refused = calls + (now > 60), refused + (now > 60 and not answered)
+            if not answered:
+                throttled.append(now + 0.1)
+        if now > 60:
+            limits.append(quota.rate)
+    assert 0.75 * share * rate <= sum(limits) / len(limits) <= share * rate
+    assert refused < 0.1 * calls
+    quota.until(180.0 + 120.0, Lane.BACKGROUND)
+    assert quota.rate == rate
+
+
+def test_nothing_is_saved_up_for_the_end_of_a_pause():
+    quota = Quota(100.0, 100.0, 0.0)
+    quota.until(5.0, Lane.DEMAND)
+    left = 100 - greedy(quota, 5.0, Lane.DEMAND)
+    quota.throttled(5.0, 3.0)
+    assert sum(greedy(quota, 8.0, lane) for lane in Lane) <= left
+    assert 0.0 < quota.until(8.0, Lane.BACKGROUND) < 0.1
 
 
 def test_retuning_keeps_what_throttling_taught():

@@ -13,10 +13,14 @@ RESERVE = 0.25
 """Share of the bucket the background leaves to readers, so that they need not queue behind it."""
 WINDOW = 1.0
 """The rate is halved once in so many seconds, at most."""
-REGAIN = 0.85
-"""Of the rate that was throttled, what is soon regained: the provider's quota lies about there."""
-PATIENCE = 30.0
-"""Seconds after throttling during which growth beyond that is slow."""
+REGAIN = 0.8
+"""Of the rate that was throttled, what is soon regained. A provider that saves up unused calls throttles only at a
+rate well above its quota: with more than this the rate would soon be above it again, and on average."""
+PATIENCE = 60.0
+"""Seconds after throttling during which growth beyond that is slow; in as many more all is regained."""
+CREEP = 0.005
+"""Of the rate that was throttled, that growth per second: in proportion to it, so that a small quota is no sooner
+exceeded than a large one."""
 LONGEST_PAUSE = 60.0
 """A longer `x-acs-retry-after` is not believed."""
 PROBE_EVERY = 30.0
@@ -33,8 +37,8 @@ class Lane(StrEnum):
 class Quota:
     """Calls per second, adapted: throttling halves the rate, quiet lets it grow back to the configured one.
 
-    Growth is additive: fast up to `REGAIN` of the rate that was throttled, slow for `PATIENCE`, then 1 % of the
-    configured rate per second. The bucket shrinks with the rate. Readers get 70 % of the calls at most; the background
+    Growth is additive: fast up to `REGAIN` of the rate that was throttled, slow for `PATIENCE`, then the configured
+    rate within as long. The bucket shrinks with the rate. Readers get 70 % of the calls at most; the background
     gets the rest for certain, and all that readers leave.
     """
 
@@ -72,18 +76,19 @@ class Quota:
     def until(self, now: float, lane: Lane) -> float:
         """Seconds until `spend` can succeed for that lane, if nobody else spends; 0 when it can now."""
         self._advance(now)
-        wait = max(0.0, self._paused_until - now)
         match lane:
             case Lane.DEMAND:
                 short, readers = 1 - self._tokens, 1 - self._readers
-                wait = max(wait, short / self._rate, readers / (SHARE * self._rate))
+                wait = max(short / self._rate, readers / (SHARE * self._rate))
             case Lane.BACKGROUND:
                 reserve = min(RESERVE * self._capacity(), self._capacity() - 1)
-                wait = max(wait, (1 + reserve - self._tokens) / self._rate)
+                wait = (1 + reserve - self._tokens) / self._rate
+        wait = max(0.0, wait) + max(0.0, self._paused_until - now)
         return wait if wait > 1e-9 else 0.0
 
     def throttled(self, now: float, retry_after: float | None = None) -> None:
-        """The provider said "too fast"; `retry_after` in seconds, when it told. No call is made until then."""
+        """The provider said "too fast"; `retry_after` in seconds, when it told. No call is made until then, and none
+        is saved up: at once they would be too fast again, and say nothing of the rate."""
         self._advance(now)
         if retry_after is not None:
             self._paused_until = max(self._paused_until, now + min(max(0.0, retry_after), LONGEST_PAUSE))
@@ -95,7 +100,7 @@ class Quota:
         self._advance(now)
 
     def _advance(self, now: float) -> None:
-        elapsed = max(0.0, now - self._at)
+        elapsed = max(0.0, now - max(self._at, self._paused_until))
         self._at = max(now, self._at)
         self._tokens += elapsed * self._rate
         self._readers += elapsed * SHARE * self._rate
@@ -111,8 +116,8 @@ class Quota:
         fast = (regained - self._floor) / (self._ceiling / 5)
         if quiet < fast:
             return min(self.configured, self._floor + quiet * self._ceiling / 5)
-        slow = max(0.0, min(quiet, PATIENCE) - fast) * self.configured / 500
-        later = max(0.0, quiet - PATIENCE) * self.configured / 100
+        slow = max(0.0, min(quiet, PATIENCE) - fast) * self._ceiling * CREEP
+        later = max(0.0, quiet - PATIENCE) * self.configured / PATIENCE
         return min(self.configured, regained + slow + later)
 
     def _capacity(self) -> float:
