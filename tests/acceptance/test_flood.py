@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 # A few are read, over and over; of the others only the background takes care.
 BINDINGS, READ, RATE, BURST, KAPPA, SHARE = 120, 30, 20.0, 20.0, 4.0, 0.7
 PACE, CONNECTIONS, TIMEOUT, MARGIN = 1000.0, 100, 0.3, 5.0
-LONG, SHORT = 60.0, 15.0
+LONG, SHORT = 45.0, 15.0
 SETTINGS = f'rate = {RATE}\nburst = {BURST}\n[freshness]\nmin_interval = "100ms"\nmax_age = "30s"\n'
 
 
@@ -47,7 +47,7 @@ class Flood:
         for moment in moments:
             await asyncio.sleep(moment - time.monotonic())
             sent = time.monotonic()
-            path = f"/v1/routes/{next(wanted)}?max_age=0&timeout={TIMEOUT}&dial=0"
+            path = f"/v1/routes/{next(wanted)}?max_age=0&timeout={TIMEOUT}"
             writer.write(f"GET {path} HTTP/1.1\r\nHost: {place.netloc}\r\n\r\n".encode())
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
             body = await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r")[0]))
