@@ -12,15 +12,12 @@ from precall.api.bodies import (
     BindingBody,
     ListedBinding,
     LookupBody,
-    NumberQuery,
     OverrideBody,
     PoolBody,
-    ReadyQuery,
-    RouteQuery,
-    RoutesQuery,
     listed,
 )
 from precall.api.problems import Mistake, mistakes
+from precall.api.queries import NumberQuery, ReadyQuery, RouteQuery, RoutesQuery
 from precall.core.model import Action, Binding
 
 GOOD: dict[str, Any] = {

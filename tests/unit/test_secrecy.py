@@ -11,7 +11,8 @@ import pytest
 from tests.builders import NOW, POLICY, TEMP, A, B, X, binding, observed, row
 
 from precall import log, secrecy
-from precall.api.bodies import BindingBody, LookupBody, NumberQuery, OverrideBody, RouteQuery
+from precall.api.bodies import BindingBody, LookupBody, OverrideBody
+from precall.api.queries import NumberQuery, RouteQuery
 from precall.core.model import Action, Override, Route, Row, State
 from precall.core.routing import Dial, decide
 from precall.feed import Batch, Entry

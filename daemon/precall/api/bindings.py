@@ -20,21 +20,17 @@ from precall.api.answers import (
     reply,
 )
 from precall.api.auth import Reader
-from precall.api.bodies import (
+from precall.api.bodies import MAX_BATCH_BODY, BatchBody, BindingBody, listed, read
+from precall.api.problems import HEADERS, Code, Mistake, problem
+from precall.api.queries import (
     A_PLACE,
-    MAX_BATCH_BODY,
-    BatchBody,
     BatchQuery,
-    BindingBody,
     BindingsQuery,
     CheckQuery,
     ExportQuery,
     HistoryQuery,
     asked,
-    listed,
-    read,
 )
-from precall.api.problems import HEADERS, Code, Mistake, problem
 from precall.api.services import Services
 from precall.audit import EXPORTED, READ
 from precall.core.errors import Refusal, StoreUnavailable

@@ -7,7 +7,8 @@ import orjson
 from pydantic import BeforeValidator, Field, RootModel, model_validator
 
 from precall.api.answers import Answer, moment
-from precall.api.bodies import Body, Moment, PageQuery, Query, SubsId, seconds
+from precall.api.bodies import Body, Moment, SubsId, seconds
+from precall.api.queries import PageQuery, Query
 from precall.core.calls import Call, Result, Source, first_try, seen
 from precall.core.causes import AT_FAULT, meaning
 from precall.core.model import State

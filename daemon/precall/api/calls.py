@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from precall.api.answers import moment, reply
 from precall.api.auth import Reader
-from precall.api.bodies import MAX_BATCH_BODY, asked, content
+from precall.api.bodies import MAX_BATCH_BODY, content
 from precall.api.call_bodies import (
     A_CALL,
     AHEAD,
@@ -26,6 +26,7 @@ from precall.api.call_bodies import (
     encode_tally,
 )
 from precall.api.problems import Code, Mistake, Mistakes, mistakes, problem
+from precall.api.queries import asked
 from precall.api.services import Services
 from precall.core.calls import Call, NumberReport
 from precall.core.errors import Refusal

@@ -19,8 +19,8 @@ from aiohttp import HttpVersion11, hdrs, web
 
 from precall.api.answers import encode, reply
 from precall.api.auth import Reader
-from precall.api.bodies import ChangesQuery, FilterQuery, StreamQuery, asked
 from precall.api.problems import HEADERS, Code
+from precall.api.queries import ChangesQuery, FilterQuery, StreamQuery, asked
 from precall.api.services import Services
 from precall.core.errors import Refusal, StoreUnavailable
 from precall.core.model import Action, Cause, Flag, Reason, Route, Row, State

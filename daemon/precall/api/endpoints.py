@@ -32,25 +32,12 @@ from precall.api.answers import (
 from precall.api.auth import Reader
 from precall.api.bodies import (
     ApplyBody,
-    BatchQuery,
     BindingBody,
-    BindingsQuery,
-    ChangesQuery,
-    CheckQuery,
     DocumentedBatch,
-    ExportQuery,
-    ExposuresQuery,
-    FilterQuery,
     HintsBody,
-    HistoryQuery,
     LookupBody,
-    NumberQuery,
     OverrideBody,
     PoolBody,
-    ReadyQuery,
-    RouteQuery,
-    RoutesQuery,
-    StreamQuery,
 )
 from precall.api.call_bodies import (
     CallAnswer,
@@ -62,6 +49,21 @@ from precall.api.call_bodies import (
     ReportAnswer,
     ReportedAnswer,
     ReportQuery,
+)
+from precall.api.queries import (
+    BatchQuery,
+    BindingsQuery,
+    ChangesQuery,
+    CheckQuery,
+    ExportQuery,
+    ExposuresQuery,
+    FilterQuery,
+    HistoryQuery,
+    NumberQuery,
+    ReadyQuery,
+    RouteQuery,
+    RoutesQuery,
+    StreamQuery,
 )
 from precall.api.services import Services
 from precall.config import Scope

@@ -6,8 +6,8 @@ from aiohttp import web
 
 from precall.api.answers import encode_exposure, reply
 from precall.api.auth import Reader
-from precall.api.bodies import ExposuresQuery, asked
 from precall.api.problems import Code
+from precall.api.queries import ExposuresQuery, asked
 from precall.api.services import Services
 from precall.core.errors import Refusal
 from precall.store import Wanted

@@ -7,8 +7,9 @@ from aiohttp import hdrs, web
 
 from precall.api.answers import reply
 from precall.api.auth import Reader
-from precall.api.bodies import PoolBody, ReadyQuery, asked, read
+from precall.api.bodies import PoolBody, read
 from precall.api.problems import HEADERS, Code, Mistake, Mistakes
+from precall.api.queries import ReadyQuery, asked
 from precall.api.services import Services
 from precall.core.errors import ConfigError, Refusal
 from precall.metrics import CONTENT_TYPE

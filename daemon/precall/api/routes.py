@@ -8,8 +8,9 @@ from aiohttp.helpers import ETAG_ANY
 
 from precall.api.answers import encode, reply, told, unchanged
 from precall.api.auth import Reader
-from precall.api.bodies import LookupBody, NumberQuery, RouteQuery, RoutesQuery, asked, read
+from precall.api.bodies import LookupBody, read
 from precall.api.problems import Code, problem
+from precall.api.queries import NumberQuery, RouteQuery, RoutesQuery, asked
 from precall.api.services import Services
 from precall.core.errors import Refusal
 from precall.core.model import Action, Route, Row
