@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from enum import StrEnum
 
-from precall.checker import Checker
+from precall.checker import Checker, drained
 from precall.core.calls import Call, Result, Source, in_turn, next_try, query_date
 from precall.core.causes import judge
 from precall.core.errors import StoreUnavailable
@@ -133,13 +133,7 @@ class Calls:
 
     async def drain(self, limit: float) -> None:
         """Let the questions under way end, for at most `limit` seconds; then cancel them. They will be asked again."""
-        tasks = set(self._asking.values())
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=limit)
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late)
+        await drained(self._asking.values(), limit)
 
     async def _ask(self, call: Call) -> CallDetail | NonAnswer:
         """What the provider knows of a call; of one placed near midnight it is asked under two days."""

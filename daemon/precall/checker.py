@@ -5,8 +5,9 @@ the binding is decided in `core.state`. Nothing is decided here: this module ask
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
+from typing import Any
 
 from precall.core.calibration import Calibration
 from precall.core.dials import Kind as Event
@@ -365,13 +366,18 @@ class Checker:
 
     async def drain(self, limit: float) -> None:
         """Let the checks under way end, for at most `limit` seconds; then cancel them."""
-        tasks = set(self._running.values())
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=limit)
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late)
+        await drained(self._running.values(), limit)
+
+
+async def drained(under_way: Iterable[asyncio.Task[Any]], limit: float) -> None:
+    """Return when all of them have ended; those that have not after `limit` seconds are cancelled."""
+    tasks = set(under_way)
+    if tasks:
+        _, late = await asyncio.wait(tasks, timeout=limit)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late)
 
 
 def _observed(state: BindingState, generation: int) -> Callable[[Row | None, int], Row | None]:
