@@ -1,6 +1,7 @@
 """A provider that throttles, is cut off, or says that a whole pool has no number left, at full length."""
 
 import json
+import signal
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -162,8 +163,7 @@ def test_a_pool_that_runs_out_of_numbers_exposes_exactly_the_cap(tmp_path: Path)
             here.load(url)
             ask(f"{here.provider}/_admin/pools/FC1/outage", "POST", {"for": "1h", "status": 3})
             until(lambda: exposed(url) >= cap // 2, patience=60.0)
-            daemon.process.kill()
-            daemon.process.wait()
+            daemon.stop(signal.SIGKILL)
         with here.daemon() as (daemon, url):
             until(lambda: not ask(f"{url}/v1/routes?state=normal&limit=1")[1]["routes"], patience=90.0)
             assert exposed(url) == cap
