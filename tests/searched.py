@@ -197,8 +197,8 @@ def _opened(url: str, seals: Seals) -> Iterator[str]:
             names = list(dict.fromkeys((places.row, *places.columns)))
             columns = ", ".join(f'"{name}"' for name in names)
             for row in sql(url, f"SELECT {columns} FROM {places.table.name}"):  # noqa: S608
-                for text in places.open(seals, dict(zip(names, row, strict=True))).values():
-                    yield from NUMBER.findall(text)
+                found = places.open(seals, dict(zip(names, row, strict=True)))
+                yield from NUMBER.findall(" ".join(found[name] for name in places.columns))
 
 
 @contextmanager

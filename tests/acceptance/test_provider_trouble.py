@@ -125,7 +125,9 @@ def test_two_minutes_without_the_provider(tmp_path: Path) -> None:
         back = time.monotonic() + 120.0
         until(lambda: "degraded.entered" in daemon.said)
         while (left := end - time.time()) > 0.5:
-            assert ask(f"{url}/v1/routes/{ending}?dial=0")[1]["action"] == "dial_x"
+            action = ask(f"{url}/v1/routes/{ending}?dial=0")[1]["action"]
+            # A busy machine may take the question to the daemon after the end only.
+            assert action == "dial_x" or time.time() >= end
             time.sleep(min(1.0, left))
         until(lambda: time.time() >= end)
         told = ask(f"{url}/v1/routes/{ending}?dial=0")[1]

@@ -105,10 +105,10 @@ async def test_a_database_is_searched(left: Path, store_url: str) -> None:
     search = Search(left)
     assert found(search) == ""
     for text in (A, f"+86 {A[:3]} {A[3:7]} {A[7:]}", f"x{TOKEN}y", SECRET):
-        sql(store_url, f"INSERT INTO pauses VALUES ('{text}', 1.5, '', '')")  # noqa: S608
+        sql(store_url, f"INSERT INTO number_reports VALUES ('{text}', 1.5, true, 1.5)")  # noqa: S608
         assert "'database'" in found(search), text
         # The pages of SQLite keep what was deleted.
-        sql(store_url, "UPDATE pauses SET pool_key = 'nothing'", "DELETE FROM pauses")
+        sql(store_url, "DELETE FROM number_reports")
         if store_url.startswith("sqlite"):
             sql(store_url, "VACUUM")
         assert found(search) == ""
