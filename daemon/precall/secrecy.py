@@ -13,7 +13,7 @@ SHORTEST = 8
 MOST = 100
 """Secrets remembered: temporary ones are renewed all the time."""
 
-_NUMBER = re.compile(r"(?<![0-9A-Za-z_.:-])\+?[0-9]{7,20}(?![0-9A-Za-z_-])")
+_NUMBER = re.compile(r"(?<![0-9A-Za-z_.-])\+?[0-9]{7,20}(?![0-9A-Za-z_-])")
 _kept: dict[str, tuple[str, ...]] = {}
 """Secrets, the newest last, with the forms in which they may stand in a text."""
 

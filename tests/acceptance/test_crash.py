@@ -18,6 +18,8 @@ from typing import Any
 import aiohttp
 import pytest
 from tests.acceptance.test_cli import Server, serving
+from tests.sealed import key_file
+from tests.searched import search_told
 
 from precall.store import Store
 
@@ -45,6 +47,8 @@ lifetime = "0s"
 """
 
 CONFIG = """
+[log]
+level = "debug"
 [provider]
 endpoint = "{provider}"
 call_detail_endpoint = "{provider}"
@@ -53,6 +57,7 @@ access_key_secret = "demo-secret"
 rate = 300
 [store]
 url = "{store}"
+number_key_file = "{keys}"
 timeout = "10s"
 [api]
 listen = "127.0.0.1:0"
@@ -128,7 +133,9 @@ class Site:
 
     async def ask(self, method: str, path: str, body: Any = None, *, at: str = "") -> Answer:
         async with self.session.request(method, f"{at or self.url}{path}", json=body) as response:
-            text = await response.read()
+            text = await response.text()
+            if response.status >= 400:
+                search_told(text)
             return response.status, json.loads(text) if text else {}
 
     async def insist(self, method: str, path: str, body: Any = None) -> Answer:
@@ -294,6 +301,7 @@ class Site:
             over, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
             if over or (self.books.tally["written"] > written and len(self.books.seen) > seen):
                 break
+        await asyncio.to_thread(server.look)
         alive = server.process.poll() is None
         server.process.kill()
         server.process.wait(PATIENCE)
@@ -351,10 +359,10 @@ async def check_calls(site: Site) -> None:
     assert not lost, f"acknowledged and lost: {sorted(lost)[:5]}"
 
 
-async def check_database(books: Books, url: str) -> None:
+async def check_database(books: Books, url: str, keys: Path) -> None:
     """Every change that was seen is in the history, in the order and without a gap for who follows; every real number
     that was handed out is in the audit."""
-    store = await Store.open(url, auto_migrate=False, timeout=10.0)
+    store = await Store.open(url, auto_migrate=False, timeout=10.0, key_file=keys)
     try:
         high, _ = await store.high_water()
         told: dict[int, str] = {}
@@ -404,7 +412,8 @@ async def test_nothing_acknowledged_or_seen_is_lost_by_kill_9(tmp_path: Path, st
     with serving(tmp_path, *simulate) as simulator:
         provider = await asyncio.to_thread(simulator.url, "simulator")
         config = tmp_path / "precall.toml"
-        config.write_text(CONFIG.format(provider=provider, store=store_url))
+        keys = key_file(tmp_path)
+        config.write_text(CONFIG.format(provider=provider, store=store_url, keys=keys))
         found = [json.loads(line) for line in exported.read_text().splitlines()]
         books = Books({one["subs_id"]: one | {"expires_at": "2099-01-01T00:00:00Z"} for one in found})
         async with daemon(tmp_path, config, provider, books) as (server, site):
@@ -412,7 +421,7 @@ async def test_nothing_acknowledged_or_seen_is_lost_by_kill_9(tmp_path: Path, st
                 await site.put(subs_id, site.fresh(subs_id))
             await site.live(chance, 1.0 + chance.random(), server)
         for _ in range(ROUNDS - 1):
-            await check_database(books, store_url)
+            await check_database(books, store_url, keys)
             if chance.random() < 0.3:
                 await stillborn(tmp_path, config, chance)
             async with daemon(tmp_path, config, provider, books) as (server, site):
@@ -422,7 +431,7 @@ async def test_nothing_acknowledged_or_seen_is_lost_by_kill_9(tmp_path: Path, st
             await check_table(site)
             assert await asyncio.to_thread(server.stop) == 0
             assert "Traceback" not in server.said
-        await check_database(books, store_url)
+        await check_database(books, store_url, keys)
     print(dict(books.tally), len(books.seen), "routes seen,", sum(books.real.values()), "real")  # noqa: T201
     assert books.tally["written"] > WRITTEN * ROUNDS
     assert len(books.seen) > SEEN * ROUNDS

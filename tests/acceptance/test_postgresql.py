@@ -12,6 +12,7 @@ import pytest
 from tests.acceptance.test_cli import config_file, precall, serving, until
 from tests.acceptance.test_standby import ask
 from tests.postgres import PASSWORD, Databases, PostgresServer, running, sql
+from tests.sealed import key_file
 
 from precall.store import head
 
@@ -38,8 +39,10 @@ def test_a_new_database_is_migrated_by_hand(tmp_path: Path, own: Databases) -> N
     (tmp_path / "url").write_text(f"{url}\n")
     config = tmp_path / "precall.toml"
     config.write_text(
-        f'[provider]\nendpoint = "http://127.0.0.1:1"\naccess_key_id = "a"\naccess_key_secret = "b"\n'
-        f'[store]\nurl_file = "{tmp_path}/url"\n[api]\nlisten = "127.0.0.1:0"\n'
+        '[log]\nlevel = "debug"\n'
+        f'[provider]\nendpoint = "http://127.0.0.1:1"\naccess_key_id = "a"\naccess_key_secret = "n0t-t0-b3-t0ld"\n'
+        f'[store]\nurl_file = "{tmp_path}/url"\nnumber_key_file = "{key_file(tmp_path)}"\n'
+        f'[api]\nlisten = "127.0.0.1:0"\n'
     )
     refused = precall("run", "--config", config)
     assert refused.returncode == 3

@@ -1,6 +1,7 @@
 """A provider that throttles, is cut off, or says that a whole pool has no number left, at full length."""
 
 import json
+import signal
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -128,7 +129,9 @@ def test_two_minutes_without_the_provider(tmp_path: Path) -> None:
         back = time.monotonic() + 120.0
         until(lambda: "degraded.entered" in daemon.said)
         while (left := end - time.time()) > 0.5:
-            assert ask(f"{url}/v1/routes/{ending}?dial=0")[1]["action"] == "dial_x"
+            action = ask(f"{url}/v1/routes/{ending}?dial=0")[1]["action"]
+            # A busy machine may take the question to the daemon after the end only.
+            assert action == "dial_x" or time.time() >= end
             time.sleep(min(1.0, left))
         until(lambda: time.time() >= end)
         told = ask(f"{url}/v1/routes/{ending}?dial=0")[1]
@@ -166,8 +169,7 @@ def test_a_pool_that_runs_out_of_numbers_exposes_exactly_the_cap(tmp_path: Path)
             here.load(url)
             ask(f"{here.provider}/_admin/pools/FC1/outage", "POST", {"for": "1h", "status": 3})
             until(lambda: exposed(url) >= cap // 2, patience=60.0)
-            daemon.process.kill()
-            daemon.process.wait()
+            daemon.stop(signal.SIGKILL)
         with here.daemon() as (daemon, url):
             until(lambda: not ask(f"{url}/v1/routes?state=normal&limit=1")[1]["routes"], patience=90.0)
             assert exposed(url) == cap

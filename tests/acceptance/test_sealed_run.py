@@ -127,12 +127,13 @@ def lived(daemon: Server, token: str, bindings: Path) -> str:
 def test_keys_are_made_brought_into_use_and_asked_for(tmp_path: Path) -> None:
     config, keys = tmp_path / "precall.toml", tmp_path / "keys"
     plain = (
-        f'[provider]\nendpoint = "http://127.0.0.1:1"\naccess_key_id = "a"\naccess_key_secret = "b"\n'
+        '[log]\nlevel = "debug"\n'
+        f'[provider]\nendpoint = "http://127.0.0.1:1"\naccess_key_id = "a"\naccess_key_secret = "n0t-t0-b3-t0ld"\n'
         f'[store]\nurl = "sqlite:///{tmp_path}/precall.db"\n'
     )
     config.write_text(f'{plain}[api]\nlisten = "127.0.0.1:0"\n')
     assert "store.number_key_file: is not set" in line(precall("keys", "new", "--config", config), 3)
-    with serving(tmp_path, "run", "--config", config) as daemon:
+    with serving(tmp_path, "run", "--config", config, plain="its numbers are to be sealed later") as daemon:
         url = daemon.url("precall serves")
         given = ("--pool-key", "FC9", "--number-x", NUMBERS[0], "--number-a", NUMBERS[8], "--label", "who=me")
         assert precall("bindings", "add", "3001", *given, url=url).returncode == 0

@@ -1,6 +1,7 @@
 """Two daemons on one database: one leads; the other stands by, answers reads, and takes over when that one dies."""
 
 import json
+import signal
 import sqlite3
 import time
 import urllib.error
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from tests.acceptance.test_cli import Server, config_file, precall, serving, until
+from tests.searched import search_told
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +42,9 @@ def ask(url: str, method: str = "GET", body: Any = None) -> tuple[int, dict[str,
         with urllib.request.urlopen(request, timeout=10) as reply:
             return reply.status, json.loads(reply.read() or b"{}")
     except urllib.error.HTTPError as error:
-        return error.code, json.loads(error.read())
+        problem = error.read().decode()
+        search_told(problem)
+        return error.code, json.loads(problem)
 
 
 def stands_by(server: Server) -> str:
@@ -64,8 +68,9 @@ def test_the_second_stands_by_and_takes_over(tmp_path: Path, store_url: str) -> 
             with serving(tmp_path, "run", "--config", config) as second:
                 standing = stands_by(second)
                 check_reads_only(leading, standing)
+                first.look()
                 begun = time.monotonic()
-                first.process.kill()
+                first.send(signal.SIGKILL)
                 failed = 0
                 while ask(f"{standing}/readyz?for=writes")[0] != 200:
                     failed += ask(f"{standing}/v1/routes/7")[0] != 200

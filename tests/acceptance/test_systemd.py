@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.acceptance.test_cli import ENVIRONMENT, PATIENCE, PROJECT, config_file, free_port, precall
+from tests.acceptance.test_cli import ENVIRONMENT, PATIENCE, PROJECT, URL, config_file, free_port, precall
+from tests.searched import Search
 
 pytestmark = pytest.mark.slow
 
@@ -62,7 +63,8 @@ class Managed:
         self.pulses = 0
         self.ear = threading.Thread(target=self._listen)
         self.ear.start()
-        with (folder / f"{name}.out").open("w") as out:
+        self.search, self.output = Search(config), folder / f"{name}.out"
+        with self.output.open("w") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "precall", "run", "--config", config],
                 env=ENVIRONMENT | {"NOTIFY_SOCKET": f"{folder}/{name}.notify", "WATCHDOG_USEC": "300000"},
@@ -81,6 +83,10 @@ class Managed:
                 self.pulses += 1
             else:
                 self.words.put(word)
+
+    def look(self) -> None:
+        """Take what it tells, while it can."""
+        self.search.take(URL.findall(self.output.read_text())[0])
 
     def reload(self) -> str:
         """How the reload ended."""
@@ -107,6 +113,7 @@ def managed(folder: Path, config: Path, name: str = "one") -> Iterator[Managed]:
             last.sendto(b"", f"{folder}/{name}.notify")
         service.ear.join(PATIENCE)
         service.socket.close()
+    service.search.end(service.output.read_text())
 
 
 def test_a_life_is_told_and_a_reload_with_a_mistake_ends_nothing(tmp_path: Path) -> None:
@@ -129,6 +136,7 @@ def test_a_life_is_told_and_a_reload_with_a_mistake_ends_nothing(tmp_path: Path)
         for _ in range(2):
             service.told()
         pulses = service.pulses
+        service.look()
         service.process.send_signal(signal.SIGTERM)
         assert service.told() == {"STOPPING": "1"}
         assert service.process.wait(PATIENCE) == 0
@@ -143,7 +151,9 @@ def test_one_that_stands_by_is_up_and_alive_too(tmp_path: Path) -> None:
             assert "stands by" in second.told()["STATUS"]
             config.write_text(config.read_text() + '[policy]\nskew = "9s"\n')
             assert "anew" in second.reload()
+            first.look()
             first.process.kill()
             assert second.told()["STATUS"] == "checks 0 bindings"
             assert second.process.poll() is None
             assert second.pulses > 0
+            second.look()

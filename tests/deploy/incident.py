@@ -19,6 +19,7 @@ from tests.acceptance.test_cli import Server, free_port, precall, serving, until
 from tests.deploy.prometheus import Prometheus, watching
 from tests.postgres import PostgresServer
 from tests.postgres import running as postgres_running
+from tests.sealed import key_file
 
 LIMIT = 90.0
 STEPS = {
@@ -51,6 +52,8 @@ onset = "0s"
 lifetime = "0s"
 """
 CONFIG = """
+[log]
+level = "debug"
 [provider]
 endpoint = "{provider}"
 call_detail_endpoint = "{provider}"
@@ -59,6 +62,7 @@ access_key_secret = "demo-secret"
 rate = 100
 [store]
 url = "{store}"
+number_key_file = "{keys}"
 auto_migrate = true
 [api]
 listen = "127.0.0.1:{port}"
@@ -200,6 +204,7 @@ class _Site:
             CONFIG.format(
                 provider=provider,
                 store=postgres.url(),
+                keys=key_file(folder),
                 port=self.port,
                 source=_customer(folder, [row for row in rows if row["pool_key"] == SOURCED]),
             )

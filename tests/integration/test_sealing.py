@@ -66,6 +66,8 @@ async def filled(store: Store, rows: list[Row]) -> None:
     seqs = {row.binding.subs_id: row.state.seq + len(rows) for row in rows}
     newer = [replace(row, state=replace(row.state, seq=seqs[row.binding.subs_id])) for row in rows]
     await store.commit([], [a_check(seq, subs_id, **told) for subs_id, seq in seqs.items()], newer)
+    await store.pause("FC1", 1.0, f"asked for by {LABEL}", "op")
+    await store.brake("FC1", engaged=True, at=1.0, reason=f"asked for by {LABEL}", by="op")
 
 
 # -- at rest --------------------------------------------------------------------------------------
@@ -97,6 +99,11 @@ async def test_a_copy_of_the_database_tells_no_number_and_the_daemon_every_one(
         assert fed is not None
         assert {change["number"] for change in fed[0]} == {X}
         assert await store.secret("dial_key", "other") == "5ec4e7" * 6
+        for orders in (await store.pauses(), await store.brakes()):
+            assert orders["FC1"]["reason"] == f"asked for by {LABEL}"
+        await store.brake("", engaged=False, at=2.0, reason=LABEL, by="op")
+        assert {order["reason"] for order in (await store.brakes()).values()} == {LABEL}
+    assert LABEL not in dumped(store_url)
     part = [packed async for batch in snapshot(store_url, 20.0, keys) for packed in batch]
     assert {packed.row.binding.number_b for packed in part} == {B}
 
@@ -262,7 +269,7 @@ async def test_a_database_in_plain_is_sealed_to_its_last_page(store_url: str, tm
     assert X in dumped(store_url)
     keys = key_file(tmp_path)
     done = await rotated(store_url, keys)
-    assert (done.plain, done.idle) == (5 * 1200, [])
+    assert (done.plain, done.idle) == (5 * 1200 + 2, [])
     assert [number for number in (*NUMBERS, plain) if number in dumped(store_url)] == []
     async with opened(store_url, keys) as store:
         again = await loaded(store)
@@ -275,6 +282,21 @@ async def test_a_database_in_plain_is_sealed_to_its_last_page(store_url: str, tm
         assert await store.secret("dial_key", "another") == "another"
 
 
+async def test_a_reason_given_before_reasons_were_sealed_is_read_and_sealed_by_the_next_rotation(
+    store_url: str, tmp_path: Path
+) -> None:
+    keys = key_file(tmp_path)
+    async with opened(store_url, keys) as store:
+        await filled(store, rows_with_numbers())
+    sql(store_url, f"UPDATE pauses SET reason = '{LABEL}'")  # noqa: S608
+    async with opened(store_url, keys) as store:
+        assert (await store.pauses())["FC1"]["reason"] == LABEL
+    assert (await rotated(store_url, keys)).plain == 1
+    assert LABEL not in dumped(store_url)
+    async with opened(store_url, keys) as store:
+        assert (await store.pauses())["FC1"]["reason"] == LABEL
+
+
 async def test_after_a_rotation_nothing_needs_the_earlier_key(store_url: str, tmp_path: Path) -> None:
     keys = key_file(tmp_path, b"1")
     async with opened(store_url, keys) as store:
@@ -283,7 +305,7 @@ async def test_after_a_rotation_nothing_needs_the_earlier_key(store_url: str, tm
     old = Seals.of(keys).newest
     key_file(tmp_path, b"2")
     done = await rotated(store_url, keys)
-    assert (done.rows, done.plain, done.idle) == (5 * 30 + 1, 0, [old])
+    assert (done.rows, done.plain, done.idle) == (5 * 30 + 2 + 1, 0, [old])
     new_only = key_file(tmp_path, b"2", name="new only")
     assert keys_in_use(store_url) == {Seals.of(new_only).newest}
     async with opened(store_url, new_only) as store:

@@ -56,6 +56,7 @@ def test_what_is_no_phone_number_is_left() -> None:
     ):
         assert secrecy.concealed(text) == text
     assert secrecy.concealed(f"({A}, '{B}') +8613800000001") == "(***, '***') ***"
+    assert secrecy.concealed(f'sip:{A}@here {{"number":{B}}}') == 'sip:***@here {"number":***}'
     assert secrecy.without_secrets(A) == A
 
 

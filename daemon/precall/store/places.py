@@ -52,7 +52,9 @@ OVERRIDES = Places(schema.overrides, "subs_id", ("number", "reason"))
 RESULTS = Places(schema.check_results, "subs_id", ("number", "extension"))
 """By binding, not by run: a check finds the run it continues by comparing numbers that are sealed alike."""
 CHANGES = Places(schema.route_changes, "index", ("number", "extension"))
+PAUSES = Places(schema.pauses, "pool_key", ("reason",))
+BRAKES = Places(schema.brakes, "pool_key", ("reason",))
 MARKS = Places(schema.marks, "name", ("value",))
 
-EVERYWHERE = (BINDINGS, ROUTES, OVERRIDES, RESULTS, CHANGES)
+EVERYWHERE = (BINDINGS, ROUTES, OVERRIDES, RESULTS, CHANGES, PAUSES, BRAKES)
 """Not the marks: of those only secrets are sealed, by who keeps them."""

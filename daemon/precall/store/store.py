@@ -11,19 +11,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-from sqlalchemy import Table, delete, select, update
+from sqlalchemy import Table, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from precall.core.dials import Dial
 from precall.core.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from precall.core.model import Change, Check, Exposure, Policy, Row
 from precall.packing import Packed
-from precall.store import audit, history, migration, rows, sealing
+from precall.store import audit, history, migration, orders, rows, sealing
 from precall.store.audit import EVERY, Wanted
 from precall.store.bulk import execute_many, upsert
 from precall.store.calls import CallBook
 from precall.store.connection import Place, Unwritable, close, failures_of
-from precall.store.schema import brakes, marks, pauses, policy, route_changes
+from precall.store.places import BRAKES, PAUSES
+from precall.store.schema import marks, pauses, policy, route_changes
 from precall.store.seal import Seals
 
 History = Literal["runs", "every"]
@@ -282,11 +283,13 @@ class Store:
 
     async def pauses(self) -> dict[str, dict[str, Any]]:
         """Paused pools ("": all) with `at`, `reason` and `by`."""
-        return await self._read(lambda connection: _by_key(connection, pauses))
+        seals = self._keys()
+        return await self._read(lambda connection: orders.said(connection, seals, PAUSES))
 
     async def pause(self, pool_key: str, at: float, reason: str, by: str) -> None:
         """Remember that a pool ("": all) is paused."""
-        await self._put(pauses, {"pool_key": pool_key, "at": at, "reason": reason, "by": by})
+        order = {"at": at, "reason": reason, "by": by}
+        await self._seal(lambda connection, seals: orders.pause(connection, seals, pool_key, order))
 
     async def resume(self, pool_key: str) -> None:
         """Forget the pause of a pool; of "", every pause."""
@@ -297,19 +300,13 @@ class Store:
 
     async def brakes(self) -> dict[str, dict[str, Any]]:
         """What was last said of each pool's brake ("": all): `engaged`, `at`, `reason` and `by`."""
-        return await self._read(lambda connection: _by_key(connection, brakes))
+        seals = self._keys()
+        return await self._read(lambda connection: orders.said(connection, seals, BRAKES))
 
     async def brake(self, pool_key: str, engaged: bool, at: float, reason: str, by: str) -> None:
         """Remember that a pool's brake ("": all) is engaged or was released; all released is each released."""
-        said = {"pool_key": pool_key, "engaged": engaged, "at": at, "reason": reason, "by": by}
-
-        async def work(connection: AsyncConnection) -> None:
-            if not pool_key and not engaged:
-                released = {"engaged": False, "at": at, "reason": reason, "by": by}
-                await connection.execute(update(brakes).where(brakes.c.engaged).values(released))
-            await execute_many(connection, upsert(connection.dialect.name, brakes), [said])
-
-        await self._write(work)
+        order = {"engaged": engaged, "at": at, "reason": reason, "by": by}
+        await self._seal(lambda connection, seals: orders.brake(connection, seals, pool_key, order))
 
     async def state_policy(self, allowed: Policy) -> None:
         """Tell SQL readers by what, from now on, the view `routing_table` decides. Where numbers are sealed there is no
@@ -345,11 +342,6 @@ class Store:
         await self._write(lambda connection: connection.execute(select(1)))
 
     # -- transactions ---------------------------------------------------------------------------------
-
-    async def _put(self, table: Table, row: Mapping[str, Any]) -> None:
-        await self._write(
-            lambda connection: execute_many(connection, upsert(connection.dialect.name, table), [row])
-        )
 
     def _keys(self) -> Seals:
         """The keys as they are in their file by now."""
@@ -431,11 +423,6 @@ def _look_away(task: "asyncio.Task[Any]") -> None:
     """Whoever still waits is told how it ended; where nobody does, that is no error of the loop's."""
     if not task.cancelled():
         task.exception()
-
-
-async def _by_key(connection: AsyncConnection, table: Table) -> dict[str, dict[str, Any]]:
-    found = (await connection.execute(select(table))).mappings()
-    return {row["pool_key"]: {name: row[name] for name in row if name != "pool_key"} for row in found}
 
 
 async def _marks(connection: AsyncConnection) -> dict[str, str]:
