@@ -152,6 +152,7 @@ class Daemon:
     async def _bring_up(self, stack: AsyncExitStack) -> None:
         self.store = await self._open_store(auto_migrate=self.config.store.migrates)
         stack.push_async_callback(self.store.close)
+        self.store.reign = await self._lead.begin_reign()
         self._consist_of(await self._assembly().leading(self.store))
         self._writer = asyncio.create_task(self.ledger.run(), name="ledger")
         self._writer.add_done_callback(self._guard)
@@ -168,12 +169,14 @@ class Daemon:
         stack.callback(scheduler.pause)
 
     async def _keep_lead(self) -> None:
-        """Stop where another leads: its session outlived ours. While the database is away nobody can take the lead."""
+        """Stop where another leads: its session outlived ours, or a write of ours was refused. While the database is
+        away that cannot be told."""
         try:
-            kept = await self._lead.take()
+            kept = not self.store.deposed and await self._lead.take()
         except StoreUnavailable:
             return
         if not kept:
+            self.store.deposed = True
             log.critical("precall.deposed", hint="another precall leads on this database")
             self._stopped.set()
 

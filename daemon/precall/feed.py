@@ -208,10 +208,11 @@ class Feed:
                 sleeper.woken.set_result(None)
 
     def _wake(self, sleeper: _Sleeper) -> None:
-        """Its time is over: nothing that was told to others was for it, or it was told as well."""
+        """Its time is over: nothing that was told to others was for it, or it was told as well. One who was woken for
+        something in this very moment has yet to read it."""
         self._forget(sleeper)
-        sleeper.position = max(sleeper.position, self._told)
         if not sleeper.woken.done():
+            sleeper.position = max(sleeper.position, self._told)
             sleeper.woken.set_result(None)
 
     def _forget(self, sleeper: _Sleeper) -> None:

@@ -9,7 +9,7 @@ import os
 import selectors
 import sqlite3
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from precall import log
 from precall.account import provider_settings
 from precall.app import Daemon
 from precall.config import Config
@@ -29,6 +30,9 @@ SPEED = 720.0
 HOUR = 3600.0
 WARM, HOURS = 8, 24
 """Until the eighth hour everything fills: the retention is four hours."""
+FILLS = 5
+"""MiB at most for what has a bound and has not come to it: 2,000 of the feed's 20,000 changes and the simulator's
+times of arrival are some 2 of them. A statement kept of each batch that was written was another 4."""
 BINDINGS, RATE, SOCKETS = 60, 0.5, 8
 
 
@@ -116,6 +120,15 @@ SCENARIO = {
 }
 
 
+@pytest.fixture
+def _lines_are_not_kept() -> Iterator[None]:
+    """The test runner keeps every line that is logged, and a daemon does not."""
+    log.configure("error")
+    yield
+    log.configure("debug")
+
+
+@pytest.mark.usefixtures("_lines_are_not_kept")
 def test_a_day_leaves_everything_as_large_as_it_was(tmp_path: Path) -> None:
     run_fast(lambda clock: a_day(tmp_path, clock))
 
@@ -163,5 +176,5 @@ async def a_day(folder: Path, clock: Callable[[], float]) -> None:
     warm, last = sizes[WARM - 1], sizes[-1]
     peak = [max(one[place] for one in sizes[WARM:]) for place in range(3)]
     assert peak[0] <= 1.25 * warm[0], sizes
-    assert last[1] <= warm[1] + 24, sizes
+    assert last[1] <= warm[1] + FILLS, sizes
     assert last[2] <= warm[2] + SOCKETS, sizes

@@ -282,6 +282,19 @@ async def test_waiting_ends_with_the_newest_index_to_go_on_from() -> None:
     assert await feed.wait(wanted, BASE + 5, 60.0) == BASE + 5
 
 
+@pytest.mark.parametrize("wanted", [ALL, Filter(frozenset({"1"}))])
+async def test_a_change_at_the_very_end_of_a_wait_is_not_passed_over(wanted: Filter) -> None:
+    """The loop stood still, and finds both that there is something to tell and that the time is over."""
+    loop, feed = asyncio.get_running_loop(), Feed(BASE)
+    waiting = asyncio.create_task(feed.wait(wanted, BASE, 0.05))
+    await asyncio.sleep(0)
+    feed.append(change(BASE + 1))
+    over = loop.time() + 0.1
+    while loop.time() < over:
+        pass
+    assert await waiting == BASE
+
+
 async def test_a_reader_that_gives_up_is_forgotten() -> None:
     feed = Feed(BASE)
     task = asyncio.create_task(feed.wait(Filter(frozenset({"1", "2"})), BASE, 60.0))

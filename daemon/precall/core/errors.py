@@ -5,7 +5,8 @@ a failed check is data (`model.NonAnswer`), never an error.
     ├── ConfigError        the configuration cannot be used; `mistakes` lists every one     exit 3
     ├── StoreError         the database cannot be used as asked                             exit 3
     │   ├── StoreUnavailable   not now: refused, hung, locked, full                        503
-    │   │   └── OutcomeUnknown     lost in the very commit: it may be stored all the same
+    │   │   ├── OutcomeUnknown     lost in the very commit: it may be stored all the same
+    │   │   └── Deposed            another daemon leads: never again
     │   └── SchemaOutdated     its schema is not this version's; `precall migrate`
     ├── ListenError        the address cannot be bound                                      exit 3
     ├── OutOfReach         a daemon or the provider does not answer a client command        exit 4
@@ -36,6 +37,10 @@ class StoreUnavailable(StoreError):
 class OutcomeUnknown(StoreUnavailable):
     """The database was lost in the very commit: what it was told may be stored all the same. Writing it again is
     always right."""
+
+
+class Deposed(StoreUnavailable):
+    """Another daemon has taken the lead on this database: nothing of this write is stored, nor of any later one."""
 
 
 class SchemaOutdated(StoreError):

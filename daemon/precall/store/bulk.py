@@ -43,6 +43,7 @@ async def execute_many(
     """Execute for each of `rows`, in slices: between two of them the loop is free for others.
 
     The rows have equal keys, and no two of them touch the same stored row. Gives how many rows were touched.
+    `statement` is made once and used again: what is compiled of it is kept for good.
     """
     left, touched = iter(rows), 0
     while part := list(islice(left, SLICE)):

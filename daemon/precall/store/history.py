@@ -49,7 +49,7 @@ _EXTEND = (
     .where(check_results.c.id == bindparam("of_id"))
     .values({name: bindparam(name) for name in _TAIL})
 )
-
+_LOG = insert(dial_log)
 
 SCAN = 20_000
 """Changes looked at for one page of those a filter names: some 10 ms."""
@@ -220,7 +220,7 @@ def _told(change: Change) -> dict[str, Any]:
 
 async def log(connection: AsyncConnection, dials: Iterable[Dial]) -> None:
     """Append to the log of dials."""
-    await execute_many(connection, insert(dial_log), (dial.plain() for dial in dials))
+    await execute_many(connection, _LOG, (dial.plain() for dial in dials))
 
 
 async def logged(connection: AsyncConnection, after_id: int, limit: int) -> list[dict[str, Any]]:

@@ -5,8 +5,9 @@ the process, however that ends; the file itself stays and means nothing.
 
 For PostgreSQL it is whose session holds an advisory lock. The server lets go of it with the session: at once when the
 process ends, after some four seconds when its machine does. A session can also be lost while its daemon lives: the
-lead must be asked for again and again, also by who has it. (A pooler that shares sessions between transactions
-would break this: connect to the server itself.)
+lead must be asked for again and again, also by who has it. Until it is told, it may believe that it leads: `reign`
+keeps it from writing. (A pooler that shares sessions between transactions would break this: connect to the server
+itself.)
 """
 
 import fcntl
@@ -15,6 +16,7 @@ from typing import Any
 
 from precall.core.errors import StoreError, StoreUnavailable
 from precall.store.connection import Place, failures_of
+from precall.store.reign import BEGIN, SILENCE
 
 KEY = int.from_bytes(b"pc_lead", "big")
 WATCH = {"tcp_keepalives_idle": "2", "tcp_keepalives_interval": "1", "tcp_keepalives_count": "2"}
@@ -33,6 +35,14 @@ class Lead:
         Raises StoreError when that cannot be told, StoreUnavailable when it cannot be told now.
         """
         return await self._lock.take()
+
+    async def begin_reign(self) -> str:
+        """Shut out everybody who led before, once the tables are there. The name by which a store may write from now
+        on; "" where it needs none. To be done before anything is read that is to be gone on from.
+
+        Raises StoreUnavailable when another leads by now, or an earlier leader's transaction does not end.
+        """
+        return await self._lock.begin_reign()
 
     async def leave(self) -> None:
         """Let another have it."""
@@ -60,6 +70,9 @@ class _File:
             return False
         self._file = file
         return True
+
+    async def begin_reign(self) -> str:
+        return ""
 
     async def leave(self) -> None:
         if self._file >= 0:
@@ -91,6 +104,13 @@ class _Session:
             self._session.terminate()
             raise
         return self._held
+
+    async def begin_reign(self) -> str:
+        if not await self.take():
+            raise StoreUnavailable(f"{self._place.name}: another precall leads")
+        with failures_of(self._place.name):
+            # In the session that holds the lock: when that is lost, so is this.
+            return str(await self._session.fetchval(BEGIN, timeout=self._timeout + SILENCE))
 
     async def leave(self) -> None:
         session, self._session, self._held = self._session, None, False

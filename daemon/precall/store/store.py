@@ -15,10 +15,10 @@ from sqlalchemy import Table, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from precall.core.dials import Dial
-from precall.core.errors import OutcomeUnknown, StoreError, StoreUnavailable
+from precall.core.errors import Deposed, OutcomeUnknown, StoreError, StoreUnavailable
 from precall.core.model import Change, Check, Exposure, Policy, Row
 from precall.packing import Packed
-from precall.store import audit, history, migration, orders, rows, sealing
+from precall.store import audit, history, migration, orders, reign, rows, sealing
 from precall.store.audit import EVERY, Wanted
 from precall.store.bulk import execute_many, upsert
 from precall.store.calls import CallBook
@@ -35,6 +35,7 @@ PATIENCE_PER_ROW = 0.001
 """Seconds a row may add to the deadline of its transaction: twenty times what it takes."""
 
 HIGH_INDEX, HIGH_SEQ, COMPACTED = "high_index", "high_seq", "compacted"
+OWN = {HIGH_INDEX, HIGH_SEQ, COMPACTED, reign.REIGN}
 
 
 class _Attempt:
@@ -67,7 +68,12 @@ class Store:
     Every method raises StoreUnavailable when the database is refused, locked, full, broken or slower than the
     deadline; then nothing of the call is stored, and calling again with the same values is always right. Only
     where the database is lost in the very COMMIT may it turn out to be stored: that is told as OutcomeUnknown.
+
+    `reign` is by which it writes ("": nobody is to be shut out). Once that is over it is `deposed`, and writes no more.
     """
+
+    reign = ""
+    deposed = False
 
     def __init__(self, place: Place, timeout: float, keep: History, seals: Seals) -> None:
         self.name = place.name
@@ -327,7 +333,7 @@ class Store:
     async def marks(self) -> dict[str, str]:
         """Small facts by name."""
         found = await self._read(_marks)
-        return {name: value for name, value in found.items() if name not in {HIGH_INDEX, HIGH_SEQ, COMPACTED}}
+        return {name: value for name, value in found.items() if name not in OWN}
 
     async def mark(self, values: Mapping[str, str]) -> None:
         """Remember small facts; names that are not in `values` stay."""
@@ -362,6 +368,8 @@ class Store:
         return result
 
     async def _write(self, work: Work[T], size: int = 1) -> T:
+        if self.deposed:
+            raise Deposed(f"{self.name}: another precall leads")
         patience = self._timeout + size * PATIENCE_PER_ROW
         try:
             async with asyncio.timeout(patience):
@@ -379,11 +387,20 @@ class Store:
             async with self._writer.connect() as connection:
                 await attempt.over(connection)
                 async with connection.begin():
+                    await self._confirm_reign(connection)
                     result = await work(connection)
                     if attempt.given_up:
                         raise StoreUnavailable(f"{self.name} took too long")
                     attempt.committing = True
                 return result
+
+    async def _confirm_reign(self, connection: AsyncConnection) -> None:
+        try:
+            if self.reign:
+                await reign.confirm(connection, self.reign, self.name)
+        except Deposed:
+            self.deposed = True
+            raise
 
     async def _read(self, work: Work[T], size: int = 1) -> T:
         attempt = _Attempt()

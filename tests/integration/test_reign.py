@@ -1,0 +1,138 @@
+"""Who has lost the lead over a PostgreSQL database writes nothing any more; who leads reads all that was written."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from typing import TypeVar
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+from tests.integration.test_lead import sessions_ended
+from tests.integration.test_store import a_change, a_removal, a_row, loaded
+from tests.postgres import Databases, psql
+
+from precall.core.errors import Deposed, OutcomeUnknown, StoreUnavailable
+from precall.store import Lead, Store
+
+T = TypeVar("T")
+
+SLOW_COMMIT = """
+CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(4); RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER dawdles AFTER INSERT ON bindings DEFERRABLE INITIALLY DEFERRED
+FOR EACH ROW WHEN (NEW.subs_id = '3') EXECUTE FUNCTION dawdle()
+"""
+
+
+@pytest.fixture
+def url(databases: Databases) -> Iterator[str]:
+    yield databases.new()
+    databases.drop()
+
+
+@pytest.fixture
+async def leaders(url: str) -> AsyncIterator[list[tuple[Lead, Store]]]:
+    """Two who may lead, each with its store."""
+    async with AsyncExitStack() as stack:
+        both = []
+        for _ in range(2):
+            lead = Lead(url)
+            stack.push_async_callback(lead.leave)
+            store = await Store.open(url, timeout=2.0, auto_migrate=False)
+            stack.push_async_callback(store.close)
+            both.append((lead, store))
+        yield both
+
+
+async def insist(work: Callable[[], Awaitable[T]]) -> T:
+    """As a start does: until the database takes it."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                return await work()
+            except Deposed:
+                raise
+            except StoreUnavailable:
+                await asyncio.sleep(0.1)
+
+
+async def led(lead: Lead, store: Store) -> Store:
+    assert await insist(lead.take)
+    store.reign = await insist(lead.begin_reign)
+    return store
+
+
+async def test_who_was_deposed_writes_nothing_more(url: str, leaders: list[tuple[Lead, Store]]) -> None:
+    (first, old), (second, new) = leaders
+    await led(first, old)
+    await insist(lambda: old.commit([a_change(a_row("1"))]))
+    await sessions_ended(url)
+    await led(second, new)
+    with pytest.raises(Deposed):
+        await insist(lambda: old.commit([a_change(a_row("1", index=2)), a_change(a_row("2", index=3))]))
+    assert old.deposed
+    for write in (lambda: old.mark({"learned": "{}"}), lambda: old.pause("FC1", 1.0, "", "me"), old.ping):
+        with pytest.raises(Deposed):
+            await write()
+    assert {subs_id: row.index for subs_id, row in (await insist(lambda: loaded(old))).items()} == {"1": 1}
+    await new.commit([a_change(a_row("2", index=4))])
+    assert set(await loaded(new)) == {"1", "2"}
+    assert "learned" not in await new.marks()
+
+
+async def test_who_led_goes_on_when_nobody_else_has_led_meanwhile(
+    url: str, leaders: list[tuple[Lead, Store]]
+) -> None:
+    lead, store = leaders[0]
+    await led(lead, store)
+    await sessions_ended(url)
+    assert await insist(lead.take)
+    await insist(lambda: store.commit([a_change(a_row("1"))]))
+    assert not store.deposed
+
+
+async def test_a_reign_begins_after_what_is_under_way(url: str, leaders: list[tuple[Lead, Store]]) -> None:
+    """A commit that the old leader has given up, and that the server takes all the same, is read by the new one."""
+    (first, old), (second, new) = leaders
+    await led(first, old)
+    await asyncio.to_thread(psql, url, SLOW_COMMIT)
+    with pytest.raises(OutcomeUnknown):
+        await old.commit([a_change(a_row("3"))])
+    await first.leave()
+    await led(second, new)
+    assert set(await loaded(new)) == {"3"}
+
+
+async def test_what_was_given_up_and_is_stored_later_can_be_undone(
+    url: str, leaders: list[tuple[Lead, Store]]
+) -> None:
+    store = await led(*leaders[0])
+    await asyncio.to_thread(psql, url, SLOW_COMMIT)
+    with pytest.raises(OutcomeUnknown):
+        await store.commit([a_change(a_row("3"))])
+    await insist(lambda: store.commit([a_removal(a_row("3"), 2)]))
+    assert await loaded(store) == {}
+
+
+async def test_who_falls_silent_amid_a_transaction_holds_nobody_up(
+    url: str, leaders: list[tuple[Lead, Store]]
+) -> None:
+    first, (second, new) = leaders[0][0], leaders[1]
+    old = await Store.open(url, timeout=60.0, auto_migrate=False)
+    await led(first, old)
+    written, whole = asyncio.Event(), asyncio.Event()
+
+    async def parted(connection: AsyncConnection) -> None:
+        await connection.execute(text("INSERT INTO marks (name, value) VALUES ('late', '1')"))
+        written.set()
+        await whole.wait()
+
+    writing = asyncio.create_task(old._write(parted))
+    await written.wait()
+    await first.leave()
+    await led(second, new)
+    whole.set()
+    with pytest.raises(StoreUnavailable):
+        await writing
+    assert "late" not in await new.marks()
+    await old.close()
