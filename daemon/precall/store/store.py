@@ -15,10 +15,11 @@ from sqlalchemy import Table, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from precall.core.dials import Dial
-from precall.core.errors import Deposed, OutcomeUnknown, StoreError, StoreUnavailable
+from precall.core.errors import Deposed, StoreError, StoreUnavailable
 from precall.core.model import Change, Check, Exposure, Policy, Row
 from precall.packing import Packed
 from precall.store import audit, history, migration, orders, reign, rows, sealing
+from precall.store.attempt import Attempt
 from precall.store.audit import EVERY, Wanted
 from precall.store.bulk import execute_many, upsert
 from precall.store.calls import CallBook
@@ -36,30 +37,6 @@ PATIENCE_PER_ROW = 0.001
 
 HIGH_INDEX, HIGH_SEQ, COMPACTED = "high_index", "high_seq", "compacted"
 OWN = {HIGH_INDEX, HIGH_SEQ, COMPACTED, reign.REIGN}
-
-
-class _Attempt:
-    """One transaction under way, and how to call it off."""
-
-    def __init__(self) -> None:
-        self.given_up = self.committing = False
-        self._interrupt: Callable[[], Awaitable[None]] | None = None
-        self._drop: Callable[[], None] | None = None
-
-    async def over(self, connection: AsyncConnection) -> None:
-        """Name the connection that carries it."""
-        raw = await connection.get_raw_connection()
-        driver: Any = raw.driver_connection
-        self._interrupt = getattr(driver, "interrupt", None)
-        self._drop = getattr(driver, "terminate", None)
-
-    async def give_up(self) -> None:
-        """It must not commit any more: a statement that runs is interrupted, or its connection dropped."""
-        self.given_up = True
-        if self._interrupt is not None:
-            await self._interrupt()
-        elif self._drop is not None:
-            self._drop()
 
 
 class Store:
@@ -143,7 +120,7 @@ class Store:
         For a million of them, keep the garbage collector off meanwhile and freeze what was loaded: it finds
         nothing, and doubles the time.
         """
-        attempt = _Attempt()
+        attempt = Attempt(self.name)
         with failures_of(self.name):
             async with (
                 self._reader.connect() as connection,
@@ -153,7 +130,7 @@ class Store:
                 while batch := await self._next(batches, attempt):
                     yield batch
 
-    async def _next(self, batches: AsyncIterator[list[Packed]], attempt: _Attempt) -> list[Packed]:
+    async def _next(self, batches: AsyncIterator[list[Packed]], attempt: Attempt) -> list[Packed]:
         """The next of `batches`, empty after the last."""
 
         async def step() -> list[Packed]:
@@ -161,7 +138,7 @@ class Store:
 
         task = self._start(step())
         try:
-            return await self._ended(task, attempt, self._timeout + rows.BATCH * PATIENCE_PER_ROW)
+            return await attempt.ended(task, self._timeout + rows.BATCH * PATIENCE_PER_ROW)
         finally:
             # Given up, it still ends, and has the connection until then.
             await asyncio.wait({task}, timeout=self._timeout)
@@ -376,12 +353,12 @@ class Store:
                 await self._lock.acquire()
         except TimeoutError:
             raise StoreUnavailable(f"{self.name} is still busy with an earlier write") from None
-        attempt = _Attempt()
+        attempt = Attempt(self.name)
         task = self._start(self._transact(work, attempt))
         task.add_done_callback(lambda _: self._lock.release())
-        return await self._ended(task, attempt, patience)
+        return await attempt.ended(task, patience)
 
-    async def _transact(self, work: Work[T], attempt: _Attempt) -> T:
+    async def _transact(self, work: Work[T], attempt: Attempt) -> T:
         self._place.confirm()
         with failures_of(self.name):
             async with self._writer.connect() as connection:
@@ -403,7 +380,7 @@ class Store:
             raise
 
     async def _read(self, work: Work[T], size: int = 1) -> T:
-        attempt = _Attempt()
+        attempt = Attempt(self.name)
 
         async def transact() -> T:
             self._place.confirm()
@@ -412,7 +389,7 @@ class Store:
                     await attempt.over(connection)
                     return await work(connection)
 
-        return await self._ended(self._start(transact()), attempt, self._timeout + size * PATIENCE_PER_ROW)
+        return await attempt.ended(self._start(transact()), self._timeout + size * PATIENCE_PER_ROW)
 
     def _start(self, work: Any) -> "asyncio.Task[Any]":
         """In a task of its own, which outlives a caller who is cancelled or has lost patience."""
@@ -421,19 +398,6 @@ class Store:
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(_look_away)
         return task
-
-    async def _ended(self, task: "asyncio.Task[T]", attempt: _Attempt, patience: float) -> T:
-        done, _ = await asyncio.wait({task}, timeout=patience)
-        if not done:
-            await attempt.give_up()
-            lost = OutcomeUnknown if attempt.committing else StoreUnavailable
-            raise lost(f"{self.name} did not answer within {patience:g} s")
-        try:
-            return task.result()
-        except StoreUnavailable as error:
-            if attempt.committing:
-                raise OutcomeUnknown(str(error)) from error
-            raise
 
 
 def _look_away(task: "asyncio.Task[Any]") -> None:
