@@ -1,8 +1,9 @@
 """The one door through which a row changes: amend > commit > publish, one after the other, for everybody.
 
 Registrations, orders and answers arrive as *intents*: functions that amend a row and touch only the columns their
-author owns. A single writer applies them in the order of their arrival, commits what changed in one transaction and
-publishes it afterwards, so that no reader has seen what could be lost. Many intents make one transaction.
+author owns. A single writer applies them in the order of their arrival, answers before all others, commits what
+changed in one transaction and publishes it afterwards, so that no reader has seen what could be lost. Many intents make
+one transaction.
 
 Observations that changed nothing go along in batches, at most `FLUSH` seconds late.
 
@@ -10,6 +11,11 @@ While the database does not take a commit, requests are refused at once and noth
 provider are published at once, flagged `unsaved`, and queue in their order; every `RETRY` seconds the queue is tried,
 and when all of it is stored the database is back. The queue is bounded: past `BACKLOG` changes only the newest of
 each binding is kept, so that the table comes out whole while its history has gaps.
+
+A commit that is lost in the very moment may be stored or not. What it held of requests is undone at once, and stored
+before anything that comes later. So whoever was told the index of a change that is stored was told, or is told from the
+database, of all that is stored beside it, also when we are killed in between: an answer, which is told whatever became
+of the commit, has a lower index than the requests beside it, which are not, and their undoing has the next ones.
 """
 
 import asyncio
@@ -69,7 +75,8 @@ class Ledger:
         self._refreshed: dict[str, int] = {}
         self._backlog: list[Change] = []
         self._backlog_limit = backlog
-        self._doubtful: dict[str, Change] = {}
+        self._undoing = 0
+        """So many of the first changes of the backlog are stored together: they undo what may be stored."""
         self._wake = asyncio.Event()
         self._flush_at = 0.0
         self._doubted = False
@@ -138,7 +145,7 @@ class Ledger:
         """Rows that wait for the database."""
         queued = self._underway + sum(len(group) for group in self._groups)
         noted = len(self._checks) + len(self._refreshed) + len(self._dials)
-        return queued + noted + len(self._backlog) + len(self._doubtful)
+        return queued + noted + len(self._backlog)
 
     # -- the writer ---------------------------------------------------------------------------------
 
@@ -153,7 +160,6 @@ class Ledger:
         while self.saving and self.pending:
             await self._write()
         if not self.saving:
-            self._restore()
             await self._get_by()
             await self._catch_up()
         if self.pending:
@@ -208,9 +214,12 @@ class Ledger:
         self._underway = 0
 
     async def _gather(self) -> Batch:
-        """Apply some `BATCH` intents, whole groups and in order, to what they will find."""
+        """Apply some `BATCH` intents, whole groups and in order, answers first, to what they will find."""
         batch, now, turn = Batch(), self._clock(), SLICE
+        self._groups = deque(sorted(self._groups, key=_refusable))
         while self._groups and len(batch.items) < BATCH:
+            if batch.groups and _refusable(batch.groups[-1]) > _refusable(self._groups[0]):
+                break
             await self._apply(self._groups.popleft(), batch, now)
             if self._alone:
                 break
@@ -353,28 +362,25 @@ class Ledger:
         log.error("store.down", error=str(error), pending=self.pending)
         self.saving, self._why, self._down_since = False, str(error), self._monotonic()
         self._late, self._folded, self._alone, self._doubted, self._underway = 0, 0, 0, False, 0
-        refused = {intent.subs_id for intent, _ in batch.items if intent.refusable}
-        kept, again = Batch(), []
+        kept, refused = Batch(), list[Change]()
         for intent, change in batch.items:
-            if intent.refusable:
-                intent.refuse(StoreUnavailable(self._why))
-                if change is not None and isinstance(error, OutcomeUnknown):
-                    self._doubtful[change.subs_id] = change
-            elif intent.subs_id in refused:
-                # It was worked out upon a row that never came to be: once more, upon the one that stands.
-                again.append([intent])
-            else:
+            if not intent.refusable:
                 kept.items.append((intent, change))
-        self._groups.extendleft(reversed(again))
+                continue
+            intent.refuse(StoreUnavailable(self._why))
+            if change is not None and isinstance(error, OutcomeUnknown):
+                refused.append(change)
         self._refuse_requests()
         await self._publish(kept, saved=False)
+        if refused:
+            await self._undo(refused)
 
     def _refuse_requests(self) -> None:
         for group in self._groups:
-            if group[0].refusable:
+            if _refusable(group):
                 for intent in group:
                     intent.refuse(StoreUnavailable(self._why))
-        self._groups = deque(group for group in self._groups if not group[0].refusable)
+        self._groups = deque(group for group in self._groups if not _refusable(group))
 
     async def _endure(self) -> None:
         """Get by without the database for `RETRY` seconds, then, still getting by, try what is queued."""
@@ -382,7 +388,6 @@ class Ledger:
         while not self._closing and (left := due - self._monotonic()) > 0:
             await self._get_by()
             await self._pause(left)
-        self._restore()
         self._bound()
         attempt = asyncio.create_task(self._catch_up(left=BATCH), name="ledger-catch-up")
         attempt.add_done_callback(lambda _: self._wake.set())
@@ -403,7 +408,7 @@ class Ledger:
     async def _catch_up(self, left: int = 0) -> bool:
         """Store what has queued, in its order, some at a time, down to `left` changes. Whether it was taken."""
         while True:
-            changes = self._backlog[:BATCH]
+            changes = self._backlog[: max(BATCH, self._undoing)]
             # Not before the last change: an earlier one would put back a row that was observed after it.
             last = len(changes) == len(self._backlog)
             unchanged = await self._gather_unchanged() if last else Unchanged()
@@ -413,6 +418,7 @@ class Ledger:
                 self._why = str(error)
                 return False
             del self._backlog[: len(changes)]
+            self._undoing = 0
             self._late += len(changes)
             self._stored(unchanged)
             waiting = {change.subs_id for change in self._backlog}
@@ -420,21 +426,23 @@ class Ledger:
             if len(self._backlog) <= left:
                 return True
 
-    def _restore(self) -> None:
-        """Undo what was refused and may be stored all the same: write the rows again as they stand."""
-        doubtful, self._doubtful = self._doubtful, {}
-        now = self._clock()
-        for subs_id, refused in doubtful.items():
+    async def _undo(self, refused: Sequence[Change]) -> None:
+        """Write the rows of what was refused and may be stored all the same again, as they stand."""
+        now, last = self._clock(), {change.subs_id: change for change in refused}
+        for place, (subs_id, change) in enumerate(last.items(), 1):
             row = self._table.get(subs_id)
-            might = refused.row or row
+            might = change.row or row
             if row is not None:
-                row = replace(row, version=max(row.version, refused.route.version))
+                row = replace(row, version=max(row.version, change.route.version))
                 self._show(self._change(subs_id, Cause.REGISTERED, might, row, now), saved=False)
                 row = self._table.get(subs_id)
                 # Observed columns are the checker's: its word is needed to write them.
                 self._backlog.append(replace(self._backlog[-1], cause=Cause.CHECKED, row=row, quiet=True))
             elif might is not None:
                 self._show(self._change(subs_id, Cause.REMOVED, might, None, now), saved=False)
+            if place % SLICE == 0:
+                await asyncio.sleep(0)
+        self._undoing = len(self._backlog)
 
     def _bound(self) -> None:
         """Let go of what no longer fits: the oldest unchanged checks, then all changes but each binding's newest."""
@@ -445,10 +453,11 @@ class Ledger:
             self._metrics.store_dropped.inc(excess)
         if len(self._backlog) <= self._backlog_limit:
             return
-        newest = {change.subs_id: place for place, change in enumerate(self._backlog)}
+        first, later = self._backlog[: self._undoing], self._backlog[self._undoing :]
+        newest = {change.subs_id: place for place, change in enumerate(later)}
         places = sorted(newest.values())
-        self._folded += len(self._backlog) - len(places)
-        self._backlog = [self._backlog[place] for place in places]
+        self._folded += len(later) - len(places)
+        self._backlog = first + [later[place] for place in places]
 
     def _tell(self, change: Change) -> None:
         if change.quiet:
@@ -465,6 +474,10 @@ class Ledger:
             version=change.route.version,
             index=change.index,
         )
+
+
+def _refusable(group: list[Intent]) -> bool:
+    return group[0].refusable
 
 
 def _left(before: Row | None, after: Row | None) -> str:

@@ -18,7 +18,7 @@ from precall.core.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from precall.core.model import Action, Binding, BindingState, Cause, Change, Check, Override, Policy, Row
 from precall.core.registration import register
 from precall.core.state import advance
-from precall.feed import Feed
+from precall.feed import Feed, Filter
 from precall.intents import Amend
 from precall.ledger import BATCH, Ledger
 from precall.metrics import Metrics
@@ -26,13 +26,14 @@ from precall.settings import Settings
 from precall.store import Store
 from precall.table import Table
 
-TIMEOUT = 0.2
+TIMEOUT = 1.0
 
 
 class Lossy(Store):
     """A database that is lost, `losses` times, in the very commit: after it."""
 
     losses = 0
+    lost: Callable[[], None] = staticmethod(lambda: None)
     watch: Callable[[Sequence[Change]], None] = staticmethod(lambda _changes: None)
 
     async def commit(
@@ -46,6 +47,7 @@ class Lossy(Store):
         await super().commit(changes, checks, refreshed, dials)
         if self.losses:
             self.losses -= 1
+            self.lost()
             raise OutcomeUnknown("the connection was lost")
 
 
@@ -386,6 +388,52 @@ async def test_a_refused_wish_that_was_stored_all_the_same_is_undone(desk: Desk)
         assert row.version > before[subs_id].version
     last = {(change["subs_id"], change["pool_key"]): change["reason"] for change in await desk.told()}
     assert last["3", "FC1"] == last["1", "FC2"] == "removed"
+
+
+async def test_who_resumes_after_a_kill_amid_a_lost_commit_misses_nothing(desk: Desk, tmp_path: Path) -> None:
+    """The commit is stored, but that is not known, and before it can be put right we are killed."""
+    await asyncio.gather(desk.register("1"), desk.register("2"))
+    left = tmp_path / "left.db"
+
+    def kill() -> None:
+        with closing(sqlite3.connect(desk.file)) as stored, closing(sqlite3.connect(left)) as copy:
+            stored.backup(copy)
+
+    desk.store.losses, desk.store.lost = 1, kill
+    wish = desk.register("2", number_a="13800000009")
+    await asyncio.gather(wish, desk.answered("1", 2, 1), desk.register("3"), return_exceptions=True)
+    await desk.settled()
+    entries, _ = desk.feed.after(100, Filter(), 100)
+    restarted = await Store.open(f"sqlite:///{left}", auto_migrate=False)
+    stands = {row.subs_id: row.row.index async for rows in restarted.load() for row in rows}
+    assert set(stands) == {"1", "2", "3"}
+    resumed = 0
+    for position in [entry.index for entry in entries]:
+        if not await restarted.knows(position):
+            continue  # a snapshot is taken
+        resumed += 1
+        knows = {entry.subs_id: entry.index for entry in entries if entry.index <= position}
+        found = await restarted.changes(position, 2**62, limit=100)
+        assert found is not None
+        knows |= {change["subs_id"]: change["index"] for change in found[0]}
+        assert knows == stands, position
+    assert resumed == 3
+    await restarted.close()
+
+
+@pytest.mark.slow
+async def test_what_may_be_stored_is_undone_in_one_transaction(desk: Desk) -> None:
+    ids = [str(place) for place in range(1, BATCH + 11)]
+    await asyncio.gather(*(desk.register(subs_id) for subs_id in ids))
+    committed: list[set[str]] = []
+    desk.store.watch = lambda changes: committed.append({change.subs_id for change in changes})
+    desk.store.losses = 1
+    wishes = [(i, Cause.REGISTERED, desk.registration(i, number_a="13800000009")) for i in ids]
+    ended = await asyncio.gather(*desk.ledger.submit_all(wishes), return_exceptions=True)
+    assert {type(error) for error in ended} == {StoreUnavailable}
+    await desk.settled()
+    assert [changed for changed in committed if changed] == [set(ids), set(ids)]
+    assert {row.binding.number_a for row in (await desk.stored()).values()} == {"13800000001"}
 
 
 async def test_an_answer_stored_in_a_lost_commit_is_not_told_twice(desk: Desk) -> None:
