@@ -9,8 +9,7 @@ Observations that changed nothing go along in batches, at most `FLUSH` seconds l
 
 While the database does not take a commit, requests are refused at once and nothing of them is kept. Answers of the
 provider are published at once, flagged `unsaved`, and queue in their order; every `RETRY` seconds the queue is tried,
-and when all of it is stored the database is back. The queue is bounded: past `BACKLOG` changes only the newest of
-each binding is kept, so that the table comes out whole while its history has gaps.
+and when all of it is stored the database is back. The queue is bounded (`backlog`).
 
 A commit that is lost in the very moment may be stored or not. What it held of requests is undone at once, and stored
 before anything that comes later. So whoever was told the index of a change that is stored was told, or is told from the
@@ -24,6 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
 
+from precall.backlog import BACKLOG, Backlog
 from precall.core.dials import Dial
 from precall.core.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from precall.core.model import Cause, Change, Check, Row
@@ -44,7 +44,6 @@ SLICE = 250
 """Rows after which the loop is let go: readers share it."""
 FLUSH = 1.0
 RETRY = 0.25
-BACKLOG = 50_000
 CHECKS = 200_000
 
 
@@ -73,16 +72,13 @@ class Ledger:
         self._checks: list[Check] = []
         self._dials: list[Dial] = []
         self._refreshed: dict[str, int] = {}
-        self._backlog: list[Change] = []
-        self._backlog_limit = backlog
-        self._undoing = 0
-        """So many of the first changes of the backlog are stored together: they undo what may be stored."""
+        self._backlog = Backlog(backlog)
         self._wake = asyncio.Event()
         self._flush_at = 0.0
         self._doubted = False
         self._alone = 0
         self._underway = 0
-        self._why, self._down_since, self._late, self._folded = "", 0.0, 0, 0
+        self._why, self._down_since = "", 0.0
         self._closing = False
 
     # -- what others call ---------------------------------------------------------------------------
@@ -361,7 +357,8 @@ class Ledger:
         """The database did not take it: refuse what can come again, serve what the provider said, keep that queued."""
         log.error("store.down", error=str(error), pending=self.pending)
         self.saving, self._why, self._down_since = False, str(error), self._monotonic()
-        self._late, self._folded, self._alone, self._doubted, self._underway = 0, 0, 0, False, 0
+        self._backlog.begin()
+        self._alone, self._doubted, self._underway = 0, False, 0
         kept, refused = Batch(), list[Change]()
         for intent, change in batch.items:
             if not intent.refusable:
@@ -399,7 +396,9 @@ class Ledger:
         if attempt.result() and await self._catch_up():
             self.saving = True
             seconds = round(self._monotonic() - self._down_since, 1)
-            log.warning("store.back", seconds=seconds, changes=self._late, folded=self._folded)
+            log.warning(
+                "store.back", seconds=seconds, changes=self._backlog.late, folded=self._backlog.folded
+            )
 
     async def _get_by(self) -> None:
         """Act on what the provider says. It is told to readers before it is stored."""
@@ -408,7 +407,7 @@ class Ledger:
     async def _catch_up(self, left: int = 0) -> bool:
         """Store what has queued, in its order, some at a time, down to `left` changes. Whether it was taken."""
         while True:
-            changes = self._backlog[: max(BATCH, self._undoing)]
+            changes = self._backlog.head(BATCH)
             # Not before the last change: an earlier one would put back a row that was observed after it.
             last = len(changes) == len(self._backlog)
             unchanged = await self._gather_unchanged() if last else Unchanged()
@@ -417,12 +416,8 @@ class Ledger:
             except StoreError as error:
                 self._why = str(error)
                 return False
-            del self._backlog[: len(changes)]
-            self._undoing = 0
-            self._late += len(changes)
             self._stored(unchanged)
-            waiting = {change.subs_id for change in self._backlog}
-            self._table.unsaved -= {change.subs_id for change in changes} - waiting
+            self._table.unsaved -= self._backlog.stored(changes)
             if len(self._backlog) <= left:
                 return True
 
@@ -437,12 +432,12 @@ class Ledger:
                 self._show(self._change(subs_id, Cause.REGISTERED, might, row, now), saved=False)
                 row = self._table.get(subs_id)
                 # Observed columns are the checker's: its word is needed to write them.
-                self._backlog.append(replace(self._backlog[-1], cause=Cause.CHECKED, row=row, quiet=True))
+                self._backlog.append(replace(self._backlog.newest, cause=Cause.CHECKED, row=row, quiet=True))
             elif might is not None:
                 self._show(self._change(subs_id, Cause.REMOVED, might, None, now), saved=False)
             if place % SLICE == 0:
                 await asyncio.sleep(0)
-        self._undoing = len(self._backlog)
+        self._backlog.keep_together()
 
     def _bound(self) -> None:
         """Let go of what no longer fits: the oldest unchanged checks, then all changes but each binding's newest."""
@@ -451,13 +446,7 @@ class Ledger:
         if excess > 0:
             del self._checks[:excess]
             self._metrics.store_dropped.inc(excess)
-        if len(self._backlog) <= self._backlog_limit:
-            return
-        first, later = self._backlog[: self._undoing], self._backlog[self._undoing :]
-        newest = {change.subs_id: place for place, change in enumerate(later)}
-        places = sorted(newest.values())
-        self._folded += len(later) - len(places)
-        self._backlog = first + [later[place] for place in places]
+        self._backlog.bound()
 
     def _tell(self, change: Change) -> None:
         if change.quiet:
