@@ -35,7 +35,7 @@ from precall.core.model import (
     Row,
     State,
 )
-from precall.store import Store, seal, upgrade
+from precall.store import Lead, Store, seal, upgrade
 from precall.store.connection import PRAGMAS, WAL
 from precall.table import Table
 from tests.postgres import Databases, running
@@ -160,9 +160,12 @@ def observations(total: int, batches: int, seed: int) -> list[list[Row]]:
 
 
 async def through_store(url: str, total: int, batches: list[list[Row]], keys: Path | None = None) -> None:
-    """Register, observe, load; with `keys` all numbers are sealed."""
+    """Register, observe, load, as a leader does; with `keys` all numbers are sealed."""
     await upgrade(url)
+    lead = Lead(url)
+    assert await lead.take()
     store = await Store.open(url, key_file=keys, auto_migrate=False)
+    store.reign = await lead.begin_reign()
     print("numbers sealed" if keys else "numbers in plain")
     with measured("Store.commit, registrations", total):
         for start in range(0, total, BATCH):
@@ -196,6 +199,7 @@ async def through_store(url: str, total: int, batches: list[list[Row]], keys: Pa
     if len(table) != total:
         raise SystemExit(f"loaded {len(table)} of {total}")
     await store.close()
+    await lead.leave()
 
 
 def resident() -> int:
