@@ -163,6 +163,15 @@ def test_a_daemon_that_seals_nothing_or_tells_little_says_why(tmp_path: Path) ->
         Search(config)
 
 
+async def test_what_the_provider_calls_a_request_is_no_number(left: Path) -> None:
+    request = "0A1B2C3D-4E5F-6071-8293-A16197015785"
+    search = Search(left)
+    with telling({"/v1/routes?": (200, ROUTES), "/v1/bindings/1/history": (200, request)}) as url:
+        search.take(url)
+    assert found(search, f"check.refused request_id={request}") == ""
+    search_told(request)
+
+
 def test_a_problem_that_holds_a_number_or_a_secret_is_told() -> None:
     search_told('{"code":"unknown_binding","title":"no binding 404"}')
     for text in (f"no binding {A}", "demo-secret"):
