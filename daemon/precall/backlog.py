@@ -1,19 +1,62 @@
-"""Changes that readers were told and the database has not taken yet, in their order and with a bound.
-
-Past the bound only the newest change of each binding is kept, so that the table comes out whole while its history has
-gaps. When changes are told and when they are stored is the `ledger`'s part.
+"""What waits for the database, with a bound: notes of checks that changed nothing, and, while it is away, changes that
+readers were told already. When either is stored is the `ledger`'s part.
 """
 
 from collections.abc import Sequence
 from itertools import islice
 
-from precall.core.model import Change
+from precall.core.dials import Dial
+from precall.core.model import Change, Check
+from precall.intents import Unchanged
 
 BACKLOG = 50_000
+CHECKS = 200_000
+
+
+class Notes:
+    """Checks that changed nothing, which rows they refreshed, and lines of the log of dials."""
+
+    def __init__(self) -> None:
+        self.checks: list[Check] = []
+        self.dials: list[Dial] = []
+        self._refreshed: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.checks) + len(self.dials) + len(self._refreshed)
+
+    def keep(self, check: Check, *, refreshed: bool) -> None:
+        """One more check."""
+        self.checks.append(check)
+        if refreshed:
+            self._refreshed[check.subs_id] = check.seq
+
+    def head(self, most: int) -> Unchanged:
+        """The first of each, the rows aside."""
+        return Unchanged(
+            self.checks[:most],
+            refreshed=list(islice(self._refreshed.items(), most)),
+            dials=self.dials[:most],
+        )
+
+    def stored(self, unchanged: Unchanged) -> None:
+        """Those of `head` were taken."""
+        del self.checks[: len(unchanged.checks)]
+        del self.dials[: len(unchanged.dials)]
+        for subs_id, seq in unchanged.refreshed:
+            if self._refreshed.get(subs_id) == seq:
+                del self._refreshed[subs_id]
+
+    def bound(self) -> int:
+        """Let go of the oldest that no longer fit; how many checks went."""
+        del self.dials[:-CHECKS]
+        excess = max(0, len(self.checks) - CHECKS)
+        del self.checks[:excess]
+        return excess
 
 
 class Backlog:
-    """`late` counts what was stored since the database went, `folded` what the bound took."""
+    """Changes in their order. Past the limit only the newest of each binding is kept, so that the table comes out whole
+    while its history has gaps. `late` counts what was stored since the database went, `folded` what the bound took."""
 
     def __init__(self, limit: int = BACKLOG) -> None:
         self._changes: list[Change] = []

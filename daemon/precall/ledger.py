@@ -21,9 +21,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import islice
 
-from precall.backlog import BACKLOG, Backlog
+from precall.backlog import BACKLOG, Backlog, Notes
 from precall.core.dials import Dial
 from precall.core.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from precall.core.model import Cause, Change, Check, Row
@@ -44,7 +43,6 @@ SLICE = 250
 """Rows after which the loop is let go: readers share it."""
 FLUSH = 1.0
 RETRY = 0.25
-CHECKS = 200_000
 
 
 class Ledger:
@@ -69,9 +67,7 @@ class Ledger:
         self._settings = settings
         self._clock, self._monotonic = clock, monotonic
         self._groups: deque[list[Intent]] = deque()
-        self._checks: list[Check] = []
-        self._dials: list[Dial] = []
-        self._refreshed: dict[str, int] = {}
+        self._notes = Notes()
         self._backlog = Backlog(backlog)
         self._wake = asyncio.Event()
         self._flush_at = 0.0
@@ -114,21 +110,19 @@ class Ledger:
     def note(self, check: Check, row: Row | None) -> None:
         """Keep a check that changed nothing, and that it refreshed `row` in the table, for the next batch."""
         self._put_off()
-        self._checks.append(check)
-        if row is not None:
-            self._refreshed[check.subs_id] = check.seq
-        if len(self._checks) in (1, BATCH):
+        self._notes.keep(check, refreshed=row is not None)
+        if len(self._notes.checks) in (1, BATCH):
             self._wake.set()
 
     def jot(self, dial: Dial) -> None:
         """Keep a line of the log of dials for the next batch."""
         self._put_off()
-        self._dials.append(dial)
-        if len(self._dials) == 1:
+        self._notes.dials.append(dial)
+        if len(self._notes.dials) == 1:
             self._wake.set()
 
     def _put_off(self) -> None:
-        if not (self._checks or self._refreshed or self._dials):
+        if not self._notes:
             self._flush_at = self._monotonic() + FLUSH
 
     def doubt(self) -> None:
@@ -140,8 +134,7 @@ class Ledger:
     def pending(self) -> int:
         """Rows that wait for the database."""
         queued = self._underway + sum(len(group) for group in self._groups)
-        noted = len(self._checks) + len(self._refreshed) + len(self._dials)
-        return queued + noted + len(self._backlog)
+        return queued + len(self._notes) + len(self._backlog)
 
     # -- the writer ---------------------------------------------------------------------------------
 
@@ -169,9 +162,9 @@ class Ledger:
     async def _something_due(self) -> None:
         while not (self._groups or self._doubted or self._closing):
             left = None
-            if self._checks or self._refreshed or self._dials:
+            if self._notes:
                 left = self._flush_at - self._monotonic()
-                if left <= 0 or len(self._checks) >= BATCH:
+                if left <= 0 or len(self._notes.checks) >= BATCH:
                     return
             await self._pause(left)
 
@@ -205,7 +198,7 @@ class Ledger:
             self._flush_at = begun + FLUSH
         self._doubted = False
         self._alone = max(0, self._alone - 1)
-        self._stored(unchanged)
+        self._notes.stored(unchanged)
         await self._publish(batch, saved=True)
         self._underway = 0
 
@@ -290,11 +283,7 @@ class Ledger:
         )
 
     async def _gather_unchanged(self) -> Unchanged:
-        unchanged = Unchanged(
-            self._checks[:BATCH],
-            refreshed=list(islice(self._refreshed.items(), BATCH)),
-            dials=self._dials[:BATCH],
-        )
+        unchanged = self._notes.head(BATCH)
         for place, (subs_id, _) in enumerate(unchanged.refreshed, 1):
             row = self._table.get(subs_id)
             if row is not None:
@@ -302,13 +291,6 @@ class Ledger:
             if place % SLICE == 0:
                 await asyncio.sleep(0)
         return unchanged
-
-    def _stored(self, unchanged: Unchanged) -> None:
-        del self._checks[: len(unchanged.checks)]
-        del self._dials[: len(unchanged.dials)]
-        for subs_id, seq in unchanged.refreshed:
-            if self._refreshed.get(subs_id) == seq:
-                del self._refreshed[subs_id]
 
     async def _publish(self, batch: Batch, *, saved: bool) -> None:
         for place, (intent, change) in enumerate(batch.items, 1):
@@ -416,7 +398,7 @@ class Ledger:
             except StoreError as error:
                 self._why = str(error)
                 return False
-            self._stored(unchanged)
+            self._notes.stored(unchanged)
             self._table.unsaved -= self._backlog.stored(changes)
             if len(self._backlog) <= left:
                 return True
@@ -441,11 +423,7 @@ class Ledger:
 
     def _bound(self) -> None:
         """Let go of what no longer fits: the oldest unchanged checks, then all changes but each binding's newest."""
-        del self._dials[:-CHECKS]
-        excess = len(self._checks) - CHECKS
-        if excess > 0:
-            del self._checks[:excess]
-            self._metrics.store_dropped.inc(excess)
+        self._metrics.store_dropped.inc(self._notes.bound())
         self._backlog.bound()
 
     def _tell(self, change: Change) -> None:
