@@ -117,7 +117,8 @@ def test_two_minutes_without_the_provider(tmp_path: Path) -> None:
         here.load(url)
         # One of them ends while nobody can be asked.
         ending = here.ids[0]
-        end = time.time() + 40.0
+        # On a whole second: of an end fractions are dropped.
+        end = int(time.time()) + 40.0
         facts = json.loads(here.bindings.read_text().splitlines()[0])
         facts["expires_at"] = datetime.fromtimestamp(end + 5.0, UTC).isoformat()
         assert ask(f"{url}/v1/bindings/{ending}", "PUT", facts)[0] == 200
