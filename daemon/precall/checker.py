@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
+from precall.call_gate import CallGate
 from precall.core.calibration import Calibration
 from precall.core.dials import Kind as Event
 from precall.core.dials import Sample, face_of
@@ -72,6 +73,7 @@ class Checker:
         self.circuit, self.outage = self._standing.circuit, self._standing.outage
         self.suspicion, self.calibration = Suspicion(), Calibration()
         self.asks = True
+        self.gate: CallGate | None = None
         self.paused: frozenset[str] = frozenset()
         self.ticked_at = monotonic()
         self._provider, self._ledger, self._table, self._metrics = provider, ledger, table, metrics
@@ -88,6 +90,8 @@ class Checker:
         """Start every check that is due and may be made now. Their ends are their own (`_check`): a slow
         provider never holds a tick back."""
         self.ticked_at = self._monotonic()
+        if not self.may_call():
+            return
         now = self._clock()
         for count, row in enumerate(self._due(now), 1):
             self.start(row, Lane.BACKGROUND)
@@ -109,9 +113,17 @@ class Checker:
                 self.quota.spend(now, Lane.BACKGROUND)
                 yield row
 
+    def may_call(self) -> bool:
+        """Whether nothing puts in doubt that calls are ours to make."""
+        return self.gate is None or self.gate.is_open()
+
     async def _check(self, row: Row, seq: int, since: float) -> Result:
         """Ask about one binding, and carry out what its answer amounts to."""
         subs_id, generation, asked_at = row.binding.subs_id, row.binding.generation, self._clock()
+        if not self.may_call():
+            # This process stood still before the call was sent: by now another daemon may spend the quota.
+            self.planner.release(subs_id, asked_at, asked_at)
+            return Result.LATE
         self._metrics.check_queue.observe(self._monotonic() - since)
         asked = await self._provider.query_binding(row.binding, again=self._again)
         now = self._clock()
@@ -206,7 +218,7 @@ class Checker:
 
     def _again(self) -> bool:
         """Whether the budget has one call more, for a repetition."""
-        return self.quota.spend(self._clock(), Lane.BACKGROUND)
+        return self.may_call() and self.quota.spend(self._clock(), Lane.BACKGROUND)
 
     def _count_temporary(self, before: BindingState, after: BindingState) -> None:
         if before.state is State.TEMPORARY is after.state and before.temp_number != after.temp_number:

@@ -1,7 +1,7 @@
 """The command line: `main` runs one command and turns the error tree into exit codes and one clear line each.
 
-0 ok, 1 the answer is no, 2 usage, 3 configuration, 4 daemon or provider out of reach. Commands stand in the modules
-beside this one; time and chance enter there, as they do in `app`.
+0 ok, 1 the answer is no, 2 usage, 3 configuration, 4 daemon or provider out of reach, 5 a daemon that has lost
+the lead. Commands stand in the modules beside this one; time and chance enter there, as they do in `app`.
 """
 
 import sys
@@ -24,7 +24,15 @@ from precall.cli import (
     sources,
 )
 from precall.cli.output import say
-from precall.core.errors import ConfigError, ListenError, OutOfReach, PrecallError, Refusal, StoreError
+from precall.core.errors import (
+    ConfigError,
+    Deposed,
+    ListenError,
+    OutOfReach,
+    PrecallError,
+    Refusal,
+    StoreError,
+)
 from precall.secrecy import concealed
 
 BROKEN = 70
@@ -94,6 +102,8 @@ def main() -> None:
 def exit_code(error: PrecallError) -> int:
     """What the shell is told of an error."""
     match error:
+        case Deposed():
+            return 5
         case ConfigError() | StoreError() | ListenError():
             return 3
         case OutOfReach():

@@ -8,6 +8,9 @@ Checkpoints are rare, because each rewrites every page touched since the last on
 PostgreSQL is reached as its own tools reach it: the URL is read by the driver, with all that libpq knows (`sslmode`,
 `passfile`, several hosts ...) and its PG variables. The server gives up by itself, somewhat later than we do, what it
 does for us: sessions that we have left must not pile up behind a lock.
+
+After a failover through a virtual address or a pooler a session may be with a server that is no primary: such a session
+is dropped, so that the next one finds the primary.
 """
 
 import asyncio
@@ -33,8 +36,15 @@ DRIVERS = {
     "postgres": "postgresql+asyncpg",
 }
 
+OLDEST = 14
+"""The oldest PostgreSQL that ends a session of a leader that is silent."""
+
 PATIENCE = 10.0
 """Seconds after our own deadline at which a server ends a statement that we have given up."""
+
+MOVED_ON = re.compile(r"25006|25P0[34]|57P0[1-5]|08...")
+"""Conditions of PostgreSQL after which a session is of no use: the server is read-only (a standby, or one that was a
+primary), shuts down, starts, has ended the session for its silence, or a pooler has lost it."""
 
 WAL = "PRAGMA journal_mode=WAL"
 WAL_TRIES, WAL_PAUSE, AT_ONCE = 50, 0.01, 0.1
@@ -150,7 +160,9 @@ class Place:
             limits["enable_seqscan"] = "off"
         connect = partial(self.session, timeout, limits)
         engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, **options)
-        event.listen(engine.sync_engine, "checkout", _refuse_closed)
+        event.listen(engine.sync_engine, "connect", _look_whether_read_only)
+        event.listen(engine.sync_engine, "checkout", _refuse_unfit)
+        event.listen(engine.sync_engine, "handle_error", _drop_moved_on)
         return engine
 
     async def session(self, timeout: float, settings: dict[str, str]) -> Any:
@@ -161,11 +173,13 @@ class Place:
         dsn = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
         named = {"application_name": "precall"} | settings
         try:
-            return await _driver(self.name)(dsn, timeout=timeout, server_settings=named)
+            session = await _driver(self.name)(dsn, timeout=timeout, server_settings=named)
         except StoreError:
             raise
         except Exception as error:  # noqa: BLE001  told again as what it means
             raise _no_connection(error, self.name) from None
+        _refuse_old(session, self.name)
+        return session
 
 
 def _driver(name: str) -> Callable[..., Awaitable[Any]]:
@@ -184,10 +198,34 @@ async def close(engine: AsyncEngine, timeout: float) -> None:
             await engine.dispose()
 
 
-def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
+def _refuse_old(session: Any, name: str) -> None:
+    found = session.get_server_version()
+    if found.major < OLDEST:
+        session.terminate()
+        raise StoreError(f"{name} is PostgreSQL {found.major}: precall needs {OLDEST} or newer")
+
+
+def _look_whether_read_only(connection: Any, record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("SELECT current_setting('transaction_read_only')")
+    record.info["read_only"] = cursor.fetchone()[0] == "on"
+    cursor.close()
+    connection.rollback()
+
+
+def _refuse_unfit(connection: Any, record: Any, _proxy: object) -> None:
     # The pool makes another one then: after a restart of the server nobody notices.
     if connection.driver_connection.is_closed():
         raise exc.DisconnectionError
+    # A session with a read-only server serves once: the next one may find the primary.
+    if record.info.get("read_only") and record.info.get("used"):
+        raise exc.DisconnectionError
+    record.info["used"] = True
+
+
+def _drop_moved_on(context: Any) -> None:
+    if MOVED_ON.fullmatch(getattr(context.original_exception, "sqlstate", None) or ""):
+        context.is_disconnect = True
 
 
 def _prepare_writer(connection: Any, _record: object) -> None:

@@ -58,7 +58,7 @@ async def insist(work: Callable[[], Awaitable[T]]) -> T:
 
 async def led(lead: Lead, store: Store) -> Store:
     assert await insist(lead.take)
-    store.reign = await insist(lead.begin_reign)
+    store.fencing_token = await insist(lead.fence)
     return store
 
 
