@@ -101,9 +101,11 @@ async def serving(
     rate: float = 1000.0,
     store_timeout: float = 1.0,
     speed: float = 1.0,
+    daemon: Mapping[str, Any] | None = None,
     **sections: Any,
 ) -> AsyncIterator[Served]:
-    """A daemon with an empty database in `folder`, on an ephemeral port; `speed` is the simulator's."""
+    """A daemon with an empty database in `folder`, on an ephemeral port; `speed` is the simulator's,
+    `daemon` further arguments of it."""
     simulator = Simulator(Scenario.model_validate(scenario or {}), speed=speed)
     async with simulator.running() as provider:
         config = Config(
@@ -120,6 +122,6 @@ async def serving(
             api={"listen": "127.0.0.1:0", "tokens": tokens} | sections.pop("api", {}),  # type: ignore[arg-type]
             **sections,
         )
-        daemon = Daemon(config)
-        async with daemon.running() as urls, aiohttp.ClientSession() as session:
-            yield Served(daemon, simulator, session, urls[0])
+        made = Daemon(config, **daemon or {})
+        async with made.running() as urls, aiohttp.ClientSession() as session:
+            yield Served(made, simulator, session, urls[0])
