@@ -1,5 +1,5 @@
 """The network parts the leader from PostgreSQL, and not the one that stands by: that one leads then. When the network
-is whole again, nothing of what the old leader has queued is written, and it stops."""
+is whole again, nothing of what the old leader has queued is written, and it ends with exit code 5."""
 
 import time
 from pathlib import Path
