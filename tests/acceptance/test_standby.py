@@ -142,7 +142,7 @@ def ask_late(url: str) -> int:
 
 
 def test_a_leader_on_sqlite_that_was_stopped_goes_on(tmp_path: Path) -> None:
-    """Its process holds the lock on the file as long as it lives. What it could have called meanwhile is not made up."""
+    """Its process holds the lock as long as it lives. The calls it could have made meanwhile are not made up for."""
     scenario, bindings = tmp_path / "scenario.toml", tmp_path / "bindings.jsonl"
     scenario.write_text(SCENARIO)
     simulate = ("simulate", "--listen", "127.0.0.1:0", "--scenario", scenario, "--export", bindings)
@@ -189,7 +189,7 @@ def check_reads_only(leading: str, standing: str) -> None:
         "audit_unavailable",
     )
     assert ask(f"{leading}/v1/bindings/8", "PUT", facts)[0] == 201
-    until(lambda: ask(f"{standing}/v1/routes/8")[0] == 200, patience=5.0)
+    until(lambda: ask(f"{standing}/v1/routes/8")[0] == 200)
 
 
 def check_leads(url: str) -> None:
