@@ -2,7 +2,7 @@
 
 `Outage` knows DEGRADED: most checks fail in transport or for the account. `Vanishing` knows the pools whose bindings
 are said to be gone all at once, which is an account fault and no answer. Neither changes a route: `state` and
-`routing` do. Times are in seconds and never decrease.
+`routing` do. Times are ticks of a monotonic clock, in seconds.
 """
 
 from collections import OrderedDict, deque

@@ -7,7 +7,7 @@ many bindings is done a slice at a time.
 
 Here belongs the order of checks. What a check is worth is `worth`, who is worth most `ranks`, whose time has come
 `appointments`, whom an answer makes suspect `waves`, what a reader's check must be worth `price`; whether a call may be
-made at all is `quota`; what an answer means is `state`. `now` is in seconds and never decreases.
+made at all is `quota`; what an answer means is `state`. All times are ticks of a monotonic clock, in seconds.
 """
 
 from collections import deque
@@ -170,6 +170,13 @@ class Planner:
         if kind is Kind.REPORT and entry.doubt is None and entry.face is not None:
             entry.doubt = self.worth.reported(entry, at)
             self._file(entry, at)
+
+    def hasten(self, subs_id: Hashable, now: float) -> None:
+        """Nothing that is published of it can be relied upon: check it as soon as a call is free, unless that is
+        intended already."""
+        entry = self._entries.get(subs_id)
+        if entry is not None and not entry.flight and entry.away is None:
+            self._send_away(entry, now, Kind.RETRY)
 
     def _send_away(self, entry: Entry, at: float, kind: Kind) -> None:
         self._put_away(entry, at, kind)

@@ -1,7 +1,8 @@
 """May the provider be called now: one token bucket, two lanes, a rate that yields to throttling, a circuit.
 
 In any window of `w` seconds at most `rate * w + burst` calls are let through, across restarts too: the bucket starts
-empty. What to check is `planner`, whether the provider is in trouble `outage`. `now` is in seconds and never decreases.
+empty. What to check is `planner`, whether the provider is in trouble `outage`. `now` is a tick of a monotonic clock, in
+seconds.
 """
 
 from enum import StrEnum
