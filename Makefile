@@ -4,6 +4,8 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 READY   = $(VENV)/.ready
 ARGS   ?=
+# Tests mostly wait, so there are more workers than cores. `make test WORKERS=0` runs one test after another.
+WORKERS ?= auto
 PIN     = uv pip compile --quiet --universal --generate-hashes --no-header
 
 .PHONY: help setup demo test check audit fmt bench soak dashboards screenshots lock clean
@@ -23,8 +25,8 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY) ## the main job, with a built-in provider: make demo ARGS="--for 30s"
 	$(BIN)/precall demo $(ARGS)
 
-test: $(READY) ## every test
-	$(BIN)/python -m pytest $(ARGS)
+test: $(READY) ## every test, workers side by side
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 check: $(READY) ## formatting, lint, types, layers, fast tests; changes nothing
 	$(BIN)/ruff format --check --quiet .
