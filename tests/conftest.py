@@ -14,22 +14,11 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from hypothesis import HealthCheck, settings
 
 from precall import log
+from tests import examples as _examples  # noqa: F401  registers the profiles of Hypothesis
 from tests.needs import last_lines, missing
 from tests.postgres import SHARED, Databases, running
-
-# How long a machine takes is no property of the code. `make test` tries the same cases every time; `make soak` tries
-# many, and others each time: what fails there is printed with what reproduces it.
-QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large]
-settings.register_profile(
-    "suite", deadline=None, derandomize=True, max_examples=60, suppress_health_check=QUIET, print_blob=True
-)
-settings.register_profile(
-    "soak", deadline=None, max_examples=5000, suppress_health_check=QUIET, print_blob=True
-)
-settings.load_profile("suite")
 
 
 @pytest.fixture(autouse=True, scope="session")
