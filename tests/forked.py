@@ -149,7 +149,7 @@ def fork_when_asked(link: socket.socket) -> None:
     """Until nobody can ask any more."""
     bell, rung = socket.socketpair()
     for end in (bell, rung):
-        end.setblocking(False)
+        end.settimeout(0.0)
     signal.set_wakeup_fd(rung.fileno(), warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -178,10 +178,8 @@ def _tell_ended(under_way: dict[int, int]) -> None:
         if not pid:
             return
         tells = under_way.pop(pid)
-        try:
+        with suppress(BrokenPipeError):  # nobody waits for it any more
             os.write(tells, status.to_bytes(STATUS, "little"))
-        except BrokenPipeError:
-            pass  # nobody waits for it any more
         os.close(tells)
 
 
@@ -207,7 +205,7 @@ def _become(order: dict[str, Any], streams: Sequence[int]) -> NoReturn:
         main()
     except SystemExit as ended:
         code = ended.code
-    except BaseException:
+    except BaseException:  # noqa: BLE001  whatever it is, an interpreter shows it and ends
         traceback.print_exc()
         code = 1
     finally:
@@ -223,7 +221,7 @@ def _become(order: dict[str, Any], streams: Sequence[int]) -> NoReturn:
 if __name__ == "__main__":
     for name in NEEDED:
         import_module(name)
-    assert len(os.listdir("/proc/self/task")) == 1, "a process with threads cannot be forked safely"
+    assert len(list(Path("/proc/self/task").iterdir())) == 1, "a process with threads cannot be forked safely"
     gc.collect()
     gc.freeze()  # a collection in a command would copy every page
     fork_when_asked(socket.socket(fileno=int(sys.argv[1])))

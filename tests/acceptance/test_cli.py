@@ -422,23 +422,23 @@ def test_a_bad_row_takes_its_batch_along_and_nothing_else(site: Site) -> None:
     def row(serial: int) -> str:
         return f"{5_000_000 + serial},FC5,170{serial:08d},138{serial:08d}"
 
-    rows = [row(serial) for serial in range(2000)]
-    rows[1500] = rows[1500][:-1] + "x"
+    rows = [row(serial) for serial in range(6000)]
+    rows[5500] = rows[5500][:-1] + "x"
     file = site.folder / "bad.csv"
     file.write_text("subs_id,pool_key,number_x,number_a\n" + "\n".join(rows))
     result = site.ask("bindings", "import", file)
     assert result.returncode == 1
-    assert "not stored: lines 1002 to 2001" in result.stderr
-    assert "line 1502, number_a: " in result.stderr
+    assert "not stored: lines 5002 to 6001" in result.stderr
+    assert "line 5502, number_a: " in result.stderr
     assert "138000" not in result.stderr
-    assert result.stdout.startswith("1,000 created, 0 updated, 0 unchanged; 1 refused and 999 left out")
-    assert "unknown_binding" in line(site.ask("route", "5001000"), 1)
+    assert result.stdout.startswith("5,000 created, 0 updated, 0 unchanged; 1 refused and 999 left out")
+    assert "unknown_binding" in line(site.ask("route", "5005000"), 1)
 
-    rows[1500] = row(1500)
+    rows[5500] = row(5500)
     file.write_text("subs_id,pool_key,number_x,number_a\n" + "\n".join(rows))
     result = site.ask("bindings", "import", file, "--json")
     told = json.loads(result.stdout)
-    assert (result.returncode, told["created"], told["unchanged"]) == (0, 1000, 1000)
+    assert (result.returncode, told["created"], told["unchanged"]) == (0, 1000, 5000)
 
 
 def test_what_only_the_daemon_can_refuse_is_named_by_line_too(site: Site) -> None:
@@ -576,10 +576,10 @@ def test_many_rows_are_taken_in_batches_and_twice_changes_nothing(site: Site) ->
     file = site.folder / "many.csv"
     with file.open("w") as out:
         out.write("subs_id,pool_key,number_x,number_a,number_b,expires_at,label.order\n")
-        for serial in range(3_000):
+        for serial in range(6_000):
             numbers = f"170{serial:08d},138{serial:08d},139{serial:08d}"
             out.write(f"{9_000_000_000 + serial},FC7,{numbers},2030-01-01T00:00:00Z,o{serial}\n")
     result = site.ask("bindings", "import", file, "--progress")
-    assert result.stdout.strip() == "3,000 created, 0 updated, 0 unchanged"
-    assert "3,000 lines" in result.stderr
-    assert site.ask("bindings", "import", file).stdout.strip() == "0 created, 0 updated, 3,000 unchanged"
+    assert result.stdout.strip() == "6,000 created, 0 updated, 0 unchanged"
+    assert "6,000 lines" in result.stderr
+    assert site.ask("bindings", "import", file).stdout.strip() == "0 created, 0 updated, 6,000 unchanged"
