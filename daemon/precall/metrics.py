@@ -176,6 +176,14 @@ class Metrics:
         self.source_last_sync = gauge(
             "source_last_sync_timestamp_seconds", "When a sync with the source last came to its end"
         )
+        self.source_age = gauge(
+            "source_age_seconds", "Time since a sync with the source came to its end, or since the start"
+        )
+        self.source_every = gauge("source_every_seconds", "source.every; 0 where there is no source")
+        self.source_syncs = counter(
+            "source_syncs_total", "Syncs with the source that ended, by result", "result"
+        )
+        self.source_failing = gauge("source_failing", "1 while the newest sync with the source has failed")
         self.source_rows = gauge("source_rows", "Rows of the newest sync, by what became of them", "result")
         self.source_removals_refused = gauge(
             "source_removals_refused", "Live bindings whose removal the newest sync refused"
@@ -206,6 +214,7 @@ class Metrics:
             self.requests_refused.labels(reason)
         for outcome in ("ok", "failed"):
             self.tls_reloads.labels(outcome)
+            self.source_syncs.labels(outcome)
 
     def pool(self, pool_key: str) -> str:
         """The label of a pool: its key, or "other" once there are too many to tell apart."""

@@ -203,10 +203,11 @@ class Place:
         return await _driver(self.name)(given.dsn, timeout=timeout, server_settings=named)
 
 
-async def say(connection: Any, settings: Mapping[str, str], timeout: float) -> None:
-    """Change settings of the session, in one question without a prepared statement."""
+async def say(connection: Any, settings: Mapping[str, str], timeout: float, *, local: bool = False) -> None:
+    """Change settings of the session (`local`: of its transaction), in one question without a prepared statement."""
     if settings:
-        wanted = (f"set_config('{name}', '{_quoted(value)}', false)" for name, value in settings.items())
+        until = str(local).lower()
+        wanted = (f"set_config('{name}', '{_quoted(value)}', {until})" for name, value in settings.items())
         await connection.execute(f"SELECT {', '.join(wanted)}", timeout=timeout)
 
 
