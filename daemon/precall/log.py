@@ -11,7 +11,7 @@ from typing import Any, Literal, TextIO
 import structlog
 
 from precall.folding import Folding
-from precall.secrecy import concealed, without_secrets
+from precall.secrecy import concealed, masked, without_secrets
 
 _NOISY = ("aiohttp.access", "aiohttp.server", "alembic", "asyncio", "aiosqlite", "sqlalchemy")
 _MUTE = ("apscheduler",)
@@ -89,7 +89,7 @@ def configure(
 def _conceal(_logger: object, _method: str, event: dict[str, Any]) -> dict[str, Any]:
     """A guard for texts of others: tracebacks, errors, lines of libraries."""
     for key, value in event.items():
-        guard = without_secrets if key in _IDS else concealed
+        guard = without_secrets if key in _IDS else masked if key == "exception" else concealed
         if isinstance(value, str):
             event[key] = guard(value)
         elif isinstance(value, list):

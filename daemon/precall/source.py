@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from precall.config import SourceConfig, secret
 from precall.core.columns import BadRow, Columns
-from precall.core.errors import PrecallError, Refusal
+from precall.core.errors import ConfigError, PrecallError, Refusal
 from precall.core.model import Binding, Policy, Row, State
 from precall.core.routing import expired_locally
 from precall.core.sync import EXAMPLES, Comparison, Fate, SyncPlan
@@ -60,11 +60,19 @@ class Query:
 
         def some(names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
             nonlocal columns, taken
-            columns = columns or Columns(names, self._zone)
+            columns = columns or _columns(names, self._zone)
             for taken, row in enumerate(rows, taken + 1):  # noqa: B020  goes on where the last slice ended
                 take(_placed(columns.read(row), taken))
 
         await self._database.read(self._query, some)
+
+
+def _columns(names: Sequence[str], zone: tzinfo | None) -> Columns:
+    try:
+        return Columns(names, zone)
+    except ConfigError as error:
+        # A column without a name of its own is called by its expression, which may be a value.
+        raise ConfigError([masked(mistake) for mistake in error.mistakes]) from None
 
 
 def _placed(row: Binding | BadRow, place: int) -> Binding | BadRow:
@@ -121,7 +129,7 @@ class Source:
                 refusals = await self._apply(plan)
             except PrecallError as error:
                 ended = replace(self.last, error=str(error))
-            except Exception as error:  # noqa: BLE001  a driver's, or a bug: never the end of all syncs
+            except Exception as error:  # a driver's, or a bug: never the end of all syncs
                 log.error("source.broken", exc_info=error)
                 ended = replace(self.last, error=_unexpected(error))
             except asyncio.CancelledError as error:
