@@ -439,18 +439,32 @@ async def test_a_stale_nonce_is_replaced_once() -> None:
     assert len({head["x-acs-signature-nonce"] for head in heads}) == len(heads) == 2
 
 
-async def test_a_nonce_refused_again_is_a_failure() -> None:
+async def test_a_nonce_refused_again_says_nothing_of_the_account_yet() -> None:
     async with served(says(STALE_NONCE)) as (url, heads), client(url) as provider:
         reply = (await provider.query_call_status(binding(), again=once)).reply
     assert isinstance(reply, NonAnswer)
-    assert (reply.failure, reply.code, len(heads)) == (Failure.ACCOUNT, "SignatureNonceUsed", 2)
+    assert (reply.failure, reply.code, len(heads)) == (Failure.STALE, "SignatureNonceUsed", 2)
 
 
-async def test_without_budget_there_is_no_retry() -> None:
+async def test_without_budget_there_is_no_retry_and_the_account_is_not_refused() -> None:
     async with served(says(STALE_NONCE, http())) as (url, heads), client(url) as provider:
         reply = (await provider.query_call_status(binding(), again=lambda: False)).reply
+        detail = (await provider.query_call_detail("1^1", 11000000300006, 0, again=lambda: False)).reply
     assert isinstance(reply, NonAnswer)
-    assert len(heads) == 1
+    assert (reply.failure, type(detail), len(heads)) == (Failure.STALE, CallDetail, 2)
+
+
+@pytest.mark.parametrize("affordable", [True, False])
+async def test_a_token_that_was_renewed_says_nothing_of_the_account_yet(affordable: bool) -> None:
+    """Neither when the budget has no call left for the new one, nor when that is taken for stale too."""
+    tokens = itertools.count(1)
+    credentials = Credentials(None, lambda: Credential("demo", "demo-secret", f"token-{next(tokens)}"))
+    await credentials.start()
+    async with served(says(STALE_TOKEN)) as (url, heads), client(url, credentials) as provider:
+        reply = (await provider.query_call_status(binding(), again=lambda: affordable)).reply
+    await credentials.stop()
+    assert isinstance(reply, NonAnswer)
+    assert (reply.failure, len(heads)) == (Failure.STALE, 1 + affordable)
 
 
 async def test_an_expired_token_is_refreshed_and_the_question_asked_again() -> None:

@@ -199,6 +199,7 @@ def test_what_is_no_answer(
 CLASSES = {
     Failure.THROTTLED: "Throttling Throttling.User throttling.api isv.FLOW_LIMIT isv.FLOW_CONTROL FlowLimit.X"
     " isv.BUSINESS_LIMIT_CONTROL QPS_LIMIT",
+    Failure.STALE: "SignatureNonceUsed",
     Failure.GONE: "isv.SUBS_NOT_EXIST SUBS_NOT_EXIST isv.subs_not_exists",
     Failure.REFUSED: "isv.SUBS_NOT_BELONG isv.POOLKEY_NOT_EXISTS POOLKEY_NOT_EXIST PoolKeyNotFound MissingSubsId"
     " InvalidPoolKey InvalidParameter.date InvalidParameters isv.INVALID_PARAMETERS isv.ILLEGAL_ARGUMENT"
@@ -206,7 +207,7 @@ CLASSES = {
     Failure.ACCOUNT: "isv.OUT_OF_SERVICE isv.PRODUCT_UN_SUBSCRIPT isv.PRODUCT_UNSUBSCRIBE ProductUnsubscribe"
     " isv.ACCOUNT_NOT_EXISTS isv.ACCOUNT_ABNORMAL isp.RAM_PERMISSION_DENY Forbidden.RAM NoPermission"
     " InvalidApi.NotFound InvalidAction.NotFound InvalidVersion NoSuchVersion InvalidAccessKeyId.NotFound"
-    " InvalidAccessKeyId.Inactive SignatureDoesNotMatch IncompleteSignature SignatureNonceUsed"
+    " InvalidAccessKeyId.Inactive SignatureDoesNotMatch IncompleteSignature"
     " InvalidTimeStamp.Expired InvalidTimeStamp.Format InvalidSecurityToken.Expired MissingSecurityToken"
     " InvalidProtocol.NeedSsl",
     Failure.TRANSIENT: "isp.SYSTEM_ERROR isp.UNKNOWN_ERR_CODE isp.DAO_EXCEPTION isp.GATEWAY_ERROR"

@@ -130,6 +130,13 @@ _RULES: tuple[tuple[re.Pattern[str], Failure, str], ...] = tuple(
             Failure.THROTTLED,
             "over the account's quota",
         ),
+        # -- stale: the next question carries a nonce of its own
+        (
+            r"SignatureNonceUsed",
+            Failure.STALE,
+            "a nonce was taken for used: if that goes on, look for a proxy that sends requests twice, and at"
+            " this machine's clock",
+        ),
         # -- gone: the only code that may, once confirmed, end a binding
         (r"SUBS_NOT_EXISTS?", Failure.GONE, "no such binding in this pool"),
         # -- refused: this binding or pool only
@@ -160,7 +167,6 @@ _RULES: tuple[tuple[re.Pattern[str], Failure, str], ...] = tuple(
             "the signature is refused: check provider.access_key_secret and provider.signature, and that no"
             " proxy rewrites the Host header" + _KEPT,
         ),
-        (r"SignatureNonceUsed", Failure.ACCOUNT, "a nonce was taken for used"),
         (
             r"(?:Invalid|Missing)TimeStamp.*",
             Failure.ACCOUNT,
