@@ -78,6 +78,11 @@ _UNKNOWN_ACTION = (
     " the provider's support, or set provider.status_source" + _KEPT
 )
 
+_NONCE_USED = (
+    "a nonce was taken for used: if that goes on, look for a proxy that sends requests twice, and at this"
+    " machine's clock"
+)
+
 _OURS: dict[Trouble, tuple[Failure, str]] = {
     Trouble.TIMEOUT: (Failure.TRANSIENT, "no complete reply within provider.timeout"),
     Trouble.CONNECT_TIMEOUT: (Failure.TRANSIENT, "no connection within the connect timeout"),
@@ -131,12 +136,7 @@ _RULES: tuple[tuple[re.Pattern[str], Failure, str], ...] = tuple(
             "over the account's quota",
         ),
         # -- stale: the next question carries a nonce of its own
-        (
-            r"SignatureNonceUsed",
-            Failure.STALE,
-            "a nonce was taken for used: if that goes on, look for a proxy that sends requests twice, and at"
-            " this machine's clock",
-        ),
+        (r"SignatureNonceUsed", Failure.STALE, _NONCE_USED),
         # -- gone: the only code that may, once confirmed, end a binding
         (r"SUBS_NOT_EXISTS?", Failure.GONE, "no such binding in this pool"),
         # -- refused: this binding or pool only
