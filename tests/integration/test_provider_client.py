@@ -166,7 +166,16 @@ async def test_the_host_that_is_signed_is_the_host_that_is_sent_and_nothing_goes
     assert head[""] == "POST /?PoolKey=FC1&SubsId=1000000000000001 HTTP/1.1"
     signed = head["authorization"].split("SignedHeaders=")[1].split(",")[0].split(";")
     unsigned = set(head) - set(signed)
-    assert unsigned == {"", "body", "accept", "authorization", "content-length", "user-agent"}
+    assert unsigned == {
+        "",
+        "body",
+        "accept",
+        "accept-encoding",
+        "authorization",
+        "content-length",
+        "user-agent",
+    }
+    assert head["accept-encoding"] == "identity"
 
 
 async def test_connections_are_kept_and_no_nonce_is_used_twice() -> None:
@@ -212,6 +221,9 @@ async def test_the_calling_number_is_sent_only_when_wanted(setting: str, sent: s
         (says(http(b"", "302 Found", Location="http://127.0.0.1:1/")), Failure.TRANSIENT, "redirect"),
         (says(http(b"[1,")), Failure.MALFORMED, "bad_json"),
         (says(http(b"{" * 100_000)), Failure.MALFORMED, "body_too_large"),
+        (says(http(gzip.compress(b"{}"), "400 Bad", Content_Encoding="gzip")), Failure.MALFORMED, "compressed"),
+        (says(http(gzip.compress(b"{}"), "429 Slow", Content_Encoding="GZIP")), Failure.THROTTLED, "http_429"),
+        (says(http(gzip.compress(b"{}"))), Failure.MALFORMED, "compressed"),
         (says(http(b'{"a":' * 10_000)), Failure.MALFORMED, "bad_json"),
         (says(http(b"<a>" * 20_000, Content_Type="text/xml")), Failure.MALFORMED, "bad_xml"),
         (says(http(b"<a>" * 9_000 + b"</a>" * 9_000)), Failure.MALFORMED, "no_code"),

@@ -50,6 +50,7 @@ class Trouble(StrEnum):
     BAD_JSON = "bad_json"
     BAD_XML = "bad_xml"
     NOT_AN_OBJECT = "not_an_object"
+    CONTRADICTORY = "contradictory"
     NO_CODE = "no_code"
     UNKNOWN_CODE = "unknown_code"
     NOT_HTTP_200 = "not_http_200"
@@ -107,10 +108,14 @@ _OURS: dict[Trouble, tuple[Failure, str]] = {
         "the endpoint, or a proxy before it, denies access; routes are kept",
     ),
     Trouble.BODY_TOO_LARGE: (Failure.MALFORMED, "a reply over 64 KiB"),
-    Trouble.COMPRESSED: (Failure.MALFORMED, "a compressed reply, which was not asked for"),
+    Trouble.COMPRESSED: (
+        Failure.MALFORMED,
+        "a compressed reply, though the request asks for none: look for a gateway or proxy that compresses",
+    ),
     Trouble.BAD_JSON: (Failure.MALFORMED, "not JSON"),
     Trouble.BAD_XML: (Failure.MALFORMED, "not XML, or XML with entities, a DTD or repeated elements"),
     Trouble.NOT_AN_OBJECT: (Failure.MALFORMED, "JSON, but not an object"),
+    Trouble.CONTRADICTORY: (Failure.MALFORMED, "a reply that contradicts itself: a key stands in it twice"),
     Trouble.NO_CODE: (Failure.MALFORMED, "a reply without a Code"),
     Trouble.UNKNOWN_CODE: (Failure.MALFORMED, "a Code that is not known"),
     Trouble.NOT_HTTP_200: (Failure.MALFORMED, "Code OK under an HTTP status that says otherwise"),
