@@ -103,10 +103,11 @@ async def serving(
     store_timeout: float = 1.0,
     speed: float = 1.0,
     wall: Callable[[], float] = time.time,
+    monotonic: Callable[[], float] = time.monotonic,
     **sections: Any,
 ) -> AsyncIterator[Served]:
-    """A daemon with an empty database in `folder`, on an ephemeral port; `speed` is the simulator's. `wall` is the
-    clock of both: the provider refuses whoever has another one."""
+    """A daemon on the database in `folder`, which is made if there is none, and on an ephemeral port; `speed` is the
+    simulator's, the clocks are those of both."""
     simulator = Simulator(Scenario.model_validate(scenario or {}), wall, speed)
     async with simulator.running() as provider:
         config = Config(
@@ -123,6 +124,6 @@ async def serving(
             api={"listen": "127.0.0.1:0", "tokens": tokens} | sections.pop("api", {}),  # type: ignore[arg-type]
             **sections,
         )
-        daemon = Daemon(config, wall=wall)
+        daemon = Daemon(config, wall=wall, monotonic=monotonic)
         async with daemon.running() as urls, aiohttp.ClientSession() as session:
             yield Served(daemon, simulator, session, urls[0])

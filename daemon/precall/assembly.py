@@ -148,7 +148,7 @@ class Assembly:
     def _source(self, registry: Registry, table: Table) -> Source | None:
         if not self._settings.config.source.configured:
             return None
-        return Source(
+        source = Source(
             self._settings,
             registry,
             table,
@@ -156,6 +156,9 @@ class Assembly:
             clock=self._clocks.now,
             monotonic=self._clocks.tick,
         )
+        self._metrics.show(self._metrics.source_age, lambda: source.age)
+        self._metrics.show(self._metrics.source_every, lambda: source.every)
+        return source
 
     def _services(
         self,

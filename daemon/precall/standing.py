@@ -50,7 +50,9 @@ class Standing:
             self._metrics.malformed.labels(reply.code).inc()
             if reply.code == "unknown_status":
                 self._alarm("provider.api_changed", code=reply.code, request_id=reply.request_id)
-        self._judge_account(reply, tick)
+        if failure is Failure.STALE and self.circuit.stale(tick):
+            failure = Failure.ACCOUNT
+        self._judge_account(reply, failure, tick)
         turn = self.outage.record(failure, tick)
         if turn is not None:
             say = log.error if turn.degraded else log.warning
@@ -61,9 +63,8 @@ class Standing:
                 seconds=round(turn.duration, 1),
             )
 
-    def _judge_account(self, reply: Reply, tick: float) -> None:
+    def _judge_account(self, reply: Reply, failure: Failure | None, tick: float) -> None:
         """While the account is refused nothing is asked but a probe; a word on any binding means it is not."""
-        failure = reply.failure if isinstance(reply, NonAnswer) else None
         if isinstance(reply, NonAnswer) and failure is Failure.ACCOUNT:
             if self.circuit.fault(tick):
                 log.error(
