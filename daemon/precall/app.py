@@ -328,6 +328,9 @@ class Daemon:
         if self._scheduler is not None:
             self._scheduler.replan()
             self.calls.doubt_dates()
+            # A provider refuses calls that are signed at another time than its own.
+            self.checker.circuit.doubt()
+            self.calls.circuit.doubt()
             self._scheduler.hasten(SWEEPING)
 
     async def _sweep(self) -> None:

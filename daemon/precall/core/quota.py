@@ -172,6 +172,10 @@ class Circuit:
             self._probe_at = now + PROBE_AGAIN
         return False
 
+    def doubt(self) -> None:
+        """What the account was refused for may be over: the next call is a probe."""
+        self._probe_at = 0.0
+
     def answered(self, now: float) -> float | None:
         """The provider answered; seconds the circuit was open when that closed it, else None."""
         self._stale = 0
