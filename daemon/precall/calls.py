@@ -12,6 +12,7 @@ from math import inf
 
 from precall.checker import Checker, drained
 from precall.clocks import Clocks
+from precall.core.ages import Tick
 from precall.core.calls import HOURLY, Call, Result, Source, in_turn, next_try, query_date
 from precall.core.causes import judge
 from precall.core.errors import StoreUnavailable
@@ -211,7 +212,7 @@ class Calls:
         )
         return Heard(end), told
 
-    def _excuse(self, reply: NonAnswer, tick: float) -> None:
+    def _excuse(self, reply: NonAnswer, tick: Tick) -> None:
         """A non-answer says nothing of the call; what it says of the account is heeded."""
         failure = reply.failure
         if failure is Failure.THROTTLED:
@@ -229,11 +230,15 @@ class Calls:
             )
 
     def _again_at(self, call: Call, heard: Heard) -> float | None:
-        now = self._clocks.now()
+        # Where the clock is a day ahead, no call has waited for a day.
+        lead = self._clocks.lead
+        now = self._clocks.now() - lead
         again = next_try(call.called_at, now)
-        if again is not None and heard in (Heard.TRANSIENT, Heard.MALFORMED):
-            return min(again, now + RETRY)
-        return again
+        if again is None:
+            return None
+        if heard in (Heard.TRANSIENT, Heard.MALFORMED):
+            again = min(again, now + RETRY)
+        return again + lead
 
     async def _show(self) -> None:
         """Gauges that cost more than a look: once in a while, not at every scrape."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from precall.braking import Braking
 from precall.clocks import LEAST, Clocks
-from precall.core.ages import age_of
+from precall.core.ages import Tick, age_of
 from precall.core.calibration import Calibration
 from precall.core.dials import Kind as Event
 from precall.core.dials import Sample, face_of
@@ -77,7 +77,7 @@ class Checker:
         self.suspicion, self.calibration = Suspicion(), Calibration()
         self.asks = True
         self.paused: frozenset[str] = frozenset()
-        self.ticked_at = clocks.tick()
+        self.ticked_at: float = clocks.tick()
         self._provider, self._ledger, self._table, self._metrics = provider, ledger, table, metrics
         self._settings, self._sample, self._seq = settings, sample, seq
         self._clocks, self._chance = clocks, chance
@@ -91,13 +91,14 @@ class Checker:
     async def tick(self) -> None:
         """Start every check that is due and may be made now. Their ends are their own (`_check`): a slow
         provider never holds a tick back."""
-        tick = self.ticked_at = self._clocks.tick()
+        tick = self._clocks.tick()
+        self.ticked_at = tick
         for count, row in enumerate(self._due(tick), 1):
             self.start(row, Lane.BACKGROUND)
             if count % ABREAST == 0:
                 await asyncio.sleep(0)
 
-    def _due(self, tick: float) -> Iterator[Row]:
+    def _due(self, tick: Tick) -> Iterator[Row]:
         """What the planner wants asked, as long as quota, circuit and the number in flight allow."""
         now = self._clocks.now()
         while len(self._running) < self.max_in_flight and self._standing.may_call(tick):
@@ -138,7 +139,7 @@ class Checker:
         self._settle(subs_id, step, asked.reply, tick)
         return step.result
 
-    def _advance(self, row: Row, reply: Reply, generation: int, seq: int, now: float, tick: float) -> Step:
+    def _advance(self, row: Row, reply: Reply, generation: int, seq: int, now: float, tick: Tick) -> Step:
         return advance(
             row.binding,
             row.state,
@@ -159,7 +160,7 @@ class Checker:
             self._table.refresh(refreshed)
         self._ledger.note(check, refreshed)
 
-    def _settle(self, subs_id: str, step: Step, reply: Reply, tick: float) -> None:
+    def _settle(self, subs_id: str, step: Step, reply: Reply, tick: Tick) -> None:
         """Give the binding back to the planner, with when to ask again if that is not the planner's to choose."""
         state = step.state
         if step.answered or step.at_rest:
@@ -229,7 +230,7 @@ class Checker:
         self._log_row(after, Event.ADD)
         self._adopt(after, self._clocks.now(), self._clocks.tick())
 
-    def _adopt(self, row: Row, now: float, tick: float) -> None:
+    def _adopt(self, row: Row, now: float, tick: Tick) -> None:
         """Plan checks of this binding from now on. The planner keeps `tick`: many should share one. What it is told of
         the past it is told by its age; an answer whose age cannot be known is none."""
         binding, state = row.binding, row.state
@@ -269,7 +270,7 @@ class Checker:
         self._metrics.ages.turn()
         self._metrics.keep_pools(self._table.pools())
 
-    def _look_after(self, row: Row, now: float, tick: float, forward: float) -> None:
+    def _look_after(self, row: Row, now: float, tick: Tick, forward: float) -> None:
         """See that a binding is planned as it stands. `forward`: by how much the clock was set ahead since the last
         time; what that alone makes too old is held until it is checked."""
         subs_id, policy = row.binding.subs_id, self._settings.policy

@@ -12,6 +12,8 @@ A tick and a moment never meet in one expression: `tick_of` turns a moment into 
 
 from collections.abc import Callable
 
+from precall.core.ages import Tick
+
 LEAST = 0.5
 """Seconds by which the wall clock must have gone astray to count as set: less is the reading of two clocks in turn."""
 
@@ -20,9 +22,12 @@ class Clocks:
     """`wall` gives Unix seconds and may be set to anything at any moment. `monotonic` gives ticks."""
 
     def __init__(self, wall: Callable[[], float], monotonic: Callable[[], float]) -> None:
-        self.tick = monotonic
-        self._wall = wall
+        self._wall, self._monotonic = wall, monotonic
         self._undisturbed = self._noticed = wall() - monotonic()
+
+    def tick(self) -> Tick:
+        """Seconds of the clock that nobody can set."""
+        return Tick(self._monotonic())
 
     def now(self) -> float:
         """Unix seconds, by which bindings and observations grow old."""

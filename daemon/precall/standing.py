@@ -5,6 +5,7 @@ Decided in `core.quota` and `core.outage`; here replies are shown to them, and t
 
 from collections.abc import Callable
 
+from precall.core.ages import Tick
 from precall.core.model import Answer, Failure, NonAnswer, Reply, Row
 from precall.core.outage import Outage, Vanishing
 from precall.core.quota import Circuit, Lane, Quota
@@ -27,7 +28,7 @@ class Standing:
         self._metrics, self._monotonic, self._questions = metrics, monotonic, questions
         self._alarmed: dict[str, float] = {}
 
-    def may_call(self, tick: float) -> bool:
+    def may_call(self, tick: Tick) -> bool:
         """Whether a background check may be made now: quota, then degraded mode, then the circuit, whose probes
         are few."""
         return (
@@ -36,7 +37,7 @@ class Standing:
             and self.circuit.admits(tick)
         )
 
-    def learn(self, reply: Reply, seconds: float, tick: float) -> None:
+    def learn(self, reply: Reply, seconds: float, tick: Tick) -> None:
         """Take in one reply that came after `seconds`."""
         self._metrics.check_duration.observe(seconds)
         failure = reply.failure if isinstance(reply, NonAnswer) else None
@@ -63,7 +64,7 @@ class Standing:
                 seconds=round(turn.duration, 1),
             )
 
-    def _judge_account(self, reply: Reply, failure: Failure | None, tick: float) -> None:
+    def _judge_account(self, reply: Reply, failure: Failure | None, tick: Tick) -> None:
         """While the account is refused nothing is asked but a probe; a word on any binding means it is not."""
         if isinstance(reply, NonAnswer) and failure is Failure.ACCOUNT:
             if self.circuit.fault(tick):
@@ -80,7 +81,7 @@ class Standing:
             if closed_after is not None:
                 log.warning("provider.accepts_us_again", seconds=round(closed_after, 1))
 
-    def believes(self, reply: Reply, row: Row, tick: float) -> bool:
+    def believes(self, reply: Reply, row: Row, tick: Tick) -> bool:
         """Whether "no such binding" may be taken as an answer: not while a whole pool says so at once."""
         pool_key, subs_id = row.binding.pool_key, row.binding.subs_id
         if not isinstance(reply, NonAnswer):

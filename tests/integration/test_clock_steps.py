@@ -237,6 +237,27 @@ async def test_calls_filed_by_a_clock_ahead_are_asked_about(tmp_path: Path) -> N
                 await asyncio.sleep(0.02)
 
 
+async def test_a_day_ahead_gives_up_no_call(tmp_path: Path) -> None:
+    wall = Wall()
+    async with watched(tmp_path, 1, wall=wall) as served:
+        book, placed = served.daemon.store.calls, wall()
+        wall.off = DAY + HOUR
+        await until(lambda: steps_noticed(served) == 1)
+        await book.file([Call("1~1", placed, placed, "1", 1, next_at=placed)])
+        await until(lambda: metric(served, "call_details_total", result="nothing_yet") >= 1)
+
+        async def postponed() -> bool:
+            call = await book.get("1~1")
+            return call is not None and call.next_at is not None and call.next_at > placed
+
+        async with asyncio.timeout(PATIENCE):
+            while not await postponed():
+                await asyncio.sleep(0.02)
+        call = await book.get("1~1")
+        assert call is not None
+        assert call.result is Result.PENDING
+
+
 async def test_a_year_ahead_drops_no_history_but_a_share(tmp_path: Path) -> None:
     wall = Wall()
     async with watched(tmp_path, 1, wall=wall, store={"retention": "90d"}) as served:

@@ -1,12 +1,19 @@
-"""How old an observation is, by the clock that expiry goes by.
+"""Moments, ticks and ages.
 
-Whoever stamped it may have had another clock: another machine, or this one before its clock was set.
+A *moment* is in Unix seconds: what is stored, shown, and what expires. A *tick* is in seconds of a clock that nobody
+can set, from some moment on: what waits, counts, is planned or limited. An age is the distance of two of a kind.
+
+An observation may have been stamped by another clock: of another machine, or of this one before its clock was set.
 """
 
 from dataclasses import replace
 from math import inf
+from typing import NewType
 
 from precall.core.model import Row
+
+Tick = NewType("Tick", float)
+"""A reading of the monotonic clock. A type of its own, so that no moment is taken for one."""
 
 AHEAD = 5.0
 """Seconds an observation may lie in the future: by so much the clocks of two machines may differ. What lies further

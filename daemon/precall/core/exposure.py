@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
 
+from precall.core.ages import Tick
 from precall.core.model import Action, BindingState, Policy, State
 
 
@@ -48,7 +49,7 @@ class Brake:
         """How many of a pool of `active` bindings may turn within the window."""
         return max(self.floor, int(self.share * active))
 
-    def admit(self, pool_key: str, active: int, now: float) -> bool:
+    def admit(self, pool_key: str, active: int, now: Tick) -> bool:
         """Whether one more binding of the pool may turn now; if so it is counted."""
         if self.halted(pool_key):
             return False
@@ -58,7 +59,7 @@ class Brake:
         pool.turned.append(now)
         return True
 
-    def engaged(self, pool_key: str, active: int, now: float) -> bool:
+    def engaged(self, pool_key: str, active: int, now: Tick) -> bool:
         """Whether further exposures of this pool are refused now."""
         pool = self._pools.get(pool_key)
         return self.halted(pool_key) or (pool is not None and self._engaged(pool, active, now))
