@@ -7,6 +7,7 @@ and checks go on as they do in any loss of the database.
 
 from collections.abc import Callable, Sequence
 
+from precall.core.ages import Tick
 from precall.core.quota import Quota
 from precall.log import get_logger
 from precall.store import Lead
@@ -19,19 +20,18 @@ times a second."""
 
 
 class CallGate:
-    """Open while nothing puts the lead in doubt. `clock` is the one of the quotas; `boottime` gives seconds, and counts
-    on while the machine sleeps."""
+    """Open while nothing puts the lead in doubt. `tick` is the clock of the quotas; `boottime` gives seconds, and
+    counts on while the machine sleeps."""
 
     def __init__(
         self,
         lead: Lead,
         quotas: Sequence[Quota],
-        *,
-        clock: Callable[[], float],
+        tick: Callable[[], Tick],
         boottime: Callable[[], float],
     ) -> None:
         self._lead, self._quotas = lead, quotas
-        self._clock, self._boottime = clock, boottime
+        self._tick, self._boottime = tick, boottime
         self._seen_at = boottime()
 
     def is_open(self) -> bool:
@@ -40,7 +40,7 @@ class CallGate:
         away, self._seen_at = now - self._seen_at, now
         if away > GAP:
             for quota in self._quotas:
-                quota.empty(self._clock())
+                quota.empty(self._tick())
             self._lead.doubt()
             log.warning("precall.stood_still", seconds=round(away, 1))
         return self._lead.is_known

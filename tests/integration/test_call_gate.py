@@ -11,19 +11,20 @@ from tests.integration.test_main_job import calls, row_of, until
 from tests.postgres import Databases
 
 from precall.call_gate import GAP, CallGate
+from precall.core.ages import Tick
 from precall.core.quota import Lane, Quota
 from precall.core.state import Result
 from precall.demand import Outcome
 from precall.store import Lead
 
 
-class Time:
+class Clock:
     """Seconds that pass when they are told to."""
 
     now = 1000.0
 
-    def __call__(self) -> float:
-        return self.now
+    def __call__(self) -> Tick:
+        return Tick(self.now)
 
 
 @pytest.fixture
@@ -33,29 +34,29 @@ def url(databases: Databases) -> Iterator[str]:
 
 
 async def test_what_was_saved_up_is_gone_and_the_lead_is_asked_for(store_url: str) -> None:
-    time, lead = Time(), Lead(store_url)
+    time, lead = Clock(), Lead(store_url)
     await taken(lead)
-    quota = Quota(10.0, 5.0, time.now)
-    gate = CallGate(lead, [quota], clock=time, boottime=time)
+    quota = Quota(10.0, 5.0, time())
+    gate = CallGate(lead, [quota], time, time)
     for _ in range(3):
         time.now += GAP
         assert gate.is_open()
-    assert quota.until(time.now, Lane.DEMAND) == 0
+    assert quota.until(time(), Lane.DEMAND) == 0
     time.now += GAP + 0.1
     assert not gate.is_open()
     assert not gate.is_open()
-    assert quota.until(time.now, Lane.DEMAND) == pytest.approx(1 / 7)
+    assert quota.until(time(), Lane.DEMAND) == pytest.approx(1 / 7)
     await until_known(lead)
     assert gate.is_open()
     await lead.leave()
 
 
 async def test_it_stays_shut_where_another_leads(url: str) -> None:
-    time, lost = Time(), asyncio.Event()
+    time, lost = Clock(), asyncio.Event()
     with way_to(url) as wire:
         lead, other = Lead(wire.of(url), when_lost=lost.set), Lead(url)
         assert await lead.take()
-        gate = CallGate(lead, [], clock=time, boottime=time)
+        gate = CallGate(lead, [], time, time)
         wire.cut()
         await taken(other)
         time.now += GAP + 0.1
@@ -68,11 +69,11 @@ async def test_it_stays_shut_where_another_leads(url: str) -> None:
 
 
 async def test_it_opens_where_the_database_is_out_of_reach(url: str) -> None:
-    time = Time()
+    time = Clock()
     with way_to(url) as wire:
         lead = Lead(wire.of(url), 0.2, limit=1.0)
         assert await lead.take()
-        gate = CallGate(lead, [], clock=time, boottime=time)
+        gate = CallGate(lead, [], time, time)
         wire.cut()
         time.now += GAP + 0.1
         assert not gate.is_open()
@@ -83,8 +84,8 @@ async def test_it_opens_where_the_database_is_out_of_reach(url: str) -> None:
 
 async def test_a_daemon_that_wakes_up_calls_nobody_until_it_knows(tmp_path: Path) -> None:
     """Neither for the background, nor for a reader, nor what was about to be sent."""
-    time = Time()
-    async with serving(tmp_path, scripted(1), daemon={"boottime": time}, store_timeout=10.0) as served:
+    time = Clock()
+    async with serving(tmp_path, scripted(1), boottime=time) as served:
         checker, demand = served.daemon.checker, served.daemon.demand
         checker.pause("")
         await served.register()

@@ -33,7 +33,7 @@ from precall.core.errors import (
     Refusal,
     StoreError,
 )
-from precall.secrecy import concealed
+from precall.secrecy import masked
 
 BROKEN = 70
 """The exit code of a bug, as sysexits.h has it."""
@@ -95,7 +95,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception:  # noqa: BLE001  whatever it is, its text may quote a number or a secret
-        say(concealed(traceback.format_exc()))
+        say(masked(traceback.format_exc()))
         sys.exit(BROKEN)
 
 
