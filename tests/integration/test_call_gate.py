@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from tests.api_daemon import scripted, serving
 from tests.integration.test_lead import taken, until_known, way_to
-from tests.integration.test_main_job import calls, row_of, until
+from tests.integration.test_main_job import calls, row_of
+from tests.patience import PATIENCE, until
 from tests.postgres import Databases
 
 from precall.call_gate import GAP, CallGate
@@ -62,7 +63,7 @@ async def test_it_stays_shut_where_another_leads(url: str) -> None:
         time.now += GAP + 0.1
         assert not gate.is_open()
         wire.heal()
-        await asyncio.wait_for(lost.wait(), 60.0)
+        await asyncio.wait_for(lost.wait(), PATIENCE)
         assert not gate.is_open()
         await lead.leave()
         await other.leave()

@@ -8,13 +8,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from tests.patience import PATIENCE
 from tests.postgres import Databases, psql
 from tests.wire import Wire
 
 from precall.core.errors import StoreError, StoreUnavailable
 from precall.store import Lead
-
-PATIENCE = 60.0
 
 ENDED = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
