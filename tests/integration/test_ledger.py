@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tests.builders import NOW, answer, binding
-from tests.patience import BRIEF, until
+from tests.patience import BRIEF, PATIENCE, until
 
 from precall.config import Config
 from precall.core.dials import Dial
@@ -446,7 +446,7 @@ async def test_closing_stores_what_waits_and_says_what_it_cannot(
         await desk.register("1")
         desk.refresh("1", 1, 1)
         noted = desk.row("1")
-    store = await Store.open(f"sqlite:///{tmp_path}/precall.db", auto_migrate=False)
+    store = await Store.open(f"sqlite:///{tmp_path}/precall.db", timeout=PATIENCE, auto_migrate=False)
     stored = [row async for rows in store.load() for row in rows]
     assert [row.row for row in stored] == [noted]
     await store.close()

@@ -13,6 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
+from tests.patience import PATIENCE
 from tests.postgres import sql
 
 from precall.core.errors import SchemaOutdated
@@ -108,7 +109,7 @@ async def test_rows_of_every_earlier_revision_are_kept(store_url: str, earlier: 
     await upgrade(store_url)
     await check(store_url)
 
-    store = await Store.open(store_url, auto_migrate=False)
+    store = await Store.open(store_url, timeout=PATIENCE, auto_migrate=False)
     row = next(iter([row async for batch in store.load() for row in batch])).row
     assert (row.binding.labels, row.version, row.index, row.state.moves) == ((("k", "v"),), 2, 9, (1.5,))
     assert row.override is not None
@@ -146,11 +147,11 @@ async def test_a_migration_that_fails_leaves_nothing_behind(store_url: str) -> N
 
 async def test_an_outdated_schema_is_refused_and_the_cure_named(store_url: str) -> None:
     with pytest.raises(SchemaOutdated, match=r"precall.* has schema none.*`precall migrate --config FILE`"):
-        await Store.open(store_url, auto_migrate=False)
+        await Store.open(store_url, timeout=PATIENCE, auto_migrate=False)
     with pytest.raises(SchemaOutdated, match="precall migrate"):
         await check(store_url)
-    await (await Store.open(store_url, auto_migrate=True)).close()
-    await (await Store.open(store_url, auto_migrate=False)).close()
+    await (await Store.open(store_url, timeout=PATIENCE, auto_migrate=True)).close()
+    await (await Store.open(store_url, timeout=PATIENCE, auto_migrate=False)).close()
 
 
 @pytest.mark.parametrize("auto_migrate", [False, True])
@@ -160,7 +161,7 @@ async def test_the_schema_of_a_newer_version_is_refused(store_url: str, auto_mig
     with pytest.raises(
         SchemaOutdated, match="schema 9999, which this version does not know: a newer precall"
     ):
-        await Store.open(store_url, auto_migrate=auto_migrate)
+        await Store.open(store_url, timeout=PATIENCE, auto_migrate=auto_migrate)
 
 
 async def test_two_processes_may_migrate_at_once(store_url: str) -> None:

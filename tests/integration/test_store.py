@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from tests.examples import examples
-from tests.patience import BRIEF
+from tests.patience import BRIEF, PATIENCE
 
 from precall.core.errors import StoreError, StoreUnavailable
 from precall.core.model import (
@@ -34,6 +34,9 @@ from precall.core.model import (
     State,
 )
 from precall.store import Store
+
+LOCKED = 8.0
+"""A fifth of it is left to say that it was a lock, before only silence can be said."""
 
 
 @pytest.fixture
@@ -175,11 +178,11 @@ async def test_every_field_of_a_row_survives_a_restart(
     rows: list[Row], new_store_url: Callable[[], str]
 ) -> None:
     url = new_store_url()
-    store = await Store.open(url, auto_migrate=True)
+    store = await Store.open(url, timeout=PATIENCE, auto_migrate=True)
     await store.commit([a_change(row) for row in rows])
     await store.close()
 
-    store = await Store.open(url, auto_migrate=False)
+    store = await Store.open(url, timeout=PATIENCE, auto_migrate=False)
     assert await loaded(store) == {row.binding.subs_id: row for row in rows}
     await store.close()
 
@@ -294,7 +297,7 @@ async def test_high_water_is_the_highest_ever_stored(store: Store, store_url: st
     assert await store.high_water() == (9, 12)
     await store.close()
 
-    reopened = await Store.open(store_url, auto_migrate=True)
+    reopened = await Store.open(store_url, timeout=PATIENCE, auto_migrate=True)
     await reopened.commit([], [a_check(2)])
     assert await reopened.high_water() == (9, 12)
     await reopened.close()
@@ -365,7 +368,7 @@ def folded(checks: Sequence[Check]) -> list[tuple[int, int, int]]:
 async def test_folding_does_not_depend_on_how_checks_are_batched(
     batches: list[list[tuple[str, str]]], new_store_url: Callable[[], str]
 ) -> None:
-    store = await Store.open(new_store_url(), auto_migrate=True)
+    store = await Store.open(new_store_url(), timeout=PATIENCE, auto_migrate=True)
     await store.commit([a_change(a_row(subs_id, index=int(subs_id))) for subs_id in "123"])
     told: dict[str, list[Check]] = {"1": [], "2": [], "3": []}
     seq = 0
@@ -391,7 +394,7 @@ async def test_the_check_of_a_change_is_kept_with_it(store: Store) -> None:
 
 
 async def test_every_check_is_kept_when_asked(store_url: str) -> None:
-    store = await Store.open(store_url, history="every", auto_migrate=True)
+    store = await Store.open(store_url, timeout=PATIENCE, history="every", auto_migrate=True)
     await store.commit([a_change(a_row())], [a_check(1), a_check(2)])
     await store.commit([], [a_check(2), a_check(3)])
     assert await runs(store) == [(3, 3, 1), (2, 2, 1), (1, 1, 1)]
@@ -509,7 +512,7 @@ async def test_pauses_are_remembered_until_resumed(store: Store, store_url: str)
     await store.resume("FC2")
     await store.close()
 
-    reopened = await Store.open(store_url, auto_migrate=True)
+    reopened = await Store.open(store_url, timeout=PATIENCE, auto_migrate=True)
     assert await reopened.pauses() == {
         "FC1": {"at": 2.0, "reason": "again", "by": "ben"},
         "": {"at": 3.0, "reason": "all", "by": "ann"},
@@ -568,7 +571,7 @@ async def test_a_wrong_value_is_a_bug_and_spoils_nothing(store: Store) -> None:
 
 
 async def test_a_locked_file_is_told_in_time_and_nothing_is_lost(tmp_path: Path) -> None:
-    store = await Store.open(f"sqlite:///{tmp_path}/a.db", timeout=BRIEF, auto_migrate=True)
+    store = await Store.open(f"sqlite:///{tmp_path}/a.db", timeout=LOCKED, auto_migrate=True)
     rows = [a_row("1"), a_row("2", index=2)]
     await store.commit([a_change(rows[0])])
     with closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as other:
@@ -607,7 +610,7 @@ async def test_a_write_that_hangs_is_given_up_and_does_not_poison_the_next(tmp_p
 
 
 async def test_a_full_disk_refuses_the_write_and_keeps_the_rest(tmp_path: Path) -> None:
-    store = await Store.open(f"sqlite:///{tmp_path}/a.db", auto_migrate=True)
+    store = await Store.open(f"sqlite:///{tmp_path}/a.db", timeout=PATIENCE, auto_migrate=True)
     await store.commit([a_change(a_row())])
     async with store._writer.connect() as connection:
         await connection.exec_driver_sql("PRAGMA max_page_count=60")
@@ -651,12 +654,12 @@ async def test_a_file_that_is_no_database_is_left_as_it_is(tmp_path: Path) -> No
 
 async def test_an_exclusively_locked_database_cannot_be_opened(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/a.db"
-    await (await Store.open(url, auto_migrate=True)).close()
+    await (await Store.open(url, timeout=PATIENCE, auto_migrate=True)).close()
     with closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as other:
         other.execute("PRAGMA locking_mode=EXCLUSIVE")
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreUnavailable, match="locked by another process"):
-            await Store.open(url, timeout=BRIEF, auto_migrate=True)
+            await Store.open(url, timeout=LOCKED, auto_migrate=True)
 
 
 CHILD = """
@@ -665,7 +668,7 @@ from precall.store import Store
 from tests.integration.test_store import a_change, a_row
 
 async def main():
-    store = await Store.open(sys.argv[1], auto_migrate=True)
+    store = await Store.open(sys.argv[1], timeout=120.0, auto_migrate=True)
     for index in range(1, 1_000_000):
         await store.commit([a_change(a_row(str(index), index=index))])
         print(index, flush=True)
@@ -693,7 +696,7 @@ async def test_what_was_committed_survives_kill_9(store_url: str) -> None:
     told += [line.strip().decode() async for line in child.stdout if line.endswith(b"\n")]
     await child.wait()
 
-    store = await Store.open(url, auto_migrate=False)
+    store = await Store.open(url, timeout=PATIENCE, auto_migrate=False)
     assert len(told) >= 20
     assert set(told) <= set(await loaded(store))
     assert (await store.high_water())[0] >= int(told[-1])
