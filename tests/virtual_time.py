@@ -8,8 +8,13 @@ give what waits for them generous limits.
 import asyncio
 import selectors
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
+
+from precall.app import Daemon
+from precall.config import Config
 
 SPEED = 10.0
 STEP = 1.0
@@ -72,6 +77,31 @@ async def until(true: Callable[[], object | Awaitable[object]], patience: float 
             await asyncio.sleep(0.1)
 
 
+@asynccontextmanager
+async def one_daemon(
+    loop: VirtualLoop, folder: Path, provider: str, asking: Mapping[str, Any], **sections: Any
+) -> AsyncIterator[tuple[Daemon, str]]:
+    """A daemon by this loop's clock, on the database in `folder`, and its URL; `asking` is of the section provider.
+    What waits for the database, which keeps to the machine's clock, has all the time it needs."""
+    config = Config.model_validate(
+        {
+            "provider": {
+                "endpoint": provider,
+                "call_detail_endpoint": provider,
+                "access_key_id": "demo",
+                "access_key_secret": "demo-secret",
+                **asking,
+            },
+            "store": {"url": f"sqlite:///{folder}/precall.db", "timeout": "1h"},
+            "api": {"listen": "127.0.0.1:0"},
+        }
+        | sections
+    )
+    daemon = Daemon(config, wall=loop.wall, monotonic=loop.time)
+    async with daemon.running() as [url]:
+        yield daemon, url
+
+
 def keeps_to_the_quota(arrivals: Sequence[float], rate: float, burst: float) -> None:
     """In no window of `w` seconds there are more than `rate * w + burst` calls. `arrivals` (s) are by a clock that
     calls are not delayed by."""
@@ -79,4 +109,6 @@ def keeps_to_the_quota(arrivals: Sequence[float], rate: float, burst: float) -> 
     for count, moment in enumerate(moments):
         # By how much the calls from some earlier one up to this are ahead of the rate, at most.
         lead = max(0.0, lead - rate * (moment - moments[max(0, count - 1)])) + 1
-        assert lead <= burst + 1e-6, f"call {count} at {moment - moments[0]:.3f} s is {lead - burst:.3f} too many"
+        assert lead <= burst + 1e-6, (
+            f"call {count} at {moment - moments[0]:.3f} s is {lead - burst:.3f} too many"
+        )
