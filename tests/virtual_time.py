@@ -50,6 +50,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._patient.now
 
+    def stand_still(self, seconds: float) -> None:
+        """As if the process had been stopped for so long: time goes on, and nothing else."""
+        self._patient.now += seconds
+
     def wall(self) -> float:
         return self._begun + self._patient.now - START
 
@@ -79,9 +83,16 @@ async def until(true: Callable[[], object | Awaitable[object]], patience: float 
 
 @asynccontextmanager
 async def one_daemon(
-    loop: VirtualLoop, folder: Path, provider: str, asking: Mapping[str, Any], **sections: Any
+    loop: VirtualLoop,
+    folder: Path,
+    provider: str,
+    asking: Mapping[str, Any],
+    *,
+    wall: Callable[[], float] | None = None,
+    **sections: Any,
 ) -> AsyncIterator[tuple[Daemon, str]]:
-    """A daemon by this loop's clock, on the database in `folder`, and its URL; `asking` is of the section provider.
+    """A daemon by this loop's clock, on the database in `folder`, and its URL; `asking` is of the section provider,
+    `wall` the time of day where it is not the loop's.
     What waits for the database, which keeps to the machine's clock, has all the time it needs."""
     config = Config.model_validate(
         {
@@ -97,7 +108,7 @@ async def one_daemon(
         }
         | sections
     )
-    daemon = Daemon(config, wall=loop.wall, monotonic=loop.time)
+    daemon = Daemon(config, wall=wall or loop.wall, monotonic=loop.time)
     async with daemon.running() as [url]:
         yield daemon, url
 
