@@ -93,9 +93,8 @@ def _lines_are_not_kept() -> Iterator[None]:
 
 @pytest.fixture
 def _a_coarser_life(monkeypatch: pytest.MonkeyPatch) -> None:
-    if hasattr(app, "CLOCK"):  # else those go by the machine's clock, and are seldom enough
-        for name in OFTEN:
-            monkeypatch.setattr(app, name, 10.0)
+    for name in OFTEN:
+        monkeypatch.setattr(app, name, 10.0)
 
 
 @pytest.mark.usefixtures("_lines_are_not_kept", "_a_coarser_life")

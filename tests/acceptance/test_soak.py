@@ -3,8 +3,8 @@ daemon is started again or killed. After each the checks go on, no call is one t
 time, and nothing a reader has seen is lost.
 
 `PRECALL_TEST_SOAK_DAYS` sets how many days by virtual time it lasts (0.04), `PRECALL_TEST_SOAK_KILLS` how often real
-processes are killed, stopped and parted (3), `PRECALL_TEST_SOAK_SEED` what happens when (1): it is printed, and the same
-one draws the same.
+processes are killed, stopped and parted (3), `PRECALL_TEST_SOAK_SEED` what happens when (1): it is printed, and the
+same one draws the same.
 """
 
 import asyncio
@@ -180,7 +180,7 @@ class Life:
 @pytest.fixture
 def _a_coarser_life(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the daemon does many times a second it does once here."""
-    monkeypatch.setattr(app, "TICK", 1.0 if hasattr(app, "CLOCK") else app.TICK)
+    monkeypatch.setattr(app, "TICK", 1.0)
 
 
 @pytest.mark.usefixtures("_a_coarser_life")
