@@ -13,7 +13,8 @@ from typing import Any
 import aiohttp
 import pytest
 from tests.api_daemon import Served, a_binding, scripted, token
-from tests.integration.test_main_job import calls, fault, locked, results, until
+from tests.integration.test_main_job import calls, fault, locked, results
+from tests.patience import until
 
 from precall.app import Daemon
 from precall.config import load
