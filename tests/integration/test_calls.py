@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests import api_daemon
 from tests.api_daemon import A, B, Served, X, a_binding, scripted, token
-from tests.integration.test_main_job import calls, locked, route, row_of, truth
+from tests.integration.test_main_job import calls, fault, locked, route, row_of, truth
 from tests.patience import BRIEF, PATIENCE, until
 
 from precall.api.answers import moment
@@ -112,7 +112,7 @@ async def test_a_call_whose_question_went_stale_is_asked_about_again_at_once(tmp
     async with serving(tmp_path, scripted(1) | ACCOUNT, provider=QUICK) as served:
         await served.register()
         stale = {"code": "SignatureNonceUsed", "http_status": 400, "action": "QueryCallDetailByCallId"}
-        test_main_job.fault(served, "error", **stale)
+        fault(served, "error", **stale)
         assert await tell(served, placed(served, "c1", "200000", duration=31))
         told = served.daemon.metrics.call_details.labels("stale")
         await until(lambda: told._value.get() >= 1)
