@@ -1,6 +1,7 @@
 """Calls: reported, looked up, listed, summed up; and the receipts that the provider pushes by itself."""
 
 import asyncio
+import codecs
 import hashlib
 import hmac
 import re
@@ -144,20 +145,14 @@ async def receipts(request: web.Request, services: Services, _reader: Reader) ->
 
 async def _elements(raw: bytearray) -> list[object]:
     """The elements of a pushed array; one that holds a key twice is a `Contradiction`. A single object, as a queue
-    has it, is an array of one. Raises Refusal: 400 no JSON, 422 no array.
-
-    A text that is not UTF-8 throughout is read as far as it goes: what is looked at is ASCII, and names of cities are
-    known to come in other encodings.
-    """
+    has it, is an array of one. Raises Refusal: 400 no JSON, 422 no array."""
+    raw = raw.removeprefix(codecs.BOM_UTF8)
     try:
         data = orjson.loads(raw) if raw else {}
         if may_repeat(raw, data):
             data = await asyncio.to_thread(parsed, raw.decode())
-    except ValueError:
-        try:
-            data = await asyncio.to_thread(parsed, raw.decode("utf-8-sig", "replace"), strict=False)
-        except ValueError as error:
-            raise Refusal(400, Code.MALFORMED_JSON, f"the body is no JSON: {error}") from None
+    except ValueError as error:
+        raise Refusal(400, Code.MALFORMED_JSON, f"the body is no JSON: {error}") from None
     if isinstance(data, dict | Contradiction):
         return [data]
     if not isinstance(data, list):
