@@ -61,6 +61,21 @@ def _an_endpoint(value: str) -> str:
     return value.rstrip("/")
 
 
+def _a_proxy(value: str) -> str:
+    if value in ("env", "none"):
+        return value
+    try:
+        parts = urlsplit(value)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.path in ("", "/")
+        good = good and parts.port != 0 and not parts.query and not parts.fragment
+    except ValueError:
+        good = False
+    if not good:
+        # Never repeated: it may hold a password.
+        raise ValueError('this is no proxy; write "env", "none" or "http://user:password@host:port"')
+    return value.rstrip("/")
+
+
 def _an_address(value: str) -> str:
     split_address(value)
     return value
@@ -105,6 +120,7 @@ class ProviderConfig(Section):
     endpoint: Endpoint = "https://dyplsapi.aliyuncs.com"
     call_detail_endpoint: Endpoint = "https://dyvmsapi.aliyuncs.com"
     status_source: Literal["call_status", "subscription_detail"] = "call_status"
+    proxy: Annotated[str, AfterValidator(_a_proxy)] = Field("env", repr=False)
     signature: Literal["acs3", "rpc"] = "acs3"
     format: Literal["json", "xml"] = "json"
     access_key_id: str = ""

@@ -15,6 +15,7 @@ from precall.provider.client import (
 from precall.provider.credentials import Credentials
 from precall.provider.endpoint import RawReply
 from precall.provider.failures import Trouble
+from precall.provider.proxy import Proxy, proxy_for
 from precall.provider.receipts import BadReceipt, Passed, kept, read_receipt
 from precall.provider.replies import CallDetail, read_detail, read_status
 from precall.provider.sign import Credential
@@ -34,10 +35,12 @@ __all__ = [
     "Passed",
     "Provider",
     "ProviderSettings",
+    "Proxy",
     "RawReply",
     "StatusSource",
     "Trouble",
     "kept",
+    "proxy_for",
     "read_detail",
     "read_receipt",
     "read_secret_no",
