@@ -4,6 +4,11 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 READY   = $(VENV)/.ready
 ARGS   ?=
+# Tests mostly wait, so there are more workers than cores. `make test WORKERS=0` runs one test after another.
+WORKERS ?= auto
+# The lock file is complete, so nothing is to be solved; only what is used is compiled, when it is first imported.
+PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
+SIDE_BY_SIDE = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 PIN     = uv pip compile --quiet --universal --generate-hashes --no-header
 
 .PHONY: help setup demo test check audit fmt bench soak dashboards screenshots lock clean
@@ -16,15 +21,15 @@ setup: $(READY) ## the virtual environment, from the hashed lock file
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "precall needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PIP) --no-compile --require-hashes -r requirements.lock
+	$(PIP) --no-build-isolation --editable .
 	@touch $@
 
 demo: $(READY) ## the main job, with a built-in provider: make demo ARGS="--for 30s"
 	$(BIN)/precall demo $(ARGS)
 
-test: $(READY) ## every test
-	$(BIN)/python -m pytest $(ARGS)
+test: $(READY) ## every test, workers side by side
+	$(SIDE_BY_SIDE) $(ARGS)
 
 check: $(READY) ## formatting, lint, types, layers, fast tests; changes nothing
 	$(BIN)/ruff format --check --quiet .
@@ -44,9 +49,9 @@ bench: $(READY) ## every benchmark, each beside a peer, in one table each
 	@for bench in tests/bench/bench_*.py; do \
 	  echo; echo "== $$bench"; $(BIN)/python -m tests.bench.$$(basename $$bench .py) || exit 1; done
 
-soak: $(READY) ## kill -9, a hundred times, with writers and readers at work; the API and the parsers fuzzed for 25 minutes
+soak: $(READY) ## kill -9, a hundred times, with writers and readers at work; every property and the API tried for an hour
 	PRECALL_TEST_SOAK_ROUNDS=100 $(BIN)/python -m pytest -q -s tests/acceptance/test_crash.py
-	PRECALL_TEST_FUZZ_SECONDS=1260 PRECALL_TEST_FUZZ_CASES=5000 $(BIN)/python -m pytest -q -s tests/acceptance/test_openapi_fuzzed.py tests/unit/test_fuzzed.py
+	PRECALL_TEST_FUZZ_SECONDS=1260 $(SIDE_BY_SIDE) -q -o timeout=0 --hypothesis-profile=soak tests/acceptance/test_openapi_fuzzed.py tests/unit
 
 dashboards: $(READY) ## deploy/grafana/dashboards, from the code beside them
 	$(BIN)/python deploy/grafana/dashboards.py

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from precall.core.model import Answer, Failure, NonAnswer, Status
 from precall.core.numbers import clean
@@ -562,18 +563,8 @@ anything = given(
 
 
 @anything
-@settings(max_examples=150, deadline=None)
+@examples(150, 10_000)
 def test_no_reply_raises_and_only_well_formed_ones_are_answers(
-    http_status: int, retry_after: str | None, content_type: str, body: bytes
-) -> None:
-    check_any_reply(http_status, retry_after, content_type, body)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(400)  # a busy machine takes a minute and a half
-@anything
-@settings(max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_ten_thousand_replies(
     http_status: int, retry_after: str | None, content_type: str, body: bytes
 ) -> None:
     check_any_reply(http_status, retry_after, content_type, body)

@@ -5,12 +5,12 @@ lower case too. As there, NO_PROXY names hosts, domains and host:port, or * for 
 for through a proxy of the environment: it would look on its own machine. `.netrc` is never read.
 """
 
-import ipaddress
 from base64 import b64encode
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from precall.addresses import is_loopback
 from precall.secrecy import keep
 
 ENVIRONMENT, NONE = "env", "none"
@@ -40,7 +40,7 @@ def proxy_for(setting: str, endpoint: str) -> Proxy | None:
     url = proxies.get(parts.scheme, "")
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
     place = f"{host}:{parts.port}" if parts.port else host
-    if not url or _is_loopback(parts.hostname or "") or proxy_bypass(place):
+    if not url or is_loopback(parts.hostname or "") or proxy_bypass(place):
         return None
     return _proxy(url if "://" in url else f"http://{url}", f"{parts.scheme.upper()}_PROXY")
 
@@ -55,10 +55,3 @@ def _proxy(url: str, named_by: str) -> Proxy:
         login = f"Basic {encoded}"
         keep(password, f"{user}:{password}", written, encoded)
     return Proxy(f"{parts.scheme}://{place}", named_by, login)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
