@@ -17,7 +17,7 @@ ORDERS = [
     ("POST", "/v1/brake/release", {"pool_key": "FC1", "reason": TYPED}, "brake release"),
     ("PUT", "/v1/overrides/1", {"action": "hold", "reason": TYPED}, "override hold"),
     ("DELETE", "/v1/overrides/1", None, "override lifted"),
-    ("POST", "/v1/reload", None, "reload"),
+    ("POST", "/-/reload", None, "reload"),
 ]
 
 
