@@ -12,7 +12,7 @@ import structlog
 
 from precall.core.rounding import micro
 from precall.folding import Folding
-from precall.secrecy import concealed, without_secrets
+from precall.secrecy import concealed, masked, without_secrets
 
 _NOISY = ("aiohttp.access", "aiohttp.server", "alembic", "asyncio", "aiosqlite", "sqlalchemy")
 _MUTE = ("apscheduler",)
@@ -31,7 +31,7 @@ class _Lines(logging.StreamHandler[TextIO]):
         return kept is not None and bool(super().handle(kept))
 
 
-_IDS = frozenset({"subs_id", "request_id", "pool", "first", "timestamp"})
+_IDS = frozenset({"subs_id", "subs_ids", "request_id", "pool", "first", "timestamp"})
 """Keys whose values may be long numbers, none of them a phone's."""
 
 
@@ -90,7 +90,7 @@ def configure(
 def _conceal(_logger: object, _method: str, event: dict[str, Any]) -> dict[str, Any]:
     """A guard for texts of others: tracebacks, errors, lines of libraries. And for the many digits of a float."""
     for key, value in event.items():
-        guard = without_secrets if key in _IDS else concealed
+        guard = without_secrets if key in _IDS else masked if key == "exception" else concealed
         if isinstance(value, str):
             event[key] = guard(value)
         elif isinstance(value, float):

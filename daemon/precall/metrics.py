@@ -151,6 +151,11 @@ class Metrics:
         self.receipts = counter(
             "receipts_total", "Elements of pushed receipts, by what became of them", "result"
         )
+        self.receipts_refused = counter(
+            "receipts_refused_total",
+            "Elements of pushed receipts that make no sense, by what is wrong",
+            "reason",
+        )
         self.calls_waiting = gauge("calls_waiting", "Reported calls whose end is to be asked for")
         self.calls_due = gauge("calls_due", "Reported calls to be asked about by now: the backlog")
         self.calls_due_age = gauge("calls_due_age_seconds", "How long the first of the backlog has been due")
@@ -166,6 +171,12 @@ class Metrics:
         self.leading = gauge("leading", "1 while this daemon checks and writes, 0 while it stands by")
         self.paused = gauge("paused", "Pools whose background checks are paused (all: 1)")
         self.scheduler_lag = gauge("scheduler_lag_seconds", "How late the newest tick of the check loop came")
+        self.clock_steps = counter(
+            "clock_steps_total", "Times the wall clock was set, by direction", "direction"
+        )
+        self.clock_behind = gauge(
+            "clock_behind_seconds", "By how much the wall clock is behind the one that bindings expire by"
+        )
         self.last_success = gauge("last_success_timestamp_seconds", "When the provider last answered a check")
         self.store_up = gauge("store_up", "1 while the database takes writes")
         self.store_pending = gauge("store_pending_rows", "Rows that wait for the database")
@@ -173,13 +184,7 @@ class Metrics:
         self.store_dropped = counter(
             "store_dropped_checks_total", "Unchanged checks never stored: database down"
         )
-        self.source_last_sync = gauge(
-            "source_last_sync_timestamp_seconds", "When a sync with the source last came to its end"
-        )
-        self.source_rows = gauge("source_rows", "Rows of the newest sync, by what became of them", "result")
-        self.source_removals_refused = gauge(
-            "source_removals_refused", "Live bindings whose removal the newest sync refused"
-        )
+        self._of_source(gauge, counter)
         self.reload_ok = gauge(
             "config_last_reload_successful", "1 if the newest load of the configuration succeeded"
         )
@@ -197,6 +202,23 @@ class Metrics:
         self._pools: set[str] = set()
         self._begin_at_zero()
 
+    def _of_source(self, gauge: Callable[..., Gauge], counter: Callable[..., Counter]) -> None:
+        self.source_last_sync = gauge(
+            "source_last_sync_timestamp_seconds", "When a sync with the source last came to its end"
+        )
+        self.source_age = gauge(
+            "source_age_seconds", "Time since a sync with the source came to its end, or since the start"
+        )
+        self.source_every = gauge("source_every_seconds", "source.every; 0 where there is no source")
+        self.source_syncs = counter(
+            "source_syncs_total", "Syncs with the source that ended, by result", "result"
+        )
+        self.source_failing = gauge("source_failing", "1 while the newest sync with the source has failed")
+        self.source_rows = gauge("source_rows", "Rows of the newest sync, by what became of them", "result")
+        self.source_removals_refused = gauge(
+            "source_removals_refused", "Live bindings whose removal the newest sync refused"
+        )
+
     def _begin_at_zero(self) -> None:
         for result in Result:
             self.checks.labels(result)
@@ -204,8 +226,11 @@ class Metrics:
             self.connections_cut.labels(reason)
         for reason in ("no_token", "wrong_token", "scope", "foreign", "rate", "at_once", "malformed"):
             self.requests_refused.labels(reason)
+        for direction in ("forward", "back"):
+            self.clock_steps.labels(direction)
         for outcome in ("ok", "failed"):
             self.tls_reloads.labels(outcome)
+            self.source_syncs.labels(outcome)
 
     def pool(self, pool_key: str) -> str:
         """The label of a pool: its key, or "other" once there are too many to tell apart."""

@@ -220,7 +220,7 @@ async def test_a_hint_is_an_appointment_just_before_the_dial(tmp_path: Path) -> 
     async with serving(tmp_path, scripted(1), freshness={"min_interval": "1m"}) as served:
         await served.register()
         await served.checked("1")
-        at = served.daemon._clock() + 600
+        at = served.daemon._clocks.now() + 600
         hints = [{"subs_id": name, "dial_at": datetime.fromtimestamp(at, UTC).isoformat()} for name in "19"]
         for _ in range(2):
             assert await served.ask("POST", "/v1/hints", hints) == (200, {"taken": 1, "unknown": ["9"]})
@@ -317,12 +317,12 @@ async def test_exactly_the_cap_is_exposed_also_across_a_restart(tmp_path: Path) 
 async def test_a_binding_expires_at_its_second_with_the_provider_cut_off(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1), policy={"skew": "0s"}) as served:
         fault(served, "reset")
-        end = served.daemon._clock() + 1.5
+        end = served.daemon._clocks.now() + 1.5
         stamp = datetime.fromtimestamp(end, UTC).isoformat()
         await served.register(expires_at=stamp)
         told = await route(served)
         assert (told["action"], told["number"]) == ("dial_x", X)
-        await asyncio.sleep(max(0.0, end - served.daemon._clock()) + 0.01)
+        await asyncio.sleep(max(0.0, end - served.daemon._clocks.now()) + 0.01)
         told = await route(served)
         assert (told["action"], told["reason"], told["number"]) == ("expired", "expired_locally", "")
 

@@ -240,7 +240,7 @@ async def test_a_longer_window_of_the_brake_reaches_back(tmp_path: Path) -> None
         for subs_id in ("1", "2"):
             await desk.register(subs_id=subs_id)
             assert (await desk.checked(subs_id))["action"] == "dial_real"
-        await until(lambda: not desk.daemon.checker.brake.engaged("FC1", 3, desk.daemon._clock()))
+        await until(lambda: not desk.daemon.checker.brake.engaged("FC1", 3, desk.daemon._clocks.tick()))
         desk.write('[brake]\nfloor = 2\nshare = 0.0\nwindow = "1h"')
         assert await desk.reloaded() == {"changed": ["brake.window"], "needs_restart": []}
         await desk.register(subs_id="3")

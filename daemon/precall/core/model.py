@@ -77,9 +77,14 @@ class Flag(StrEnum):
 
 
 class Failure(StrEnum):
-    """Why the provider could not be asked, or did not say: the classes of non-answers."""
+    """Why the provider could not be asked, or did not say: the classes of non-answers.
+
+    STALE: the question went out with a nonce or a token that had gone stale. The next one carries a new one, so a
+    single such reply says nothing of the binding, nor of the account.
+    """
 
     THROTTLED = "throttled"
+    STALE = "stale"
     TRANSIENT = "transient"
     ACCOUNT = "account"
     REFUSED = "refused"
@@ -220,7 +225,8 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What a dispatcher is told. `age` is None before the first answer; `retry_after` is above 0 with `hold`."""
+    """What a dispatcher is told. `age` is None before the first answer, and where it cannot be known; `retry_after` is
+    above 0 with `hold`."""
 
     subs_id: str
     action: Action

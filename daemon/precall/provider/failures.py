@@ -29,6 +29,9 @@ class Trouble(StrEnum):
     DNS = "dns"
     CONNECT = "connect"
     TLS = "tls"
+    PROXY_CONNECT = "proxy_connect"
+    PROXY_REFUSED = "proxy_refused"
+    PROXY_AUTH = "proxy_auth"
     RESET = "reset"
     TRUNCATED = "truncated"
     BAD_HTTP = "bad_http"
@@ -50,6 +53,7 @@ class Trouble(StrEnum):
     BAD_JSON = "bad_json"
     BAD_XML = "bad_xml"
     NOT_AN_OBJECT = "not_an_object"
+    CONTRADICTORY = "contradictory"
     NO_CODE = "no_code"
     UNKNOWN_CODE = "unknown_code"
     NOT_HTTP_200 = "not_http_200"
@@ -78,12 +82,29 @@ _UNKNOWN_ACTION = (
     " the provider's support, or set provider.status_source" + _KEPT
 )
 
+_NONCE_USED = (
+    "a nonce was taken for used: if that goes on, look for a proxy that sends requests twice, and at this"
+    " machine's clock"
+)
+
 _OURS: dict[Trouble, tuple[Failure, str]] = {
     Trouble.TIMEOUT: (Failure.TRANSIENT, "no complete reply within provider.timeout"),
     Trouble.CONNECT_TIMEOUT: (Failure.TRANSIENT, "no connection within the connect timeout"),
     Trouble.DNS: (Failure.TRANSIENT, "the endpoint's name does not resolve"),
     Trouble.CONNECT: (Failure.TRANSIENT, "the endpoint refuses connections or cannot be reached"),
     Trouble.TLS: (Failure.TRANSIENT, "no TLS with the endpoint: its certificate or protocol is not accepted"),
+    Trouble.PROXY_CONNECT: (
+        Failure.TRANSIENT,
+        "the proxy cannot be reached: see provider.proxy, or HTTPS_PROXY in the environment",
+    ),
+    Trouble.PROXY_REFUSED: (
+        Failure.TRANSIENT,
+        "the proxy does not lead to the endpoint: allow it there, or set provider.proxy or NO_PROXY",
+    ),
+    Trouble.PROXY_AUTH: (
+        Failure.ACCOUNT,
+        "the proxy wants a user and a password: put the right ones into its URL" + _KEPT,
+    ),
     Trouble.RESET: (Failure.TRANSIENT, "the connection was dropped before a reply"),
     Trouble.TRUNCATED: (Failure.TRANSIENT, "the connection ended within a reply"),
     Trouble.BAD_HTTP: (Failure.TRANSIENT, "what came back is not HTTP"),
@@ -102,10 +123,14 @@ _OURS: dict[Trouble, tuple[Failure, str]] = {
         "the endpoint, or a proxy before it, denies access; routes are kept",
     ),
     Trouble.BODY_TOO_LARGE: (Failure.MALFORMED, "a reply over 64 KiB"),
-    Trouble.COMPRESSED: (Failure.MALFORMED, "a compressed reply, which was not asked for"),
+    Trouble.COMPRESSED: (
+        Failure.MALFORMED,
+        "a compressed reply, though the request asks for none: look for a gateway or proxy that compresses",
+    ),
     Trouble.BAD_JSON: (Failure.MALFORMED, "not JSON"),
     Trouble.BAD_XML: (Failure.MALFORMED, "not XML, or XML with entities, a DTD or repeated elements"),
     Trouble.NOT_AN_OBJECT: (Failure.MALFORMED, "JSON, but not an object"),
+    Trouble.CONTRADICTORY: (Failure.MALFORMED, "a reply that contradicts itself: a key stands in it twice"),
     Trouble.NO_CODE: (Failure.MALFORMED, "a reply without a Code"),
     Trouble.UNKNOWN_CODE: (Failure.MALFORMED, "a Code that is not known"),
     Trouble.NOT_HTTP_200: (Failure.MALFORMED, "Code OK under an HTTP status that says otherwise"),
@@ -130,6 +155,8 @@ _RULES: tuple[tuple[re.Pattern[str], Failure, str], ...] = tuple(
             Failure.THROTTLED,
             "over the account's quota",
         ),
+        # -- stale: the next question carries a nonce of its own
+        (r"SignatureNonceUsed", Failure.STALE, _NONCE_USED),
         # -- gone: the only code that may, once confirmed, end a binding
         (r"SUBS_NOT_EXISTS?", Failure.GONE, "no such binding in this pool"),
         # -- refused: this binding or pool only
@@ -160,7 +187,6 @@ _RULES: tuple[tuple[re.Pattern[str], Failure, str], ...] = tuple(
             "the signature is refused: check provider.access_key_secret and provider.signature, and that no"
             " proxy rewrites the Host header" + _KEPT,
         ),
-        (r"SignatureNonceUsed", Failure.ACCOUNT, "a nonce was taken for used"),
         (
             r"(?:Invalid|Missing)TimeStamp.*",
             Failure.ACCOUNT,
@@ -252,7 +278,9 @@ def _by_status(http_status: int) -> Trouble | None:
         return Trouble.HTTP_5XX
     if http_status == 404:
         return Trouble.HTTP_404
-    if http_status in (401, 403, 407):
+    if http_status == 407:
+        return Trouble.PROXY_AUTH
+    if http_status in (401, 403):
         return Trouble.HTTP_DENIED
     if 300 <= http_status < 400:
         return Trouble.REDIRECT
