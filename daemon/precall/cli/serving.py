@@ -83,15 +83,23 @@ def run(config: ConfigFile = None) -> None:
     from precall.app import Daemon  # noqa: PLC0415
     from precall.supervisor import Supervisor  # noqa: PLC0415
 
+    log.take_over()
     supervisor = Supervisor.of(os.environ, time.monotonic)
     loaded = load(config)
     log.configure(loaded.log.level, loaded.log.format)
 
     async def work() -> None:
         daemon = Daemon(loaded, read=partial(load, config), supervisor=supervisor)
-        await daemon.serve(lambda urls: say(f"precall serves {'  '.join(urls)}"))
+        await daemon.serve(_announce)
 
     _serve(work())
+
+
+def _announce(urls: list[str]) -> None:
+    if log.is_json():
+        log.get_logger("precall").info("precall.serves", urls=urls)
+    else:
+        say(f"precall serves {'  '.join(urls)}")
 
 
 @app.command(rich_help_panel=PANEL)
