@@ -153,7 +153,7 @@ def is_json() -> bool:
 def _standard_error(form: str) -> TextIO:
     """Where lines go: past what stands in for standard error, which is put up or taken down as `form` wants it."""
     given: Any = sys.stderr
-    beneath = given.beneath if isinstance(given, _Gathered) else given
+    beneath: Any = given.beneath if isinstance(given, _Gathered) else given
     if isinstance(beneath, LogStream):
         sys.stderr = _Gathered(beneath) if form == "json" else beneath
     return beneath  # type: ignore[no-any-return]

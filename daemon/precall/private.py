@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import BinaryIO, cast
 
 from precall.core.errors import Unwritten
 
@@ -30,7 +31,7 @@ class Output(io.FileIO):
         self.called = called
 
     def write(self, data: object, /) -> int:
-        """As FileIO; all of what a full disk leaves room for counts as written, the rest raises."""
+        """As FileIO."""
         try:
             return super().write(data)  # type: ignore[arg-type]
         except OSError as error:
@@ -43,7 +44,7 @@ def unwritten(called: object, error: OSError) -> Unwritten:
 
 
 @contextmanager
-def replacing(file: Path, *, mode: int | None = OWNER_ONLY) -> Iterator[io.BufferedWriter]:
+def replacing(file: Path, *, mode: int | None = OWNER_ONLY) -> Iterator[BinaryIO]:
     """A writer whose content takes the place of `file` when the block ends without an error.
 
     The new file has the permissions `mode`; None keeps those of an earlier one. A symbolic link stays one, and the
@@ -57,7 +58,7 @@ def replacing(file: Path, *, mode: int | None = OWNER_ONLY) -> Iterator[io.Buffe
             descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".new", dir=target.parent)
     except OSError as error:
         raise unwritten(file, error) from None
-    with io.BufferedWriter(Output(descriptor, str(file))) as out:
+    with cast("BinaryIO", io.BufferedWriter(Output(descriptor, str(file)))) as out:
         if target is None:
             yield out
             return

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from precall.cli.importing import Batch, Form, Line, Mistake, batches, lines
+from precall.cli.importing import Batch, batches
+from precall.cli.rows import Form, Line, Mistake, Rows
 from precall.core.errors import Refusal
 
 HEADER = "subs_id,pool_key,number_x,number_a,number_b,extension,expires_at,label.city\n"
@@ -15,11 +16,11 @@ GOOD = {"subs_id": "1", "pool_key": "FC1", "number_x": "17000000001", "number_a"
 
 
 def csv_of(*rows: str, header: str = HEADER) -> list[Line | Mistake]:
-    return list(lines(io.StringIO(header + "".join(f"{row}\n" for row in rows), newline=""), Form.CSV))
+    return list(Rows(io.StringIO(header + "".join(f"{row}\n" for row in rows), newline=""), Form.CSV))
 
 
 def jsonl_of(*texts: str) -> list[Line | Mistake]:
-    return list(lines(io.StringIO("\n".join(texts), newline=""), Form.JSONL))
+    return list(Rows(io.StringIO("\n".join(texts), newline=""), Form.JSONL))
 
 
 def test_a_csv_line_becomes_a_binding() -> None:

@@ -91,8 +91,10 @@ def test_what_utf8_cannot_hold_is_escaped(pipe: tuple[int, int]) -> None:
 
 @contextmanager
 def in_json(descriptor: int) -> Iterator[None]:
-    """Standard error is this descriptor, and the format JSON. (No fixture: pytest puts its own standard error up between
-    a fixture and its test.)"""
+    """Standard error is this descriptor, and the format JSON.
+
+    (No fixture: pytest puts its own standard error up between a fixture and its test.)
+    """
     places = ((sys, "stderr"), (sys, "excepthook"), (sys, "unraisablehook"), (threading, "excepthook"))
     before = [getattr(place, name) for place, name in places]
     log.take_over(descriptor)
@@ -112,7 +114,7 @@ def lines(pipe: tuple[int, int]) -> list[dict[str, str]]:
 def test_whatever_is_printed_becomes_an_event(pipe: tuple[int, int]) -> None:
     with in_json(pipe[1]):
         assert log.is_json()
-        print("by a library", file=sys.stderr)
+        sys.stderr.write("by a library\n")
         sys.stderr.write("in ")
         sys.stderr.write("parts to 13800138000\n\n")
         assert [one["event"] for one in lines(pipe)] == ["by a library", "in parts to ***"]
@@ -120,6 +122,7 @@ def test_whatever_is_printed_becomes_an_event(pipe: tuple[int, int]) -> None:
 
 def test_errors_nobody_caught_are_events(pipe: tuple[int, int]) -> None:
     with in_json(pipe[1]):
+
         class Broken:
             def __del__(self) -> None:
                 raise ValueError("13800138000")

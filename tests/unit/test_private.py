@@ -45,10 +45,15 @@ def test_a_file_is_its_owners_alone_whatever_was_there(tmp_path: Path, earlier: 
 def test_an_error_leaves_the_file_that_was_there(tmp_path: Path) -> None:
     file = tmp_path / "numbers.jsonl"
     file.write_text("old")
-    with pytest.raises(KeyboardInterrupt), private.replacing(file) as out:
-        out.write(b"half")
-        out.flush()
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with private.replacing(file) as out:
+            out.write(b"half")
+            out.flush()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert (file.read_text(), list(tmp_path.iterdir())) == ("old", [file])
 
 
@@ -102,9 +107,9 @@ def test_an_open_file_named_by_its_descriptor_is_written_to_where_it_stands(tmp_
 
 @pytest.mark.parametrize("size", [1, 1_000_000])
 def test_a_full_disk_is_one_error_and_leaves_nothing(size: int) -> None:
-    with pytest.raises(Unwritten, match=r"^/dev/full cannot be written: No space left on device$") as caught:
-        with private.replacing(Path("/dev/full")) as out:
-            out.write(b"x" * size)
+    said = r"^/dev/full cannot be written: No space left on device$"
+    with pytest.raises(Unwritten, match=said) as caught, private.replacing(Path("/dev/full")) as out:
+        out.write(b"x" * size)
     assert caught.value.errno == errno.ENOSPC
 
 

@@ -1,8 +1,8 @@
 """The command line: `main` runs one command and turns the error tree into exit codes and one clear line each.
 
 0 ok, 1 the answer is no, 2 usage, 3 configuration, 4 daemon or provider out of reach, 74 a file or standard output that
-cannot be written; a reader of standard output that has gone ends a command without a word, as SIGPIPE does. Commands stand in the modules
-beside this one; time and chance enter there, as they do in `app`.
+cannot be written. A reader of standard output that has gone ends a command without a word, as SIGPIPE does. Commands
+stand in the modules beside this one; time and chance enter there, as they do in `app`.
 """
 
 import sys
@@ -27,7 +27,15 @@ from precall.cli import (
     streams,
 )
 from precall.cli.output import say
-from precall.core.errors import ConfigError, ListenError, OutOfReach, PrecallError, Refusal, StoreError, Unwritten
+from precall.core.errors import (
+    ConfigError,
+    ListenError,
+    OutOfReach,
+    PrecallError,
+    Refusal,
+    StoreError,
+    Unwritten,
+)
 from precall.secrecy import concealed
 
 BROKEN = 70
@@ -83,7 +91,7 @@ def main() -> None:
     """The entry point. Expected errors are lines on standard error, never a traceback."""
     streams.prepare()
     log.configure("warning")
-    code = _ended(lambda: app())
+    code = _ended(lambda: app())  # noqa: PLW0108  looked up when called: tests put another in its place
     # What stands in a buffer may still meet a full disk.
     sys.exit(_ended(sys.stdout.flush) or code)
 

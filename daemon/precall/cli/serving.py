@@ -21,9 +21,10 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from precall import log
-from precall.cli.options import DEFAULT_URL, ConfigFile, Json, Token, Url, address, duration
+from precall.cli.options import ConfigFile, Json, address, duration
 from precall.cli.output import console, data, say
 from precall.cli.remote import Session, answered
+from precall.cli.target import Target, asks
 from precall.config import SCOPES, load
 from precall.core.errors import ConfigError
 from precall.settings import compare
@@ -143,15 +144,17 @@ def config_check(
 
 
 @config_app.command("reload")
-def config_reload(*, url: Url = DEFAULT_URL, token: Token = "", as_json: Json = False) -> None:
+@asks
+def config_reload(*, daemon: Target, as_json: Json = False) -> None:
     """Let a running daemon take its file over as it is now; exit 1, and all goes on as before, if it has mistakes."""
-    with Session(url, token) as session:
-        status, content = session.request("POST", "/-/reload")
-    if status == 422:
+    with Session(daemon) as session:
+        told = session.request("POST", "/-/reload")
+    content = told.content
+    if told.status == 422:
         for mistake in content.get("errors", [content]):
             typer.echo(f"{mistake.get('field', '')}: {mistake['detail']}".removeprefix(": "))
         raise typer.Exit(1)
-    found = answered(status, content)
+    found = answered(told)
     if as_json:
         data(found)
         return

@@ -1,6 +1,6 @@
 """Standard input, output and error as a command finds them: closed, full, broken, or unable to say a character.
 
-A descriptor that is closed is occupied, so that no socket and no database takes its number and receives what is printed.
+A descriptor that is closed is occupied, so that no socket and no database takes its number and gets what is printed.
 Data that cannot be written is an error of its own (`Unwritten`); remarks on standard error that cannot be are let go.
 """
 
@@ -34,7 +34,7 @@ def prepare() -> None:
     _occupy(0, os.O_WRONLY)
     _occupy(1, os.O_RDONLY)
     _occupy(2, os.O_WRONLY)
-    sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: PTH123, SIM115  a descriptor
+    sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  a descriptor
     encoding = sys.stdout.encoding if sys.stdout else "utf-8"
     errors = sys.stdout.errors if sys.stdout else None
     sys.stdout = io.TextIOWrapper(

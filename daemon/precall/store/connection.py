@@ -157,7 +157,10 @@ class Place:
                 continue
             except OSError as error:
                 log.warning(
-                    "store.open_to_others", file=str(one), error=error.strerror, hint="let its owner chmod 600"
+                    "store.open_to_others",
+                    file=str(one),
+                    error=error.strerror,
+                    hint="let its owner chmod 600",
                 )
 
     def _postgresql(
