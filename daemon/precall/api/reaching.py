@@ -65,14 +65,14 @@ def _reason(error: Exception) -> int:
 
 
 def _of_tls(error: Exception) -> ssl.SSLError | None:
-    for found in (error, getattr(error, "os_error", None), error.__cause__, error.__context__):
+    for found in (getattr(error, "os_error", None), error, error.__cause__, error.__context__):
         if isinstance(found, ssl.SSLError):
             return found
     return None
 
 
 def _refused_in_tls(error: ssl.SSLError, *, shows_certificate: bool) -> str:
-    reason = error.reason or str(error)
+    reason = getattr(error, "reason", "") or str(error)
     if "CERTIFICATE_REQUIRED" in reason or ("HANDSHAKE_FAILURE" in reason and not shows_certificate):
         return "it wants a client certificate: give --cert and --key"
     if "ALERT" in reason and shows_certificate:

@@ -1,6 +1,6 @@
 """Where a command's data goes: to standard output, or to a file that takes its place when it is complete."""
 
-import io
+import codecs
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,8 +43,4 @@ def writing(file: Path | None) -> Iterator[BinaryIO]:
 def writing_text(file: Path | None) -> Iterator[TextIO]:
     """As `writing`, text in UTF-8 whatever the terminal can show: it is data, to be read again."""
     with writing(file) as out:
-        text = io.TextIOWrapper(out, encoding="utf-8", newline="", write_through=True)
-        try:
-            yield text
-        finally:
-            text.detach()
+        yield cast("TextIO", codecs.getwriter("utf-8")(out))

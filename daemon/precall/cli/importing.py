@@ -47,9 +47,11 @@ class Batch:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of the lines. `refused` are the batches that were not stored, `rejected` the lines left out of batches
-    that were; `ended` counts bindings left out since they had ended. `at_line` is the first line whose fate is not
-    known, should the import end now."""
+    """What became of the lines.
+
+    `refused` are the batches that were not stored, `rejected` the lines left out of batches that were; `ended` counts
+    bindings left out since they had ended. `at_line` is the first line whose fate is not known, should it end now.
+    """
 
     stored: Counter[str] = field(default_factory=Counter)
     refused: list[Batch] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""The rows of a file of bindings: CSV with a header, JSON Lines or a JSON array, as spreadsheets and databases leave them.
+"""The rows of a file of bindings: CSV with a header, JSON Lines or a JSON array, as spreadsheets leave them.
 
 Each becomes a binding as the API takes it, or a mistake that says what is wrong and what is likely.
 

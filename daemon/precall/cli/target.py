@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
-import click
 import typer
-from click.core import ParameterSource
 
 from precall.api.client import DaemonClient
 from precall.core.errors import ConfigError
@@ -66,6 +64,7 @@ def asks(work: Callable[..., R]) -> Callable[..., R]:
 
 def target(
     *,
+    context: typer.Context,
     url: Annotated[
         str, typer.Option(envvar="PRECALL_URL", help="Its address.", rich_help_panel=PANEL)
     ] = DEFAULT_URL,
@@ -108,12 +107,12 @@ def target(
     ] = None,
 ) -> Target:
     """The daemon that these options name. Usage error, or ConfigError for a file or token that is no good."""
-    if token_file is not None and (not token or _was_typed("token_file")):
+    if token_file is not None and (not token or _was_typed(context, "token_file")):
         token = _read(token_file)
     wants_tls = any(file is not None for file in (cacert, cert, key))
     url = address(url, "https" if wants_tls else "http")
     tls = _context(cacert, cert, key) if url.startswith("https:") and wants_tls else None
-    if wants_tls and tls is None and any(map(_was_typed, ("cacert", "cert", "key"))):
+    if wants_tls and tls is None and any(_was_typed(context, name) for name in ("cacert", "cert", "key")):
         raise typer.BadParameter(f"{url} is asked without TLS: write https:// for --cacert, --cert and --key")
     return Target(url, bare_token(token), tls, cert is not None)
 
@@ -200,7 +199,7 @@ def _must_be_readable(option: str, file: Path | None) -> None:
         raise ConfigError([f"{option} {file}: cannot be read: {error.strerror}"]) from None
 
 
-def _was_typed(name: str) -> bool:
+def _was_typed(context: typer.Context, name: str) -> bool:
     """Whether an option stands on the command line; else it comes from a variable, or was not given."""
-    context = click.get_current_context(silent=True)
-    return context is not None and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
