@@ -11,7 +11,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, TextIO
 from urllib.parse import urlencode
@@ -32,7 +31,7 @@ from precall.cli.files import OutputFile, writing_text
 from precall.cli.importing import Outcome, Rules, send
 from precall.cli.options import Json, SubsId
 from precall.cli.rejects import write_rejects
-from precall.cli.remote import Session, ask, path
+from precall.cli.remote import Session, ask, path, taken
 from precall.cli.rows import COLUMNS, Form, Mistake, Rows, text_of
 from precall.cli.target import Target, asks
 from precall.core.errors import OutOfReach, Refusal
@@ -220,15 +219,18 @@ def list_(
 ) -> None:
     """Bindings, in order of their ids."""
 
-    found = list(islice(_listed(daemon, pool_key, label), limit + 1))
+    found, broken_off = taken(_listed(daemon, pool_key, label), limit + 1)
     more = len(found) > limit
     del found[limit:]
     if as_json:
         output.data({"bindings": found})
-        return
-    output.rows(COLUMNS, ([binding[name] for name in COLUMNS] for binding in found))
+    else:
+        output.rows(COLUMNS, ([binding[name] for name in COLUMNS] for binding in found))
     if more:
         output.say(f"the first {limit}; --limit shows more")
+    if broken_off is not None:
+        output.say(f"the list breaks off after {len(found)}")
+        raise broken_off
 
 
 def _exported(daemon: Target, pool_key: str, label: str) -> Iterator[dict[str, Any]]:

@@ -1,14 +1,13 @@
 """The audit of real numbers handed out. A thin client of a running daemon."""
 
 from collections.abc import Iterator
-from itertools import islice
 from typing import Annotated, Any
 
 import typer
 
 from precall.cli import output
 from precall.cli.options import Json
-from precall.cli.remote import Session
+from precall.cli.remote import Session, taken
 from precall.cli.target import Target, asks
 
 app = typer.Typer(no_args_is_help=True, help="The audit of real numbers handed out.")
@@ -33,15 +32,18 @@ def list_(
     """Who was handed whose real number, when, how often within a minute, and why; newest first. Needs scope admin."""
     wanted = {"pool_key": pool_key, "reader": reader, "subs_id": subs_id, "number": number, "since": since}
     params = {name: given for name, given in wanted.items() if given}
-    found = list(islice(_listed(daemon, params), limit + 1))
+    found, broken_off = taken(_listed(daemon, params), limit + 1)
     more = len(found) > limit
     del found[limit:]
     if as_json:
         output.data({"exposures": found})
-        return
-    output.rows(COLUMNS, ([row[name] for name in COLUMNS] for row in found))
+    else:
+        output.rows(COLUMNS, ([row[name] for name in COLUMNS] for row in found))
     if more:
         output.say(f"the newest {limit}; --limit shows more")
+    if broken_off is not None:
+        output.say(f"the list breaks off after {len(found)}")
+        raise broken_off
 
 
 def _listed(daemon: Target, params: dict[str, str]) -> Iterator[dict[str, Any]]:

@@ -4,16 +4,19 @@ What is asked and how the answer is shown stands with each command.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from http import HTTPStatus
+from itertools import islice
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 from precall.api.client import Exchange
 from precall.cli.output import say
 from precall.cli.target import Target
-from precall.core.errors import OutOfReach, Refusal
+from precall.core.errors import OutOfReach, PrecallError, Refusal
+
+T = TypeVar("T")
 
 LONGEST_WAIT, PATIENCE = 60.0, 180.0
 """Seconds that a daemon which is asked too often may name, and that one question waits in all."""
@@ -91,6 +94,16 @@ def ask(
     """One question. Raises what `answered` raises."""
     with Session(daemon, timeout) as session:
         return session.ask(method, path, params=params, body=body)
+
+
+def taken(items: Iterator[T], most: int) -> tuple[list[T], PrecallError | None]:
+    """The first items of a list that is asked for in pages, and the error that ended it early, if any."""
+    found: list[T] = []
+    try:
+        found.extend(islice(items, most))
+    except PrecallError as error:
+        return found, error
+    return found, None
 
 
 def answered(found: Exchange) -> Any:

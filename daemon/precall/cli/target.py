@@ -107,6 +107,8 @@ def target(
     ] = None,
 ) -> Target:
     """The daemon that these options name. Usage error, or ConfigError for a file or token that is no good."""
+    if key is not None and cert is None:
+        raise typer.BadParameter("--key goes with --cert")
     if token_file is not None and (not token or _was_typed(context, "token_file")):
         token = _read(token_file)
     wants_tls = any(file is not None for file in (cacert, cert, key))
@@ -165,8 +167,6 @@ def _read(file: Path) -> str:
 
 
 def _context(cacert: Path | None, cert: Path | None, key: Path | None) -> ssl.SSLContext:
-    if key is not None and cert is None:
-        raise typer.BadParameter("--key goes with --cert")
     for option, file in (("--cacert", cacert), ("--cert", cert), ("--key", key)):
         _must_be_readable(option, file)
     try:
