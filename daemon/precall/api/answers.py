@@ -17,6 +17,7 @@ from precall.api.problems import HEADERS, Code
 from precall.core.model import Action, Binding, Flag, Override, Reason, Route, State
 from precall.core.numbers import mask
 from precall.core.registration import Registered
+from precall.core.rounding import micro
 from precall.core.sync import Fate
 
 
@@ -114,7 +115,7 @@ def encode_run(run: Mapping[str, Any]) -> dict[str, Any]:
         "count": run["count"],
         "first_at": moment(run["first_at"]),
         "last_at": moment(run["last_at"]),
-        "seconds": run["seconds"],
+        "seconds": micro(run["seconds"]),
         "generation": run["generation"],
     }
 

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from precall.core.errors import OutcomeUnknown, Refusal, StoreUnavailable
 from precall.log import get_logger
+from precall.secrecy import masked
 
 log = get_logger(__name__)
 
@@ -39,7 +40,6 @@ RETRY_STORE = 5
 DRAIN, DRAIN_BYTES = 2.0, 16 * 1024 * 1024
 _READ_BY_POST = frozenset({"/v1/routes/lookup"})
 _MANY = 20
-_MANY_DIGITS = re.compile(r"[0-9]{5,}")
 
 
 class Code(StrEnum):
@@ -263,6 +263,6 @@ def _place(prefix: str, parts: tuple[int | str, ...]) -> str:
         if isinstance(part, int):
             place += f"[{part}]"
         elif part != "[key]":
-            shown = "***" if _MANY_DIGITS.search(part) else part[:64]
+            shown = masked(part)[:64]
             place += f".{shown}" if place else shown
     return place

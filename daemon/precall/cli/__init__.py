@@ -36,7 +36,7 @@ from precall.core.errors import (
     StoreError,
     Unwritten,
 )
-from precall.secrecy import concealed
+from precall.secrecy import masked
 
 BROKEN = 70
 """The exit code of a bug, as sysexits.h has it."""
@@ -114,7 +114,7 @@ def _ended(work: Callable[[], object]) -> int:
         if log.is_json():
             log.get_logger("precall").critical("precall.broken", exit_code=BROKEN, exc_info=error)
         else:
-            say(concealed(traceback.format_exc()))
+            say(masked(traceback.format_exc()))
         return BROKEN
     return 0
 

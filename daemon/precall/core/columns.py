@@ -41,6 +41,13 @@ class BadRow:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Undecodable:
+    """A value that could not be read where it came from; `why` repeats nothing of it."""
+
+    why: str
+
+
 class _Bad(Exception):
     """A value that will not do."""
 
@@ -129,6 +136,8 @@ def _text(value: object) -> str:
             return ""
         case str():
             return value.strip()
+        case Undecodable():
+            raise _Bad(value.why)
         case bool():
             raise _Bad("is true or false, and should be text")
         case int():
@@ -188,6 +197,8 @@ def _seconds(value: object, zone: tzinfo | None) -> float | None:
     match value:
         case None:
             return None
+        case Undecodable():
+            raise _Bad(value.why)
         case bool():
             raise _Bad("is true or false, and should be a time")
         case int() | float() | Decimal():
@@ -232,6 +243,8 @@ def _instant(moment: datetime, zone: tzinfo | None) -> float:
 
 
 def _json_labels(value: object) -> dict[str, str]:
+    if isinstance(value, Undecodable):
+        raise _Bad(value.why)
     if isinstance(value, str):
         value = value.strip() or "{}"
         try:
