@@ -104,6 +104,7 @@ class ProviderConfig(Section):
     endpoint: Endpoint = "https://dyplsapi.aliyuncs.com"
     call_detail_endpoint: Endpoint = "https://dyvmsapi.aliyuncs.com"
     status_source: Literal["call_status", "subscription_detail"] = "call_status"
+    proxy: Annotated[str, AfterValidator(addresses.proxy)] = Field("env", repr=False)
     signature: Literal["acs3", "rpc"] = "acs3"
     format: Literal["json", "xml"] = "json"
     access_key_id: str = ""
@@ -366,7 +367,7 @@ def load(path: str | Path | None) -> Config:
     try:
         config = Config(**data)
     except ValidationError as error:
-        unknown = {line.partition(":")[0] for line in mistakes}
+        unknown = {line.partition(":")[0].upper() for line in mistakes}
         found = [item for item in error.errors() if variables.name_of(item["loc"]) not in unknown]
         raise ConfigError([*mistakes, *map(_explain, found)]) from None
     if mistakes:

@@ -69,7 +69,7 @@ class _Gathered(io.TextIOBase):
         return len(text)
 
 
-_IDS = frozenset({"subs_id", "request_id", "pool", "first", "timestamp"})
+_IDS = frozenset({"subs_id", "subs_ids", "request_id", "pool", "first", "timestamp"})
 """Keys whose values may be long numbers, none of them a phone's."""
 
 
