@@ -43,7 +43,10 @@ _PUNCTUATION = r"[ \t()\u00a0-]*"
 A_NUMBER = rf"^{_PUNCTUATION}(?:\+{_PUNCTUATION})?(?:[0-9]{_PUNCTUATION}){{3,20}}$"
 A_NUMBER_OR_NONE = f"^$|{A_NUMBER}"
 
-_RFC_3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_TIME = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d)(?::(\d\d)(?:\.\d{1,9})?)?([Zz]|[+-]\d\d:?\d\d)", re.ASCII
+)
+_PLUS_LOST = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)? \d\d:?\d\d", re.ASCII)
 _LONGEST_KEY = 64
 _MANY_DIGITS = re.compile(r"[0-9]{7}")
 _YEAR_10000 = 253_402_300_800
@@ -64,13 +67,21 @@ def _number_or_none(value: str) -> str:
 
 
 def seconds(value: str) -> float:
-    """RFC 3339 as Unix seconds; fractions are dropped, so that what is shown is what is stored."""
-    if not (match := _RFC_3339.fullmatch(value)):
+    """RFC 3339 as Unix seconds, also without seconds or with a zone such as +0800.
+
+    Fractions are dropped, so that what is shown is what is stored; a leap second is the first one after it.
+    """
+    if not (match := _TIME.fullmatch(value)):
+        if _PLUS_LOST.fullmatch(value):
+            raise ValueError(
+                "has a space where its zone begins: in a URL a + is a space; write %2B, or Z for UTC"
+            )
         raise ValueError('should be an RFC 3339 time with its zone, such as "2030-01-31T12:00:00+08:00"')
-    day, hour, zone = match.groups()
+    day, hour, second, zone = match.groups(default="00")
+    leap = second == "60"
     try:
-        moment = datetime.fromisoformat(f"{day}T{hour}{zone.upper()}")
-        seconds = (moment - datetime.fromtimestamp(0, UTC)).total_seconds()
+        moment = datetime.fromisoformat(f"{day}T{hour}:{59 if leap else second}{zone.upper()}")
+        seconds = (moment - datetime.fromtimestamp(0, UTC)).total_seconds() + leap
     except (ValueError, OverflowError):
         raise ValueError("should be a time that exists") from None
     if not 0 <= seconds < _YEAR_10000:

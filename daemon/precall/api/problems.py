@@ -19,7 +19,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 from pydantic import ValidationError
 
-from precall.core.errors import Refusal, StoreUnavailable
+from precall.core.errors import OutcomeUnknown, Refusal, StoreUnavailable
 from precall.log import get_logger
 from precall.secrecy import masked
 
@@ -38,6 +38,7 @@ HEADERS: dict[str, str] = {
 
 RETRY_STORE = 5
 DRAIN, DRAIN_BYTES = 2.0, 16 * 1024 * 1024
+_READ_BY_POST = frozenset({"/v1/routes/lookup"})
 _MANY = 20
 
 
@@ -170,13 +171,21 @@ def _told(request: web.Request, error: Exception) -> web.Response:
             return problem(
                 503,
                 Code.STORE_UNAVAILABLE,
-                "the database does not take it now; nothing of it was stored",
+                _unavailable(request, error),
                 headers={hdrs.RETRY_AFTER: str(RETRY_STORE)},
             )
         case web.HTTPException():
             return _http_error(error)
         case _:
             return _unexpected(request, error)
+
+
+def _unavailable(request: web.Request, error: StoreUnavailable) -> str:
+    if request.method in (hdrs.METH_GET, hdrs.METH_HEAD) or request.path in _READ_BY_POST:
+        return "the database does not answer now"
+    if isinstance(error, OutcomeUnknown):
+        return "the database was lost in the middle of it: it may be stored or not; send it again"
+    return "the database does not take it now; nothing of it was stored"
 
 
 async def _drain(request: web.Request) -> None:

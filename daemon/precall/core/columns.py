@@ -26,6 +26,7 @@ ORIGIN = "source"
 _SUBS_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
 _POOL_KEY = re.compile(r"[!-~]{1,64}", re.ASCII)
 _EXTENSION = re.compile(r"[0-9]{0,20}", re.ASCII)
+_LEAP = re.compile(r"(.{10}[T ]\d\d:\d\d:)60(?:\.\d+)?(.*)", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _YEAR_10000 = 253_402_300_800
 _MOST_LABELS, _LONGEST_KEY, _LONGEST_LABEL = 16, 64, 256
@@ -215,9 +216,13 @@ def _seconds(value: object, zone: tzinfo | None) -> float | None:
 def _moment(text: str) -> datetime:
     if len(text) < len("2030-01-31T12:00"):
         raise _Bad("should be a time such as 2030-01-31T12:00:00+08:00")
+    text = text.upper()
+    leap = _LEAP.fullmatch(text)
     try:
+        if leap:  # the first second after it
+            return datetime.fromisoformat(f"{leap[1]}59{leap[2]}") + timedelta(seconds=1)
         return datetime.fromisoformat(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise _Bad("should be a time such as 2030-01-31T12:00:00+08:00") from None
 
 
