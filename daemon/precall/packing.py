@@ -9,7 +9,7 @@ from marshal import dumps, loads
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from precall.core.model import Action, Binding, BindingState, Override, Row, State
+from precall.core.model import Action, Binding, BindingState, Means, Override, Row, State
 
 FACTS = tuple(field.name for field in fields(Binding) if field.name != "subs_id")
 OBSERVED = tuple(field.name for field in fields(BindingState) if field.name != "state")
@@ -23,7 +23,7 @@ _NEVER = _observed(BindingState())[_RARE]
 
 
 class Packed(NamedTuple):
-    """A packed row with its id, and what the table files it under."""
+    """A packed row with its id, and what the table files it under. `usable`: all its numbers may be dialled."""
 
     subs_id: str
     pool_key: str
@@ -31,6 +31,7 @@ class Packed(NamedTuple):
     state: State
     blocked: bool
     data: bytes
+    usable: bool = True
 
     def __repr__(self) -> str:
         return f"Packed({self.subs_id}, pool={self.pool_key}, {self.state})"
@@ -44,7 +45,9 @@ class Packed(NamedTuple):
 def pack(row: Row) -> bytes:
     """The row without its id, which is the key it is kept under."""
     override = row.override
-    order = None if override is None else (override.action.value, *_ordered(override)[1:])
+    order = (
+        None if override is None else (override.action.value, override.means.value, *_ordered(override)[2:])
+    )
     return wrap(
         _facts(row.binding), row.state.state.value, _observed(row.state), order, row.version, row.index
     )
@@ -71,7 +74,7 @@ def unpack(subs_id: str, packed: bytes) -> Row:
     return Row(
         Binding(subs_id, *facts),
         BindingState(_STATES[state], *seen),
-        None if order is None else Override(Action(order[0]), *order[1:]),
+        None if order is None else Override(Action(order[0]), Means(order[1]), *order[2:]),
         version,
         index,
     )

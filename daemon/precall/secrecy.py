@@ -13,7 +13,16 @@ SHORTEST = 8
 MOST = 100
 """Secrets remembered: temporary ones are renewed all the time."""
 
-_NUMBER = re.compile(r"(?<![0-9A-Za-z_.-])\+?[0-9]{7,20}(?![0-9A-Za-z_-])")
+_NUMBER = re.compile(
+    r"(?<![0-9A-Za-z_.\uff10-\uff19-])[+\uff0b]?"
+    r"(?:[0-9\uff10-\uff19]|[0-9\uff10-\uff19][ \t.()\u00a0\u00b7\u2000-\u206f\u2212\u3000\uff08\uff09\uff0d-]{1,3}"
+    r"(?=[0-9\uff10-\uff19])){6,24}[0-9\uff10-\uff19](?![0-9A-Za-z_\uff10-\uff19-])"
+)
+"""Seven digits or more, in any grouping and of any width."""
+_OTHERWISE = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?: [0-9]{1,2})?|[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9]{1,6}\.[0-9]+", re.ASCII
+)
+"""Dates, addresses and fractions are digits in groups too."""
 _kept: dict[str, tuple[str, ...]] = {}
 """Secrets, the newest last, with the forms in which they may stand in a text."""
 
@@ -40,4 +49,8 @@ def without_secrets(text: str) -> str:
 
 def concealed(text: str) -> str:
     """The text without the secrets that are known, and without what looks like a phone number."""
-    return _NUMBER.sub(HIDDEN, without_secrets(text))
+    return _NUMBER.sub(_hidden, without_secrets(text))
+
+
+def _hidden(found: re.Match[str]) -> str:
+    return found[0] if _OTHERWISE.fullmatch(found[0]) else HIDDEN

@@ -17,7 +17,9 @@ async def put(request: web.Request, services: Services, reader: Reader) -> web.S
     row = await services.registry.override(subs_id, action, number, until, reason, reader.name)
     if row.override is None:
         raise AssertionError("an override that was stored without one")
-    return reply({"override": encode_override(row.override), "route": encode(services.lookup.shown(row))})
+    return reply(
+        {"override": encode_override(row, row.override), "route": encode(services.lookup.shown(row))}
+    )
 
 
 async def delete(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
