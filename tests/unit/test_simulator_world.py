@@ -107,7 +107,7 @@ def test_each_status_has_its_number() -> None:
     )
     assert ask(world, "s1") == Standing(1, "17000000001", "7")
     temporary = ask(world, "s2")
-    assert (temporary.status, temporary.called_no[:3], temporary.extension) == (2, "171", "7")
+    assert (temporary.status, temporary.called_no[:4], temporary.extension) == (2, "7002", "7")
     assert ask(world, "s3") == Standing(3, "")
     assert ask(world, "s4") == Standing(4, "17000000001")
 
@@ -235,7 +235,7 @@ def test_an_outage_strikes_bindings_scripted_as_normal_and_leaves_other_scripts_
     bindings = tuple(Binding(subs_id=str(status), pool_key="P", status=status) for status in (1, 2, 3, 4, 0))
     world = World(Scenario(bindings=bindings), plan, START, 1.0)
     assert statuses(world, START) == [2, 2, 3, 4, 0]
-    assert ask(world, "1").called_no[:3] == "171"
+    assert ask(world, "1").called_no[:4] == "7002"
     assert statuses(world, START + 10) == [1, 2, 3, 4, 0]
 
 
