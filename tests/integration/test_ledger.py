@@ -15,7 +15,18 @@ from tests.builders import NOW, answer, binding
 from precall.config import Config
 from precall.core.dials import Dial
 from precall.core.errors import OutcomeUnknown, StoreError, StoreUnavailable
-from precall.core.model import Action, Binding, BindingState, Cause, Change, Check, Means, Override, Policy, Row
+from precall.core.model import (
+    Action,
+    Binding,
+    BindingState,
+    Cause,
+    Change,
+    Check,
+    Means,
+    Override,
+    Policy,
+    Row,
+)
 from precall.core.registration import register
 from precall.core.state import advance
 from precall.feed import Feed, Filter

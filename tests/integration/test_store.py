@@ -227,7 +227,9 @@ async def test_a_new_generation_starts_from_nothing(store: Store) -> None:
 
 async def test_an_order_is_written_and_lifted(store: Store) -> None:
     row = a_row()
-    pinned = replace(row, override=Override(Action.HOLD, Means.OWN, 900.0, "why", 1, 5.0, "op"), version=2, index=2)
+    pinned = replace(
+        row, override=Override(Action.HOLD, Means.OWN, 900.0, "why", 1, 5.0, "op"), version=2, index=2
+    )
     await store.commit([a_change(row), a_change(pinned, Cause.OVERRIDE)])
     assert await loaded(store) == {"1": pinned}
 

@@ -108,7 +108,16 @@ def test_numbers_are_cleaned() -> None:
 
 @pytest.mark.parametrize(
     ("told", "kept"),
-    [("12", "12"), ("007", "007"), (" 8021 ", "8021"), (8021, "8021"), (0, "0"), (None, ""), ("", ""), ("null", "")],
+    [
+        ("12", "12"),
+        ("007", "007"),
+        (" 8021 ", "8021"),
+        (8021, "8021"),
+        (0, "0"),
+        (None, ""),
+        ("", ""),
+        ("null", ""),
+    ],
 )
 @pytest.mark.parametrize("status", [1, 2])
 def test_an_extension_is_dialled_digit_by_digit(status: int, told: object, kept: str) -> None:

@@ -100,7 +100,9 @@ def test_a_command_that_crashes_tells_neither() -> None:
 
 def test_no_value_shows_a_number_of_its_own_accord() -> None:
     temporary = row(observed(State.TEMPORARY))
-    pinned = Row(temporary.binding, temporary.state, Override(Action.DIAL_X, Means.REGISTERED, None, "", 1, NOW))
+    pinned = Row(
+        temporary.binding, temporary.state, Override(Action.DIAL_X, Means.REGISTERED, None, "", 1, NOW)
+    )
     route: Route = decide(temporary, A, POLICY, NOW)
     packed = Packed(temporary.binding.subs_id, "FC1", X, State.TEMPORARY, blocked=False, data=pack(temporary))
     facts = {"pool_key": "FC1", "number_x": X, "number_a": A, "number_b": B}

@@ -52,8 +52,10 @@ def test_generated_numbers_are_distinct_and_well_formed() -> None:
         number for item in bindings for number in (item.number_x, item.number_a, item.number_b) if number
     ]
     assert len(set(numbers)) == len(numbers)
-    assert {len(number) for number in numbers} == {11}
-    assert {item.number_x[:3] + item.number_a[:3] for item in bindings} == {"170138"}
+    assert {len(number) for number in numbers} == {11, 15}
+    assert {(item.number_x[:4], item.number_a[:3], len(item.number_x)) for item in bindings} == {
+        ("7001", "138", 15)
+    }
     assert {len(item.extension) for item in bindings if item.pool_key == "Q"} == {3}
     assert 450 < sum(not item.number_b for item in bindings) < 750
     assert all((item.expires_at is None) == (item.pool_key == "P") for item in bindings)

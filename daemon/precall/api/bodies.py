@@ -115,7 +115,7 @@ Caller = Annotated[
     str,
     AfterValidator(_caller),
     Field(
-        description='A number in any spelling or a SIP or tel URI with one; anything else is an unknown caller. "": none.',
+        description="A number in any spelling, or a SIP or tel URI with one; anything else is an unknown caller.",
         examples=["13800000000", "sip:+8613800000000@gateway.example"],
         json_schema_extra={"pattern": A_CALLER},
     ),

@@ -332,8 +332,10 @@ def _ends(number: str, meanings: frozenset[str]) -> bool:
     """Whether a number may be the end of another: the area code or the country code is missing."""
     if _is_plain(number) or number.startswith(("+", "00")):
         return False
-    local = canonical(number).removeprefix("86").lstrip("0") if clean(number) else ""
-    return len(local) >= 7 and any(meaning.endswith(local) for meaning in meanings)
+    if not clean(number):
+        return False
+    bare = {canonical(number).removeprefix("86"), clean(number).lstrip("0")}
+    return any(len(local) >= 7 and meaning.endswith(local) for local in bare for meaning in meanings)
 
 
 def _wrong(fault: Fault) -> Reading:
