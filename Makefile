@@ -4,6 +4,9 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 READY   = $(VENV)/.ready
 ARGS   ?=
+# Tests mostly wait, so there are more workers than cores. `make test WORKERS=0` runs one test after another.
+WORKERS ?= auto
+SIDE_BY_SIDE = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 PIN     = uv pip compile --quiet --universal --generate-hashes --no-header
 
 .PHONY: help setup demo test check audit fmt bench soak dashboards screenshots lock clean
@@ -23,8 +26,8 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY) ## the main job, with a built-in provider: make demo ARGS="--for 30s"
 	$(BIN)/precall demo $(ARGS)
 
-test: $(READY) ## every test
-	$(BIN)/python -m pytest $(ARGS)
+test: $(READY) ## every test, workers side by side
+	$(SIDE_BY_SIDE) $(ARGS)
 
 check: $(READY) ## formatting, lint, types, layers, fast tests; changes nothing
 	$(BIN)/ruff format --check --quiet .
@@ -44,9 +47,9 @@ bench: $(READY) ## every benchmark, each beside a peer, in one table each
 	@for bench in tests/bench/bench_*.py; do \
 	  echo; echo "== $$bench"; $(BIN)/python -m tests.bench.$$(basename $$bench .py) || exit 1; done
 
-soak: $(READY) ## kill -9, a hundred times, with writers and readers at work; the API and the parsers fuzzed for 25 minutes
+soak: $(READY) ## kill -9, a hundred times, with writers and readers at work; every property and the API tried for an hour
 	PRECALL_TEST_SOAK_ROUNDS=100 $(BIN)/python -m pytest -q -s tests/acceptance/test_crash.py
-	PRECALL_TEST_FUZZ_SECONDS=1260 PRECALL_TEST_FUZZ_CASES=5000 $(BIN)/python -m pytest -q -s tests/acceptance/test_openapi_fuzzed.py tests/unit/test_fuzzed.py
+	PRECALL_TEST_FUZZ_SECONDS=1260 $(SIDE_BY_SIDE) -q -o timeout=0 --hypothesis-profile=soak tests/acceptance/test_openapi_fuzzed.py tests/unit
 
 dashboards: $(READY) ## deploy/grafana/dashboards, from the code beside them
 	$(BIN)/python deploy/grafana/dashboards.py

@@ -1,7 +1,8 @@
 """A whole daemon for tests of its HTTP interface: the real thing on SQLite, asking the simulator."""
 
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,10 +102,13 @@ async def serving(
     rate: float = 1000.0,
     store_timeout: float = 1.0,
     speed: float = 1.0,
+    wall: Callable[[], float] = time.time,
+    monotonic: Callable[[], float] = time.monotonic,
     **sections: Any,
 ) -> AsyncIterator[Served]:
-    """A daemon with an empty database in `folder`, on an ephemeral port; `speed` is the simulator's."""
-    simulator = Simulator(Scenario.model_validate(scenario or {}), speed=speed)
+    """A daemon on the database in `folder`, which is made if there is none, and on an ephemeral port; `speed` is the
+    simulator's, the clocks are those of both."""
+    simulator = Simulator(Scenario.model_validate(scenario or {}), wall, speed)
     async with simulator.running() as provider:
         config = Config(
             provider={  # type: ignore[arg-type]
@@ -120,6 +124,6 @@ async def serving(
             api={"listen": "127.0.0.1:0", "tokens": tokens} | sections.pop("api", {}),  # type: ignore[arg-type]
             **sections,
         )
-        daemon = Daemon(config)
+        daemon = Daemon(config, wall=wall, monotonic=monotonic)
         async with daemon.running() as urls, aiohttp.ClientSession() as session:
             yield Served(daemon, simulator, session, urls[0])

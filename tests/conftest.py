@@ -1,12 +1,13 @@
-"""What holds for every test: a test that leaves a task behind fails, and in CI nothing is skipped. And the databases:
-what asks for `store_url` runs on SQLite and on PostgreSQL.
+"""What holds for every test: a test that leaves a task behind fails, what is skipped is named at the end, and in CI
+nothing is skipped. And the databases: what asks for `store_url` runs on SQLite and on PostgreSQL.
 
-PostgreSQL is started once, when the first test needs it; `PRECALL_TEST_POSTGRES_URL` names another server, by a user
-who may create databases.
+PostgreSQL is started when the first test needs it, once for each worker; `PRECALL_TEST_POSTGRES_URL` names another
+server, by a user who may create databases.
 """
 
 import asyncio
 import os
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,7 +16,9 @@ import pytest
 import pytest_asyncio
 
 from precall import log
-from tests.postgres import Databases, running
+from tests import examples as _examples  # noqa: F401  registers the profiles of Hypothesis
+from tests.needs import last_lines, missing
+from tests.postgres import SHARED, Databases, running
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -69,7 +72,7 @@ async def _no_task_left_behind() -> AsyncIterator[None]:
     mine = asyncio.current_task()
     before = asyncio.all_tasks()
     yield
-    for _ in range(20):
+    for _ in range(250):
         left = {task for task in asyncio.all_tasks() - before if task is not mine and not task.done()}
         left.discard(asyncio.current_task())  # type: ignore[arg-type]
         if not left:
@@ -78,13 +81,67 @@ async def _no_task_left_behind() -> AsyncIterator[None]:
     raise AssertionError(f"tasks left behind: {sorted(task.get_name() for task in left)}")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    """Workers side by side share what is made once; the process that starts them removes it."""
+    if not hasattr(config, "workerinput") and SHARED not in os.environ:
+        folder = tempfile.TemporaryDirectory(prefix="precall-suite-")
+        os.environ[SHARED] = folder.name
+        config.add_cleanup(folder.cleanup)
+        config.add_cleanup(lambda: os.environ.pop(SHARED, None))
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: the tests wait more than they work."""
+    return min(16, 2 * (os.cpu_count() or 1))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Workers begin with what takes longest, so that no long test runs alone at the end. Tests that share a costly
+    fixture stay together: one worker runs them, as early as the longest of them."""
+    if not hasattr(config, "workerinput"):
+        return
+    longest: dict[str, float] = {}
+    for item in items:
+        if _shares(item):
+            item.add_marker(pytest.mark.xdist_group(item.location[0]))
+            longest[item.location[0]] = max(longest.get(item.location[0], 0.0), _seconds(item))
+    items.sort(key=lambda item: -(longest[item.location[0]] if _shares(item) else _seconds(item)))
+
+
+def _shares(item: pytest.Item) -> bool:
+    """Whether a fixture of its module serves it."""
+    found = getattr(item, "_fixtureinfo", None)
+    return found is not None and any(
+        definition.scope == "module"
+        for definitions in found.name2fixturedefs.values()
+        for definition in definitions
+    )
+
+
+def _seconds(item: pytest.Item) -> float:
+    """As the test's marker says, or about the least that is called slow."""
+    mark = item.get_closest_marker("slow")
+    return float(mark.kwargs.get("seconds", 2)) if mark else 0.0
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("needs"):
+        if reason := missing(mark.args):
+            pytest.skip(reason)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     """In CI a skipped test is a failed one: the script installs whatever tests need."""
-    if os.environ.get("CI") == "true" and terminalreporter.stats.get("skipped"):
-        terminalreporter.write_line("CI=true forbids skipped tests", red=True)
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
+    yield
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if os.environ.get("CI") == "true" and reporter is not None and reporter.stats.get("skipped"):
+    if reporter is None:  # a worker: its reports reach the one that writes
+        return
+    skipped = [report.longrepr[2].removeprefix("Skipped: ") for report in reporter.stats.get("skipped", ())]
+    if skipped and os.environ.get("CI") == "true":
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        reporter.write_line("CI=true forbids skipped tests", red=True)
+    for line in last_lines(skipped):
+        reporter.write_line(line, yellow=True)

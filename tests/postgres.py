@@ -3,9 +3,12 @@
 Its own Python wrapper is not used: that one makes a system user, opens folders up to the root to everybody and locks
 one file for the whole machine. As root the server runs as `nobody`, on a copy of the binaries that it can read.
 It listens on loopback only, asks for a password, and ends with the process that started it, however that ends.
+
+To make a cluster and to migrate a database costs seconds of CPU, so both happen once: servers begin with a copy.
 """
 
 import asyncio
+import fcntl
 import os
 import shutil
 import signal
@@ -16,7 +19,8 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -24,7 +28,12 @@ from urllib.parse import urlsplit, urlunsplit
 from precall.store import upgrade
 
 USER, PASSWORD = "precall", "S3cret-of-the-tests"
-PATIENCE = 30.0
+PATIENCE = 300.0
+"""Seconds for what takes one when the machine is idle."""
+SHARED = "PRECALL_TEST_SHARED"
+"""The variable that names the folder of what is made once and used by every worker."""
+MIGRATED = "precall_migrated"
+"""The database at head that each cluster made here has, to copy from."""
 # The server runs in the background of a shell that waits for the end of its standard input: of us.
 GUARD = '"$@" </dev/null & child=$!; read -r _; kill -INT $child; wait $child'
 QUICK = {"fsync": "off", "full_page_writes": "off"}
@@ -34,17 +43,9 @@ QUICK = {"fsync": "off", "full_page_writes": "off"}
 class PostgresServer:
     """A server of its own, in `folder`: made, started, and then stopped, frozen and started again at will."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, str] = QUICK) -> None:
-        self.folder, self._data, self._settings = folder, folder / "data", settings
-        self._user = "nobody" if os.geteuid() == 0 else None
-        self._bin = binaries()
-        if self._user:
-            folder.chmod(0o755)
-            self._bin = _copied(self._bin, folder / "wheel")
-        self._data.mkdir(mode=0o700)
-        shutil.chown(self._data, self._user or os.geteuid())
-        self._run("initdb", "-D", self._data, "-U", USER, "-A", "scram-sha-256", "-E", "UTF8", "--no-sync",
-                  "--locale=C", f"--pwfile={self._password_file()}")  # fmt: skip
+    def __init__(self, folder: Path, cluster: "Cluster", settings: Mapping[str, str] = QUICK) -> None:
+        self.folder, self._settings = folder, settings
+        self._bin, self._data = cluster.bin, cluster.data
         self.port = _free_port()
         self.start()
 
@@ -67,7 +68,7 @@ class PostgresServer:
                 stdout=log,
                 stderr=log,
                 cwd=self._data.parent,
-                user=self._user,
+                user=_user(),
                 start_new_session=True,
             )
         end = time.monotonic() + PATIENCE
@@ -104,15 +105,69 @@ class PostgresServer:
         status = self._data / "postmaster.pid"
         return status.exists() and status.read_text().rstrip().endswith("ready")
 
-    def _password_file(self) -> Path:
-        file = self.folder / "password"
-        file.write_text(PASSWORD)
-        return file
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Programs and data of a server that does not run."""
+
+    bin: Path
+    data: Path
+
+    @classmethod
+    def made(cls, folder: Path) -> "Cluster":
+        """With an empty database at head beside those that every cluster has."""
+        folder.chmod(0o755)
+        cluster = cls(_copied(binaries(), folder / "wheel") if _user() else binaries(), folder / "data")
+        password = folder / "password"
+        password.write_text(PASSWORD)
+        cluster._run("initdb", "-D", cluster.data, "-U", USER, "-A", "scram-sha-256", "-E", "UTF8", "--no-sync",
+                     "--locale=C", "--wal-segsize=1", f"--pwfile={password}")  # fmt: skip
+        server = PostgresServer(folder, cluster)
+        try:
+            Databases(server.url()).migrate(MIGRATED)
+        finally:
+            server.stop()
+        return cluster
+
+    def copied(self, folder: Path) -> "Cluster":
+        copy = Cluster(self.bin, folder / "data")
+        copy._run("cp", "-a", f"{self.data}/.", copy.data)
+        return copy
 
     def _run(self, command: str, *args: str | Path) -> None:
+        """As the user that owns the data."""
+        self.data.mkdir(mode=0o700)
+        shutil.chown(self.data, _user() or os.geteuid())
+        program = self.bin / command
         subprocess.run(
-            [self._bin / command, *args], check=True, capture_output=True, user=self._user, cwd=self.folder
+            [program if program.exists() else command, *args],
+            check=True,
+            capture_output=True,
+            user=_user(),
+            cwd=self.data.parent,
         )
+
+
+@contextmanager
+def _template() -> Iterator[Cluster]:
+    """The cluster that others are copied from. The first worker that needs it makes it, and the others wait."""
+    shared = os.environ.get(SHARED)
+    with nullcontext(shared) if shared else tempfile.TemporaryDirectory(prefix="precall-suite-") as root:
+        Path(root).chmod(0o755)
+        folder, lock = Path(root, "postgres"), Path(root, "postgres.lock")
+        with lock.open("w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            ready = folder / "ready"
+            if not ready.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                ready.write_text(str(Cluster.made(folder).bin))
+        yield Cluster(Path(ready.read_text()), folder / "data")
+
+
+def _user() -> str | None:
+    """Under whose name the server runs: it refuses to be root."""
+    return "nobody" if os.geteuid() == 0 else None
 
 
 def binaries() -> Path:
@@ -134,8 +189,10 @@ def _copied(bin_folder: Path, to: Path) -> Path:
 @contextmanager
 def running(settings: Mapping[str, str] = QUICK) -> Iterator[PostgresServer]:
     """A server in a temporary folder."""
-    with tempfile.TemporaryDirectory(prefix="precall-postgres-") as folder:
-        server = PostgresServer(Path(folder), settings)
+    with tempfile.TemporaryDirectory(prefix="precall-postgres-") as name, _template() as template:
+        folder = Path(name)
+        folder.chmod(0o755)
+        server = PostgresServer(folder, template.copied(folder), settings)
         try:
             yield server
         finally:
@@ -151,13 +208,19 @@ class Databases:
     def new(self, *, migrated: bool = True) -> str:
         """The URL of a database that nobody else uses: at head, or empty."""
         if migrated and not self._template:
-            name = self._make("template0")
-            url = of_database(self._url, name)
-            # The loop of the tests is another's.
-            with ThreadPoolExecutor(1) as thread:
-                thread.submit(lambda: asyncio.run(upgrade(url))).result()
-            self._template = self._made.pop()
-        return of_database(self._url, self._make(self._template if migrated else "template0"))
+            there = psql(self._url, f"SELECT 1 FROM pg_database WHERE datname = '{MIGRATED}'")  # noqa: S608
+            self._template = MIGRATED if there else self.migrate(self._name())
+        name = self._name()
+        self._make(name, self._template if migrated else "template0")
+        self._made.append(name)
+        return of_database(self._url, name)
+
+    def migrate(self, name: str) -> str:
+        """Make a database of this name, at head and without rows. Returns the name."""
+        self._make(name, "template0")
+        with ThreadPoolExecutor(1) as thread:  # the loop of the tests is another's
+            thread.submit(lambda: asyncio.run(upgrade(of_database(self._url, name)))).result()
+        return name
 
     def drop(self) -> None:
         """Forget all databases, the one that others are copied from excepted."""
@@ -166,15 +229,16 @@ class Databases:
         self._made = []
 
     def close(self) -> None:
-        self._made += [self._template] if self._template else []
+        if self._template != MIGRATED:
+            self._made += [self._template] if self._template else []
         self.drop()
 
-    def _make(self, template: str) -> str:
+    def _name(self) -> str:
         self._count += 1
-        name = f"precall_test_{os.getpid()}_{self._count}"
+        return f"precall_test_{os.getpid()}_{self._count}"
+
+    def _make(self, name: str, template: str) -> None:
         psql(self._url, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
-        self._made.append(name)
-        return name
 
 
 def sql(url: str, *statements: str) -> list[list[str]]:

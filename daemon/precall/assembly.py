@@ -150,9 +150,12 @@ class Assembly:
     def _source(self, registry: Registry, table: Table) -> Source | None:
         if not self._settings.config.source.configured:
             return None
-        return Source(
+        source = Source(
             self._settings, registry, table, self._metrics, clock=self._clock, monotonic=self._monotonic
         )
+        self._metrics.show(self._metrics.source_age, lambda: source.age)
+        self._metrics.show(self._metrics.source_every, lambda: source.every)
+        return source
 
     def _services(
         self,

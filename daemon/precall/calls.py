@@ -48,6 +48,7 @@ class Heard(StrEnum):
     NOTHING_YET = "nothing_yet"
     THROTTLED = "throttled"
     TRANSIENT = "transient"
+    STALE = "stale"
     ACCOUNT = "account"
     REFUSED = "refused"
     GONE = "gone"
@@ -164,7 +165,7 @@ class Calls:
             self._metrics.call_details.labels(heard).inc()
             if end is not None:
                 ended.append(end)
-            elif heard not in (Heard.THROTTLED, Heard.ACCOUNT):
+            elif heard not in (Heard.THROTTLED, Heard.STALE, Heard.ACCOUNT):
                 again = self._again_at(call, heard)
                 if again is None and call.result is Result.PENDING:
                     ended.append(replace(call, result=Result.UNVERIFIED, next_at=None))
@@ -201,9 +202,12 @@ class Calls:
 
     def _excuse(self, reply: NonAnswer, now: float) -> None:
         """A non-answer says nothing of the call; what it says of the account is heeded."""
-        if reply.failure is Failure.THROTTLED:
+        failure = reply.failure
+        if failure is Failure.THROTTLED:
             self.quota.throttled(now, reply.retry_after)
-        elif reply.failure is Failure.ACCOUNT and self.circuit.fault(now):
+        elif failure is Failure.STALE and self.circuit.stale(now):
+            failure = Failure.ACCOUNT
+        if failure is Failure.ACCOUNT and self.circuit.fault(now):
             log.error(
                 "calls.provider_refuses_us",
                 action="QueryCallDetailByCallId",

@@ -28,6 +28,7 @@ from precall.core.model import (
 from precall.core.numbers import key_of
 from precall.core.planner import Kind, Planner
 from precall.core.quota import Lane, Quota
+from precall.core.rounding import micro
 from precall.core.routing import expired_locally
 from precall.core.state import Result, Step, advance, is_gone
 from precall.core.suspicion import Suspicion
@@ -401,7 +402,7 @@ def _record(
         generation=generation,
         seq=seq,
         asked_at=asked_at,
-        seconds=seconds,
+        seconds=micro(seconds),
         result=result,
         status=int(told.status) if told else 0,
         number=told.called_no if told else "",

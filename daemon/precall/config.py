@@ -5,14 +5,11 @@ nearest known one. No runtime state lives here. Durations are seconds once loade
 """
 
 import difflib
-import ipaddress
 import os
 import re
 import tomllib
-import zoneinfo
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -26,13 +23,17 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from precall import addresses, database_url, textfile, timezones, variables
 from precall.core.errors import ConfigError
 from precall.core.model import Action, Policy
 
-ENV_PREFIX = "PRECALL_"
 DATABASE = "sqlite:///precall.db"
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+_TABLES = {
+    "api.tokens": '[{"name": "dispatcher", "scopes": ["routes:read"], "sha256": "..."}]',
+}
+"""Lists of tables, as a variable holds them."""
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
@@ -53,24 +54,22 @@ def _a_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-def _an_endpoint(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
-        shown = "this" if "@" in value else repr(value)  # what stands before an @ is a password
-        raise ValueError(f'{shown} is no endpoint; write "https://host" or "http://host:port"')
-    return value.rstrip("/")
-
-
 def _an_address(value: str) -> str:
-    split_address(value)
+    addresses.split_address(value)
     return value
 
 
 def _a_timezone(value: str) -> str:
-    if value and value not in zoneinfo.available_timezones():
-        close = difflib.get_close_matches(value, zoneinfo.available_timezones(), 1)
-        raise ValueError(f"{value!r} is no time zone" + (f"; did you mean {close[0]}?" if close else ""))
+    if value and (why := timezones.mistake(value)):
+        raise ValueError(why)
     return value
+
+
+def _a_database(url: str) -> None:
+    try:
+        database_url.check(url)
+    except database_url.UrlMistake as mistake:
+        raise ValueError(f"url: {mistake}") from None
 
 
 def _a_hash(value: str) -> str:
@@ -83,7 +82,7 @@ def _a_hash_or_none(value: str) -> str:
     return _a_hash(value) if value else ""
 
 
-Endpoint = Annotated[str, AfterValidator(_an_endpoint)]
+Endpoint = Annotated[str, AfterValidator(addresses.endpoint)]
 Address = Annotated[str, AfterValidator(_an_address)]
 Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -129,7 +128,9 @@ class ProviderConfig(Section):
         if self.access_key_id and not (
             self.access_key_secret.get_secret_value() or self.access_key_secret_file
         ):
-            raise ValueError("access_key_id needs access_key_secret or access_key_secret_file")
+            raise ValueError(
+                "access_key_secret: is missing, for access_key_id is set; set it, or access_key_secret_file"
+            )
         if self.access_key_secret.get_secret_value() and self.access_key_secret_file:
             raise ValueError("access_key_secret and access_key_secret_file exclude each other")
         return self
@@ -156,6 +157,7 @@ class StoreConfig(Section):
                 'url must be "sqlite:///relative.db", "sqlite:////absolute/path.db"'
                 ' or "postgresql://user:password@host/database"'
             )
+        _a_database(self.url)
         return self
 
     @property
@@ -208,8 +210,8 @@ class ApiConfig(Section):
     @model_validator(mode="after")
     def _safe(self) -> "ApiConfig":
         for address in self.listen:
-            host, _ = split_address(address)
-            if self.insecure or is_loopback(host):
+            host, _ = addresses.split_address(address)
+            if self.insecure or addresses.is_loopback(host):
                 continue
             if not (self.tokens and self.tls_cert_file):
                 raise ValueError(
@@ -272,6 +274,8 @@ class SourceConfig(Section):
             raise ValueError("url and url_file exclude each other")
         if url and not re.match(r"[a-z0-9_+]+://", url):
             raise ValueError('url must be like "postgresql://user@host/name" or "sqlite:////path/of.db"')
+        if url:
+            _a_database(url)
         if self.configured and not self.query.strip():
             raise ValueError("query is missing: url needs a SELECT whose columns are named as in a binding")
         if self.query.strip() and not self.configured:
@@ -295,8 +299,9 @@ class Config(BaseSettings):
     """Everything that can be set."""
 
     model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX,
-        env_nested_delimiter="__",
+        env_prefix=variables.PREFIX,
+        env_nested_delimiter=variables.DELIMITER,
+        env_ignore_empty=True,
         extra="forbid",
         frozen=True,
         hide_input_in_errors=True,
@@ -315,14 +320,14 @@ class Config(BaseSettings):
     @classmethod
     def settings_customise_sources(  # the signature is pydantic-settings'
         cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003
+        settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment over the file."""
-        return env_settings, init_settings
+        return variables.Variables(settings_cls), init_settings
 
     def policies(self) -> Policy:
         """The part that the core decides by."""
@@ -344,23 +349,29 @@ def load(path: str | Path | None) -> Config:
     data: dict[str, Any] = {}
     if path is not None:
         try:
-            data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+            data = tomllib.loads(textfile.read(path))
         except OSError as error:
             raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (tomllib.TOMLDecodeError, textfile.NoText) as error:
             raise ConfigError([f"{path}: is no TOML: {error}"]) from error
-    mistakes = _unknown_variables()
+    mistakes = variables.unknown(os.environ, keys(), Config.model_fields)
     try:
         config = Config(**data)
     except ValidationError as error:
         unknown = {line.partition(":")[0] for line in mistakes}
-        found = [item for item in error.errors() if _variable(item["loc"]) not in unknown]
+        found = [item for item in error.errors() if variables.name_of(item["loc"]) not in unknown]
         raise ConfigError([*mistakes, *map(_explain, found)]) from None
-    except ValueError as error:  # a variable that should hold JSON does not
-        raise ConfigError([*mistakes, str(error)]) from None
     if mistakes:
         raise ConfigError(mistakes)
     return config
+
+
+def remarks(config: Config) -> list[str]:
+    """What is allowed and may not be what was meant: lines to be shown once."""
+    found = variables.nearly(os.environ, keys(), Config.client_variables)
+    if said := timezones.remark(config.source.timezone):
+        found.append(f"source.timezone: {said}")
+    return found
 
 
 def secret(value: SecretStr, file: str, key: str) -> str:
@@ -368,27 +379,10 @@ def secret(value: SecretStr, file: str, key: str) -> str:
     if not file:
         return value.get_secret_value()
     try:
-        return Path(file).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{key}: {file} cannot be read: {error}"]) from error
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """("127.0.0.1", 8080) of "127.0.0.1:8080"; "[::1]:8080" for IPv6. ValueError when it is no address."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65_535:
-        raise ValueError(f'{address!r} must look like "127.0.0.1:8080" or "[::1]:8080"')
-    return host.removeprefix("[").removesuffix("]"), int(port)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches `host`."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+        return textfile.read(file).strip()
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError([f"{key}: {file} cannot be read: {why}"]) from error
 
 
 def keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
@@ -407,6 +401,8 @@ def _explain(item: Any) -> str:
     where = ".".join(str(part) for part in item["loc"] if not str(part).startswith("function-"))
     if item["type"] == "extra_forbidden":
         return f"{where}: unknown key{_near(where)}"
+    if where in _TABLES and item["type"] == "list_type":
+        return f"{where}: should be a list of tables; in a variable: {_TABLES[where]}"
     text = str(item["msg"]).removeprefix("Value error, ")
     text = re.sub(r"^Input should", "should", text)
     name, colon, rest = text.partition(": ")
@@ -418,29 +414,9 @@ def _explain(item: Any) -> str:
     return f"{where}: {text}"
 
 
-def _variable(place: tuple[int | str, ...]) -> str:
-    return ENV_PREFIX + "__".join(str(part) for part in place).upper()
-
-
 def _near(where: str) -> str:
     known, last = [*keys(), *Config.model_fields], where.rpartition(".")[2]
     close = [key for key in known if key.rpartition(".")[2] == last] or difflib.get_close_matches(
         where, known, 1
     )
     return f"; did you mean {close[0]}?" if close else ""
-
-
-def _unknown_variables() -> list[str]:
-    """Variables with our prefix that name no key: as much a mistake as an unknown key in the file."""
-    known = {ENV_PREFIX + key.upper().replace(".", "__"): key for key in keys()}
-    known |= {ENV_PREFIX + name.upper(): name for name in Config.model_fields}
-    mistakes = []
-    for name in sorted(os.environ):
-        upper = name.upper()
-        if not upper.startswith(ENV_PREFIX) or upper in known or upper in Config.client_variables:
-            continue
-        if upper.startswith("PRECALL_TEST_"):
-            continue
-        close = difflib.get_close_matches(upper, known, n=1, cutoff=0.6)
-        mistakes.append(f"{name}: unknown variable{f'; did you mean {close[0]}?' if close else ''}")
-    return mistakes

@@ -5,7 +5,6 @@ HTTP API, as anybody would; only the ticker of changes looks into its table.
 """
 
 import asyncio
-import socket
 import tempfile
 from collections import Counter, deque
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from typing import Any, Protocol
 from precall.api.client import DaemonClient
 from precall.app import Daemon
 from precall.config import Config
-from precall.core.errors import OutOfReach
+from precall.core.errors import ListenError, OutOfReach
 from precall.core.model import Action, Row, State
 from precall.core.numbers import mask
 from precall.simulator import DEMO_SPEED, CallTally, Dispatcher, SimBinding, Simulator, demo_scenario
@@ -88,9 +87,7 @@ async def play(settings: DemoSettings, stage: Stage) -> Tally:
         )
         simulator = Simulator(demo_scenario(), settings.clock, DEMO_SPEED)
         provider = await stack.enter_async_context(simulator.running())
-        port, remark = _port(settings.port)
-        daemon = Daemon(_config(provider, folder, port))
-        url = (await stack.enter_async_context(daemon.running()))[0]
+        daemon, url, remark = await _serve(stack, provider, folder, settings.port)
         client = await stack.enter_async_context(DaemonClient(url, ""))
         show = _Show(settings, stage, simulator, daemon, client)
         bindings = await show.register()
@@ -232,17 +229,22 @@ def _config(provider: str, folder: Path, port: int) -> Config:
     )
 
 
-def _port(wanted: int | None) -> tuple[int, str]:
-    """The port to listen on, and what to say of it."""
-    if wanted is not None:
-        return wanted, ""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", PORT))
-        except OSError:
-            return 0, f"port {PORT} is taken, so another one serves"
-    return PORT, ""
+async def _serve(
+    stack: AsyncExitStack, provider: str, folder: Path, wanted: int | None
+) -> tuple[Daemon, str, str]:
+    """A running daemon, its URL, and what to say of its port. To look first whether the port is free would be a race
+    with whatever else starts just now, so the daemon itself tries."""
+    remark = ""
+    daemon = Daemon(_config(provider, folder, PORT if wanted is None else wanted))
+    try:
+        [url] = await stack.enter_async_context(daemon.running())
+    except ListenError:
+        if wanted is not None:
+            raise
+        remark = f"port {PORT} is taken, so another one serves"
+        daemon = Daemon(_config(provider, folder, 0))
+        [url] = await stack.enter_async_context(daemon.running())
+    return daemon, url, remark
 
 
 async def _sleep_unless(stopped: asyncio.Event, seconds: float) -> None:

@@ -10,8 +10,9 @@ from typing import Any, Literal, TextIO
 
 import structlog
 
+from precall.core.rounding import micro
 from precall.folding import Folding
-from precall.secrecy import concealed, without_secrets
+from precall.secrecy import concealed, masked, without_secrets
 
 _NOISY = ("aiohttp.access", "aiohttp.server", "alembic", "asyncio", "aiosqlite", "sqlalchemy")
 _MUTE = ("apscheduler",)
@@ -87,11 +88,13 @@ def configure(
 
 
 def _conceal(_logger: object, _method: str, event: dict[str, Any]) -> dict[str, Any]:
-    """A guard for texts of others: tracebacks, errors, lines of libraries."""
+    """A guard for texts of others: tracebacks, errors, lines of libraries. And for the many digits of a float."""
     for key, value in event.items():
-        guard = without_secrets if key in _IDS else concealed
+        guard = without_secrets if key in _IDS else masked if key == "exception" else concealed
         if isinstance(value, str):
             event[key] = guard(value)
+        elif isinstance(value, float):
+            event[key] = micro(value)
         elif isinstance(value, list):
             event[key] = [guard(one) if isinstance(one, str) else one for one in value]
     return event

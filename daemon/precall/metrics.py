@@ -176,13 +176,7 @@ class Metrics:
         self.store_dropped = counter(
             "store_dropped_checks_total", "Unchanged checks never stored: database down"
         )
-        self.source_last_sync = gauge(
-            "source_last_sync_timestamp_seconds", "When a sync with the source last came to its end"
-        )
-        self.source_rows = gauge("source_rows", "Rows of the newest sync, by what became of them", "result")
-        self.source_removals_refused = gauge(
-            "source_removals_refused", "Live bindings whose removal the newest sync refused"
-        )
+        self._of_source(gauge, counter)
         self.reload_ok = gauge(
             "config_last_reload_successful", "1 if the newest load of the configuration succeeded"
         )
@@ -200,6 +194,23 @@ class Metrics:
         self._pools: set[str] = set()
         self._begin_at_zero()
 
+    def _of_source(self, gauge: Callable[..., Gauge], counter: Callable[..., Counter]) -> None:
+        self.source_last_sync = gauge(
+            "source_last_sync_timestamp_seconds", "When a sync with the source last came to its end"
+        )
+        self.source_age = gauge(
+            "source_age_seconds", "Time since a sync with the source came to its end, or since the start"
+        )
+        self.source_every = gauge("source_every_seconds", "source.every; 0 where there is no source")
+        self.source_syncs = counter(
+            "source_syncs_total", "Syncs with the source that ended, by result", "result"
+        )
+        self.source_failing = gauge("source_failing", "1 while the newest sync with the source has failed")
+        self.source_rows = gauge("source_rows", "Rows of the newest sync, by what became of them", "result")
+        self.source_removals_refused = gauge(
+            "source_removals_refused", "Live bindings whose removal the newest sync refused"
+        )
+
     def _begin_at_zero(self) -> None:
         for result in Result:
             self.checks.labels(result)
@@ -209,6 +220,7 @@ class Metrics:
             self.requests_refused.labels(reason)
         for outcome in ("ok", "failed"):
             self.tls_reloads.labels(outcome)
+            self.source_syncs.labels(outcome)
 
     def pool(self, pool_key: str) -> str:
         """The label of a pool: its key, or "other" once there are too many to tell apart."""

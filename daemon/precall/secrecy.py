@@ -2,6 +2,8 @@
 are taken out of texts that others have made.
 
 Our own texts hold neither; those of libraries, of databases and of the provider may quote what they were given.
+`masked` is for such a text by itself: it errs on the side of silence. `concealed` guards whole lines, in which times,
+addresses and ids of our own must stay readable.
 """
 
 import re
@@ -12,17 +14,40 @@ SHORTEST = 8
 """Characters below which a secret is not looked for: it would be found in words."""
 MOST = 100
 """Secrets remembered: temporary ones are renewed all the time."""
+FEWEST = 5
+"""Digits, with whatever stands between them, that are masked in a text of others; fewer are a line or an error code."""
 
-_NUMBER = re.compile(
-    r"(?<![0-9A-Za-z_.\uff10-\uff19-])[+\uff0b]?"
-    r"(?:[0-9\uff10-\uff19]|[0-9\uff10-\uff19][ \t.()\u00a0\u00b7\u2000-\u206f\u2212\u3000\uff08\uff09\uff0d-]{1,3}"
-    r"(?=[0-9\uff10-\uff19])){6,24}[0-9\uff10-\uff19](?![0-9A-Za-z_\uff10-\uff19-])"
+# `\d` knows the decimal digits of every script, full-width ones among them; these are the others of a number.
+_DIGIT = r"[\d¹²³⁰⁴-⁹₀-₉①-⑨⓪❶-❾零〇一二三四五六七八九幺]"
+_ESCAPED = (
+    r"\\(?:x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|[0-7]{3}|[abfnrtv0])"
+    r"|%[0-9A-Fa-f]{2}|&#[0-9A-Za-z]{1,6};"
 )
-"""Seven digits or more, in any grouping and of any width."""
-_OTHERWISE = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?: [0-9]{1,2})?|[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9]{1,6}\.[0-9]+", re.ASCII
+"""One character as a library shows it: of bytes, of JSON, of a URL, of HTML."""
+_RUN = re.compile(rf"\+?(?:{_ESCAPED}|{_DIGIT})(?:(?:[^\w\\%&]|_){{0,4}}(?:{_ESCAPED}|{_DIGIT}))*")
+_HEX = re.compile(r"(?<![0-9A-Za-z])(?:0x|\\x|[xX]')?(?=(?:[A-Fa-f]*[0-9]){4})[0-9A-Fa-f]{8,}(?![0-9A-Za-z])")
+_OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_ADDRESS = re.compile(
+    rf"(?<![\w.+-])(?:{_OCTET}(?:\.{_OCTET}){{3}}|localhost|::1|\[::1\])"
+    r"(?:'?(?::|, )[1-9][0-9]{0,4}(?:, 0, 0)?)?(?![\w.-])",
+    re.ASCII,
 )
-"""Dates, addresses and fractions are digits in groups too."""
+"""Where a connection was tried: an address with its port, also as Python shows the two."""
+_QUOTED = re.compile(
+    r"(?P<head>\bwith text |=|\bcontains |\bvalue:? )(?P<open>['\"(])(?P<value>.*?)(?P<close>['\")])"
+    r"(?=$|[\s.,;:)\]])",
+    re.DOTALL,
+)
+"""A value that a database quotes: `Key (number_a)=(138…) already exists`, `with text '…'`, `invalid value "…"`."""
+_SHORT_QUOTED = re.compile(r"""(['"“‘`])([^\w'"]*\d[\d\W]*?)(['"”’`])""")
+"""In quotes, and without a letter: a value, however few its digits are."""
+_NUMBER = re.compile(r"(?<![0-9A-Za-z_.-])\+?\d{7,20}(?![0-9A-Za-z_-])")
+_SPELLED = re.compile(
+    r"(?<![\w.+:-])(?:\+|\(\+?)?\d{1,6}(?:[\s().\-/\u2010-\u2015\u2212\uff0d\u3000\u200b]{1,3}\d{1,8}){1,5}(?![\w:-])"
+)
+"""A number in groups."""
+_OURS = re.compile(rf"\d{{4}}-\d\d-\d\d.*|{_OCTET}(?:\.{_OCTET}){{3}}|\d+\.\d+", re.DOTALL | re.ASCII)
+"""What looks like groups and is a date, an address or a fraction."""
 _kept: dict[str, tuple[str, ...]] = {}
 """Secrets, the newest last, with the forms in which they may stand in a text."""
 
@@ -48,9 +73,35 @@ def without_secrets(text: str) -> str:
 
 
 def concealed(text: str) -> str:
-    """The text without the secrets that are known, and without what looks like a phone number."""
-    return _NUMBER.sub(_hidden, without_secrets(text))
+    """The text without the secrets that are known, and without what looks like a phone number, in one or in groups."""
+    return _SPELLED.sub(_unless_ours, _NUMBER.sub(HIDDEN, without_secrets(text)))
 
 
-def _hidden(found: re.Match[str]) -> str:
-    return found[0] if _OTHERWISE.fullmatch(found[0]) else HIDDEN
+def masked(text: str) -> str:
+    """A text of a library, a database or the provider, fit to be repeated: without secrets, without values that it
+    quotes, and without any five digits in whatever spelling. Addresses and ports, error codes and line numbers stay."""
+    text = _QUOTED.sub(_masked_value, without_secrets(text))
+    pieces, at = [], 0
+    for address in _ADDRESS.finditer(text):
+        pieces += [_without_digits(text[at : address.start()]), address[0]]
+        at = address.end()
+    return "".join([*pieces, _without_digits(text[at:])])
+
+
+def _without_digits(text: str) -> str:
+    text = _RUN.sub(_unless_few, _HEX.sub(HIDDEN, text))
+    return _SHORT_QUOTED.sub(rf"\1{HIDDEN}\3", text)
+
+
+def _unless_few(run: re.Match[str]) -> str:
+    units = re.findall(rf"{_ESCAPED}|{_DIGIT}", run[0])
+    return HIDDEN if len(units) >= FEWEST else run[0]
+
+
+def _unless_ours(run: re.Match[str]) -> str:
+    digits = sum(character.isdecimal() for character in run[0])
+    return run[0] if digits < 7 or digits > 20 or _OURS.fullmatch(run[0]) else HIDDEN
+
+
+def _masked_value(found: re.Match[str]) -> str:
+    return f"{found['head']}{found['open']}{HIDDEN}{found['close']}"

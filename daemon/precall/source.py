@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from precall.config import SourceConfig, secret
 from precall.core.columns import BadRow, Columns
-from precall.core.errors import ConfigError, OutOfReach, Refusal, StoreUnavailable
+from precall.core.errors import ConfigError, PrecallError, Refusal
 from precall.core.model import Binding, Policy, Row, State
 from precall.core.routing import expired_locally
 from precall.core.sync import EXAMPLES, Comparison, Fate, SyncPlan
@@ -21,6 +21,7 @@ from precall.log import get_logger
 from precall.metrics import Metrics
 from precall.packing import Packed
 from precall.registry import Registry
+from precall.secrecy import masked
 from precall.settings import Settings
 from precall.store import ForeignDatabase
 from precall.table import Table
@@ -55,14 +56,30 @@ class Query:
     async def rows(self, take: Callable[[Binding | BadRow], None]) -> None:
         """Call `take` for each row. Raises ConfigError, OutOfReach."""
         columns: Columns | None = None
+        taken = 0
 
         def some(names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-            nonlocal columns
-            columns = columns or Columns(names, self._zone)
-            for row in rows:
-                take(columns.read(row))
+            nonlocal columns, taken
+            columns = columns or _columns(names, self._zone)
+            for taken, row in enumerate(rows, taken + 1):  # noqa: B020  goes on where the last slice ended
+                take(_placed(columns.read(row), taken))
 
         await self._database.read(self._query, some)
+
+
+def _columns(names: Sequence[str], zone: tzinfo | None) -> Columns:
+    try:
+        return Columns(names, zone)
+    except ConfigError as error:
+        # A column without a name of its own is called by its expression, which may be a value.
+        raise ConfigError([masked(mistake) for mistake in error.mistakes]) from None
+
+
+def _placed(row: Binding | BadRow, place: int) -> Binding | BadRow:
+    """A row without an id is named by its place in the result, the first being 1."""
+    if isinstance(row, BadRow) and not row.subs_id:
+        return replace(row, text=f"{row.text} (row {place} of the result)")
+    return row
 
 
 def live(row: Row, policy: Policy, now: float) -> bool:
@@ -88,18 +105,41 @@ class Source:
         self._registry, self._table, self._metrics = registry, table, metrics
         self._clock, self._monotonic = clock, monotonic
         self._one_at_a_time = asyncio.Lock()
+        self._in_step_at = monotonic()
+
+    @property
+    def age(self) -> float:
+        """Seconds since the latest sync that came to its end, or since the start while there is none."""
+        return self._monotonic() - self._in_step_at
+
+    @property
+    def every(self) -> float:
+        """Seconds from one sync to the next, as configured."""
+        return self._settings.config.source.every
 
     async def sync(self, *, force: bool = False) -> Synced:
-        """Bring the bindings in step. `force` applies removals however many there are."""
+        """Bring the bindings in step. `force` applies removals however many there are.
+
+        Whatever goes wrong is a failed sync, to be told like any other; the next one tries again.
+        """
         async with self._one_at_a_time:
             begun = self._monotonic()
             try:
                 plan = await self._compare(force=force)
                 refusals = await self._apply(plan)
-            except (ConfigError, OutOfReach, StoreUnavailable) as error:
+            except PrecallError as error:
                 ended = replace(self.last, error=str(error))
+            except Exception as error:  # a driver's, or a bug: never the end of all syncs
+                log.error("source.broken", exc_info=error)
+                ended = replace(self.last, error=_unexpected(error))
+            except asyncio.CancelledError as error:
+                if (task := asyncio.current_task()) is None or task.cancelling():
+                    raise
+                # Nobody cancelled this task: it came out of a driver.
+                ended = replace(self.last, error=_unexpected(error))
             else:
                 ended = self._summary(plan, refusals, self._monotonic() - begun)
+                self._in_step_at = self._monotonic()
             self._tell(ended)
             self.last = ended
             return ended
@@ -153,6 +193,8 @@ class Source:
     def _tell(self, ended: Synced) -> None:
         """Say what is new: an alarm is one line when it begins and one when it ends."""
         before = self.last
+        self._metrics.source_syncs.labels("failed" if ended.error else "ok").inc()
+        self._metrics.source_failing.set(bool(ended.error))
         if ended.error:
             if ended.error != before.error:
                 log.error("source.failed", error=ended.error)
@@ -184,6 +226,11 @@ class Source:
             seconds=round(ended.seconds, 3),
             **{str(fate): n for fate, n in counts.items() if n},
         )
+
+
+def _unexpected(error: BaseException) -> str:
+    said = masked(str(error).strip().partition("\n")[0])
+    return f"source: unexpected {type(error).__name__}{f': {said}' if said else ''}; the log has more of it"
 
 
 async def preview(

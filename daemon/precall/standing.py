@@ -51,7 +51,9 @@ class Standing:
             self._metrics.malformed.labels(reply.code).inc()
             if reply.code == "unknown_status":
                 self._alarm("provider.api_changed", code=reply.code, request_id=reply.request_id)
-        self._judge_account(reply, now)
+        if failure is Failure.STALE and self.circuit.stale(now):
+            failure = Failure.ACCOUNT
+        self._judge_account(reply, failure, now)
         turn = self.outage.record(failure, now)
         if turn is not None:
             say = log.error if turn.degraded else log.warning
@@ -62,9 +64,8 @@ class Standing:
                 seconds=round(turn.duration, 1),
             )
 
-    def _judge_account(self, reply: Reply, now: float) -> None:
+    def _judge_account(self, reply: Reply, failure: Failure | None, now: float) -> None:
         """While the account is refused nothing is asked but a probe; a word on any binding means it is not."""
-        failure = reply.failure if isinstance(reply, NonAnswer) else None
         if isinstance(reply, NonAnswer) and failure is Failure.ACCOUNT:
             if self.circuit.fault(now):
                 log.error(

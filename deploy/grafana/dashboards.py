@@ -11,7 +11,7 @@ from panels import Panel, built
 FOLDER = Path(__file__).parent / "dashboards"
 
 ANSWERS = 'result=~"status_.|gone"'
-FAILURES = 'result!~"status_.|gone|throttled"'
+FAILURES = 'result!~"status_.|gone|throttled|stale"'
 ON_OFF = {0: "no", 1: "yes"}
 
 

@@ -1,11 +1,13 @@
 """A provider that throttles, is cut off, or says that a whole pool has no number left, at full length."""
 
+import asyncio
 import json
 import signal
-import time
+import tomllib
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,11 +15,18 @@ from typing import Any
 
 import pytest
 from tests.acceptance.test_cli import Server, config_file, precall, serving, until
-from tests.acceptance.test_postgresql import reading
 from tests.acceptance.test_standby import ask
+from tests.api_daemon import Served
+from tests.api_daemon import serving as serving_here
+from tests.virtual_time import VirtualLoop, run_virtual
+from tests.virtual_time import until as come_true
+
+from precall.demo import as_registered
+from precall.simulator import Fault
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
+RATE, QUOTA = 40.0, 8
 SCENARIO = """
 [account]
 access_key_id = "demo"
@@ -68,6 +77,10 @@ def metric(url: str, name: str, **labels: str) -> float:
     """The sum of all samples of that name with those labels."""
     with urllib.request.urlopen(f"{url}/metrics", timeout=10) as reply:
         text = reply.read().decode()
+    return in_metrics(text, name, labels)
+
+
+def in_metrics(text: str, name: str, labels: Mapping[str, str]) -> float:
     wanted = [f'{label}="{value}"' for label, value in labels.items()]
     return sum(
         float(line.rpartition(" ")[2])
@@ -86,78 +99,130 @@ def routes(url: str) -> dict[str, tuple[Any, ...]]:
             return {one["subs_id"]: (one["action"], one["reason"], one["version"]) for one in told}
 
 
-def made_so_far(url: str) -> dict[str, float]:
-    return {name: metric(url, "checks_total", result=name) for name in ("status_1", "throttled")}
+@asynccontextmanager
+async def virtually(loop: VirtualLoop, folder: Path, bindings: int, quota: int, **more: Any) -> AsyncIterator[Served]:
+    """A daemon and its provider in this process, by the loop's clock, with everything registered. What waits for the
+    database, which keeps to the machine's clock, has all the time it needs."""
+    scenario = tomllib.loads(SCENARIO.format(bindings=bindings, quota=quota))
+    clocks = {"wall": loop.wall, "monotonic": loop.time}
+    async with serving_here(folder, scenario, rate=RATE, store_timeout=3600.0, **clocks, **more) as served:
+        facts = [as_registered(one) for one in served.simulator.bindings()]
+        status, told = await served.ask("POST", "/v1/bindings/batch", {"bindings": facts})
+        assert status == 200, told
+        yield served
+
+
+async def figure(served: Served, name: str, **labels: str) -> float:
+    """As `metric`."""
+    return in_metrics((await served.ask("GET", "/metrics"))[1], name, labels)
+
+
+async def made_so_far(served: Served) -> dict[str, float]:
+    return {name: await figure(served, "checks_total", result=name) for name in ("status_1", "throttled")}
+
+
+@asynccontextmanager
+async def reading_here(served: Served, subs_id: str) -> AsyncIterator[Counter[bool]]:
+    """A route is read all the while; counts by whether the answer was good."""
+    counts: Counter[bool] = Counter()
+
+    async def read() -> None:
+        while True:
+            status, told = await served.ask("GET", f"/v1/routes/{subs_id}")
+            counts[status == 200 and told["action"] == "dial_x"] += 1
+            await asyncio.sleep(0.1)
+
+    task = asyncio.create_task(read())
+    try:
+        yield counts
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+    assert task.cancelled(), task.exception()
 
 
 def test_a_fifth_of_the_rate_is_allowed(tmp_path: Path) -> None:
-    quick = 'rate = 100\n[freshness]\nmin_interval = "100ms"\nmax_age = "1s"\n'
-    with site(tmp_path, quick, bindings=500, quota=20) as here, here.daemon() as (daemon, url):
-        assert precall("bindings", "import", here.bindings, url=url).returncode == 0
-        with reading(url, here.ids[0]) as counts:
-            time.sleep(60.0)
-            begun, at_first = time.monotonic(), made_so_far(url)
-            limits = []
-            while time.monotonic() < begun + 60.0:
-                limits.append(metric(url, "provider_rate_limit"))
-                time.sleep(0.25)
-            seconds, at_last = time.monotonic() - begun, made_so_far(url)
-            made = {name: at_last[name] - at_first[name] for name in at_first}
-        assert 15.0 <= sum(limits) / len(limits) <= 20.0
-        # The provider lets a second's worth pass at once.
-        assert 15.0 <= made["status_1"] / seconds <= 20.0 * (1 + 1 / seconds)
-        assert made["throttled"] < 0.1 * sum(made.values())
-        assert counts["failed"] == 0
-        assert daemon.stop() == 0
+    run_virtual(lambda loop: a_fifth(loop, tmp_path))
 
 
-def test_two_minutes_without_the_provider(tmp_path: Path) -> None:
-    quick = 'rate = 100\n[freshness]\nmin_interval = "100ms"\nmax_age = "3s"\n'
-    with site(tmp_path, quick, bindings=200) as here, here.daemon() as (daemon, url):
-        here.load(url)
+async def a_fifth(loop: VirtualLoop, folder: Path) -> None:
+    quick = {"min_interval": "100ms", "max_age": "1s"}
+    async with (
+        virtually(loop, folder, 200, QUOTA, freshness=quick) as served,
+        reading_here(served, served.simulator.bindings()[0].subs_id) as counts,
+    ):
+        await asyncio.sleep(60.0)
+        begun, at_first = loop.time(), await made_so_far(served)
+        limits = []
+        while loop.time() < begun + 60.0:
+            limits.append(await figure(served, "provider_rate_limit"))
+            await asyncio.sleep(1.0)
+        seconds, at_last = loop.time() - begun, await made_so_far(served)
+    made = {name: at_last[name] - at_first[name] for name in at_first}
+    assert 0.75 * QUOTA <= sum(limits) / len(limits) <= QUOTA
+    # The provider lets a second's worth pass at once.
+    assert 0.75 * QUOTA <= made["status_1"] / seconds <= QUOTA * (1 + 1 / seconds)
+    assert made["throttled"] < 0.1 * sum(made.values())
+    assert counts[True] > 500
+    assert not counts[False]
+
+
+def test_two_minutes_without_the_provider(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def said(event: str) -> int:
+        return sum(event in record.getMessage() for record in caplog.records)
+
+    run_virtual(lambda loop: two_minutes(loop, tmp_path, said))
+    assert said("degraded.entered") == said("degraded.left") == 1
+
+
+async def two_minutes(loop: VirtualLoop, folder: Path, said: Callable[[str], int]) -> None:
+    quick = {"min_interval": "100ms", "max_age": "3s"}
+    async with virtually(loop, folder, 100, 0, freshness=quick) as served:
         # One of them ends while nobody can be asked.
-        ending = here.ids[0]
+        simulated = served.simulator.bindings()[0]
+        ending = simulated.subs_id
         # On a whole second: of an end fractions are dropped.
-        end = int(time.time()) + 40.0
-        facts = json.loads(here.bindings.read_text().splitlines()[0])
-        facts["expires_at"] = datetime.fromtimestamp(end + 5.0, UTC).isoformat()
-        assert ask(f"{url}/v1/bindings/{ending}", "PUT", facts)[0] == 200
-        until(lambda: ask(f"{url}/v1/routes/{ending}")[1]["status"] == 1)
-        before = routes(url)
+        end = int(loop.wall()) + 60.0
+        facts = as_registered(simulated) | {"expires_at": datetime.fromtimestamp(end + 5.0, UTC).isoformat()}
+        assert (await served.ask("PUT", f"/v1/bindings/{ending}", facts))[0] == 200
+        rows = served.daemon.table.rows
+        await come_true(lambda: all(row.state.status == 1 for row in rows()))
+        assert loop.wall() < end - 30.0
+        before = await routes_of(served)
         assert {action for action, _, _ in before.values()} == {"dial_x"}
-        fault = {"kind": "reset", "for": "120s"}
-        assert ask(f"{here.provider}/_admin/faults", "POST", fault)[0] in (200, 201)
-        back = time.monotonic() + 120.0
-        until(lambda: "degraded.entered" in daemon.said)
-        while (left := end - time.time()) > 0.5:
-            assert ask(f"{url}/v1/routes/{ending}?dial=0")[1]["action"] == "dial_x"
-            time.sleep(min(1.0, left))
-        until(lambda: time.time() >= end)
-        told = ask(f"{url}/v1/routes/{ending}?dial=0")[1]
+        served.simulator.service.faults.add(Fault.model_validate({"kind": "reset", "for": "120s"}), loop.wall())
+        back = loop.time() + 120.0
+        await come_true(lambda: said("degraded.entered"))
+        while (left := end - loop.wall()) > 0.5:
+            assert (await served.ask("GET", f"/v1/routes/{ending}?dial=0"))[1]["action"] == "dial_x"
+            await asyncio.sleep(min(1.0, left - 0.25))
+        await come_true(lambda: loop.wall() >= end)
+        told = (await served.ask("GET", f"/v1/routes/{ending}?dial=0"))[1]
         assert (told["action"], told["reason"], told["number"]) == ("expired", "expired_locally", "")
-        while time.monotonic() < back - 5.0:
-            now = routes(url)
+        while loop.time() < back - 5.0:
+            now = await routes_of(served)
             assert {i: now[i] for i in now if i != ending} == {i: before[i] for i in before if i != ending}
-            time.sleep(2.0)
-        until(lambda: "degraded.left" in daemon.said, patience=90.0)
-        assert daemon.said.count("degraded.entered") == daemon.said.count("degraded.left") == 1
-        assert daemon.stop() == 0
+            await asyncio.sleep(2.0)
+        await come_true(lambda: said("degraded.left"))
+        assert loop.time() > back
+
+
+async def routes_of(served: Served) -> dict[str, tuple[Any, ...]]:
+    page = (await served.ask("GET", "/v1/routes?limit=1000"))[1]
+    return {one["subs_id"]: (one["action"], one["reason"], one["version"]) for one in page["routes"]}
 
 
 def test_a_pool_that_runs_out_of_numbers_exposes_exactly_the_cap(tmp_path: Path) -> None:
     settings = (
         'rate = 200\n[freshness]\nmin_interval = "1s"\nabnormal_min_interval = "1s"\nmax_age = "5s"\n'
-        "[brake]\nshare = 0.05\nfloor = 20\n"
+        "[brake]\nshare = 0.1\nfloor = 20\n"
     )
-    bindings = 1000
-    cap = bindings // 20
+    bindings = 400
+    cap = bindings // 10
 
     def exposed(url: str) -> int:
         """How many real numbers dispatchers are told, each asked for once."""
-        told = []
-        for start in range(0, bindings, 500):
-            asked = {"subs_ids": here.ids[start : start + 500]}
-            told += ask(f"{url}/v1/routes/lookup", "POST", asked)[1]["routes"]
+        told = ask(f"{url}/v1/routes/lookup", "POST", {"subs_ids": here.ids})[1]["routes"]
         numbers = sum(one["action"] == "dial_real" and one["number"] != "" for one in told)
         assert numbers <= most, numbers
         return numbers

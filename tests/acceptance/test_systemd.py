@@ -2,7 +2,6 @@
 
 import queue
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,9 +21,7 @@ pytestmark = pytest.mark.slow
 UNIT = PROJECT / "deploy" / "systemd" / "precall.service"
 MOST_EXPOSED = 2.0
 
-needs_systemd = pytest.mark.skipif(
-    shutil.which("systemd-analyze") is None, reason="needs systemd-analyze (Debian package systemd)"
-)
+needs_systemd = pytest.mark.needs("systemd")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@ every duration in them is divided by it, and nothing else is changed."""
 
 import json
 import re
-import shutil
 import subprocess
 import time
 import urllib.parse
@@ -26,11 +25,6 @@ SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 Series = dict[str, str]
 Points = list[tuple[float, float]]
-
-
-def available() -> bool:
-    """Whether Debian's package `prometheus` is installed."""
-    return bool(shutil.which("prometheus") and shutil.which("promtool"))
 
 
 def scaled(rules: str) -> str:

@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from tests.acceptance.test_cli import PROJECT
-from tests.deploy.prometheus import DURATION, FILES, RULES, available, scaled
+from tests.deploy.prometheus import DURATION, FILES, RULES, scaled
 from tests.unit.test_docs import families
 
-needs_promtool = pytest.mark.skipif(not available(), reason="needs Debian's package prometheus")
+needs_promtool = pytest.mark.needs("prometheus")
 RUNBOOK = (PROJECT / "deploy" / "runbook.md").read_text()
 CASES = yaml.safe_load((FILES / "alerts.test.yml").read_text())["tests"]
 

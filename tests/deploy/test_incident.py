@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 
 from tests.deploy.incident import STEPS, Played, played
-from tests.deploy.prometheus import available
 from tests.deploy.test_dashboards import every_dashboard, read
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(600),
-    pytest.mark.skipif(not available(), reason="needs Debian's package prometheus"),
+    pytest.mark.needs("prometheus"),
 ]
 
 VARIABLES = {"$job": ".+", "$instance": ".+", "$pool": ".+"}

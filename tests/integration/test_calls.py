@@ -110,6 +110,20 @@ async def test_a_reported_call_is_asked_about_and_told(tmp_path: Path) -> None:
         assert (await served.ask("GET", "/v1/calls/none"))[0] == 404
 
 
+async def test_a_call_whose_question_went_stale_is_asked_about_again_at_once(tmp_path: Path) -> None:
+    async with serving(tmp_path, scripted(1) | ACCOUNT, provider=QUICK) as served:
+        await served.register()
+        stale = {"code": "SignatureNonceUsed", "http_status": 400, "action": "QueryCallDetailByCallId"}
+        test_main_job.fault(served, "error", **stale)
+        assert await tell(served, placed(served, "c1", "200000", duration=31))
+        told = served.daemon.metrics.call_details.labels("stale")
+        await until(lambda: told._value.get() >= 1)
+        assert not served.daemon.calls.circuit.is_open
+        served.simulator.service.faults.clear()
+        # Left to its next turn, it would be asked about in minutes.
+        assert (await result(served, "c1", "connected"))["duration"] == 31
+
+
 async def test_a_binding_that_dies_silently(tmp_path: Path) -> None:
     """The provider goes on to answer 1: the flags show it, the route stays; when it turns, the next failed call finds
     out."""

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from tests.api_daemon import Served, a_binding, scripted, serving, token
+from tests.examples import examples
 from tests.integration.test_main_job import truth
 from tests.sealed import dumped, key_file
 
@@ -78,13 +79,8 @@ def may_see(endpoint: Endpoint, scopes: set[str]) -> bool:
 
 @pytest.mark.slow
 @given(scopes=readers, turned=turns, seed=st.integers(0, 2**32))
-@settings(
-    max_examples=10,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    # Each example is a daemon: one that fails is told as it is.
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],
-)
+# Each example is a daemon: one that fails is told as it is.
+@settings(examples(5, 200, *HealthCheck), phases=[Phase.explicit, Phase.reuse, Phase.generate])
 async def test_no_scope_no_number(
     scopes: set[str], turned: list[tuple[str, int]], seed: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

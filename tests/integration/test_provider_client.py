@@ -166,7 +166,16 @@ async def test_the_host_that_is_signed_is_the_host_that_is_sent_and_nothing_goes
     assert head[""] == "POST /?PoolKey=FC1&SubsId=1000000000000001 HTTP/1.1"
     signed = head["authorization"].split("SignedHeaders=")[1].split(",")[0].split(";")
     unsigned = set(head) - set(signed)
-    assert unsigned == {"", "body", "accept", "authorization", "content-length", "user-agent"}
+    assert unsigned == {
+        "",
+        "body",
+        "accept",
+        "accept-encoding",
+        "authorization",
+        "content-length",
+        "user-agent",
+    }
+    assert head["accept-encoding"] == "identity"
 
 
 async def test_connections_are_kept_and_no_nonce_is_used_twice() -> None:
@@ -212,6 +221,9 @@ async def test_the_calling_number_is_sent_only_when_wanted(setting: str, sent: s
         (says(http(b"", "302 Found", Location="http://127.0.0.1:1/")), Failure.TRANSIENT, "redirect"),
         (says(http(b"[1,")), Failure.MALFORMED, "bad_json"),
         (says(http(b"{" * 100_000)), Failure.MALFORMED, "body_too_large"),
+        (says(http(gzip.compress(b"{}"), "400 Bad", Content_Encoding="gzip")), Failure.MALFORMED, "compressed"),
+        (says(http(gzip.compress(b"{}"), "429 Slow", Content_Encoding="GZIP")), Failure.THROTTLED, "http_429"),
+        (says(http(gzip.compress(b"{}"))), Failure.MALFORMED, "compressed"),
         (says(http(b'{"a":' * 10_000)), Failure.MALFORMED, "bad_json"),
         (says(http(b"<a>" * 20_000, Content_Type="text/xml")), Failure.MALFORMED, "bad_xml"),
         (says(http(b"<a>" * 9_000 + b"</a>" * 9_000)), Failure.MALFORMED, "no_code"),
@@ -439,18 +451,32 @@ async def test_a_stale_nonce_is_replaced_once() -> None:
     assert len({head["x-acs-signature-nonce"] for head in heads}) == len(heads) == 2
 
 
-async def test_a_nonce_refused_again_is_a_failure() -> None:
+async def test_a_nonce_refused_again_says_nothing_of_the_account_yet() -> None:
     async with served(says(STALE_NONCE)) as (url, heads), client(url) as provider:
         reply = (await provider.query_call_status(binding(), again=once)).reply
     assert isinstance(reply, NonAnswer)
-    assert (reply.failure, reply.code, len(heads)) == (Failure.ACCOUNT, "SignatureNonceUsed", 2)
+    assert (reply.failure, reply.code, len(heads)) == (Failure.STALE, "SignatureNonceUsed", 2)
 
 
-async def test_without_budget_there_is_no_retry() -> None:
+async def test_without_budget_there_is_no_retry_and_the_account_is_not_refused() -> None:
     async with served(says(STALE_NONCE, http())) as (url, heads), client(url) as provider:
         reply = (await provider.query_call_status(binding(), again=lambda: False)).reply
+        detail = (await provider.query_call_detail("1^1", 11000000300006, 0, again=lambda: False)).reply
     assert isinstance(reply, NonAnswer)
-    assert len(heads) == 1
+    assert (reply.failure, type(detail), len(heads)) == (Failure.STALE, CallDetail, 2)
+
+
+@pytest.mark.parametrize("affordable", [True, False])
+async def test_a_token_that_was_renewed_says_nothing_of_the_account_yet(affordable: bool) -> None:
+    """Neither when the budget has no call left for the new one, nor when that is taken for stale too."""
+    tokens = itertools.count(1)
+    credentials = Credentials(None, lambda: Credential("demo", "demo-secret", f"token-{next(tokens)}"))
+    await credentials.start()
+    async with served(says(STALE_TOKEN)) as (url, heads), client(url, credentials) as provider:
+        reply = (await provider.query_call_status(binding(), again=lambda: affordable)).reply
+    await credentials.stop()
+    assert isinstance(reply, NonAnswer)
+    assert (reply.failure, len(heads)) == (Failure.STALE, 1 + affordable)
 
 
 async def test_an_expired_token_is_refreshed_and_the_question_asked_again() -> None:

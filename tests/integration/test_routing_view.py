@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from tests.builders import A, B, X, binding, observed
+from tests.examples import examples
 from tests.integration.test_store import a_change, a_removal
 from tests.postgres import sql
 
@@ -102,7 +103,7 @@ def expected(
 
 @pytest.mark.slow
 @given(data=st.data(), policy=policies, halted=st.sampled_from([None, "", "FC1", "FC2"]))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(25, 2000, HealthCheck.function_scoped_fixture)
 async def test_the_view_tells_what_decide_tells(
     data: st.DataObject, policy: Policy, halted: str | None, store: Store, store_url: str
 ) -> None:

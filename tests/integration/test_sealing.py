@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
+from tests.examples import examples
 from tests.integration.test_store import a_change, a_check, a_row, loaded, route_of, runs, some_rows
 from tests.postgres import sql
 from tests.sealed import dumped, key_file
@@ -110,7 +111,7 @@ async def test_a_copy_of_the_database_tells_no_number_and_the_daemon_every_one(
 
 @pytest.mark.slow
 @given(rows=some_rows())
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(8, 500, HealthCheck.function_scoped_fixture)
 async def test_every_field_of_a_sealed_row_survives_a_restart(
     rows: list[Row], new_store_url: Callable[[], str], tmp_path: Path
 ) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from precall.core.errors import StoreError, StoreUnavailable
 from precall.core.model import (
@@ -170,7 +171,7 @@ def some_rows(draw: st.DrawFn) -> list[Row]:
 
 @pytest.mark.slow
 @given(rows=some_rows())
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(8, 500, HealthCheck.function_scoped_fixture)
 async def test_every_field_of_a_row_survives_a_restart(
     rows: list[Row], new_store_url: Callable[[], str]
 ) -> None:
@@ -363,7 +364,7 @@ def folded(checks: Sequence[Check]) -> list[tuple[int, int, int]]:
         max_size=5,
     )
 )
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(8, 500, HealthCheck.function_scoped_fixture)
 async def test_folding_does_not_depend_on_how_checks_are_batched(
     batches: list[list[tuple[str, str]]], new_store_url: Callable[[], str]
 ) -> None:

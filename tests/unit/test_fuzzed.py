@@ -1,21 +1,18 @@
-"""Whatever comes in from outside, none of its readers fails in a way it does not say, repeats it, or grows by it.
-
-`PRECALL_TEST_FUZZ_CASES` is how many cases each test tries.
-"""
+"""Whatever comes in from outside, none of its readers fails in a way it does not say, repeats it, or grows by it."""
 
 import gc
 import json
-import os
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 from tests.api_daemon import token
+from tests.examples import examples
 
 from precall.api.auth import Gate
 from precall.api.bodies import listed
@@ -28,9 +25,8 @@ from precall.core.model import Answer, NonAnswer
 from precall.metrics import Metrics
 from precall.provider.replies import CallDetail, read_detail, read_status
 
-CASES = int(os.environ.get("PRECALL_TEST_FUZZ_CASES", "150"))
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120 + CASES)]
-MANY = settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
+pytestmark = pytest.mark.slow
+MANY = examples(40, 5000, *HealthCheck)
 NUMBER = "13800000001"
 
 REPLIES = [

@@ -8,6 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from tests.builders import NOW, TEMP, A, B, X, binding
+from tests.examples import examples
 
 from precall.core.model import (
     Action,
@@ -248,5 +249,5 @@ class Life(RuleBasedStateMachine):
             assert self.row is None or self.row.state.state is not State.BLOCKED
 
 
-Life.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+Life.TestCase.settings = settings(examples(60, 5000), stateful_step_count=30)
 TestLife = Life.TestCase

@@ -54,7 +54,9 @@ def test_transport_and_account_failures_count(failure):
     assert len(feed(Outage(), [failure] * 10)) == 1
 
 
-@pytest.mark.parametrize("failure", [Failure.THROTTLED, Failure.REFUSED, Failure.GONE, Failure.MALFORMED])
+@pytest.mark.parametrize(
+    "failure", [Failure.THROTTLED, Failure.STALE, Failure.REFUSED, Failure.GONE, Failure.MALFORMED]
+)
 def test_other_non_answers_do_not(failure):
     assert feed(Outage(), [failure] * 100) == []
 
@@ -69,7 +71,7 @@ def test_ten_good_answers_in_a_row_leave(outcome, leaves):
     assert not outage.degraded
 
 
-@pytest.mark.parametrize("failure", [Failure.MALFORMED, Failure.THROTTLED])
+@pytest.mark.parametrize("failure", [Failure.MALFORMED, Failure.THROTTLED, Failure.STALE])
 def test_non_answers_do_not_leave(failure):
     outage = Outage()
     feed(outage, [BAD] * 10)

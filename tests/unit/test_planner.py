@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.examples import examples
 
 from precall.core.planner import LOST, Kind, Planner
 
@@ -185,7 +186,7 @@ class Overlapping(RuleBasedStateMachine):
 
 
 TestOverlapping = Overlapping.TestCase
-TestOverlapping.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestOverlapping.settings = settings(examples(40, 2000), stateful_step_count=40)
 
 
 def test_an_overloaded_planner_keeps_the_staleness_bound():

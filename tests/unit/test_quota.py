@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from precall.core.quota import Bucket, Circuit, Lane, Quota
+from precall.core.quota import PROBE_EVERY, STALE_LEAST, STALE_SPAN, Bucket, Circuit, Lane, Quota
 
 STEPS = st.lists(
     st.tuples(
@@ -268,3 +268,50 @@ def test_the_circuit_lets_one_probe_through_per_half_minute():
     assert circuit.answered(103.0) is None
     assert circuit.admits(103.0)
     assert circuit.fault(104.0)
+
+
+def test_stale_replies_in_a_row_amount_to_a_refusal_once_they_last():
+    circuit = Circuit()
+    told = [(place / 2, circuit.stale(place / 2)) for place in range(20)]
+    assert next(at for at, refused in told if refused) == STALE_SPAN
+    slow = Circuit()
+    assert [slow.stale(10.0 * place) for place in range(STALE_LEAST)] == [False] * (STALE_LEAST - 1) + [True]
+
+
+def test_one_answer_ends_a_row_of_stale_replies():
+    circuit = Circuit()
+    for at in range(100):
+        assert not circuit.stale(float(at))
+        if at % (STALE_LEAST - 2) == 0:
+            circuit.answered(at + 0.5)
+    assert not circuit.is_open
+
+
+def test_a_stale_probe_is_made_again_soon_but_not_for_ever():
+    circuit = Circuit()
+    circuit.fault(0.0)
+    probes = []
+    for at in (place / 10 for place in range(1500)):
+        if circuit.admits(at):
+            probes.append(at)
+            if circuit.stale(at):
+                circuit.fault(at)
+    soon = [after - before for before, after in pairwise(probes) if after - before < 1]
+    assert len(soon) == pytest.approx(STALE_LEAST, abs=2)
+    assert probes[-1] - probes[-2] == pytest.approx(PROBE_EVERY)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.0, 2.0), st.sampled_from(["stale", "answer", "throttled"])), max_size=200)
+)
+def test_stale_replies_refuse_the_account_exactly_when_none_is_answered_for_long(steps):
+    circuit, now, row = Circuit(), 0.0, []
+    for wait, reply in steps:
+        now += wait
+        if reply == "answer":
+            circuit.answered(now)
+            row = []
+        elif reply == "stale":
+            row.append(now)
+            refused = len(row) >= STALE_LEAST and row[-1] - row[0] >= STALE_SPAN
+            assert circuit.stale(now) is refused

@@ -1,8 +1,9 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from precall.simulator.faults import FaultPlan
 from precall.simulator.replies import Standing
@@ -248,7 +249,7 @@ def test_gone_bindings_are_the_same_at_every_question() -> None:
     assert statuses(world, START) == first
 
 
-@settings(max_examples=200)
+@examples(100, 20_000)
 @given(
     rotating=st.booleans(),
     steps=st.lists(

@@ -205,8 +205,8 @@ def test_malformed_replies_are_asked_again_twice_fast_and_then_slowly() -> None:
     assert waits == [1.0, 2.0, 60.0, 60.0]
 
 
-def test_a_throttled_or_refused_account_keeps_the_bindings_place() -> None:
-    for kind in (Failure.THROTTLED, Failure.ACCOUNT):
+def test_what_is_no_fault_of_the_binding_keeps_its_place() -> None:
+    for kind in (Failure.THROTTLED, Failure.STALE, Failure.ACCOUNT):
         result = step(observed(State.NORMAL), failure(kind))
         assert (result.again, result.state.failures) == (0.0, 0)
 

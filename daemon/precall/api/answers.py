@@ -17,6 +17,7 @@ from precall.api.problems import HEADERS, Code
 from precall.core.model import Action, Binding, Flag, Override, Reason, Route, Row, State
 from precall.core.numbers import mask
 from precall.core.registration import Registered, pinned_number
+from precall.core.rounding import micro
 from precall.core.routing import usable
 from precall.core.sync import Fate
 
@@ -115,7 +116,7 @@ def encode_run(run: Mapping[str, Any]) -> dict[str, Any]:
         "count": run["count"],
         "first_at": moment(run["first_at"]),
         "last_at": moment(run["last_at"]),
-        "seconds": run["seconds"],
+        "seconds": micro(run["seconds"]),
         "generation": run["generation"],
     }
 

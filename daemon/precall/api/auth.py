@@ -13,7 +13,8 @@ from aiohttp import hdrs, web
 from precall.api.allowance import Allowance
 from precall.api.guessing import Guessing
 from precall.api.problems import Code, TooMany
-from precall.config import SCOPES, ApiConfig, Scope, Token, is_loopback
+from precall.addresses import is_loopback
+from precall.config import SCOPES, ApiConfig, Scope, Token
 from precall.core.errors import Refusal
 from precall.metrics import Metrics
 

@@ -37,6 +37,7 @@ from precall.core.errors import Refusal, StoreUnavailable
 from precall.core.model import Binding, BindingState, Row
 from precall.core.numbers import mask
 from precall.core.registration import Registered
+from precall.core.rounding import micro, significant
 from precall.demand import Outcome
 from precall.table import Page
 
@@ -231,10 +232,15 @@ def _observed(state: BindingState) -> dict[str, Any]:
 def _planned(plan: dict[str, object] | None) -> dict[str, object] | None:
     if plan is None:
         return None
-    return {
-        name: moment(at) if name.endswith("_at") and isinstance(at, float) else at
-        for name, at in plan.items()
-    }
+    return {name: _figure(name, value) for name, value in plan.items()}
+
+
+def _figure(name: str, value: object) -> object:
+    if not isinstance(value, float):
+        return value
+    if name.endswith("_at"):
+        return moment(value)
+    return micro(value) if name == "age" else significant(value)
 
 
 async def _audited(services: Services, reader: Reader, query: ExportQuery, cursor: str) -> Page:

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from precall.core.errors import Refusal, StoreUnavailable
 from precall.log import get_logger
+from precall.secrecy import masked
 
 log = get_logger(__name__)
 
@@ -38,7 +39,6 @@ HEADERS: dict[str, str] = {
 RETRY_STORE = 5
 DRAIN, DRAIN_BYTES = 2.0, 16 * 1024 * 1024
 _MANY = 20
-_MANY_DIGITS = re.compile(r"[0-9]{5,}")
 
 
 class Code(StrEnum):
@@ -258,6 +258,6 @@ def _place(prefix: str, parts: tuple[int | str, ...]) -> str:
         if isinstance(part, int):
             place += f"[{part}]"
         elif part != "[key]":
-            shown = "***" if _MANY_DIGITS.search(part) else part[:64]
+            shown = masked(part)[:64]
             place += f".{shown}" if place else shown
     return place

@@ -19,7 +19,8 @@ from precall.api.ops import DOCUMENT
 from precall.api.problems import Code, guard, problem
 from precall.api.services import Services
 from precall.api.tls import Certificates
-from precall.config import ApiConfig, split_address
+from precall.addresses import split_address
+from precall.config import ApiConfig
 from precall.core.errors import ListenError
 from precall.log import get_logger
 from precall.metrics import Metrics

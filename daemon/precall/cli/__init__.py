@@ -25,7 +25,7 @@ from precall.cli import (
 )
 from precall.cli.output import say
 from precall.core.errors import ConfigError, ListenError, OutOfReach, PrecallError, Refusal, StoreError
-from precall.secrecy import concealed
+from precall.secrecy import masked
 
 BROKEN = 70
 """The exit code of a bug, as sysexits.h has it."""
@@ -87,7 +87,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception:  # noqa: BLE001  whatever it is, its text may quote a number or a secret
-        say(concealed(traceback.format_exc()))
+        say(masked(traceback.format_exc()))
         sys.exit(BROKEN)
 
 

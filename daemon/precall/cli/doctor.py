@@ -210,6 +210,8 @@ def action_findings(action: str, read: Reply | CallDetail) -> list[Finding]:
         case Failure.THROTTLED:
             fix = "signature and action could not be told; lower provider.rate and try again"
             return [Finding(action, Verdict.WARN, f"throttled ({named})", fix)]
+        case Failure.STALE:
+            return [Finding(action, Verdict.WARN, f"a nonce was taken for used ({named})", "try again")]
         case Failure.TRANSIENT:
             fix = "try again; if it stays, raise provider.timeout or ask the provider"
             return [Finding(action, Verdict.FAIL, f"{read.detail} ({named})", fix, out_of_reach=True)]

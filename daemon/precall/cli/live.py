@@ -36,7 +36,7 @@ MEANING = {
     Status.EXPIRED: "the binding has expired: never dial, whatever number is told",
 }
 _SHOWN_HEADERS = ("Date", "Content-Type", "x-acs-retry-after", "x-acs-request-id")
-_UNREACHABLE = (Failure.TRANSIENT, Failure.THROTTLED, Failure.ACCOUNT)
+_UNREACHABLE = (Failure.TRANSIENT, Failure.THROTTLED, Failure.STALE, Failure.ACCOUNT)
 _EPOCH = re.compile(r"[0-9]+")
 
 

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from precall.config import seconds, split_address
+from precall.addresses import split_address
+from precall.config import seconds
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 

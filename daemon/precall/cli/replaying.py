@@ -92,7 +92,7 @@ def _lines(file: str) -> list[Dial]:
     try:
         if file == "-":
             return _read(file, sys.stdin)
-        with Path(file).open(encoding="utf-8") as source:
+        with Path(file).open(encoding="utf-8-sig") as source:
             return _read(file, source)
     except OSError as error:
         raise typer.BadParameter(f"{file} cannot be read: {error.strerror}") from None

@@ -24,7 +24,7 @@ from precall import log
 from precall.cli.options import DEFAULT_URL, ConfigFile, Json, Token, Url, address, duration
 from precall.cli.output import console, data, say
 from precall.cli.remote import Session, answered
-from precall.config import SCOPES, load
+from precall.config import SCOPES, load, remarks
 from precall.core.errors import ConfigError
 from precall.settings import compare
 
@@ -86,6 +86,8 @@ def run(config: ConfigFile = None) -> None:
     supervisor = Supervisor.of(os.environ, time.monotonic)
     loaded = load(config)
     log.configure(loaded.log.level, loaded.log.format)
+    for remark in remarks(loaded):
+        log.get_logger(__name__).warning("config.remark", what=remark)
 
     async def work() -> None:
         daemon = Daemon(loaded, read=partial(load, config), supervisor=supervisor)
@@ -129,6 +131,8 @@ def config_check(
         for mistake in error.mistakes:
             typer.echo(mistake)
         raise typer.Exit(1) from None
+    for remark in remarks(loaded):
+        say(f"note: {remark}")
     typer.echo(f"{config or 'defaults and environment'}: ok")
     for one in () if found is None else (*found.changed, *found.needs_restart):
         typer.echo(str(one))

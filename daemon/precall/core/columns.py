@@ -42,6 +42,13 @@ class BadRow:
     """Whether an earlier version took such a row: a binding that it made must not be dialled as it stands."""
 
 
+@dataclass(frozen=True, slots=True)
+class Undecodable:
+    """A value that could not be read where it came from; `why` repeats nothing of it."""
+
+    why: str
+
+
 class _Bad(Exception):
     """A value that will not do. `unsound` as in BadRow."""
 
@@ -136,6 +143,8 @@ def _text(value: object) -> str:
             return ""
         case str():
             return value.strip()
+        case Undecodable():
+            raise _Bad(value.why)
         case bool():
             raise _Bad("is true or false, and should be text")
         case int():
@@ -196,6 +205,8 @@ def _seconds(value: object, zone: tzinfo | None) -> float | None:
     match value:
         case None:
             return None
+        case Undecodable():
+            raise _Bad(value.why)
         case bool():
             raise _Bad("is true or false, and should be a time")
         case int() | float() | Decimal():
@@ -236,6 +247,8 @@ def _instant(moment: datetime, zone: tzinfo | None) -> float:
 
 
 def _json_labels(value: object) -> dict[str, str]:
+    if isinstance(value, Undecodable):
+        raise _Bad(value.why)
     if isinstance(value, str):
         value = value.strip() or "{}"
         try:

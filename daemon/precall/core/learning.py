@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from math import exp, expm1, log
 from typing import Any
 
+from precall.core.rounding import micro
+
 DAY = 86_400.0
 BANDS = (600.0, 1800.0, 3600.0, 10_800.0, 43_200.0, 172_800.0)
 """Ages of a binding (s) at which its dial rate is taken to change."""
@@ -42,6 +44,10 @@ class Rate:
     def mean(self, prior: float) -> float:
         """Events per second, starting from `prior`."""
         return (self.events + STRENGTH) / (self.seconds + STRENGTH / prior)
+
+    def export(self) -> list[float]:
+        """The two as plain numbers."""
+        return [micro(self.events), micro(self.seconds)]
 
 
 class Share:
@@ -88,9 +94,9 @@ class Habits:
     def export(self) -> dict[str, Any]:
         """Plain lists of numbers."""
         return {
-            "lam": [[r.events, r.seconds] for r in self.lam],
-            "mu": [[r.events, r.seconds] for r in self.mu],
-            "kin": [self.kin.yes, self.kin.asked],
+            "lam": [r.export() for r in self.lam],
+            "mu": [r.export() for r in self.mu],
+            "kin": [micro(self.kin.yes), micro(self.kin.asked)],
         }
 
     @classmethod
@@ -231,6 +237,6 @@ class Learned:
         return {
             "everywhere": self.everywhere.export(),
             "pools": {name: habits.export() for name, habits in self.pools.items()},
-            **{name: [rate.events, rate.seconds] for name, rate in self._ends.items()},
+            **{name: rate.export() for name, rate in self._ends.items()},
             "halved_at": self.halved_at,
         }

@@ -78,9 +78,14 @@ class Flag(StrEnum):
 
 
 class Failure(StrEnum):
-    """Why the provider could not be asked, or did not say: the classes of non-answers."""
+    """Why the provider could not be asked, or did not say: the classes of non-answers.
+
+    STALE: the question went out with a nonce or a token that had gone stale. The next one carries a new one, so a
+    single such reply says nothing of the binding, nor of the account.
+    """
 
     THROTTLED = "throttled"
+    STALE = "stale"
     TRANSIENT = "transient"
     ACCOUNT = "account"
     REFUSED = "refused"

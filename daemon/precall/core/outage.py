@@ -53,10 +53,10 @@ class Outage:
     def record(self, failure: Failure | None, now: float) -> Turn | None:
         """One check came back: with an answer (None) or with a non-answer. The turn it led to, if any.
 
-        A throttled check was not made and says nothing. A refusal and "no such binding" are well-formed replies, thus
-        good; a malformed reply is neither good nor a failure."""
+        A throttled or a stale check was not made and says nothing. A refusal and "no such binding" are well-formed
+        replies, thus good; a malformed reply is neither good nor a failure."""
         match failure:
-            case Failure.THROTTLED:
+            case Failure.THROTTLED | Failure.STALE:
                 return None
             case Failure.TRANSIENT | Failure.ACCOUNT:
                 failed, good = True, False

@@ -25,6 +25,12 @@ LONGEST_PAUSE = 60.0
 """A longer `x-acs-retry-after` is not believed."""
 PROBE_EVERY = 30.0
 """Seconds between two probes of an open circuit."""
+PROBE_AGAIN = 0.5
+"""Seconds until the next probe after one that said nothing of the account."""
+STALE_LEAST = 10
+"""Stale replies in a row that amount to a refusal of the account, once they last for `STALE_SPAN`."""
+STALE_SPAN = 5.0
+"""Seconds from the first of these to the last: so that at a high rate a few unlucky ones in a row do not count."""
 
 
 class Lane(StrEnum):
@@ -125,11 +131,18 @@ class Quota:
 
 
 class Circuit:
-    """Open while the account itself is refused (arrears, denied, bad signature ...): then only probes pass."""
+    """Open while the account itself is refused (arrears, denied, bad signature ...): then only probes pass.
+
+    One reply is enough where it names such a cause. A stale nonce or token is renewed with the next question, so it
+    takes `STALE_LEAST` stale replies in a row over at least `STALE_SPAN` seconds: however large their share, as long
+    as some questions are answered the account is not refused.
+    """
 
     def __init__(self) -> None:
         self.opened_at: float | None = None
         self._probe_at = 0.0
+        self._stale = 0
+        self._stale_since = 0.0
 
     @property
     def is_open(self) -> bool:
@@ -144,8 +157,23 @@ class Circuit:
             self._probe_at = now + PROBE_EVERY
         return opened
 
+    def stale(self, now: float) -> bool:
+        """A nonce or token was taken for stale; True when such replies, in a row, amount to a refusal of the account.
+
+        Until they do, a probe that ends so has said nothing, and the next one is made soon.
+        """
+        if not self._stale:
+            self._stale_since = now
+        self._stale += 1
+        if self._stale >= STALE_LEAST and now - self._stale_since >= STALE_SPAN:
+            return True
+        if self.is_open:
+            self._probe_at = now + PROBE_AGAIN
+        return False
+
     def answered(self, now: float) -> float | None:
         """The provider answered; seconds the circuit was open when that closed it, else None."""
+        self._stale = 0
         opened_at, self.opened_at = self.opened_at, None
         return None if opened_at is None else now - opened_at
 

@@ -82,6 +82,7 @@ class Result(StrEnum):
     GONE_UNCONFIRMED = "gone_unconfirmed"
     GONE_DOUBTED = "gone_doubted"
     THROTTLED = "throttled"
+    STALE = "stale"
     TRANSIENT = "transient"
     ACCOUNT = "account"
     REFUSED = "refused"
@@ -228,6 +229,8 @@ def _excuse(
     match reply.failure:
         case Failure.THROTTLED:
             return Step(state, Result.THROTTLED, changed=False, again=0.0)
+        case Failure.STALE:
+            return Step(state, Result.STALE, changed=False, again=0.0)
         case Failure.ACCOUNT:
             return Step(state, Result.ACCOUNT, changed=False, again=0.0)
         case Failure.TRANSIENT:

@@ -1,17 +1,18 @@
 """The provider's actions, every failure a value: no call raises, none changes anything here.
 
 Signing is in `sign`, HTTP in `endpoint`, reading in `replies`, the classes of failures in `failures`. One
-retry lives here and no other: a nonce or a token that went stale is renewed and the question asked once more.
-When to ask at all, and how often, is decided elsewhere.
+retry lives here and no other: a nonce or a token that went stale is renewed and the question asked once more, if
+the budget has a call for that. If it has none, or the new one is taken for stale too, the reply is STALE: the next
+question may well be answered. When to ask at all, and how often, is decided elsewhere.
 """
 
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import gmtime, strftime
 from typing import Generic, Literal, TypeVar
 
-from precall.core.model import Answer, Binding, InEffect, NonAnswer, Reply
+from precall.core.model import Answer, Binding, Failure, InEffect, NonAnswer, Reply
 from precall.provider.credentials import Credentials
 from precall.provider.endpoint import Endpoint, RawReply, Reader
 from precall.provider.failures import Trouble, stale_nonce, stale_token, trouble
@@ -168,13 +169,16 @@ class Provider:
             return Asked(trouble(Trouble.NO_CREDENTIAL), 0.0)
         came = await self._call(action, params, credential)
         reply = came.read(reader)
-        if isinstance(reply, NonAnswer) and await self._renewed(reply, credential) and again():
-            came = await self._call(action, params, self.credentials.current() or credential)
-            reply = came.read(reader)
+        if isinstance(reply, NonAnswer) and await self._renewed(reply, credential):
+            if again():
+                came = await self._call(action, params, self.credentials.current() or credential)
+                reply = came.read(reader)
+            if isinstance(reply, NonAnswer) and (stale_nonce(reply) or stale_token(reply)):
+                reply = replace(reply, failure=Failure.STALE)
         return Asked(reply, came.seconds)
 
     async def _renewed(self, reply: NonAnswer, used: Credential) -> bool:
-        """Whether what the reply complains of is mended: a nonce always is, a token if there is a newer one."""
+        """Whether what the reply complains of is repaired: a nonce always is, a token if there is a newer one."""
         if stale_nonce(reply):
             return True
         return stale_token(reply) and await self.credentials.newer_than(used, self._settings.timeout)

@@ -17,7 +17,7 @@ from yarl import URL
 
 from precall import __version__
 from precall.core.model import NonAnswer
-from precall.provider.failures import Trouble, trouble
+from precall.provider.failures import Trouble, trouble, without_code
 from precall.provider.replies import BODY_LIMIT
 from precall.provider.sign import Credential, Format, Scheme, Signed, Signer, signer
 
@@ -135,7 +135,12 @@ class Endpoint:
             connector=aiohttp.TCPConnector(limit=max_in_flight, keepalive_timeout=_IDLE, ssl=tls),
             timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=connect_timeout),
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"Host": self._host, "User-Agent": f"precall/{__version__}"},
+            headers={
+                "Host": self._host,
+                "User-Agent": f"precall/{__version__}",
+                # Without it a gateway may compress, and nothing is decompressed here.
+                "Accept-Encoding": "identity",
+            },
             request_class=_Request,
             auto_decompress=False,
         )
@@ -194,9 +199,9 @@ class Endpoint:
         seconds = self._monotonic() - started
         failure = None
         if body is None:
-            failure = trouble(Trouble.BODY_TOO_LARGE)
-        elif headers.get(_CONTENT_ENCODING, "identity") != "identity":
-            failure = trouble(Trouble.COMPRESSED)
+            failure = without_code(status, Trouble.BODY_TOO_LARGE)
+        elif headers.get(_CONTENT_ENCODING, "identity").strip().lower() not in ("", "identity"):
+            failure = without_code(status, Trouble.COMPRESSED)
         return RawReply(seconds, status, headers, body or b"", failure, request)
 
 

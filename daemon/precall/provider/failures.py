@@ -50,6 +50,7 @@ class Trouble(StrEnum):
     BAD_JSON = "bad_json"
     BAD_XML = "bad_xml"
     NOT_AN_OBJECT = "not_an_object"
+    CONTRADICTORY = "contradictory"
     NO_CODE = "no_code"
     UNKNOWN_CODE = "unknown_code"
     NOT_HTTP_200 = "not_http_200"
@@ -79,6 +80,11 @@ _UNKNOWN_ACTION = (
     " the provider's support, or set provider.status_source" + _KEPT
 )
 
+_NONCE_USED = (
+    "a nonce was taken for used: if that goes on, look for a proxy that sends requests twice, and at this"
+    " machine's clock"
+)
+
 _OURS: dict[Trouble, tuple[Failure, str]] = {
     Trouble.TIMEOUT: (Failure.TRANSIENT, "no complete reply within provider.timeout"),
     Trouble.CONNECT_TIMEOUT: (Failure.TRANSIENT, "no connection within the connect timeout"),
@@ -103,10 +109,14 @@ _OURS: dict[Trouble, tuple[Failure, str]] = {
         "the endpoint, or a proxy before it, denies access; routes are kept",
     ),
     Trouble.BODY_TOO_LARGE: (Failure.MALFORMED, "a reply over 64 KiB"),
-    Trouble.COMPRESSED: (Failure.MALFORMED, "a compressed reply, which was not asked for"),
+    Trouble.COMPRESSED: (
+        Failure.MALFORMED,
+        "a compressed reply, though the request asks for none: look for a gateway or proxy that compresses",
+    ),
     Trouble.BAD_JSON: (Failure.MALFORMED, "not JSON"),
     Trouble.BAD_XML: (Failure.MALFORMED, "not XML, or XML with entities, a DTD or repeated elements"),
     Trouble.NOT_AN_OBJECT: (Failure.MALFORMED, "JSON, but not an object"),
+    Trouble.CONTRADICTORY: (Failure.MALFORMED, "a reply that contradicts itself: a key stands in it twice"),
     Trouble.NO_CODE: (Failure.MALFORMED, "a reply without a Code"),
     Trouble.UNKNOWN_CODE: (Failure.MALFORMED, "a Code that is not known"),
     Trouble.NOT_HTTP_200: (Failure.MALFORMED, "Code OK under an HTTP status that says otherwise"),
@@ -132,6 +142,8 @@ _RULES: tuple[tuple[re.Pattern[str], Failure, str], ...] = tuple(
             Failure.THROTTLED,
             "over the account's quota",
         ),
+        # -- stale: the next question carries a nonce of its own
+        (r"SignatureNonceUsed", Failure.STALE, _NONCE_USED),
         # -- gone: the only code that may, once confirmed, end a binding
         (r"SUBS_NOT_EXISTS?", Failure.GONE, "no such binding in this pool"),
         # -- refused: this binding or pool only
@@ -162,7 +174,6 @@ _RULES: tuple[tuple[re.Pattern[str], Failure, str], ...] = tuple(
             "the signature is refused: check provider.access_key_secret and provider.signature, and that no"
             " proxy rewrites the Host header" + _KEPT,
         ),
-        (r"SignatureNonceUsed", Failure.ACCOUNT, "a nonce was taken for used"),
         (
             r"(?:Invalid|Missing)TimeStamp.*",
             Failure.ACCOUNT,

@@ -1,7 +1,10 @@
 """What came back, read: bytes in, `Answer`, `CallDetail` or `NonAnswer` out. Pure; never raises.
 
 What may change a route is listed here: HTTP 2xx, `Code` OK, and a `Status` of 1 to 4. Everything else is a
-`NonAnswer`, classed by `failures`. The substitute questions have their own, shorter list in `substitutes`.
+`NonAnswer`, classed by `failures`. A reply in which a key stands twice says two things, and is no answer to either. One
+whose text cannot be decoded is none; only where its code (ASCII in any encoding) says that precall itself must wait,
+or that the account is refused, it is classed by that. The substitute questions have their own, shorter list in
+`substitutes`.
 
 Sources: the product pages of QueryCallStatus and QueryCallDetailByCallId. Layouts, keys in any order:
 
@@ -22,7 +25,8 @@ import orjson
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from precall.core.model import Answer, NonAnswer, Status
+from precall.core.duplicates import parsed, repeated_key
+from precall.core.model import Answer, Failure, NonAnswer, Status
 from precall.core.numbers import clean
 from precall.provider.failures import Trouble, classify, safe_code, trouble, without_code
 
@@ -38,6 +42,12 @@ _LONGEST_RETRY_AFTER = 60.0
 # The product page prints Data with full-width quotes and escaped braces.
 _TYPOGRAPHY = {ord("“"): '"', ord("”"): '"', ord("＂"): '"'}
 _NOT_AVAILABLE = "100008.0"
+_GZIP = b"\x1f\x8b"
+_ENCODINGS = (("utf-8", "strict"), ("gb18030", "strict"), ("utf-8", "replace"))
+"""What an undecodable reply may be written in: UTF-8 with broken escapes, GBK, UTF-8 cut within a character."""
+_XML_DECLARATION = re.compile(r"<\?xml[^>]*\?>")
+_HEEDED = (Failure.THROTTLED, Failure.STALE, Failure.ACCOUNT, Failure.TRANSIENT)
+"""What an undecodable reply may be: none of these says anything of a binding."""
 _STATUSES: dict[object, Status] = {
     form: status for status in Status for form in (int(status), str(int(status)))
 }
@@ -121,9 +131,11 @@ def opened(
     retry_after = _retry_after(headers_retry_after) if headers_retry_after else None
     content = _parsed(content_type, body)
     if isinstance(content, Trouble):
-        return without_code(http_status, content, "", retry_after)
+        return _undecoded(http_status, content, body, retry_after)
     # The gateway's errors spell these with either first letter.
     code = content.get("Code", content.get("code"))
+    if content.get("code", code) != code:
+        return without_code(http_status, Trouble.CONTRADICTORY, "", retry_after)
     request_id = content.get("RequestId", content.get("requestId"))
     if not (isinstance(request_id, str) and _is_request_id(request_id)):
         request_id = ""
@@ -134,6 +146,34 @@ def opened(
     if isinstance(code, str) and code.strip():
         return classify(code.strip(), http_status, request_id, retry_after)
     return without_code(http_status, Trouble.NO_CODE, request_id, retry_after)
+
+
+def _undecoded(http_status: int, what: Trouble, body: bytes, retry_after: float | None) -> NonAnswer:
+    """A reply that cannot be read as a whole: by its code, if that can be made out, else by its HTTP status."""
+    if what in (Trouble.BAD_JSON, Trouble.BAD_XML):
+        for encoding, errors in _ENCODINGS:
+            try:
+                told = classify(_code(body.decode(encoding, errors)), http_status, "", retry_after)
+            except (ValueError, ParseError, DefusedXmlException):
+                continue
+            if told.failure in _HEEDED:
+                return told
+    return without_code(http_status, what, "", retry_after)
+
+
+def _code(text: str) -> str:
+    """The code of a reply that is well-formed but for its encoding. Raises as the parsers do; ValueError for none."""
+    text = text.lstrip("\ufeff").strip()
+    if text.startswith("<"):
+        content: object = _children(fromstring(_XML_DECLARATION.sub("", text, count=1), forbid_dtd=True))
+    else:
+        content = parsed(text, strict=False)
+    given = (
+        [content[name] for name in ("Code", "code") if name in content] if isinstance(content, dict) else []
+    )
+    if not given or not isinstance(given[0], str) or given[-1] != given[0] or given[0] == "OK":
+        raise ValueError("no code, or two")
+    return given[0].strip()
 
 
 def _is_request_id(told: str) -> bool:
@@ -154,8 +194,26 @@ def _parsed(content_type: str, body: bytes) -> dict[str, Any] | Trouble:
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError:
+        if body.startswith(_GZIP):
+            return Trouble.COMPRESSED
         return Trouble.HTML if "html" in content_type.lower() else Trouble.BAD_JSON
-    return content if isinstance(content, dict) else Trouble.NOT_AN_OBJECT
+    if not isinstance(content, dict):
+        return Trouble.NOT_AN_OBJECT
+    keys = len(content)
+    for value in content.values():
+        if type(value) is dict:
+            keys += len(value)
+    # As many colons as keys: none stands twice. This is read thousands of times a second.
+    if body.count(b":") != keys and _contradicts(body, content):
+        return Trouble.CONTRADICTORY
+    return content
+
+
+def _contradicts(text: bytes, content: object) -> bool:
+    try:
+        return repeated_key(text, content) is not None
+    except ValueError:
+        return True
 
 
 def _parsed_xml(content_type: str, body: bytes) -> dict[str, Any] | Trouble:
@@ -234,20 +292,20 @@ def _decoded(data: object) -> dict[str, Any] | Trouble | None:
         text = data.strip()
         if not text:
             return None
-        try:
-            data = orjson.loads(text)
-        except orjson.JSONDecodeError:
-            data = _decoded_typography(text)
-    if data is None or isinstance(data, dict):
+        data = _decoded_json(text)
+        if data is Trouble.BAD_DATA:
+            data = _decoded_json(text.translate(_TYPOGRAPHY).replace(r"\{", "{").replace(r"\}", "}"))
+    if data is None or isinstance(data, dict | Trouble):
         return data
     return Trouble.BAD_DATA
 
 
-def _decoded_typography(text: str) -> object:
+def _decoded_json(text: str) -> object:
     try:
-        return orjson.loads(text.translate(_TYPOGRAPHY).replace(r"\{", "{").replace(r"\}", "}"))
+        data = orjson.loads(text)
     except orjson.JSONDecodeError:
         return Trouble.BAD_DATA
+    return Trouble.CONTRADICTORY if _contradicts(text.encode(), data) else data
 
 
 def _duration(told: object) -> int | None:

@@ -307,7 +307,7 @@ def load_scenario(source: str | Path) -> Scenario:
     """
     if isinstance(source, Path) or (source and not re.search(r"[=\n]", source)):
         try:
-            source = Path(source).read_text(encoding="utf-8")
+            source = Path(source).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise ScenarioError([f"scenario cannot be read: {error}"]) from None
     try:

@@ -5,16 +5,18 @@ SQLite runs in WAL mode with `synchronous=FULL`: a commit is on the disk before 
 would do for `kill -9` alone; the difference is one fsync per transaction, and transactions carry thousands of rows.)
 Checkpoints are rare, because each rewrites every page touched since the last one.
 
-PostgreSQL is reached as its own tools reach it: the URL is read by the driver, with all that libpq knows (`sslmode`,
-`passfile`, several hosts ...) and its PG variables. The server gives up by itself, somewhat later than we do, what it
-does for us: sessions that we have left must not pile up behind a lock.
+PostgreSQL is reached as its own tools reach it: `database_url` says which parameters of the URL do what, and its PG
+variables count. The server gives up by itself, somewhat later than we do, what it does for us: sessions that we have
+left must not pile up behind a lock. These limits are set once a session is there, since a pooler refuses what it does
+not know of the start of one.
 """
 
 import asyncio
 import logging
+import os
 import re
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -24,14 +26,12 @@ from sqlalchemy import event, exc
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from precall import database_url
 from precall.core.errors import StoreError, StoreUnavailable
-from precall.secrecy import keep
-
-DRIVERS = {
-    "sqlite": "sqlite+aiosqlite",
-    "postgresql": "postgresql+asyncpg",
-    "postgres": "postgresql+asyncpg",
-}
+from precall.database_url import PostgresqlUrl, UrlMistake
+from precall.log import get_logger
+from precall.secrecy import keep, masked
+from precall.store.pooler import LOST_STATEMENTS, require_session, shared
 
 PATIENCE = 10.0
 """Seconds after our own deadline at which a server ends a statement that we have given up."""
@@ -51,6 +51,7 @@ READER_PRAGMAS = ("PRAGMA cache_size=-2048",)
 
 # The driver logs the parameters of every statement at DEBUG, and they hold numbers.
 logging.getLogger("aiosqlite").setLevel(logging.INFO)
+log = get_logger(__name__)
 
 
 class Unwritable(StoreUnavailable):
@@ -64,21 +65,34 @@ class Place:
     """
 
     def __init__(self, url: str) -> None:
+        self._postgresql_url: PostgresqlUrl | None = None
+        self._is_session = False
+        self._inode = 0
         try:
-            given = make_url(url)
+            kind = database_url.backend(url)
+            if kind == "postgresql":
+                self._postgresql_url = database_url.postgresql(url)
+            elif kind == "sqlite":
+                ignored = database_url.sqlite(url)
+                self.url: URL = make_url(url).set(drivername="sqlite+aiosqlite")
+                self.url = self.url.difference_update_query(ignored)
+        except UrlMistake as mistake:
+            raise StoreError(f"store.url: {mistake}") from None
         except (exc.ArgumentError, ValueError):
             raise StoreError("store.url is no URL: write sqlite:///precall.db or postgresql://...") from None
-        kind = given.drivername.partition("+")[0]
-        if kind not in DRIVERS:
+        if kind not in ("sqlite", "postgresql"):
             raise StoreError(f"store.url begins with {kind}: only sqlite and postgresql are known")
-        self.url: URL = given.set(drivername=DRIVERS[kind])
-        keep(given.password or "")
         self.is_sqlite = kind == "sqlite"
-        # What follows the "?" may hold a password too.
-        self.name = given.set(query={}).render_as_string(hide_password=True)
-        self._inode = 0
-        if self.is_sqlite:
-            self.name = self._file(given)
+        if (given := self._postgresql_url) is not None:
+            self.name, ignored = given.name, given.ignored
+            keep(given.password)
+            if missing := unreadable(given.files):
+                raise StoreError(f"store.url: {missing}")
+        else:
+            self.name = self._file(self.url)
+        if ignored:
+            # Once per place; lines that say the same are folded.
+            log.warning("store.url_ignored", parameters=list(ignored))
 
     @staticmethod
     def _file(url: URL) -> str:
@@ -127,7 +141,10 @@ class Place:
     def _sqlite(self, timeout: float, writes: bool, _patience: float, options: dict[str, Any]) -> AsyncEngine:
         with failures_of(self.name):
             # Here, because the driver leaves a thread behind when it fails at this.
-            sqlite3.connect(self.url.database or "", uri="file:" in (self.url.database or "")).close()
+            try:
+                sqlite3.connect(self.url.database or "", uri="file:" in (self.url.database or "")).close()
+            except ValueError as error:  # a name that no file can have
+                raise StoreError(f"store.url: {error}") from None
         # Less than the deadline of a write, so that a lock is called a lock.
         options["connect_args"] = {"timeout": timeout * 0.8, "isolation_level": None}
         engine = create_async_engine(self.url, **options)
@@ -158,14 +175,54 @@ class Place:
 
         Raises StoreError, StoreUnavailable.
         """
-        dsn = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
-        named = {"application_name": "precall"} | settings
+        given = self._postgresql_url
+        if given is None:
+            raise StoreError(f"{self.name} is no PostgreSQL database")
         try:
-            return await _driver(self.name)(dsn, timeout=timeout, server_settings=named)
+            connection = await self._connected(given, timeout)
+            try:
+                await say(connection, {**given.settings, **settings}, timeout)
+                if not self._is_session:
+                    again = partial(self._connected, given, timeout)
+                    await require_session(connection, again, self.name, timeout)
+                    self._is_session = True
+            except BaseException:
+                connection.terminate()
+                raise
         except StoreError:
             raise
         except Exception as error:  # noqa: BLE001  told again as what it means
             raise _no_connection(error, self.name) from None
+        return connection
+
+    async def _connected(self, given: PostgresqlUrl, timeout: float) -> Any:
+        if given.connect_timeout is not None:
+            timeout = min(timeout, given.connect_timeout)
+        # The one setting of ours that every pooler knows.
+        named = {"application_name": given.application_name}
+        return await _driver(self.name)(given.dsn, timeout=timeout, server_settings=named)
+
+
+async def say(connection: Any, settings: Mapping[str, str], timeout: float, *, local: bool = False) -> None:
+    """Change settings of the session (`local`: of its transaction), in one question without a prepared statement."""
+    if settings:
+        until = str(local).lower()
+        wanted = (f"set_config('{name}', '{_quoted(value)}', {until})" for name, value in settings.items())
+        await connection.execute(f"SELECT {', '.join(wanted)}", timeout=timeout)
+
+
+def _quoted(value: str) -> str:
+    return value.replace("'", "''")
+
+
+def unreadable(files: Mapping[str, str]) -> str:
+    """Why one of these files (parameter -> path) cannot be read, "" when all can be."""
+    for name, path in files.items():
+        try:
+            os.close(os.open(path, os.O_RDONLY))
+        except (OSError, ValueError) as error:
+            return f"{name}: {path} cannot be read: {getattr(error, 'strerror', None) or error}"
+    return ""
 
 
 def _driver(name: str) -> Callable[..., Awaitable[Any]]:
@@ -243,7 +300,6 @@ def failures_of(name: str) -> Iterator[None]:
 
 
 BUGS = (exc.IntegrityError, exc.ProgrammingError, exc.DataError, exc.NotSupportedError)
-_MANY_DIGITS = re.compile(r"\d{5,}")
 
 
 def _of_driver(error: BaseException) -> bool:
@@ -258,9 +314,10 @@ def _no_connection(error: Exception, name: str) -> Exception:
         return StoreUnavailable(f"{name} cannot be reached ({said})")
     if state is not None and (found := _of_state(state, said, name)) is not None:
         return found
-    if state is not None or isinstance(error, ValueError):
-        return StoreError(f"{name} cannot be connected to like this: mend store.url ({said})")
-    return StoreUnavailable(f"{name} cannot be reached ({said})") if _of_driver(error) else error
+    if state is None and _of_driver(error) and not isinstance(error, ValueError):
+        return StoreUnavailable(f"{name} cannot be reached ({said})")
+    # Whatever else a driver makes of a URL: a TypeError, a KeyError ...
+    return StoreError(f"{name} cannot be connected to like this: mend store.url ({said})")
 
 
 def _meaning(error: Exception, name: str) -> Exception:
@@ -271,14 +328,15 @@ def _meaning(error: Exception, name: str) -> Exception:
         found = _of_state(state, said, name)
     elif not isinstance(error, BUGS):
         found = _of_text(said, name)
-    return found or RuntimeError(f"{name} refuses a statement of ours: {_MANY_DIGITS.sub('***', said)}")
+    return found or RuntimeError(f"{name} refuses a statement of ours: {said}")
 
 
 def _said(error: BaseException) -> str:
+    """The first line of it, without any value that it quotes."""
     line = str(error).strip().partition("\n")[0]
     # SQLAlchemy puts the class before what the server said.
     line = re.sub(r"^<class '[\w.]+'>: ", "", line)
-    return line or type(error).__name__
+    return masked(line) or type(error).__name__
 
 
 def _of_state(state: str, said: str, name: str) -> StoreError | None:
@@ -290,6 +348,8 @@ def _of_state(state: str, said: str, name: str) -> StoreError | None:
             )
         case "3D", _:
             return StoreError(f"{name}: there is no such database: create it, or mend store.url")
+        case _, state if state in LOST_STATEMENTS:
+            return StoreError(shared(name))
         case _, "42501":
             return StoreError(f"{name} does not allow it: let this user own the database ({said})")
         case _, "55P03":

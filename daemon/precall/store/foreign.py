@@ -1,55 +1,75 @@
 """A customer's own database, read and never written: one query, from its first row to its last.
 
-SQLite is opened with `mode=ro`, PostgreSQL is told that the transaction is READ ONLY; elsewhere nothing is committed.
-Each read has a connection of its own: between two the database may go away and come back. What the rows mean is
-`core.columns`' concern.
+SQLite is opened with `mode=ro`, PostgreSQL and MySQL are told that the transaction is READ ONLY; elsewhere nothing is
+committed. Each read has a connection of its own: between two the database may go away and come back. A value that a
+driver cannot read is handed on as `Undecodable`, so that it costs one row. What the rows mean is `core.columns`'
+concern.
 """
 
 import asyncio
-import re
-import sqlite3
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
-from urllib.parse import quote
+from typing import Protocol
 
-from sqlalchemy import NullPool, exc
-from sqlalchemy.engine import URL, Connection, CursorResult, make_url
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy import exc
 
-from precall.core.errors import ConfigError, OutOfReach
-from precall.secrecy import keep
+from precall import database_url
+from precall.core.errors import ConfigError, OutOfReach, PrecallError
+from precall.database_url import UrlMistake
+from precall.log import get_logger
+from precall.secrecy import keep, masked
+from precall.store.connection import unreadable
+from precall.store.foreign_engine import EngineRows
+from precall.store.foreign_postgresql import PostgresqlRows
 
-SLICE = 200
-"""Rows handed on at once: what is made of them takes a few ms of the loop, which readers share."""
+log = get_logger(__name__)
+
 TIMEOUT = 120.0
 """Seconds one read may take, from connecting to the last row."""
-DRIVERS = {
-    "sqlite": "sqlite+aiosqlite",
-    "postgres": "postgresql+asyncpg",
-    "postgresql": "postgresql+asyncpg",
-    "mysql": "mysql+aiomysql",
-    "mariadb": "mariadb+aiomysql",
-    "oracle": "oracle+oracledb_async",
-    "mssql": "mssql+aioodbc",
-}
-"""The asynchronous driver of a URL that names none."""
 
 Take = Callable[[Sequence[str], Sequence[Sequence[object]]], None]
 """Called with the names of the columns and some rows: first with none, so that the names can be looked at alone."""
 
-T = TypeVar("T")
-
-_MANY_DIGITS = re.compile(r"\d{5,}")
 _WRONG_QUERY = (
     "no such ",
     "syntax error",
+    "error in your sql syntax",
     "incomplete input",
     "readonly",
     "read-only",
+    "read only",
     "ambiguous column",
     "one statement",
+    "unknown column",
 )
+_WRONG_CHARSET = "unknown character set"
+_OF_THE_QUERY = ("42", "25006", "0A")
+"""What PostgreSQL's conditions begin with when the query is at fault."""
+
+
+class Connected(Protocol):
+    """A connection that one query is read by."""
+
+    async def open(self, query: str) -> Sequence[str]:
+        """Begin; the names of the columns, none where the statement gives no rows."""
+
+    async def more(self) -> Sequence[Sequence[object]]:
+        """The next rows; none at the end."""
+
+    async def interrupt(self) -> bool:
+        """End the statement that runs, from another task. False where that is done by cancelling."""
+
+    async def close(self, *, whole: bool) -> None:
+        """Close the connection; `whole`: all was read."""
+
+
+class Reachable(Protocol):
+    """A database that connections are made to."""
+
+    name: str
+
+    async def connect(self) -> Connected:
+        """Connect. Raises whatever the driver does."""
 
 
 class ForeignDatabase:
@@ -60,19 +80,12 @@ class ForeignDatabase:
     """
 
     def __init__(self, url: str, timeout: float = TIMEOUT) -> None:
-        try:
-            given = make_url(url)
-        except (exc.ArgumentError, ValueError):
-            raise ConfigError(
-                ["source.url: is no URL; write postgresql://user@host/name or sqlite:////path"]
-            ) from None
-        keep(given.password or "")
         self._timeout = timeout
-        self._is_sqlite = given.get_backend_name() == "sqlite"
-        self.name = f"{given.host or ''}/{given.database or ''}"
-        if self._is_sqlite:
-            given, self.name = _read_only(given)
-        self._engine = _engine(given)
+        try:
+            self._database = _database(url, timeout)
+        except UrlMistake as mistake:
+            raise ConfigError([f"source.url: {mistake}"]) from None
+        self.name = self._database.name
 
     async def read(self, query: str, take: Take) -> None:
         """Hand all rows of `query` to `take`, slice by slice; between two of them others have the loop.
@@ -80,116 +93,123 @@ class ForeignDatabase:
         Raises ConfigError when the database refuses the query as it is, OutOfReach when it cannot be asked, is too
         slow, or fails on the way; and whatever `take` raises.
         """
-        reading = _Reading(self.name, query, take)
-        with _failures_of(self.name, exc.SQLAlchemyError, sqlite3.Error, OSError):
-            if self._is_sqlite:
-                # Here, because the driver leaves a thread behind when it fails at this.
-                sqlite3.connect(f"{self._engine.url.database}?mode=ro", uri=True).close()
-            task = asyncio.create_task(self._read(reading), name="source")
-            try:
-                done, _ = await asyncio.wait({task}, timeout=self._timeout)
-            finally:
-                await reading.give_up(task)
-            if not done:
-                raise OutOfReach(f"source: {self.name} took more than {self._timeout:g} s")
-            task.result()
+        reading = _Reading(self._database, query, take)
+        task = asyncio.create_task(reading.run(), name="source")
+        try:
+            done, _ = await asyncio.wait({task}, timeout=self._timeout)
+        finally:
+            await reading.give_up(task)
+        if not done:
+            raise OutOfReach(f"source: {self.name} took more than {self._timeout:g} s")
+        task.result()
 
-    async def _read(self, reading: "_Reading") -> None:
-        async with self._engine.connect() as connection:
-            if connection.dialect.name == "postgresql":
-                await connection.exec_driver_sql("SET TRANSACTION READ ONLY")
-                await connection.exec_driver_sql(
-                    f"SET LOCAL statement_timeout = {round(self._timeout * 1000)}"
-                )
-            await reading.stream(connection)
+
+def _database(url: str, timeout: float) -> Reachable:
+    kind = database_url.backend(url)
+    driver = url.partition("://")[0].partition("+")[2]
+    ignored: tuple[str, ...] = ()
+    found: Reachable
+    if kind == "postgresql" and driver in ("", "asyncpg"):
+        given = database_url.postgresql(url)
+        ignored = given.ignored
+        keep(given.password)
+        _must_be_readable(given.files)
+        found = PostgresqlRows(given, timeout)
+    elif kind == "mysql":
+        mysql = database_url.mysql(url)
+        ignored = mysql.ignored
+        _must_be_readable(mysql.files)
+        found = EngineRows(mysql.plain, mysql)
+    else:
+        database_url.check(url)
+        found = EngineRows(url)
+    if ignored:
+        log.warning("source.url_ignored", parameters=list(ignored))
+    return found
+
+
+def _must_be_readable(files: Mapping[str, str]) -> None:
+    if missing := unreadable(files):
+        raise UrlMistake(missing)
 
 
 class _Reading:
     """One query under way, and how to call it off."""
 
-    def __init__(self, name: str, query: str, take: Take) -> None:
-        self._name, self._query, self._take = name, query, take
-        self._interrupt: Callable[[], Awaitable[None]] | None = None
+    def __init__(self, database: Reachable, query: str, take: Take) -> None:
+        self._database, self._query, self._take = database, query, take
+        self._connection: Connected | None = None
         self._given_up = False
 
-    async def stream(self, connection: AsyncConnection) -> None:
-        raw = await connection.get_raw_connection()
-        self._interrupt = getattr(raw.driver_connection, "interrupt", None)
-        result = await self._ask(connection, self._execute)
-        if not result.returns_rows:
-            raise ConfigError(["source.query: gives no rows; it should be a SELECT"])
-        names = list(result.keys())
-        self._take(names, [])
-        while not self._given_up and (rows := await self._ask(connection, lambda _: result.fetchmany(SLICE))):
-            self._take(names, rows)
-            await asyncio.sleep(0)
-        await connection.run_sync(lambda _: result.close())
+    async def run(self) -> None:
+        name, whole = self._database.name, False
+        with _failures_of(name, connecting=True):
+            self._connection = connection = await self._database.connect()
+        try:
+            with _failures_of(name):
+                names = await connection.open(self._query)
+            if not names:
+                raise ConfigError(["source.query: gives no rows; it should be a SELECT"])
+            self._take(names, [])
+            while not self._given_up and (rows := await self._more(connection)):
+                self._take(names, rows)
+                await asyncio.sleep(0)
+            whole = True
+        finally:
+            await connection.close(whole=whole)
 
-    async def _ask(self, connection: AsyncConnection, work: Callable[[Connection], T]) -> T:
-        # While it fetches, a driver's own errors come as they are: asyncpg's are of no class that is known here.
-        with _failures_of(self._name, Exception):
-            return await connection.run_sync(work)
+    async def _more(self, connection: Connected) -> Sequence[Sequence[object]]:
+        with _failures_of(self._database.name):
+            return await connection.more()
 
     async def give_up(self, task: "asyncio.Task[None]") -> None:
         """See `task` to its end. Where the driver can, the statement that runs is interrupted: it would not notice
         that the task is cancelled, and closing the connection waits for it."""
         self._given_up = True
         while not task.done():
-            if self._interrupt is None:
+            if self._connection is None or not await self._connection.interrupt():
                 task.cancel()
-            else:
-                await self._interrupt()
             # Again, since an interruption that comes before the statement does nothing.
             await asyncio.wait({task}, timeout=0.05)
         if not task.cancelled():
             task.exception()  # looked at here, for nobody may be there any more to whom it could be told
 
-    def _execute(self, connection: Connection) -> CursorResult[tuple[object, ...]]:
-        # As the driver takes it: no `:name` and no `%` of the query is a parameter.
-        options = {"stream_results": True, "no_parameters": True, "max_row_buffer": SLICE}
-        return connection.exec_driver_sql(self._query, execution_options=options)
-
-
-def _read_only(given: URL) -> tuple[URL, str]:
-    """(the URL by which SQLite opens the file without ever writing, the file)."""
-    file = (given.database or "").removeprefix("file:")
-    if not file or ":memory:" in file:
-        raise ConfigError(["source.url: names no SQLite file; write sqlite:////var/lib/app/app.db"])
-    query = {"mode": "ro", "uri": "true"}
-    return URL.create(DRIVERS["sqlite"], database=f"file:{quote(file)}", query=query), file
-
-
-def _engine(url: URL) -> AsyncEngine:
-    try:
-        known = (
-            url if "+" in url.drivername else url.set(drivername=DRIVERS.get(url.drivername, url.drivername))
-        )
-        return create_async_engine(known, poolclass=NullPool, hide_parameters=True)
-    except ImportError as error:
-        name = error.name or str(error)
-        raise ConfigError(
-            [
-                f"source.url: {url.drivername} needs the package {name}, which is not installed: pip install {name}"
-            ]
-        ) from None
-    except exc.NoSuchModuleError:
-        raise ConfigError([f"source.url: {url.drivername} is no database SQLAlchemy knows"]) from None
-    except exc.InvalidRequestError:
-        known_drivers = ", ".join(DRIVERS.values())
-        raise ConfigError(
-            [f"source.url: {url.drivername} is no asynchronous driver; there are {known_drivers}"]
-        ) from None
-
 
 @contextmanager
-def _failures_of(name: str, *kinds: type[Exception]) -> Iterator[None]:
-    """Turns errors of these kinds, of the database called `name`, into ConfigError and OutOfReach."""
+def _failures_of(name: str, *, connecting: bool = False) -> Iterator[None]:
+    """Turns what goes wrong with the database called `name` into ConfigError and OutOfReach: drivers raise anything,
+    also a TypeError or a KeyError, for a URL, a certificate or a value they cannot make sense of."""
     try:
         yield
-    except kinds as error:
+    except PrecallError:
+        raise
+    except Exception as error:  # noqa: BLE001  told again as what it means
         # Without the cause: its text may quote a value.
-        said = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
-        said = _MANY_DIGITS.sub("***", said)
-        if isinstance(error, exc.ProgrammingError) or any(words in said.lower() for words in _WRONG_QUERY):
-            raise ConfigError([f"source.query: the database refuses it: {said}"]) from None
-        raise OutOfReach(f"source: {name} cannot be read: {said or type(error).__name__}") from None
+        raise _meaning(error, name, connecting=connecting) from None
+
+
+def _meaning(error: Exception, name: str, *, connecting: bool) -> PrecallError:
+    origin = getattr(error, "orig", None) or error
+    said = masked(str(origin).strip().partition("\n")[0])
+    state = str(getattr(origin, "sqlstate", None) or "")
+    if _WRONG_CHARSET in said.lower():
+        return ConfigError([f"source.url: charset: the server does not know it ({said})"])
+    if not connecting and (
+        isinstance(error, exc.ProgrammingError)
+        or state.startswith(_OF_THE_QUERY)
+        or any(words in said.lower() for words in _WRONG_QUERY)
+    ):
+        return ConfigError([f"source.query: the database refuses it: {said}"])
+    known = isinstance(error, (OSError, exc.SQLAlchemyError)) or state or _is_database_error(origin)
+    if connecting and (isinstance(origin, ValueError) or not known):
+        kind = type(origin).__name__
+        return ConfigError([f"source.url: {name} cannot be connected to like this ({kind}: {said})"])
+    return OutOfReach(f"source: {name} cannot be read: {said or type(error).__name__}")
+
+
+def _is_database_error(error: Exception) -> bool:
+    """Whether a driver says so itself: the base of its errors is called Error, or as asyncpg has it."""
+    bases = {base.__name__ for base in type(error).__mro__}
+    return bool(
+        bases & {"DatabaseError", "PostgresError", "InterfaceError", "MySQLError", "OperationalError"}
+    )

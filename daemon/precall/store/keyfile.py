@@ -10,6 +10,7 @@ from binascii import Error as Base64Error
 from collections.abc import Iterable
 from pathlib import Path
 
+from precall import textfile
 from precall.core.errors import ConfigError
 from precall.secrecy import keep
 
@@ -37,10 +38,10 @@ def read(file: Path) -> list[tuple[int, str, bytes]]:
     read, or that holds no key."""
     try:
         _guarded(file, file.stat())
-        lines = file.read_text(encoding="ascii").splitlines()
+        lines = textfile.read(file).splitlines()
     except OSError as error:
         raise ConfigError([_unreadable(file, error)]) from None
-    except UnicodeDecodeError:
+    except textfile.NoText:
         raise ConfigError([f"{SETTING}: {file} is no file of `precall keys new`"]) from None
     keys = [
         (number, *_key(file, number, line.split()))

@@ -1,0 +1,50 @@
+"""Addresses as a configuration holds them: an endpoint to call, and what to listen on. A wrong one is a ValueError
+whose text says what to write."""
+
+import ipaddress
+from urllib.parse import urlsplit
+
+HIGHEST_PORT = 65_535
+
+
+def endpoint(value: str) -> str:
+    """An endpoint, "https://host" or "http://host:port", without a slash at its end."""
+    shown = "this" if "@" in value else repr(value)  # what stands before an @ is a password
+    wrong = f'{shown} is no endpoint; write "https://host" or "http://host:port"'
+    try:
+        parts = urlsplit(value)
+    except ValueError:  # brackets that do not match
+        raise ValueError(wrong) from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
+        raise ValueError(wrong)
+    if parts.query or parts.fragment or not value.isprintable():
+        raise ValueError(wrong)
+    host, colon, text = parts.netloc.rpartition("@")[2].rpartition(":")
+    if colon and (host.endswith("]") or "[" not in host):
+        port(text)
+    return value.rstrip("/")
+
+
+def port(text: str) -> int:
+    """A port that can be connected to."""
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= HIGHEST_PORT):
+        raise ValueError(f"{text[:20]!r} is no port; there are 1 to {HIGHEST_PORT}")
+    return int(text)
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """("127.0.0.1", 8080) of "127.0.0.1:8080"; "[::1]:8080" for IPv6. Port 0 stands for any free one."""
+    host, _, text = address.rpartition(":")
+    if not host or not (text.isascii() and text.isdecimal()) or int(text) > HIGHEST_PORT:
+        raise ValueError(f'{address!r} must look like "127.0.0.1:8080" or "[::1]:8080"')
+    return host.removeprefix("[").removesuffix("]"), int(text)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,79 @@
+"""The variables `PRECALL_SECTION__KEY` of the environment: which are ours, and how their values are read.
+
+Ours have two underscores between section and key, and a mistyped one is a mistake. Everything else that begins with
+`PRECALL_` belongs to somebody else: Kubernetes and Docker give such names to the addresses of a service called
+`precall`, images and scripts to whatever they like.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, get_origin
+
+from pydantic.fields import FieldInfo
+from pydantic_settings import EnvSettingsSource
+
+PREFIX = "PRECALL_"
+DELIMITER = "__"
+
+_SERVICE = re.compile(
+    r"PRECALL_(?:.*[A-Z0-9])?_?(?:SERVICE_HOST|SERVICE_PORT(?:_.*)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_.*)?)"
+)
+_SERVICE_PORT = re.compile(r"(?:tcp|udp|sctp)://")
+_OF_DOCKER = ("PRECALL_ENV_", "PRECALL_NAME")
+
+
+class Variables(EnvSettingsSource):
+    """Reads them. An empty one counts as unset; a list is written as JSON or with commas."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """JSON where it is JSON; else the text, to be judged by the rules of its key."""
+        try:
+            found = super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            found = value
+        if isinstance(found, (list, dict)) or get_origin(field.annotation) is not list:
+            return found
+        return [part.strip() for part in str(value).strip().strip('"').split(",") if part.strip()]
+
+
+def unknown(environment: Mapping[str, str], keys: Iterable[str], sections: Iterable[str]) -> list[str]:
+    """Variables of ours that name no key, each with the nearest that does: as much a mistake as an unknown key in the
+    file. `keys` are dotted."""
+    known = _known(keys) | {PREFIX + name.upper(): name for name in sections}
+    mistakes = []
+    for name in sorted(environment):
+        upper = name.upper()
+        if not upper.startswith(PREFIX) or DELIMITER not in upper or upper in known:
+            continue
+        if _is_anothers(upper, environment[name]):
+            continue
+        close = difflib.get_close_matches(upper, known, n=1, cutoff=0.6)
+        mistakes.append(f"{name}: unknown variable{f'; did you mean {close[0]}?' if close else ''}")
+    return mistakes
+
+
+def nearly(environment: Mapping[str, str], keys: Iterable[str], others: Iterable[str]) -> list[str]:
+    """Variables that would name a key with two underscores, and are not read as they stand. `others` are read by
+    commands."""
+    meant = {name.replace(DELIMITER, "_"): name for name in _known(keys)}
+    return [
+        f"{name}: is not read; did you mean {meant[upper]}?"
+        for name in sorted(environment)
+        if (upper := name.upper()) in meant and upper not in others
+    ]
+
+
+def name_of(place: tuple[int | str, ...]) -> str:
+    """The variable for a place in the configuration."""
+    return PREFIX + DELIMITER.join(str(part) for part in place).upper()
+
+
+def _known(keys: Iterable[str]) -> dict[str, str]:
+    return {PREFIX + key.upper().replace(".", DELIMITER): key for key in keys}
+
+
+def _is_anothers(name: str, value: str) -> bool:
+    if name.startswith(_OF_DOCKER) or _SERVICE.fullmatch(name):
+        return True
+    return name.endswith("_PORT") and bool(_SERVICE_PORT.match(value))
