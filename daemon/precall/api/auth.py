@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 
+from precall.addresses import is_loopback
 from precall.api.allowance import Allowance
 from precall.api.guessing import Guessing
 from precall.api.problems import Code, TooMany
-from precall.addresses import is_loopback
 from precall.config import SCOPES, ApiConfig, Scope, Token
 from precall.core.errors import Refusal
 from precall.metrics import Metrics

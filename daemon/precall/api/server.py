@@ -9,6 +9,7 @@ import orjson
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.typedefs import Handler
 
+from precall.addresses import split_address
 from precall.api import connections, openapi
 from precall.api.answers import reply
 from precall.api.auth import ANYBODY, Gate, Reader
@@ -19,7 +20,6 @@ from precall.api.ops import DOCUMENT
 from precall.api.problems import Code, guard, problem
 from precall.api.services import Services
 from precall.api.tls import Certificates
-from precall.addresses import split_address
 from precall.config import ApiConfig
 from precall.core.errors import ListenError
 from precall.log import get_logger
