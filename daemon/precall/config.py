@@ -358,7 +358,7 @@ def load(path: str | Path | None) -> Config:
     try:
         config = Config(**data)
     except ValidationError as error:
-        unknown = {line.partition(":")[0] for line in mistakes}
+        unknown = {line.partition(":")[0].upper() for line in mistakes}
         found = [item for item in error.errors() if variables.name_of(item["loc"]) not in unknown]
         raise ConfigError([*mistakes, *map(_explain, found)]) from None
     if mistakes:

@@ -8,8 +8,9 @@ Ours have two underscores between section and key, and a mistyped one is a mista
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_settings import EnvSettingsSource
 
@@ -32,7 +33,7 @@ class Variables(EnvSettingsSource):
             found = super().decode_complex_value(field_name, field, value)
         except ValueError:
             found = value
-        if isinstance(found, (list, dict)) or get_origin(field.annotation) is not list:
+        if isinstance(found, (list, dict)) or not _is_of_texts(field.annotation):
             return found
         return [part.strip() for part in str(value).strip().strip('"').split(",") if part.strip()]
 
@@ -67,6 +68,14 @@ def nearly(environment: Mapping[str, str], keys: Iterable[str], others: Iterable
 def name_of(place: tuple[int | str, ...]) -> str:
     """The variable for a place in the configuration."""
     return PREFIX + DELIMITER.join(str(part) for part in place).upper()
+
+
+def _is_of_texts(annotation: Any) -> bool:
+    """Whether it is a list whose members are written as text; one of tables is JSON or nothing."""
+    member = get_args(annotation)[:1]
+    return get_origin(annotation) is list and not (
+        isinstance(member[0], type) and issubclass(member[0], BaseModel)
+    )
 
 
 def _known(keys: Iterable[str]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """A day in two minutes: with retention at work, neither the database nor memory nor the number of open files grows.
 
-The loop's clock runs 720 times as fast, and so do the daemon's and the provider's. APScheduler keeps to the real one:
-what it would start every hour and every minute is started here.
+The loop's clock runs 720 times as fast, and so do the daemon's and the provider's, and the jobs of both. What it does
+each second or oftener it does at its usual pace, by the machine's clock, for which there would be no time.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from precall import log
+from precall import app, log
 from precall.account import provider_settings
 from precall.app import Daemon
 from precall.config import Config
@@ -128,7 +128,13 @@ def _lines_are_not_kept() -> Iterator[None]:
     log.configure("debug")
 
 
-@pytest.mark.usefixtures("_lines_are_not_kept")
+@pytest.fixture
+def _at_the_usual_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TICK", "CALLS", "LEAD", "YOUNG", "CLOCK"):
+        monkeypatch.setattr(app, name, SPEED * getattr(app, name))
+
+
+@pytest.mark.usefixtures("_lines_are_not_kept", "_at_the_usual_pace")
 def test_a_day_leaves_everything_as_large_as_it_was(tmp_path: Path) -> None:
     run_fast(lambda clock: a_day(tmp_path, clock))
 

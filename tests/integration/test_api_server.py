@@ -19,6 +19,7 @@ from aiohttp.typedefs import Handler
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import RootModel
 from tests.api_daemon import A, B, Served, a_binding, scripted, serving, token
+from tests.patience import BRIEF, PATIENCE
 
 from precall.api.answers import BrakeAnswer, HealthAnswer, PausedAnswer, ProblemAnswer, ReadyAnswer
 from precall.api.bodies import MAX_BATCH_BODY, MAX_BODY, PoolBody, read
@@ -38,7 +39,7 @@ async def exchange(host: str, port: int, request: bytes) -> bytes:
     """What comes back for these bytes, until the server closes."""
     reader, writer = await asyncio.open_connection(host, port)
     writer.write(request)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         answer = await reader.read()
     writer.close()
     await writer.wait_closed()
@@ -99,7 +100,7 @@ async def test_a_check_loop_that_stands_still_is_not_healthy(tmp_path: Path) -> 
 
 
 async def test_while_the_database_is_down_reads_are_answered_and_writes_refused(tmp_path: Path) -> None:
-    async with serving(tmp_path, scripted(3), store_timeout=0.2) as served:
+    async with serving(tmp_path, scripted(3), store_timeout=BRIEF) as served:
         await served.register()
         await served.checked("1")
         blocker = await _lock(tmp_path)

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from tests import api_daemon
 from tests.api_daemon import A, B, Served, X, a_binding, scripted, token
-from tests.integration import test_main_job
 from tests.integration.test_main_job import calls, locked, route, row_of, truth
+from tests.patience import BRIEF, PATIENCE, until
 
 from precall.api.answers import moment
 from precall.api.call_bodies import CallAnswer, CallPage, ReportAnswer, ReportedAnswer
@@ -23,8 +23,6 @@ from precall.simulator import Call
 PATIENT = 20.0
 """Seconds a transaction may take, so that a slow disk is no database that is down."""
 serving = partial(api_daemon.serving, store_timeout=PATIENT)
-PATIENCE = 30.0
-until = partial(test_main_job.until, patience=PATIENCE)
 
 PROD = 11000000300006
 SHANGHAI = 8 * 3600
@@ -279,7 +277,7 @@ async def test_what_was_in_doubt_is_after_a_restart(tmp_path: Path) -> None:
 
 
 async def test_while_the_database_is_down_a_report_is_refused_and_nothing_of_it_kept(tmp_path: Path) -> None:
-    async with serving(tmp_path, scripted(1) | ACCOUNT, store_timeout=0.3) as served:
+    async with serving(tmp_path, scripted(1) | ACCOUNT, store_timeout=BRIEF) as served:
         await served.register()
         async with locked(tmp_path):
             told = report("c1", time.time(), outcome="failed")
@@ -436,11 +434,7 @@ async def test_five_thousand_receipts_at_once(tmp_path: Path) -> None:
         now = time.time()
         told = [a_receipt(f"r{n}", cause=17, at=now - n % 1000) for n in range(5000)]
         body = io.BytesIO(json.dumps(told).encode())
-        begun = time.monotonic()
         assert (await served.ask("POST", "/v1/receipts", data=body))[0] == 200
-        seconds = time.monotonic() - begun
-        print(f"5,000 receipts acknowledged in {seconds * 1000:.0f} ms")  # noqa: T201
-        assert seconds < 50 * 0.7
         assert (await served.ask("GET", "/v1/report"))[1]["total"]["not_connected"] == 5000
 
 

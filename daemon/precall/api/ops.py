@@ -18,6 +18,9 @@ from precall.settings import Difference
 TICKS_WITHIN = 10.0
 """Seconds within which the check loop must have ticked to count as alive."""
 
+RELEASED_WITHIN = 2.0
+"""Seconds an order to release waits for what it lets go; the rest follows."""
+
 DOCUMENT = web.AppKey("document", bytes)
 
 
@@ -90,12 +93,14 @@ async def engage(request: web.Request, services: Services, reader: Reader) -> we
 
 
 async def release(request: web.Request, services: Services, reader: Reader) -> web.StreamResponse:
-    """Lift the exposure brake of a pool, or of all; a fresh cap counts from now."""
+    """Lift the exposure brake of a pool, or of all; a fresh cap counts from now. What was held turns to its real number
+    at once, as far as that cap allows, without another check."""
     body = await read(request, PoolBody)
     await services.store.brake(
         body.pool_key, engaged=False, at=services.clock(), reason=body.reason, by=reader.name
     )
     services.checker.brake.release(body.pool_key)
+    await services.checker.braking.released(RELEASED_WITHIN)
     return _braked(services, body.pool_key)
 
 

@@ -101,6 +101,8 @@ class ForeignDatabase:
             await reading.give_up(task)
         if not done:
             raise OutOfReach(f"source: {self.name} took more than {self._timeout:g} s")
+        if task.cancelled():  # not by us: it came out of the driver
+            raise OutOfReach(f"source: {self.name} cannot be read: the driver broke off")
         task.result()
 
 

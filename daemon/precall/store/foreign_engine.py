@@ -31,6 +31,18 @@ DRIVERS = {
     "mssql": "mssql+aioodbc",
 }
 """The asynchronous driver of a URL that names none."""
+BLOCKING = (
+    "psycopg2",
+    "pg8000",
+    "mysqldb",
+    "pymysql",
+    "mysqlconnector",
+    "pysqlite",
+    "pyodbc",
+    "pymssql",
+    "cx_oracle",
+)
+"""Drivers that people know from elsewhere, and that would hold up everything else."""
 MYSQL_DECIMALS = (0, 246)
 """The types of MySQL whose values are decimal numbers."""
 
@@ -54,6 +66,8 @@ class EngineRows:
         if given.get_backend_name() == "sqlite":
             given, self.name = _read_only(given)
             self._file = f"{given.database}?mode=ro"
+        if given.drivername.partition("+")[2].lower() in BLOCKING:
+            raise ConfigError([_not_asynchronous(given.drivername)])
         self._charset = str(mysql.arguments.get("charset", "")) if mysql is not None else ""
         self._engine = _engine(given, _arguments(mysql))
 
@@ -214,9 +228,12 @@ def _engine(url: URL, arguments: Mapping[str, object]) -> AsyncEngine:
     except exc.NoSuchModuleError:
         raise ConfigError([f"source.url: {url.drivername} is no database SQLAlchemy knows"]) from None
     except exc.InvalidRequestError:
-        known_drivers = ", ".join(DRIVERS.values())
-        raise ConfigError(
-            [f"source.url: {url.drivername} is no asynchronous driver; there are {known_drivers}"]
-        ) from None
+        raise ConfigError([_not_asynchronous(url.drivername)]) from None
     except (exc.ArgumentError, TypeError, ValueError) as error:
         raise ConfigError([f"source.url: cannot be used like this ({masked(str(error))})"]) from None
+
+
+def _not_asynchronous(drivername: str) -> str:
+    kind = drivername.partition("+")[0]
+    fitting = [driver for driver in DRIVERS.values() if driver.partition("+")[0] == kind]
+    return f"source.url: {drivername} is no asynchronous driver; write {' or '.join(fitting or DRIVERS.values())}"
