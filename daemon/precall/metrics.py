@@ -154,6 +154,11 @@ class Metrics:
         self.receipts = counter(
             "receipts_total", "Elements of pushed receipts, by what became of them", "result"
         )
+        self.receipts_refused = counter(
+            "receipts_refused_total",
+            "Elements of pushed receipts that make no sense, by what is wrong",
+            "reason",
+        )
         self.calls_waiting = gauge("calls_waiting", "Reported calls whose end is to be asked for")
         self.calls_due = gauge("calls_due", "Reported calls to be asked about by now: the backlog")
         self.calls_due_age = gauge("calls_due_age_seconds", "How long the first of the backlog has been due")

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import logging
 import subprocess
 import sys
@@ -125,3 +126,13 @@ def test_no_value_shows_a_number_of_its_own_accord() -> None:
     assert len(FACTS) > 5
     shown = "\n".join(f"{value!r} {value!s}" for value in values)
     assert [word for word in (X, TEMP, A, B, SECRET) if word in shown] == []
+
+
+def test_ids_of_bindings_pass_as_fields_of_their_own_and_numbers_do_not() -> None:
+    stream = io.StringIO()
+    log.configure("info", "json", stream)
+    ids = ["1000000768798832", "100000000001"]
+    log.get_logger("precall.test").warning("bindings.suspect", subs_ids=ids, other=["13800000001"])
+    log.configure("debug")
+    told = json.loads(stream.getvalue())
+    assert (told["subs_ids"], told["other"]) == (ids, ["***"])
