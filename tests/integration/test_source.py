@@ -407,3 +407,24 @@ async def test_twenty_thousand_rows_never_hold_the_loop_for_long(
         heart.cancel()
     # A slice takes some milliseconds of a core, all rows at once take seconds.
     assert max(stalls) < 0.25, sorted(stalls)[-10:]
+
+
+async def test_a_row_that_is_refused_by_now_is_not_served_as_it_was_read_before(
+    tmp_path: Path, customer: Customer
+) -> None:
+    customer.add("1", "2")
+    async with in_step(tmp_path, customer.section()) as served:
+        assert counts(served.daemon.source.last) == {"added": 2}  # type: ignore[union-attr]
+        for number in ("0571-88888888-801", f"0086{X}"):
+            customer.run("UPDATE relations SET number_a = ? WHERE subs_id = '1'", number)
+            for _ in range(2):
+                assert counts(await synced(served)) == {"unchanged": 1, "refused": 1}
+                _, route = await served.ask("GET", "/v1/routes/1")
+                assert (route["action"], route["reason"]) == ("hold", "unusable_number")
+            customer.run("UPDATE relations SET number_a = ? WHERE subs_id = '1'", A)
+            assert counts(await synced(served)) == {"updated": 1, "unchanged": 1}
+            assert (await served.ask("GET", "/v1/routes/1"))[1]["action"] == "dial_x"
+        # What never was a number was refused before, too: the binding stands.
+        customer.run("UPDATE relations SET number_a = 'none' WHERE subs_id = '1'")
+        assert counts(await synced(served)) == {"unchanged": 1, "refused": 1}
+        assert (await served.ask("GET", "/v1/routes/1"))[1]["action"] == "dial_x"
