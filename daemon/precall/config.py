@@ -104,6 +104,7 @@ class ProviderConfig(Section):
     endpoint: Endpoint = "https://dyplsapi.aliyuncs.com"
     call_detail_endpoint: Endpoint = "https://dyvmsapi.aliyuncs.com"
     status_source: Literal["call_status", "subscription_detail"] = "call_status"
+    proxy: Annotated[str, AfterValidator(addresses.proxy)] = Field("env", repr=False)
     signature: Literal["acs3", "rpc"] = "acs3"
     format: Literal["json", "xml"] = "json"
     access_key_id: str = ""
@@ -306,7 +307,15 @@ class Config(BaseSettings):
         frozen=True,
         hide_input_in_errors=True,
     )
-    client_variables: ClassVar[tuple[str, ...]] = ("PRECALL_URL", "PRECALL_TOKEN", "PRECALL_CONFIG")
+    client_variables: ClassVar[tuple[str, ...]] = (
+        "PRECALL_CONFIG",
+        "PRECALL_URL",
+        "PRECALL_TOKEN",
+        "PRECALL_TOKEN_FILE",
+        "PRECALL_CACERT",
+        "PRECALL_CERT",
+        "PRECALL_KEY",
+    )
 
     provider: ProviderConfig = Field(default_factory=ProviderConfig)
     store: StoreConfig = Field(default_factory=StoreConfig)

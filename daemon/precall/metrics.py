@@ -114,6 +114,9 @@ class Metrics:
         self.throttled = counter("provider_throttled_total", "Calls the provider refused for their rate")
         self.rate_limit = gauge("provider_rate_limit", "Calls per second precall allows itself now")
         self.routes = gauge("routes", "Bindings by state", "state")
+        self.unusable = gauge(
+            "unusable_bindings", "Bindings held because a number of theirs may not be dialled"
+        )
         self.route_changes = counter("route_changes_total", "Published changes of a row", "from", "to")
         self.max_age = gauge("max_age_seconds", "freshness.max_age: a normal route older than this is stale")
         self.oldest_age = gauge("oldest_route_age_seconds", "Age of the oldest check of an active binding")
@@ -150,6 +153,11 @@ class Metrics:
         )
         self.receipts = counter(
             "receipts_total", "Elements of pushed receipts, by what became of them", "result"
+        )
+        self.receipts_refused = counter(
+            "receipts_refused_total",
+            "Elements of pushed receipts that make no sense, by what is wrong",
+            "reason",
         )
         self.calls_waiting = gauge("calls_waiting", "Reported calls whose end is to be asked for")
         self.calls_due = gauge("calls_due", "Reported calls to be asked about by now: the backlog")

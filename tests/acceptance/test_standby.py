@@ -82,10 +82,13 @@ def test_the_second_stands_by_and_takes_over(tmp_path: Path, store_url: str) -> 
                 check_reads_only(leading, standing)
                 first.look()
                 first.send(signal.SIGKILL)
-                failed = 0
-                while ask(f"{standing}/readyz?for=writes")[0] != 200:
-                    failed += ask(f"{standing}/v1/routes/7")[0] != 200
-                    time.sleep(0.02)
+                failed = list[int]()
+
+                def leads() -> bool:
+                    failed.extend([1] * (ask(f"{standing}/v1/routes/7")[0] != 200))
+                    return ask(f"{standing}/readyz?for=writes")[0] == 200
+
+                until(leads)
                 assert not failed
                 check_leads(standing)
                 check_rate(arrivals(provider))
@@ -98,9 +101,9 @@ def arrivals(provider: str) -> list[float]:
     return sorted(ask(f"{provider}/_admin/stats?arrivals=1000000")[1]["arrivals"])
 
 
-def check_rate(calls: list[float], jitter: float = 0.3) -> None:
+def check_rate(calls: list[float], jitter: float = 1.5) -> None:
     """In no window were there more calls than one daemon may make; each may be late by `jitter` seconds."""
-    for window in (20, 60, 150):
+    for window in (60, 150, 400, 1000):
         for start in range(len(calls) - window):
             took = calls[start + window] - calls[start]
             assert window + 1 <= RATE * (took + jitter) + BURST
@@ -131,7 +134,7 @@ def test_a_leader_that_was_stopped_wakes_up_deposed(tmp_path: Path, databases: D
                 assert [one.result() for one in asked]
                 told = len(arrivals(provider))
                 until(lambda: len(arrivals(provider)) > told + 20)
-                check_rate(arrivals(provider), jitter=1.0)
+                check_rate(arrivals(provider))
                 until(lambda: ask(f"{standing}/readyz")[1]["degraded"] == [])
                 assert second.stop() == 0
         assert first.said.count("precall.deposed") == 1
@@ -165,7 +168,7 @@ def test_a_leader_on_sqlite_that_was_stopped_goes_on(tmp_path: Path) -> None:
             until(lambda: "precall.stood_still" in daemon.said)
             told = len(arrivals(provider))
             until(lambda: len(arrivals(provider)) > told + 20)
-            check_rate(arrivals(provider), jitter=1.0)
+            check_rate(arrivals(provider))
             assert daemon.stop() == 0
         assert "precall.deposed" not in daemon.said
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import logging
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from tests.builders import NOW, POLICY, TEMP, A, B, X, binding, observed, row
 from precall import log, secrecy
 from precall.api.bodies import BindingBody, LookupBody, OverrideBody
 from precall.api.queries import NumberQuery, RouteQuery
-from precall.core.model import Action, Override, Route, Row, State
+from precall.core.model import Action, Means, Override, Route, Row, State
 from precall.core.routing import Dial, decide
 from precall.feed import Batch, Entry
 from precall.packing import FACTS, Packed, pack
@@ -100,7 +101,9 @@ def test_a_command_that_crashes_tells_neither() -> None:
 
 def test_no_value_shows_a_number_of_its_own_accord() -> None:
     temporary = row(observed(State.TEMPORARY))
-    pinned = Row(temporary.binding, temporary.state, Override(Action.DIAL_X, X, None, "", 1, NOW))
+    pinned = Row(
+        temporary.binding, temporary.state, Override(Action.DIAL_X, Means.REGISTERED, None, "", 1, NOW)
+    )
     route: Route = decide(temporary, A, POLICY, NOW)
     packed = Packed(temporary.binding.subs_id, "FC1", X, State.TEMPORARY, blocked=False, data=pack(temporary))
     facts = {"pool_key": "FC1", "number_x": X, "number_a": A, "number_b": B}
@@ -123,3 +126,13 @@ def test_no_value_shows_a_number_of_its_own_accord() -> None:
     assert len(FACTS) > 5
     shown = "\n".join(f"{value!r} {value!s}" for value in values)
     assert [word for word in (X, TEMP, A, B, SECRET) if word in shown] == []
+
+
+def test_ids_of_bindings_pass_as_fields_of_their_own_and_numbers_do_not() -> None:
+    stream = io.StringIO()
+    log.configure("info", "json", stream)
+    ids = ["1000000768798832", "100000000001"]
+    log.get_logger("precall.test").warning("bindings.suspect", subs_ids=ids, other=["13800000001"])
+    log.configure("debug")
+    told = json.loads(stream.getvalue())
+    assert (told["subs_ids"], told["other"]) == (ids, ["***"])

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from aiohttp import hdrs, web
 
+from precall.api import orders
 from precall.api.answers import reply
 from precall.api.auth import Reader
 from precall.api.bodies import PoolBody, read
@@ -61,19 +62,24 @@ async def pause(request: web.Request, services: Services, reader: Reader) -> web
     _must_be_known(services, body.pool_key)
     await services.store.pause(body.pool_key, services.clock(), body.reason, reader.name)
     services.checker.pause(body.pool_key)
+    orders.given(request, reader, "pause", body.reason, pool=body.pool_key)
     return reply({"paused": sorted(services.checker.paused)})
 
 
-async def resume(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+async def resume(request: web.Request, services: Services, reader: Reader) -> web.StreamResponse:
     """Go on with the background checks of a pool, or of all."""
     body = await read(request, PoolBody)
+    if body.pool_key not in services.checker.paused:
+        _must_be_known(services, body.pool_key)
     await services.store.resume(body.pool_key)
     services.checker.resume(body.pool_key)
+    orders.given(request, reader, "resume", body.reason, pool=body.pool_key)
     return reply({"paused": sorted(services.checker.paused)})
 
 
-async def reload(_request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+async def reload(request: web.Request, services: Services, reader: Reader) -> web.StreamResponse:
     """Read the configuration again and take it over; with a mistake in it the old one goes on. As SIGHUP."""
+    orders.given(request, reader, "reload")
     try:
         found = await services.reload()
     except ConfigError as error:
@@ -89,6 +95,7 @@ async def engage(request: web.Request, services: Services, reader: Reader) -> we
         body.pool_key, engaged=True, at=services.clock(), reason=body.reason, by=reader.name
     )
     services.checker.brake.halt(body.pool_key)
+    orders.given(request, reader, "brake engage", body.reason, pool=body.pool_key)
     return _braked(services, body.pool_key)
 
 
@@ -96,10 +103,13 @@ async def release(request: web.Request, services: Services, reader: Reader) -> w
     """Lift the exposure brake of a pool, or of all; a fresh cap counts from now. What was held turns to its real number
     at once, as far as that cap allows, without another check."""
     body = await read(request, PoolBody)
+    if not services.checker.brake.halted(body.pool_key):
+        _must_be_known(services, body.pool_key)
     await services.store.brake(
         body.pool_key, engaged=False, at=services.clock(), reason=body.reason, by=reader.name
     )
     services.checker.brake.release(body.pool_key)
+    orders.given(request, reader, "brake release", body.reason, pool=body.pool_key)
     await services.checker.braking.released(RELEASED_WITHIN)
     return _braked(services, body.pool_key)
 
@@ -115,6 +125,10 @@ def _degraded(services: Services) -> list[str]:
         found.append("provider: out of reach; routes are kept")
     if services.checker.circuit.is_open:
         found.append("account: the provider refuses us; routes are kept")
+    if count := len(services.table.unusable):
+        found.append(
+            f"numbers: {count} bindings are held, their numbers may not be dialled; the log names some"
+        )
     if services.source is not None and services.source.last.error:
         found.append("source: bindings are not synced; they are kept as they were")
     if services.source is not None and services.source.last.guard:

@@ -29,6 +29,9 @@ class Trouble(StrEnum):
     DNS = "dns"
     CONNECT = "connect"
     TLS = "tls"
+    PROXY_CONNECT = "proxy_connect"
+    PROXY_REFUSED = "proxy_refused"
+    PROXY_AUTH = "proxy_auth"
     RESET = "reset"
     TRUNCATED = "truncated"
     BAD_HTTP = "bad_http"
@@ -63,6 +66,7 @@ class Trouble(StrEnum):
     STATUS_TYPE = "status_type"
     UNKNOWN_STATUS = "unknown_status"
     BAD_DATA = "bad_data"
+    BAD_EXTENSION = "bad_extension"
 
 
 _KEPT = "; checks stop but for one probe every 30 s, routes are kept"
@@ -90,6 +94,18 @@ _OURS: dict[Trouble, tuple[Failure, str]] = {
     Trouble.DNS: (Failure.TRANSIENT, "the endpoint's name does not resolve"),
     Trouble.CONNECT: (Failure.TRANSIENT, "the endpoint refuses connections or cannot be reached"),
     Trouble.TLS: (Failure.TRANSIENT, "no TLS with the endpoint: its certificate or protocol is not accepted"),
+    Trouble.PROXY_CONNECT: (
+        Failure.TRANSIENT,
+        "the proxy cannot be reached: see provider.proxy, or HTTPS_PROXY in the environment",
+    ),
+    Trouble.PROXY_REFUSED: (
+        Failure.TRANSIENT,
+        "the proxy does not lead to the endpoint: allow it there, or set provider.proxy or NO_PROXY",
+    ),
+    Trouble.PROXY_AUTH: (
+        Failure.ACCOUNT,
+        "the proxy wants a user and a password: put the right ones into its URL" + _KEPT,
+    ),
     Trouble.RESET: (Failure.TRANSIENT, "the connection was dropped before a reply"),
     Trouble.TRUNCATED: (Failure.TRANSIENT, "the connection ended within a reply"),
     Trouble.BAD_HTTP: (Failure.TRANSIENT, "what came back is not HTTP"),
@@ -128,6 +144,7 @@ _OURS: dict[Trouble, tuple[Failure, str]] = {
     Trouble.STATUS_TYPE: (Failure.MALFORMED, "Status is a list or an object"),
     Trouble.UNKNOWN_STATUS: (Failure.MALFORMED, "Status is a number that is not documented: the API changed"),
     Trouble.BAD_DATA: (Failure.MALFORMED, "Data cannot be decoded"),
+    Trouble.BAD_EXTENSION: (Failure.MALFORMED, "Extension is not digits"),
 }
 
 # First match wins; matched against the whole code, in any case, with or without "isv." or "isp.".
@@ -263,7 +280,9 @@ def _by_status(http_status: int) -> Trouble | None:
         return Trouble.HTTP_5XX
     if http_status == 404:
         return Trouble.HTTP_404
-    if http_status in (401, 403, 407):
+    if http_status == 407:
+        return Trouble.PROXY_AUTH
+    if http_status in (401, 403):
         return Trouble.HTTP_DENIED
     if 300 <= http_status < 400:
         return Trouble.REDIRECT
