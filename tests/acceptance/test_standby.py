@@ -22,6 +22,7 @@ from precall.call_gate import GAP
 pytestmark = pytest.mark.slow
 
 RATE, BURST = 50.0, 10.0
+LIMITS = f"rate = {RATE}\nburst = {BURST}"
 SCENARIO = """
 [[pool]]
 pool_key = "FC1"
@@ -52,6 +53,12 @@ def ask(url: str, method: str = "GET", body: Any = None) -> tuple[int, dict[str,
         return error.code, json.loads(problem)
 
 
+def patient(config: Path) -> Path:
+    """A busy disk takes its time, and a transaction that is given up is another test's matter."""
+    config.write_text(config.read_text().replace("[store]", '[store]\ntimeout = "10s"'))
+    return config
+
+
 def stands_by(server: Server) -> str:
     """The URL of a daemon that has begun to answer from what the other stores."""
     url = server.url("precall.standby")
@@ -65,7 +72,7 @@ def test_the_second_stands_by_and_takes_over(tmp_path: Path, store_url: str) -> 
     simulate = ("simulate", "--listen", "127.0.0.1:0", "--scenario", scenario, "--export", bindings)
     with serving(tmp_path, *simulate) as simulator:
         provider = simulator.url("simulator")
-        config = config_file(tmp_path, provider, f"rate = {RATE}\nburst = {BURST}", store=store_url)
+        config = patient(config_file(tmp_path, provider, LIMITS, store=store_url))
         with serving(tmp_path, "run", "--config", config) as first:
             leading = first.url("precall serves")
             assert precall("bindings", "import", bindings, url=leading).returncode == 0
@@ -110,8 +117,7 @@ def test_a_leader_that_was_stopped_wakes_up_deposed(tmp_path: Path, databases: D
     simulate = ("simulate", "--listen", "127.0.0.1:0", "--scenario", scenario, "--export", bindings)
     with serving(tmp_path, *simulate) as simulator, ThreadPoolExecutor(8) as readers:
         provider = simulator.url("simulator")
-        limits = f"rate = {RATE}\nburst = {BURST}"
-        config = config_file(tmp_path, provider, limits, store=databases.new())
+        config = patient(config_file(tmp_path, provider, LIMITS, store=databases.new()))
         with serving(tmp_path, "run", "--config", config) as first:
             leading = first.url("precall serves")
             assert precall("bindings", "import", bindings, url=leading).returncode == 0
@@ -129,7 +135,7 @@ def test_a_leader_that_was_stopped_wakes_up_deposed(tmp_path: Path, databases: D
                 told = len(arrivals(provider))
                 until(lambda: len(arrivals(provider)) > told + 20)
                 check_rate(arrivals(provider))
-                check_leads(standing)
+                until(lambda: ask(f"{standing}/readyz")[1]["degraded"] == [])
                 assert second.stop() == 0
         assert first.said.count("precall.deposed") == 1
         assert "Traceback" not in first.said + second.said
@@ -151,7 +157,7 @@ def test_a_leader_on_sqlite_that_was_stopped_goes_on(tmp_path: Path) -> None:
     simulate = ("simulate", "--listen", "127.0.0.1:0", "--scenario", scenario, "--export", bindings)
     with serving(tmp_path, *simulate) as simulator:
         provider = simulator.url("simulator")
-        config = config_file(tmp_path, provider, f"rate = {RATE}\nburst = {BURST}")
+        config = patient(config_file(tmp_path, provider, LIMITS))
         with serving(tmp_path, "run", "--config", config) as daemon:
             leading = daemon.url("precall serves")
             assert precall("bindings", "import", bindings, url=leading).returncode == 0
