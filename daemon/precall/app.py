@@ -36,6 +36,7 @@ from precall.reloading import PATIENCE, Reloading
 from precall.retention import ROUND, Retention
 from precall.scheduler import Scheduler, beat
 from precall.settings import Settings
+from precall.soundness import enforce
 from precall.source import Source
 from precall.standby import Standby
 from precall.store import Lead, Store
@@ -157,6 +158,7 @@ class Daemon:
         stack.push_async_callback(self._finish_writing)
         stack.push_async_callback(self.outcomes.close)
         stack.push_async_callback(self._server.stop, GRACE)
+        await enforce(self.table, self.ledger)
         await self._adopt()
         await self.outcomes.recall()
         stack.push_async_callback(self._keep_learned)

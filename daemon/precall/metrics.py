@@ -114,6 +114,9 @@ class Metrics:
         self.throttled = counter("provider_throttled_total", "Calls the provider refused for their rate")
         self.rate_limit = gauge("provider_rate_limit", "Calls per second precall allows itself now")
         self.routes = gauge("routes", "Bindings by state", "state")
+        self.unusable = gauge(
+            "unusable_bindings", "Bindings held because a number of theirs may not be dialled"
+        )
         self.route_changes = counter("route_changes_total", "Published changes of a row", "from", "to")
         self.max_age = gauge("max_age_seconds", "freshness.max_age: a normal route older than this is stale")
         self.oldest_age = gauge("oldest_route_age_seconds", "Age of the oldest check of an active binding")

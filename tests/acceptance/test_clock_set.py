@@ -28,6 +28,7 @@ access_key_secret = "demo-secret"
 rate = 100
 [store]
 url = "sqlite:///{folder}/precall.db"
+timeout = "60s"
 [api]
 listen = "127.0.0.1:0"
 [freshness]

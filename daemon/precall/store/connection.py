@@ -26,7 +26,7 @@ from sqlalchemy import event, exc
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from precall import database_url
+from precall import database_url, private
 from precall.core.errors import StoreError, StoreUnavailable
 from precall.database_url import PostgresqlUrl, UrlMistake
 from precall.log import get_logger
@@ -139,6 +139,7 @@ class Place:
         return (self._sqlite if self.is_sqlite else self._postgresql)(timeout, writes, patience, options)
 
     def _sqlite(self, timeout: float, writes: bool, _patience: float, options: dict[str, Any]) -> AsyncEngine:
+        self._keep_private()
         with failures_of(self.name):
             # Here, because the driver leaves a thread behind when it fails at this.
             try:
@@ -151,6 +152,29 @@ class Place:
         event.listen(engine.sync_engine, "connect", _prepare_writer if writes else _prepare_reader)
         event.listen(engine.sync_engine, "begin", _begin_write if writes else _begin_read)
         return engine
+
+    def _keep_private(self) -> None:
+        """Numbers stand in the file: make it for its owner alone, and close one that everybody may read.
+
+        SQLite gives `-wal` and `-shm` the permissions of the database. What cannot be done is said, and hinders nobody.
+        """
+        file = Path(self.name).resolve()
+        if self.url.query.get("mode", "rwc") == "rwc":
+            with suppress(OSError):  # SQLite says better what is wrong with it
+                private.make(file)
+        for one in (file, *(file.with_name(file.name + end) for end in ("-wal", "-shm", "-journal"))):
+            try:
+                if private.shut(one):
+                    log.warning("store.shut", file=str(one), hint="it was open to every user: mode 0600 now")
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                log.warning(
+                    "store.open_to_others",
+                    file=str(one),
+                    error=error.strerror,
+                    hint="let its owner chmod 600",
+                )
 
     def _postgresql(
         self, timeout: float, writes: bool, patience: float, options: dict[str, Any]
