@@ -79,4 +79,6 @@ def keeps_to_the_quota(arrivals: Sequence[float], rate: float, burst: float) -> 
     for count, moment in enumerate(moments):
         # By how much the calls from some earlier one up to this are ahead of the rate, at most.
         lead = max(0.0, lead - rate * (moment - moments[max(0, count - 1)])) + 1
-        assert lead <= burst + 1e-6, f"call {count} at {moment - moments[0]:.3f} s is {lead - burst:.3f} too many"
+        assert lead <= burst + 1e-6, (
+            f"call {count} at {moment - moments[0]:.3f} s is {lead - burst:.3f} too many"
+        )

@@ -100,7 +100,9 @@ def routes(url: str) -> dict[str, tuple[Any, ...]]:
 
 
 @asynccontextmanager
-async def virtually(loop: VirtualLoop, folder: Path, bindings: int, quota: int, **more: Any) -> AsyncIterator[Served]:
+async def virtually(
+    loop: VirtualLoop, folder: Path, bindings: int, quota: int, **more: Any
+) -> AsyncIterator[Served]:
     """A daemon and its provider in this process, by the loop's clock, with everything registered. What waits for the
     database, which keeps to the machine's clock, has all the time it needs."""
     scenario = tomllib.loads(SCENARIO.format(bindings=bindings, quota=quota))
@@ -190,7 +192,9 @@ async def two_minutes(loop: VirtualLoop, folder: Path, said: Callable[[str], int
         assert loop.wall() < end - 30.0
         before = await routes_of(served)
         assert {action for action, _, _ in before.values()} == {"dial_x"}
-        served.simulator.service.faults.add(Fault.model_validate({"kind": "reset", "for": "120s"}), loop.wall())
+        served.simulator.service.faults.add(
+            Fault.model_validate({"kind": "reset", "for": "120s"}), loop.wall()
+        )
         back = loop.time() + 120.0
         await come_true(lambda: said("degraded.entered"))
         while (left := end - loop.wall()) > 0.5:
