@@ -13,6 +13,7 @@ import aiohttp
 from precall.app import Daemon
 from precall.config import Config
 from precall.simulator import Scenario, Simulator
+from tests.patience import PATIENCE
 
 X, A, B = "17000000001", "13800000001", "13900000001"
 FUTURE = "2099-01-01T00:00:00Z"
@@ -100,7 +101,7 @@ async def serving(
     *,
     tokens: Sequence[dict[str, Any]] = (),
     rate: float = 1000.0,
-    store_timeout: float = 1.0,
+    store_timeout: float = PATIENCE,
     speed: float = 1.0,
     wall: Callable[[], float] = time.time,
     monotonic: Callable[[], float] = time.monotonic,

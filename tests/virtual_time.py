@@ -8,8 +8,13 @@ give what waits for them generous limits.
 import asyncio
 import selectors
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
+
+from precall.app import Daemon
+from precall.config import Config
 
 SPEED = 10.0
 STEP = 1.0
@@ -45,6 +50,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._patient.now
 
+    def stand_still(self, seconds: float) -> None:
+        """As if the process had been stopped for so long: time goes on, and nothing else."""
+        self._patient.now += seconds
+
     def wall(self) -> float:
         return self._begun + self._patient.now - START
 
@@ -70,6 +79,38 @@ async def until(true: Callable[[], object | Awaitable[object]], patience: float 
             if await found if isinstance(found, Awaitable) else found:
                 return
             await asyncio.sleep(0.1)
+
+
+@asynccontextmanager
+async def one_daemon(
+    loop: VirtualLoop,
+    folder: Path,
+    provider: str,
+    asking: Mapping[str, Any],
+    *,
+    wall: Callable[[], float] | None = None,
+    **sections: Any,
+) -> AsyncIterator[tuple[Daemon, str]]:
+    """A daemon by this loop's clock, on the database in `folder`, and its URL; `asking` is of the section provider,
+    `wall` the time of day where it is not the loop's.
+    What waits for the database, which keeps to the machine's clock, has all the time it needs."""
+    config = Config.model_validate(
+        {
+            "provider": {
+                "endpoint": provider,
+                "call_detail_endpoint": provider,
+                "access_key_id": "demo",
+                "access_key_secret": "demo-secret",
+                **asking,
+            },
+            "store": {"url": f"sqlite:///{folder}/precall.db", "timeout": "1h"},
+            "api": {"listen": "127.0.0.1:0"},
+        }
+        | sections
+    )
+    daemon = Daemon(config, wall=wall or loop.wall, monotonic=loop.time)
+    async with daemon.running() as [url]:
+        yield daemon, url
 
 
 def keeps_to_the_quota(arrivals: Sequence[float], rate: float, burst: float) -> None:

@@ -17,6 +17,7 @@ def provider_settings(config: ProviderConfig) -> ProviderSettings:
         connect_timeout=min(0.5, config.timeout),
         send_call_no=config.send_call_no,
         max_in_flight=2 * config.max_in_flight,
+        proxy=config.proxy,
     )
 
 

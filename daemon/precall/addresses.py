@@ -25,6 +25,19 @@ def endpoint(value: str) -> str:
     return value.rstrip("/")
 
 
+def proxy(value: str) -> str:
+    """A proxy, "http://user:password@host:port", or "env" or "none". It is never repeated: it may hold a password."""
+    if value in ("env", "none"):
+        return value
+    try:
+        endpoint(value)
+    except ValueError:
+        raise ValueError(
+            'this is no proxy; write "env", "none" or "http://user:password@host:port"'
+        ) from None
+    return value.rstrip("/")
+
+
 def port(text: str) -> int:
     """A port that can be connected to."""
     if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= HIGHEST_PORT):

@@ -4,7 +4,6 @@ Time, chance and signals enter here and nowhere else.
 """
 
 import asyncio
-import json
 import os
 import random
 import secrets
@@ -21,6 +20,7 @@ from precall.api.services import Services
 from precall.assembly import Assembly, collect_young, without_collections
 from precall.calls import Calls
 from precall.checker import Checker
+from precall.clocks import Clocks
 from precall.config import Config
 from precall.core.errors import ConfigError, StoreUnavailable
 from precall.demand import Demand
@@ -30,10 +30,11 @@ from precall.log import get_logger, tell_folded
 from precall.metrics import Metrics
 from precall.outcomes import Outcomes
 from precall.provider import Credentials, Provider
+from precall.recall import learned_of
 from precall.registry import Registry
 from precall.reloading import PATIENCE, Reloading
-from precall.retention import retire
-from precall.scheduler import Scheduler
+from precall.retention import ROUND, Retention
+from precall.scheduler import Scheduler, beat
 from precall.settings import Settings
 from precall.source import Source
 from precall.standby import Standby
@@ -48,18 +49,12 @@ SWEEP = 30.0
 SWEEP_PAUSE = 0.01
 """Seconds between slices of a sweep: of a million bindings it takes a minute, and a tenth of a core."""
 MINUTE = 60.0
-RETAIN = 3600.0
 CALLS = 1.0
 LEAD = 1.0
 YOUNG = 1.0
-SYNC = "source sync"
+CLOCK = 1.0
+SYNC, SWEEPING = "source sync", "sweep"
 GRACE = 5.0
-
-
-def steady_clock(wall: Callable[[], float], monotonic: Callable[[], float]) -> Callable[[], float]:
-    """The later of the wall clock and (wall clock at start + monotonic time): a clock stepped back revives nothing."""
-    offset = wall() - monotonic()
-    return lambda: max(wall(), offset + monotonic())
 
 
 class Daemon:
@@ -92,7 +87,7 @@ class Daemon:
         self._read = read or (lambda: config)
         self._supervisor = supervisor or Supervisor()
         self._wall, self._monotonic, self._chance = wall, monotonic, chance
-        self._clock = steady_clock(wall, monotonic)
+        self._clocks = Clocks(wall, monotonic)
         self._stopped, self._told_to_reload = asyncio.Event(), asyncio.Event()
         self._scheduler: Scheduler | None = None
         self._writer: asyncio.Task[None] | None = None
@@ -125,6 +120,8 @@ class Daemon:
         """Each step leaves on the stack what undoes it."""
         config = self.config
         self.metrics = Metrics()
+        watch = asyncio.create_task(beat(CLOCK, self._look_at_clock, "clock"), name="clock")
+        stack.push_async_callback(_end, watch)
         key = credentials(config.provider)
         self._server = Server(config.api, __version__, self.metrics, self._monotonic)
         urls = await self._server.start()
@@ -154,6 +151,7 @@ class Daemon:
         stack.push_async_callback(self.store.close)
         self.store.reign = await self._lead.begin_reign()
         self._consist_of(await self._assembly().leading(self.store))
+        self._retention = Retention(self.store, self.table, self.ledger, self.config.store.retention)
         self._writer = asyncio.create_task(self.ledger.run(), name="ledger")
         self._writer.add_done_callback(self._guard)
         stack.push_async_callback(self._finish_writing)
@@ -256,8 +254,7 @@ class Daemon:
             self._provider,
             self.metrics,
             self._reloading.reload,
-            clock=self._clock,
-            monotonic=self._monotonic,
+            clocks=self._clocks,
             chance=self._chance,
             secret=secrets.token_hex,
         )
@@ -288,7 +285,7 @@ class Daemon:
             self._provider,
             self.metrics,
             self._supervisor,
-            clock=self._clock,
+            clocks=self._clocks,
             wall=self._wall,
             sync_every=self._sync_every,
         )
@@ -299,14 +296,15 @@ class Daemon:
             await self.checker.sweep()
 
     def _schedule(self) -> Scheduler:
-        scheduler = Scheduler()
-        scheduler.every(TICK, self._tick, "check tick")
+        # APScheduler plans by the clock of the machine, whatever the daemon is given for one.
+        scheduler = Scheduler(time.time, lambda _name: self.metrics.job_failures.inc())
+        scheduler.beat(TICK, self._tick, "check tick")
         scheduler.every(CALLS, self.calls.tick, "call details")
-        scheduler.every(LEAD, self._keep_lead, "lead")
+        scheduler.beat(LEAD, self._keep_lead, "lead")
         scheduler.every(YOUNG, collect_young, "young collection")
-        scheduler.every(SWEEP, self._sweep, "sweep")
+        scheduler.every(SWEEP, self._sweep, SWEEPING)
         scheduler.every(MINUTE, self._each_minute, "each minute")
-        scheduler.every(RETAIN, self._retain, "retention")
+        scheduler.every(ROUND, self._retain, "retention")
         if self.source is not None:
             scheduler.once(self._first_sync, "first source sync")
             scheduler.every(self.config.source.every, self._sync, SYNC)
@@ -316,8 +314,24 @@ class Daemon:
     async def _tick(self) -> None:
         self.metrics.scheduler_lag.set(max(0.0, self._monotonic() - self.checker.ticked_at - TICK))
         await self.checker.tick()
-        self.checker.look_at_brakes()
+        self.checker.braking.look()
         self._supervisor.beat()
+
+    async def _look_at_clock(self) -> None:
+        """Say when the wall clock was set, and see at once what that means for everything that goes by it."""
+        if not (moved := self._clocks.step()):
+            return
+        direction = "forward" if moved > 0 else "back"
+        self.metrics.clock_steps.labels(direction).inc()
+        behind = {"behind": round(self._clocks.behind, 1)} if self._clocks.behind else {}
+        log.warning("clock.stepped", direction=direction, seconds=round(abs(moved), 1), **behind)
+        if self._scheduler is not None:
+            self._scheduler.replan()
+            self.calls.doubt_dates()
+            # A provider refuses calls that are signed at another time than its own.
+            self.checker.circuit.doubt()
+            self.calls.circuit.doubt()
+            self._scheduler.hasten(SWEEPING)
 
     async def _sweep(self) -> None:
         self.demand.forget_hints()
@@ -345,19 +359,12 @@ class Daemon:
 
     async def _keep_learned(self) -> None:
         try:
-            await self.store.mark({"learned": json.dumps(self.checker.planner.export())})
+            await self.store.mark({"learned": learned_of(self.checker.planner, self._clocks)})
         except StoreUnavailable as error:
             log.warning("learned.not_kept", error=str(error))
 
     async def _retain(self) -> None:
-        await retire(
-            self.store,
-            self.table,
-            self.ledger,
-            self._settings.policy,
-            now=self._clock(),
-            retention=self.config.store.retention,
-        )
+        await self._retention.retire(self._settings.policy, now=self._clocks.now())
 
     def _guard(self, task: "asyncio.Task[None]") -> None:
         """The writer must not end by itself: without it nothing is true any more."""

@@ -14,6 +14,7 @@ from precall.api.services import Services
 from precall.audit import Audit
 from precall.calls import Calls
 from precall.checker import Checker
+from precall.clocks import Clocks
 from precall.core.quota import Quota
 from precall.demand import Demand
 from precall.feed import Feed
@@ -56,8 +57,7 @@ async def collect_young() -> None:
 
 
 class Assembly:
-    """Makes the parts. `clock` gives Unix seconds, `monotonic` seconds since some moment, `chance` a share of 1,
-    `secret` so many bytes nobody can guess, as hex digits."""
+    """Makes the parts. `chance` gives a share of 1, `secret` so many bytes nobody can guess, as hex digits."""
 
     def __init__(
         self,
@@ -66,18 +66,17 @@ class Assembly:
         metrics: Metrics,
         reload: Callable[[], Awaitable[Reloaded]],
         *,
-        clock: Callable[[], float],
-        monotonic: Callable[[], float],
+        clocks: Clocks,
         chance: Callable[[], float],
         secret: Callable[[int], str],
     ) -> None:
         self._settings, self._provider, self._metrics, self._reload = settings, provider, metrics, reload
-        self._clock, self._monotonic, self._chance, self._secret = clock, monotonic, chance, secret
+        self._clocks, self._chance, self._secret = clocks, chance, secret
 
     async def leading(self, store: Store) -> Services:
         """The parts of one that leads."""
         with without_collections():
-            table, index, seq = await recall_table(store, self._clock())
+            table, index, seq = await recall_table(store, self._clocks)
         await store.state_policy(self._settings.policy)
         feed = await recall_feed(store, index)
         ledger = self._ledger(store, table, feed, feed.newest)
@@ -87,7 +86,7 @@ class Assembly:
 
     async def mirroring(self, store: Store) -> Services:
         """The same for one that stands by: none of them checks or writes."""
-        table, index, seq = await recall_table(store, self._clock())
+        table, index, seq = await recall_table(store, self._clocks)
         feed = Feed(index)
         ledger = self._ledger(store, table, feed, index)
         ledger.saving = False
@@ -102,8 +101,8 @@ class Assembly:
             feed,
             self._settings,
             self._metrics,
-            clock=self._clock,
-            monotonic=self._monotonic,
+            clock=self._clocks.now,
+            monotonic=self._clocks.tick,
             index=index,
         )
 
@@ -111,21 +110,20 @@ class Assembly:
         self, store: Store, table: Table, ledger: Ledger, seq: int, *, logged: float
     ) -> Checker:
         """The checker; `logged` is the share of bindings whose dials and answers it logs."""
-        config, marks, now = self._settings.config, await store.marks(), self._clock()
+        config, marks, clocks = self._settings.config, await store.marks(), self._clocks
         rate = config.provider.rate
         checker = Checker(
             provider=self._provider,
             ledger=ledger,
             table=table,
-            planner=recall_planner(marks.get("learned", "{}"), rate, config.freshness),
-            quota=Quota(rate, config.provider.calls_at_once, now),
-            brake=await recall_brake(store, config.brake, now),
+            planner=recall_planner(marks.get("learned", "{}"), rate, config.freshness, clocks),
+            quota=Quota(rate, config.provider.calls_at_once, clocks.tick()),
+            brake=await recall_brake(store, config.brake, clocks),
             settings=self._settings,
             metrics=self._metrics,
             sample=await recall_sample(store, logged, partial(self._secret, 16)),
             seq=seq,
-            clock=self._clock,
-            monotonic=self._monotonic,
+            clocks=clocks,
             chance=self._chance,
         )
         for pool_key in await store.pauses():
@@ -144,14 +142,19 @@ class Assembly:
             outcomes=outcomes,
             metrics=self._metrics,
             per_minute=self._settings.config.provider.call_detail_rate_per_minute,
-            clock=self._clock,
+            clocks=self._clocks,
         )
 
     def _source(self, registry: Registry, table: Table) -> Source | None:
         if not self._settings.config.source.configured:
             return None
         source = Source(
-            self._settings, registry, table, self._metrics, clock=self._clock, monotonic=self._monotonic
+            self._settings,
+            registry,
+            table,
+            self._metrics,
+            clock=self._clocks.now,
+            monotonic=self._clocks.tick,
         )
         self._metrics.show(self._metrics.source_age, lambda: source.age)
         self._metrics.show(self._metrics.source_every, lambda: source.every)
@@ -166,9 +169,9 @@ class Assembly:
         checker: Checker,
         hash_key: str = "",
     ) -> Services:
-        audit = Audit(store, ledger, self._metrics, self._clock, bytes.fromhex(hash_key))
-        registry = Registry(ledger, table, self._settings, self._clock)
-        demand = Demand(checker, table, self._metrics, clock=self._clock, monotonic=self._monotonic)
+        audit = Audit(store, ledger, self._metrics, self._clocks.now, bytes.fromhex(hash_key))
+        registry = Registry(ledger, table, self._settings, self._clocks.now)
+        demand = Demand(checker, table, self._metrics, clocks=self._clocks)
         outcomes = Outcomes(
             store=store,
             ledger=ledger,
@@ -176,7 +179,7 @@ class Assembly:
             checker=checker,
             settings=self._settings,
             metrics=self._metrics,
-            clock=self._clock,
+            clock=self._clocks.now,
         )
         self._show(table, ledger, checker)
         return Services(
@@ -190,7 +193,7 @@ class Assembly:
                 demand=demand,
                 audit=audit,
                 settings=self._settings,
-                clock=self._clock,
+                clock=self._clocks.now,
             ),
             audit=audit,
             registry=registry,
@@ -201,8 +204,8 @@ class Assembly:
             calls=self._calls(store, table, ledger, checker, outcomes),
             store=store,
             metrics=self._metrics,
-            clock=self._clock,
-            monotonic=self._monotonic,
+            clock=self._clocks.now,
+            monotonic=self._clocks.tick,
             chance=self._chance,
             version=__version__,
             reload=self._reload,
@@ -217,7 +220,8 @@ class Assembly:
         metrics.show(metrics.leading, lambda: float(checker.asks))
         metrics.show(metrics.store_up, lambda: float(ledger.saving))
         metrics.show(metrics.rate_limit, lambda: checker.quota.rate)
-        metrics.show(metrics.oldest_age, lambda: checker.planner.oldest(self._clock()))
+        metrics.show(metrics.clock_behind, lambda: self._clocks.behind)
+        metrics.show(metrics.oldest_age, lambda: checker.planner.oldest(self._clocks.tick()))
         metrics.show(metrics.budget_short, lambda: float(checker.short_of_budget))
         metrics.show(metrics.degraded, lambda: float(checker.outage.degraded))
         metrics.show(metrics.circuit_open, lambda: float(checker.circuit.is_open))

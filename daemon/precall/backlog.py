@@ -30,6 +30,10 @@ class Notes:
         if refreshed:
             self._refreshed[check.subs_id] = check.seq
 
+    def renew(self, subs_id: str, seq: int) -> None:
+        """One more row is to be stored as it stands."""
+        self._refreshed[subs_id] = seq
+
     def head(self, most: int) -> Unchanged:
         """The first of each, the rows aside."""
         return Unchanged(

@@ -6,12 +6,14 @@ of a binding where it must. What a state means is decided in `core.causes`, when
 """
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import replace
 from enum import StrEnum
+from math import inf
 
 from precall.checker import Checker, drained
-from precall.core.calls import Call, Result, Source, in_turn, next_try, query_date
+from precall.clocks import Clocks
+from precall.core.ages import Tick
+from precall.core.calls import HOURLY, Call, Result, Source, in_turn, next_try, query_date
 from precall.core.causes import judge
 from precall.core.errors import StoreUnavailable
 from precall.core.model import Failure, Flag, NonAnswer
@@ -33,6 +35,8 @@ ABREAST = 4
 """Questions started before the loop is let go."""
 RETRY = 60.0
 """Seconds until a call is asked about again whose question failed on the way."""
+FURTHEST = 2 * HOURLY
+"""Seconds ahead of now that no call is filed for by a clock that is right."""
 SHOWN_EVERY = 5.0
 EXAMPLES = 5
 SLICE = 250
@@ -76,14 +80,14 @@ class Calls:
         outcomes: Outcomes,
         metrics: Metrics,
         per_minute: float,
-        clock: Callable[[], float],
+        clocks: Clocks,
     ) -> None:
-        self.quota, self.circuit = Quota(*budget(per_minute), clock()), Circuit()
+        self.quota, self.circuit = Quota(*budget(per_minute), clocks.tick()), Circuit()
         self._provider, self._store, self._ledger, self._table = provider, store, ledger, table
-        self._checker, self._outcomes, self._metrics, self._clock = checker, outcomes, metrics, clock
+        self._checker, self._outcomes, self._metrics, self._clocks = checker, outcomes, metrics, clocks
         self._asking: dict[str, asyncio.Task[CallDetail | NonAnswer]] = {}
-        self._newest_first = False
-        self._shown_at = 0.0
+        self._newest_first, self._astray = False, True
+        self._shown_at = -inf
         self._suspects: set[str] = set()
         self._disagreeing: set[str] = set()
         for heard in Heard:
@@ -91,11 +95,19 @@ class Calls:
 
     def retune(self, per_minute: float) -> None:
         """The budget is another from now on."""
-        self.quota.retune(*budget(per_minute), self._clock())
+        self.quota.retune(*budget(per_minute), self._clocks.tick())
+
+    def doubt_dates(self) -> None:
+        """The clock was set: calls may be filed under times that are yet to come. As at each start."""
+        self._astray = True
 
     async def tick(self) -> None:
         """Ask about the calls that are due and may be asked about now, and keep what comes of it."""
         try:
+            if self._astray and self._ledger.saving:
+                now = self._clocks.now()
+                await self._store.calls.recall(now, now + FURTHEST)
+                self._astray = False
             due = await self._due()
             await self._keep(await self._ask_all(due))
             await self._show()
@@ -104,19 +116,19 @@ class Calls:
 
     async def _due(self) -> list[Call]:
         """The longest due and the newest by turns, as many as quota and circuit allow."""
-        now = self._clock()
-        if not self._ledger.saving or self.quota.until(now, Lane.BACKGROUND) > 0:
+        tick = self._clocks.tick()
+        if not self._ledger.saving or self.quota.until(tick, Lane.BACKGROUND) > 0:
             return []
-        oldest, newest = await self._store.calls.due(now, MOST)
+        oldest, newest = await self._store.calls.due(self._clocks.now(), MOST)
         taken: list[Call] = []
         for call in in_turn(oldest, newest, newest_first=self._newest_first):
             if (
                 len(taken) == MOST
-                or self.quota.until(now, Lane.BACKGROUND) > 0
-                or not self.circuit.admits(now)
+                or self.quota.until(tick, Lane.BACKGROUND) > 0
+                or not self.circuit.admits(tick)
             ):
                 break
-            self.quota.spend(now, Lane.BACKGROUND)
+            self.quota.spend(tick, Lane.BACKGROUND)
             self._newest_first = not self._newest_first
             taken.append(call)
         return taken
@@ -149,12 +161,12 @@ class Calls:
     async def _afford(self) -> None:
         """Wait until the budget has one call more, and spend it."""
         while not self._again():
-            wait = self.quota.until(self._clock(), Lane.BACKGROUND)
+            wait = self.quota.until(self._clocks.tick(), Lane.BACKGROUND)
             await asyncio.sleep(max(wait, 0.005))
 
     def _again(self) -> bool:
         """Whether the budget has one call more."""
-        return self.quota.spend(self._clock(), Lane.BACKGROUND)
+        return self.quota.spend(self._clocks.tick(), Lane.BACKGROUND)
 
     async def _keep(self, told: list[tuple[Call, CallDetail | NonAnswer]]) -> None:
         """Store what ended, and when to ask again about what did not."""
@@ -178,11 +190,11 @@ class Calls:
 
     def _read(self, call: Call, reply: CallDetail | NonAnswer) -> tuple[Heard, Call | None]:
         """What was heard, and the call as it ended, if it did."""
-        now = self._clock()
+        tick = self._clocks.tick()
         if isinstance(reply, NonAnswer):
-            self._excuse(reply, now)
+            self._excuse(reply, tick)
             return Heard(reply.failure.value), None
-        if (closed_after := self.circuit.answered(now)) is not None:
+        if (closed_after := self.circuit.answered(tick)) is not None:
             log.warning("calls.provider_accepts_us_again", seconds=round(closed_after, 1))
         if reply.data is None:
             return Heard.NOTHING_YET, None
@@ -200,14 +212,14 @@ class Calls:
         )
         return Heard(end), told
 
-    def _excuse(self, reply: NonAnswer, now: float) -> None:
+    def _excuse(self, reply: NonAnswer, tick: Tick) -> None:
         """A non-answer says nothing of the call; what it says of the account is heeded."""
         failure = reply.failure
         if failure is Failure.THROTTLED:
-            self.quota.throttled(now, reply.retry_after)
-        elif failure is Failure.STALE and self.circuit.stale(now):
+            self.quota.throttled(tick, reply.retry_after)
+        elif failure is Failure.STALE and self.circuit.stale(tick):
             failure = Failure.ACCOUNT
-        if failure is Failure.ACCOUNT and self.circuit.fault(now):
+        if failure is Failure.ACCOUNT and self.circuit.fault(tick):
             log.error(
                 "calls.provider_refuses_us",
                 action="QueryCallDetailByCallId",
@@ -218,23 +230,27 @@ class Calls:
             )
 
     def _again_at(self, call: Call, heard: Heard) -> float | None:
-        now = self._clock()
+        # Where the clock is a day ahead, no call has waited for a day.
+        lead = self._clocks.lead
+        now = self._clocks.now() - lead
         again = next_try(call.called_at, now)
-        if again is not None and heard in (Heard.TRANSIENT, Heard.MALFORMED):
-            return min(again, now + RETRY)
-        return again
+        if again is None:
+            return None
+        if heard in (Heard.TRANSIENT, Heard.MALFORMED):
+            again = min(again, now + RETRY)
+        return again + lead
 
     async def _show(self) -> None:
         """Gauges that cost more than a look: once in a while, not at every scrape."""
-        now = self._clock()
-        if now - self._shown_at < SHOWN_EVERY:
+        now, tick = self._clocks.now(), self._clocks.tick()
+        if tick - self._shown_at < SHOWN_EVERY:
             return
-        self._shown_at = now
+        self._shown_at = tick
         metrics, calibration = self._metrics, self._checker.calibration
         backlog = await self._store.calls.backlog(now)
         metrics.calls_waiting.set(backlog.waiting)
         metrics.calls_due.set(backlog.due)
-        metrics.calls_due_age.set(0.0 if backlog.due_since is None else now - backlog.due_since)
+        metrics.calls_due_age.set(0.0 if backlog.due_since is None else max(0.0, now - backlog.due_since))
         metrics.show_shares(metrics.wrong_at_dial, calibration.predicted)
         metrics.show_shares(metrics.wrong_at_dial_measured, calibration.measured)
         await self._show_suspects(now)

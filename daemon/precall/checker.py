@@ -7,14 +7,17 @@ the binding is decided in `core.state`. Nothing is decided here: this module ask
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
+from math import inf
 from typing import Any
 
+from precall.braking import Braking
+from precall.clocks import LEAST, Clocks
+from precall.core.ages import Tick, age_of
 from precall.core.calibration import Calibration
 from precall.core.dials import Kind as Event
 from precall.core.dials import Sample, face_of
-from precall.core.exposure import Brake
+from precall.core.exposure import Brake, may_turn
 from precall.core.model import (
-    Action,
     Answer,
     BindingState,
     Cause,
@@ -29,7 +32,7 @@ from precall.core.numbers import key_of
 from precall.core.planner import Kind, Planner
 from precall.core.quota import Lane, Quota
 from precall.core.rounding import micro
-from precall.core.routing import expired_locally
+from precall.core.routing import expired_locally, held_by_brake, known_age, too_old
 from precall.core.state import Result, Step, advance, is_gone
 from precall.core.suspicion import Suspicion
 from precall.ledger import Ledger
@@ -64,64 +67,68 @@ class Checker:
         metrics: Metrics,
         sample: Sample,
         seq: int,
-        clock: Callable[[], float],
-        monotonic: Callable[[], float],
+        clocks: Clocks,
         chance: Callable[[], float],
     ) -> None:
         self.brake, self.planner, self.quota = brake, planner, quota
-        self._standing = Standing(quota, metrics, monotonic, provider.questions)
+        self.braking = Braking(brake, ledger, table, settings, metrics, clocks)
+        self._standing = Standing(quota, metrics, clocks.tick, provider.questions)
         self.circuit, self.outage = self._standing.circuit, self._standing.outage
         self.suspicion, self.calibration = Suspicion(), Calibration()
         self.asks = True
         self.paused: frozenset[str] = frozenset()
-        self.ticked_at = monotonic()
+        self.ticked_at: float = clocks.tick()
         self._provider, self._ledger, self._table, self._metrics = provider, ledger, table, metrics
         self._settings, self._sample, self._seq = settings, sample, seq
-        self._clock, self._monotonic, self._chance = clock, monotonic, chance
+        self._clocks, self._chance = clocks, chance
+        self._lead = clocks.lead
         self._running: dict[str, asyncio.Task[Result]] = {}
-        self._engaged: set[str] = set()
         self._doubted: set[str] = set()
-        table.listeners.append(self.follow)
+        table.listeners += [self.follow, self.braking.follow]
 
     # -- the main job -------------------------------------------------------------------------------
 
     async def tick(self) -> None:
         """Start every check that is due and may be made now. Their ends are their own (`_check`): a slow
         provider never holds a tick back."""
-        self.ticked_at = self._monotonic()
-        now = self._clock()
-        for count, row in enumerate(self._due(now), 1):
+        tick = self._clocks.tick()
+        self.ticked_at = tick
+        for count, row in enumerate(self._due(tick), 1):
             self.start(row, Lane.BACKGROUND)
             if count % ABREAST == 0:
                 await asyncio.sleep(0)
 
-    def _due(self, now: float) -> Iterator[Row]:
+    def _due(self, tick: Tick) -> Iterator[Row]:
         """What the planner wants asked, as long as quota, circuit and the number in flight allow."""
-        while len(self._running) < self.max_in_flight and self._standing.may_call(now):
-            subs_id = self.planner.take(now)
+        now = self._clocks.now()
+        while len(self._running) < self.max_in_flight and self._standing.may_call(tick):
+            subs_id = self.planner.take(tick)
             if subs_id is None:
                 return
             row = self._table.get(str(subs_id))
             if row is None:
                 self.planner.remove(subs_id)
             elif expired_locally(row.binding, self._settings.policy, now):
-                self._lapse(row, now)
+                self._lapse(row)
             else:
-                self.quota.spend(now, Lane.BACKGROUND)
+                self.quota.spend(tick, Lane.BACKGROUND)
                 yield row
 
     async def _check(self, row: Row, seq: int, since: float) -> Result:
         """Ask about one binding, and carry out what its answer amounts to."""
-        subs_id, generation, asked_at = row.binding.subs_id, row.binding.generation, self._clock()
-        self._metrics.check_queue.observe(self._monotonic() - since)
+        subs_id, generation, asked_at = row.binding.subs_id, row.binding.generation, self._clocks.now()
+        self._metrics.check_queue.observe(self._clocks.tick() - since)
         asked = await self._provider.query_binding(row.binding, again=self._again)
-        now = self._clock()
-        self._standing.learn(asked.reply, asked.seconds, now)
+        now, tick = self._clocks.now(), self._clocks.tick()
+        self._standing.learn(asked.reply, asked.seconds, tick)
+        if not isinstance(asked.reply, NonAnswer):
+            self._metrics.last_success.set(now)
         current = self._table.get(subs_id)
         if current is None:
             self._metrics.checks.labels(Result.LATE).inc()
             return Result.LATE
-        step = self._within_brake(current, self._advance(current, asked.reply, generation, seq, now), now)
+        step = self._advance(current, asked.reply, generation, seq, now, tick)
+        step = self.braking.admit(current, step, now)
         check = _record(subs_id, generation, seq, asked_at, asked.seconds, step.result, asked.reply)
         self._metrics.checks.labels(step.result).inc()
         if step.changed:
@@ -129,10 +136,10 @@ class Checker:
             await self._ledger.submit(subs_id, Cause.CHECKED, _observed(step.state, generation), check=check)
         else:
             self._refresh(current, step, check)
-        self._settle(subs_id, step, asked.reply, now)
+        self._settle(subs_id, step, asked.reply, tick)
         return step.result
 
-    def _advance(self, row: Row, reply: Reply, generation: int, seq: int, now: float) -> Step:
+    def _advance(self, row: Row, reply: Reply, generation: int, seq: int, now: float, tick: Tick) -> Step:
         return advance(
             row.binding,
             row.state,
@@ -142,40 +149,8 @@ class Checker:
             policy=self._settings.policy,
             now=now,
             chance=self._chance(),
-            gone_is_credible=self._standing.believes(reply, row, now),
+            gone_is_credible=self._standing.believes(reply, row, tick),
         )
-
-    def _within_brake(self, row: Row, step: Step, now: float) -> Step:
-        """Let a confirmed Status 3 turn to the real number, if the brake has room for one more."""
-        state = step.state
-        may_turn = step.result is Result.STATUS_3 and not state.exposed_at
-        allowed = (
-            self._settings.policy.fallback is Action.DIAL_REAL
-            and state.streak >= self._settings.policy.confirm_real
-        )
-        if not (may_turn and allowed):
-            return step
-        pool_key = row.binding.pool_key
-        if not self.brake.admit(pool_key, self._table.active(pool_key), now):
-            self._braked(pool_key)
-            return step
-        return replace(step, state=replace(state, exposed_at=now), changed=True)
-
-    def _braked(self, pool_key: str) -> None:
-        if pool_key not in self._engaged:
-            self._engaged.add(pool_key)
-            self._metrics.exposure_brake.labels(self._metrics.pool(pool_key)).set(1)
-            log.error(
-                "exposure_brake.engaged", pool=pool_key, cap=self.brake.cap(self._table.active(pool_key))
-            )
-
-    def look_at_brakes(self) -> None:
-        """Say of each pool whose brake was engaged whether it is released by now, by an operator or by itself."""
-        for pool_key in list(self._engaged):
-            if not self.brake.engaged(pool_key, self._table.active(pool_key), self._clock()):
-                self._engaged.remove(pool_key)
-                self._metrics.exposure_brake.labels(self._metrics.pool(pool_key)).set(0)
-                log.warning("exposure_brake.released", pool=pool_key)
 
     def _refresh(self, row: Row, step: Step, check: Check) -> None:
         """An unchanged check: memory at once, the database with the next batch."""
@@ -185,29 +160,29 @@ class Checker:
             self._table.refresh(refreshed)
         self._ledger.note(check, refreshed)
 
-    def _settle(self, subs_id: str, step: Step, reply: Reply, now: float) -> None:
+    def _settle(self, subs_id: str, step: Step, reply: Reply, tick: Tick) -> None:
         """Give the binding back to the planner, with when to ask again if that is not the planner's to choose."""
         state = step.state
         if step.answered or step.at_rest:
             (self._doubted.add if step.result is Result.X_ABNORMAL else self._doubted.discard)(subs_id)
-            self.planner.settle(subs_id, face_of(state), now)
-            self._log(subs_id, Event.ANSWER, now)
+            self.planner.settle(subs_id, face_of(state), tick)
+            self._log(subs_id, Event.ANSWER)
             if step.at_rest:
                 self.planner.rest(subs_id)
             if step.again is not None:
                 kind = Kind.GONE if is_gone(state) else Kind.CONFIRM
-                self.planner.appoint(subs_id, now + step.again, kind=kind)
+                self.planner.appoint(subs_id, tick + step.again, kind=kind)
             return
         after = step.again or 0.0
         if isinstance(reply, NonAnswer) and reply.retry_after:
             after = max(after, reply.retry_after)
-        self.planner.release(subs_id, now + after, now)
+        self.planner.release(subs_id, tick + after, tick)
         if state.gone_at:
-            self.planner.appoint(subs_id, now + after, kind=Kind.CONFIRM)
+            self.planner.appoint(subs_id, tick + after, kind=Kind.CONFIRM)
 
     def _again(self) -> bool:
         """Whether the budget has one call more, for a repetition."""
-        return self.quota.spend(self._clock(), Lane.BACKGROUND)
+        return self.quota.spend(self._clocks.tick(), Lane.BACKGROUND)
 
     def _count_temporary(self, before: BindingState, after: BindingState) -> None:
         if before.state is State.TEMPORARY is after.state and before.temp_number != after.temp_number:
@@ -219,9 +194,11 @@ class Checker:
         """Check this binding, for which a call of that lane was spent."""
         subs_id = row.binding.subs_id
         if lane is Lane.DEMAND:
-            self.planner.demand(subs_id, self._clock())
+            self.planner.demand(subs_id, self._clocks.tick())
         self._seq += 1
-        task = asyncio.create_task(self._check(row, self._seq, self._monotonic()), name=f"check-{self._seq}")
+        task = asyncio.create_task(
+            self._check(row, self._seq, self._clocks.tick()), name=f"check-{self._seq}"
+        )
         self._running[subs_id] = task
         task.add_done_callback(lambda done: self._ended(subs_id, done))
         return task
@@ -231,7 +208,8 @@ class Checker:
             del self._running[subs_id]
         if not task.cancelled() and (error := task.exception()):
             log.error("check.broken", subs_id=subs_id, exc_info=error)
-            self.planner.release(subs_id, self._clock() + 1.0, self._clock())
+            tick = self._clocks.tick()
+            self.planner.release(subs_id, tick + 1.0, tick)
 
     # -- what the rest of the daemon asks for ----------------------------------------------------------------
 
@@ -241,83 +219,102 @@ class Checker:
             if before is not None:
                 self._doubted.discard(before.binding.subs_id)
                 self.planner.remove(before.binding.subs_id)
-                self._log_row(before, Event.REMOVE, self._clock())
+                self._log_row(before, Event.REMOVE)
             return
         if before is not None and before.binding.generation == after.binding.generation:
             return
         if before is not None:
             self._doubted.discard(before.binding.subs_id)
             self.planner.remove(before.binding.subs_id)
-            self._log_row(before, Event.REMOVE, self._clock())
-        self._log_row(after, Event.ADD, self._clock())
-        self._adopt(after, self._clock())
+            self._log_row(before, Event.REMOVE)
+        self._log_row(after, Event.ADD)
+        self._adopt(after, self._clocks.now(), self._clocks.tick())
 
-    def _adopt(self, row: Row, now: float) -> None:
-        """Plan checks of this binding from now on. The planner keeps `now`: many should share one."""
+    def _adopt(self, row: Row, now: float, tick: Tick) -> None:
+        """Plan checks of this binding from now on. The planner keeps `tick`: many should share one. What it is told of
+        the past it is told by its age; an answer whose age cannot be known is none."""
         binding, state = row.binding, row.state
         if state.state is State.EXPIRED or expired_locally(binding, self._settings.policy, now):
             return
         abnormal = state.state in (State.TEMPORARY, State.FALLBACK)
+        age = known_age(state.checked_at, now)
         self.planner.add(
             binding.subs_id,
-            now,
+            tick,
             pool=binding.pool_key,
             x=key_of(binding.number_x),
-            registered_at=binding.registered_at,
-            checked_at=state.checked_at or None,
+            registered_at=tick - max(0.0, now - binding.registered_at),
+            checked_at=None if age is None else tick - age,
             face=(state.temp_number or state.state) if abnormal else "",
         )
 
     async def sweep(self, pause: float = 0.0) -> None:
         """Walk the whole table, in slices with a pause (s) after each: let expired bindings rest, take up any the
-        planner has lost sight of."""
+        planner has lost sight of, and what the clock has done to those whose time it changed."""
+        lead, before = self._clocks.lead, self._lead
+        self._lead = lead
         for rows in self._table.slices(SLICE):
-            now, ages = self._clock(), list[float]()
+            now, tick, ages = self._clocks.now(), self._clocks.tick(), list[float]()
             for row in rows:
-                subs_id = row.binding.subs_id
-                over = row.state.state is State.EXPIRED or expired_locally(
-                    row.binding, self._settings.policy, now
-                )
-                if not over:
-                    ages.append(max(0.0, now - (row.state.checked_at or row.binding.registered_at)))
-                    if subs_id not in self.planner:
-                        self._adopt(row, now)
-                elif row.state.state is not State.EXPIRED:
-                    self._lapse(row, now)
+                if row.state.state is State.EXPIRED:
+                    continue
+                if expired_locally(row.binding, self._settings.policy, now):
+                    self._lapse(row)
+                    continue
+                age = age_of(row.state.checked_at or row.binding.registered_at, now)
+                if age < inf:
+                    ages.append(age)
+                self._look_after(row, now, tick, lead - before)
             self._metrics.ages.tally(ages)
             await asyncio.sleep(pause)
         self._metrics.ages.turn()
         self._metrics.keep_pools(self._table.pools())
 
+    def _look_after(self, row: Row, now: float, tick: Tick, forward: float) -> None:
+        """See that a binding is planned as it stands. `forward`: by how much the clock was set ahead since the last
+        time; what that alone makes too old is held until it is checked."""
+        subs_id, policy = row.binding.subs_id, self._settings.policy
+        if subs_id not in self.planner:
+            self._table.revive(row)
+            self._adopt(row, now, tick)
+        if forward <= -LEAST and self._table.restamp(subs_id):
+            self._ledger.renew(row)
+        if may_turn(row.state, policy) and held_by_brake(row, policy, now):
+            self.braking.hold(row)
+        misdated = age_of(max(row.state.checked_at, row.state.temp_at), now) == inf
+        aged = forward >= LEAST and too_old(row, policy, now) and not too_old(row, policy, now - forward)
+        if misdated or aged:
+            self.planner.hasten(subs_id, tick)
+
     def report(self, subs_id: str) -> None:
         """Calls of this binding fail, or its number is reported: check it soon, whatever else is to be done."""
-        self.planner.appoint(subs_id, self._clock(), kind=Kind.REPORT)
+        self.planner.appoint(subs_id, self._clocks.tick(), kind=Kind.REPORT)
 
     def dialled(self, subs_id: str, pool_key: str, *, verified: bool) -> None:
         """A read that is about to be dialled; `verified` when it was just checked, or need not be."""
-        now = self._clock()
-        self.calibration.dialled(self._metrics.pool(pool_key), self.planner.wrong_now(subs_id, now))
-        self.planner.dial(subs_id, now, verified=verified)
-        self._log(subs_id, Event.DIAL, now, verified=verified)
+        tick = self._clocks.tick()
+        self.calibration.dialled(self._metrics.pool(pool_key), self.planner.wrong_now(subs_id, tick))
+        self.planner.dial(subs_id, tick, verified=verified)
+        self._log(subs_id, Event.DIAL, verified=verified)
 
-    def _lapse(self, row: Row, now: float) -> None:
+    def _lapse(self, row: Row) -> None:
         """Its time has come, though no answer has said so."""
         if row.binding.subs_id in self.planner:
             self.planner.remove(row.binding.subs_id)
-            self._log_row(row, Event.REMOVE, now)
+            self._log_row(row, Event.REMOVE)
         self._table.lapse(row)
 
-    def _log(self, subs_id: str, kind: Event, now: float, *, verified: bool = False) -> None:
+    def _log(self, subs_id: str, kind: Event, *, verified: bool = False) -> None:
         """Write to the log of dials what happened to a binding, if it is in the sample."""
         if self._sample.holds(subs_id) and (row := self._table.get(subs_id)):
             if kind is Event.ANSWER and row.state.state is State.EXPIRED:
                 kind = Event.REMOVE
-            self._ledger.jot(self._sample.event(row, kind, now, verified=verified))
+            self._ledger.jot(self._sample.event(row, kind, self._clocks.now(), verified=verified))
 
-    def _log_row(self, row: Row, kind: Event, now: float) -> None:
+    def _log_row(self, row: Row, kind: Event) -> None:
         """The same where the row is not, or not yet, that of the table."""
         if self._sample.holds(row.binding.subs_id):
-            self._ledger.jot(self._sample.event(row, kind, now))
+            self._ledger.jot(self._sample.event(row, kind, self._clocks.now()))
 
     @property
     def short_of_budget(self) -> bool:
@@ -327,7 +324,7 @@ class Checker:
 
     def flags(self, row: Row) -> tuple[Flag, ...]:
         """What readers should know that no row knows of itself."""
-        found = list(self.suspicion.flags(row, self._clock()))
+        found = list(self.suspicion.flags(row, self._clocks.now()))
         if row.binding.subs_id in self._doubted and Flag.SUSPECT not in found:
             found.append(Flag.SUSPECT)
         if self.outage.degraded:
@@ -348,8 +345,12 @@ class Checker:
 
     def explain(self, subs_id: str) -> dict[str, object] | None:
         """The plan for one binding, as plain data; None when none is planned."""
-        plan = self.planner.explain(subs_id, self._clock())
-        return None if plan is None else asdict(plan)
+        plan = self.planner.explain(subs_id, self._clocks.tick())
+        if plan is None:
+            return None
+        moment_of = self._clocks.moment_of
+        next_at = None if plan.next_at is None else moment_of(plan.next_at)
+        return asdict(plan) | {"checked_at": moment_of(plan.checked_at), "next_at": next_at}
 
     def under_way(self, subs_id: str) -> "asyncio.Task[Result] | None":
         """The check of this binding that has not come to its end, if there is one."""
@@ -367,7 +368,7 @@ class Checker:
 
     async def drain(self, limit: float) -> None:
         """Let the checks under way end, for at most `limit` seconds; then cancel them."""
-        await drained(self._running.values(), limit)
+        await drained([*self._running.values(), *self.braking.under_way], limit)
 
 
 async def drained(under_way: Iterable[asyncio.Task[Any]], limit: float) -> None:

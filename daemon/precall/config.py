@@ -104,6 +104,7 @@ class ProviderConfig(Section):
     endpoint: Endpoint = "https://dyplsapi.aliyuncs.com"
     call_detail_endpoint: Endpoint = "https://dyvmsapi.aliyuncs.com"
     status_source: Literal["call_status", "subscription_detail"] = "call_status"
+    proxy: Annotated[str, AfterValidator(addresses.proxy)] = Field("env", repr=False)
     signature: Literal["acs3", "rpc"] = "acs3"
     format: Literal["json", "xml"] = "json"
     access_key_id: str = ""

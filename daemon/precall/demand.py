@@ -4,11 +4,11 @@ They share its quota, in a lane of their own. What a call is worth to whom is de
 """
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
 from precall.checker import Checker
+from precall.clocks import Clocks
 from precall.core.planner import Kind
 from precall.core.quota import Lane
 from precall.core.state import ANSWERED, Result
@@ -57,18 +57,16 @@ class Demand:
         table: Table,
         metrics: Metrics,
         *,
-        clock: Callable[[], float],
-        monotonic: Callable[[], float],
+        clocks: Clocks,
     ) -> None:
-        self._checker, self._table, self._metrics = checker, table, metrics
-        self._clock, self._monotonic = clock, monotonic
-        self._hints: dict[str, float] = {}
+        self._checker, self._table, self._metrics, self._clocks = checker, table, metrics, clocks
+        self._hints: dict[str, tuple[float, float]] = {}
         self._waiting = 0
 
     async def check_now(self, subs_id: str, *, timeout: float) -> CheckedNow:
         """Check one binding now, for somebody who waits at most `timeout` seconds. Callers who ask for the same
         binding share one call; whoever gives up leaves it running."""
-        begun = self._monotonic()
+        begun = self._clocks.tick()
         task = self._checker.under_way(subs_id)
         if task is None:
             row = self._table.get(subs_id)
@@ -79,7 +77,7 @@ class Demand:
                 self._metrics.on_demand.labels(refusal.outcome).inc()
                 return refusal
             task = self._checker.under_way(subs_id) or self._checker.start(row, Lane.DEMAND)
-        left = max(0.0, timeout - (self._monotonic() - begun))
+        left = max(0.0, timeout - (self._clocks.tick() - begun))
         await asyncio.wait({task}, timeout=left)
         checked = _how(task)
         self._metrics.on_demand.labels(checked.outcome).inc()
@@ -89,12 +87,12 @@ class Demand:
         """Spend a call of the demand lane, waiting for it within `timeout`; else why there is none."""
         checker, quota = self._checker, self._checker.quota
         while True:
-            now = self._clock()
+            tick = self._clocks.tick()
             if not checker.asks or checker.outage.degraded or checker.circuit.is_open:
                 return CheckedNow(Outcome.FAILED, 1.0)
-            if checker.in_flight < 2 * checker.max_in_flight and quota.spend(now, Lane.DEMAND):
+            if checker.in_flight < 2 * checker.max_in_flight and quota.spend(tick, Lane.DEMAND):
                 return None
-            wait = quota.until(now, Lane.DEMAND)
+            wait = quota.until(tick, Lane.DEMAND)
             if wait > timeout:
                 return CheckedNow(Outcome.SPENT, wait)
             wait = max(wait, 0.005)
@@ -109,26 +107,26 @@ class Demand:
         """Whether a reader who wants a fresher route gets a check: always while calls are not scarce (readers do not
         queue for them), else when this check saves more wrong dials than the calls are going for."""
         scarce = self._waiting >= max(1.0, QUEUE * self._checker.quota.rate)
-        return not scarce or self._checker.planner.wanted(subs_id, self._clock())
+        return not scarce or self._checker.planner.wanted(subs_id, self._clocks.tick())
 
     def hint(self, subs_id: str, dial_at: float) -> Hinted:
         """It will be dialled at `dial_at`: check it just before. One hint per binding counts, the newest."""
         planner = self._checker.planner
         if subs_id not in planner:
             return Hinted.UNKNOWN
-        at = max(self._clock(), dial_at - HINT_LEAD)
-        if self._hints.get(subs_id) == at:
+        if subs_id in self._hints and self._hints[subs_id][0] == dial_at:
             return Hinted.TAKEN
         if len(self._hints) >= MOST_HINTS:
             return Hinted.FULL
-        self._hints[subs_id] = at
+        at = self._clocks.tick() + max(0.0, dial_at - HINT_LEAD - self._clocks.now())
+        self._hints[subs_id] = dial_at, at
         planner.appoint(subs_id, at, kind=Kind.HINT)
         return Hinted.TAKEN
 
     def forget_hints(self) -> None:
         """Make room: those whose time has come count no more."""
-        now = self._clock()
-        self._hints = {subs_id: at for subs_id, at in self._hints.items() if at > now}
+        tick = self._clocks.tick()
+        self._hints = {subs_id: hint for subs_id, hint in self._hints.items() if hint[1] > tick}
 
 
 def _how(task: "asyncio.Task[Result]") -> CheckedNow:

@@ -27,7 +27,8 @@ class _Told:
 
 class Folding:
     """Counts records by their kind: logger, event and `APART` facts; for other libraries' the line they come from. What
-    is less than a warning is news each time, what is critical is rare: both pass. Times are those of the records."""
+    is less than a warning is news each time, what is critical is rare: both pass. Times are those of the records; where
+    the clock is set, either way, what was being folded ends."""
 
     def __init__(self) -> None:
         self._told: dict[Kind, _Told] = {}
@@ -39,7 +40,7 @@ class Folding:
             return record
         kind = _kind(record)
         told = self._told.get(kind)
-        if told is None or record.created - told.since >= PERIOD:
+        if told is None or abs(record.created - told.since) >= PERIOD:
             self._told[kind] = _Told(record.created)
             return record if told is None or not told.folded else _with(record, folded=told.folded)
         if told.times >= ALIKE:
@@ -51,7 +52,7 @@ class Folding:
     def left(self, now: float) -> Iterator[tuple[str, int]]:
         """What was folded and nothing of its kind came after it to say so: (event, times). Each is given once."""
         for kind, told in list(self._told.items()):
-            if now - told.since >= PERIOD:
+            if abs(now - told.since) >= PERIOD:
                 del self._told[kind]
                 if told.folded:
                     yield str(kind[1]), told.folded

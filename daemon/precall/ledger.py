@@ -114,6 +114,12 @@ class Ledger:
         if len(self._notes.checks) in (1, BATCH):
             self._wake.set()
 
+    def renew(self, row: Row) -> None:
+        """Store the observation of `row` anew with the next batch: its times were set right, nothing else."""
+        self._put_off()
+        self._notes.renew(row.binding.subs_id, row.state.seq)
+        self._wake.set()
+
     def jot(self, dial: Dial) -> None:
         """Keep a line of the log of dials for the next batch."""
         self._put_off()

@@ -31,7 +31,7 @@ class _Lines(logging.StreamHandler[TextIO]):
         return kept is not None and bool(super().handle(kept))
 
 
-_IDS = frozenset({"subs_id", "request_id", "pool", "first", "timestamp"})
+_IDS = frozenset({"subs_id", "subs_ids", "request_id", "pool", "first", "timestamp"})
 """Keys whose values may be long numbers, none of them a phone's."""
 
 

@@ -9,10 +9,11 @@ from dataclasses import replace
 
 from precall.audit import Audit
 from precall.checker import Checker
+from precall.core.ages import age_of
 from precall.core.errors import StoreUnavailable
 from precall.core.model import Action, Reason, Route, Row
 from precall.core.routing import callee, decide, hold, withhold
-from precall.demand import Demand
+from precall.demand import Demand, Outcome
 from precall.settings import Settings
 from precall.table import Table
 
@@ -45,22 +46,24 @@ class Lookup:
         dial: bool = True,
     ) -> Route | None:
         """The route of a binding, or None when there is none of that id. `max_age` (seconds): an older one is
-        checked now, within `timeout` seconds, else told as it stands and marked stale."""
+        checked now, within `timeout` seconds. It is marked stale when that check was not made, or ended without an
+        answer in time; after an answer it is as fresh as can be, however long the call took."""
         row = self._table.get(subs_id)
         if row is None:
             return None
-        verified = max_age is not None
-        if max_age is not None and self._older(row, max_age) and self._demand.worth_waiting(subs_id):
-            await self._demand.check_now(subs_id, timeout=timeout)
+        fresh = max_age is None or not self._older(row, max_age)
+        if not fresh and self._demand.worth_waiting(subs_id):
+            checked = await self._demand.check_now(subs_id, timeout=timeout)
             row = self._table.get(subs_id)
             if row is None:
                 return None
+            fresh = checked.outcome is Outcome.ANSWERED or (
+                max_age is not None and not self._older(row, max_age)
+            )
         if dial:
-            self._checker.dialled(subs_id, row.binding.pool_key, verified=verified)
+            self._checker.dialled(subs_id, row.binding.pool_key, verified=max_age is not None and fresh)
         route = await self.of(row, caller, reader=reader, real=real)
-        if max_age is not None and self._older(row, max_age) and route.action is not Action.EXPIRED:
-            return replace(route, stale=True)
-        return route
+        return route if fresh or route.action is Action.EXPIRED else replace(route, stale=True)
 
     async def of(self, row: Row, caller: str, *, reader: str, real: bool) -> Route:
         """The route of a row, for `caller`."""
@@ -76,7 +79,7 @@ class Lookup:
         return withhold(self._decide(row, ""))
 
     def _older(self, row: Row, max_age: float) -> bool:
-        return not row.state.checked_at or self._clock() - row.state.checked_at > max_age
+        return not row.state.checked_at or age_of(row.state.checked_at, self._clock()) > max_age
 
     def _decide(self, row: Row, caller: str) -> Route:
         halted = self._checker.brake.halted(row.binding.pool_key)

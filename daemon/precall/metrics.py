@@ -151,6 +151,11 @@ class Metrics:
         self.receipts = counter(
             "receipts_total", "Elements of pushed receipts, by what became of them", "result"
         )
+        self.receipts_refused = counter(
+            "receipts_refused_total",
+            "Elements of pushed receipts that make no sense, by what is wrong",
+            "reason",
+        )
         self.calls_waiting = gauge("calls_waiting", "Reported calls whose end is to be asked for")
         self.calls_due = gauge("calls_due", "Reported calls to be asked about by now: the backlog")
         self.calls_due_age = gauge("calls_due_age_seconds", "How long the first of the backlog has been due")
@@ -166,6 +171,15 @@ class Metrics:
         self.leading = gauge("leading", "1 while this daemon checks and writes, 0 while it stands by")
         self.paused = gauge("paused", "Pools whose background checks are paused (all: 1)")
         self.scheduler_lag = gauge("scheduler_lag_seconds", "How late the newest tick of the check loop came")
+        self.job_failures = counter(
+            "job_failures_total", "Runs of a job that ended in an error; the log has more"
+        )
+        self.clock_steps = counter(
+            "clock_steps_total", "Times the wall clock was set, by direction", "direction"
+        )
+        self.clock_behind = gauge(
+            "clock_behind_seconds", "By how much the wall clock is behind the one that bindings expire by"
+        )
         self.last_success = gauge("last_success_timestamp_seconds", "When the provider last answered a check")
         self.store_up = gauge("store_up", "1 while the database takes writes")
         self.store_pending = gauge("store_pending_rows", "Rows that wait for the database")
@@ -215,6 +229,8 @@ class Metrics:
             self.connections_cut.labels(reason)
         for reason in ("no_token", "wrong_token", "scope", "foreign", "rate", "at_once", "malformed"):
             self.requests_refused.labels(reason)
+        for direction in ("forward", "back"):
+            self.clock_steps.labels(direction)
         for outcome in ("ok", "failed"):
             self.tls_reloads.labels(outcome)
             self.source_syncs.labels(outcome)

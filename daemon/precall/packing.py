@@ -4,11 +4,14 @@ As slotted objects a row takes some 750 bytes and is walked by every full garbag
 190, in one object the collector does not know. `marshal` serves because the bytes never leave this process.
 """
 
+from collections.abc import Callable
 from dataclasses import fields
 from marshal import dumps, loads
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+from precall.clocks import LEAST
+from precall.core.ages import backdate
 from precall.core.model import Action, Binding, BindingState, Override, Row, State
 
 FACTS = tuple(field.name for field in fields(Binding) if field.name != "subs_id")
@@ -41,12 +44,13 @@ class Packed(NamedTuple):
         return unpack(self.subs_id, self.data)
 
 
-def pack(row: Row) -> bytes:
-    """The row without its id, which is the key it is kept under."""
+def pack(row: Row, lead: float = 0.0) -> bytes:
+    """The row without its id, which is the key it is kept under. `lead`: by how many seconds the clock is ahead that
+    stamped it."""
     override = row.override
     order = None if override is None else (override.action.value, *_ordered(override)[1:])
     return wrap(
-        _facts(row.binding), row.state.state.value, _observed(row.state), order, row.version, row.index
+        _facts(row.binding), row.state.state.value, _observed(row.state), order, row.version, row.index, lead
     )
 
 
@@ -57,21 +61,33 @@ def wrap(
     order: tuple[Any, ...] | None,
     version: int,
     index: int,
+    lead: float = 0.0,
 ) -> bytes:
     """The same of the values that `FACTS`, `OBSERVED` and `ORDERED` name, for who has no row and needs none."""
     rare = observed[_RARE]
     kept = None if rare == _NEVER else rare
-    return dumps((facts, state, observed[: _RARE.start], kept, observed[_RARE.stop], order, version, index))
+    begun, ended = observed[: _RARE.start], observed[_RARE.stop]
+    return dumps((facts, state, begun, kept, ended, order, version, index, lead or None))
 
 
-def unpack(subs_id: str, packed: bytes) -> Row:
-    """The row that was packed."""
-    facts, state, observed, rare, request_id, order, version, index = loads(packed)  # noqa: S302  our own bytes
+def unpack(subs_id: str, packed: bytes, lead: Callable[[], float] | None = None) -> Row:
+    """The row that was packed. `lead` gives by how much the clock is ahead now. Where that is less than when the row
+    was stamped, the clock was set back since, and the row is as much older than its stamps say."""
+    facts, state, observed, rare, request_id, order, version, index, ahead = loads(packed)  # noqa: S302  our own bytes
     seen = (*observed, *(rare or _NEVER), request_id)
-    return Row(
+    row = Row(
         Binding(subs_id, *facts),
         BindingState(_STATES[state], *seen),
         None if order is None else Override(Action(order[0]), *order[1:]),
         version,
         index,
     )
+    if ahead is not None and lead is not None and (excess := ahead - lead()) >= LEAST:
+        return backdate(row, excess)
+    return row
+
+
+def lead_of(packed: bytes) -> float:
+    """By how many seconds the clock was ahead that stamped this row."""
+    ahead: float | None = loads(packed)[-1]  # noqa: S302  our own bytes
+    return ahead or 0.0

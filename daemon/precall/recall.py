@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from functools import partial
 
+from precall.clocks import Clocks
 from precall.config import BrakeConfig, FreshnessConfig
 from precall.core.dials import Sample
 from precall.core.exposure import Brake
@@ -19,13 +20,13 @@ STARTS = 1000  # whose first index is remembered, for readers who were told it
 MILLENNIUM = 1_577_836_800  # 2020-01-01T00:00:00Z: change indexes are never below the milliseconds since then
 
 
-async def recall_table(store: Store, now: float) -> tuple[Table, int, int]:
+async def recall_table(store: Store, clocks: Clocks) -> tuple[Table, int, int]:
     """The table as it is stored, the index to go on from and the newest sequence number."""
-    table = Table()
+    table = Table(lambda: clocks.lead)
     async for rows in store.load():
         table.load(rows)
     committed, seq = await store.high_water()
-    return table, max(committed + 1, int((now - MILLENNIUM) * 1000)), seq
+    return table, max(committed + 1, int((clocks.now() - MILLENNIUM) * 1000)), seq
 
 
 async def recall_feed(store: Store, index: int) -> Feed:
@@ -37,24 +38,25 @@ async def recall_feed(store: Store, index: int) -> Feed:
     return Feed(base, bases)
 
 
-async def recall_brake(store: Store, settings: BrakeConfig, now: float) -> Brake:
+async def recall_brake(store: Store, settings: BrakeConfig, clocks: Clocks) -> Brake:
     """The brake as it stood: a restart does not reopen it."""
     brake = Brake(settings.share, settings.floor, settings.window)
     for pool_key, order in (await store.brakes()).items():
         if order["engaged"]:
             brake.halt(pool_key)
-    for pool_key, at in await recall_turns(store, now - settings.window):
+    for pool_key, at in await recall_turns(store, clocks, settings.window):
         brake.recall(pool_key, at)
     return brake
 
 
-async def recall_turns(store: Store, since: float) -> list[tuple[str, float]]:
-    """(pool, when) of what turned to the real number after `since` and counts: not what an operator has released."""
+async def recall_turns(store: Store, clocks: Clocks, window: float) -> list[tuple[str, float]]:
+    """(pool, tick) of what turned to the real number in the last `window` seconds and counts, in order: not what an
+    operator has released."""
     orders = await store.brakes()
     released = {pool_key: order["at"] for pool_key, order in orders.items() if not order["engaged"]}
     return [
-        (pool_key, at)
-        for pool_key, at in await store.turned(since)
+        (pool_key, clocks.tick_of(at))
+        for pool_key, at in await store.turned(clocks.now() - window)
         if at > max(released.get(pool_key, 0.0), released.get("", 0.0))
     ]
 
@@ -65,7 +67,15 @@ async def recall_sample(store: Store, share: float, key: Callable[[], str]) -> S
     return Sample(share, bytes.fromhex(await store.secret("dial_key", key()) if share else ""))
 
 
-def recall_planner(learned: str, rate: float, freshness: FreshnessConfig) -> Planner:
+def learned_of(planner: Planner, clocks: Clocks) -> str:
+    """What the planner has learned, for `recall_planner` in its next life (JSON)."""
+    plain = planner.export()
+    if plain["halved_at"] is not None:
+        plain["halved_at"] = clocks.moment_of(plain["halved_at"])
+    return json.dumps(plain)
+
+
+def recall_planner(learned: str, rate: float, freshness: FreshnessConfig, clocks: Clocks) -> Planner:
     """The planner, with what it learned in an earlier life (JSON). What cannot be read of it is dropped."""
     make = partial(
         Planner,
@@ -76,7 +86,10 @@ def recall_planner(learned: str, rate: float, freshness: FreshnessConfig) -> Pla
         abnormal_min_interval=freshness.abnormal_min_interval,
     )
     try:
-        return make(learned=json.loads(learned) or None)
+        plain = json.loads(learned) or None
+        if plain is not None and plain["halved_at"] is not None:
+            plain["halved_at"] = clocks.tick_of(plain["halved_at"])
+        return make(learned=plain)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         log.warning("learned.dropped", error=type(error).__name__)
         return make()

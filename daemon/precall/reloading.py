@@ -10,6 +10,7 @@ from collections.abc import Callable
 from precall import log as logs
 from precall.account import credentials, provider_settings
 from precall.api.server import Server
+from precall.clocks import Clocks
 from precall.config import Config
 from precall.core.errors import ConfigError, StoreUnavailable
 from precall.log import get_logger
@@ -39,14 +40,14 @@ class Reloading:
         metrics: Metrics,
         supervisor: Supervisor,
         *,
-        clock: Callable[[], float],
+        clocks: Clocks,
         wall: Callable[[], float],
         sync_every: Callable[[float], None],
     ) -> None:
         self.at_work = asyncio.Lock()
         self._read, self._settings, self._server, self._provider = read, settings, server, provider
         self._metrics, self._supervisor = metrics, supervisor
-        self._clock, self._wall, self._sync_every = clock, wall, sync_every
+        self._clocks, self._wall, self._sync_every = clocks, wall, sync_every
         self._owes_policy = False
 
     async def reload(self) -> Reloaded:
@@ -119,7 +120,7 @@ class Reloading:
         services, window = self._server.services, config.brake.window
         if services is None or window <= self._settings.config.brake.window:
             return []
-        return await recall_turns(services.store, self._clock() - window)
+        return await recall_turns(services.store, self._clocks, window)
 
     async def _key(self, config: Config) -> Credentials:
         """The credentials in use, unless the configuration or a file in it names others; then those."""
@@ -131,7 +132,7 @@ class Reloading:
 
     def _tune(self, turns: Turns) -> None:
         """What remembers a setting is told."""
-        services, config, now = self._server.services, self._settings.config, self._clock()
+        services, config = self._server.services, self._settings.config
         if services is None:
             return
         checker, provider, freshness, brake = (
@@ -140,7 +141,7 @@ class Reloading:
             config.freshness,
             config.brake,
         )
-        checker.quota.retune(provider.rate, provider.calls_at_once, now)
+        checker.quota.retune(provider.rate, provider.calls_at_once, self._clocks.tick())
         checker.planner.retune(
             provider.rate,
             max_age=freshness.max_age,

@@ -32,6 +32,7 @@ KEYS: Mapping[str, Effect] = {
     "provider.signature": RELOAD,
     "provider.format": RELOAD,
     "provider.access_key_id": RELOAD,
+    "provider.proxy": RELOAD,
     "provider.access_key_secret": RELOAD,
     "provider.access_key_secret_file": RELOAD,
     "provider.security_token": RELOAD,
@@ -85,7 +86,7 @@ KEYS: Mapping[str, Effect] = {
     "log.format": RELOAD,
 }
 
-_HIDDEN = {"store.url", "source.query"}
+_HIDDEN = {"store.url", "source.query", "provider.proxy"}
 """Beside those whose type says so: a URL holds a password, a query may."""
 
 

@@ -5,6 +5,7 @@ Decided in `core.quota` and `core.outage`; here replies are shown to them, and t
 
 from collections.abc import Callable
 
+from precall.core.ages import Tick
 from precall.core.model import Answer, Failure, NonAnswer, Reply, Row
 from precall.core.outage import Outage, Vanishing
 from precall.core.quota import Circuit, Lane, Quota
@@ -27,34 +28,33 @@ class Standing:
         self._metrics, self._monotonic, self._questions = metrics, monotonic, questions
         self._alarmed: dict[str, float] = {}
 
-    def may_call(self, now: float) -> bool:
+    def may_call(self, tick: Tick) -> bool:
         """Whether a background check may be made now: quota, then degraded mode, then the circuit, whose probes
         are few."""
         return (
-            self.quota.until(now, Lane.BACKGROUND) == 0
-            and self.outage.admits(now, self.quota.configured)
-            and self.circuit.admits(now)
+            self.quota.until(tick, Lane.BACKGROUND) == 0
+            and self.outage.admits(tick, self.quota.configured)
+            and self.circuit.admits(tick)
         )
 
-    def learn(self, reply: Reply, seconds: float, now: float) -> None:
+    def learn(self, reply: Reply, seconds: float, tick: Tick) -> None:
         """Take in one reply that came after `seconds`."""
         self._metrics.check_duration.observe(seconds)
         failure = reply.failure if isinstance(reply, NonAnswer) else None
         if not isinstance(reply, NonAnswer):
-            self._metrics.last_success.set(now)
             if isinstance(reply, Answer) and reply.malformed:
                 self._metrics.malformed.labels("number").inc()
         elif failure is Failure.THROTTLED:
             self._metrics.throttled.inc()
-            self.quota.throttled(now, reply.retry_after)
+            self.quota.throttled(tick, reply.retry_after)
         elif failure is Failure.MALFORMED:
             self._metrics.malformed.labels(reply.code).inc()
             if reply.code == "unknown_status":
                 self._alarm("provider.api_changed", code=reply.code, request_id=reply.request_id)
-        if failure is Failure.STALE and self.circuit.stale(now):
+        if failure is Failure.STALE and self.circuit.stale(tick):
             failure = Failure.ACCOUNT
-        self._judge_account(reply, failure, now)
-        turn = self.outage.record(failure, now)
+        self._judge_account(reply, failure, tick)
+        turn = self.outage.record(failure, tick)
         if turn is not None:
             say = log.error if turn.degraded else log.warning
             say(
@@ -64,10 +64,10 @@ class Standing:
                 seconds=round(turn.duration, 1),
             )
 
-    def _judge_account(self, reply: Reply, failure: Failure | None, now: float) -> None:
+    def _judge_account(self, reply: Reply, failure: Failure | None, tick: Tick) -> None:
         """While the account is refused nothing is asked but a probe; a word on any binding means it is not."""
         if isinstance(reply, NonAnswer) and failure is Failure.ACCOUNT:
-            if self.circuit.fault(now):
+            if self.circuit.fault(tick):
                 log.error(
                     "provider.refuses_us",
                     action=" and ".join(self._questions),
@@ -77,23 +77,23 @@ class Standing:
                     routes="are kept and served; one probe every 30 s",
                 )
         elif failure in (None, Failure.REFUSED, Failure.GONE):
-            closed_after = self.circuit.answered(now)
+            closed_after = self.circuit.answered(tick)
             if closed_after is not None:
                 log.warning("provider.accepts_us_again", seconds=round(closed_after, 1))
 
-    def believes(self, reply: Reply, row: Row, now: float) -> bool:
+    def believes(self, reply: Reply, row: Row, tick: Tick) -> bool:
         """Whether "no such binding" may be taken as an answer: not while a whole pool says so at once."""
         pool_key, subs_id = row.binding.pool_key, row.binding.subs_id
         if not isinstance(reply, NonAnswer):
             self.vanishing.answered(pool_key, subs_id)
-        elif reply.failure is Failure.GONE and not self.vanishing.credible(pool_key, subs_id, now):
+        elif reply.failure is Failure.GONE and not self.vanishing.credible(pool_key, subs_id, tick):
             self._alarm("provider.pool_vanished", pool=pool_key, request_id=reply.request_id)
             return False
         return True
 
     def _alarm(self, event: str, **facts: str) -> None:
         """Say it loudly, but not more than once a minute."""
-        now = self._monotonic()
-        if now - self._alarmed.get(event, -ALARM_EVERY) >= ALARM_EVERY:
-            self._alarmed[event] = now
+        tick = self._monotonic()
+        if tick - self._alarmed.get(event, -ALARM_EVERY) >= ALARM_EVERY:
+            self._alarmed[event] = tick
             log.error(event, **facts)

@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from precall.clocks import LEAST
 from precall.core.model import Row, State
 from precall.core.numbers import key_of, normalise
 from precall.core.roster import Roster
-from precall.packing import Packed, pack, unpack
+from precall.packing import Packed, lead_of, pack, unpack
 
 Listener = Callable[[Row | None, Row | None], None]
 """Called after each publication with the row before and the row after (None: not there)."""
@@ -26,9 +27,14 @@ class Page:
 
 
 class Table:
-    """All published rows, by id and by X, in one process and one thread."""
+    """All published rows, by id and by X, in one process and one thread.
 
-    def __init__(self) -> None:
+    `lead` gives by how many seconds the clock is ahead that stamps rows. Once that clock is set back, what it stamped
+    meanwhile is handed out with the times it would have stamped without.
+    """
+
+    def __init__(self, lead: Callable[[], float] = lambda: 0.0) -> None:
+        self._lead = lead
         self.listeners: list[Listener] = []
         self.unsaved: set[str] = set()
         self._rows: dict[str, bytes] = {}
@@ -45,11 +51,11 @@ class Table:
     def get(self, subs_id: str) -> Row | None:
         """The published row, or None."""
         packed = self._rows.get(subs_id)
-        return None if packed is None else unpack(subs_id, packed)
+        return None if packed is None else unpack(subs_id, packed, self._lead)
 
     def rows(self) -> Iterator[Row]:
         """Every row, in no order. Not to be kept across an `await`."""
-        return (unpack(subs_id, packed) for subs_id, packed in self._rows.items())
+        return (unpack(subs_id, packed, self._lead) for subs_id, packed in self._rows.items())
 
     def load(self, rows: Iterable[Packed]) -> None:
         """Take in stored rows without telling anybody: at start, before the first reader."""
@@ -72,7 +78,7 @@ class Table:
 
     def refresh(self, row: Row) -> None:
         """Replace the observation of a row that did not change. Nobody is told."""
-        self._rows[row.binding.subs_id] = pack(row)
+        self._rows[row.binding.subs_id] = pack(row, self._stamped_by(row))
 
     def by_x(self, number_x: str) -> list[Row]:
         """The rows of every binding registered on this X."""
@@ -90,11 +96,26 @@ class Table:
         """How many rows are shown in this state, as far as the last sweep has seen; of a pool, those not expired."""
         return self._by_pool[pool_key, state] if pool_key else self._states[state]
 
+    def restamp(self, subs_id: str) -> bool:
+        """Keep this row with the times it is handed out with; whether those are other ones than were stamped."""
+        if lead_of(self._rows[subs_id]) - self._lead() < LEAST:
+            return False
+        if (row := self.get(subs_id)) is not None:
+            self.refresh(row)
+        return True
+
     def lapse(self, row: Row) -> None:
         """Count a row as expired: its time has come, though no answer has said so."""
         if row.binding.subs_id not in self._lapsed:
             self._count(row, -1)
             self._lapsed.add(row.binding.subs_id)
+            self._count(row, +1)
+
+    def revive(self, row: Row) -> None:
+        """Count a row as it stands again: it had lapsed by a clock that was ahead."""
+        if row.binding.subs_id in self._lapsed:
+            self._count(row, -1)
+            self._lapsed.discard(row.binding.subs_id)
             self._count(row, +1)
 
     def pools(self) -> list[str]:
@@ -139,7 +160,7 @@ class Table:
             self._unlink(before)
         if after is not None:
             subs_id = after.binding.subs_id
-            self._rows[subs_id] = pack(after)
+            self._rows[subs_id] = pack(after, self._stamped_by(after))
             if before is None:
                 self._order.add(subs_id)
             if before is None or after.binding.number_x != before.binding.number_x:
@@ -147,6 +168,14 @@ class Table:
         elif before is not None:
             del self._rows[before.binding.subs_id]
             self._order.drop(before.binding.subs_id)
+
+    def _stamped_by(self, row: Row) -> float:
+        """By how much the clock is, or was, ahead that stamped the newest observation of this row."""
+        lead = self._lead()
+        before = self.get(row.binding.subs_id) if lead else None
+        if before is None or _observation(before) != _observation(row):
+            return lead
+        return min(lead, lead_of(self._rows[row.binding.subs_id]))
 
     def _count(self, row: Row, step: int) -> None:
         over = row.state.state is State.EXPIRED or row.binding.subs_id in self._lapsed
@@ -175,3 +204,8 @@ class Table:
                 self._by_x[key] = there[0]
         else:
             self._by_x.pop(key, None)
+
+
+def _observation(row: Row) -> tuple[int, float]:
+    """What tells one observation of a binding from the next."""
+    return row.binding.generation, row.state.checked_at

@@ -1,8 +1,8 @@
 """The daemon on PostgreSQL, as it is set up, and through losses of its server."""
 
 import json
+import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +16,9 @@ from tests.sealed import key_file
 
 from precall.store import head
 
-pytestmark = pytest.mark.slow
-
-OUTAGE = 30.0
-"""Seconds for which the server is lost under load."""
+CHANGES = int(os.environ.get("PRECALL_TEST_SOAK_CHANGES", "40"))
+"""How many changes there are while the server is lost under load, at least."""
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + CHANGES)]
 
 
 @pytest.fixture(scope="module")
@@ -115,12 +114,10 @@ def test_a_loss_of_the_server_fails_no_read_and_loses_no_change(
             until(lambda: ask(f"{url}/v1/routes/{subs_id}")[1]["status"] > 0)
             with reading(url, subs_id) as counts:
                 with loss(server):
-                    begun = time.monotonic()
                     until(lambda: ask(f"{url}/readyz?for=writes")[0] == 503)
                     since, answered = index(url), counts["answered"]
-                    until(lambda: index(url) > since + 20)
+                    until(lambda: index(url) > since + CHANGES, patience=60.0 + CHANGES)
                     until(lambda: counts["answered"] > answered + 50)
-                    until(lambda: time.monotonic() > begun + OUTAGE, patience=2 * OUTAGE)
                     assert ask(f"{url}/readyz")[0] == 200
                     assert ask(f"{url}/readyz?for=writes")[0] == 503
                 until(lambda: ask(f"{url}/readyz?for=writes")[0] == 200)
@@ -146,6 +143,4 @@ recovery = "2s"
 lifetime = "0s"
 temporary_numbers = 100
 """
-RAPID = (
-    'rate = 100\n[freshness]\nmin_interval = "100ms"\nabnormal_min_interval = "100ms"\nmax_age = "500ms"\n'
-)
+RAPID = 'rate = 50\n[freshness]\nmin_interval = "100ms"\nabnormal_min_interval = "100ms"\nmax_age = "1s"\n'

@@ -145,3 +145,24 @@ async def test_a_token_in_a_broken_header_is_not_logged(
         await writer.wait_closed()
         assert b" 400 " in answer.split(b"\r\n")[0]
     assert "hush" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /readyz HTTP/1.0\r\n\r\n", 200),
+        (b"HEAD /readyz HTTP/1.0\r\n\r\n", 200),
+        (b"GET /readyz HTTP/1.0\r\nHost: evil.example\r\n\r\n", 403),
+        (b"GET /readyz HTTP/1.0\r\nHost: \r\n\r\n", 403),
+        (b"GET /readyz HTTP/1.0\r\nOrigin: http://evil.example\r\n\r\n", 403),
+        (b"GET /readyz HTTP/1.0\r\nSec-Fetch-Site: cross-site\r\n\r\n", 403),
+        (b"GET /readyz HTTP/1.1\r\n\r\n", 400),
+    ],
+)
+async def test_a_probe_of_http_1_0_needs_no_host(tmp_path: Path, head: bytes, status: int) -> None:
+    async with serving(tmp_path) as served:
+        reader, writer = await asyncio.open_connection(*served.url.removeprefix("http://").split(":"))
+        writer.write(head)
+        line = await reader.readline()
+        writer.close()
+        assert int(line.split()[1]) == status

@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 from tests.api_daemon import A, B, Served, X, a_binding, scripted, serving
+from tests.patience import BRIEF, PATIENCE
 
 from precall.api.answers import ChangesAnswer, RouteAnswer
 from precall.core.model import Cause, Row
@@ -65,7 +66,7 @@ class Stream:
     async def block(self) -> dict[str, str]:
         """The next block, by field; a comment is under ""."""
         found: dict[str, str] = {}
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while line := (await self.response.content.readline()).decode().rstrip("\n"):
                 name, _, value = line.partition(":")
                 found[name] = value.strip()
@@ -107,13 +108,11 @@ async def test_a_long_poll_is_answered_as_soon_as_something_changes(tmp_path: Pa
     async with serving(tmp_path, **IDLE) as served:
         index, table = await snapshot(served)
         assert table == {}
-        polling = asyncio.create_task(changes(served, index, "&wait=30"))
+        polling = asyncio.create_task(changes(served, index, "&wait=600"))
         await asyncio.sleep(0.1)
         assert not polling.done()
-        begun = time.monotonic()
         await served.register()
-        answer = await polling
-        assert time.monotonic() - begun < 0.5
+        answer = await asyncio.wait_for(polling, PATIENCE)
         assert told(answer) == [("1", "dial_x", "unverified")]
         assert answer.index == answer.changes[0].index > index
         assert await changes(served, answer.index) == ChangesAnswer(index=answer.index, changes=[])
@@ -124,14 +123,16 @@ async def test_a_long_poll_is_not_woken_by_what_its_filter_does_not_name(tmp_pat
         index, _ = await snapshot(served)
         queries = ("subs_id=2,3&subs_id=4", "pool_key=FC2", "subs_id=1&pool_key=FC2")
         tasks = [asyncio.create_task(changes(served, index, f"&wait=0.4&{query}")) for query in queries]
-        begun = time.monotonic()
+        patient = [asyncio.create_task(changes(served, index, f"&wait=600&{query}")) for query in queries]
         await asyncio.sleep(0.05)
         await served.register()
         for answer in await asyncio.gather(*tasks):
             assert answer == ChangesAnswer(index=served.daemon.feed.newest, changes=[])
             # the index of an idle reader is one to go on from
             assert await changes(served, answer.index) == answer
-        assert 0.4 <= time.monotonic() - begun < 1.5
+        assert not any(task.done() for task in patient)
+        for task in patient:
+            task.cancel()
         woken = asyncio.create_task(changes(served, answer.index, "&wait=30&subs_id=2,3&subs_id=4"))
         await served.register(subs_id="4")
         assert [one.subs_id for one in (await woken).changes] == ["4"]
@@ -335,7 +336,7 @@ async def test_the_snapshot_of_what_a_filter_names(tmp_path: Path) -> None:
 
 
 async def test_a_change_the_database_did_not_take_is_streamed_with_a_flag(tmp_path: Path) -> None:
-    async with serving(tmp_path, scripted(4), store_timeout=0.2) as served:
+    async with serving(tmp_path, scripted(4), store_timeout=BRIEF) as served:
         served.daemon.checker.pause("")
         await served.register()
         index, _ = await snapshot(served)
@@ -388,8 +389,6 @@ async def stopped(folder: Path, count: int) -> tuple[list[dict[str, str]], list[
             for stream in streams:
                 assert (await stream.route())["subs_id"] == "1"
             await served.session.close()
-            begun = time.monotonic()
-        assert time.monotonic() - begun < 1.0 + count / 500
         blocks = [await stream.block() for stream in streams]
         assert {await stream.response.content.read() for stream in streams} == {b""}
         return blocks, await asyncio.gather(*polls)
@@ -404,17 +403,15 @@ async def test_a_reader_who_does_not_read_is_cut_off_and_holds_nobody_back(tmp_p
             lazy.connect((host, int(port)))
             lazy.sendall(b"GET /v1/routes/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
             async with streaming(served) as stream:
-                begun = time.monotonic()
                 for start in (0, 5000):
                     bindings = [a_binding(subs_id=str(place)) for place in range(start, start + 5000)]
                     await served.ask("POST", "/v1/bindings/batch", {"bindings": bindings})
                 for place in range(10_000):
                     assert (await stream.route())["subs_id"] == str(place)
-                assert time.monotonic() - begun < 10.0
-                async with asyncio.timeout(15):
+                async with asyncio.timeout(PATIENCE):
                     while readers(served) > 1:
                         await asyncio.sleep(0.05)
-                lazy.settimeout(10.0)
+                lazy.settimeout(PATIENCE)
                 tail = await asyncio.to_thread(_rest, lazy)
                 assert b'event: cut\ndata: {"reason":"slow"}' in tail
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from tests.api_daemon import Served, a_binding, scripted, serving, token
+from tests.patience import PATIENCE
 
 from precall.api.connections import ANSWER_WITHIN, HEAD_WITHIN, STUCK, Phase
 from precall.api.endpoints import ENDPOINTS
@@ -40,7 +41,7 @@ class Peer:
 
     async def answer(self) -> tuple[int, dict[str, str], bytes]:
         """(status, headers, body) of the next answer."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode()
             first, *lines = head.strip().split("\r\n")
             headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
@@ -50,7 +51,7 @@ class Peer:
     async def ended(self) -> bytes:
         """What still came until it was cut off."""
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 return await self.reader.read()
         except ConnectionError:
             return b""
@@ -67,7 +68,7 @@ class Bench:
         """So many connections, all of them known to the server."""
         before = len(self.server.crowd)
         peers = [Peer(*await asyncio.open_connection("127.0.0.1", self.port)) for _ in range(count)]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while len(self.server.crowd) < min(before + count, self.server.config.max_connections):
                 await asyncio.sleep(0.01)
         try:
@@ -162,7 +163,7 @@ async def test_a_request_that_takes_long_is_not_taken_for_a_slow_head(tmp_path: 
         since = served.daemon.feed.newest
         path = f"/v1/routes/changes?since={since}&wait=600"
         peer.writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while not served.daemon.feed._sleepers:
                 await asyncio.sleep(0.01)
         clock = crowd.clock
@@ -183,7 +184,7 @@ async def test_a_reader_who_takes_nothing_is_cut(tmp_path: Path) -> None:
             await asyncio.get_running_loop().sock_sendall(
                 lazy, b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 500
             )
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 while not any(one.transport.get_write_buffer_size() for one in crowd._all):
                     await asyncio.sleep(0.01)
             await crowd.sweep()
@@ -215,11 +216,11 @@ async def test_a_sender_who_goes_amid_a_body_is_no_mistake_of_ours(
                 b"POST /v1/pause HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                 b"Content-Length: 99\r\n\r\n{"
             )
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 while not any(one.phase is Phase.WORK for one in crowd._all):
                     await asyncio.sleep(0.01)
             peer.writer.transport.abort()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while len(crowd):
                 await asyncio.sleep(0.01)
         assert (await served.ask("GET", "/readyz"))[1]["paused"] == []
@@ -267,7 +268,7 @@ async def test_two_thousand_idle_connections_and_slow_ones_hold_nobody_up(tmp_pa
         peers = [await stack.enter_async_context(connected(served)) for _ in range(2000)]
         for place, peer in enumerate(peers):
             peer.writer.write(GET + b"\r\n" if place % 2 else GET)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             for peer in peers[1::2]:
                 assert (await peer.answer())[0] == 200
         assert len(crowd) >= 2000
@@ -436,7 +437,7 @@ async def test_so_many_requests_of_a_token_at_a_time(tmp_path: Path) -> None:
     async with serving(tmp_path, hanging, api={"max_in_flight": 1}) as served:
         await served.register()
         check = asyncio.create_task(served.ask("POST", "/v1/bindings/1/check?timeout=2"))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while (await served.ask("GET", "/v1/routes/1"))[0] != 429:
                 await asyncio.sleep(0.01)
         assert (await check)[0] in (200, 202)

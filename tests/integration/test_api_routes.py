@@ -7,6 +7,7 @@ import pytest
 from tests.api_daemon import A, B, X, a_binding, scripted, serving, token
 
 from precall.api.answers import LookupAnswer, RouteAnswer, RoutePage
+from precall.simulator import Fault
 
 NORMAL, TEMPORARY, FALLBACK, EXPIRED = "1", "2", "3", "4"
 
@@ -114,6 +115,36 @@ async def test_a_read_may_ask_for_a_check_first(tmp_path: Path) -> None:
         _, again = await served.ask("GET", "/v1/routes/1?max_age=3600")
         assert again["checked_at"] == route["checked_at"]
         assert served.simulator.calls_received["QueryCallStatus"] == asked
+
+
+async def test_a_read_with_a_check_of_its_own_is_not_stale(tmp_path: Path) -> None:
+    async with serving(tmp_path, scripted(1)) as served:
+        await served.register()
+        learned = served.daemon.checker.planner.learned
+        for query in ("max_age=0", "max_age=0.001"):
+            _, route = await served.ask("GET", f"/v1/routes/1?{query}&timeout=5")
+            assert (route["status"], route["stale"]) == (1, False), query
+        assert learned.unverified(abnormal=False) < 0.5, "what was checked counts as verified"
+        _, text = await served.ask("GET", "/v1/routes/1?max_age=0&timeout=5&format=text")
+        assert text == f"dial_x,{X}"
+        served.simulator.service.faults.add(
+            Fault.model_validate({"kind": "slow", "delay": "50ms", "for": "0s"}), 0.0
+        )
+        _, route = await served.ask("GET", "/v1/routes/1?max_age=0.01&timeout=5")
+        assert not route["stale"], "however long the call took"
+
+
+async def test_a_read_whose_check_told_nothing_is_stale_and_not_verified(tmp_path: Path) -> None:
+    async with serving(tmp_path, scripted(1)) as served:
+        await served.register()
+        await served.checked("1")
+        served.simulator.service.faults.add(Fault.model_validate({"kind": "reset", "for": "0s"}), 0.0)
+        before = served.daemon.checker.planner.learned.unverified(abnormal=False)
+        _, route = await served.ask("GET", "/v1/routes/1?max_age=0&timeout=5")
+        assert (route["action"], route["stale"]) == ("dial_x", True)
+        assert served.daemon.checker.planner.learned.unverified(abnormal=False) > before
+        _, route = await served.ask("GET", "/v1/routes/1?max_age=3600")
+        assert not route["stale"], "young enough without"
 
 
 async def test_by_number(tmp_path: Path) -> None:

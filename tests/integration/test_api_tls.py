@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from tests.api_daemon import serving
+from tests.patience import PATIENCE
 
 from precall.api.server import Server
 from precall.config import ApiConfig
@@ -100,7 +101,7 @@ async def shown(port: int, *, by_name: bool = True, client: tuple[Path, Path] | 
     )
     try:
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             answer = await reader.read()
         if b" 200 " not in answer[:20]:
             raise ConnectionError("no answer")
@@ -128,7 +129,7 @@ async def test_it_is_noticed_without_being_told(tmp_path: Path, authority: Autho
     cert, key = authority.issue(tmp_path, "old", "server")
     async with listening(tls_cert_file=str(cert), tls_key_file=str(key)) as (server, port):
         authority.issue(tmp_path, "new", "server")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while not renewals(server, "ok"):
                 await asyncio.sleep(0.05)
             while await shown(port) != "CN=new":
@@ -187,7 +188,7 @@ async def test_a_handshake_that_never_ends_is_cut(
     async with listening(tls_cert_file=str(cert), tls_key_file=str(key)) as (_, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"\x16\x03\x01")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             assert await reader.read() == b""
         writer.close()
         await writer.wait_closed()

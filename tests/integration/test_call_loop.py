@@ -9,10 +9,10 @@ from typing import Any
 
 from tests.api_daemon import Served, scripted, serving
 from tests.integration.test_main_job import route, row_of
+from tests.patience import PATIENCE
 
 from precall.simulator import Dispatcher, failed
 
-PATIENCE = 30.0
 EASY = {"busy": 0, "no_answer": 0, "powered_off": 0}
 SPEED = 1000.0
 RARELY = {"max_age": "1h", "min_interval": "30m"}

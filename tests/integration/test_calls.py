@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from tests import api_daemon
 from tests.api_daemon import A, B, Served, X, a_binding, scripted, token
-from tests.integration import test_main_job
-from tests.integration.test_main_job import calls, locked, route, row_of, truth
+from tests.integration.test_main_job import calls, fault, locked, route, row_of, truth
+from tests.patience import BRIEF, PATIENCE, until
 
 from precall.api.answers import moment
 from precall.api.call_bodies import CallAnswer, CallPage, ReportAnswer, ReportedAnswer
@@ -23,8 +23,6 @@ from precall.simulator import Call
 PATIENT = 20.0
 """Seconds a transaction may take, so that a slow disk is no database that is down."""
 serving = partial(api_daemon.serving, store_timeout=PATIENT)
-PATIENCE = 30.0
-until = partial(test_main_job.until, patience=PATIENCE)
 
 PROD = 11000000300006
 SHANGHAI = 8 * 3600
@@ -114,7 +112,7 @@ async def test_a_call_whose_question_went_stale_is_asked_about_again_at_once(tmp
     async with serving(tmp_path, scripted(1) | ACCOUNT, provider=QUICK) as served:
         await served.register()
         stale = {"code": "SignatureNonceUsed", "http_status": 400, "action": "QueryCallDetailByCallId"}
-        test_main_job.fault(served, "error", **stale)
+        fault(served, "error", **stale)
         assert await tell(served, placed(served, "c1", "200000", duration=31))
         told = served.daemon.metrics.call_details.labels("stale")
         await until(lambda: told._value.get() >= 1)
@@ -279,7 +277,7 @@ async def test_what_was_in_doubt_is_after_a_restart(tmp_path: Path) -> None:
 
 
 async def test_while_the_database_is_down_a_report_is_refused_and_nothing_of_it_kept(tmp_path: Path) -> None:
-    async with serving(tmp_path, scripted(1) | ACCOUNT, store_timeout=0.3) as served:
+    async with serving(tmp_path, scripted(1) | ACCOUNT, store_timeout=BRIEF) as served:
         await served.register()
         async with locked(tmp_path):
             told = report("c1", time.time(), outcome="failed")
@@ -350,7 +348,7 @@ async def test_bad_reports_are_refused_each_by_its_field(tmp_path: Path) -> None
 
 
 def a_receipt(
-    call_id: str, sub_id: Any = 1, cause: int = 16, at: float | None = None, **more: Any
+    call_id: str, sub_id: Any = 1, cause: int | None = 16, at: float | None = None, **more: Any
 ) -> dict[str, Any]:
     placed_at = time.gmtime((time.time() if at is None else at) + SHANGHAI)
     moment_ = time.strftime("%Y-%m-%d %H:%M:%S", placed_at)
@@ -414,20 +412,66 @@ async def test_receipts_thrice_in_random_order_make_one_state(tmp_path: Path) ->
     assert len(found[0][0]) == 300
 
 
-async def test_garbage_is_named_by_its_place_and_loses_nothing_of_the_rest(tmp_path: Path) -> None:
+ACKNOWLEDGED = (200, {"code": 0, "msg": "OK"})
+
+
+async def pushed(served: Served, raw: bytes) -> tuple[int, Any]:
+    return await served.ask("POST", "/v1/receipts", data=raw, headers={"Content-Type": "text/plain"})
+
+
+async def test_garbage_is_named_by_its_place_and_never_pushed_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async with serving(tmp_path, scripted(1)) as served:
-        told = [a_receipt("r0"), None, a_receipt("r2"), {"call_id": 7}, a_receipt("r4"), an_alarm(9)]
-        status, body = await served.ask("POST", "/v1/receipts", told)
-        assert status == 422
-        assert [one["field"] for one in body["errors"]] == ["[1]", "[3].sub_id", "[5].noStatus"]
-        for call_id in ("r0", "r2", "r4"):
-            await call(served, call_id)
-        status, _ = await served.ask(
-            "POST", "/v1/receipts", data=b"[{", headers={"Content-Type": "text/plain"}
+        stopped = a_receipt("r6", None, cause=None, unconnected_cause=2)
+        told = [
+            a_receipt("r0"),
+            None,
+            a_receipt("r2", "x13800000001"),
+            {"call_id": 7},
+            a_receipt("r4"),
+            an_alarm(9),
+        ]
+        assert await served.ask("POST", "/v1/receipts", [*told, stopped]) == ACKNOWLEDGED
+        line = next(
+            record.getMessage() for record in caplog.records if "receipts.not_" in record.getMessage()
         )
-        assert status == 400
-        assert served.daemon.metrics.receipts.labels("refused")._value.get() == 3
-        assert served.daemon.metrics.receipts.labels("stored")._value.get() == 3
+        assert "['[1]', '[2].sub_id', '[5].noStatus']" in line
+        assert "138" not in line
+        for call_id in ("r0", "r4"):
+            await call(served, call_id)
+        for result, count in {"refused": 3, "stored": 2, "under_way": 1, "unbound": 1}.items():
+            await metric(served, f'precall_receipts_total{{result="{result}"}} {count}.0')
+        for reason in ("element", "sub_id", "noStatus"):
+            await metric(served, f'precall_receipts_refused_total{{reason="{reason}"}} 1.0')
+
+
+async def test_an_array_that_can_be_read_is_taken_whatever_stands_in_it(tmp_path: Path) -> None:
+    async with serving(tmp_path, scripted(1)) as served:
+        one, other = json.dumps(a_receipt("d1")), json.dumps(a_receipt("d2"))
+        twice = json.dumps(a_receipt("d3")).replace("{", '{"release_cause": 16, ', 1)
+        assert await pushed(served, f"[{one}, {twice}, {other}]".encode()) == ACKNOWLEDGED
+        marked = json.dumps([a_receipt("d4")]).encode()
+        assert await pushed(served, b"\xef\xbb\xbf" + marked) == ACKNOWLEDGED
+        for call_id, known in (("d1", True), ("d2", True), ("d3", False), ("d4", True)):
+            assert (await served.daemon.store.calls.get(call_id) is not None) is known
+        assert [(await pushed(served, raw))[0] for raw in (b"[{", b"", b"7", b'"x"')] == [400, 200, 422, 422]
+
+
+async def test_only_a_receipt_of_an_ended_call_ends_a_call(tmp_path: Path) -> None:
+    async with serving(tmp_path, scripted(1)) as served:
+        await served.register()
+        begun = a_receipt("b1", control_type="CONTINUE", unconnected_cause=0)
+        for name in ("release_time", "release_cause", "start_time"):
+            del begun[name]
+        assert await served.ask("POST", "/v1/receipts", [begun, a_receipt("s1", call_type=5)]) == ACKNOWLEDGED
+        assert (await served.ask("GET", "/v1/calls"))[1]["calls"] == []
+        stopped = [a_receipt(f"u{n}", cause=None, unconnected_cause=1, call_type=4) for n in range(3)]
+        assert await served.ask("POST", "/v1/receipts", stopped) == ACKNOWLEDGED
+        found = await call(served, "u1")
+        assert (found["result"], found["state"]) == ("not_connected", "unconnected_1")
+        assert "blacklist" in found["meaning"]
+        assert (await route(served))["flags"] == []
 
 
 async def test_five_thousand_receipts_at_once(tmp_path: Path) -> None:
@@ -436,11 +480,7 @@ async def test_five_thousand_receipts_at_once(tmp_path: Path) -> None:
         now = time.time()
         told = [a_receipt(f"r{n}", cause=17, at=now - n % 1000) for n in range(5000)]
         body = io.BytesIO(json.dumps(told).encode())
-        begun = time.monotonic()
         assert (await served.ask("POST", "/v1/receipts", data=body))[0] == 200
-        seconds = time.monotonic() - begun
-        print(f"5,000 receipts acknowledged in {seconds * 1000:.0f} ms")  # noqa: T201
-        assert seconds < 50 * 0.7
         assert (await served.ask("GET", "/v1/report"))[1]["total"]["not_connected"] == 5000
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.acceptance.test_cli import precall
 from tests.api_daemon import A, B, Served, X, scripted, serving, token
+from tests.patience import PATIENCE
 
 from precall.core.dials import read
 
@@ -17,7 +18,7 @@ ALL = {"dial_log": 1.0}
 
 async def logged(served: Served, wanted: int) -> list[dict[str, Any]]:
     """The log, once it has so many lines."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while True:
             async with served.session.get(f"{served.url}/v1/dials") as reply:
                 assert (reply.status, reply.content_type) == (200, "application/x-ndjson")
@@ -28,7 +29,7 @@ async def logged(served: Served, wanted: int) -> list[dict[str, Any]]:
 
 
 async def checked(served: Served) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not (row := served.daemon.table.get("1")) or not row.state.status:
             await asyncio.sleep(0.01)
 

@@ -6,7 +6,8 @@ from typing import Any
 import orjson
 import pytest
 from tests.api_daemon import A, B, Served, X, a_binding, scripted, serving, token
-from tests.integration.test_main_job import locked, until
+from tests.integration.test_main_job import locked
+from tests.patience import BRIEF, until
 
 from precall.api.answers import BindingAnswer, ExposurePage
 
@@ -137,7 +138,7 @@ async def test_an_export_of_many_is_whole_filtered_and_audited(tmp_path: Path) -
 
 @pytest.mark.parametrize("path", ["/v1/bindings/1", "/v1/bindings/export"])
 async def test_without_an_audit_no_number_is_told(tmp_path: Path, path: str) -> None:
-    async with serving(tmp_path, store_timeout=0.3) as served:
+    async with serving(tmp_path, store_timeout=BRIEF) as served:
         await served.register()
         async with locked(tmp_path):
             for _ in range(2):  # the second time the database is known to be down

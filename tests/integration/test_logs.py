@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from tests.api_daemon import a_binding, scripted, serving
-from tests.integration.test_main_job import fault, locked, results, row_of, until
+from tests.integration.test_main_job import fault, locked, results, row_of
+from tests.patience import BRIEF, until
 
 from precall import log
 from precall.core.model import Answer, Failure, NonAnswer, Reply, Status
@@ -149,7 +150,7 @@ async def test_a_provider_that_is_down_is_told_in_a_few_lines(
 async def test_a_database_that_is_down_is_told_in_a_few_lines(
     tmp_path: Path, written: Callable[[], list[str]]
 ) -> None:
-    async with serving(tmp_path, scripted(3), store_timeout=2.0) as served:
+    async with serving(tmp_path, scripted(3), store_timeout=BRIEF) as served:
         await served.register()
         await served.checked("1")
         written()

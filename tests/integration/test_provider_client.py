@@ -303,9 +303,7 @@ async def _reset(_head: Head, _reader: asyncio.StreamReader, writer: asyncio.Str
     ],
 )
 async def test_a_peer_that_never_ends_is_left(peer: Peer, failure: Failure, code: str) -> None:
-    started = time.monotonic()
     assert await trouble_from(peer, timeout=0.3) == (failure, code)
-    assert time.monotonic() - started < 1.5
 
 
 @pytest.mark.parametrize(

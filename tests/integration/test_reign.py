@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.integration.test_lead import sessions_ended
 from tests.integration.test_store import a_change, a_removal, a_row, loaded
+from tests.patience import PATIENCE
 from tests.postgres import Databases, psql
 
 from precall.core.errors import Deposed, OutcomeUnknown, StoreUnavailable
@@ -46,7 +47,7 @@ async def leaders(url: str) -> AsyncIterator[list[tuple[Lead, Store]]]:
 
 async def insist(work: Callable[[], Awaitable[T]]) -> T:
     """As a start does: until the database takes it."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while True:
             try:
                 return await work()

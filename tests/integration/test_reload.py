@@ -13,7 +13,8 @@ from typing import Any
 import aiohttp
 import pytest
 from tests.api_daemon import Served, a_binding, scripted, token
-from tests.integration.test_main_job import calls, fault, locked, results, until
+from tests.integration.test_main_job import calls, fault, locked, results
+from tests.patience import until
 
 from precall.app import Daemon
 from precall.config import load
@@ -239,7 +240,7 @@ async def test_a_longer_window_of_the_brake_reaches_back(tmp_path: Path) -> None
         for subs_id in ("1", "2"):
             await desk.register(subs_id=subs_id)
             assert (await desk.checked(subs_id))["action"] == "dial_real"
-        await until(lambda: not desk.daemon.checker.brake.engaged("FC1", 3, desk.daemon._clock()))
+        await until(lambda: not desk.daemon.checker.brake.engaged("FC1", 3, desk.daemon._clocks.tick()))
         desk.write('[brake]\nfloor = 2\nshare = 0.0\nwindow = "1h"')
         assert await desk.reloaded() == {"changed": ["brake.window"], "needs_restart": []}
         await desk.register(subs_id="3")

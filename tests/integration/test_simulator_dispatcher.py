@@ -14,7 +14,8 @@ import aiohttp
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from tests.api_daemon import A, B, X, scripted, serving, token
-from tests.integration.test_main_job import row_of, truth, until
+from tests.integration.test_main_job import row_of, truth
+from tests.patience import PATIENCE, until
 
 from precall.core.calls import query_date
 from precall.core.model import State
@@ -22,7 +23,6 @@ from precall.provider import Credential, Credentials, Provider, ProviderSettings
 from precall.simulator import Scenario, Simulator, failed
 from precall.simulator.dispatcher import CallTally
 
-PATIENCE = 30.0
 EASY = {"busy": 0, "no_answer": 0, "powered_off": 0}
 
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 from tests.api_daemon import A, B, Served, X, serving
+from tests.patience import BRIEF, PATIENCE, until
 from tests.postgres import Databases, psql
 
 from precall.core.errors import ConfigError, OutOfReach
@@ -72,12 +73,6 @@ async def in_step(folder: Path, source: dict[str, Any], **more: Any) -> AsyncIte
         assert source_of is not None
         await until(lambda: source_of.last.at or source_of.last.error)
         yield served
-
-
-async def until(true: Callable[[], object], patience: float = 10.0) -> None:
-    async with asyncio.timeout(patience):
-        while not true():
-            await asyncio.sleep(0.01)
 
 
 async def test_rows_come_change_and_go(tmp_path: Path, customer: Customer) -> None:
@@ -264,7 +259,7 @@ async def test_a_database_that_is_gone_changes_nothing_and_is_one_line(
 async def test_our_own_database_down_stops_a_sync_and_the_next_goes_on(
     tmp_path: Path, customer: Customer
 ) -> None:
-    async with in_step(tmp_path, customer.section(), store_timeout=0.2) as served:
+    async with in_step(tmp_path, customer.section(), store_timeout=BRIEF) as served:
         await synced(served)
         customer.add("1")
         with closing(sqlite3.connect(tmp_path / "precall.db")) as rival:
@@ -272,7 +267,7 @@ async def test_our_own_database_down_stops_a_sync_and_the_next_goes_on(
             assert "precall.db" in (await synced(served)).error
             assert len(served.daemon.table) == 0
             rival.execute("ROLLBACK")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while (ended := await synced(served)).error:
                 await asyncio.sleep(0.05)
         assert counts(ended) == {"added": 1}
@@ -341,18 +336,14 @@ def test_a_url_that_cannot_be_used_is_a_mistake_of_the_configuration(url: str, s
 
 async def test_a_query_that_takes_too_long_is_ended(customer: Customer) -> None:
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
-    begun = time.monotonic()
     with pytest.raises(OutOfReach, match=r"took more than 0\.2 s"):
         await ForeignDatabase(f"sqlite:///{customer.file}", 0.2).read(endless, lambda _names, _rows: None)
-    assert time.monotonic() - begun < 2.0
 
 
 async def test_a_daemon_that_stops_in_the_middle_of_a_sync_stops(tmp_path: Path, customer: Customer) -> None:
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
-    begun = time.monotonic()
     async with serving(tmp_path, source=customer.section(query=endless)):
         await asyncio.sleep(0.2)
-    assert time.monotonic() - begun < 5.0
 
 
 async def test_a_postgresql_source_is_read_only_and_its_types_are_understood(
@@ -406,12 +397,84 @@ async def test_fifty_thousand_rows_never_hold_the_loop_for_long(
             await asyncio.sleep(0.001)
             stalls.append(time.thread_time() - begun)
 
-    async with serving(tmp_path, source=customer.section(), rate=1.0, store_timeout=10.0) as served:
+    async with serving(tmp_path, source=customer.section(), rate=1.0) as served:
         heart = asyncio.create_task(beat())
         source = served.daemon.source
         assert source is not None
-        await until(lambda: source.last.at or source.last.error, 90.0)
+        await until(lambda: source.last.at or source.last.error)
         assert counts(source.last) == {"added": 50_000}
         assert counts(await synced(served)) == {"unchanged": 50_000}
         heart.cancel()
     assert max(stalls) < 0.05, sorted(stalls)[-10:]
+
+
+# -- values no program can read, and errors nobody foresaw -----------------------------------------------
+
+
+async def test_one_undecodable_value_is_one_refused_row(tmp_path: Path, customer: Customer) -> None:
+    customer.add("1", "2", "3")
+    async with in_step(tmp_path, customer.section()) as served:
+        await synced(served)
+        # As an application writes it that was told the wrong encoding.
+        customer.run(
+            "UPDATE relations SET number_a = CAST(x'3133382d303030302d30303231a0' AS TEXT) WHERE subs_id = '2'"
+        )
+        customer.run("UPDATE relations SET number_x = '17000000009' WHERE subs_id = '3'")
+        customer.run("INSERT INTO relations VALUES (CAST(x'31ff' AS TEXT), 'FC1', ?, ?, NULL, NULL)", X, A)
+        ended = await synced(served)
+        assert counts(ended) == {"unchanged": 1, "updated": 1, "refused": 2}
+        assert [(one.subs_id, one.column, one.text) for one in ended.refused] == [
+            ("2", "number_a", "is no text in UTF-8"),
+            (None, "subs_id", "is no text in UTF-8 (row 4 of the result)"),
+        ]
+        assert len(served.daemon.table) == 3
+
+
+async def test_what_python_has_no_value_for_is_one_refused_row(tmp_path: Path, databases: Databases) -> None:
+    url = databases.new(migrated=False)
+    psql(
+        url,
+        "CREATE TABLE relations (subs_id text, pool_key text, number_x numeric, number_a text, expires_at timestamptz)",
+        "INSERT INTO relations VALUES ('1', 'FC1', 17000000001, '13800000001', '275760-01-01'),"
+        " ('2', 'FC1', 17000000002, '13800000002', 'infinity'), ('3', 'FC1', 'NaN', '13800000003', NULL),"
+        " ('4', 'FC1', 17000000004, '13800000004', '0044-03-15 BC'), ('5', 'FC1', 17000000005, '13800000005', NULL)",
+    )
+    async with in_step(
+        tmp_path, {"url": f"{url}?connect_timeout=5&keepalives=1", "query": QUERY, "every": "1h"}
+    ) as served:
+        ended = await synced(served)
+        assert counts(ended) == {"unchanged": 2, "refused": 3}
+        assert [(one.subs_id, one.column) for one in ended.refused] == [
+            ("1", "expires_at"),
+            ("3", "number_x"),
+            ("4", "expires_at"),
+        ]
+        assert (await served.ask("GET", "/v1/bindings/2"))[1]["expires_at"] == ""
+    databases.drop()
+
+
+@pytest.mark.parametrize("error", [TypeError("no 138-0000-0021"), asyncio.CancelledError()], ids=type)
+async def test_an_error_nobody_foresaw_is_a_failed_sync_that_is_told(
+    tmp_path: Path, customer: Customer, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    customer.add("1")
+    async with in_step(tmp_path, customer.section()) as served:
+        await synced(served)
+        with monkeypatch.context() as patched:
+
+            async def broken(*_: object) -> None:
+                raise error
+
+            patched.setattr(ForeignDatabase, "read", broken)
+            ended = await synced(served)
+        assert ended.error.startswith(f"source: unexpected {type(error).__name__}")
+        assert "138" not in ended.error
+        assert (await served.ask("GET", "/v1/source"))[1]["error"] == ended.error
+        degraded = (await served.ask("GET", "/readyz"))[1]["degraded"]
+        assert "source: bindings are not synced; they are kept as they were" in degraded
+        metrics = (await served.ask("GET", "/metrics"))[1]
+        assert "precall_source_failing 1.0" in metrics
+        assert 'precall_source_syncs_total{result="failed"} 1.0' in metrics
+        assert "precall_source_every_seconds 3600.0" in metrics
+        assert counts(await synced(served)) == {"unchanged": 1}
+        assert "precall_source_failing 0.0" in (await served.ask("GET", "/metrics"))[1]

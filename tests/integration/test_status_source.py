@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.api_daemon import A, B, Served, X, scripted, serving
-from tests.integration.test_main_job import results, route, row_of, truth, until
+from tests.integration.test_main_job import results, route, row_of, truth
+from tests.patience import PATIENCE, until
 
 from precall.core.model import State
 
-PATIENCE = 30.0
 SUBSTITUTE = {"status_source": "subscription_detail", "timeout": "30s"}
 SUBSTITUTES = ("QuerySubscriptionDetail", "QuerySecretNoDetail")
 

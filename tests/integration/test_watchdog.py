@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.integration.test_main_job import PATIENCE, until
+from tests.patience import PATIENCE, until
 
 from precall.app import Daemon
 from precall.config import Config

@@ -78,8 +78,11 @@ def test_another_cap_counts_at_once() -> None:
     assert turned(brake, 3, 0.0) == 3
     brake.retune(0.0, 6, 600.0)
     assert turned(brake, 9, 1.0) == 3
-    brake.retune(0.0, 8, 600.0)
+    assert brake.engaged("FC1", 0, 1.0)
+    brake.retune(0.0, 6, 1200.0)
     assert turned(brake, 9, 2.0) == 0, "engaged until fewer than half the cap turned, or it is released"
+    brake.retune(0.0, 8, 600.0)
+    assert turned(brake, 9, 2.0) == 2, "a larger cap has room at once"
     brake.release("FC1")
     brake.retune(0.0, 2, 600.0)
     assert turned(brake, 9, 3.0) == 2

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from precall.core.calls import Call, NumberReport, Result, Source
-from precall.provider import BadReceipt, kept, read_receipt
+from precall.core.causes import meaning
+from precall.core.duplicates import Contradiction
+from precall.provider import BadReceipt, Passed, kept, read_receipt
 from precall.provider.receipts import DETAIL_FACTS
 
 NOW = 1_790_000_000.0
@@ -75,7 +77,14 @@ def test_no_number_of_anybody_is_kept() -> None:
         ({"start_time": "", "release_cause": 17}, Result.NOT_CONNECTED, "17"),
         ({"start_time": "", "release_cause": "1"}, Result.FAILED, "1"),
         ({"start_time": None, "release_cause": 38}, Result.FAILED, "38"),
-        ({"start_time": "", "release_cause": None, "unconnected_cause": 27}, Result.FAILED, "27"),
+        (
+            {"start_time": "", "release_cause": None, "unconnected_cause": 27},
+            Result.NOT_CONNECTED,
+            "unconnected_27",
+        ),
+        ({"start_time": "", "release_cause": 0, "unconnected_cause": 0}, Result.NOT_CONNECTED, ""),
+        ({"start_time": "", "release_cause": 13800000001}, Result.NOT_CONNECTED, ""),
+        ({"start_time": "", "release_cause": "", "unconnected_cause": 13800000001}, Result.NOT_CONNECTED, ""),
         ({"start_time": "", "release_cause": "", "unconnected_cause": ""}, Result.NOT_CONNECTED, ""),
         ({"start_time": "2026-01-02 03:05:43", "release_cause": 16}, Result.NOT_CONNECTED, "16"),
     ],
@@ -89,11 +98,63 @@ def test_ids_as_text_and_missing_times() -> None:
     assert read(sub_id="1000000768798832") == read()
     assert read(call_time="").called_at == CALLED + 1
     assert read(call_time=None, call_out_time="no").called_at == CALLED + 7
+    assert read(call_time=None, call_out_time="no", start_time="").called_at == CALLED + 38
 
 
-def test_a_text_message_is_no_call() -> None:
-    assert read_receipt(SECRET | {"call_type": 2}, NOW) is None
-    assert read_receipt(SECRET | {"call_type": "3"}, NOW) is None
+@pytest.mark.parametrize("call_type", [2, 3, "3", 5, 6, True, "x"])
+def test_a_text_message_is_no_call(call_type: object) -> None:
+    assert read_receipt(SECRET | {"call_type": call_type}, NOW) is Passed.MESSAGE
+
+
+@pytest.mark.parametrize("call_type", [0, 1, 4, "0", None, ""])
+def test_whichever_way_a_call_went_it_is_one(call_type: object) -> None:
+    assert read(call_type=call_type).call_id == SECRET["call_id"]
+
+
+ABOUT = {
+    name: SECRET[name] for name in ("pool_key", "sub_id", "call_id", "call_type", "call_time", "secret_no")
+}
+
+
+@pytest.mark.parametrize(
+    ("element", "passed"),
+    [
+        (ABOUT | {"unconnected_cause": 0, "control_type": "CONTINUE"}, Passed.UNDER_WAY),
+        (ABOUT | {"ring_time": "2026-01-02 03:04:08"}, Passed.UNDER_WAY),
+        (ABOUT | {"ringTime": "2026-01-02 03:04:08", "start_time": "2026-01-02 03:04:12"}, Passed.UNDER_WAY),
+        (SECRET | dict.fromkeys(("release_time", "release_dir", "release_cause"), None), Passed.UNDER_WAY),
+        (ABOUT | {"record_url": "https://x", "release_time": "2026-01-02 03:04:43"}, Passed.RECORDING),
+        ({"callId": "c", "bizDuration": 3, "sentences": [], "statusCode": "1"}, Passed.RECORDING),
+        (SECRET | {"sub_id": None}, Passed.UNBOUND),
+        (SECRET | {"sub_id": "", "unconnected_cause": 2}, Passed.UNBOUND),
+        ({name: value for name, value in SECRET.items() if name != "sub_id"}, Passed.UNBOUND),
+        (SECRET | {"sub_id": 0}, Passed.UNBOUND),
+    ],
+)
+def test_only_the_report_of_an_ended_call_on_a_binding_ends_a_call(element: object, passed: Passed) -> None:
+    assert read_receipt(element, NOW) is passed
+
+
+@pytest.mark.parametrize("cause", [1, 2, 3, 4, "1"])
+@pytest.mark.parametrize("released", [None, 1, 16, 38])
+def test_why_the_platform_did_not_connect_a_call_is_a_list_of_its_own(
+    cause: object, released: int | None
+) -> None:
+    """1 is a blacklist there, and an unallocated number in the network's list."""
+    call = read(start_time="", unconnected_cause=cause, release_cause=released)
+    if str(cause) == "4" and released:
+        assert call.state == str(released)
+    else:
+        assert (call.result, call.state) == (Result.NOT_CONNECTED, f"unconnected_{cause}")
+        assert meaning(call.state) != meaning("none that is known")
+
+
+@pytest.mark.parametrize(
+    ("cause", "state"), [(0, "unconnected_4"), (1, "unconnected_1"), (None, "unconnected_4")]
+)
+def test_an_intercepted_call_never_speaks_against_the_number(cause: int | None, state: str) -> None:
+    call = read(start_time="", call_type=4, unconnected_cause=cause, release_cause=1)
+    assert (call.result, call.state) == (Result.NOT_CONNECTED, state)
 
 
 def test_the_report_of_a_number() -> None:
@@ -117,10 +178,10 @@ def test_the_report_of_a_number() -> None:
         (SECRET | {"call_id": True}, "call_id"),
         (SECRET | {"sub_id": 1.5}, "sub_id"),
         (SECRET | {"sub_id": "abc"}, "sub_id"),
-        (
-            SECRET | dict.fromkeys(("call_time", "call_out_time", "start_time", "release_time"), ""),
-            "call_time",
-        ),
+        (Contradiction("call_id"), ""),
+        (SECRET | {"release_time": ""}, "release_time"),
+        (SECRET | {"release_time": "yesterday"}, "release_time"),
+        (SECRET | {"release_time": 7}, "release_time"),
         (ABNORMAL | {"secretNo": "x"}, "secretNo"),
         (ABNORMAL | {"noStatus": 2}, "noStatus"),
         (ABNORMAL | {"noStatus": True}, "noStatus"),
@@ -145,4 +206,6 @@ def test_whatever_comes_is_read_or_refused(changes: dict[str, Any]) -> None:
             found = read_receipt(base | changes, NOW)
         except BadReceipt:
             continue
-        assert found is None or isinstance(found, Call | NumberReport)
+        assert isinstance(found, Call | NumberReport | Passed)
+        if isinstance(found, Call):
+            assert found.result is not Result.FAILED or not found.state.startswith("unconnected")

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import logging
 import subprocess
 import sys
@@ -220,3 +221,13 @@ def test_a_number_in_groups_is_concealed(number: str) -> None:
 )
 def test_what_only_looks_like_groups_is_left(text: str) -> None:
     assert secrecy.concealed(text) == text
+
+
+def test_ids_of_bindings_pass_as_fields_of_their_own_and_numbers_do_not() -> None:
+    stream = io.StringIO()
+    log.configure("info", "json", stream)
+    ids = ["1000000768798832", "100000000001"]
+    log.get_logger("precall.test").warning("bindings.suspect", subs_ids=ids, other=["13800000001"])
+    log.configure("debug")
+    told = json.loads(stream.getvalue())
+    assert (told["subs_ids"], told["other"]) == (ids, ["***"])

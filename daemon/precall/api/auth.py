@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 
 from precall.addresses import is_loopback
 from precall.api.allowance import Allowance
@@ -105,7 +105,10 @@ class Gate:
         if self._config.insecure:
             foreign = origin is not None and urlsplit(origin).netloc != host
         else:
-            foreign = not _is_here(f"//{host}") or (origin is not None and not _is_here(origin))
+            # HTTP/1.0 has no Host, and load balancers probe so. No browser leaves it away.
+            nameless = hdrs.HOST not in headers and request.version < HttpVersion11
+            named_here = nameless or _is_here(f"//{host}")
+            foreign = not named_here or (origin is not None and not _is_here(origin))
         if foreign or headers.get(_FETCH_SITE) == "cross-site":
             self._count("foreign")
             raise Refusal(

@@ -92,7 +92,7 @@ async def delete(request: web.Request, services: Services, _reader: Reader) -> w
 async def page(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
     """Bindings by pages, A and B masked."""
     query = asked(request, BindingsQuery)
-    found = services.table.page(query.cursor, query.limit, partial(_keep, query))
+    found = services.table.page(query.after, query.limit, partial(_keep, query))
     shown = [encode_binding(row.binding, real=False) for row in found.rows]
     return reply({"bindings": shown, "cursor": found.cursor})
 

@@ -5,6 +5,7 @@ question mark is `queries`' concern, what leaves is `answers`'.
 """
 
 import asyncio
+import codecs
 import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from precall.api.problems import Code, Mistake, Mistakes, mistakes
+from precall.core.duplicates import may_repeat, repeated_key
 from precall.core.errors import Refusal
 from precall.core.model import Action, Binding
 from precall.core.numbers import clean
@@ -42,6 +44,8 @@ A_NUMBER = rf"^{_PUNCTUATION}(?:\+{_PUNCTUATION})?(?:[0-9]{_PUNCTUATION}){{3,20}
 A_NUMBER_OR_NONE = f"^$|{A_NUMBER}"
 
 _RFC_3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_LONGEST_KEY = 64
+_MANY_DIGITS = re.compile(r"[0-9]{7}")
 _YEAR_10000 = 253_402_300_800
 
 
@@ -254,10 +258,15 @@ def _listed(item: Any, place: str) -> tuple[str, Binding | Mistake]:
     return body.subs_id, body.binding(body.subs_id)
 
 
-async def content(
+async def content(request: web.Request, within: float = BODY_TIMEOUT, most: int = MAX_BODY) -> Any:
+    """The body as JSON, whatever it holds. Raises as `read`."""
+    return await unique(await received(request, within, most))
+
+
+async def received(
     request: web.Request, within: float = BODY_TIMEOUT, most: int = MAX_BODY, *, named: bool = True
-) -> Any:
-    """The body as JSON, whatever it holds; `named`: only if its content type says so too. Raises as `read`."""
+) -> bytearray:
+    """The body as it came; `named`: only if its content type says that it is JSON. Raises as `read`."""
     if request.body_exists:
         _must_be_plain(request)
         if named:
@@ -270,16 +279,47 @@ async def content(
         raise Refusal(408, Code.BODY_TOO_SLOW, f"the body took more than {within:g} s") from None
     except (web.RequestPayloadError, ConnectionError):
         raise Refusal(400, Code.BAD_REQUEST, "the body does not arrive as its headers say") from None
+    return raw
+
+
+async def unique(raw: bytes | bytearray) -> Any:
+    """The JSON of a body in which no key stands twice; an empty one is {}. Raises Refusal (400)."""
     try:
-        return orjson.loads(raw) if raw else {}
+        data = orjson.loads(raw) if raw else {}
     except orjson.JSONDecodeError as error:
         raise Refusal(400, Code.MALFORMED_JSON, f"the body is no JSON: {error}") from None
+    if may_repeat(raw, data):
+        try:
+            key = await asyncio.to_thread(repeated_key, raw, data)
+        except ValueError as error:
+            raise Refusal(400, Code.MALFORMED_JSON, f"the body is no JSON: {error}") from None
+        if key is not None:
+            detail = f"the key {shown_key(key)} stands twice in one object: which of its values is meant is not clear"
+            raise Refusal(400, Code.MALFORMED_JSON, detail)
+    return data
+
+
+def shown_key(key: str) -> str:
+    """A key as it may be repeated: short, and no number of anybody."""
+    plain = key[:_LONGEST_KEY]
+    return f'"{plain}"' if plain.isprintable() and not _MANY_DIGITS.search(plain) else "(withheld)"
 
 
 def _must_be_json(request: web.Request) -> None:
     """By its name: a page elsewhere cannot send that name unasked."""
-    if request.content_type != "application/json" or (request.charset or "utf-8").lower() != "utf-8":
+    if request.content_type != "application/json":
         raise Refusal(415, Code.UNSUPPORTED_MEDIA_TYPE, "send JSON, with `Content-Type: application/json`")
+    if not _is_utf8(request.charset or "utf-8"):
+        detail = "send JSON in UTF-8: the `charset` of its Content-Type names another encoding"
+        raise Refusal(415, Code.UNSUPPORTED_MEDIA_TYPE, detail)
+
+
+def _is_utf8(charset: str) -> bool:
+    """Whether a name stands for UTF-8, or for the ASCII within it: clients spell it in many ways (utf8, UTF_8)."""
+    try:
+        return codecs.lookup(charset.strip("'")).name in ("utf-8", "ascii")
+    except (LookupError, ValueError):
+        return False
 
 
 def _must_be_plain(request: web.Request) -> None:

@@ -1,18 +1,19 @@
 """Calls: reported, looked up, listed, summed up; and the receipts that the provider pushes by itself."""
 
 import asyncio
+import codecs
 import hashlib
 import hmac
 import re
-from collections.abc import Sequence
 from typing import Any
 
+import orjson
 from aiohttp import web
 from pydantic import ValidationError
 
 from precall.api.answers import moment, reply
 from precall.api.auth import Reader
-from precall.api.bodies import MAX_BATCH_BODY, content
+from precall.api.bodies import MAX_BATCH_BODY, content, received
 from precall.api.call_bodies import (
     A_CALL,
     AHEAD,
@@ -25,14 +26,18 @@ from precall.api.call_bodies import (
     encode_cause,
     encode_tally,
 )
-from precall.api.problems import Code, Mistake, Mistakes, mistakes, problem
+from precall.api.problems import Code, Mistake, Mistakes, mistakes
 from precall.api.queries import asked
 from precall.api.services import Services
 from precall.core.calls import Call, NumberReport
+from precall.core.duplicates import Contradiction, may_repeat, parsed
 from precall.core.errors import Refusal
 from precall.core.tally import report as sum_up
+from precall.log import get_logger
 from precall.provider import BadReceipt, read_receipt
 from precall.store import Filed
+
+log = get_logger(__name__)
 
 _SLICE = 250
 _SHOWN = 20
@@ -109,30 +114,50 @@ async def report(request: web.Request, services: Services, _reader: Reader) -> w
 
 async def receipts(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
     """Take in receipts that the provider pushes, an array of them; stored before they are acknowledged. They may come
-    twice and in any order. What cannot be understood is refused by its place in the array, the rest is stored."""
-    data = await content(request, most=MAX_BATCH_BODY, named=False)
-    items = data if isinstance(data, list) else [data]
-    now, refused = services.clock(), list[Mistake]()
-    told, numbers = list[Call](), list[NumberReport]()
-    for place, item in enumerate(items, 1):
+    twice and in any order. What makes no sense is counted, and logged by its place: a second push mends nothing."""
+    items = await _elements(await received(request, most=MAX_BATCH_BODY, named=False))
+    now, metrics = services.clock(), services.metrics
+    told, numbers, places = list[Call](), list[NumberReport](), list[str]()
+    for place, item in enumerate(items):
         try:
             match read_receipt(item, now):
                 case Call() as call:
                     told.append(call)
                 case NumberReport() as number:
                     numbers.append(number)
+                case passed:
+                    metrics.receipts.labels(passed).inc()
         except BadReceipt as error:
-            field = f"[{place - 1}].{error.field}" if error.field else f"[{place - 1}]"
-            refused.append(Mistake(field, Code.INVALID_FIELD, str(error)))
-        if place % _SLICE == 0:
+            metrics.receipts_refused.labels(error.reason).inc()
+            places.append(f"[{place}].{error.field}" if error.field else f"[{place}]")
+        if place % _SLICE == _SLICE - 1:
             await asyncio.sleep(0)
     if told:
         await services.outcomes.file(told)
     if numbers:
         await services.outcomes.report_numbers(numbers)
-    for result, count in (("stored", len(told) + len(numbers)), ("refused", len(refused))):
-        services.metrics.receipts.labels(result).inc(count)
-    return _refused(refused, len(items)) if refused else reply({"code": 0, "msg": "OK"})
+    metrics.receipts.labels("stored").inc(len(told) + len(numbers))
+    metrics.receipts.labels("refused").inc(len(places))
+    if places:
+        log.warning("receipts.not_understood", elements=len(places), among=len(items), places=places[:_SHOWN])
+    return reply({"code": 0, "msg": "OK"})
+
+
+async def _elements(raw: bytearray) -> list[object]:
+    """The elements of a pushed array; one that holds a key twice is a `Contradiction`. A single object, as a queue
+    has it, is an array of one. Raises Refusal: 400 no JSON, 422 no array."""
+    raw = raw.removeprefix(codecs.BOM_UTF8)
+    try:
+        data = orjson.loads(raw) if raw else {}
+        if may_repeat(raw, data):
+            data = await asyncio.to_thread(parsed, raw.decode())
+    except ValueError as error:
+        raise Refusal(400, Code.MALFORMED_JSON, f"the body is no JSON: {error}") from None
+    if isinstance(data, dict | Contradiction):
+        return [data]
+    if not isinstance(data, list):
+        raise Refusal(422, Code.INVALID_FIELD, "should be an array of receipts")
+    return data
 
 
 async def pushed(request: web.Request, services: Services, reader: Reader) -> web.StreamResponse:
@@ -166,10 +191,3 @@ def _became(item: Any, parsed: Call | Mistake, filed: dict[str, Filed]) -> dict[
         "result": "stored" if filed[parsed.call_id].changed else "known",
         "error": "",
     }
-
-
-def _refused(found: Sequence[Mistake], of: int) -> web.Response:
-    """Names the first of them; nothing of the others is lost."""
-    detail = f"{len(found)} of {of} are refused, the others are stored. {found[0].field}: {found[0].detail}"
-    errors = [{"field": one.field, "code": one.code, "detail": one.detail} for one in found[:_SHOWN]]
-    return problem(422, Code.INVALID_FIELD, detail, found[0].field, errors=errors)

@@ -292,7 +292,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         ops.release,
         {200: BrakeAnswer},
         body=PoolBody,
-        problems=_some(503),
+        problems=_some(404, 503),
     ),
     Endpoint(
         "POST",
@@ -304,7 +304,13 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         problems=_some(404, 503),
     ),
     Endpoint(
-        "POST", "/v1/resume", "admin", ops.resume, {200: PausedAnswer}, body=PoolBody, problems=_some(503)
+        "POST",
+        "/v1/resume",
+        "admin",
+        ops.resume,
+        {200: PausedAnswer},
+        body=PoolBody,
+        problems=_some(404, 503),
     ),
     Endpoint("GET", "/v1/source", "admin", sources.show, {200: SourceAnswer}, problems=_some(404)),
     Endpoint(

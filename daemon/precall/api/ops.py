@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from aiohttp import hdrs, web
 
+from precall.api import orders
 from precall.api.answers import reply
 from precall.api.auth import Reader
 from precall.api.bodies import PoolBody, read
@@ -17,6 +18,9 @@ from precall.settings import Difference
 
 TICKS_WITHIN = 10.0
 """Seconds within which the check loop must have ticked to count as alive."""
+
+RELEASED_WITHIN = 2.0
+"""Seconds an order to release waits for what it lets go; the rest follows."""
 
 DOCUMENT = web.AppKey("document", bytes)
 
@@ -58,19 +62,24 @@ async def pause(request: web.Request, services: Services, reader: Reader) -> web
     _must_be_known(services, body.pool_key)
     await services.store.pause(body.pool_key, services.clock(), body.reason, reader.name)
     services.checker.pause(body.pool_key)
+    orders.given(request, reader, "pause", body.reason, pool=body.pool_key)
     return reply({"paused": sorted(services.checker.paused)})
 
 
-async def resume(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+async def resume(request: web.Request, services: Services, reader: Reader) -> web.StreamResponse:
     """Go on with the background checks of a pool, or of all."""
     body = await read(request, PoolBody)
+    if body.pool_key not in services.checker.paused:
+        _must_be_known(services, body.pool_key)
     await services.store.resume(body.pool_key)
     services.checker.resume(body.pool_key)
+    orders.given(request, reader, "resume", body.reason, pool=body.pool_key)
     return reply({"paused": sorted(services.checker.paused)})
 
 
-async def reload(_request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+async def reload(request: web.Request, services: Services, reader: Reader) -> web.StreamResponse:
     """Read the configuration again and take it over; with a mistake in it the old one goes on. As SIGHUP."""
+    orders.given(request, reader, "reload")
     try:
         found = await services.reload()
     except ConfigError as error:
@@ -86,16 +95,22 @@ async def engage(request: web.Request, services: Services, reader: Reader) -> we
         body.pool_key, engaged=True, at=services.clock(), reason=body.reason, by=reader.name
     )
     services.checker.brake.halt(body.pool_key)
+    orders.given(request, reader, "brake engage", body.reason, pool=body.pool_key)
     return _braked(services, body.pool_key)
 
 
 async def release(request: web.Request, services: Services, reader: Reader) -> web.StreamResponse:
-    """Lift the exposure brake of a pool, or of all; a fresh cap counts from now."""
+    """Lift the exposure brake of a pool, or of all; a fresh cap counts from now. What was held turns to its real number
+    at once, as far as that cap allows, without another check."""
     body = await read(request, PoolBody)
+    if not services.checker.brake.halted(body.pool_key):
+        _must_be_known(services, body.pool_key)
     await services.store.brake(
         body.pool_key, engaged=False, at=services.clock(), reason=body.reason, by=reader.name
     )
     services.checker.brake.release(body.pool_key)
+    orders.given(request, reader, "brake release", body.reason, pool=body.pool_key)
+    await services.checker.braking.released(RELEASED_WITHIN)
     return _braked(services, body.pool_key)
 
 

@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from precall.api import orders
 from precall.api.answers import encode, encode_override, reply
 from precall.api.auth import Reader
 from precall.api.bodies import OverrideBody, read
@@ -15,16 +16,18 @@ async def put(request: web.Request, services: Services, reader: Reader) -> web.S
     action, number, until, reason = (await read(request, OverrideBody)).order
     subs_id = request.match_info["subs_id"]
     row = await services.registry.override(subs_id, action, number, until, reason, reader.name)
+    orders.given(request, reader, f"override {action}", reason, subs_id=subs_id)
     if row.override is None:
         raise AssertionError("an override that was stored without one")
     return reply({"override": encode_override(row.override), "route": encode(services.lookup.shown(row))})
 
 
-async def delete(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+async def delete(request: web.Request, services: Services, reader: Reader) -> web.StreamResponse:
     """Lift the override of a binding."""
     subs_id = request.match_info["subs_id"]
     if services.table.get(subs_id) is None:
         raise Refusal(404, Code.UNKNOWN_BINDING, "there is no binding of this id")
     if not await services.registry.lift(subs_id):
         raise Refusal(404, Code.UNKNOWN_OVERRIDE, "this binding has no override")
+    orders.given(request, reader, "override lifted", subs_id=subs_id)
     return web.Response(status=204)

@@ -1,5 +1,6 @@
 """What may be asked behind the question mark: parameters as strict pydantic models. Bodies are `bodies`' concern."""
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Literal, TypeVar
 
@@ -60,11 +61,27 @@ class NumberQuery(RouteQuery):
     x: Number
 
 
+_AN_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
+
+
 class PageQuery(Query):
     """A page: `cursor` is "" at the start, else the one the page before ended with."""
 
     cursor: Annotated[str, Field(max_length=128)] = ""
     limit: Limit = 100
+
+
+class TableQuery(PageQuery):
+    """A page of the table, which is sorted by id."""
+
+    cursor: Annotated[str, Field(json_schema_extra={"pattern": r"^[0-9]{0,32}$"})] = ""
+
+    @property
+    def after(self) -> str:
+        """The id the page begins after, "" for none. Raises Refusal (400) for a cursor of something else."""
+        if self.cursor and not _AN_ID.fullmatch(self.cursor):
+            raise Refusal(400, Code.INVALID_CURSOR, "is no cursor of this list", "cursor")
+        return self.cursor
 
 
 class HistoryQuery(PageQuery):
@@ -106,7 +123,7 @@ class ChangesQuery(FilterQuery):
     limit: Limit = MAX_PAGE
 
 
-class RoutesQuery(PageQuery):
+class RoutesQuery(TableQuery):
     """Which routes are listed."""
 
     action: Action | None = None
@@ -123,7 +140,7 @@ class ExportQuery(Query):
     origin: str | None = None
 
 
-class BindingsQuery(ExportQuery, PageQuery):
+class BindingsQuery(ExportQuery, TableQuery):
     """Which bindings are listed."""
 
 

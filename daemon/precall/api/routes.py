@@ -68,7 +68,7 @@ async def page(request: web.Request, services: Services, _reader: Reader) -> web
     """The routing table by pages, as it is without a caller; real numbers withheld."""
     query = asked(request, RoutesQuery)
     found: list[Route] = []
-    cursor = query.cursor
+    cursor = query.after
     # In turns, since all readers share one loop; a page may come up short.
     for _ in range(_TURNS):
         keep = partial(_keep, found, services, query)

@@ -24,8 +24,10 @@ from precall.provider import (
     SUBSCRIPTION,
     CallDetail,
     Provider,
+    Proxy,
     RawReply,
     StatusSource,
+    proxy_for,
     read_detail,
     read_secret_no,
     read_status,
@@ -86,7 +88,8 @@ async def examine(
 
 
 async def _status_endpoint(config: Config, provider: Provider, wall: Callable[[], float]) -> list[Finding]:
-    findings = [await _reach("endpoint", config.provider.endpoint)]
+    endpoint = config.provider.endpoint
+    findings = [await _reach("endpoint", endpoint, proxy_for(config.provider.proxy, endpoint))]
     if findings[0].verdict is Verdict.FAIL:
         return findings
     raw = {action: await provider.raw(action, params) for action, (params, _) in _PROBES.items()}
@@ -103,7 +106,8 @@ async def _status_endpoint(config: Config, provider: Provider, wall: Callable[[]
 
 async def _detail_endpoint(config: Config, provider: Provider, wall: Callable[[], float]) -> list[Finding]:
     """Call details are not needed for routing: nothing of them is worse than a warning."""
-    findings = [await _reach("call detail endpoint", config.provider.call_detail_endpoint)]
+    endpoint = config.provider.call_detail_endpoint
+    findings = [await _reach("call detail endpoint", endpoint, proxy_for(config.provider.proxy, endpoint))]
     if findings[0].verdict is Verdict.OK:
         day = query_date(wall())[0]
         params = {"CallId": UNKNOWN_CALL, "ProdId": VOICE_NOTIFICATION, "QueryDate": str(day)}
@@ -113,8 +117,19 @@ async def _detail_endpoint(config: Config, provider: Provider, wall: Callable[[]
     ]
 
 
-async def _reach(what: str, endpoint: str) -> Finding:
-    """Name, port and TLS of an endpoint, each with its own trouble."""
+async def _reach(what: str, endpoint: str, proxy: Proxy | None) -> Finding:
+    """Name, port and TLS of an endpoint, each with its own trouble; of its proxy, if one leads there."""
+    if proxy is None:
+        return await _connect(what, endpoint)
+    found = await _connect(what, proxy.address)
+    way = f"through the proxy of {proxy.named_by}"
+    if found.verdict is Verdict.OK:
+        return Finding(what, Verdict.OK, f"{way}, {urlsplit(proxy.address).netloc}, which answers")
+    fix = 'see provider.proxy; "none" is the direct way, NO_PROXY leaves out hosts'
+    return Finding(what, Verdict.FAIL, f"{way}: {found.found}", fix, out_of_reach=True)
+
+
+async def _connect(what: str, endpoint: str) -> Finding:
     parts = urlsplit(endpoint)
     host, tls = parts.hostname or "", parts.scheme == "https"
     port = parts.port or (443 if tls else 80)

@@ -2,7 +2,9 @@
 
 Three vocabularies meet in one table, for no code stands in two of them: the states of QueryCallDetailByCallId (six
 digits, from the carrier receipts of the voice service), the three-digit ones that the switches behind it report, and
-the Q.850 causes of SecretReport's `release_cause`. Beside them stand the words a dispatcher reports an outcome by.
+the Q.850 causes of SecretReport's `release_cause`. SecretReport's `unconnected_cause` is a list of its own, whose codes
+are small numbers too: they stand here with a prefix (`unconnected`). Beside them stand the words a dispatcher reports
+an outcome by.
 
 Sources: the product pages of QueryCallDetailByCallId and of SecretReport, the voice service's pages of carrier
 receipts and of states on the way, ITU-T Q.850.
@@ -77,6 +79,10 @@ CAUSES: dict[str, str] = {
     "42": "the network was congested",
     "102": "a timer of the network ran out",
     "127": "an unspecified failure between networks",
+    "unconnected_1": "the platform stopped the call: the caller is on a blacklist",
+    "unconnected_2": "the platform stopped the call: no binding",
+    "unconnected_3": "the platform stopped the call: a restriction",
+    "unconnected_4": "not connected, for another reason",
     "failed": "reported as failed by the dispatcher",
     "connected": "reported as connected by the dispatcher",
     "busy": "reported as busy by the dispatcher",
@@ -101,6 +107,14 @@ def meaning(code: str) -> str:
     if not code:
         return "not told"
     return CAUSES.get(code, "a cause that is not documented")
+
+
+def unconnected(cause: int) -> str:
+    """The code for a value of SecretReport's `unconnected_cause`; "" for 0, a call that went its way.
+
+    Why the platform did not connect a call says nothing of the number: none of these codes is at fault.
+    """
+    return f"unconnected_{cause}" if cause else ""
 
 
 def judge(code: str, duration: float | None) -> End | None:

@@ -10,6 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
 
+from precall.core.ages import Tick
+from precall.core.model import Action, BindingState, Policy, State
+
+
+def may_turn(state: BindingState, policy: Policy) -> bool:
+    """Whether the provider's word and the policy let this binding turn to its real number, if the brake does."""
+    return (
+        state.state is State.FALLBACK
+        and not state.exposed_at
+        and policy.fallback is Action.DIAL_REAL
+        and state.streak >= policy.confirm_real
+    )
+
 
 @dataclass(slots=True)
 class _Pool:
@@ -23,7 +36,8 @@ class Brake:
 
     *Engaged* means that the cap was reached: further bindings are refused, those exposed before stay. It is
     released by an operator (a fresh cap counts from then) or when fewer than half the cap turned in the last
-    window. *Halted* means that an operator stopped all exposures of the pool by hand.
+    window. *Halted* means that an operator stopped all exposures of the pool by hand. Times are ticks of a
+    monotonic clock, in seconds.
     """
 
     def __init__(self, share: float, floor: int, window: float) -> None:
@@ -35,7 +49,7 @@ class Brake:
         """How many of a pool of `active` bindings may turn within the window."""
         return max(self.floor, int(self.share * active))
 
-    def admit(self, pool_key: str, active: int, now: float) -> bool:
+    def admit(self, pool_key: str, active: int, now: Tick) -> bool:
         """Whether one more binding of the pool may turn now; if so it is counted."""
         if self.halted(pool_key):
             return False
@@ -45,7 +59,7 @@ class Brake:
         pool.turned.append(now)
         return True
 
-    def engaged(self, pool_key: str, active: int, now: float) -> bool:
+    def engaged(self, pool_key: str, active: int, now: Tick) -> bool:
         """Whether further exposures of this pool are refused now."""
         pool = self._pools.get(pool_key)
         return self.halted(pool_key) or (pool is not None and self._engaged(pool, active, now))
@@ -76,8 +90,12 @@ class Brake:
     def retune(
         self, share: float, floor: int, window: float, turns: Sequence[tuple[str, float]] = ()
     ) -> None:
-        """Another cap or window from now on; what is engaged stays so until it is released. A longer window reaches
-        back to what is no longer counted here: `turns` (pool, at) are those within it, in order of time."""
+        """Another cap or window from now on. What is engaged stays so until it is released, or until a larger cap has
+        room. A longer window reaches back to what is no longer counted here: `turns` (pool, at) are those within it, in
+        order of time."""
+        if share > self.share or floor > self.floor:
+            for pool in self._pools.values():
+                pool.engaged = False
         self.share, self.floor, self.window = share, floor, window
         counted_since = {pool_key: pool.turned[0] for pool_key, pool in self._pools.items() if pool.turned}
         for pool_key, at in reversed(turns):

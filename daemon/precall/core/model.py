@@ -225,7 +225,8 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What a dispatcher is told. `age` is None before the first answer; `retry_after` is above 0 with `hold`."""
+    """What a dispatcher is told. `age` is None before the first answer, and where it cannot be known; `retry_after` is
+    above 0 with `hold`."""
 
     subs_id: str
     action: Action

@@ -2,13 +2,14 @@
 
 `Outage` knows DEGRADED: most checks fail in transport or for the account. `Vanishing` knows the pools whose bindings
 are said to be gone all at once, which is an account fault and no answer. Neither changes a route: `state` and
-`routing` do. Times are in seconds and never decrease.
+`routing` do. Times are ticks of a monotonic clock, in seconds.
 """
 
 from collections import OrderedDict, deque
 from collections.abc import Hashable
 from dataclasses import dataclass
 
+from precall.core.ages import Tick
 from precall.core.model import Failure
 
 SPAN = 30.0
@@ -50,7 +51,7 @@ class Outage:
         """Whether it is us."""
         return self.since is not None
 
-    def record(self, failure: Failure | None, now: float) -> Turn | None:
+    def record(self, failure: Failure | None, now: Tick) -> Turn | None:
         """One check came back: with an answer (None) or with a non-answer. The turn it led to, if any.
 
         A throttled or a stale check was not made and says nothing. A refusal and "no such binding" are well-formed
@@ -102,7 +103,7 @@ class Outage:
         self._failures = 0
         return turn
 
-    def admits(self, now: float, rate: float) -> bool:
+    def admits(self, now: Tick, rate: float) -> bool:
         """Whether a background check may be made; while degraded one per second, at most 5 % of `rate`."""
         if self.since is None:
             return True
@@ -122,13 +123,13 @@ class Vanishing:
         """A binding was checked, and is not gone."""
         self._note(pool, subs_id, None)
 
-    def credible(self, pool: str, subs_id: Hashable, now: float) -> bool:
+    def credible(self, pool: str, subs_id: Hashable, now: Tick) -> bool:
         """A binding says it is gone: False when at least 5 and at least 20 % of the pool's last 100 checked bindings
         said so within 5 min. Then it is the account, and no such word becomes an answer."""
         self._note(pool, subs_id, now)
         return self.accused(pool, now) is None
 
-    def accused(self, pool: str, now: float) -> tuple[int, int] | None:
+    def accused(self, pool: str, now: Tick) -> tuple[int, int] | None:
         """How many of how many bindings say so, when that is too many to be true."""
         last = self._pools.get(pool) or OrderedDict()
         gone = sum(1 for at in last.values() if at is not None and at > now - GONE_SPAN)

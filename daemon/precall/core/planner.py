@@ -7,7 +7,7 @@ many bindings is done a slice at a time.
 
 Here belongs the order of checks. What a check is worth is `worth`, who is worth most `ranks`, whose time has come
 `appointments`, whom an answer makes suspect `waves`, what a reader's check must be worth `price`; whether a call may be
-made at all is `quota`; what an answer means is `state`. `now` is in seconds and never decreases.
+made at all is `quota`; what an answer means is `state`. All times are ticks of a monotonic clock, in seconds.
 """
 
 from collections import deque
@@ -17,6 +17,7 @@ from itertools import islice
 from math import inf
 from typing import Any
 
+from precall.core.ages import Tick
 from precall.core.appointments import AWAY, Appointments
 from precall.core.learning import Learned
 from precall.core.price import SHARE, Price
@@ -118,7 +119,7 @@ class Planner:
     def add(
         self,
         subs_id: Hashable,
-        now: float,
+        now: Tick,
         *,
         pool: str,
         x: Hashable,
@@ -171,6 +172,13 @@ class Planner:
             entry.doubt = self.worth.reported(entry, at)
             self._file(entry, at)
 
+    def hasten(self, subs_id: Hashable, now: Tick) -> None:
+        """Nothing that is published of it can be relied upon: check it as soon as a call is free, unless that is
+        intended already."""
+        entry = self._entries.get(subs_id)
+        if entry is not None and not entry.flight and entry.away is None:
+            self._send_away(entry, now, Kind.RETRY)
+
     def _send_away(self, entry: Entry, at: float, kind: Kind) -> None:
         self._put_away(entry, at, kind)
         self._appointments.make(entry, at, kind)
@@ -182,7 +190,7 @@ class Planner:
 
     # -- the next check -------------------------------------------------------------------------------
 
-    def take(self, now: float) -> Hashable | None:
+    def take(self, now: Tick) -> Hashable | None:
         """The next background check, from now on in flight; None when nothing is due."""
         self._tend(now)
         entry = self._choose(now)
@@ -192,7 +200,7 @@ class Planner:
         self._launch(entry, now)
         return entry.id
 
-    def demand(self, subs_id: Hashable, now: float) -> bool:
+    def demand(self, subs_id: Hashable, now: Tick) -> bool:
         """A reader waits for a check: it is in flight from now on. False when it already is, or is unknown."""
         entry = self._entries.get(subs_id)
         if entry is None or entry.flight:
@@ -209,7 +217,7 @@ class Planner:
         entry.flight = now + LOST
         self._flights.append((entry.flight, entry))
 
-    def _tend(self, now: float) -> None:
+    def _tend(self, now: Tick) -> None:
         """What is done a slice at a time: lost checks, bulk moves, forgetting."""
         self.learned.fade(now)
         self.worth.pace(self._lap())
@@ -270,7 +278,7 @@ class Planner:
     def _lap(self) -> float:
         return (len(self._entries) - self._resting) / self.price.rate
 
-    def oldest(self, now: float) -> float:
+    def oldest(self, now: Tick) -> float:
         """Age (s) of the oldest check among active bindings; one never checked counts from when it was added."""
         return max(0.0, now - self._sweep.oldest())
 
@@ -286,7 +294,7 @@ class Planner:
 
     # -- what came of a check -------------------------------------------------------------------------
 
-    def settle(self, subs_id: Hashable, face: Face, now: float) -> None:
+    def settle(self, subs_id: Hashable, face: Face, now: Tick) -> None:
         """An answer came: `face` is what is published now. Dropped unless in flight."""
         entry = self._entries.get(subs_id)
         if entry is None or not entry.flight:
@@ -307,7 +315,7 @@ class Planner:
             self._waves.tell_kin(entry, before, now)
         self._file(entry, now)
 
-    def release(self, subs_id: Hashable, not_before: float, now: float) -> None:
+    def release(self, subs_id: Hashable, not_before: float, now: Tick) -> None:
         """No answer came: nothing was observed. It is available again at `not_before`, with the same priority when
         that is not in the future. Dropped unless in flight."""
         entry = self._entries.get(subs_id)
@@ -329,7 +337,7 @@ class Planner:
 
     # -- reads ----------------------------------------------------------------------------------------
 
-    def dial(self, subs_id: Hashable, now: float, *, verified: bool) -> None:
+    def dial(self, subs_id: Hashable, now: Tick, *, verified: bool) -> None:
         """It was read to be dialled, and a live check covered the read, or did not."""
         entry = self._entries.get(subs_id)
         if entry is not None:
@@ -343,14 +351,14 @@ class Planner:
         self.learned.watch(entry.pool.habits, entry.reads, start, end, dialled=dialled)
         entry.counted = now
 
-    def wanted(self, subs_id: Hashable, now: float) -> bool:
+    def wanted(self, subs_id: Hashable, now: Tick) -> bool:
         """Whether a reader who can wait should: what a live check saves is at least the going price."""
         entry = self._entries.get(subs_id)
         if entry is None or entry.flight:
             return False
         return self.price.accepts(self.worth.wrong(entry, now) + self.worth.of(entry, now), now)
 
-    def wrong_now(self, subs_id: Hashable, now: float) -> float:
+    def wrong_now(self, subs_id: Hashable, now: Tick) -> float:
         """P(what is published of it is wrong now); 0 when unknown."""
         entry = self._entries.get(subs_id)
         return 0.0 if entry is None else self.worth.wrong(entry, now)
@@ -387,7 +395,7 @@ class Planner:
                 self._file(entry, entry.counted)
             yield
 
-    def explain(self, subs_id: Hashable, now: float) -> Plan | None:
+    def explain(self, subs_id: Hashable, now: Tick) -> Plan | None:
         """What is intended with a binding and why; None when unknown. Reads every appointment: for people."""
         entry = self._entries.get(subs_id)
         if entry is None:

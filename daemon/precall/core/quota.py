@@ -1,12 +1,14 @@
 """May the provider be called now: one token bucket, two lanes, a rate that yields to throttling, a circuit.
 
 In any window of `w` seconds at most `rate * w + burst` calls are let through, across restarts too: the bucket starts
-empty. What to check is `planner`, whether the provider is in trouble `outage`. `now` is in seconds and never decreases.
+empty. What to check is `planner`, whether the provider is in trouble `outage`. `now` is a tick of a monotonic clock, in
+seconds.
 """
 
 from enum import StrEnum
 from math import inf
 
+from precall.core.ages import Tick
 from precall.core.price import SHARE
 
 RESERVE = 0.25
@@ -64,13 +66,13 @@ class Quota:
         """Calls per second as of the last call of a method."""
         return self._rate
 
-    def retune(self, rate: float, burst: float, now: float) -> None:
+    def retune(self, rate: float, burst: float, now: Tick) -> None:
         """The configured rate or burst changed. A rate lowered by throttling is not raised by it."""
         self._advance(now)
         self.configured, self.burst = rate, max(1.0, burst)
         self._advance(now)
 
-    def spend(self, now: float, lane: Lane) -> bool:
+    def spend(self, now: Tick, lane: Lane) -> bool:
         """Take a token for one call; False when there is none for that lane now."""
         if self.until(now, lane) > 0:
             return False
@@ -79,7 +81,7 @@ class Quota:
             self._readers = max(0.0, self._readers - 1)
         return True
 
-    def until(self, now: float, lane: Lane) -> float:
+    def until(self, now: Tick, lane: Lane) -> float:
         """Seconds until `spend` can succeed for that lane, if nobody else spends; 0 when it can now."""
         self._advance(now)
         match lane:
@@ -92,7 +94,7 @@ class Quota:
         wait = max(0.0, wait) + max(0.0, self._paused_until - now)
         return wait if wait > 1e-9 else 0.0
 
-    def throttled(self, now: float, retry_after: float | None = None) -> None:
+    def throttled(self, now: Tick, retry_after: float | None = None) -> None:
         """The provider said "too fast"; `retry_after` in seconds, when it told. No call is made until then, and none
         is saved up: at once they would be too fast again, and say nothing of the rate."""
         self._advance(now)
@@ -149,7 +151,7 @@ class Circuit:
         """Whether calls are held back."""
         return self.opened_at is not None
 
-    def fault(self, now: float) -> bool:
+    def fault(self, now: Tick) -> bool:
         """The account was refused; True when that opened the circuit."""
         opened = self.opened_at is None
         if opened:
@@ -157,7 +159,7 @@ class Circuit:
             self._probe_at = now + PROBE_EVERY
         return opened
 
-    def stale(self, now: float) -> bool:
+    def stale(self, now: Tick) -> bool:
         """A nonce or token was taken for stale; True when such replies, in a row, amount to a refusal of the account.
 
         Until they do, a probe that ends so has said nothing, and the next one is made soon.
@@ -171,13 +173,17 @@ class Circuit:
             self._probe_at = now + PROBE_AGAIN
         return False
 
-    def answered(self, now: float) -> float | None:
+    def doubt(self) -> None:
+        """What the account was refused for may be over: the next call is a probe."""
+        self._probe_at = 0.0
+
+    def answered(self, now: Tick) -> float | None:
         """The provider answered; seconds the circuit was open when that closed it, else None."""
         self._stale = 0
         opened_at, self.opened_at = self.opened_at, None
         return None if opened_at is None else now - opened_at
 
-    def admits(self, now: float) -> bool:
+    def admits(self, now: Tick) -> bool:
         """Whether a call may be made; while open, one probe per 30 s."""
         if self.opened_at is None:
             return True

@@ -16,6 +16,7 @@ from itertools import pairwise
 from math import inf
 from operator import attrgetter
 
+from precall.core.ages import Tick
 from precall.core.dials import Dial, Kind
 from precall.core.learning import BANDS, START_LAM, START_MU, START_NU, START_RHO, Habits, Learned, Rate
 from precall.core.planner import Planner
@@ -86,7 +87,9 @@ class Planned:
     def add(self, place: int, life: Life, face: str, now: float) -> None:
         """A life begins; `face` is what is published."""
         born = life.begin if life.born is None else life.born
-        self.planner.add(place, now, pool=life.pool, x=life.x, registered_at=born, checked_at=now, face=face)
+        self.planner.add(
+            place, Tick(now), pool=life.pool, x=life.x, registered_at=born, checked_at=now, face=face
+        )
 
     def remove(self, place: int) -> None:
         """It is over."""
@@ -94,13 +97,13 @@ class Planned:
 
     def next(self, now: float) -> int | None:
         """Who is to be checked."""
-        taken = self.planner.take(now)
+        taken = self.planner.take(Tick(now))
         return taken if isinstance(taken, int) else None
 
     def settle(self, place: int, face: str, now: float) -> None:
         """What the check found."""
-        self.planner.demand(place, now)
-        self.planner.settle(place, face, now)
+        self.planner.demand(place, Tick(now))
+        self.planner.settle(place, face, Tick(now))
 
 
 class Intervals:
@@ -214,7 +217,7 @@ class _Run:
 
     def dial(self, place: int, now: float, *, verified: bool) -> None:
         if isinstance(self.policy, Planned):
-            self.policy.planner.dial(place, now, verified=verified)
+            self.policy.planner.dial(place, Tick(now), verified=verified)
         if verified:
             self.slot = max(self.slot, now) + self.step
             self.check(place, now)

@@ -5,8 +5,10 @@ Precedence: expiry > override > explicit answer > default. Call reports never de
 """
 
 from dataclasses import dataclass, replace
+from math import inf
 from typing import assert_never
 
+from precall.core.ages import age_of
 from precall.core.model import (
     Action,
     Binding,
@@ -80,8 +82,8 @@ def decide(
         reason=dial.reason,
         status=state.status,
         checked_at=state.checked_at,
-        age=max(0.0, now - state.checked_at) if state.checked_at else None,
-        stale=not expired and now - (state.checked_at or binding.registered_at) > max_age(state, policy),
+        age=known_age(state.checked_at, now),
+        stale=not expired and age_of(state.checked_at or binding.registered_at, now) > max_age(state, policy),
         retry_after=RETRY_AFTER.get(dial.reason, 5) if dial.action is Action.HOLD else 0,
         flags=(*_flags(row, dial, now), *flags),
         expires_at=binding.expires_at,
@@ -119,10 +121,9 @@ def removed(route: Route, version: int, index: int) -> Route:
 
 def past(route: Route, told_at: float, policy: Policy, now: float) -> Route:
     """A route told at `told_at` and replaced since, as it may be told again: without a number that time took away."""
-    age = max(0.0, now - route.checked_at) if route.checked_at else None
     allowed = policy.abnormal_max_age if route.state in _ABNORMAL else policy.max_age
-    stale = route.state is not State.EXPIRED and now - (route.checked_at or told_at) > allowed
-    again = replace(route, age=age, stale=stale)
+    stale = route.state is not State.EXPIRED and age_of(route.checked_at or told_at, now) > allowed
+    again = replace(route, age=known_age(route.checked_at, now), stale=stale)
     if route.action not in (Action.DIAL_X, Action.DIAL_TEMP_X):
         return again
     if route.expires_at is not None and now >= route.expires_at - policy.skew:
@@ -130,12 +131,28 @@ def past(route: Route, told_at: float, policy: Policy, now: float) -> Route:
         return replace(gone, action=Action.EXPIRED, state=State.EXPIRED, stale=False, retry_after=0)
     ttl = policy.x_ttl if route.action is Action.DIAL_X else policy.temporary_ttl
     endless = route.action is Action.DIAL_TEMP_X or route.expires_at is None
-    return hold(again, Reason.TOO_OLD) if endless and now - told_at > ttl else again
+    return hold(again, Reason.TOO_OLD) if endless and age_of(told_at, now) > ttl else again
 
 
 def expired_locally(binding: Binding, policy: Policy, now: float) -> bool:
     """Whether our own clock says that the binding has ended, `skew` seconds ahead of time."""
     return binding.expires_at is not None and now >= binding.expires_at - policy.skew
+
+
+def known_age(checked_at: float, now: float) -> float | None:
+    """The age of an answer in seconds; None where there was none yet (0), or its age cannot be known."""
+    age = age_of(checked_at, now) if checked_at else inf
+    return None if age == inf else age
+
+
+def too_old(row: Row, policy: Policy, now: float) -> bool:
+    """Whether its age alone keeps this binding from being dialled."""
+    return _dial(row, "", policy, now, halted=False).reason is Reason.TOO_OLD
+
+
+def held_by_brake(row: Row, policy: Policy, now: float) -> bool:
+    """Whether nothing but the exposure brake keeps this binding from its real number."""
+    return _dial(row, "", policy, now, halted=False).reason is Reason.EXPOSURE_BRAKE
 
 
 def max_age(state: BindingState, policy: Policy) -> float:
@@ -201,7 +218,7 @@ def _dial(row: Row, caller: str, policy: Policy, now: float, *, halted: bool) ->
 
 def _dial_x(binding: Binding, state: BindingState, reason: Reason, policy: Policy, now: float) -> Dial:
     """X: the one the provider named last, else the registered one; without an end, only as long as it is confirmed."""
-    if binding.expires_at is None and now - (state.checked_at or binding.registered_at) > policy.x_ttl:
+    if binding.expires_at is None and age_of(state.checked_at or binding.registered_at, now) > policy.x_ttl:
         return Dial(Action.HOLD, Reason.TOO_OLD)
     observed = state.state is State.NORMAL
     number = (observed and state.number) or binding.number_x
@@ -214,7 +231,7 @@ def _dial_temporary(state: BindingState, reason: Reason) -> Dial:
 
 
 def _temporary_is_fresh(state: BindingState, policy: Policy, now: float) -> bool:
-    return bool(state.temp_number) and now - state.temp_at <= policy.temporary_ttl
+    return bool(state.temp_number) and age_of(state.temp_at, now) <= policy.temporary_ttl
 
 
 def _dial_real(
@@ -225,7 +242,7 @@ def _dial_real(
         return Dial(Action.HOLD, Reason.UNCONFIRMED)
     if policy.fallback is not Action.DIAL_REAL:
         return Dial(Action.HOLD, Reason.POLICY_HOLD)
-    if now - state.checked_at > policy.real_ttl:
+    if age_of(state.checked_at, now) > policy.real_ttl:
         return Dial(Action.HOLD, Reason.TOO_OLD)
     if halted or not state.exposed_at:
         return Dial(Action.HOLD, Reason.EXPOSURE_BRAKE)

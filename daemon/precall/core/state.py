@@ -35,6 +35,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import assert_never
 
+from precall.core.ages import age_of
 from precall.core.model import (
     Answer,
     Binding,
@@ -151,7 +152,7 @@ def advance(
 
 def flapping(state: BindingState, now: float) -> bool:
     """Whether there were more than four transitions in the last ten minutes."""
-    return len(state.moves) == FLAPPING_MOVES and now - state.moves[0] <= FLAPPING_WINDOW
+    return len(state.moves) == FLAPPING_MOVES and age_of(state.moves[0], now) <= FLAPPING_WINDOW
 
 
 def usable(binding: Binding, called_no: str) -> str:
@@ -214,8 +215,8 @@ def _vouch(state: BindingState, reply: InEffect, seq: int, policy: Policy, now: 
 def _still_dialled(state: BindingState, policy: Policy, now: float) -> bool:
     """Whether what QueryCallStatus said of a failing X has yet to grow too old."""
     if state.state is State.TEMPORARY:
-        return bool(state.temp_number) and now - state.temp_at <= policy.temporary_ttl
-    return state.state is State.FALLBACK and now - state.checked_at <= policy.real_ttl
+        return bool(state.temp_number) and age_of(state.temp_at, now) <= policy.temporary_ttl
+    return state.state is State.FALLBACK and age_of(state.checked_at, now) <= policy.real_ttl
 
 
 def _excuse(

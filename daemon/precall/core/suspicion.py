@@ -13,8 +13,9 @@ whose calls work.
 
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from math import log2
+from math import inf, log2
 
+from precall.core.ages import age_of
 from precall.core.model import Flag, Row, State, Status
 
 LAST = 5
@@ -52,12 +53,12 @@ class _Doubt:
     touched_at: float = 0.0
 
     def holds(self, now: float) -> bool:
-        """Whether it makes suspect."""
-        return now < max(self.until, self.accused_until)
+        """Whether it makes suspect. What was heard at a time yet to come was dated by a clock that was wrong."""
+        return age_of(self.touched_at, now) < inf and now < max(self.until, self.accused_until)
 
 
 class Suspicion:
-    """The bindings in doubt. `now` is in seconds and never decreases."""
+    """The bindings in doubt. `now` is in Unix seconds, as the times of calls are."""
 
     def __init__(self) -> None:
         self._doubts: OrderedDict[str, _Doubt] = OrderedDict()
@@ -131,7 +132,7 @@ class Suspicion:
         for kept in (self._doubts, self._calm):
             while kept:
                 subs_id, doubt = next(iter(kept.items()))
-                if now - doubt.touched_at < FADED:
+                if age_of(doubt.touched_at, now) < FADED:
                     break
                 self._forget(subs_id)
 

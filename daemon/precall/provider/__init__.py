@@ -15,7 +15,8 @@ from precall.provider.client import (
 from precall.provider.credentials import Credentials
 from precall.provider.endpoint import RawReply
 from precall.provider.failures import Trouble
-from precall.provider.receipts import BadReceipt, kept, read_receipt
+from precall.provider.proxy import Proxy, proxy_for
+from precall.provider.receipts import BadReceipt, Passed, kept, read_receipt
 from precall.provider.replies import CallDetail, read_detail, read_status
 from precall.provider.sign import Credential
 from precall.provider.substitutes import read_secret_no, read_subscription
@@ -31,12 +32,15 @@ __all__ = [
     "CallDetail",
     "Credential",
     "Credentials",
+    "Passed",
     "Provider",
     "ProviderSettings",
+    "Proxy",
     "RawReply",
     "StatusSource",
     "Trouble",
     "kept",
+    "proxy_for",
     "read_detail",
     "read_receipt",
     "read_secret_no",

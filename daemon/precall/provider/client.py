@@ -8,7 +8,7 @@ question may well be answered. When to ask at all, and how often, is decided els
 
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from time import gmtime, strftime
 from typing import Generic, Literal, TypeVar
 
@@ -16,6 +16,7 @@ from precall.core.model import Answer, Binding, Failure, InEffect, NonAnswer, Re
 from precall.provider.credentials import Credentials
 from precall.provider.endpoint import Endpoint, RawReply, Reader
 from precall.provider.failures import Trouble, stale_nonce, stale_token, trouble
+from precall.provider.proxy import ENVIRONMENT, proxy_for
 from precall.provider.replies import CallDetail, read_detail, read_status
 from precall.provider.sign import Credential, Format, Scheme
 from precall.provider.substitutes import read_secret_no, read_subscription
@@ -36,7 +37,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ProviderSettings:
-    """Durations in seconds; endpoints are http:// or https:// and have no path."""
+    """Durations in seconds; endpoints are http:// or https:// and have no path. `proxy` is as `proxy_for` takes it."""
 
     endpoint: str = "https://dyplsapi.aliyuncs.com"
     call_detail_endpoint: str = "https://dyvmsapi.aliyuncs.com"
@@ -47,6 +48,7 @@ class ProviderSettings:
     connect_timeout: float = 0.5
     send_call_no: Literal["never", "number_a"] = "never"
     max_in_flight: int = 64
+    proxy: str = field(default=ENVIRONMENT, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,4 +213,5 @@ class Provider:
             max_in_flight=settings.max_in_flight,
             tls=self._tls,
             monotonic=self._monotonic,
+            proxy=proxy_for(settings.proxy, url),
         )

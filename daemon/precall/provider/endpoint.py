@@ -18,6 +18,7 @@ from yarl import URL
 from precall import __version__
 from precall.core.model import NonAnswer
 from precall.provider.failures import Trouble, trouble, without_code
+from precall.provider.proxy import Proxy
 from precall.provider.replies import BODY_LIMIT
 from precall.provider.sign import Credential, Format, Scheme, Signed, Signer, signer
 
@@ -31,6 +32,8 @@ _SECRET_PARAMS = ("AccessKeyId=", "SecurityToken=", "Signature=")
 
 # The first that fits names the trouble: aiohttp's errors derive from each other and from the built-in ones.
 _TROUBLES: tuple[tuple[type[Exception], Trouble], ...] = (
+    (aiohttp.ClientProxyConnectionError, Trouble.PROXY_CONNECT),
+    (aiohttp.ClientHttpProxyError, Trouble.PROXY_REFUSED),
     (aiohttp.ConnectionTimeoutError, Trouble.CONNECT_TIMEOUT),
     (TimeoutError, Trouble.TIMEOUT),
     (aiohttp.ClientConnectorDNSError, Trouble.DNS),
@@ -46,6 +49,8 @@ _TROUBLES: tuple[tuple[type[Exception], Trouble], ...] = (
     (RuntimeError, Trouble.CLOSED),
     (ValueError, Trouble.BAD_HTTP),
 )
+_CONNECTING = (Trouble.DNS, Trouble.CONNECT, Trouble.CONNECT_TIMEOUT)
+_PROXY_AUTH_REQUIRED = 407
 _CAUGHT = (aiohttp.ClientError, OSError, EOFError, RuntimeError, ValueError)
 
 T = TypeVar("T")
@@ -120,6 +125,7 @@ class Endpoint:
         max_in_flight: int,
         tls: ssl.SSLContext,
         monotonic: Callable[[], float],
+        proxy: Proxy | None = None,
     ) -> None:
         address = URL(url)
         self._host = address.host_port_subcomponent or ""
@@ -127,6 +133,12 @@ class Endpoint:
         self._scheme = scheme
         self._form = form
         self._monotonic = monotonic
+        # Given with each request: what a session finds by itself, it finds in `.netrc` too.
+        self._proxy = URL(proxy.address) if proxy is not None else None
+        login = {"Proxy-Authorization": proxy.login} if proxy is not None and proxy.login else {}
+        # The proxy reads a plain request itself; of one over TLS it only sees what asks for the tunnel.
+        self._tunnel_headers = (login or None) if self._url_scheme == "https" else None
+        plain_headers = {} if self._url_scheme == "https" else login
         self._signers: dict[str, tuple[Credential, Signer]] = {}
         self._calls = 0
         self._idle = asyncio.Event()
@@ -140,6 +152,7 @@ class Endpoint:
                 "User-Agent": f"precall/{__version__}",
                 # Without it a gateway may compress, and nothing is decompressed here.
                 "Accept-Encoding": "identity",
+                **plain_headers,
             },
             request_class=_Request,
             auto_decompress=False,
@@ -190,12 +203,14 @@ class Endpoint:
                 data=request.body,
                 headers=request.headers,
                 allow_redirects=False,
+                proxy=self._proxy,
+                proxy_headers=self._tunnel_headers,
             ) as response:
                 body = await _body(response)
                 headers = response.headers
                 status = response.status
         except _CAUGHT as error:
-            return RawReply(self._monotonic() - started, failure=trouble(_named(error)), sent=request)
+            return RawReply(self._monotonic() - started, failure=trouble(self._named(error)), sent=request)
         seconds = self._monotonic() - started
         failure = None
         if body is None:
@@ -203,6 +218,13 @@ class Endpoint:
         elif headers.get(_CONTENT_ENCODING, "identity").strip().lower() not in ("", "identity"):
             failure = without_code(status, Trouble.COMPRESSED)
         return RawReply(seconds, status, headers, body or b"", failure, request)
+
+    def _named(self, error: Exception) -> Trouble:
+        """The trouble an exception stands for. Behind a proxy only the proxy is looked up and connected to."""
+        what = next((what for kind, what in _TROUBLES if isinstance(error, kind)), Trouble.IO)
+        if isinstance(error, aiohttp.ClientHttpProxyError) and error.status == _PROXY_AUTH_REQUIRED:
+            return Trouble.PROXY_AUTH
+        return Trouble.PROXY_CONNECT if self._proxy is not None and what in _CONNECTING else what
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes | None:
@@ -217,10 +239,3 @@ async def _body(response: aiohttp.ClientResponse) -> bytes | None:
         response.close()
         return None
     return body
-
-
-def _named(error: Exception) -> Trouble:
-    for kind, what in _TROUBLES:
-        if isinstance(error, kind):
-            return what
-    return Trouble.IO

@@ -29,6 +29,9 @@ class Trouble(StrEnum):
     DNS = "dns"
     CONNECT = "connect"
     TLS = "tls"
+    PROXY_CONNECT = "proxy_connect"
+    PROXY_REFUSED = "proxy_refused"
+    PROXY_AUTH = "proxy_auth"
     RESET = "reset"
     TRUNCATED = "truncated"
     BAD_HTTP = "bad_http"
@@ -90,6 +93,18 @@ _OURS: dict[Trouble, tuple[Failure, str]] = {
     Trouble.DNS: (Failure.TRANSIENT, "the endpoint's name does not resolve"),
     Trouble.CONNECT: (Failure.TRANSIENT, "the endpoint refuses connections or cannot be reached"),
     Trouble.TLS: (Failure.TRANSIENT, "no TLS with the endpoint: its certificate or protocol is not accepted"),
+    Trouble.PROXY_CONNECT: (
+        Failure.TRANSIENT,
+        "the proxy cannot be reached: see provider.proxy, or HTTPS_PROXY in the environment",
+    ),
+    Trouble.PROXY_REFUSED: (
+        Failure.TRANSIENT,
+        "the proxy does not lead to the endpoint: allow it there, or set provider.proxy or NO_PROXY",
+    ),
+    Trouble.PROXY_AUTH: (
+        Failure.ACCOUNT,
+        "the proxy wants a user and a password: put the right ones into its URL" + _KEPT,
+    ),
     Trouble.RESET: (Failure.TRANSIENT, "the connection was dropped before a reply"),
     Trouble.TRUNCATED: (Failure.TRANSIENT, "the connection ended within a reply"),
     Trouble.BAD_HTTP: (Failure.TRANSIENT, "what came back is not HTTP"),
@@ -263,7 +278,9 @@ def _by_status(http_status: int) -> Trouble | None:
         return Trouble.HTTP_5XX
     if http_status == 404:
         return Trouble.HTTP_404
-    if http_status in (401, 403, 407):
+    if http_status == 407:
+        return Trouble.PROXY_AUTH
+    if http_status in (401, 403):
         return Trouble.HTTP_DENIED
     if 300 <= http_status < 400:
         return Trouble.REDIRECT

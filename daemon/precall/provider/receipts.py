@@ -1,24 +1,52 @@
 """What the provider pushes by itself, element by element: SecretReport, one per finished call of a handset, and
 SecretExceptionPhoneReport, one per X that turned abnormal or normal again. Pure.
 
-Sources: the product's pages of receipts. Elements may come twice and in any order; keys that are not known are left
-alone; ids come as numbers or as text; times are Beijing time without a zone. Of the numbers of a call nothing is kept.
+One address receives every kind of receipt, and none names its kind. They are told apart by their fields:
+
+    SecretExceptionPhoneReport   `noStatus`
+    text messages                `call_type` other than 0 (A calls), 1 (A is called), 4 (a call was intercepted):
+                                 2 and 3 (sent, received), 5 (intercepted), in reports of every kind
+    SecretReport                 a call that is over: `release_time`, with `release_dir`, `release_cause` or
+                                 `unconnected_cause`, which say how it was released
+    about a call under way       `call_id` without a release: SecretStartReport (`call_time`, `control_type`,
+                                 `unconnected_cause`), SecretRingReport (`ring_time`), SecretPickUpReport
+                                 (`ringTime`, `start_time`)
+    about its recording          SecretRecording and SecretRingRecording (`call_id`, none that says how it was
+                                 released), SecretAsrReport (`callId`, `sentences`)
+
+Only SecretReport ends a call, and only SecretExceptionPhoneReport tells of a number.
+
+Sources: the product's pages of receipts (SecretStartReport, SecretReport and its queue twin, SecretPickUpReport,
+SecretExceptionPhoneReport, SecretAsrReport), its list of receipt kinds. Elements may come twice and in any order; keys
+that are not known are left alone; ids come as numbers or as text; times are Beijing time without a zone. Of the numbers
+of a call nothing is kept.
 """
 
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 import orjson
 
 from precall.core.calls import Call, NumberReport, Result, Source
-from precall.core.causes import over
+from precall.core.causes import over, unconnected
+from precall.core.duplicates import Contradiction
 from precall.core.numbers import clean
 from precall.provider.failures import safe_code
 
-MESSAGES = frozenset({2, 3})
-"""Values of `call_type` that are text messages."""
+_INTERCEPTED = 4
+_CALL_TYPES = frozenset({0, 1, _INTERCEPTED})
+"""Values of `call_type` that are calls; the others are text messages."""
+_RELEASED = ("release_time", "release_dir", "release_cause")
+"""One of these is given in every report of a call that is over, and in no other."""
+_HOW = ("release_dir", "release_cause", "unconnected_cause")
+_STOPPED = frozenset({1, 2, 3})
+"""Values of `unconnected_cause` by which the platform itself stopped the call, so that no network has said anything
+of the number: blacklist, no binding, restriction. 0 is none, 4 is "other" and leaves it to `release_cause`."""
+_OTHER = 4
+_LONGEST_CAUSE = 1_000_000
 
 DETAIL_FACTS = (
     "startDate",
@@ -39,6 +67,19 @@ _POOL_KEY = re.compile(r"[!-~]{1,64}", re.ASCII)
 _WHOLE = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
+class Passed(StrEnum):
+    """What is acknowledged and not kept: the label of `precall_receipts_total`."""
+
+    MESSAGE = "message"
+    """A text message is no call."""
+    UNDER_WAY = "under_way"
+    """A call has begun, rings or was answered."""
+    RECORDING = "recording"
+    """The recording of a call, or its text."""
+    UNBOUND = "unbound"
+    """A call that met no binding."""
+
+
 class BadReceipt(ValueError):
     """An element that cannot be understood, and by which of its fields ("": as a whole)."""
 
@@ -46,16 +87,25 @@ class BadReceipt(ValueError):
         super().__init__(detail)
         self.field = field
 
+    @property
+    def reason(self) -> str:
+        """The label of `precall_receipts_refused_total`, from a closed set."""
+        return self.field or "element"
 
-def read_receipt(element: object, now: float) -> Call | NumberReport | None:
-    """One element; None for what tells of no call (a text message). Raises BadReceipt."""
+
+def read_receipt(element: object, now: float) -> Call | NumberReport | Passed:
+    """One element of JSON, in which a `Contradiction` may stand for an object. Raises BadReceipt."""
+    if isinstance(element, Contradiction):
+        raise BadReceipt("", "holds a key twice")
     if not isinstance(element, dict):
         raise BadReceipt("", "should be an object")
     if "noStatus" in element:
         return _number_report(element)
     if "call_id" in element:
-        return _call(element, now)
-    raise BadReceipt("", "is no SecretReport (call_id) and no SecretExceptionPhoneReport (noStatus)")
+        return _passed(element) or _call(element, now)
+    if "callId" in element:
+        return Passed.RECORDING
+    raise BadReceipt("", "is no receipt that is known: it has neither call_id nor noStatus")
 
 
 def kept(data: Mapping[str, Any], names: tuple[str, ...], **more: str | int) -> str:
@@ -66,24 +116,31 @@ def kept(data: Mapping[str, Any], names: tuple[str, ...], **more: str | int) -> 
     return orjson.dumps(times | {name: value for name, value in more.items() if value != ""}).decode()
 
 
-def _call(told: Mapping[str, Any], now: float) -> Call | None:
+def _passed(told: Mapping[str, Any]) -> Passed | None:
+    """What this is, unless it says how a call ended on a binding."""
+    call_type = told.get("call_type")
+    if call_type not in (None, "") and _whole(call_type) not in _CALL_TYPES:
+        return Passed.MESSAGE
+    if all(told.get(name) in (None, "") for name in _RELEASED):
+        return Passed.UNDER_WAY
+    if not any(name in told for name in _HOW):
+        return Passed.RECORDING
+    return Passed.UNBOUND if told.get("sub_id") in (None, "", 0, "0") else None
+
+
+def _call(told: Mapping[str, Any], now: float) -> Call:
     call_id = _text(told, "call_id", _CALL_ID, "should be 1 to 128 printable characters")
     subs_id = _text(told, "sub_id", _SUBS_ID, "should be 1 to 32 digits")
-    if _whole(told.get("call_type")) in MESSAGES:
-        return None
-    started, released = _moment(told.get("start_time")), _moment(told.get("release_time"))
+    released = _moment(told.get("release_time"))
+    if released is None:
+        raise BadReceipt("release_time", 'should be a time such as "2026-01-02 03:04:05"')
+    started = _moment(told.get("start_time"))
     called_at = next(
-        (
-            at
-            for name in ("call_time", "call_out_time", "start_time", "release_time")
-            if (at := _moment(told.get(name)))
-        ),
-        None,
+        (at for name in ("call_time", "call_out_time", "start_time") if (at := _moment(told.get(name)))),
+        released,
     )
-    if called_at is None:
-        raise BadReceipt("call_time", 'should be a time such as "2026-01-02 03:04:05"')
-    duration = max(0.0, released - started) if started and released else 0.0
-    cause = _cause(told.get("release_cause")) or _cause(told.get("unconnected_cause"))
+    duration = max(0.0, released - started) if started else 0.0
+    cause = _why(told)
     direction = _whole(told.get("release_dir"))
     return Call(
         call_id=call_id,
@@ -96,6 +153,18 @@ def _call(told: Mapping[str, Any], now: float) -> Call | None:
         duration=duration,
         detail=kept(told, RECEIPT_FACTS, release_dir="" if direction is None else direction),
     )
+
+
+def _why(told: Mapping[str, Any]) -> str:
+    """The code of `causes` a call ended by. A call that the platform stopped never reached the network, whatever
+    `release_cause` says then."""
+    unmet = _whole(told.get("unconnected_cause")) or 0
+    unmet = unmet if unmet < _LONGEST_CAUSE else 0
+    if _whole(told.get("call_type")) == _INTERCEPTED:
+        return unconnected(unmet or _OTHER)
+    if unmet in _STOPPED:
+        return unconnected(unmet)
+    return _cause(told.get("release_cause")) or unconnected(unmet)
 
 
 def _number_report(told: Mapping[str, Any]) -> NumberReport:
@@ -131,8 +200,11 @@ def _whole(value: object) -> int | None:
 
 
 def _cause(value: object) -> str:
+    """A code; "" for none (0 too), and for what is too long to be one: it could be the number of somebody."""
     whole = _whole(value)
-    return str(whole) if whole is not None else safe_code(value) if isinstance(value, str) and value else ""
+    if whole is not None:
+        return str(whole) if 0 < whole < _LONGEST_CAUSE else ""
+    return safe_code(value) if isinstance(value, str) else ""
 
 
 def _moment(value: object) -> float | None:

@@ -94,6 +94,11 @@ class CallBook:
         rows = [{"of_call_id": call_id, "next_at": at} for call_id, at in times]
         await self._write(lambda connection: execute_many(connection, _POSTPONE, rows), len(rows))
 
+    async def recall(self, now: float, furthest: float) -> None:
+        """Ask now about the calls that were to be asked about after `furthest`."""
+        ahead = update(calls).where(calls.c.next_at > furthest).values(next_at=now)
+        await self._write(lambda connection: connection.execute(ahead))
+
     async def due(self, now: float, limit: int) -> tuple[list[Call], list[Call]]:
         """At most `limit` each of the calls to be asked about by `now`: the longest due, and the latest due."""
 

@@ -282,20 +282,23 @@ async def turned(connection: AsyncConnection, since: float) -> list[tuple[str, f
 
 
 async def retire(
-    connection: AsyncConnection, table: Table, start: int, before: float, batch: int
+    connection: AsyncConnection, table: Table, start: int, before: float, now: float, batch: int
 ) -> tuple[int, int, int | None]:
     """Delete what ended before `before` among the `batch` oldest rows of `table` from key `start` on.
 
     Gives how many, the highest of their keys, and the key to go on from: None at the first slice in which everything
-    began later. Keys rise with time, so no index on time has to be kept up to date by every check.
+    began later. Keys rise with time, so no index on time has to be kept up to date by every check; only where the clock
+    was set back they do not, and a slice that began after `now` says nothing of the next.
     """
     key = table.primary_key.columns[0]
     began, ended = SPANS[table.name]
     part = select(key, table.c[began]).where(key >= start).order_by(key).limit(batch).subquery()
     bounds = select(func.min(part.c[0]), func.max(part.c[0]), func.min(part.c[1]))
     first, last, earliest = (await connection.execute(bounds)).one()
-    if first is None or earliest >= before:
+    if first is None or before <= earliest <= now:
         return 0, 0, None
+    if earliest > now:
+        return 0, 0, last + 1
     over = and_(key.between(first, last), table.c[ended] < before)
     highest = await connection.scalar(select(func.max(key)).where(over))
     gone = await connection.execute(delete(table).where(over))

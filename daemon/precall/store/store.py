@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
+from math import inf
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -242,19 +243,22 @@ class Store:
         """The audit, newest first, by column name; `before_id` is the `id` that the page before ended with."""
         return await self._read(lambda connection: audit.page(connection, wanted, before_id, limit))
 
-    async def retire(self, before: float, batch: int = 5000) -> int:
-        """Delete history, changes and audit rows that ended before `before`, in short transactions. Gives how many."""
+    async def retire(self, before: float, now: float = inf, batch: int = 5000) -> int:
+        """Delete history, changes and audit rows that ended before `before`, in short transactions. Gives how many.
+        What began after `now` was written while the clock was ahead: it stays, and holds nothing else up."""
         total = 0
         for table in history.RETIRED:
             start: int | None = 0
             while start is not None:
-                gone, start = await self._retire(table, start, before, batch)
+                gone, start = await self._retire(table, start, before, now, batch)
                 total += gone
         return total
 
-    async def _retire(self, table: Table, start: int, before: float, batch: int) -> tuple[int, int | None]:
+    async def _retire(
+        self, table: Table, start: int, before: float, now: float, batch: int
+    ) -> tuple[int, int | None]:
         async def work(connection: AsyncConnection) -> tuple[int, int | None]:
-            gone, highest, following = await history.retire(connection, table, start, before, batch)
+            gone, highest, following = await history.retire(connection, table, start, before, now, batch)
             if gone and table is route_changes:
                 known = await _compacted(connection)
                 await _mark(connection, {COMPACTED: str(max(known, highest))})

@@ -1,0 +1,227 @@
+"""Two clocks: whatever is done to the one on the wall, nothing outlives its time, and nothing is held for it."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.builders import NOW, POLICY, TEMP, X, answer, binding, row
+
+from precall.clocks import Clocks
+from precall.core.ages import AHEAD, age_of, backdate
+from precall.core.model import Action, Policy, Reason, Row, State
+from precall.core.routing import decide, past, too_old
+from precall.core.state import advance, flapping
+from precall.table import Table
+
+DAY = 86_400.0
+
+
+class Machine:
+    """The true time, a clock on the wall that is `off` by some seconds, and one that nobody can set."""
+
+    def __init__(self, off: float = 0.0) -> None:
+        self.true, self.off = NOW, off
+        self.clocks = Clocks(lambda: self.true + self.off, lambda: self.true - NOW)
+
+
+def test_a_clock_set_back_revives_nothing() -> None:
+    machine = Machine()
+    machine.off = -300.0
+    assert machine.clocks.now() == NOW
+    assert (machine.clocks.lead, machine.clocks.behind) == (0.0, 300.0)
+
+
+def test_a_day_ahead_and_back_is_a_day_and_no_more() -> None:
+    machine = Machine()
+    machine.off = DAY
+    assert (machine.clocks.now(), machine.clocks.lead) == (NOW + DAY, DAY)
+    machine.off = 0.0
+    assert (machine.clocks.now(), machine.clocks.lead, machine.clocks.behind) == (NOW, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("moved", [DAY, -DAY, 600.0, -600.0, 1.0, -1.0])
+def test_each_step_is_noticed_once(moved: float) -> None:
+    machine = Machine()
+    machine.true += 5.0
+    assert machine.clocks.step() == 0.0
+    machine.off = moved
+    assert machine.clocks.step() == pytest.approx(moved)
+    assert machine.clocks.step() == 0.0
+    machine.off = 0.0
+    assert machine.clocks.step() == pytest.approx(-moved)
+
+
+def test_a_drift_is_noticed_when_it_has_come_to_something() -> None:
+    machine, found = Machine(), 0.0
+    for _ in range(1000):
+        machine.true += 1.0
+        machine.off += 0.01
+        found += machine.clocks.step()
+    assert found == pytest.approx(10.0, abs=0.5)
+
+
+def test_a_moment_becomes_a_tick_by_its_age() -> None:
+    machine = Machine()
+    machine.true += 100.0
+    machine.off = DAY
+    clocks = machine.clocks
+    assert clocks.tick_of(clocks.now() - 40.0) == pytest.approx(60.0)
+    assert clocks.tick_of(clocks.now() + 40.0) == pytest.approx(100.0), "what is yet to come is now"
+    assert clocks.moment_of(160.0) == pytest.approx(clocks.now() + 60.0)
+
+
+def test_an_age_is_never_below_zero_and_unknown_in_the_future() -> None:
+    assert [age_of(at, 100.0) for at in (40.0, 100.0, 100.0 + AHEAD)] == [60.0, 0.0, 0.0]
+    assert age_of(100.0 + AHEAD + 1, 100.0) == float("inf")
+
+
+def checked(
+    at: float, status: int, policy: Policy = POLICY, before: Row | None = None, **facts: object
+) -> Row:
+    """The row after an answer at `at`, let through by the brake if it was Status 3."""
+    stands = before or row(**facts)
+    step = advance(
+        stands.binding, stands.state, answer(status), generation=stands.binding.generation,
+        seq=stands.state.seq + 1, policy=policy, now=at, chance=0.0,
+    )  # fmt: skip
+    state = step.state
+    if state.state is State.FALLBACK and not state.exposed_at:
+        state = replace(state, exposed_at=at)
+    return replace(stands, state=state)
+
+
+@pytest.mark.parametrize(
+    ("status", "end", "action", "reason"),
+    [
+        (1, NOW + 3600.0, Action.DIAL_X, Reason.STATUS_1),
+        (1, None, Action.HOLD, Reason.TOO_OLD),
+        (2, NOW + 3600.0, Action.HOLD, Reason.TOO_OLD),
+        (3, NOW + 3600.0, Action.HOLD, Reason.TOO_OLD),
+    ],
+)
+def test_an_observation_of_the_future_holds_where_its_age_decides(
+    status: int, end: float | None, action: Action, reason: Reason
+) -> None:
+    """As another daemon stored it whose clock was ahead."""
+    route = decide(checked(NOW + 60.0, status, expires_at=end), "", POLICY, NOW)
+    assert (route.action, route.reason, route.age, route.stale) == (action, reason, None, True)
+    assert decide(checked(NOW + AHEAD, status, expires_at=end), "", POLICY, NOW).age == 0.0
+    well = decide(checked(NOW, status, expires_at=end, before=checked(NOW + 60.0, status, expires_at=end)), "",
+                  POLICY, NOW)  # fmt: skip
+    assert well.action is {1: Action.DIAL_X, 2: Action.DIAL_TEMP_X, 3: Action.DIAL_REAL}[status]
+    assert (well.age, well.stale) == (0.0, False)
+
+
+def test_an_unverified_x_without_an_end_registered_in_the_future_is_held() -> None:
+    ahead = row(expires_at=None, registered_at=NOW + 60.0)
+    assert too_old(ahead, POLICY, NOW)
+    assert not too_old(row(expires_at=None), POLICY, NOW)
+
+
+def test_moves_of_the_future_are_no_flapping() -> None:
+    state = replace(row().state, moves=(NOW + 60.0,) * 5)
+    assert not flapping(state, NOW)
+    assert flapping(replace(state, moves=(NOW - 60.0,) * 5), NOW)
+
+
+def test_a_change_told_in_the_future_is_told_again_without_its_number() -> None:
+    told = decide(checked(NOW, 2), "", POLICY, NOW)
+    assert past(told, NOW, POLICY, NOW + 1).number == TEMP
+    again = past(told, NOW, POLICY, NOW - 60.0)
+    assert (again.action, again.number, again.age, again.stale) == (Action.HOLD, "", None, True)
+
+
+def test_what_a_clock_ahead_has_stamped_is_handed_out_as_old_as_it_is() -> None:
+    machine = Machine()
+    table = Table(lambda: machine.clocks.lead)
+    machine.off = 600.0
+    table.publish("1", checked(machine.clocks.now(), 2, subs_id="1", registered_at=machine.clocks.now()))
+    machine.true += 500.0
+    machine.off = 0.0
+    found = table.get("1")
+    assert found is not None
+    assert (found.state.checked_at, found.state.temp_at, found.binding.registered_at) == (NOW, NOW, NOW)
+    assert table.restamp("1")
+    assert not table.restamp("1"), "once"
+    assert table.get("1") == found == next(iter(table.rows()))
+
+
+def test_what_was_stamped_before_the_clock_was_ahead_keeps_its_age() -> None:
+    machine = Machine()
+    table = Table(lambda: machine.clocks.lead)
+    first = checked(NOW, 2, subs_id="1")
+    table.publish("1", first)
+    machine.off = DAY
+    failed = replace(first, state=replace(first.state, failures=1))
+    table.refresh(failed)
+    machine.off = 0.0
+    assert table.get("1") == failed, "a failed check is no observation"
+
+
+def test_a_row_lapsed_by_a_clock_ahead_counts_again_once_it_is_right() -> None:
+    table = Table()
+    found = row(subs_id="1")
+    table.publish("1", found)
+    table.lapse(found)
+    assert (table.active("FC1"), table.count(State.EXPIRED)) == (0, 1)
+    table.revive(found)
+    table.revive(found)
+    assert (table.active("FC1"), table.count(State.EXPIRED)) == (1, 0)
+
+
+def test_backdating_leaves_what_never_was() -> None:
+    plain = row()
+    assert backdate(plain, 60.0) == replace(
+        plain, binding=binding(registered_at=plain.binding.registered_at - 60.0)
+    )
+
+
+TTL = Policy(temporary_ttl=600.0, real_ttl=600.0, x_ttl=900.0, skew=0.0)
+STEPS = st.lists(
+    st.tuples(
+        st.floats(0.0, 400.0),
+        st.sampled_from([None, 0.0, 1.0, -1.0, 300.0, -300.0, 600.0, -600.0, 3600.0, DAY, -DAY, 400 * DAY]),
+        st.sampled_from(["", "", "check", "fail"]),
+    ),
+    max_size=12,
+)
+
+
+@given(steps=STEPS, status=st.sampled_from([1, 2, 3]), end=st.sampled_from([None, 1000.0]))
+def test_whatever_is_done_to_the_clock_no_route_outlives_its_time(
+    steps: list[tuple[float, float | None, str]], status: int, end: float | None
+) -> None:
+    """Time passes, the wall clock is set to some seconds off the truth (None: left alone), a check answers or fails;
+    after each, what a reader is told is looked at by the true time."""
+    machine = Machine()
+    table = Table(lambda: machine.clocks.lead)
+    expires_at = None if end is None else NOW + end
+    answered, first = NOW, checked(NOW, status, TTL, subs_id="1", expires_at=expires_at, registered_at=NOW)
+    table.publish("1", first)
+    for seconds, off, happens in steps:
+        machine.true += seconds
+        machine.off = machine.off if off is None else off
+        stands = table.get("1")
+        assert stands is not None
+        if happens == "check":
+            table.refresh(checked(machine.clocks.now(), status, TTL, before=stands))
+            answered = machine.true
+        elif happens == "fail":
+            table.refresh(replace(stands, state=replace(stands.state, failures=stands.state.failures + 1)))
+        stands = table.get("1")
+        assert stands is not None
+        route, age = decide(stands, "", TTL, machine.clocks.now()), machine.true - answered
+        assert route.age is None or route.age >= 0.0
+        ttl = {1: TTL.x_ttl if end is None else float("inf"), 2: TTL.temporary_ttl, 3: TTL.real_ttl}[status]
+        over = expires_at is not None and machine.true >= expires_at
+        if over:
+            assert route.action is Action.EXPIRED
+        elif age > ttl:
+            assert route.action in (Action.HOLD, Action.EXPIRED)
+        if happens == "check" and (expires_at is None or machine.clocks.now() < expires_at):
+            assert route.action not in (Action.HOLD, Action.EXPIRED), "held after its check"
+        if machine.off == 0.0 and not over and age <= ttl - 1:
+            assert route.number in (X, TEMP) or route.action is Action.DIAL_REAL, (
+                "held though the clock is right"
+            )
