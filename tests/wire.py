@@ -5,6 +5,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from urllib.parse import urlsplit, urlunsplit
 
 
 class Wire:
@@ -35,6 +36,11 @@ class Wire:
             self._loop.call_soon_threadsafe(self._loop.stop)
             thread.join()
             self._loop.close()
+
+    def of(self, url: str) -> str:
+        """The URL of the same database by this way."""
+        parts = urlsplit(url)
+        return urlunsplit(parts._replace(netloc=parts.netloc.replace(str(self._to), str(self.port))))
 
     def _call(self, act: object) -> None:
         async def acted() -> None:

@@ -126,7 +126,7 @@ async def test_a_user_without_rights_is_told_so(url: str) -> None:
 async def test_a_standby_is_told_apart(url: str) -> None:
     name = url.rpartition("/")[2]
     psql(url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-    store = await Store.open(url, auto_migrate=False)
+    store = await Store.open(url, timeout=PATIENCE, auto_migrate=False)
     with pytest.raises(StoreUnavailable, match="is read-only, a standby perhaps: name its primary"):
         await store.mark({"a": "1"})
     await store.close()

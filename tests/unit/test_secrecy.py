@@ -19,7 +19,7 @@ from tests.builders import NOW, POLICY, TEMP, A, B, X, binding, observed, row
 from precall import log, secrecy
 from precall.api.bodies import BindingBody, LookupBody, OverrideBody
 from precall.api.queries import NumberQuery, RouteQuery
-from precall.core.model import Action, Override, Route, Row, State
+from precall.core.model import Action, Means, Override, Route, Row, State
 from precall.core.routing import Dial, decide
 from precall.feed import Batch, Entry
 from precall.packing import FACTS, Packed, pack
@@ -106,7 +106,9 @@ def test_a_command_that_crashes_tells_neither() -> None:
 
 def test_no_value_shows_a_number_of_its_own_accord() -> None:
     temporary = row(observed(State.TEMPORARY))
-    pinned = Row(temporary.binding, temporary.state, Override(Action.DIAL_X, X, None, "", 1, NOW))
+    pinned = Row(
+        temporary.binding, temporary.state, Override(Action.DIAL_X, Means.REGISTERED, None, "", 1, NOW)
+    )
     route: Route = decide(temporary, A, POLICY, NOW)
     packed = Packed(temporary.binding.subs_id, "FC1", X, State.TEMPORARY, blocked=False, data=pack(temporary))
     facts = {"pool_key": "FC1", "number_x": X, "number_a": A, "number_b": B}
