@@ -18,8 +18,9 @@ class Wire:
         self._near: set[asyncio.StreamWriter] = set()
         self._far: set[asyncio.StreamWriter] = set()
 
-    def cut(self) -> None:
-        self._call(self._cut)
+    def cut(self, *, silently: bool = False) -> None:
+        """Part both ends. `silently`: the server is not let know either, as by a network that drops all packets."""
+        self._call(self._whole.clear if silently else self._cut)
 
     def heal(self) -> None:
         self._call(self._heal)
@@ -55,7 +56,7 @@ class Wire:
 
     def _heal(self) -> None:
         self._whole.set()
-        for writer in self._near:
+        for writer in self._near | self._far:
             writer.transport.abort()
 
     async def _listen(self) -> None:
@@ -91,6 +92,7 @@ class Wire:
         """What comes, until either end is closed; silence instead while the wire is cut."""
         with suppress(OSError):
             while data := await reader.read(65536):
+                await self._whole.wait()
                 writer.write(data)
                 await writer.drain()
         await self._whole.wait()

@@ -19,7 +19,7 @@ log = get_logger(__name__)
 T = TypeVar("T")
 
 RETRY = 1.0
-TURN = 0.5
+TURN = 0.25
 POLITE = 3.0
 
 

@@ -94,13 +94,15 @@ async def taken(lead: Lead) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_a_leader_that_was_parted_learns_that_another_leads(url: str) -> None:
+@pytest.mark.parametrize("silently", [False, True])
+async def test_a_leader_that_was_parted_learns_that_another_leads(url: str, silently: bool) -> None:
+    """Whether the server notices at once, or has nothing but its limit to go by."""
     lost = asyncio.Event()
     with way_to(url) as wire:
-        first, second = Lead(wire.of(url), when_lost=lost.set), Lead(url)
+        first, second = Lead(wire.of(url), limit=2.0, when_lost=lost.set), Lead(url)
         assert await first.take()
         assert first.is_known
-        wire.cut()
+        wire.cut(silently=silently)
         await taken(second)
         assert not lost.is_set()
         wire.heal()
