@@ -19,7 +19,7 @@ from tests.postgres import sql
 from tests.sealed import dumped, key_file
 
 from precall.core.errors import ConfigError, StoreError
-from precall.core.model import Action, Cause, Override, Row, State
+from precall.core.model import Action, Cause, Means, Override, Row, State
 from precall.store import Rotated, Rotation, Seals, Store, check, head, snapshot
 from precall.store.places import EVERYWHERE
 from precall.store.seal import MARK, is_sealed, key_of
@@ -55,7 +55,7 @@ def rows_with_numbers(count: int = 1) -> list[Row]:
             row.binding, number_x=X, number_a=A, number_b=B, extension=EXTENSION, labels=(("who", LABEL),)
         )
         state = replace(row.state, temp_number=TEMP, temp_extension=EXTENSION, seq=place)
-        pin = Override(Action.DIAL_TEMP_X, TEMP, None, f"asked for by {LABEL}", 1, 5.0, "op")
+        pin = Override(Action.DIAL_TEMP_X, Means.TEMPORARY, None, f"asked for by {LABEL}", 1, 5.0, "op")
         found.append(replace(row, binding=binding, state=state, override=pin))
     return found
 

@@ -27,6 +27,7 @@ from precall.core.model import (
     Check,
     Exposure,
     Flag,
+    Means,
     Override,
     Reason,
     Route,
@@ -120,7 +121,7 @@ count = st.integers(0, 2**62)
 overrides = st.builds(
     Override,
     st.sampled_from([Action.HOLD, Action.DIAL_X, Action.DIAL_TEMP_X]),
-    number,
+    st.sampled_from(Means),
     st.none() | moment,
     text,
     count,
@@ -188,7 +189,7 @@ async def test_every_field_of_a_row_survives_a_restart(
 
 
 async def test_a_checked_change_writes_observations_and_leaves_what_others_own(store: Store) -> None:
-    pinned = Override(Action.HOLD, "", None, "because", 1, 5.0, "op")
+    pinned = Override(Action.HOLD, Means.OWN, None, "because", 1, 5.0, "op")
     row = replace(a_row(), override=pinned)
     await store.commit([a_change(row)])
 
@@ -209,7 +210,7 @@ async def test_labels_and_orders_leave_observations_alone(store: Store) -> None:
 
     labelled = replace(row.binding, labels=(("k", "v"),))
     await store.commit([a_change(Row(labelled, row.state, None, 2, 2))])
-    pin = Override(Action.DIAL_X, "", 500.0, "", 1, 5.0)
+    pin = Override(Action.DIAL_X, Means.OWN, 500.0, "", 1, 5.0)
     await store.commit([a_change(Row(labelled, row.state, pin, 3, 3), Cause.OVERRIDE)])
 
     assert await loaded(store) == {"1": Row(labelled, newer, pin, 3, 3)}
@@ -218,7 +219,7 @@ async def test_labels_and_orders_leave_observations_alone(store: Store) -> None:
 async def test_a_new_generation_starts_from_nothing(store: Store) -> None:
     row = replace(
         a_row(state=State.FALLBACK, status=3, seq=5, exposed_at=5.0),
-        override=Override(Action.HOLD, "", None, "", 1, 5.0),
+        override=Override(Action.HOLD, Means.OWN, None, "", 1, 5.0),
     )
     await store.commit([a_change(row)])
     again = a_row(generation=2, index=2)
@@ -230,7 +231,9 @@ async def test_a_new_generation_starts_from_nothing(store: Store) -> None:
 
 async def test_an_order_is_written_and_lifted(store: Store) -> None:
     row = a_row()
-    pinned = replace(row, override=Override(Action.HOLD, "", 900.0, "why", 1, 5.0, "op"), version=2, index=2)
+    pinned = replace(
+        row, override=Override(Action.HOLD, Means.OWN, 900.0, "why", 1, 5.0, "op"), version=2, index=2
+    )
     await store.commit([a_change(row), a_change(pinned, Cause.OVERRIDE)])
     assert await loaded(store) == {"1": pinned}
 
@@ -240,7 +243,7 @@ async def test_an_order_is_written_and_lifted(store: Store) -> None:
 
 
 async def test_a_removal_leaves_nothing_of_the_row(store: Store) -> None:
-    pinned = replace(a_row(), override=Override(Action.HOLD, "", None, "", 1, 5.0))
+    pinned = replace(a_row(), override=Override(Action.HOLD, Means.OWN, None, "", 1, 5.0))
     await store.commit([a_change(pinned), a_change(a_row("2"))])
     await store.commit([a_removal(pinned, 3)])
     assert set(await loaded(store)) == {"2"}
