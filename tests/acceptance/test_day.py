@@ -136,6 +136,7 @@ async def a_day(loop: VirtualLoop, folder: Path) -> None:
     assert checks > 0.3 * RATE * HOURS * HOUR
     warm, last = sizes[WARM - 1], sizes[-1]
     peak = [max(one[place] for one in sizes[WARM:]) for place in range(3)]
-    assert peak[0] <= 1.25 * warm[0], sizes
+    # Pages come back with each retention, which may have been a moment or an hour ago.
+    assert peak[0] <= 1.25 * max(pages for pages, _, _ in sizes[:WARM]), sizes
     assert last[1] <= warm[1] + FILLS, sizes
     assert last[2] <= warm[2] + SOCKETS, sizes
