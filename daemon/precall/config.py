@@ -307,7 +307,15 @@ class Config(BaseSettings):
         frozen=True,
         hide_input_in_errors=True,
     )
-    client_variables: ClassVar[tuple[str, ...]] = ("PRECALL_URL", "PRECALL_TOKEN", "PRECALL_CONFIG")
+    client_variables: ClassVar[tuple[str, ...]] = (
+        "PRECALL_CONFIG",
+        "PRECALL_URL",
+        "PRECALL_TOKEN",
+        "PRECALL_TOKEN_FILE",
+        "PRECALL_CACERT",
+        "PRECALL_CERT",
+        "PRECALL_KEY",
+    )
 
     provider: ProviderConfig = Field(default_factory=ProviderConfig)
     store: StoreConfig = Field(default_factory=StoreConfig)

@@ -19,7 +19,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 from pydantic import ValidationError
 
-from precall.core.errors import Refusal, StoreUnavailable
+from precall.core.errors import OutcomeUnknown, Refusal, StoreUnavailable
 from precall.log import get_logger
 from precall.secrecy import masked
 
@@ -38,6 +38,7 @@ HEADERS: dict[str, str] = {
 
 RETRY_STORE = 5
 DRAIN, DRAIN_BYTES = 2.0, 16 * 1024 * 1024
+_READ_BY_POST = frozenset({"/v1/routes/lookup"})
 _MANY = 20
 
 
@@ -119,7 +120,7 @@ def mistakes(error: ValidationError, prefix: str = "", *, parameters: bool = Fal
     """What pydantic found, in our words. `prefix` is where in the body the checked value stands."""
     return [
         _mistake(item, prefix, parameters=parameters)
-        for item in error.errors(include_url=False, include_context=False, include_input=False)[:_MANY]
+        for item in error.errors(include_url=False, include_input=False)[:_MANY]
     ]
 
 
@@ -170,13 +171,21 @@ def _told(request: web.Request, error: Exception) -> web.Response:
             return problem(
                 503,
                 Code.STORE_UNAVAILABLE,
-                "the database does not take it now; nothing of it was stored",
+                _unavailable(request, error),
                 headers={hdrs.RETRY_AFTER: str(RETRY_STORE)},
             )
         case web.HTTPException():
             return _http_error(error)
         case _:
             return _unexpected(request, error)
+
+
+def _unavailable(request: web.Request, error: StoreUnavailable) -> str:
+    if request.method in (hdrs.METH_GET, hdrs.METH_HEAD) or request.path in _READ_BY_POST:
+        return "the database does not answer now"
+    if isinstance(error, OutcomeUnknown):
+        return "the database was lost in the middle of it: it may be stored or not; send it again"
+    return "the database does not take it now; nothing of it was stored"
 
 
 async def _drain(request: web.Request) -> None:
@@ -231,7 +240,8 @@ def _unexpected(request: web.Request, error: Exception) -> web.Response:
 
 
 def _mistake(item: Any, prefix: str, *, parameters: bool) -> Mistake:
-    kind, detail = item["type"], str(item["msg"]).removeprefix("Value error, ")
+    kind, place, detail = item["type"], item["loc"], str(item["msg"]).removeprefix("Value error, ")
+    code = Code.INVALID_PARAMETER if parameters else Code.INVALID_FIELD
     match kind:
         case "extra_forbidden":
             code = Code.UNKNOWN_PARAMETER if parameters else Code.UNKNOWN_FIELD
@@ -241,10 +251,13 @@ def _mistake(item: Any, prefix: str, *, parameters: bool) -> Mistake:
             detail = "is required"
         case "masked_number":
             code = Code.MASKED_NUMBER
-        case _:
-            code = Code.INVALID_PARAMETER if parameters else Code.INVALID_FIELD
+        case "invalid_caller":
+            code = Code.INVALID_CALLER
+        case "at_field":
+            # Several fields together are wrong; the mistake is told at the one that must change.
+            place = (*place, item["ctx"]["field"])
     detail = re.sub(r"^(?:Input|String|Value|List|Dictionary) should", "should", detail)
-    return Mistake(_place(prefix, item["loc"]), code, detail)
+    return Mistake(_place(prefix, place), code, detail)
 
 
 def _place(prefix: str, parts: tuple[int | str, ...]) -> str:

@@ -1,15 +1,18 @@
 """The command line: `main` runs one command and turns the error tree into exit codes and one clear line each.
 
-0 ok, 1 the answer is no, 2 usage, 3 configuration, 4 daemon or provider out of reach. Commands stand in the modules
-beside this one; time and chance enter there, as they do in `app`.
+0 ok, 1 the answer is no, 2 usage, 3 configuration, 4 daemon or provider out of reach, 5 a daemon that has lost the
+lead, 74 a file or standard output that cannot be written. A reader of standard output that has gone ends a command
+without a word, as SIGPIPE does. Commands stand in the modules beside this one; time and chance enter there, as they do
+in `app`.
 """
 
 import sys
 import traceback
+from collections.abc import Callable
 
 import typer
 
-from precall import __version__
+from precall import __version__, log
 from precall.cli import (
     bindings,
     calls,
@@ -22,13 +25,26 @@ from precall.cli import (
     routes,
     serving,
     sources,
+    streams,
 )
 from precall.cli.output import say
-from precall.core.errors import ConfigError, ListenError, OutOfReach, PrecallError, Refusal, StoreError
+from precall.core.errors import (
+    ConfigError,
+    Deposed,
+    ListenError,
+    OutOfReach,
+    PrecallError,
+    Refusal,
+    StoreError,
+    Unwritten,
+)
 from precall.secrecy import masked
 
 BROKEN = 70
 """The exit code of a bug, as sysexits.h has it."""
+
+UNWRITTEN = 74
+"""The exit code where a file or standard output could not be written, likewise."""
 
 app = typer.Typer(
     name="precall",
@@ -75,29 +91,54 @@ app.add_typer(keys.app, name="keys", rich_help_panel="The daemon itself")
 
 def main() -> None:
     """The entry point. Expected errors are lines on standard error, never a traceback."""
+    streams.prepare()
+    log.configure("warning")
+    code = _ended(lambda: app())  # noqa: PLW0108  looked up when called: tests put another in its place
+    # What stands in a buffer may still meet a full disk.
+    sys.exit(_ended(sys.stdout.flush) or code)
+
+
+def _ended(work: Callable[[], object]) -> int:
+    """The exit code of `work`, once its error has been said."""
     try:
-        app()
-    except ConfigError as error:
-        for mistake in error.mistakes:
-            say(f"precall: {mistake}")
-        sys.exit(3)
+        work()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(bool(end.code))
     except PrecallError as error:
-        say(f"precall: {error}")
-        sys.exit(exit_code(error))
+        if isinstance(error, Unwritten):
+            streams.part_with(error)
+        for line in error.mistakes if isinstance(error, ConfigError) else [str(error)]:
+            _complain(line, exit_code(error))
+        return exit_code(error)
     except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception:  # noqa: BLE001  whatever it is, its text may quote a number or a secret
-        say(masked(traceback.format_exc()))
-        sys.exit(BROKEN)
+        return 130
+    except Exception as error:  # noqa: BLE001  whatever it is, its text may quote a number or a secret
+        if log.is_json():
+            log.get_logger("precall").critical("precall.broken", exit_code=BROKEN, exc_info=error)
+        else:
+            say(masked(traceback.format_exc()))
+        return BROKEN
+    return 0
+
+
+def _complain(line: str, code: int) -> None:
+    if log.is_json():
+        log.get_logger("precall").critical("precall.failed", error=line, exit_code=code)
+    else:
+        say(f"precall: {line}")
 
 
 def exit_code(error: PrecallError) -> int:
     """What the shell is told of an error."""
     match error:
+        case Deposed():
+            return 5
         case ConfigError() | StoreError() | ListenError():
             return 3
         case OutOfReach():
             return 4
+        case Unwritten():
+            return UNWRITTEN
         case Refusal(status=401 | 403):
             return 3
         case _:

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from precall.cli import output
-from precall.cli.options import DEFAULT_URL, Json, Token, Url, duration
+from precall.cli.options import Json, duration
 from precall.cli.remote import ask, path
+from precall.cli.target import Target, asks
 
 PANEL = "A running daemon"
 app = typer.Typer(no_args_is_help=True, help="Reported calls: list, show.")
@@ -20,6 +21,7 @@ COLUMNS = ("pool_key", "route_state", *TALLIED)
 
 
 @app.command("list")
+@asks
 def list_(
     *,
     result: Annotated[
@@ -27,14 +29,13 @@ def list_(
     ] = "",
     subs_id: Annotated[str, typer.Option(metavar="SUBS_ID", help="Only those of this binding.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
-    url: Url = DEFAULT_URL,
-    token: Token = "",
+    daemon: Target,
     as_json: Json = False,
 ) -> None:
     """The latest reported calls, and how many wait to be asked about."""
     params = {"limit": str(limit)}
     params |= {name: value for name, value in (("result", result), ("subs_id", subs_id)) if value}
-    told = ask(url, token, "GET", "/v1/calls", params=params)
+    told = ask(daemon, "GET", "/v1/calls", params=params)
     if as_json:
         output.data(told)
         return
@@ -47,15 +48,15 @@ def list_(
 
 
 @app.command("show")
+@asks
 def show(
     call_id: Annotated[str, typer.Argument(metavar="CALL_ID")],
     *,
-    url: Url = DEFAULT_URL,
-    token: Token = "",
+    daemon: Target,
     as_json: Json = False,
 ) -> None:
     """One reported call and how it ended. Exit 1: not known."""
-    told = ask(url, token, "GET", path("calls", call_id))
+    told = ask(daemon, "GET", path("calls", call_id))
     if as_json:
         output.data(told)
     else:
@@ -63,18 +64,18 @@ def show(
 
 
 @report_app.command(rich_help_panel=PANEL)
+@asks
 def report(
     *,
     since: Annotated[str, typer.Option(metavar="DURATION", help="How far to look back.")] = "24h",
     as_csv: Annotated[bool, typer.Option("--csv", help="Pools and states as CSV.")] = False,
-    url: Url = DEFAULT_URL,
-    token: Token = "",
+    daemon: Target,
     as_json: Json = False,
 ) -> None:
     """Calls placed, connected and failed by cause, per pool and per state of the route when they were dialled."""
     if as_csv and as_json:
         raise typer.BadParameter("--csv and --json exclude each other")
-    told = ask(url, token, "GET", "/v1/report", params={"since": f"{duration(since):g}"})
+    told = ask(daemon, "GET", "/v1/report", params={"since": f"{duration(since):g}"})
     if as_json:
         output.data(told)
         return

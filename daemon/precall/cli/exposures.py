@@ -1,14 +1,14 @@
 """The audit of real numbers handed out. A thin client of a running daemon."""
 
 from collections.abc import Iterator
-from itertools import islice
 from typing import Annotated, Any
 
 import typer
 
 from precall.cli import output
-from precall.cli.options import DEFAULT_URL, Json, Token, Url
-from precall.cli.remote import Session
+from precall.cli.options import Json
+from precall.cli.remote import Session, taken
+from precall.cli.target import Target, asks
 
 app = typer.Typer(no_args_is_help=True, help="The audit of real numbers handed out.")
 
@@ -17,6 +17,7 @@ COLUMNS = ("last_at", "count", "reader", "pool_key", "subs_id", "side", "reason"
 
 
 @app.command("list")
+@asks
 def list_(
     *,
     pool_key: Annotated[str, typer.Option("--pool-key", metavar="POOL", help="Only of this pool.")] = "",
@@ -25,27 +26,29 @@ def list_(
     number: Annotated[str, typer.Option(metavar="NUMBER", help="Only this number, of any binding.")] = "",
     since: Annotated[str, typer.Option(metavar="TIME", help="RFC 3339: not what ended before.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
-    url: Url = DEFAULT_URL,
-    token: Token = "",
+    daemon: Target,
     as_json: Json = False,
 ) -> None:
     """Who was handed whose real number, when, how often within a minute, and why; newest first. Needs scope admin."""
     wanted = {"pool_key": pool_key, "reader": reader, "subs_id": subs_id, "number": number, "since": since}
     params = {name: given for name, given in wanted.items() if given}
-    found = list(islice(_listed(url, token, params), limit + 1))
+    found, broken_off = taken(_listed(daemon, params), limit + 1)
     more = len(found) > limit
     del found[limit:]
     if as_json:
         output.data({"exposures": found})
-        return
-    output.rows(COLUMNS, ([row[name] for name in COLUMNS] for row in found))
+    else:
+        output.rows(COLUMNS, ([row[name] for name in COLUMNS] for row in found))
     if more:
         output.say(f"the newest {limit}; --limit shows more")
+    if broken_off is not None:
+        output.say(f"the list breaks off after {len(found)}")
+        raise broken_off
 
 
-def _listed(url: str, token: str, params: dict[str, str]) -> Iterator[dict[str, Any]]:
+def _listed(daemon: Target, params: dict[str, str]) -> Iterator[dict[str, Any]]:
     params |= {"limit": str(PAGE)}
-    with Session(url, token) as session:
+    with Session(daemon) as session:
         while True:
             page = session.ask("GET", "/v1/exposures", params=params)
             yield from page["exposures"]

@@ -3,62 +3,23 @@
 A batch with a refused line is not stored; those before and after it are. Every line ends as stored (created, updated,
 unchanged), as refused with its line and column, or as left out with its batch: none is lost silently. Running an
 import again changes nothing that is stored already, so that is how an interrupted one goes on.
-
-What is right in a binding is decided by the API's own models, so that both sides say the same.
 """
 
-import csv
-import difflib
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import TextIO
+from math import inf
 
-from pydantic import ValidationError
-
-from precall.api.bodies import MAX_BATCH, MAX_BATCH_BODY, ListedBinding
-from precall.api.problems import Code, mistakes
+from precall.api.bodies import MAX_BATCH, MAX_BATCH_BODY, seconds
+from precall.api.client import Exchange
+from precall.api.problems import Code
 from precall.cli.remote import Session, answered
-from precall.core.errors import Refusal
+from precall.cli.rows import Line, Mistake
 
-LABEL = "label."
-COLUMNS = tuple(ListedBinding.model_fields)
-REQUIRED = ("subs_id", "pool_key", "number_x", "number_a")
 BATCH_BYTES = MAX_BATCH_BODY // 3
 """Of the file's own text: as JSON it may take more."""
 _PLACE = re.compile(r"bindings\[\d+\]\.?")
-
-
-class Form(StrEnum):
-    """What the file holds."""
-
-    CSV = "csv"
-    JSONL = "jsonl"
-
-
-@dataclass(frozen=True, slots=True)
-class Mistake:
-    """One refused line. `column` is "" for the whole line; the text never repeats what stood there."""
-
-    line: int
-    column: str
-    text: str
-
-    def __str__(self) -> str:
-        place = f"line {self.line}, {self.column}" if self.column else f"line {self.line}"
-        return f"{place}: {self.text}"
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A binding as it is sent, and where it stood."""
-
-    number: int
-    binding: dict[str, object]
-    size: int
 
 
 @dataclass(slots=True)
@@ -86,16 +47,34 @@ class Batch:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of the lines. `refused` are the batches that were not stored; `at_line` is the first line whose
-    fate is not known, should the import end now."""
+    """What became of the lines.
+
+    `refused` are the batches that were not stored, `rejected` the lines left out of batches that were; `ended` counts
+    bindings left out since they had ended. `at_line` is the first line whose fate is not known, should it end now.
+    """
 
     stored: Counter[str] = field(default_factory=Counter)
     refused: list[Batch] = field(default_factory=list)
+    rejected: list[Mistake] = field(default_factory=list)
+    ended: int = 0
     at_line: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What is done with lines that cannot be stored. `keep_going`: they are left out of their batch, which is stored.
+    `clock` (Unix seconds): bindings that have ended by then are left out and refused by nobody; None: they are."""
+
+    keep_going: bool = False
+    clock: Callable[[], float] | None = None
+
+
 def send(
-    session: Session, items: Iterable[Line | Mistake], outcome: Outcome, told: Callable[[int], None]
+    session: Session,
+    items: Iterable[Line | Mistake],
+    outcome: Outcome,
+    told: Callable[[int], None],
+    rules: Rules = Rules(),
 ) -> None:
     """Store everything, batch by batch, and write down in `outcome` what became of it. `told` is called with the
     lines done after each batch.
@@ -106,29 +85,68 @@ def send(
     done = 0
     for batch in batches(items):
         outcome.at_line = batch.first
-        _store(session, batch, outcome)
-        outcome.at_line = batch.last + 1
         done += len(batch)
+        _store(session, batch, outcome, rules)
+        outcome.at_line = batch.last + 1
         told(done)
 
 
-def _store(session: Session, batch: Batch, outcome: Outcome) -> None:
-    if batch.mistakes:
-        outcome.refused.append(batch)
+def _store(session: Session, batch: Batch, outcome: Outcome, rules: Rules) -> None:
+    if rules.clock is not None:
+        now = rules.clock()
+        _leave_out(batch, outcome, {line.number for line in batch.lines if _ends(line) <= now})
+    if not _may_be_sent(batch, outcome, rules):
         return
-    body = {"bindings": [line.binding for line in batch.lines]}
-    status, content = session.request("POST", "/v1/bindings/batch", params={"atomic": "true"}, body=body)
-    if status == 422 and isinstance(content, dict) and content.get("code") == Code.BATCH_REFUSED:
-        for line, result in zip(batch.lines, content["results"], strict=True):
-            if result["error"]:
-                place, _, text = _PLACE.sub("", result["error"]).partition(": ")
-                batch.mistakes.append(Mistake(line.number, place, text))
-        refused = {mistake.line for mistake in batch.mistakes}
-        batch.lines = [line for line in batch.lines if line.number not in refused]
+    while batch.lines:
+        body = {"bindings": [line.binding for line in batch.lines]}
+        found = session.request("POST", "/v1/bindings/batch", params={"atomic": "true"}, body=body)
+        refused = _refused(batch, found)
+        if not refused:
+            outcome.stored.update(result["result"] for result in answered(found)["results"])
+            return
+        gone = {m.line for m in refused if m.column == "expires_at"} if rules.clock is not None else set()
+        _leave_out(batch, outcome, gone)
+        batch.mistakes = [mistake for mistake in refused if mistake.line not in gone]
+        numbers = {mistake.line for mistake in refused}
+        batch.lines = [line for line in batch.lines if line.number not in numbers]
+        if not _may_be_sent(batch, outcome, rules):
+            return
+
+
+def _may_be_sent(batch: Batch, outcome: Outcome, rules: Rules) -> bool:
+    """Whether what is left of the batch is to be stored; its mistakes are filed either way."""
+    if not batch.mistakes:
+        return True
+    if not rules.keep_going:
         outcome.refused.append(batch)
-        return
-    for result in answered(status, content)["results"]:
-        outcome.stored[result["result"]] += 1
+        return False
+    outcome.rejected += batch.mistakes
+    batch.mistakes = []
+    return True
+
+
+def _leave_out(batch: Batch, outcome: Outcome, ended: set[int]) -> None:
+    outcome.ended += len(ended)
+    batch.lines = [line for line in batch.lines if line.number not in ended]
+
+
+def _ends(line: Line) -> float:
+    """When the binding ends (Unix seconds)."""
+    end = line.binding.get("expires_at")
+    return seconds(end) if isinstance(end, str) and end else inf
+
+
+def _refused(batch: Batch, found: Exchange) -> list[Mistake]:
+    """The lines that the daemon names as the reason why it stores none of them."""
+    content = found.content
+    if found.status != 422 or not isinstance(content, dict) or content.get("code") != Code.BATCH_REFUSED:
+        return []
+    mistakes = []
+    for line, result in zip(batch.lines, content["results"], strict=True):
+        if result["error"]:
+            place, _, text = _PLACE.sub("", result["error"]).partition(": ")
+            mistakes.append(Mistake(line.number, place, text, line.row))
+    return mistakes
 
 
 def batches(items: Iterable[Line | Mistake]) -> Iterator[Batch]:
@@ -141,105 +159,3 @@ def batches(items: Iterable[Line | Mistake]) -> Iterator[Batch]:
             batch = Batch()
     if len(batch):
         yield batch
-
-
-def lines(source: TextIO, form: Form) -> Iterator[Line | Mistake]:
-    """Every line as a binding that the API will understand, or as a mistake.
-
-    Raises Refusal when a CSV file's header cannot be used.
-    """
-    match form:
-        case Form.CSV:
-            return _csv_lines(source)
-        case Form.JSONL:
-            return _json_lines(source)
-
-
-def _csv_lines(source: TextIO) -> Iterator[Line | Mistake]:
-    """Cells of `label.KEY` columns are labels, one of `labels` is a JSON object of them; an empty cell is none."""
-    reader = csv.reader(source, strict=True)
-    header = _header(reader)
-    while True:
-        number = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            # Where the next row begins can no longer be told.
-            yield Mistake(number, "", f"is no CSV ({error}); nothing after it was read")
-            return
-        if not cells:
-            continue
-        if len(cells) != len(header):
-            yield Mistake(number, "", f"has {len(cells)} cells, the header has {len(header)}")
-            continue
-        yield _from_cells(number, dict(zip(header, cells, strict=True)))
-
-
-def _header(reader: Iterator[list[str]]) -> list[str]:
-    try:
-        header = [name.strip() for name in next(reader, [])]
-    except csv.Error as error:
-        raise Refusal(422, "bad_header", f"line 1: is no CSV ({error})") from None
-    for place, name in enumerate(header, 1):
-        if name in COLUMNS or (name.startswith(LABEL) and name != LABEL):
-            continue
-        near = difflib.get_close_matches(name, COLUMNS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COLUMNS)} and label.KEY"
-        # A file without a header has numbers there, which are not to be repeated.
-        shown = repr(name[:64]) if re.fullmatch(r"[^0-9]*", name) else str(place)
-        raise Refusal(422, "bad_header", f"line 1 must name the columns: column {shown} is not known; {hint}")
-    if missing := [name for name in REQUIRED if name not in header]:
-        raise Refusal(422, "bad_header", f"line 1: the header lacks {', '.join(missing)}")
-    if len(set(header)) != len(header):
-        raise Refusal(422, "bad_header", "line 1: a column is named twice")
-    return header
-
-
-def _from_cells(number: int, cells: dict[str, str]) -> Line | Mistake:
-    binding: dict[str, object] = {
-        name: cell for name, cell in cells.items() if not name.startswith("label") and cell
-    }
-    labels = {
-        name.removeprefix(LABEL): cell for name, cell in cells.items() if name.startswith(LABEL) and cell
-    }
-    if packed := cells.get("labels"):
-        try:
-            unpacked = json.loads(packed)
-        except ValueError:
-            return Mistake(number, "labels", 'is no JSON object, such as {"city":"Hangzhou"}')
-        if not isinstance(unpacked, dict):
-            return Mistake(number, "labels", 'is no JSON object, such as {"city":"Hangzhou"}')
-        labels = unpacked | labels
-    if labels:
-        binding["labels"] = labels
-    return checked(number, binding, sum(map(len, cells.values())))
-
-
-def _json_lines(source: TextIO) -> Iterator[Line | Mistake]:
-    for number, text in enumerate(source, 1):
-        if not text.strip():
-            continue
-        try:
-            binding = json.loads(text)
-        except json.JSONDecodeError as error:
-            yield Mistake(number, f"column {error.colno}", f"is no JSON: {error.msg}")
-            continue
-        except RecursionError:
-            yield Mistake(number, "", "is nested too deep")
-            continue
-        if isinstance(binding, dict):
-            yield checked(number, binding, len(text))
-        else:
-            yield Mistake(number, "", "is no JSON object")
-
-
-def checked(number: int, binding: dict[str, object], size: int) -> Line | Mistake:
-    """The line if the API's own model takes it, else the first thing wrong with it."""
-    try:
-        ListedBinding.model_validate(binding)
-    except ValidationError as error:
-        first = mistakes(error)[0]
-        return Mistake(number, first.field, first.detail)
-    return Line(number, binding, size)

@@ -8,12 +8,6 @@ import typer
 from precall.addresses import split_address
 from precall.config import seconds
 
-DEFAULT_URL = "http://127.0.0.1:8080"
-
-Url = Annotated[
-    str, typer.Option(envvar="PRECALL_URL", help="The daemon; its token comes from PRECALL_TOKEN.")
-]
-Token = Annotated[str, typer.Option(envvar="PRECALL_TOKEN", hidden=True)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON: the API's own objects.")]
 SubsId = Annotated[str, typer.Argument(metavar="SUBS_ID", help="The provider's id of the binding.")]
 ConfigFile = Annotated[

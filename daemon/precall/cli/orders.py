@@ -5,8 +5,9 @@ from typing import Annotated, Any
 import typer
 
 from precall.cli import output
-from precall.cli.options import DEFAULT_URL, Json, SubsId, Token, Url
+from precall.cli.options import Json, SubsId
 from precall.cli.remote import ask, path
+from precall.cli.target import Target, asks
 
 PANEL = "A running daemon"
 app = typer.Typer()
@@ -22,6 +23,7 @@ Reason = Annotated[str, typer.Option(help="Why; it is kept with the order.")]
 
 
 @override_app.command("set")
+@asks
 def override_set(
     subs_id: SubsId,
     action: Annotated[str, typer.Argument(help="hold, dial_x or dial_temp_x.")],
@@ -29,85 +31,83 @@ def override_set(
     reason: Reason = "",
     number: Annotated[str, typer.Option(help="One the binding itself has; without: the action's own.")] = "",
     until: Annotated[str, typer.Option(metavar="TIME", help="RFC 3339; without: until lifted.")] = "",
-    url: Url = DEFAULT_URL,
-    token: Token = "",
+    daemon: Target,
     as_json: Json = False,
 ) -> None:
     """Pin the route until lifted, until a time, or until the binding begins anew."""
     body: dict[str, Any] = {"action": action, "number": number, "reason": reason}
     if until:
         body["until"] = until
-    told = ask(url, token, "PUT", path("overrides", subs_id), body=body)
+    told = ask(daemon, "PUT", path("overrides", subs_id), body=body)
     _show(told, f"{subs_id}: {action}", as_json=as_json)
 
 
 @override_app.command("lift")
-def override_lift(
-    subs_id: SubsId, *, url: Url = DEFAULT_URL, token: Token = "", as_json: Json = False
-) -> None:
+@asks
+def override_lift(subs_id: SubsId, *, daemon: Target, as_json: Json = False) -> None:
     """Let the provider's answers decide again."""
-    told = ask(url, token, "DELETE", path("overrides", subs_id))
+    told = ask(daemon, "DELETE", path("overrides", subs_id))
     _show(told, f"{subs_id}: no override", as_json=as_json)
 
 
 @app.command(rich_help_panel=PANEL)
+@asks
 def pause(
     *,
     pool_key: Pool = "",
     reason: Reason = "",
-    url: Url = DEFAULT_URL,
-    token: Token = "",
+    daemon: Target,
     as_json: Json = False,
 ) -> None:
     """Stop background checks, also across restarts; routes keep being served."""
-    told = _order(url, token, "/v1/pause", pool_key, reason)
+    told = _order(daemon, "/v1/pause", pool_key, reason)
     _show(told, f"paused: {pool_key or 'all pools'}", as_json=as_json)
 
 
 @app.command(rich_help_panel=PANEL)
+@asks
 def resume(
     *,
     pool_key: Pool = "",
     reason: Reason = "",
-    url: Url = DEFAULT_URL,
-    token: Token = "",
+    daemon: Target,
     as_json: Json = False,
 ) -> None:
     """Go on with background checks."""
-    told = _order(url, token, "/v1/resume", pool_key, reason)
+    told = _order(daemon, "/v1/resume", pool_key, reason)
     _show(told, f"resumed: {pool_key or 'all pools'}", as_json=as_json)
 
 
 @brake_app.command("engage")
+@asks
 def brake_engage(
     *,
     pool_key: Pool = "",
     reason: Reason = "",
-    url: Url = DEFAULT_URL,
-    token: Token = "",
+    daemon: Target,
     as_json: Json = False,
 ) -> None:
     """No further binding turns to its real number."""
-    told = _order(url, token, "/v1/brake/engage", pool_key, reason)
+    told = _order(daemon, "/v1/brake/engage", pool_key, reason)
     _show(told, f"brake engaged: {pool_key or 'all pools'}", as_json=as_json)
 
 
 @brake_app.command("release")
+@asks
 def brake_release(
     *,
     pool_key: Pool = "",
     reason: Reason = "",
-    url: Url = DEFAULT_URL,
-    token: Token = "",
+    daemon: Target,
     as_json: Json = False,
 ) -> None:
     """Bindings may turn to their real number again; a fresh cap counts from now."""
-    told = _order(url, token, "/v1/brake/release", pool_key, reason)
+    told = _order(daemon, "/v1/brake/release", pool_key, reason)
     _show(told, f"brake released: {pool_key or 'all pools'}", as_json=as_json)
 
 
-def _order(url: str, token: str, path: str, pool_key: str, reason: str) -> Any:
-    return ask(url, token, "POST", path, body={"pool_key": pool_key, "reason": reason})
+def _order(daemon: Target, path: str, pool_key: str, reason: str) -> Any:
+    return ask(daemon, "POST", path, body={"pool_key": pool_key, "reason": reason})
 
 
 def _show(told: Any, line: str, *, as_json: bool) -> None:

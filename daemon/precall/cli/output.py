@@ -4,6 +4,7 @@ Data goes to standard output, all else (progress, warnings, errors) to standard 
 """
 
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +13,8 @@ import typer
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
+
+from precall.cli import streams
 
 STYLES = {
     "dial_x": "green",
@@ -38,12 +41,13 @@ def aside() -> Console:
 
 def say(text: str) -> None:
     """One line to a person, on standard error."""
-    typer.echo(text, err=True)
+    sys.stderr.write(f"{text}\n")
 
 
 def data(value: object) -> None:
     """One JSON document, exactly what the API answered."""
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    # Where standard output cannot say it, JSON's own escapes lose nothing.
+    typer.echo(json.dumps(value, ensure_ascii=not streams.is_utf8(), indent=2))
 
 
 def facts(pairs: Mapping[str, object], title: str = "") -> None:

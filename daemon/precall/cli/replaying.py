@@ -10,8 +10,10 @@ from typing import Annotated, TextIO
 import typer
 
 from precall.cli import output
-from precall.cli.options import DEFAULT_URL, Json, Token, Url
+from precall.cli.files import OutputFile, writing
+from precall.cli.options import Json
 from precall.cli.remote import Session
+from precall.cli.target import Target, asks
 from precall.core import replay as core
 from precall.core.dials import Dial, read
 from precall.core.errors import ConfigError
@@ -22,11 +24,11 @@ app = typer.Typer()
 
 
 @app.command(rich_help_panel=PANEL)
-def dials(url: Url = DEFAULT_URL, token: Token = "") -> None:
-    """The sampled log of dials and answers, as JSON Lines: precall dials > LOG. No number and no id is in it."""
-    with Session(url, token) as session:
-        session.download("/v1/dials", sys.stdout.buffer.write)
-    sys.stdout.buffer.flush()
+@asks
+def dials(*, file: OutputFile = None, daemon: Target) -> None:
+    """The sampled log of dials and answers, as JSON Lines: precall dials -o LOG. No number and no id is in it."""
+    with writing(file) as out, Session(daemon) as session:
+        session.download("/v1/dials", out.write)
 
 
 @app.command(rich_help_panel=PANEL)

@@ -5,8 +5,9 @@ from typing import Annotated, Any
 import typer
 
 from precall.cli import output
-from precall.cli.options import DEFAULT_URL, Json, SubsId, Token, Url, duration
+from precall.cli.options import Json, SubsId, duration
 from precall.cli.remote import ask, path
+from precall.cli.target import Target, asks
 
 PANEL = "A running daemon"
 app = typer.Typer()
@@ -16,6 +17,7 @@ _DIALLED = ("dial_x", "dial_temp_x", "dial_real")
 
 
 @app.command(rich_help_panel=PANEL)
+@asks
 def route(
     subs_id: SubsId,
     *,
@@ -26,8 +28,7 @@ def route(
     timeout: Annotated[
         str | None, typer.Option(metavar="DURATION", help="How long to wait for such a check (0.3s).")
     ] = None,
-    url: Url = DEFAULT_URL,
-    token: Token = "",
+    daemon: Target,
     as_json: Json = False,
 ) -> None:
     """What a dispatcher would be told. Exit 1: unknown, or not to be dialled."""
@@ -37,7 +38,7 @@ def route(
             params[name] = f"{given:g}"
     if caller:
         params["caller"] = caller
-    told = ask(url, token, "GET", path("routes", subs_id), params=params)
+    told = ask(daemon, "GET", path("routes", subs_id), params=params)
     if as_json:
         output.data(told)
     else:
@@ -47,9 +48,10 @@ def route(
 
 
 @app.command(rich_help_panel=PANEL)
-def explain(subs_id: SubsId, *, url: Url = DEFAULT_URL, token: Token = "", as_json: Json = False) -> None:
+@asks
+def explain(subs_id: SubsId, *, daemon: Target, as_json: Json = False) -> None:
     """Why this route: last answers, state, flags, and when it is checked next."""
-    told = ask(url, token, "GET", path("bindings", subs_id, "explain"))
+    told = ask(daemon, "GET", path("bindings", subs_id, "explain"))
     if as_json:
         output.data(told)
         return

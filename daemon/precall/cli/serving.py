@@ -21,9 +21,10 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from precall import log
-from precall.cli.options import DEFAULT_URL, ConfigFile, Json, Token, Url, address, duration
+from precall.cli.options import ConfigFile, Json, address, duration
 from precall.cli.output import console, data, say
 from precall.cli.remote import Session, answered
+from precall.cli.target import Target, asks
 from precall.config import SCOPES, load, remarks
 from precall.core.errors import ConfigError
 from precall.settings import compare
@@ -79,10 +80,12 @@ def demo(
 
 @app.command(rich_help_panel=PANEL)
 def run(config: ConfigFile = None) -> None:
-    """The daemon. SIGTERM and SIGINT drain and stop, a second one stops at once; SIGHUP reloads."""
+    """The daemon. SIGTERM and SIGINT drain and stop, a second one stops at once; SIGHUP reloads. Exit code 5: another
+    daemon has taken the lead on this database; started again, this one stands by."""
     from precall.app import Daemon  # noqa: PLC0415
     from precall.supervisor import Supervisor  # noqa: PLC0415
 
+    log.take_over()
     supervisor = Supervisor.of(os.environ, time.monotonic)
     loaded = load(config)
     log.configure(loaded.log.level, loaded.log.format)
@@ -91,9 +94,16 @@ def run(config: ConfigFile = None) -> None:
 
     async def work() -> None:
         daemon = Daemon(loaded, read=partial(load, config), supervisor=supervisor)
-        await daemon.serve(lambda urls: say(f"precall serves {'  '.join(urls)}"))
+        await daemon.serve(_announce)
 
     _serve(work())
+
+
+def _announce(urls: list[str]) -> None:
+    if log.is_json():
+        log.get_logger("precall").info("precall.serves", urls=urls)
+    else:
+        say(f"precall serves {'  '.join(urls)}")
 
 
 @app.command(rich_help_panel=PANEL)
@@ -139,15 +149,17 @@ def config_check(
 
 
 @config_app.command("reload")
-def config_reload(*, url: Url = DEFAULT_URL, token: Token = "", as_json: Json = False) -> None:
+@asks
+def config_reload(*, daemon: Target, as_json: Json = False) -> None:
     """Let a running daemon take its file over as it is now; exit 1, and all goes on as before, if it has mistakes."""
-    with Session(url, token) as session:
-        status, content = session.request("POST", "/-/reload")
-    if status == 422:
+    with Session(daemon) as session:
+        told = session.request("POST", "/-/reload")
+    content = told.content
+    if told.status == 422:
         for mistake in content.get("errors", [content]):
             typer.echo(f"{mistake.get('field', '')}: {mistake['detail']}".removeprefix(": "))
         raise typer.Exit(1)
-    found = answered(status, content)
+    found = answered(told)
     if as_json:
         data(found)
         return

@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 
 from precall import log
+from precall.cli.files import writing_text
 from precall.core.errors import ConfigError, ListenError
 from precall.demo import as_registered
 from precall.simulator import Pool, Scenario, ScenarioError, SimBinding, Simulator, load_scenario
@@ -33,7 +34,7 @@ async def simulating(
     speed: float,
     stop_signal: Callable[[], asyncio.Event],
 ) -> None:
-    """Serve until told to stop. Raises ListenError, and ConfigError when `export` cannot be written."""
+    """Serve until told to stop. Raises ListenError, and Unwritten when `export` cannot be written."""
     log.configure("warning")
     simulator, stopped = Simulator(scenario, speed=speed), stop_signal()
     known = simulator.bindings()
@@ -54,9 +55,6 @@ async def simulating(
 
 
 def _write(file: Path, bindings: list[SimBinding]) -> None:
-    try:
-        with file.open("w", encoding="utf-8") as out:
-            for binding in bindings:
-                out.write(json.dumps(as_registered(binding)) + "\n")
-    except OSError as error:
-        raise ConfigError([f"--export {file}: cannot be written: {error.strerror}"]) from error
+    with writing_text(file) as out:
+        for binding in bindings:
+            out.write(json.dumps(as_registered(binding)) + "\n")

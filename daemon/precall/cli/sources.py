@@ -6,16 +6,16 @@ from typing import Annotated, Any
 
 import typer
 
-from precall.api.client import DaemonClient
 from precall.cli import output
-from precall.cli.options import DEFAULT_URL, ConfigFile, Json, Token, Url
-from precall.cli.remote import answered
+from precall.cli.options import ConfigFile, Json
+from precall.cli.remote import ask
+from precall.cli.target import Target, asks
 from precall.config import load
 from precall.core.columns import BadRow
 from precall.core.errors import ConfigError
 from precall.core.sync import EXAMPLES, SyncPlan
 
-app = typer.Typer(no_args_is_help=True, help="Bindings from your own database ([source]): check, apply.")
+app = typer.Typer(no_args_is_help=True, help="Bindings from your own database (\\[source]): check, apply.")
 
 PATIENCE = 600.0
 """Seconds to wait for a sync: the first one of a million rows takes minutes."""
@@ -38,22 +38,18 @@ def check(config: ConfigFile = None, *, as_json: Json = False) -> None:
 
 
 @app.command("apply")
+@asks
 def apply(
     *,
     force: Annotated[
         bool, typer.Option("--force", help="Apply removals however many there are, also of an empty query.")
     ] = False,
-    url: Url = DEFAULT_URL,
-    token: Token = "",
+    daemon: Target,
     as_json: Json = False,
 ) -> None:
     """Let a running daemon sync now. Exit 1: rows or removals are refused."""
 
-    async def work() -> Any:
-        async with DaemonClient(url, token, timeout=PATIENCE) as client:
-            return answered(*await client.request("POST", "/v1/source/apply", json={"force": force}))
-
-    told = asyncio.run(work())
+    told = ask(daemon, "POST", "/v1/source/apply", body={"force": force}, timeout=PATIENCE)
     _show(told, as_json=as_json)
     if told["removals_refused"] or told["refused"]:
         raise typer.Exit(1)

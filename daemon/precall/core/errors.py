@@ -6,10 +6,11 @@ a failed check is data (`model.NonAnswer`), never an error.
     ├── StoreError         the database cannot be used as asked                             exit 3
     │   ├── StoreUnavailable   not now: refused, hung, locked, full                        503
     │   │   ├── OutcomeUnknown     lost in the very commit: it may be stored all the same
-    │   │   └── Deposed            another daemon leads: never again
+    │   │   └── Deposed            another daemon leads: never again                        exit 5
     │   └── SchemaOutdated     its schema is not this version's; `precall migrate`
     ├── ListenError        the address cannot be bound                                      exit 3
     ├── OutOfReach         a daemon or the provider does not answer a client command        exit 4
+    ├── Unwritten          a file or standard output could not be written                   exit 74
     └── Refusal            a request that cannot be honoured; carries `code` and `field`    4xx
 """
 
@@ -53,6 +54,14 @@ class ListenError(PrecallError):
 
 class OutOfReach(PrecallError):
     """What a client command talks to does not answer."""
+
+
+class Unwritten(PrecallError):
+    """A file or standard output could not be written. `errno` is the system's reason, 0 when it gave none."""
+
+    def __init__(self, text: str, errno: int = 0) -> None:
+        super().__init__(text)
+        self.errno = errno
 
 
 class Refusal(PrecallError):

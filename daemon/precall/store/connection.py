@@ -8,7 +8,7 @@ Checkpoints are rare, because each rewrites every page touched since the last on
 PostgreSQL is reached as its own tools reach it: `database_url` says which parameters of the URL do what, and its PG
 variables count. The server gives up by itself, somewhat later than we do, what it does for us: sessions that we have
 left must not pile up behind a lock. These limits are set once a session is there, since a pooler refuses what it does
-not know of the start of one.
+not know of the start of one. A session with a server that is no primary any more is dropped (`failover`).
 """
 
 import asyncio
@@ -26,11 +26,12 @@ from sqlalchemy import event, exc
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from precall import database_url
+from precall import database_url, private
 from precall.core.errors import StoreError, StoreUnavailable
 from precall.database_url import PostgresqlUrl, UrlMistake
 from precall.log import get_logger
 from precall.secrecy import keep, masked
+from precall.store.failover import require_version, watch_sessions
 from precall.store.pooler import LOST_STATEMENTS, require_session, shared
 
 PATIENCE = 10.0
@@ -139,6 +140,7 @@ class Place:
         return (self._sqlite if self.is_sqlite else self._postgresql)(timeout, writes, patience, options)
 
     def _sqlite(self, timeout: float, writes: bool, _patience: float, options: dict[str, Any]) -> AsyncEngine:
+        self._keep_private()
         with failures_of(self.name):
             # Here, because the driver leaves a thread behind when it fails at this.
             try:
@@ -151,6 +153,29 @@ class Place:
         event.listen(engine.sync_engine, "connect", _prepare_writer if writes else _prepare_reader)
         event.listen(engine.sync_engine, "begin", _begin_write if writes else _begin_read)
         return engine
+
+    def _keep_private(self) -> None:
+        """Numbers stand in the file: make it for its owner alone, and close one that everybody may read.
+
+        SQLite gives `-wal` and `-shm` the permissions of the database. What cannot be done is said, and hinders nobody.
+        """
+        file = Path(self.name).resolve()
+        if self.url.query.get("mode", "rwc") == "rwc":
+            with suppress(OSError):  # SQLite says better what is wrong with it
+                private.make(file)
+        for one in (file, *(file.with_name(file.name + end) for end in ("-wal", "-shm", "-journal"))):
+            try:
+                if private.shut(one):
+                    log.warning("store.shut", file=str(one), hint="it was open to every user: mode 0600 now")
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                log.warning(
+                    "store.open_to_others",
+                    file=str(one),
+                    error=error.strerror,
+                    hint="let its owner chmod 600",
+                )
 
     def _postgresql(
         self, timeout: float, writes: bool, patience: float, options: dict[str, Any]
@@ -167,7 +192,7 @@ class Place:
             limits["enable_seqscan"] = "off"
         connect = partial(self.session, timeout, limits)
         engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, **options)
-        event.listen(engine.sync_engine, "checkout", _refuse_closed)
+        watch_sessions(engine.sync_engine)
         return engine
 
     async def session(self, timeout: float, settings: dict[str, str]) -> Any:
@@ -181,6 +206,7 @@ class Place:
         try:
             connection = await self._connected(given, timeout)
             try:
+                require_version(connection, self.name)
                 await say(connection, {**given.settings, **settings}, timeout)
                 if not self._is_session:
                     again = partial(self._connected, given, timeout)
@@ -239,12 +265,6 @@ async def close(engine: AsyncEngine, timeout: float) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(timeout):
             await engine.dispose()
-
-
-def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
-    # The pool makes another one then: after a restart of the server nobody notices.
-    if connection.driver_connection.is_closed():
-        raise exc.DisconnectionError
 
 
 def _prepare_writer(connection: Any, _record: object) -> None:

@@ -3,6 +3,7 @@
 Only its form, its permissions and how it is written belong here; what a key does is `seal`'s part.
 """
 
+import errno
 import os
 import stat
 from base64 import b64decode, b64encode
@@ -10,8 +11,8 @@ from binascii import Error as Base64Error
 from collections.abc import Iterable
 from pathlib import Path
 
-from precall import textfile
-from precall.core.errors import ConfigError
+from precall import private, textfile
+from precall.core.errors import ConfigError, Unwritten
 from precall.secrecy import keep
 
 SETTING = "store.number_key_file"
@@ -19,6 +20,9 @@ HEADING = """\
 # precall number keys, made by `precall keys new`: the last one seals, all of them open.
 # Keep a copy, apart from the copies of the database: without it the numbers in there are lost.
 """
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""Troubles of the disk: nothing in the configuration mends them."""
 
 Seen = tuple[int, int, int, int]
 """What differs when a file was written anew."""
@@ -56,27 +60,16 @@ def read(file: Path) -> list[tuple[int, str, bytes]]:
 def write(file: Path, keys: Iterable[tuple[str, bytes]]) -> None:
     """Put a file with these keys in place of what is there, at once: readers find the old or the new one whole.
 
-    It keeps its permissions and owner; a new one is for its owner alone. Raises ConfigError.
+    It keeps its permissions and owner; a new one is for its owner alone. Raises ConfigError, Unwritten.
     """
     lines = [f"{name} {b64encode(secret).decode()}\n" for name, secret in keys]
-    fresh = file.with_name(f".{file.name}.new")
     try:
-        found = file.stat() if file.exists() else None
-        fresh.unlink(missing_ok=True)
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as out:
-            out.write(HEADING + "".join(lines))
-            if found is not None:
-                os.fchown(descriptor, found.st_uid, found.st_gid)
-                os.fchmod(descriptor, stat.S_IMODE(found.st_mode))
-            out.flush()
-            os.fsync(descriptor)
-        fresh.replace(file)
-        folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-        os.fsync(folder)
-        os.close(folder)
-    except OSError as error:
-        raise ConfigError([f"{SETTING}: {file} cannot be written: {error.strerror}"]) from None
+        with private.replacing(file, mode=None) as out:
+            out.write((HEADING + "".join(lines)).encode("ascii"))
+    except Unwritten as error:
+        if error.errno in _NO_ROOM:
+            raise
+        raise ConfigError([f"{SETTING}: {error}"]) from None
 
 
 def _guarded(file: Path, found: os.stat_result) -> None:

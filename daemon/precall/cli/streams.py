@@ -1,0 +1,84 @@
+"""Standard input, output and error as a command finds them: closed, full, broken, or unable to say a character.
+
+A descriptor that is closed is occupied, so that no socket and no database takes its number and gets what is printed.
+Data that cannot be written is an error of its own (`Unwritten`); remarks on standard error that cannot be are let go.
+"""
+
+import codecs
+import errno
+import io
+import os
+import signal
+import sys
+
+from precall.core.errors import Unwritten
+from precall.private import Output
+
+OUTPUT = "standard output"
+
+
+class _Remarks(io.FileIO):
+    """Standard error, where nothing can be done about a write that fails."""
+
+    def write(self, data: object, /) -> int:
+        """As FileIO; what cannot be written counts as written."""
+        try:
+            return super().write(data)  # type: ignore[arg-type]
+        except OSError:
+            return memoryview(data).nbytes  # type: ignore[arg-type]
+
+
+def prepare() -> None:
+    """Put the three streams in order. To be called once, before anything is opened."""
+    # The first two the wrong way round, so that using them fails: nothing may seem read or written.
+    _occupy(0, os.O_WRONLY)
+    _occupy(1, os.O_RDONLY)
+    _occupy(2, os.O_WRONLY)
+    sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  a descriptor
+    encoding = sys.stdout.encoding if sys.stdout else "utf-8"
+    errors = sys.stdout.errors if sys.stdout else None
+    sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(Output(1, OUTPUT, closefd=False)),
+        encoding=encoding,
+        errors=errors if errors not in (None, "strict", "surrogateescape") else "replace",
+        line_buffering=os.isatty(1),
+    )
+    sys.stderr = io.TextIOWrapper(
+        io.BufferedWriter(_Remarks(2, "wb", closefd=False)),
+        encoding=sys.stderr.encoding if sys.stderr else "utf-8",
+        errors="backslashreplace",
+        line_buffering=True,
+    )
+
+
+def is_utf8() -> bool:
+    """Whether standard output can say everything."""
+    try:
+        return codecs.lookup(getattr(sys.stdout, "encoding", None) or "utf-8").name == "utf-8"
+    except LookupError:
+        return False
+
+
+def part_with(error: Unwritten) -> None:
+    """Write no more to standard output, if that is what could not be written. Where its reader has gone, end the
+    process as SIGPIPE would have."""
+    if not str(error).startswith(OUTPUT):
+        return
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
+    if error.errno == errno.EPIPE:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGPIPE)
+
+
+def _occupy(descriptor: int, flags: int) -> None:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        null = os.open(os.devnull, flags)
+        if null == descriptor:
+            os.set_inheritable(null, True)
+        else:
+            os.dup2(null, descriptor)
+            os.close(null)

@@ -1,0 +1,118 @@
+"""Standard streams as a process finds them: closed, full, broken, in another encoding; and JSON alone where it is asked
+for."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from tests.acceptance.test_cli import ENVIRONMENT, PATIENCE, config_file, free_port, until
+
+pytestmark = pytest.mark.slow  # each command is a process of its own
+
+COMMAND = [sys.executable, "-m", "precall"]
+
+
+def shell(line: str, *args: str | Path, **variables: str) -> subprocess.CompletedProcess[bytes]:
+    """One command of a shell, where $@ is precall with these arguments."""
+    return subprocess.run(
+        ["bash", "-c", line, "bash", *COMMAND, *map(str, args)],
+        env=ENVIRONMENT | variables,
+        capture_output=True,
+        timeout=90,
+        check=False,
+    )
+
+
+def answers(url: str) -> bool:
+    with suppress(OSError), urllib.request.urlopen(f"{url}/readyz", timeout=5) as response:
+        return bool(response.status == 200)
+    return False
+
+
+@pytest.mark.parametrize("streams", ["<&- >&- 2>&-", "2>/dev/full"])
+def test_a_daemon_lives_with_streams_that_are_of_no_use(tmp_path: Path, streams: str) -> None:
+    port = free_port()
+    config = config_file(tmp_path, "http://127.0.0.1:9", listen=f"127.0.0.1:{port}")
+    process = subprocess.Popen(
+        ["bash", "-c", f'exec "$@" {streams}', "bash", *COMMAND, "run", "--config", config], env=ENVIRONMENT
+    )
+    try:
+        until(lambda: answers(f"http://127.0.0.1:{port}"))
+        used = [Path(f"/proc/{process.pid}/fd/{number}").readlink() for number in range(3)]
+        if "<&-" in streams:
+            assert used == [Path(os.devnull)] * 3
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_every_line_of_a_daemon_is_json_from_start_to_end(tmp_path: Path) -> None:
+    port = free_port()
+    config = config_file(tmp_path, "http://127.0.0.1:9", listen=f"127.0.0.1:{port}")
+    config.write_text(config.read_text().replace("[log]", '[log]\nformat = "json"'))
+    told = tmp_path / "told"
+    with told.open("wb") as err:
+        process = subprocess.Popen([*COMMAND, "run", "--config", config], stderr=err, env=ENVIRONMENT)
+        try:
+            until(lambda: b"precall.serves" in told.read_bytes())
+            second = shell('"$@"', "run", "--config", config)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
+            process.wait()
+    events = [json.loads(line)["event"] for line in told.read_text().splitlines()]
+    assert {"precall.started", "precall.serves", "precall.stopped"} <= set(events)
+    assert second.returncode == 3
+    *_, last = [json.loads(line) for line in second.stderr.splitlines()]
+    assert (last["event"], last["exit_code"]) == ("precall.failed", 3)
+    assert str(port) in last["error"]
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [
+        ('"$@" >/dev/full', 74, b"precall: standard output cannot be written: No space left on device\n"),
+        ('"$@" >&-', 74, b"precall: standard output cannot be written: Bad file descriptor\n"),
+        ('"$@" 2>&- <&-', 0, b""),
+    ],
+)
+def test_what_a_command_cannot_print_is_one_line(line: str, code: int, said: bytes) -> None:
+    ended = shell(line, "plan", "--bindings", "10", "--rate", "1")
+    assert (ended.returncode, ended.stderr) == (code, said)
+
+
+def test_a_reader_that_has_gone_ends_a_command_as_sigpipe_does() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    ended = subprocess.run(
+        [*COMMAND, "plan", "--bindings", "10", "--rate", "1"],
+        stdout=write, stderr=subprocess.PIPE, env=ENVIRONMENT, timeout=90, check=False,
+    )  # fmt: skip
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGPIPE, b"")
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])
+def test_what_a_terminal_cannot_show_is_replaced(encoding: str) -> None:
+    code = (
+        "from precall import cli; from precall.cli import output; import sys\n"
+        "cli.app = lambda: (output.facts({'city': '杭州'}), output.data({'city': '杭州'}), output.say('杭州'))\n"
+        "cli.main()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=ENVIRONMENT | {"PYTHONIOENCODING": encoding},
+        capture_output=True, timeout=90, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    shown = ended.stdout.decode("utf-8")
+    assert ("杭州" in shown) is (encoding == "utf-8")
+    assert json.loads(shown[shown.index("{") :]) == {"city": "杭州"}
