@@ -105,6 +105,7 @@ async def serving(
     speed: float = 1.0,
     wall: Callable[[], float] = time.time,
     monotonic: Callable[[], float] = time.monotonic,
+    boottime: Callable[[], float] = time.monotonic,
     **sections: Any,
 ) -> AsyncIterator[Served]:
     """A daemon on the database in `folder`, which is made if there is none, and on an ephemeral port; `speed` is the
@@ -125,6 +126,6 @@ async def serving(
             api={"listen": "127.0.0.1:0", "tokens": tokens} | sections.pop("api", {}),  # type: ignore[arg-type]
             **sections,
         )
-        daemon = Daemon(config, wall=wall, monotonic=monotonic)
+        daemon = Daemon(config, wall=wall, monotonic=monotonic, boottime=boottime)
         async with daemon.running() as urls, aiohttp.ClientSession() as session:
             yield Served(daemon, simulator, session, urls[0])

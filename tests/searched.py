@@ -30,12 +30,13 @@ from precall.store.places import EVERYWHERE
 from tests.postgres import sql
 from tests.sealed import dumped, files, tables
 
-NUMBER = re.compile(r"(?<![0-9])1[3-9][0-9]{9}(?![0-9])")
-"""A number as the suite writes it. (Indexes have twelve digits, ids more, or fewer.)"""
+NUMBER = re.compile(r"(?<![0-9])(?:1[3-9][0-9]{9}|700[0-9]{12})(?![0-9])")
+"""A number as the suite writes it. (Indexes have twelve digits, ids sixteen, or few.)"""
 REQUEST_ID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 """In one of some thousand a number seems to stand: eleven of its last twelve digits may be decimal by chance."""
-LENGTH = 11
-RENTED = ("170", "171")
+LENGTHS = (11, 15)
+"""Digits of a mobile, and of a 700 number."""
+RENTED = ("170", "171", "700")
 """How an X and a temporary X begin. Events tell those; no event tells any other."""
 SUITE = Path(__file__).with_name("acceptance")
 
@@ -67,8 +68,9 @@ class Known:
         found = {one for one in self.secrets if one in text}
         for written in set(_DIGITS.findall(text)):
             digits = _BETWEEN.sub("", written)
-            parts = {digits[start : start + LENGTH] for start in range(len(digits) - LENGTH + 1)}
-            found |= parts & self.numbers
+            for length in LENGTHS:
+                parts = {digits[start : start + length] for start in range(len(digits) - length + 1)}
+                found |= parts & self.numbers
         if self.tokens:
             found |= {one for one in _TOKEN.findall(text) if _digest(one) in self.tokens}
         return sorted(found)

@@ -5,6 +5,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from urllib.parse import urlsplit, urlunsplit
 
 
 class Wire:
@@ -17,8 +18,9 @@ class Wire:
         self._near: set[asyncio.StreamWriter] = set()
         self._far: set[asyncio.StreamWriter] = set()
 
-    def cut(self) -> None:
-        self._call(self._cut)
+    def cut(self, *, silently: bool = False) -> None:
+        """Part both ends. `silently`: the server is not let know either, as by a network that drops all packets."""
+        self._call(self._whole.clear if silently else self._cut)
 
     def heal(self) -> None:
         self._call(self._heal)
@@ -36,6 +38,11 @@ class Wire:
             thread.join()
             self._loop.close()
 
+    def of(self, url: str) -> str:
+        """The URL of the same database by this way."""
+        parts = urlsplit(url)
+        return urlunsplit(parts._replace(netloc=parts.netloc.replace(str(self._to), str(self.port))))
+
     def _call(self, act: object) -> None:
         async def acted() -> None:
             act()  # type: ignore[operator]
@@ -49,7 +56,7 @@ class Wire:
 
     def _heal(self) -> None:
         self._whole.set()
-        for writer in self._near:
+        for writer in self._near | self._far:
             writer.transport.abort()
 
     async def _listen(self) -> None:
@@ -85,6 +92,7 @@ class Wire:
         """What comes, until either end is closed; silence instead while the wire is cut."""
         with suppress(OSError):
             while data := await reader.read(65536):
+                await self._whole.wait()
                 writer.write(data)
                 await writer.drain()
         await self._whole.wait()

@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from functools import partial
 
 from precall import __version__
@@ -18,11 +19,12 @@ from precall.account import credentials, provider_settings
 from precall.api.server import Server
 from precall.api.services import Services
 from precall.assembly import Assembly, collect_young, without_collections
+from precall.call_gate import CallGate
 from precall.calls import Calls
 from precall.checker import Checker
-from precall.clocks import Clocks
+from precall.clocks import Clocks, boottime
 from precall.config import Config
-from precall.core.errors import ConfigError, StoreUnavailable
+from precall.core.errors import ConfigError, Deposed, StoreUnavailable
 from precall.demand import Demand
 from precall.feed import Feed
 from precall.ledger import Ledger
@@ -36,6 +38,7 @@ from precall.reloading import PATIENCE, Reloading
 from precall.retention import ROUND, Retention
 from precall.scheduler import Scheduler, beat
 from precall.settings import Settings
+from precall.soundness import enforce
 from precall.source import Source
 from precall.standby import Standby
 from precall.store import Lead, Store
@@ -50,7 +53,6 @@ SWEEP_PAUSE = 0.01
 """Seconds between slices of a sweep: of a million bindings it takes a minute, and a tenth of a core."""
 MINUTE = 60.0
 CALLS = 1.0
-LEAD = 1.0
 YOUNG = 1.0
 CLOCK = 1.0
 SYNC, SWEEPING = "source sync", "sweep"
@@ -80,6 +82,7 @@ class Daemon:
         supervisor: Supervisor | None = None,
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        boottime: Callable[[], float] = boottime,
         chance: Callable[[], float] = random.random,
     ) -> None:
         """`read` gives the configuration as it stands when a reload is asked for; without it: this one."""
@@ -87,10 +90,12 @@ class Daemon:
         self._read = read or (lambda: config)
         self._supervisor = supervisor or Supervisor()
         self._wall, self._monotonic, self._chance = wall, monotonic, chance
+        self._boottime = boottime
         self._clocks = Clocks(wall, monotonic)
         self._stopped, self._told_to_reload = asyncio.Event(), asyncio.Event()
         self._scheduler: Scheduler | None = None
         self._writer: asyncio.Task[None] | None = None
+        self._end_by: BaseException | None = None
 
     @property
     def config(self) -> Config:
@@ -133,7 +138,12 @@ class Daemon:
         self._reloading = self._make_reloading()
         reloads = asyncio.create_task(self._reload_when_told(), name="reloads")
         stack.push_async_callback(_end, reloads)
-        self._lead = Lead(config.store.database, config.store.timeout)
+        self._lead = Lead(
+            config.store.database,
+            config.store.timeout,
+            when_lost=self._lose_lead,
+            when_broken=self._lose_sight,
+        )
         stack.push_async_callback(self._lead.leave)
         standby = Standby(self._lead, self._server, urls, self._supervisor, self._monotonic)
         async with AsyncExitStack() as mirror:
@@ -149,14 +159,18 @@ class Daemon:
     async def _bring_up(self, stack: AsyncExitStack) -> None:
         self.store = await self._open_store(auto_migrate=self.config.store.migrates)
         stack.push_async_callback(self.store.close)
-        self.store.reign = await self._lead.begin_reign()
+        self.store.when_deposed = self._lead.lose
+        self.store.fencing_token = await self._lead.fence()
         self._consist_of(await self._assembly().leading(self.store))
         self._retention = Retention(self.store, self.table, self.ledger, self.config.store.retention)
+        quotas = (self.checker.quota, self.calls.quota)
+        self.checker.gate = CallGate(self._lead, quotas, self._clocks.tick, self._boottime)
         self._writer = asyncio.create_task(self.ledger.run(), name="ledger")
         self._writer.add_done_callback(self._guard)
         stack.push_async_callback(self._finish_writing)
         stack.push_async_callback(self.outcomes.close)
         stack.push_async_callback(self._server.stop, GRACE)
+        await enforce(self.table, self.ledger)
         await self._adopt()
         await self.outcomes.recall()
         stack.push_async_callback(self._keep_learned)
@@ -166,17 +180,22 @@ class Daemon:
         stack.push_async_callback(self.checker.drain, GRACE)
         stack.callback(scheduler.pause)
 
-    async def _keep_lead(self) -> None:
-        """Stop where another leads: its session outlived ours, or a write of ours was refused. While the database is
-        away that cannot be told."""
-        try:
-            kept = not self.store.deposed and await self._lead.take()
-        except StoreUnavailable:
-            return
-        if not kept:
-            self.store.deposed = True
-            log.critical("precall.deposed", hint="another precall leads on this database")
-            self._stopped.set()
+    def _lose_lead(self) -> None:
+        """Another daemon leads: neither write nor answer as the leader any more, and end."""
+        self._end_by = Deposed("another precall leads on this database: started again, this one stands by")
+        log.critical("precall.deposed", hint="another precall leads on this database")
+        services = self._server.services
+        if services is not None and not services.standby:
+            services.store.deposed = True
+            services.checker.asks = False
+            self._server.services = replace(services, standby=True)
+        self._stopped.set()
+
+    def _lose_sight(self, error: BaseException) -> None:
+        """Whether we lead is watched no more: without that nothing is true."""
+        self._end_by = error
+        log.critical("lead.broken", exc_info=error)
+        self._stopped.set()
 
     async def _mirror(self, store: Store) -> None:
         """The parts as for a leading daemon, none of them running."""
@@ -210,7 +229,8 @@ class Daemon:
             await asyncio.wait({self._writer})
 
     async def serve(self, announce: Callable[[list[str]], None] = lambda _urls: None) -> None:
-        """Run until SIGTERM or SIGINT, then drain; a second one ends the process at once."""
+        """Run until SIGTERM or SIGINT, then drain; a second one ends the process at once. Raises Deposed, once drained,
+        where another daemon has taken the lead."""
         loop = asyncio.get_running_loop()
 
         def asked_to_stop(number: int) -> None:
@@ -229,6 +249,7 @@ class Daemon:
             starting.cancel()
             await asyncio.wait({starting})
             log.info("precall.stopped")
+            self._raise_why()
             return
         stopping.cancel()
         announce(starting.result())
@@ -236,6 +257,12 @@ class Daemon:
         await self.stop()
         if self._writer is not None and not self._writer.cancelled() and (broken := self._writer.exception()):
             raise broken
+        self._raise_why()
+
+    def _raise_why(self) -> None:
+        """Unless a signal ended it."""
+        if self._end_by is not None:
+            raise self._end_by
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[list[str]]:
@@ -297,10 +324,9 @@ class Daemon:
 
     def _schedule(self) -> Scheduler:
         # APScheduler plans by the clock of the machine, whatever the daemon is given for one.
-        scheduler = Scheduler(time.time)
+        scheduler = Scheduler(time.time, lambda _name: self.metrics.job_failures.inc())
         scheduler.beat(TICK, self._tick, "check tick")
         scheduler.every(CALLS, self.calls.tick, "call details")
-        scheduler.beat(LEAD, self._keep_lead, "lead")
         scheduler.every(YOUNG, collect_young, "young collection")
         scheduler.every(SWEEP, self._sweep, SWEEPING)
         scheduler.every(MINUTE, self._each_minute, "each minute")

@@ -217,6 +217,7 @@ class Assembly:
         metrics.show_states(table.count)
         metrics.show_pools(table.pools, table.count)
         metrics.show(metrics.max_age, lambda: self._settings.policy.max_age)
+        metrics.show(metrics.unusable, lambda: float(len(table.unusable)))
         metrics.show(metrics.leading, lambda: float(checker.asks))
         metrics.show(metrics.store_up, lambda: float(ledger.saving))
         metrics.show(metrics.rate_limit, lambda: checker.quota.rate)

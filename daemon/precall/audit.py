@@ -8,7 +8,7 @@ from hashlib import blake2b
 
 from precall.core.errors import StoreUnavailable
 from precall.core.model import Exposure, Row
-from precall.core.numbers import normalise
+from precall.core.numbers import canonical, earlier_forms
 from precall.ledger import Ledger
 from precall.log import get_logger
 from precall.metrics import Metrics
@@ -34,7 +34,14 @@ class Audit:
 
     def hash(self, number: str) -> str:
         """What stands for a number in the audit, however it is written."""
-        return blake2b(normalise(number).encode(), digest_size=16, key=self._secret).hexdigest()
+        return self._hash(canonical(number))
+
+    def hashes(self, number: str) -> tuple[str, ...]:
+        """The same, and what stands for the number in rows that an earlier version wrote."""
+        return (self.hash(number), *map(self._hash, earlier_forms(number)))
+
+    def _hash(self, form: str) -> str:
+        return blake2b(form.encode(), digest_size=16, key=self._secret).hexdigest()
 
     def exposure(self, row: Row, side: str, reader: str, reason: str, request_id: str = "") -> Exposure:
         """The number of one side of a binding, to be handed out now."""

@@ -117,7 +117,11 @@ class Calls:
     async def _due(self) -> list[Call]:
         """The longest due and the newest by turns, as many as quota and circuit allow."""
         tick = self._clocks.tick()
-        if not self._ledger.saving or self.quota.until(tick, Lane.BACKGROUND) > 0:
+        if (
+            not self._checker.may_call()
+            or not self._ledger.saving
+            or self.quota.until(tick, Lane.BACKGROUND) > 0
+        ):
             return []
         oldest, newest = await self._store.calls.due(self._clocks.now(), MOST)
         taken: list[Call] = []
@@ -166,7 +170,7 @@ class Calls:
 
     def _again(self) -> bool:
         """Whether the budget has one call more."""
-        return self.quota.spend(self._clocks.tick(), Lane.BACKGROUND)
+        return self._checker.may_call() and self.quota.spend(self._clocks.tick(), Lane.BACKGROUND)
 
     async def _keep(self, told: list[tuple[Call, CallDetail | NonAnswer]]) -> None:
         """Store what ended, and when to ask again about what did not."""

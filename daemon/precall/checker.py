@@ -11,6 +11,7 @@ from math import inf
 from typing import Any
 
 from precall.braking import Braking
+from precall.call_gate import CallGate
 from precall.clocks import LEAST, Clocks
 from precall.core.ages import Tick, age_of
 from precall.core.calibration import Calibration
@@ -76,6 +77,7 @@ class Checker:
         self.circuit, self.outage = self._standing.circuit, self._standing.outage
         self.suspicion, self.calibration = Suspicion(), Calibration()
         self.asks = True
+        self.gate: CallGate | None = None
         self.paused: frozenset[str] = frozenset()
         self.ticked_at: float = clocks.tick()
         self._provider, self._ledger, self._table, self._metrics = provider, ledger, table, metrics
@@ -93,6 +95,8 @@ class Checker:
         provider never holds a tick back."""
         tick = self._clocks.tick()
         self.ticked_at = tick
+        if not self.may_call():
+            return
         for count, row in enumerate(self._due(tick), 1):
             self.start(row, Lane.BACKGROUND)
             if count % ABREAST == 0:
@@ -114,9 +118,18 @@ class Checker:
                 self.quota.spend(tick, Lane.BACKGROUND)
                 yield row
 
+    def may_call(self) -> bool:
+        """Whether nothing puts in doubt that calls are ours to make."""
+        return self.gate is None or self.gate.is_open()
+
     async def _check(self, row: Row, seq: int, since: float) -> Result:
         """Ask about one binding, and carry out what its answer amounts to."""
         subs_id, generation, asked_at = row.binding.subs_id, row.binding.generation, self._clocks.now()
+        if not self.may_call():
+            # This process stood still before the call was sent: by now another daemon may spend the quota.
+            tick = self._clocks.tick()
+            self.planner.release(subs_id, tick, tick)
+            return Result.LATE
         self._metrics.check_queue.observe(self._clocks.tick() - since)
         asked = await self._provider.query_binding(row.binding, again=self._again)
         now, tick = self._clocks.now(), self._clocks.tick()
@@ -182,7 +195,7 @@ class Checker:
 
     def _again(self) -> bool:
         """Whether the budget has one call more, for a repetition."""
-        return self.quota.spend(self._clocks.tick(), Lane.BACKGROUND)
+        return self.may_call() and self.quota.spend(self._clocks.tick(), Lane.BACKGROUND)
 
     def _count_temporary(self, before: BindingState, after: BindingState) -> None:
         if before.state is State.TEMPORARY is after.state and before.temp_number != after.temp_number:

@@ -10,12 +10,18 @@ would be by now had nobody set it since the start, so that a clock set back revi
 A tick and a moment never meet in one expression: `tick_of` turns a moment into a tick, by its age.
 """
 
+import time
 from collections.abc import Callable
 
 from precall.core.ages import Tick
 
 LEAST = 0.5
 """Seconds by which the wall clock must have gone astray to count as set: less is the reading of two clocks in turn."""
+
+
+def boottime() -> float:
+    """Seconds since some moment, those that the machine slept among them, where the system counts them."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class Clocks:

@@ -17,6 +17,8 @@ from precall.table import Table
 
 HINT_LEAD = 2.0
 MOST_HINTS = 100_000
+UNSURE = 0.05
+"""Seconds until it is asked again whether calls are ours to make."""
 QUEUE = 0.05
 """Seconds' worth of calls that readers may wait for before calls are scarce."""
 
@@ -90,12 +92,13 @@ class Demand:
             tick = self._clocks.tick()
             if not checker.asks or checker.outage.degraded or checker.circuit.is_open:
                 return CheckedNow(Outcome.FAILED, 1.0)
-            if checker.in_flight < 2 * checker.max_in_flight and quota.spend(tick, Lane.DEMAND):
+            may_call = checker.may_call()
+            if may_call and checker.in_flight < 2 * checker.max_in_flight and quota.spend(tick, Lane.DEMAND):
                 return None
             wait = quota.until(tick, Lane.DEMAND)
             if wait > timeout:
                 return CheckedNow(Outcome.SPENT, wait)
-            wait = max(wait, 0.005)
+            wait = max(wait, 0.005 if may_call else UNSURE)
             timeout -= wait
             self._waiting += 1
             try:

@@ -114,6 +114,9 @@ class Metrics:
         self.throttled = counter("provider_throttled_total", "Calls the provider refused for their rate")
         self.rate_limit = gauge("provider_rate_limit", "Calls per second precall allows itself now")
         self.routes = gauge("routes", "Bindings by state", "state")
+        self.unusable = gauge(
+            "unusable_bindings", "Bindings held because a number of theirs may not be dialled"
+        )
         self.route_changes = counter("route_changes_total", "Published changes of a row", "from", "to")
         self.max_age = gauge("max_age_seconds", "freshness.max_age: a normal route older than this is stale")
         self.oldest_age = gauge("oldest_route_age_seconds", "Age of the oldest check of an active binding")
@@ -184,7 +187,7 @@ class Metrics:
         self.store_dropped = counter(
             "store_dropped_checks_total", "Unchanged checks never stored: database down"
         )
-        self._of_source(gauge, counter)
+        self._of_jobs(gauge, counter)
         self.reload_ok = gauge(
             "config_last_reload_successful", "1 if the newest load of the configuration succeeded"
         )
@@ -202,7 +205,10 @@ class Metrics:
         self._pools: set[str] = set()
         self._begin_at_zero()
 
-    def _of_source(self, gauge: Callable[..., Gauge], counter: Callable[..., Counter]) -> None:
+    def _of_jobs(self, gauge: Callable[..., Gauge], counter: Callable[..., Counter]) -> None:
+        self.job_failures = counter(
+            "job_failures_total", "Runs of a job that ended in an error; the log has more"
+        )
         self.source_last_sync = gauge(
             "source_last_sync_timestamp_seconds", "When a sync with the source last came to its end"
         )

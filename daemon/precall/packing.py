@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from precall.clocks import LEAST
 from precall.core.ages import backdate
-from precall.core.model import Action, Binding, BindingState, Override, Row, State
+from precall.core.model import Action, Binding, BindingState, Means, Override, Row, State
 
 FACTS = tuple(field.name for field in fields(Binding) if field.name != "subs_id")
 OBSERVED = tuple(field.name for field in fields(BindingState) if field.name != "state")
@@ -26,7 +26,7 @@ _NEVER = _observed(BindingState())[_RARE]
 
 
 class Packed(NamedTuple):
-    """A packed row with its id, and what the table files it under."""
+    """A packed row with its id, and what the table files it under. `usable`: all its numbers may be dialled."""
 
     subs_id: str
     pool_key: str
@@ -34,6 +34,7 @@ class Packed(NamedTuple):
     state: State
     blocked: bool
     data: bytes
+    usable: bool = True
 
     def __repr__(self) -> str:
         return f"Packed({self.subs_id}, pool={self.pool_key}, {self.state})"
@@ -48,7 +49,9 @@ def pack(row: Row, lead: float = 0.0) -> bytes:
     """The row without its id, which is the key it is kept under. `lead`: by how many seconds the clock is ahead that
     stamped it."""
     override = row.override
-    order = None if override is None else (override.action.value, *_ordered(override)[1:])
+    order = (
+        None if override is None else (override.action.value, override.means.value, *_ordered(override)[2:])
+    )
     return wrap(
         _facts(row.binding), row.state.state.value, _observed(row.state), order, row.version, row.index, lead
     )
@@ -78,7 +81,7 @@ def unpack(subs_id: str, packed: bytes, lead: Callable[[], float] | None = None)
     row = Row(
         Binding(subs_id, *facts),
         BindingState(_STATES[state], *seen),
-        None if order is None else Override(Action(order[0]), *order[1:]),
+        None if order is None else Override(Action(order[0]), Means(order[1]), *order[2:]),
         version,
         index,
     )

@@ -11,7 +11,7 @@ from functools import partial
 
 from precall.core.errors import Refusal
 from precall.core.model import Action, Binding, Cause, Override, Row
-from precall.core.registration import Registered, permits, register
+from precall.core.registration import Registered, meant, register
 from precall.core.routing import expired_locally
 from precall.intents import Amend
 from precall.ledger import Ledger
@@ -72,7 +72,8 @@ class Registry:
                 raise Refusal(404, "unknown_binding", "there is no binding of this id", "subs_id")
             if until is not None and until <= now:
                 raise Refusal(422, "in_the_past", "this time has passed", "until")
-            if not permits(row, action, number):
+            means = meant(row, action, number)
+            if means is None:
                 raise Refusal(
                     422,
                     "foreign_number",
@@ -80,7 +81,7 @@ class Registry:
                     " now",
                     "number" if number else "action",
                 )
-            pin = Override(action, number, until, reason, row.binding.generation, now, by)
+            pin = Override(action, means, until, reason, row.binding.generation, now, by)
             return replace(row, override=pin)
 
         row = await self._ledger.submit(subs_id, Cause.OVERRIDE, amend)

@@ -159,7 +159,7 @@ class Source:
         """Additions and updates first: a binding that changed its id is never without a row. Gives what was refused
         after all, because somebody registered it meanwhile."""
         refused = []
-        wanted = [*plan.added, *plan.updated]
+        wanted = [*plan.added, *plan.updated, *plan.unsound]
         for start in range(0, len(wanted), SLICE):
             part = wanted[start : start + SLICE]
             results = await self._registry.register(part, atomic=False)

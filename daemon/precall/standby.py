@@ -19,7 +19,7 @@ log = get_logger(__name__)
 T = TypeVar("T")
 
 RETRY = 1.0
-TURN = 0.5
+TURN = 0.25
 POLITE = 3.0
 
 
@@ -63,33 +63,48 @@ class Standby:
         open_store: Callable[[], Awaitable[Store]],
         mirror: Callable[[Store], Awaitable[None]],
     ) -> None:
-        """Return once we lead. Until then `mirror` loads what the leader has stored anew every second, or every few
-        times as long as loading takes; the store it reads is closed by `stack`."""
+        """Return once we lead. Until then `mirror` loads what the leader has stored every second, or every few times as
+        long as loading takes; the store it reads is closed by `stack`."""
         if await self.insist(self._lead.take):
             return
         log.warning("precall.standby", listen=self._urls)
         self._supervisor.ready("stands by: another precall leads on this database")
         self._server.waiting = "standby: another precall leads on this database, which cannot be read yet"
-        store, due = None, 0.0
-        while not await self._take_over():
-            begun = self._monotonic()
-            if begun >= due:
-                try:
-                    if store is None:
-                        store = await open_store()
-                        stack.push_async_callback(store.close)
-                    await mirror(store)
-                except StoreError as error:
-                    log.debug("standby.blind", error=str(error))
-                due = self._monotonic() + max(1.0, 4 * (self._monotonic() - begun))
-            await asyncio.sleep(TURN)
-            self._supervisor.beat()
-            if self._server.services is not None:
-                self._server.services.checker.ticked_at = self._monotonic()
+        # Beside the question for the lead: loading many rows must not put a succession off.
+        mirroring = asyncio.create_task(self._keep_mirroring(stack, open_store, mirror), name="mirror")
+        try:
+            while not await self._take_over():
+                if mirroring.done():
+                    mirroring.result()
+                await asyncio.sleep(TURN)
+                self._supervisor.beat()
+                if self._server.services is not None:
+                    self._server.services.checker.ticked_at = self._monotonic()
+        finally:
+            mirroring.cancel()
+            await asyncio.wait({mirroring})
         log.warning("precall.takes_over", listen=self._urls)
 
+    async def _keep_mirroring(
+        self,
+        stack: AsyncExitStack,
+        open_store: Callable[[], Awaitable[Store]],
+        mirror: Callable[[Store], Awaitable[None]],
+    ) -> None:
+        store = None
+        while True:
+            begun = self._monotonic()
+            try:
+                if store is None:
+                    store = await open_store()
+                    stack.push_async_callback(store.close)
+                await mirror(store)
+            except StoreError as error:
+                log.debug("standby.blind", error=str(error))
+            await asyncio.sleep(max(1.0, 4 * (self._monotonic() - begun)))
+
     async def _take_over(self) -> bool:
-        """Take the lead of one who is gone. After a loss of the database the one who led is let go first."""
+        """Take the lead if it is free. After a loss of the database the daemon that led goes first."""
         if self._monotonic() < self._polite_until:
             return False
         try:

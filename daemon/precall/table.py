@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from precall.clocks import LEAST
 from precall.core.model import Row, State
-from precall.core.numbers import key_of, normalise
+from precall.core.numbers import canonical, key_of
 from precall.core.roster import Roster
+from precall.core.routing import sound
 from precall.packing import Packed, lead_of, pack, unpack
 
 Listener = Callable[[Row | None, Row | None], None]
@@ -37,6 +38,7 @@ class Table:
         self._lead = lead
         self.listeners: list[Listener] = []
         self.unsaved: set[str] = set()
+        self.unusable: set[str] = set()
         self._rows: dict[str, bytes] = {}
         self._by_x: dict[int, str | list[str]] = {}
         self._active: Counter[str] = Counter()
@@ -59,8 +61,10 @@ class Table:
 
     def load(self, rows: Iterable[Packed]) -> None:
         """Take in stored rows without telling anybody: at start, before the first reader."""
-        for subs_id, pool_key, number_x, state, blocked, data in rows:
+        for subs_id, pool_key, number_x, state, blocked, data, usable in rows:
             self._rows[subs_id] = data
+            if not usable:
+                self.unusable.add(subs_id)
             self._order.add(subs_id)
             self._link(number_x, subs_id)
             shown = State.BLOCKED if blocked and state is not State.EXPIRED else state
@@ -82,11 +86,11 @@ class Table:
 
     def by_x(self, number_x: str) -> list[Row]:
         """The rows of every binding registered on this X."""
-        wanted = normalise(number_x)
+        wanted = canonical(number_x)
         ids = self._by_x.get(key_of(number_x), [])
         known = [ids] if isinstance(ids, str) else ids
         rows = (row for subs_id in known if (row := self.get(subs_id)))
-        return [row for row in rows if normalise(row.binding.number_x) == wanted]
+        return [row for row in rows if canonical(row.binding.number_x) == wanted]
 
     def active(self, pool_key: str) -> int:
         """How many bindings of a pool have not expired, as far as the last sweep has seen."""
@@ -161,12 +165,14 @@ class Table:
         if after is not None:
             subs_id = after.binding.subs_id
             self._rows[subs_id] = pack(after, self._stamped_by(after))
+            (self.unusable.discard if sound(after.binding) else self.unusable.add)(subs_id)
             if before is None:
                 self._order.add(subs_id)
             if before is None or after.binding.number_x != before.binding.number_x:
                 self._link(after.binding.number_x, subs_id)
         elif before is not None:
             del self._rows[before.binding.subs_id]
+            self.unusable.discard(before.binding.subs_id)
             self._order.drop(before.binding.subs_id)
 
     def _stamped_by(self, row: Row) -> float:

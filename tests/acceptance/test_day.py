@@ -2,7 +2,7 @@
 grows.
 
 Loop, daemon and provider share a clock that runs an hour a second; what the daemon does several times a
-second it does some times a minute here. `PRECALL_TEST_SOAK_HOURS` sets for how long (9).
+second it does some times a minute here. `PRECALL_TEST_SOAK_HOURS` sets for how long (6).
 """
 
 import asyncio
@@ -21,13 +21,13 @@ from precall import app, log
 from precall.demo import as_registered
 from precall.simulator import Scenario, Simulator
 
-HOURS = int(os.environ.get("PRECALL_TEST_SOAK_HOURS", "9"))
+HOURS = int(os.environ.get("PRECALL_TEST_SOAK_HOURS", "6"))
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 60 * HOURS)]
 
 SPEED = 3600.0
 HOUR = 3600.0
-WARM = 5
-"""Until the fifth hour everything fills: the retention is two hours."""
+WARM = 3
+"""Until the third hour everything fills: the retention is one hour."""
 FILLS = 5
 """MiB at most for what has a bound and has not come to it: of the feed's 20,000 changes and the simulator's times of
 arrival some 2 of them in a day. A statement kept of each batch that was written was another 4."""
@@ -61,7 +61,7 @@ def sections(folder: Path) -> dict[str, dict[str, Any]]:
         "store": {
             "url": f"sqlite:///{folder}/precall.db",
             "timeout": "1h",
-            "retention": "2h",
+            "retention": "1h",
             "dial_log": 1.0,
             "history": "every",
         },

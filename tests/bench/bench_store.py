@@ -165,7 +165,7 @@ async def through_store(url: str, total: int, batches: list[list[Row]], keys: Pa
     lead = Lead(url)
     assert await lead.take()
     store = await Store.open(url, key_file=keys, auto_migrate=False)
-    store.reign = await lead.begin_reign()
+    store.fencing_token = await lead.fence()
     print("numbers sealed" if keys else "numbers in plain")
     with measured("Store.commit, registrations", total):
         for start in range(0, total, BATCH):

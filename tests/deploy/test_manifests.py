@@ -162,6 +162,7 @@ def test_two_daemons_never_overlap_and_nothing_has_rights_it_does_not_need() -> 
     assert BASE["Deployment"]["spec"]["strategy"] == {"type": "Recreate"}
     assert POD["spec"]["securityContext"]["runAsUser"] == USER
     assert POD["spec"]["automountServiceAccountToken"] is False
+    assert POD["spec"]["enableServiceLinks"] is False
     for container in [*POD["spec"]["containers"], *POD["spec"]["initContainers"]]:
         rights = container["securityContext"]
         assert rights["readOnlyRootFilesystem"] is True

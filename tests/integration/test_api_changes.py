@@ -73,6 +73,12 @@ class Stream:
         self.last = found.get("id", self.last)
         return found
 
+    async def end(self) -> dict[str, str]:
+        """The next event; comments keep a connection alive meanwhile."""
+        while "event" not in (block := await self.block()):
+            assert set(block) == {""}, block
+        return block
+
     async def route(self) -> dict[str, Any]:
         """The route of the next change."""
         while (block := await self.block()).get("event") != "change":
@@ -389,7 +395,7 @@ async def stopped(folder: Path, count: int) -> tuple[list[dict[str, str]], list[
             for stream in streams:
                 assert (await stream.route())["subs_id"] == "1"
             await served.session.close()
-        blocks = [await stream.block() for stream in streams]
+        blocks = [await stream.end() for stream in streams]
         assert {await stream.response.content.read() for stream in streams} == {b""}
         return blocks, await asyncio.gather(*polls)
 

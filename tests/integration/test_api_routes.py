@@ -256,8 +256,9 @@ async def test_pages_and_filters(tmp_path: Path) -> None:
 
 
 WRONG = [
-    ("/v1/routes/1?caller=abc", 400, "invalid_caller", "caller"),
-    ("/v1/routes/1?caller=***01", 400, "invalid_caller", "caller"),
+    ("/v1/routes/1?caller=a%0Ab", 400, "invalid_caller", "caller"),
+    (f"/v1/routes/1?caller={'1' * 257}", 400, "invalid_caller", "caller"),
+    ("/v1/routes/by-number?x=17000000001-4321", 400, "invalid_parameter", "x"),
     ("/v1/routes/1?max_age=-1", 400, "invalid_parameter", "max_age"),
     ("/v1/routes/1?max_age=1&max_age=2", 400, "invalid_parameter", ""),
     ("/v1/routes/1?timeout=60", 400, "invalid_parameter", "timeout"),

@@ -11,12 +11,23 @@ from typing import Any
 
 import pytest
 from tests.builders import NOW, answer, binding
-from tests.patience import BRIEF, until
+from tests.patience import BRIEF, PATIENCE, until
 
 from precall.config import Config
 from precall.core.dials import Dial
 from precall.core.errors import OutcomeUnknown, StoreError, StoreUnavailable
-from precall.core.model import Action, Binding, BindingState, Cause, Change, Check, Override, Policy, Row
+from precall.core.model import (
+    Action,
+    Binding,
+    BindingState,
+    Cause,
+    Change,
+    Check,
+    Means,
+    Override,
+    Policy,
+    Row,
+)
 from precall.core.registration import register
 from precall.core.state import advance
 from precall.feed import Feed, Filter
@@ -362,7 +373,7 @@ async def test_the_queue_is_bounded_and_the_table_comes_out_whole(tmp_path: Path
 async def test_a_refused_wish_that_was_stored_all_the_same_is_undone(desk: Desk) -> None:
     await asyncio.gather(desk.register("1"), desk.register("2"))
     await desk.answered("1", 2, 1)
-    pin = Override(Action.HOLD, "", None, "stop", desk.row("2").binding.generation, NOW, "me")
+    pin = Override(Action.HOLD, Means.OWN, None, "stop", desk.row("2").binding.generation, NOW, "me")
     await desk.ledger.submit("2", Cause.OVERRIDE, lambda row, _: row and replace(row, override=pin))
     before = {row.binding.subs_id: row for row in desk.table.rows()}
     desk.store.losses = 1
@@ -446,7 +457,7 @@ async def test_closing_stores_what_waits_and_says_what_it_cannot(
         await desk.register("1")
         desk.refresh("1", 1, 1)
         noted = desk.row("1")
-    store = await Store.open(f"sqlite:///{tmp_path}/precall.db", auto_migrate=False)
+    store = await Store.open(f"sqlite:///{tmp_path}/precall.db", timeout=PATIENCE, auto_migrate=False)
     stored = [row async for rows in store.load() for row in rows]
     assert [row.row for row in stored] == [noted]
     await store.close()

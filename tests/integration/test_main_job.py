@@ -250,7 +250,8 @@ async def test_a_locked_database_refuses_writes_and_serves_what_the_provider_say
             truth(served, "1", status=2)
             status, body = await served.ask("PUT", "/v1/bindings/2", a_binding(subs_id="2"))
             assert (status, body["code"]) == (503, "store_unavailable")
-            await served.ask("POST", "/v1/bindings/1/check", params={"timeout": "30"})
+            await served.ask("POST", "/v1/bindings/1/check", params={"timeout": "5"})
+            await until(lambda: row_of(served).state.status == 2)
             told = await route(served)
             assert (told["action"], "unsaved" in told["flags"]) == ("dial_temp_x", True)
             assert (await served.ask("GET", "/readyz"))[0] == 200

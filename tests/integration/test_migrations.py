@@ -13,9 +13,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
+from tests.patience import PATIENCE
 from tests.postgres import sql
 
 from precall.core.errors import SchemaOutdated
+from precall.core.model import Means, Policy
 from precall.store import Store, check, current, head, migration, upgrade
 from precall.store.connection import Place, close
 from precall.store.migration import scripts
@@ -51,10 +53,13 @@ async def test_the_migrations_make_what_the_code_believes(store_url: str) -> Non
 
 EARLIER = {
     "0001": """
-INSERT INTO bindings VALUES ('1', 7, 'FC1', '17000000001', '13800000001', '', '', 4e9, '{"k": "v"}', 'api', 1.5);
+INSERT INTO bindings (subs_id, generation, pool_key, number_x, number_a, number_b, extension, expires_at, labels,
+  origin, registered_at)
+  VALUES ('1', 7, 'FC1', '17000000001', '13800000001', '', '', 4e9, '{"k": "v"}', 'api', 1.5);
 INSERT INTO routes VALUES ('1', 7, 'normal', 1, '17000000001', '', 1.5, 3, 1, '', '', 0, 0, 0, FALSE, 0, '[1.5]', 'R',
   'dial_x', 'status_1', 2, 9);
-INSERT INTO overrides VALUES ('1', 7, 'hold', '', NULL, 'because', 1.5, 'op');
+INSERT INTO overrides (subs_id, generation, action, number, until, reason, created_at, created_by)
+  VALUES ('1', 7, 'hold', '', NULL, 'because', 1.5, 'op');
 INSERT INTO check_results (subs_id, generation, result, status, number, extension, code, first_seq, last_seq,
   first_at, last_at, count, request_id, seconds)
   VALUES ('1', 7, 'status_1', 1, '17000000001', '', 'OK', 3, 3, 1.5, 1.5, 1, 'R', 0.1);
@@ -73,6 +78,7 @@ INSERT INTO marks VALUES ('high_seq', '3')
     "0003": "INSERT INTO dial_log VALUES (1, 'b', 'p', 'x', 'dial', '', 1.5, TRUE)",
     "0004": "INSERT INTO number_reports VALUES ('1', 1.5, TRUE, 2.5)",
     "0005": "UPDATE exposures SET number_hash = 'h'",
+    "0006": "UPDATE overrides SET means = ''",
 }
 """Rows for the tables that each revision brought."""
 
@@ -108,7 +114,7 @@ async def test_rows_of_every_earlier_revision_are_kept(store_url: str, earlier: 
     await upgrade(store_url)
     await check(store_url)
 
-    store = await Store.open(store_url, auto_migrate=False)
+    store = await Store.open(store_url, timeout=PATIENCE, auto_migrate=False)
     row = next(iter([row async for batch in store.load() for row in batch])).row
     assert (row.binding.labels, row.version, row.index, row.state.moves) == ((("k", "v"),), 2, 9, (1.5,))
     assert row.override is not None
@@ -123,6 +129,36 @@ async def test_rows_of_every_earlier_revision_are_kept(store_url: str, earlier: 
     found = await store.calls.get("c")
     assert found is not None
     assert (found.result, found.source, found.pool_key) == ("pending", "", "")
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("action", "pinned", "means", "told"),
+    [
+        ("dial_x", "+8617000000001", Means.REGISTERED, ["dial_x", "17000000001"]),
+        ("dial_x", "0086 170-0000-0009", Means.OBSERVED, ["dial_x", "17000000009"]),
+        ("dial_x", "17000000008", Means.LOST, ["hold", ""]),
+        ("dial_x", "", Means.OWN, ["dial_x", "17000000009"]),
+        ("dial_temp_x", "8617100000001", Means.TEMPORARY, ["dial_temp_x", "17100000001"]),
+        ("dial_temp_x", "17100000002", Means.LOST, ["hold", ""]),
+    ],
+)
+async def test_an_override_of_an_earlier_version_means_what_it_meant(
+    store_url: str, action: str, pinned: str, means: Means, told: list[str]
+) -> None:
+    await moved(store_url, command.upgrade, "0005")
+    sql(
+        store_url,
+        *EARLIER["0001"].replace("'hold', ''", f"'{action}', '{pinned}'").strip().strip(";").split(";"),
+        "UPDATE routes SET number = '17000000009', temp_number = '17100000001', temp_at = 4e9",
+    )
+    await upgrade(store_url)
+    store = await Store.open(store_url, auto_migrate=False)
+    await store.state_policy(Policy())
+    row = next(iter([row async for batch in store.load() for row in batch])).row
+    assert row.override is not None
+    assert row.override.means is means
+    assert [one[1:3] for one in sql(store_url, "SELECT * FROM routing_table")] == [told]
     await store.close()
 
 
@@ -146,11 +182,11 @@ async def test_a_migration_that_fails_leaves_nothing_behind(store_url: str) -> N
 
 async def test_an_outdated_schema_is_refused_and_the_cure_named(store_url: str) -> None:
     with pytest.raises(SchemaOutdated, match=r"precall.* has schema none.*`precall migrate --config FILE`"):
-        await Store.open(store_url, auto_migrate=False)
+        await Store.open(store_url, timeout=PATIENCE, auto_migrate=False)
     with pytest.raises(SchemaOutdated, match="precall migrate"):
         await check(store_url)
-    await (await Store.open(store_url, auto_migrate=True)).close()
-    await (await Store.open(store_url, auto_migrate=False)).close()
+    await (await Store.open(store_url, timeout=PATIENCE, auto_migrate=True)).close()
+    await (await Store.open(store_url, timeout=PATIENCE, auto_migrate=False)).close()
 
 
 @pytest.mark.parametrize("auto_migrate", [False, True])
@@ -160,7 +196,7 @@ async def test_the_schema_of_a_newer_version_is_refused(store_url: str, auto_mig
     with pytest.raises(
         SchemaOutdated, match="schema 9999, which this version does not know: a newer precall"
     ):
-        await Store.open(store_url, auto_migrate=auto_migrate)
+        await Store.open(store_url, timeout=PATIENCE, auto_migrate=auto_migrate)
 
 
 async def test_two_processes_may_migrate_at_once(store_url: str) -> None:

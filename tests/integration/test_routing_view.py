@@ -12,7 +12,7 @@ from tests.examples import examples
 from tests.integration.test_store import a_change, a_removal
 from tests.postgres import sql
 
-from precall.core.model import Action, Binding, BindingState, Override, Policy, Row, State
+from precall.core.model import Action, Binding, BindingState, Means, Override, Policy, Row, State
 from precall.core.routing import decide, withhold
 from precall.store import Store
 
@@ -26,16 +26,11 @@ NUMBERS = [
     "86-17000000001",
     "017000000001",
     "(170)\t0000\u00a00001",
-]
-NUMBERS += [
     "17100000001",
     "+8617100000001",
-    "02000000000",
-    "0862100000000",
-    "+86",
-    "-",
+    "700123456789012",
+    "+86700123456789012",
     "95555",
-    "861700000000a",
 ]
 
 number = st.sampled_from(["", *NUMBERS])
@@ -65,6 +60,7 @@ def rows(draw: st.DrawFn, now: float) -> list[Row]:
         facts = Binding(
             str(at), draw(st.sampled_from(["FC1", "FC2"])), draw(st.sampled_from(NUMBERS)), A,
             draw(st.sampled_from(["", B])), draw(extension), ends, (), "api", ago(), draw(st.integers(1, 2)),
+            draw(st.sampled_from([True, True, True, False])),
         )  # fmt: skip
         state = BindingState(
             draw(st.sampled_from([state for state in State if state is not State.BLOCKED])),
@@ -76,7 +72,7 @@ def rows(draw: st.DrawFn, now: float) -> list[Row]:
         if draw(st.booleans()):
             until = draw(st.sampled_from([None, now - 100.0, now + 100.0]))
             action = draw(st.sampled_from([Action.HOLD, Action.DIAL_X, Action.DIAL_TEMP_X]))
-            order = Override(action, draw(number), until, "", draw(st.integers(1, 2)), 1.0)
+            order = Override(action, draw(st.sampled_from(Means)), until, "", draw(st.integers(1, 2)), 1.0)
         return Row(facts, state, order, draw(st.integers(1, 9)), at)
 
     return [one(at) for at in range(1, 1 + draw(st.integers(1, 12)))]
@@ -157,21 +153,35 @@ async def test_each_state_is_told_and_no_real_number(
     assert found[:2] == [action, number_]
 
 
-async def test_numbers_are_the_same_in_any_form(store: Store, store_url: str) -> None:
+async def test_an_override_means_a_number_of_its_binding(store: Store, store_url: str) -> None:
     now = time.time()
     made = []
-    for number_x in NUMBERS:
-        for pinned in NUMBERS:
-            facts = binding(subs_id=str(len(made)), number_x=number_x, expires_at=now + 5000.0)
-            order = Override(Action.DIAL_X, pinned, None, "", 1, 1.0)
-            made.append(Row(facts, BindingState(), order, 1, len(made) + 1))
+    for state in (State.NORMAL, State.TEMPORARY, State.UNVERIFIED):
+        for action in (Action.HOLD, Action.DIAL_X, Action.DIAL_TEMP_X):
+            for means in Means:
+                found = at_present(state, subs_id=str(len(made)))
+                named = replace(found.state, number="17000000009" if state is State.NORMAL else "")
+                order = Override(action, means, None, "", 1, 1.0)
+                made.append(replace(found, state=named, override=order, index=len(made) + 1))
     await store.commit([a_change(row) for row in made])
     await store.state_policy(Policy())
     found = told(store_url)
     for row in made:
         route = decide(row, "", Policy(), now)
         assert found[row.binding.subs_id][:2] == [route.action.value, route.number]
-    assert len({told[0] for told in found.values()}) == 2
+    assert {told[1] for told in found.values()} == {"", X, "17000000009", "17100000001"}
+
+
+async def test_a_binding_that_is_not_sound_is_held(store: Store, store_url: str) -> None:
+    rows = [
+        at_present(state, subs_id=state.value, sound=False) for state in State if state is not State.BLOCKED
+    ]
+    await store.commit([a_change(replace(row, index=at)) for at, row in enumerate(rows, 1)])
+    await store.state_policy(Policy())
+    found = told(store_url)
+    assert {subs_id: one[:2] for subs_id, one in found.items()} == {
+        row.binding.subs_id: ["expired" if row.state.state is State.EXPIRED else "hold", ""] for row in rows
+    }
 
 
 async def test_without_a_policy_nothing_is_dialled(store: Store, store_url: str) -> None:

@@ -14,11 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given
 from tests.examples import examples
 from tests.integration.test_store import a_change, a_check, a_row, loaded, route_of, runs, some_rows
+from tests.patience import PATIENCE
 from tests.postgres import sql
 from tests.sealed import dumped, key_file
 
 from precall.core.errors import ConfigError, StoreError
-from precall.core.model import Action, Cause, Override, Row, State
+from precall.core.model import Action, Cause, Means, Override, Row, State
 from precall.store import Rotated, Rotation, Seals, Store, check, head, snapshot
 from precall.store.places import EVERYWHERE
 from precall.store.seal import MARK, is_sealed, key_of
@@ -54,7 +55,7 @@ def rows_with_numbers(count: int = 1) -> list[Row]:
             row.binding, number_x=X, number_a=A, number_b=B, extension=EXTENSION, labels=(("who", LABEL),)
         )
         state = replace(row.state, temp_number=TEMP, temp_extension=EXTENSION, seq=place)
-        pin = Override(Action.DIAL_TEMP_X, TEMP, None, f"asked for by {LABEL}", 1, 5.0, "op")
+        pin = Override(Action.DIAL_TEMP_X, Means.TEMPORARY, None, f"asked for by {LABEL}", 1, 5.0, "op")
         found.append(replace(row, binding=binding, state=state, override=pin))
     return found
 
@@ -188,7 +189,7 @@ async def test_without_its_keys_a_sealed_database_is_refused_and_left_alone(
     before = dumped(store_url)
     name = Seals.of(keys).newest
     with pytest.raises(StoreError, match=rf"holds sealed numbers: set store.number_key_file .* key {name}"):
-        await Store.open(store_url, auto_migrate=True)
+        await Store.open(store_url, timeout=PATIENCE, auto_migrate=True)
     with pytest.raises(StoreError, match=rf"sealed with key {name}, which is not in .*others: restore"):
         await Store.open(store_url, key_file=others, auto_migrate=True)
     with pytest.raises(ConfigError, match=r"store.number_key_file: .*gone cannot be read .*keys new"):
@@ -202,7 +203,7 @@ async def test_an_outdated_database_is_not_migrated_without_its_keys(store_url: 
         await store.commit([a_change(a_row())])
     sql(store_url, "UPDATE alembic_version SET version_num = '0003'")
     with pytest.raises(StoreError, match="holds sealed numbers"):
-        await Store.open(store_url, auto_migrate=True)
+        await Store.open(store_url, timeout=PATIENCE, auto_migrate=True)
     assert sql(store_url, "SELECT version_num FROM alembic_version") == [["0003"]]
     sql(store_url, f"UPDATE alembic_version SET version_num = '{head()}'")  # noqa: S608
     await check(store_url)

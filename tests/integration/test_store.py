@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from tests.examples import examples
-from tests.patience import BRIEF
+from tests.patience import BRIEF, PATIENCE
 
 from precall.core.errors import StoreError, StoreUnavailable
 from precall.core.model import (
@@ -27,6 +27,7 @@ from precall.core.model import (
     Check,
     Exposure,
     Flag,
+    Means,
     Override,
     Reason,
     Route,
@@ -34,6 +35,9 @@ from precall.core.model import (
     State,
 )
 from precall.store import Store
+
+LOCKED = 8.0
+"""A fifth of it is left to say that it was a lock, before only silence can be said."""
 
 
 @pytest.fixture
@@ -117,7 +121,7 @@ count = st.integers(0, 2**62)
 overrides = st.builds(
     Override,
     st.sampled_from([Action.HOLD, Action.DIAL_X, Action.DIAL_TEMP_X]),
-    number,
+    st.sampled_from(Means),
     st.none() | moment,
     text,
     count,
@@ -175,17 +179,17 @@ async def test_every_field_of_a_row_survives_a_restart(
     rows: list[Row], new_store_url: Callable[[], str]
 ) -> None:
     url = new_store_url()
-    store = await Store.open(url, auto_migrate=True)
+    store = await Store.open(url, timeout=PATIENCE, auto_migrate=True)
     await store.commit([a_change(row) for row in rows])
     await store.close()
 
-    store = await Store.open(url, auto_migrate=False)
+    store = await Store.open(url, timeout=PATIENCE, auto_migrate=False)
     assert await loaded(store) == {row.binding.subs_id: row for row in rows}
     await store.close()
 
 
 async def test_a_checked_change_writes_observations_and_leaves_what_others_own(store: Store) -> None:
-    pinned = Override(Action.HOLD, "", None, "because", 1, 5.0, "op")
+    pinned = Override(Action.HOLD, Means.OWN, None, "because", 1, 5.0, "op")
     row = replace(a_row(), override=pinned)
     await store.commit([a_change(row)])
 
@@ -206,7 +210,7 @@ async def test_labels_and_orders_leave_observations_alone(store: Store) -> None:
 
     labelled = replace(row.binding, labels=(("k", "v"),))
     await store.commit([a_change(Row(labelled, row.state, None, 2, 2))])
-    pin = Override(Action.DIAL_X, "", 500.0, "", 1, 5.0)
+    pin = Override(Action.DIAL_X, Means.OWN, 500.0, "", 1, 5.0)
     await store.commit([a_change(Row(labelled, row.state, pin, 3, 3), Cause.OVERRIDE)])
 
     assert await loaded(store) == {"1": Row(labelled, newer, pin, 3, 3)}
@@ -215,7 +219,7 @@ async def test_labels_and_orders_leave_observations_alone(store: Store) -> None:
 async def test_a_new_generation_starts_from_nothing(store: Store) -> None:
     row = replace(
         a_row(state=State.FALLBACK, status=3, seq=5, exposed_at=5.0),
-        override=Override(Action.HOLD, "", None, "", 1, 5.0),
+        override=Override(Action.HOLD, Means.OWN, None, "", 1, 5.0),
     )
     await store.commit([a_change(row)])
     again = a_row(generation=2, index=2)
@@ -227,7 +231,9 @@ async def test_a_new_generation_starts_from_nothing(store: Store) -> None:
 
 async def test_an_order_is_written_and_lifted(store: Store) -> None:
     row = a_row()
-    pinned = replace(row, override=Override(Action.HOLD, "", 900.0, "why", 1, 5.0, "op"), version=2, index=2)
+    pinned = replace(
+        row, override=Override(Action.HOLD, Means.OWN, 900.0, "why", 1, 5.0, "op"), version=2, index=2
+    )
     await store.commit([a_change(row), a_change(pinned, Cause.OVERRIDE)])
     assert await loaded(store) == {"1": pinned}
 
@@ -237,7 +243,7 @@ async def test_an_order_is_written_and_lifted(store: Store) -> None:
 
 
 async def test_a_removal_leaves_nothing_of_the_row(store: Store) -> None:
-    pinned = replace(a_row(), override=Override(Action.HOLD, "", None, "", 1, 5.0))
+    pinned = replace(a_row(), override=Override(Action.HOLD, Means.OWN, None, "", 1, 5.0))
     await store.commit([a_change(pinned), a_change(a_row("2"))])
     await store.commit([a_removal(pinned, 3)])
     assert set(await loaded(store)) == {"2"}
@@ -294,7 +300,7 @@ async def test_high_water_is_the_highest_ever_stored(store: Store, store_url: st
     assert await store.high_water() == (9, 12)
     await store.close()
 
-    reopened = await Store.open(store_url, auto_migrate=True)
+    reopened = await Store.open(store_url, timeout=PATIENCE, auto_migrate=True)
     await reopened.commit([], [a_check(2)])
     assert await reopened.high_water() == (9, 12)
     await reopened.close()
@@ -365,7 +371,7 @@ def folded(checks: Sequence[Check]) -> list[tuple[int, int, int]]:
 async def test_folding_does_not_depend_on_how_checks_are_batched(
     batches: list[list[tuple[str, str]]], new_store_url: Callable[[], str]
 ) -> None:
-    store = await Store.open(new_store_url(), auto_migrate=True)
+    store = await Store.open(new_store_url(), timeout=PATIENCE, auto_migrate=True)
     await store.commit([a_change(a_row(subs_id, index=int(subs_id))) for subs_id in "123"])
     told: dict[str, list[Check]] = {"1": [], "2": [], "3": []}
     seq = 0
@@ -391,7 +397,7 @@ async def test_the_check_of_a_change_is_kept_with_it(store: Store) -> None:
 
 
 async def test_every_check_is_kept_when_asked(store_url: str) -> None:
-    store = await Store.open(store_url, history="every", auto_migrate=True)
+    store = await Store.open(store_url, timeout=PATIENCE, history="every", auto_migrate=True)
     await store.commit([a_change(a_row())], [a_check(1), a_check(2)])
     await store.commit([], [a_check(2), a_check(3)])
     assert await runs(store) == [(3, 3, 1), (2, 2, 1), (1, 1, 1)]
@@ -509,7 +515,7 @@ async def test_pauses_are_remembered_until_resumed(store: Store, store_url: str)
     await store.resume("FC2")
     await store.close()
 
-    reopened = await Store.open(store_url, auto_migrate=True)
+    reopened = await Store.open(store_url, timeout=PATIENCE, auto_migrate=True)
     assert await reopened.pauses() == {
         "FC1": {"at": 2.0, "reason": "again", "by": "ben"},
         "": {"at": 3.0, "reason": "all", "by": "ann"},
@@ -568,7 +574,7 @@ async def test_a_wrong_value_is_a_bug_and_spoils_nothing(store: Store) -> None:
 
 
 async def test_a_locked_file_is_told_in_time_and_nothing_is_lost(tmp_path: Path) -> None:
-    store = await Store.open(f"sqlite:///{tmp_path}/a.db", timeout=BRIEF, auto_migrate=True)
+    store = await Store.open(f"sqlite:///{tmp_path}/a.db", timeout=LOCKED, auto_migrate=True)
     rows = [a_row("1"), a_row("2", index=2)]
     await store.commit([a_change(rows[0])])
     with closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as other:
@@ -607,7 +613,7 @@ async def test_a_write_that_hangs_is_given_up_and_does_not_poison_the_next(tmp_p
 
 
 async def test_a_full_disk_refuses_the_write_and_keeps_the_rest(tmp_path: Path) -> None:
-    store = await Store.open(f"sqlite:///{tmp_path}/a.db", auto_migrate=True)
+    store = await Store.open(f"sqlite:///{tmp_path}/a.db", timeout=PATIENCE, auto_migrate=True)
     await store.commit([a_change(a_row())])
     async with store._writer.connect() as connection:
         await connection.exec_driver_sql("PRAGMA max_page_count=60")
@@ -651,12 +657,12 @@ async def test_a_file_that_is_no_database_is_left_as_it_is(tmp_path: Path) -> No
 
 async def test_an_exclusively_locked_database_cannot_be_opened(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/a.db"
-    await (await Store.open(url, auto_migrate=True)).close()
+    await (await Store.open(url, timeout=PATIENCE, auto_migrate=True)).close()
     with closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as other:
         other.execute("PRAGMA locking_mode=EXCLUSIVE")
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreUnavailable, match="locked by another process"):
-            await Store.open(url, timeout=BRIEF, auto_migrate=True)
+            await Store.open(url, timeout=LOCKED, auto_migrate=True)
 
 
 CHILD = """
@@ -665,7 +671,7 @@ from precall.store import Store
 from tests.integration.test_store import a_change, a_row
 
 async def main():
-    store = await Store.open(sys.argv[1], auto_migrate=True)
+    store = await Store.open(sys.argv[1], timeout=120.0, auto_migrate=True)
     for index in range(1, 1_000_000):
         await store.commit([a_change(a_row(str(index), index=index))])
         print(index, flush=True)
@@ -693,7 +699,7 @@ async def test_what_was_committed_survives_kill_9(store_url: str) -> None:
     told += [line.strip().decode() async for line in child.stdout if line.endswith(b"\n")]
     await child.wait()
 
-    store = await Store.open(url, auto_migrate=False)
+    store = await Store.open(url, timeout=PATIENCE, auto_migrate=False)
     assert len(told) >= 20
     assert set(told) <= set(await loaded(store))
     assert (await store.high_water())[0] >= int(told[-1])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.builders import NOW, POLICY, row
+from tests.patience import PATIENCE
 
 from precall.core.model import Cause, Change
 from precall.core.routing import decide
@@ -37,7 +38,7 @@ async def every(
 
 
 async def test_pages_of_what_a_filter_names(tmp_path: Path) -> None:
-    store = await Store.open(f"sqlite:///{tmp_path}/precall.db", auto_migrate=True)
+    store = await Store.open(f"sqlite:///{tmp_path}/precall.db", timeout=PATIENCE, auto_migrate=True)
     try:
         await store.commit(
             [change(10 * place, str(place % 3), f"FC{place % 2}") for place in range(1, 13)], [], []
@@ -62,7 +63,7 @@ async def test_pages_of_what_a_filter_names(tmp_path: Path) -> None:
 
 
 async def test_only_what_is_gone_makes_an_index_too_old(tmp_path: Path) -> None:
-    store = await Store.open(f"sqlite:///{tmp_path}/precall.db", auto_migrate=True)
+    store = await Store.open(f"sqlite:///{tmp_path}/precall.db", timeout=PATIENCE, auto_migrate=True)
     try:
         await store.commit([change(place, str(place), at=NOW + place) for place in range(1, 10)], [], [])
         await store.retire(NOW + 5, batch=3)

@@ -93,6 +93,11 @@ def test_no_end_is_an_end_left_out_empty_or_null(absent: str | None) -> None:
         ({"labels": {"k": "a\nb"}}, "labels", "invalid_field"),
         ({"labels": {"k": "v" * 257}}, "labels.k", "invalid_field"),
         ({"labels": {str(i): "v" for i in range(17)}}, "labels", "invalid_field"),
+        ({"number_a": "0571-88888888-801"}, "number_a", "invalid_field"),
+        ({"number_b": "13900000001x801"}, "number_b", "invalid_field"),
+        ({"number_x": "17000000001-4321"}, "number_x", "invalid_field"),
+        ({"number_x": "+86 139-0000-0001"}, "number_x", "invalid_field"),
+        ({"number_x": "013800000001"}, "number_x", "invalid_field"),
         ({"number_c": "1"}, "number_c", "unknown_field"),
         ({"13800000001": "1"}, "***", "unknown_field"),
     ],
@@ -133,7 +138,9 @@ def test_lookup_takes_a_thousand_ids_and_not_one_more() -> None:
     assert len(LookupBody.model_validate({"subs_ids": ["1"] * 1000}).subs_ids) == 1000
     assert wrong(LookupBody, {"subs_ids": ["1"] * 1001}) == ("subs_ids", "invalid_field")
     assert wrong(LookupBody, {"subs_ids": [1]}) == ("subs_ids[0]", "invalid_field")
-    assert wrong(LookupBody, {"subs_ids": [], "caller": "abc"}) == ("caller", "invalid_field")
+    assert LookupBody.model_validate({"subs_ids": [], "caller": "anonymous"}).caller == "anonymous"
+    for caller in ("1" * 257, "a\nb"):
+        assert wrong(LookupBody, {"subs_ids": [], "caller": caller}) == ("caller", "invalid_caller")
 
 
 def test_an_order_says_what_until_when_and_why() -> None:

@@ -25,7 +25,7 @@ from precall.core.model import (
     Status,
 )
 from precall.core.numbers import same
-from precall.core.registration import changes_route, permits, register
+from precall.core.registration import changes_route, meant, register
 from precall.core.routing import callee, decide, withhold
 from precall.core.state import Result, advance
 
@@ -87,8 +87,8 @@ class Life(RuleBasedStateMachine):
 
     @rule(action=st.sampled_from(Action), number=st.sampled_from(NUMBERS), lasts=st.floats(1.0, 900.0))
     def pin(self, action: Action, number: str, lasts: float) -> None:
-        if self.row is not None and permits(self.row, action, number):
-            order = Override(action, number, self.now + lasts, "", self.row.binding.generation, self.now)
+        if self.row is not None and (means := meant(self.row, action, number)) is not None:
+            order = Override(action, means, self.now + lasts, "", self.row.binding.generation, self.now)
             self.write(replace(self.row, override=order))
 
     @rule(halted=st.booleans())

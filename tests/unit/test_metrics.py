@@ -32,7 +32,7 @@ def test_100_000_bindings_with_every_label_at_once_are_fewer_than_500_series() -
     table, pools = Table(), [f"FC{number}" for number in range(3 * MOST_POOLS)]
     states = [state for state in State if state is not State.BLOCKED]
     table.load(
-        (f"{n:07}", pools[n % len(pools)], f"170{n:08}", states[n % len(states)], n % 7 == 0, b"")
+        (f"{n:07}", pools[n % len(pools)], f"170{n:08}", states[n % len(states)], n % 7 == 0, b"", True)
         for n in range(100_000)
     )
     metrics = shown(table)

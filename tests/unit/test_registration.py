@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from tests.builders import NOW, POLICY, TEMP, A, X, binding, observed, row
 
-from precall.core.model import Action, Override, State
-from precall.core.registration import Registered, changes_route, permits, register
+from precall.core.model import Action, Means, Override, State
+from precall.core.registration import Registered, changes_route, meant, register
 
 
 def test_a_new_binding_begins_a_generation_of_its_own() -> None:
@@ -40,7 +40,7 @@ def test_labels_change_only_labels() -> None:
     ids=lambda facts: next(iter(facts)),
 )
 def test_other_parties_begin_a_new_generation(facts: dict[str, str]) -> None:
-    pinned = replace(row(observed(State.NORMAL)), override=Override(Action.HOLD, "", None, "", 1, NOW))
+    pinned = replace(row(observed(State.NORMAL)), override=Override(Action.HOLD, Means.OWN, None, "", 1, NOW))
     result, after = register(pinned, binding(**facts), POLICY, NOW, 77)
     assert (result, after.binding.generation) == (Registered.UPDATED, 77)
     assert after.state.state is State.UNVERIFIED
@@ -89,8 +89,8 @@ def test_an_expired_binding_lives_again_only_with_a_later_end(
     ],
 )
 def test_an_override_names_only_numbers_the_binding_has(action: Action, number: str, allowed: bool) -> None:
-    assert permits(row(observed(State.TEMPORARY)), action, number) is allowed
+    assert (meant(row(observed(State.TEMPORARY)), action, number) is not None) is allowed
 
 
 def test_there_is_no_temporary_number_to_pin_before_there_is_one() -> None:
-    assert not permits(row(observed(State.NORMAL)), Action.DIAL_TEMP_X, "")
+    assert meant(row(observed(State.NORMAL)), Action.DIAL_TEMP_X, "") is None

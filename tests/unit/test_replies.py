@@ -97,7 +97,7 @@ def test_no_number_is_no_number_however_it_is_told(dto: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "told", ["x", "17", "1" * 21, 17000000000, True, [], "１７０００００００００", "1700000000a"]
+    "told", ["x", "17", "1" * 21, 17000000000, True, [], "1700000000a", "17000000000-12", "1700000000012"]
 )
 def test_a_number_that_is_none_leaves_the_status_standing_and_is_flagged(told: object) -> None:
     assert status_of(ok(Status=4, CalledNo=told)) == Answer(
@@ -112,12 +112,34 @@ def test_numbers_are_cleaned() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "kept"), [("12", "12"), ("007", "007"), ("1a", ""), (12, ""), (None, ""), ("1" * 21, "")]
+    ("told", "kept"),
+    [
+        ("12", "12"),
+        ("007", "007"),
+        (" 8021 ", "8021"),
+        (8021, "8021"),
+        (0, "0"),
+        (None, ""),
+        ("", ""),
+        ("null", ""),
+    ],
 )
-def test_an_extension_is_digits_or_nothing(told: object, kept: str) -> None:
-    reply = status_of(ok(Status=1, CalledNo=X, Extension=told))
-    assert isinstance(reply, Answer)
-    assert reply.extension == kept
+@pytest.mark.parametrize("status", [1, 2])
+def test_an_extension_is_dialled_digit_by_digit(status: int, told: object, kept: str) -> None:
+    reply = status_of(ok(Status=status, CalledNo=X, Extension=told))
+    assert reply == Answer(Status(status), X, kept, REQUEST_ID)
+
+
+@pytest.mark.parametrize("told", ["1a", "80-21", "1" * 21, "8,021", 80.21, 1e3, -1, True, ["8021"], {"a": 1}])
+def test_a_number_whose_extension_cannot_be_read_is_not_dialled_without_it(told: object) -> None:
+    kept = refused(status_of(ok(Status=1, CalledNo=X, Extension=told)))
+    assert (kept.failure, kept.code) == (Failure.MALFORMED, Trouble.BAD_EXTENSION)
+    held = status_of(ok(Status=2, CalledNo=X, Extension=told))
+    assert held == Answer(Status.TEMPORARY, "", "", REQUEST_ID, malformed=True)
+    for status in (3, 4):
+        assert status_of(ok(Status=status, CalledNo=None, Extension=told)) == Answer(
+            Status(status), "", "", REQUEST_ID, malformed=True
+        )
 
 
 def test_a_request_id_is_kept_when_it_looks_like_one_and_is_no_number() -> None:

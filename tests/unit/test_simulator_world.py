@@ -53,8 +53,10 @@ def test_generated_numbers_are_distinct_and_well_formed() -> None:
         number for item in bindings for number in (item.number_x, item.number_a, item.number_b) if number
     ]
     assert len(set(numbers)) == len(numbers)
-    assert {len(number) for number in numbers} == {11}
-    assert {item.number_x[:3] + item.number_a[:3] for item in bindings} == {"170138"}
+    assert {len(number) for number in numbers} == {11, 15}
+    assert {(item.number_x[:4], item.number_a[:3], len(item.number_x)) for item in bindings} == {
+        ("7001", "138", 15)
+    }
     assert {len(item.extension) for item in bindings if item.pool_key == "Q"} == {3}
     assert 450 < sum(not item.number_b for item in bindings) < 750
     assert all((item.expires_at is None) == (item.pool_key == "P") for item in bindings)
@@ -108,7 +110,7 @@ def test_each_status_has_its_number() -> None:
     )
     assert ask(world, "s1") == Standing(1, "17000000001", "7")
     temporary = ask(world, "s2")
-    assert (temporary.status, temporary.called_no[:3], temporary.extension) == (2, "171", "7")
+    assert (temporary.status, temporary.called_no[:4], temporary.extension) == (2, "7002", "7")
     assert ask(world, "s3") == Standing(3, "")
     assert ask(world, "s4") == Standing(4, "17000000001")
 
@@ -236,7 +238,7 @@ def test_an_outage_strikes_bindings_scripted_as_normal_and_leaves_other_scripts_
     bindings = tuple(Binding(subs_id=str(status), pool_key="P", status=status) for status in (1, 2, 3, 4, 0))
     world = World(Scenario(bindings=bindings), plan, START, 1.0)
     assert statuses(world, START) == [2, 2, 3, 4, 0]
-    assert ask(world, "1").called_no[:3] == "171"
+    assert ask(world, "1").called_no[:4] == "7002"
     assert statuses(world, START + 10) == [1, 2, 3, 4, 0]
 
 

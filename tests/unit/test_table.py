@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from precall.core.model import Action, Binding, BindingState, Override, Row, State
-from precall.core.numbers import key_of, normalise
+from precall.core.model import Action, Binding, BindingState, Means, Override, Row, State
+from precall.core.numbers import canonical, key_of
 from precall.core.roster import BLOCK, Roster
 from precall.packing import Packed, pack, unpack
 from precall.table import Table
@@ -87,7 +87,7 @@ def test_a_large_roster_stays_in_order_however_it_is_filled(step: int) -> None:
                 moves=(1.5, 2.5),
                 request_id="R",
             ),
-            override=Override(Action.HOLD, "", None, "because", 3, 1.5, "me"),
+            override=Override(Action.HOLD, Means.OWN, None, "because", 3, 1.5, "me"),
         ),
     ],
 )
@@ -159,7 +159,7 @@ def test_a_walk_survives_what_comes_and_goes() -> None:
 
 @pytest.mark.parametrize("number", ["17000000001", "+8617000000001", "0086 170-0000-0001", "017000000001"])
 def test_equal_numbers_have_one_key(number: str) -> None:
-    assert normalise(number) == "17000000001"
+    assert canonical(number) == "8617000000001"
     assert key_of(number) == key_of("17000000001")
     assert key_of(number) != key_of("17000000002")
 

@@ -14,10 +14,11 @@ from aiohttp import hdrs, web
 from pydantic import BaseModel, ConfigDict, Field
 
 from precall.api.problems import HEADERS, Code
-from precall.core.model import Action, Binding, Flag, Override, Reason, Route, State
+from precall.core.model import Action, Binding, Flag, Override, Reason, Route, Row, State
 from precall.core.numbers import mask
-from precall.core.registration import Registered
+from precall.core.registration import Registered, pinned_number
 from precall.core.rounding import micro
+from precall.core.routing import usable
 from precall.core.sync import Fate
 
 
@@ -91,11 +92,11 @@ def encode_binding(binding: Binding, *, real: bool) -> dict[str, Any]:
     }
 
 
-def encode_override(override: Override) -> dict[str, Any]:
-    """A pin. Its number is X or a temporary one, never a real one."""
+def encode_override(row: Row, override: Override) -> dict[str, Any]:
+    """The pin of this row. Its number is X or a temporary one as it stands now, never a real one."""
     return {
         "action": override.action,
-        "number": override.number,
+        "number": pinned_number(row) if usable(row, pinned_number(row)) else "",
         "until": second(override.until),
         "reason": override.reason,
         "created_at": moment(override.created_at),

@@ -212,7 +212,7 @@ async def explain(request: web.Request, services: Services, _reader: Reader) -> 
         {
             "route": encode(services.lookup.shown(row)),
             "observed": _observed(row.state),
-            "override": encode_override(row.override) if row.override else None,
+            "override": encode_override(row, row.override) if row.override else None,
             "plan": _planned(services.checker.explain(subs_id)),
             "results": results,
         }

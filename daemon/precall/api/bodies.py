@@ -22,14 +22,16 @@ from pydantic import (
     RootModel,
     ValidationError,
     WithJsonSchema,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from precall.api.problems import Code, Mistake, Mistakes, mistakes
+from precall.core.callers import acceptable
 from precall.core.duplicates import may_repeat, repeated_key
 from precall.core.errors import Refusal
 from precall.core.model import Action, Binding
-from precall.core.numbers import clean
+from precall.core.numbers import clean, fault, mistake
 
 MAX_BODY, MAX_BATCH_BODY = 1024 * 1024, 8 * 1024 * 1024
 BODY_TIMEOUT = 30.0
@@ -38,10 +40,11 @@ MAX_BATCH = 5000
 
 M = TypeVar("M", bound=BaseModel)
 
-# As `clean` reads them, and as the document shows them.
-_PUNCTUATION = r"[ \t()\u00a0-]*"
-A_NUMBER = rf"^{_PUNCTUATION}(?:\+{_PUNCTUATION})?(?:[0-9]{_PUNCTUATION}){{3,20}}$"
+# Wide enough for all that `core.numbers` reads, full-width forms and unseen marks included; it reads less than this.
+_PARTS = r"[ \t().\u00a0\u00ad\u00b7\u2000-\u206f\u2212\u3000\ufe58\ufe63\ufeff\uff08\uff09\uff0d\uff0e-]*"
+A_NUMBER = rf"^{_PARTS}(?:[+\uff0b]{_PARTS})?(?:[0-9\uff10-\uff19]{_PARTS}){{3,24}}$"
 A_NUMBER_OR_NONE = f"^$|{A_NUMBER}"
+A_CALLER = r"^[^\x00-\x1f\x7f]{0,256}$"
 
 _TIME = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d)(?::(\d\d)(?:\.\d{1,9})?)?([Zz]|[+-]\d\d:?\d\d)", re.ASCII
@@ -57,13 +60,21 @@ def _number(value: str) -> str:
         raise PydanticCustomError(
             "masked_number", "is a masked number; send the number itself, or leave the binding as it is"
         )
-    if not (number := clean(value)):
-        raise ValueError("should be a phone number: 3 to 20 digits, spaces and dashes aside")
-    return number
+    if wrong := fault(value):
+        raise ValueError(str(wrong))
+    return clean(value)
 
 
 def _number_or_none(value: str) -> str:
     return _number(value) if value else ""
+
+
+def _caller(value: str) -> str:
+    if not acceptable(value):
+        raise PydanticCustomError(
+            "invalid_caller", "should have at most 256 characters, and no control characters"
+        )
+    return value
 
 
 def seconds(value: str) -> float:
@@ -115,6 +126,15 @@ Number = Annotated[
     AfterValidator(_number),
     Field(examples=["17000000000"], json_schema_extra={"pattern": A_NUMBER}),
 ]
+Caller = Annotated[
+    str,
+    AfterValidator(_caller),
+    Field(
+        description="A number in any spelling, or a SIP or tel URI with one; anything else is an unknown caller.",
+        examples=["13800000000", "sip:+8613800000000@gateway.example"],
+        json_schema_extra={"pattern": A_CALLER},
+    ),
+]
 NumberOrNone = Annotated[
     str,
     AfterValidator(_number_or_none),
@@ -156,6 +176,12 @@ class BindingBody(Body):
     expires_at: Time = ""
     labels: Annotated[dict[LabelKey, Label], AfterValidator(_labels), Field(max_length=16)] = {}
 
+    @model_validator(mode="after")
+    def _can_be_dialled(self) -> "BindingBody":
+        if wrong := mistake(self.number_x, self.number_a, self.number_b):
+            raise PydanticCustomError("at_field", "{text}", {"field": wrong[0], "text": wrong[1]})
+        return self
+
     def binding(self, subs_id: str) -> Binding:
         """The facts as the core holds them."""
         return Binding(
@@ -192,7 +218,7 @@ class LookupBody(Body):
     """Ids whose routes are wanted, and who is calling."""
 
     subs_ids: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=MAX_LOOKUP)]
-    caller: NumberOrNone = ""
+    caller: Caller = ""
 
 
 class HintBody(Body):

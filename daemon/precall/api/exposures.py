@@ -25,7 +25,7 @@ async def page(request: web.Request, services: Services, _reader: Reader) -> web
         pool_key=query.pool_key,
         reader=query.reader,
         subs_id=query.subs_id,
-        number_hash=services.audit.hash(query.number) if query.number else "",
+        number_hashes=services.audit.hashes(query.number) if query.number else (),
         since=query.started,
     )
     rows = await services.store.exposures(

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from precall.api.answers import ProblemAnswer
-from precall.api.bodies import A_NUMBER_OR_NONE
+from precall.api.bodies import A_CALLER
 from precall.api.changes import INDEX, LAST_EVENT_ID
 from precall.api.endpoints import Endpoint
 from precall.api.problems import CONTENT_TYPE
@@ -102,7 +102,7 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
             for name, one in schema["properties"].items()
         ]
     if endpoint.tagged or endpoint.path == "/v1/routes/lookup":
-        number = {"type": "string", "pattern": A_NUMBER_OR_NONE}
+        number = {"type": "string", "pattern": A_CALLER}
         found.append({"name": CALLER, "in": "header", "required": False, "schema": number})
     if endpoint.path == "/v1/routes/stream":
         index = {"type": "string", "pattern": "^[0-9]{0,18}$"}

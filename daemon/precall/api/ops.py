@@ -125,6 +125,10 @@ def _degraded(services: Services) -> list[str]:
         found.append("provider: out of reach; routes are kept")
     if services.checker.circuit.is_open:
         found.append("account: the provider refuses us; routes are kept")
+    if count := len(services.table.unusable):
+        found.append(
+            f"numbers: {count} bindings are held, their numbers may not be dialled; the log names some"
+        )
     if services.source is not None and services.source.last.error:
         found.append("source: bindings are not synced; they are kept as they were")
     if services.source is not None and services.source.last.guard:

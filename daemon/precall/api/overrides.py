@@ -19,7 +19,9 @@ async def put(request: web.Request, services: Services, reader: Reader) -> web.S
     orders.given(request, reader, f"override {action}", reason, subs_id=subs_id)
     if row.override is None:
         raise AssertionError("an override that was stored without one")
-    return reply({"override": encode_override(row.override), "route": encode(services.lookup.shown(row))})
+    return reply(
+        {"override": encode_override(row, row.override), "route": encode(services.lookup.shown(row))}
+    )
 
 
 async def delete(request: web.Request, services: Services, reader: Reader) -> web.StreamResponse:

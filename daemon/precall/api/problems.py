@@ -120,7 +120,7 @@ def mistakes(error: ValidationError, prefix: str = "", *, parameters: bool = Fal
     """What pydantic found, in our words. `prefix` is where in the body the checked value stands."""
     return [
         _mistake(item, prefix, parameters=parameters)
-        for item in error.errors(include_url=False, include_context=False, include_input=False)[:_MANY]
+        for item in error.errors(include_url=False, include_input=False)[:_MANY]
     ]
 
 
@@ -240,7 +240,8 @@ def _unexpected(request: web.Request, error: Exception) -> web.Response:
 
 
 def _mistake(item: Any, prefix: str, *, parameters: bool) -> Mistake:
-    kind, detail = item["type"], str(item["msg"]).removeprefix("Value error, ")
+    kind, place, detail = item["type"], item["loc"], str(item["msg"]).removeprefix("Value error, ")
+    code = Code.INVALID_PARAMETER if parameters else Code.INVALID_FIELD
     match kind:
         case "extra_forbidden":
             code = Code.UNKNOWN_PARAMETER if parameters else Code.UNKNOWN_FIELD
@@ -250,10 +251,13 @@ def _mistake(item: Any, prefix: str, *, parameters: bool) -> Mistake:
             detail = "is required"
         case "masked_number":
             code = Code.MASKED_NUMBER
-        case _:
-            code = Code.INVALID_PARAMETER if parameters else Code.INVALID_FIELD
+        case "invalid_caller":
+            code = Code.INVALID_CALLER
+        case "at_field":
+            # Several fields together are wrong; the mistake is told at the one that must change.
+            place = (*place, item["ctx"]["field"])
     detail = re.sub(r"^(?:Input|String|Value|List|Dictionary) should", "should", detail)
-    return Mistake(_place(prefix, item["loc"]), code, detail)
+    return Mistake(_place(prefix, place), code, detail)
 
 
 def _place(prefix: str, parts: tuple[int | str, ...]) -> str:

@@ -8,7 +8,7 @@ from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from precall.api.bodies import (
-    A_NUMBER_OR_NONE,
+    Caller,
     Moment,
     Number,
     NumberOrNone,
@@ -48,7 +48,7 @@ Timeout = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
 class RouteQuery(Query):
     """How a route is read."""
 
-    caller: Annotated[str, Field(json_schema_extra={"pattern": A_NUMBER_OR_NONE})] = ""
+    caller: Caller | None = None
     max_age: Seconds | None = None
     timeout: Timeout = 0.3
     dial: bool = True

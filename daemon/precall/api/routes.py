@@ -1,6 +1,7 @@
 """Routes: what dispatchers ask for. Reads are answered from memory."""
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 
 from aiohttp import hdrs, web
@@ -12,9 +13,10 @@ from precall.api.bodies import LookupBody, read
 from precall.api.problems import Code, problem
 from precall.api.queries import NumberQuery, RouteQuery, RoutesQuery, asked
 from precall.api.services import Services
+from precall.core.callers import acceptable, read_caller
 from precall.core.errors import Refusal
 from precall.core.model import Action, Route, Row
-from precall.core.numbers import clean, same
+from precall.core.numbers import UNKNOWN, may_be_same, same
 
 CALLER = "X-Precall-Caller"
 
@@ -35,7 +37,11 @@ async def by_number(request: web.Request, services: Services, reader: Reader) ->
     """The route of the binding on an X, told apart by one of its parties."""
     query = asked(request, NumberQuery)
     caller = _caller(request, query.caller)
-    rows = [row for row in services.table.by_x(query.x) if _concerns(row, caller)]
+    known = services.table.by_x(query.x)
+    # First those of whom it is a party for certain, then those of whom it may be one.
+    rows = [row for row in known if _concerns(row, caller, same)] or [
+        row for row in known if _concerns(row, caller, may_be_same)
+    ]
     rows = [row for row in rows if services.lookup.shown(row).action is not Action.EXPIRED] or rows
     if not rows:
         raise Refusal(404, Code.UNKNOWN_BINDING, "there is no binding with this X and this party")
@@ -49,7 +55,7 @@ async def by_number(request: web.Request, services: Services, reader: Reader) ->
 async def lookup(request: web.Request, services: Services, reader: Reader) -> web.StreamResponse:
     """The routes of many bindings at once."""
     body = await read(request, LookupBody)
-    caller = _caller(request, body.caller)
+    caller = _caller(request, body.caller or None)
     routes, unknown = [], []
     for place, subs_id in enumerate(body.subs_ids):
         if place and place % _SLICE == 0:
@@ -130,18 +136,22 @@ def _count(services: Services, found: Route, form: str) -> None:
     services.metrics.reads.labels(form, "true" if found.stale else "false").inc()
 
 
-def _caller(request: web.Request, given: str) -> str:
-    """Who is calling, as given or from the header, which proxies do not log; "" when not told."""
+def _caller(request: web.Request, given: str | None) -> str:
+    """The caller as given, or from the header, which proxies do not log; "" for none. What is given but no number is
+    an unknown caller, an empty parameter included; an empty header is what proxies make of an absent one."""
     header = request.headers.get(CALLER, "")
-    for one in (given, header):
-        if one and not clean(one):
-            raise Refusal(400, Code.INVALID_CALLER, "should be a phone number", "caller")
-    return clean(given or header)
+    if not acceptable(header):
+        detail = "should have at most 256 characters, and no control characters"
+        raise Refusal(400, Code.INVALID_CALLER, detail, "caller")
+    if given is None:
+        return read_caller(header) if header.strip() else ""
+    return read_caller(given)
 
 
-def _concerns(row: Row, caller: str) -> bool:
-    """Whether `caller` may dial this X: a party of it, or anybody where there is no B."""
+def _concerns(row: Row, caller: str, alike: Callable[[str, str], bool]) -> bool:
+    """Whether `caller` may dial this X: a party of it, or anybody where there is no B. Whether an unknown caller is a
+    party cannot be said, and X is dialled for all."""
     binding = row.binding
-    if not caller or not binding.number_b:
+    if caller in ("", UNKNOWN) or not binding.number_b:
         return True
-    return same(caller, binding.number_a) or same(caller, binding.number_b)
+    return alike(caller, binding.number_a) or alike(caller, binding.number_b)

@@ -1,8 +1,9 @@
 """The command line: `main` runs one command and turns the error tree into exit codes and one clear line each.
 
-0 ok, 1 the answer is no, 2 usage, 3 configuration, 4 daemon or provider out of reach, 74 a file or standard output that
-cannot be written. A reader of standard output that has gone ends a command without a word, as SIGPIPE does. Commands
-stand in the modules beside this one; time and chance enter there, as they do in `app`.
+0 ok, 1 the answer is no, 2 usage, 3 configuration, 4 daemon or provider out of reach, 5 a daemon that has lost the
+lead, 74 a file or standard output that cannot be written. A reader of standard output that has gone ends a command
+without a word, as SIGPIPE does. Commands stand in the modules beside this one; time and chance enter there, as they do
+in `app`.
 """
 
 import sys
@@ -29,6 +30,7 @@ from precall.cli import (
 from precall.cli.output import say
 from precall.core.errors import (
     ConfigError,
+    Deposed,
     ListenError,
     OutOfReach,
     PrecallError,
@@ -129,6 +131,8 @@ def _complain(line: str, code: int) -> None:
 def exit_code(error: PrecallError) -> int:
     """What the shell is told of an error."""
     match error:
+        case Deposed():
+            return 5
         case ConfigError() | StoreError() | ListenError():
             return 3
         case OutOfReach():

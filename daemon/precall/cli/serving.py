@@ -80,7 +80,8 @@ def demo(
 
 @app.command(rich_help_panel=PANEL)
 def run(config: ConfigFile = None) -> None:
-    """The daemon. SIGTERM and SIGINT drain and stop, a second one stops at once; SIGHUP reloads."""
+    """The daemon. SIGTERM and SIGINT drain and stop, a second one stops at once; SIGHUP reloads. Exit code 5: another
+    daemon has taken the lead on this database; started again, this one stands by."""
     from precall.app import Daemon  # noqa: PLC0415
     from precall.supervisor import Supervisor  # noqa: PLC0415
 

@@ -16,7 +16,7 @@ from math import isfinite
 
 from precall.core.errors import ConfigError
 from precall.core.model import Binding
-from precall.core.numbers import clean
+from precall.core.numbers import Fault, clean, fault, mistake
 
 REQUIRED = ("subs_id", "pool_key", "number_x", "number_a")
 OPTIONAL = ("number_b", "extension", "expires_at", "labels")
@@ -39,6 +39,8 @@ class BadRow:
     subs_id: str | None
     column: str
     text: str
+    unsound: bool = False
+    """Whether an earlier version took such a row: a binding that it made must not be dialled as it stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,11 @@ class Undecodable:
 
 
 class _Bad(Exception):
-    """A value that will not do."""
+    """A value that will not do. `unsound` as in BadRow."""
+
+    def __init__(self, text: str, *, unsound: bool = False) -> None:
+        super().__init__(text)
+        self.unsound = unsound
 
 
 class Columns:
@@ -88,7 +94,9 @@ class Columns:
             column = "labels"
             labels = self._labels_of(values)
         except _Bad as bad:
-            return BadRow(subs_id, column, str(bad))
+            return BadRow(subs_id, column, str(bad), unsound=bad.unsound)
+        if wrong := mistake(facts["number_x"], facts["number_a"], facts["number_b"]):
+            return BadRow(subs_id, *wrong, unsound=True)
         return Binding(subs_id=subs_id, expires_at=end, labels=labels, origin=ORIGIN, **facts)  # type: ignore[arg-type]
 
     def _value(self, values: Sequence[object], column: str) -> object:
@@ -167,9 +175,10 @@ def _pool_key(value: object) -> str:
 
 
 def _number(value: object) -> str:
-    if not (number := clean(_text(value))):
-        raise _Bad("should be a phone number: 3 to 20 digits, spaces and dashes aside")
-    return number
+    text = _text(value)
+    if wrong := fault(text):
+        raise _Bad(str(wrong), unsound=wrong is not Fault.SHAPE)
+    return clean(text)
 
 
 def _number_or_none(value: object) -> str:

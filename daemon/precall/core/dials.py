@@ -12,7 +12,7 @@ from hashlib import blake2b
 from typing import Any
 
 from precall.core.model import BindingState, Row, State
-from precall.core.numbers import normalise
+from precall.core.numbers import canonical
 
 _SPAN = 2**64
 _TROUBLE = (State.TEMPORARY, State.FALLBACK)
@@ -69,7 +69,7 @@ class Sample:
         return Dial(
             binding=self._digest("binding", row.binding.subs_id).hex(),
             pool=row.binding.pool_key,
-            x=self._digest("x", normalise(row.binding.number_x)).hex(),
+            x=self._digest("x", canonical(row.binding.number_x)).hex(),
             kind=kind,
             face=face and self._digest("face", face).hex(),
             at=at,

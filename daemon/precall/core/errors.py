@@ -6,7 +6,7 @@ a failed check is data (`model.NonAnswer`), never an error.
     ├── StoreError         the database cannot be used as asked                             exit 3
     │   ├── StoreUnavailable   not now: refused, hung, locked, full                        503
     │   │   ├── OutcomeUnknown     lost in the very commit: it may be stored all the same
-    │   │   └── Deposed            another daemon leads: never again
+    │   │   └── Deposed            another daemon leads: never again                        exit 5
     │   └── SchemaOutdated     its schema is not this version's; `precall migrate`
     ├── ListenError        the address cannot be bound                                      exit 3
     ├── OutOfReach         a daemon or the provider does not answer a client command        exit 4

@@ -61,6 +61,7 @@ class Reason(StrEnum):
     AUDIT_UNAVAILABLE = "audit_unavailable"
     TOO_OLD = "too_old"
     REMOVED = "removed"
+    UNUSABLE_NUMBER = "unusable_number"
 
 
 class Flag(StrEnum):
@@ -97,7 +98,8 @@ class Binding:
     """The registered facts of one number-privacy relation. They belong to whoever registered it.
 
     `generation` is the change index at which these parties got this X: never used twice, so that an answer
-    to a question about an earlier binding of the same id can be told from one about this.
+    to a question about an earlier binding of the same id can be told from one about this. `sound` is False where a
+    number is known to be unusable although it looks like one: an earlier version joined an extension to it.
     """
 
     subs_id: str
@@ -111,6 +113,7 @@ class Binding:
     origin: str = "api"
     registered_at: float = 0.0
     generation: int = 0
+    sound: bool = True
 
     def __repr__(self) -> str:
         return f"Binding({self.subs_id}, pool={self.pool_key}, generation={self.generation})"
@@ -195,13 +198,24 @@ class BindingState:
         return f"BindingState({self.state}, status={self.status}, seq={self.seq}, streak={self.streak})"
 
 
+class Means(StrEnum):
+    """Which number of its binding an override means: what the action dials by itself, the registered X, the X that the
+    provider named with Status 1, or the temporary number. LOST: one of an earlier version, no longer the binding's."""
+
+    OWN = ""
+    REGISTERED = "registered"
+    OBSERVED = "observed"
+    TEMPORARY = "temporary"
+    LOST = "lost"
+
+
 @dataclass(frozen=True, slots=True)
 class Override:
-    """An operator's pin: `hold`, `dial_x` or `dial_temp_x`, with a number the binding itself has ("" for its
-    own), until a time (None: until lifted) or the end of its generation."""
+    """An operator's pin: `hold`, `dial_x` or `dial_temp_x`, with one of the numbers that the binding itself has, until
+    a time (None: until lifted) or the end of its generation."""
 
     action: Action
-    number: str
+    means: Means
     until: float | None
     reason: str
     generation: int

@@ -72,6 +72,11 @@ class Quota:
         self.configured, self.burst = rate, max(1.0, burst)
         self._advance(now)
 
+    def empty(self, now: Tick) -> None:
+        """Let go of all calls that were saved up until now."""
+        self._advance(now)
+        self._tokens = self._readers = 0.0
+
     def spend(self, now: Tick, lane: Lane) -> bool:
         """Take a token for one call; False when there is none for that lane now."""
         if self.until(now, lane) > 0:

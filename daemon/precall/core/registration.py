@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 from enum import StrEnum
+from typing import assert_never
 
-from precall.core.model import Action, Binding, BindingState, Override, Policy, Row, State
-from precall.core.numbers import same
+from precall.core.model import Action, Binding, BindingState, Means, Override, Policy, Row, State
+from precall.core.numbers import canonical, same
 from precall.core.routing import expired_locally
 
 
@@ -44,21 +45,42 @@ def changes_route(before: Row | None, after: Row) -> bool:
     return same_facts != before.binding
 
 
-def permits(row: Row, action: Action, number: str) -> bool:
-    """Whether an override may name `number` with `action`: only a number the binding itself has."""
+def meant(row: Row, action: Action, number: str) -> Means | None:
+    """Which of the binding's numbers an override with `action` means by `number`, None: it may not name this one."""
     match action:
         case Action.HOLD:
-            return not number
+            return None if number else Means.OWN
         case Action.DIAL_X:
-            return (
-                not number
-                or same(number, row.binding.number_x)
-                or (row.state.state is State.NORMAL and same(number, row.state.number))
-            )
+            if not number:
+                return Means.OWN
+            if same(number, row.binding.number_x):
+                return Means.REGISTERED
+            named = row.state.state is State.NORMAL and same(number, row.state.number)
+            return Means.OBSERVED if named else None
         case Action.DIAL_TEMP_X:
-            return bool(row.state.temp_number) and (not number or same(number, row.state.temp_number))
+            if not row.state.temp_number:
+                return None
+            if not number:
+                return Means.OWN
+            return Means.TEMPORARY if same(number, row.state.temp_number) else None
         case _:
-            return False
+            return None
+
+
+def pinned_number(row: Row) -> str:
+    """The number that the override of this row means now, "" where it names none."""
+    means = Means.OWN if row.override is None else row.override.means
+    match means:
+        case Means.REGISTERED:
+            return row.binding.number_x
+        case Means.OBSERVED:
+            return row.state.number
+        case Means.TEMPORARY:
+            return row.state.temp_number
+        case Means.OWN | Means.LOST:
+            return ""
+        case _:
+            assert_never(means)
 
 
 def pin(row: Row, override: Override | None) -> Row:
@@ -72,7 +94,9 @@ def _begin(wanted: Binding, row: Row | None, now: float, generation: int) -> Row
 
 
 def _parties(binding: Binding) -> tuple[str, str, str, str]:
-    return binding.number_x, binding.number_a, binding.number_b, binding.pool_key
+    """However they are written: another spelling of a number is no other party."""
+    x, a, b = (canonical(number) for number in (binding.number_x, binding.number_a, binding.number_b))
+    return x, a, b, binding.pool_key
 
 
 def _extends_expired(row: Row, wanted: Binding, policy: Policy, now: float) -> bool:

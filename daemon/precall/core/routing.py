@@ -14,6 +14,7 @@ from precall.core.model import (
     Binding,
     BindingState,
     Flag,
+    Means,
     Override,
     Policy,
     Reason,
@@ -21,8 +22,8 @@ from precall.core.model import (
     Row,
     State,
 )
-from precall.core.numbers import same
-from precall.core.state import flapping, is_gone
+from precall.core.numbers import UNKNOWN, clean, may_be_same, mistake, same
+from precall.core.state import flapping, is_gone, is_party
 
 RETRY_AFTER = {
     Reason.UNVERIFIED: 2,
@@ -35,9 +36,11 @@ RETRY_AFTER = {
     Reason.UNKNOWN_CALLER: 60,
     Reason.NO_FALLBACK_NUMBER: 60,
     Reason.AUDIT_UNAVAILABLE: 5,
+    Reason.UNUSABLE_NUMBER: 60,
 }
 
 _ABNORMAL = frozenset({State.TEMPORARY, State.FALLBACK})
+_PRIVATE = (Action.DIAL_X, Action.DIAL_TEMP_X)
 _BY_ANSWER = (Reason.STATUS_1, Reason.STATUS_2, Reason.STATUS_3, Reason.IN_EFFECT, Reason.UNVERIFIED)
 
 
@@ -175,15 +178,35 @@ def pinned(row: Row, now: float) -> Override | None:
 def callee(binding: Binding, caller: str) -> tuple[str, str] | Reason:
     """The side ("a" or "b") and the real number that `caller` must reach, or why there is none.
 
-    A binding without a B is dialled by anybody to reach A; A alone has nobody to call.
+    A binding without a B is dialled by anybody to reach A; A alone has nobody to call. A caller in doubt, a number that
+    may be the other party's too, is an unknown one.
     """
-    if not binding.number_b:
-        return Reason.NO_FALLBACK_NUMBER if same(caller, binding.number_a) else ("a", binding.number_a)
-    if not caller or same(caller, binding.number_a):
-        return "b", binding.number_b
-    if same(caller, binding.number_b):
-        return "a", binding.number_a
+    a, b = binding.number_a, binding.number_b
+    if caller == UNKNOWN:
+        return Reason.UNKNOWN_CALLER
+    if not b:
+        if same(caller, a):
+            return Reason.NO_FALLBACK_NUMBER
+        return Reason.UNKNOWN_CALLER if may_be_same(caller, a) else ("a", a)
+    if not caller or same(caller, a):
+        return Reason.UNKNOWN_CALLER if _doubtful(caller, b) else ("b", b)
+    if same(caller, b):
+        return Reason.UNKNOWN_CALLER if _doubtful(caller, a) else ("a", a)
     return Reason.UNKNOWN_CALLER
+
+
+def usable(row: Row, number: str) -> bool:
+    """Whether this may be dialled as an X or a temporary X of the binding, by the rules for numbers of this version."""
+    return bool(clean(number)) and not is_party(row.binding, number)
+
+
+def sound(binding: Binding) -> bool:
+    """Whether the registered numbers can be dialled at all: an earlier version stored what is refused now."""
+    return binding.sound and mistake(binding.number_x, binding.number_a, binding.number_b) is None
+
+
+def _doubtful(caller: str, party: str) -> bool:
+    return may_be_same(caller, party) and not same(caller, party)
 
 
 def _dial(row: Row, caller: str, policy: Policy, now: float, *, halted: bool) -> Dial:
@@ -192,6 +215,17 @@ def _dial(row: Row, caller: str, policy: Policy, now: float, *, halted: bool) ->
         return Dial(Action.EXPIRED, Reason.EXPIRED_LOCALLY)
     if state.state is State.EXPIRED:
         return Dial(Action.EXPIRED, Reason.GONE if is_gone(state) else Reason.STATUS_4)
+    if not sound(binding):
+        return Dial(Action.HOLD, Reason.UNUSABLE_NUMBER)
+    dial = _dial_by_state(row, caller, policy, now, halted=halted)
+    # Whatever named the number, a reply to an earlier version or this one: a party's own is never dialled as X.
+    if dial.action in _PRIVATE and dial.number != binding.number_x and not usable(row, dial.number):
+        return Dial(Action.HOLD, Reason.UNUSABLE_NUMBER)
+    return dial
+
+
+def _dial_by_state(row: Row, caller: str, policy: Policy, now: float, *, halted: bool) -> Dial:
+    binding, state = row.binding, row.state
     if pin := pinned(row, now):
         return _pin(pin, binding, state, policy, now)
     match state.state:
@@ -210,8 +244,8 @@ def _dial(row: Row, caller: str, policy: Policy, now: float, *, halted: bool) ->
             return Dial(Action.HOLD, Reason.TOO_OLD if state.number else Reason.NO_TEMPORARY_NUMBER)
         case State.FALLBACK:
             return _dial_real(binding, state, caller, policy, now, halted=halted)
-        case State.BLOCKED:
-            raise AssertionError("BLOCKED is shown, never stored")
+        case State.BLOCKED | State.EXPIRED:
+            raise AssertionError("BLOCKED is shown, never stored, and EXPIRED is not dialled")
         case _:
             assert_never(state.state)
 
@@ -254,18 +288,19 @@ def _dial_real(
 
 def _pin(pin: Override, binding: Binding, state: BindingState, policy: Policy, now: float) -> Dial:
     """What the operator ordered, within the limits of time: a number that may be another's is never dialled."""
-    if pin.action is Action.DIAL_X:
-        dial = _dial_x(binding, state, Reason.OVERRIDE, policy, now)
-    elif pin.action is Action.DIAL_TEMP_X and _temporary_is_fresh(state, policy, now):
-        dial = _dial_temporary(state, Reason.OVERRIDE)
-    else:
-        reason = Reason.TOO_OLD if pin.action is Action.DIAL_TEMP_X else Reason.OVERRIDE
-        return Dial(Action.HOLD, reason)
-    if pin.number and not same(pin.number, dial.number):
-        if same(pin.number, binding.number_x) and dial.action is Action.DIAL_X:
-            return Dial(Action.DIAL_X, Reason.OVERRIDE, binding.number_x, binding.extension)
+    if pin.action not in _PRIVATE:
+        return Dial(Action.HOLD, Reason.OVERRIDE)
+    if pin.action is Action.DIAL_TEMP_X:
+        if pin.means in (Means.OWN, Means.TEMPORARY) and _temporary_is_fresh(state, policy, now):
+            return _dial_temporary(state, Reason.OVERRIDE)
         return Dial(Action.HOLD, Reason.TOO_OLD)
-    return dial
+    dial = _dial_x(binding, state, Reason.OVERRIDE, policy, now)
+    if dial.action is not Action.DIAL_X or pin.means is Means.OWN:
+        return dial
+    if pin.means is Means.REGISTERED:
+        return replace(dial, number=binding.number_x, extension=binding.extension)
+    named = pin.means is Means.OBSERVED and state.state is State.NORMAL and state.number
+    return dial if named else Dial(Action.HOLD, Reason.TOO_OLD)
 
 
 def _flags(row: Row, dial: Dial, now: float) -> tuple[Flag, ...]:

@@ -48,7 +48,7 @@ from precall.core.model import (
     State,
     Status,
 )
-from precall.core.numbers import same
+from precall.core.numbers import may_be_same
 
 FLAPPING_MOVES = 5
 FLAPPING_WINDOW = 600.0
@@ -156,10 +156,13 @@ def flapping(state: BindingState, now: float) -> bool:
 
 
 def usable(binding: Binding, called_no: str) -> str:
-    """`called_no` if it may be dialled as a privacy number; "" when it is really A's or B's own."""
-    if same(called_no, binding.number_a) or same(called_no, binding.number_b):
-        return ""
-    return called_no
+    """`called_no` if it may be dialled as a privacy number; "" when it is, or may be, A's or B's own."""
+    return "" if is_party(binding, called_no) else called_no
+
+
+def is_party(binding: Binding, number: str) -> bool:
+    """Whether this is, or may be, the number of A or of B."""
+    return may_be_same(number, binding.number_a) or may_be_same(number, binding.number_b)
 
 
 def _accept(

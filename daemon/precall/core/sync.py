@@ -37,7 +37,8 @@ class SyncPlan:
     """What to do. `withheld` are the live bindings whose removal is refused, `guard` says why ("" when none is).
 
     `refused` counts rows; `examples` are the first of them. `expired` counts rows of bindings that are over and not
-    known.
+    known. `unsound` are bindings made from a row that an earlier version took and that is refused now: they must not be
+    dialled as they stand.
     """
 
     added: tuple[Binding, ...] = ()
@@ -49,6 +50,7 @@ class SyncPlan:
     refused: int = 0
     examples: tuple[BadRow, ...] = ()
     guard: str = ""
+    unsound: tuple[Binding, ...] = ()
 
     @property
     def guarded(self) -> bool:
@@ -81,6 +83,7 @@ class Comparison:
         self._changed: dict[str, tuple[Fate, Binding]] = {}
         self._unchanged: set[str] = set()
         self._contested: set[str] = set()
+        self._unsound: dict[str, Binding | None] = {}
         self._expired: set[str] = set()
         self._refused = 0
         self._unreadable = 0
@@ -96,11 +99,15 @@ class Comparison:
             if row.subs_id:
                 self._seen.setdefault(row.subs_id, 0)
             self._unreadable += row.subs_id is None
+            if row.subs_id and row.unsound:
+                self._doubt(row.subs_id)
             self._refuse(row)
             return
         mark = hash(row) or 1
         before = self._seen.get(row.subs_id, 0)
-        if not before:
+        if row.subs_id in self._unsound:
+            self._contest(row.subs_id)
+        elif not before:
             self._seen[row.subs_id] = mark
             self._compare(row)
         elif before != mark and row.subs_id not in self._contested:
@@ -134,6 +141,7 @@ class Comparison:
             refused=self._refused,
             examples=tuple(self._examples),
             guard=guard if withheld else "",
+            unsound=tuple(binding for binding in self._unsound.values() if binding is not None),
         )
 
     def _compare(self, row: Binding) -> None:
@@ -150,6 +158,14 @@ class Comparison:
             self._unchanged.add(row.subs_id)
         else:
             self._changed[row.subs_id] = Fate.UPDATED, row
+
+    def _doubt(self, subs_id: str) -> None:
+        """The binding as it stands may come from this row, read by another rule."""
+        current = self._current(subs_id)
+        known = current is not None and current.origin == ORIGIN and current.sound
+        self._unsound[subs_id] = replace(current, sound=False) if known and current is not None else None
+        self._changed.pop(subs_id, None)
+        self._unchanged.discard(subs_id)
 
     def _contest(self, subs_id: str) -> None:
         """Which of two rows is right cannot be told: the binding stays as it is."""

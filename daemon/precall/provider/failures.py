@@ -66,6 +66,7 @@ class Trouble(StrEnum):
     STATUS_TYPE = "status_type"
     UNKNOWN_STATUS = "unknown_status"
     BAD_DATA = "bad_data"
+    BAD_EXTENSION = "bad_extension"
 
 
 _KEPT = "; checks stop but for one probe every 30 s, routes are kept"
@@ -143,6 +144,7 @@ _OURS: dict[Trouble, tuple[Failure, str]] = {
     Trouble.STATUS_TYPE: (Failure.MALFORMED, "Status is a list or an object"),
     Trouble.UNKNOWN_STATUS: (Failure.MALFORMED, "Status is a number that is not documented: the API changed"),
     Trouble.BAD_DATA: (Failure.MALFORMED, "Data cannot be decoded"),
+    Trouble.BAD_EXTENSION: (Failure.MALFORMED, "Extension is not digits"),
 }
 
 # First match wins; matched against the whole code, in any case, with or without "isv." or "isp.".

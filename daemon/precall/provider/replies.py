@@ -89,9 +89,12 @@ def read_status(
     number = _number(told)
     # The page says "null" for Status 3, which XML can only spell out or leave away.
     malformed = not number and (status is Status.TEMPORARY or told not in (None, "", "null"))
-    extension = dto.get("Extension")
-    if not (isinstance(extension, str) and _EXTENSION.fullmatch(extension)):
-        extension = ""
+    extension = _extension(dto.get("Extension"))
+    if extension is None:
+        # The number without its extension reaches somebody else.
+        if status is Status.NORMAL:
+            return trouble(Trouble.BAD_EXTENSION, request_id)
+        number, extension, malformed = "", "", True
     return Answer(status, number, extension, request_id, malformed)
 
 
@@ -256,10 +259,22 @@ def _status(told: object) -> Status | Trouble:
 
 
 def _number(told: object) -> str:
-    """As `clean` has it; nearly all are plain digits, which need no cleaning."""
-    if not isinstance(told, str):
+    """As `clean` has it."""
+    return clean(told) if isinstance(told, str) else ""
+
+
+def _extension(told: object) -> str | None:
+    """Its digits, also where JSON has them as a whole number; "" where there is none, None for anything else."""
+    if told is None:
         return ""
-    return told if 3 <= len(told) <= 20 and told.isdecimal() and told.isascii() else clean(told)
+    if type(told) is int:
+        told = str(told)
+    if not isinstance(told, str):
+        return None
+    text = told.strip()
+    if text in ("", "null"):
+        return ""
+    return text if _EXTENSION.fullmatch(text) else None
 
 
 def _not_a_status(told: object) -> Trouble:

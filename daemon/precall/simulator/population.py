@@ -13,7 +13,10 @@ from precall.simulator.chance import uniform, waiting_time
 from precall.simulator.scenario import Pool
 
 FIRST_SUBS_ID = 1_000_000_000_000_001
-X, TEMPORARY, A, B = "170", "171", "138", "139"
+X, TEMPORARY, A, B = "7001", "7002", "138", "139"
+"""How numbers begin: middle numbers are 700 and twelve digits, as since the pilot of 2025 in eleven provinces; parties
+have mobiles."""
+_WIDTH = {X: 15, TEMPORARY: 15, A: 11, B: 11}
 _STRIDE = 61_803_399  # coprime to 10**8: numbers look random and never repeat
 _BACK = pow(_STRIDE, -1, 10**8)
 
@@ -62,14 +65,17 @@ class Population:
     def on_x(self, number: str) -> SimBinding | None:
         """The generated binding whose X this is."""
         digits = number.removeprefix(X)
-        if len(number) != len(X) + 8 or len(digits) != 8 or not (digits.isascii() and digits.isdecimal()):
+        if len(number) != _WIDTH[X] or digits == number or not (digits.isascii() and digits.isdecimal()):
+            return None
+        if int(digits) >= 10**8:
             return None
         index = (int(digits) - self._offsets[X]) * _BACK % 10**8
         return self._binding(index) if index < self._total else None
 
     def number(self, prefix: str, serial: int) -> str:
-        """Eleven digits; different serials give different numbers."""
-        return f"{prefix}{(serial * _STRIDE + self._offsets[prefix]) % 10**8:08d}"
+        """As many digits as such numbers have; different serials give different numbers."""
+        digits = (serial * _STRIDE + self._offsets[prefix]) % 10**8
+        return f"{prefix}{digits:0{_WIDTH[prefix] - len(prefix)}d}"
 
     def _index(self, subs_id: str) -> int | None:
         if len(subs_id) != 16 or not (subs_id.isascii() and subs_id.isdecimal()):

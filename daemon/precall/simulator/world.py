@@ -9,6 +9,7 @@ which temporary number a binding gets: that depends on the order of the question
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -163,14 +164,15 @@ class World:
     def reaches(self, binding: SimBinding, number: str, now: float) -> bool:
         """Whether a call of one party of this binding to `number` gets through to the other one now: X while it works,
         the temporary number the binding holds now, a party's own number always."""
-        if number in (binding.number_a, binding.number_b):
+        number = _dialled(number)
+        if number in (_dialled(binding.number_a), _dialled(binding.number_b)):
             return bool(number)
         if self._is_gone(binding, now):
             return False
         standing = self._standing(binding, now, lend=False)
         if standing.status == 1 and self._is_silent(binding, now):
             return False
-        return standing.status in (1, 2) and bool(number) and number == standing.called_no
+        return standing.status in (1, 2) and bool(number) and number == _dialled(standing.called_no)
 
     def truth(self, binding: SimBinding, now: float) -> Standing | str:
         """What `answer` would say, without the side effect: a number not lent yet shows as ""."""
@@ -285,3 +287,13 @@ class World:
 
 _UNSCRIPTED = Script()
 _MEANINGFUL = (NATURAL, 1, 2, 3, 4)
+
+
+def _dialled(number: str) -> str:
+    """What the exchange makes of a number: its digits without the prefixes of the country and of the trunk."""
+    digits = re.sub(r"[^0-9]", "", number)
+    for prefix in ("0086", "86"):
+        if digits.startswith(prefix) and len(digits) >= len(prefix) + 10:
+            digits = digits.removeprefix(prefix)
+            break
+    return digits.removeprefix("0")

@@ -18,12 +18,12 @@ SAME = ("subs_id", "generation", "reader", "side", "reason", "request_id")
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """Which rows of the audit are looked for: "" and None are any. `since` is a time in Unix seconds: rows that ended
-    before are left out. `number_hash` as in Exposure."""
+    before are left out. `number_hashes`: any of these, as in Exposure."""
 
     pool_key: str = ""
     reader: str = ""
     subs_id: str = ""
-    number_hash: str = ""
+    number_hashes: tuple[str, ...] = ()
     since: float | None = None
 
 
@@ -50,6 +50,8 @@ async def page(
     since = given.pop("since")
     if since is not None:
         rows = rows.where(exposures.c.last_at >= since)
+    if hashes := given.pop("number_hashes"):
+        rows = rows.where(exposures.c.number_hash.in_(hashes))
     for name, value in given.items():
         if value:
             rows = rows.where(exposures.c[name] == value)

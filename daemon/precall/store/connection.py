@@ -8,7 +8,7 @@ Checkpoints are rare, because each rewrites every page touched since the last on
 PostgreSQL is reached as its own tools reach it: `database_url` says which parameters of the URL do what, and its PG
 variables count. The server gives up by itself, somewhat later than we do, what it does for us: sessions that we have
 left must not pile up behind a lock. These limits are set once a session is there, since a pooler refuses what it does
-not know of the start of one.
+not know of the start of one. A session with a server that is no primary any more is dropped (`failover`).
 """
 
 import asyncio
@@ -31,6 +31,7 @@ from precall.core.errors import StoreError, StoreUnavailable
 from precall.database_url import PostgresqlUrl, UrlMistake
 from precall.log import get_logger
 from precall.secrecy import keep, masked
+from precall.store.failover import require_version, watch_sessions
 from precall.store.pooler import LOST_STATEMENTS, require_session, shared
 
 PATIENCE = 10.0
@@ -191,7 +192,7 @@ class Place:
             limits["enable_seqscan"] = "off"
         connect = partial(self.session, timeout, limits)
         engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, **options)
-        event.listen(engine.sync_engine, "checkout", _refuse_closed)
+        watch_sessions(engine.sync_engine)
         return engine
 
     async def session(self, timeout: float, settings: dict[str, str]) -> Any:
@@ -205,6 +206,7 @@ class Place:
         try:
             connection = await self._connected(given, timeout)
             try:
+                require_version(connection, self.name)
                 await say(connection, {**given.settings, **settings}, timeout)
                 if not self._is_session:
                     again = partial(self._connected, given, timeout)
@@ -263,12 +265,6 @@ async def close(engine: AsyncEngine, timeout: float) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(timeout):
             await engine.dispose()
-
-
-def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
-    # The pool makes another one then: after a restart of the server nobody notices.
-    if connection.driver_connection.is_closed():
-        raise exc.DisconnectionError
 
 
 def _prepare_writer(connection: Any, _record: object) -> None:

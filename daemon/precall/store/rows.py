@@ -16,7 +16,8 @@ from typing import Any
 from sqlalchemy import Integer, UpdateBase, and_, bindparam, case, delete, select, type_coerce, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from precall.core.model import BindingState, Cause, Change, Override, Row, State
+from precall.core.model import Action, BindingState, Cause, Change, Means, Override, Row, State
+from precall.core.numbers import clean, may_be_same, mistake, same
 from precall.packing import FACTS, OBSERVED, ORDERED, Packed, wrap
 from precall.store.bulk import INSERTS, execute_many, upsert
 from precall.store.places import BINDINGS, OVERRIDES, ROUTES
@@ -29,12 +30,12 @@ SEEN = ("state", *OBSERVED)
 _LOAD = (
     select(
         bindings.c.subs_id,
-        *(bindings.c[name] for name in FACTS),
         # As the driver gives it: one column to be converted by SQLAlchemy doubles the cost of a row.
+        *(type_coerce(bindings.c[name], Integer) if name == "sound" else bindings.c[name] for name in FACTS),
         *(type_coerce(routes.c[name], Integer) if name == "blocked" else routes.c[name] for name in SEEN),
         routes.c.version,
         routes.c.index,
-        *(overrides.c[name].label(f"override_{name}") for name in ORDERED),
+        *(overrides.c[name].label(f"override_{name}") for name in (*ORDERED, "number")),
     )
     .select_from(bindings)
     .join(routes, routes.c.subs_id == bindings.c.subs_id)
@@ -46,7 +47,7 @@ _SEALED = tuple(
     for start, names, places in (
         (1, FACTS, BINDINGS),
         (1 + len(FACTS), SEEN, ROUTES),
-        (1 + len(FACTS) + len(SEEN) + len(("version", "index")), ORDERED, OVERRIDES),
+        (1 + len(FACTS) + len(SEEN) + len(("version", "index")), (*ORDERED, "number"), OVERRIDES),
     )
     for at, name in enumerate(names, start)
     if name in places.columns
@@ -169,6 +170,7 @@ def _registered(row: Row) -> dict[str, Any]:
         "labels": json.dumps(dict(binding.labels), ensure_ascii=False) if binding.labels else "{}",
         "origin": binding.origin,
         "registered_at": binding.registered_at,
+        "sound": binding.sound,
     }
 
 
@@ -210,7 +212,8 @@ def _ordered(row: Row, override: Override) -> dict[str, Any]:
         "subs_id": row.binding.subs_id,
         "generation": override.generation,
         "action": override.action.value,
-        "number": override.number,
+        "means": override.means.value,
+        "number": "",
         "until": override.until,
         "reason": override.reason,
         "created_at": override.created_at,
@@ -233,6 +236,7 @@ def _packed(
     origin: str,
     registered_at: float,
     generation: int,
+    sound: int,
     state: str,
     status: int,
     number: str,
@@ -266,6 +270,7 @@ def _packed(
         origin,
         registered_at,
         generation,
+        bool(sound),
     )
     # What is the same object takes no place twice.
     number = number_x if number == number_x else number
@@ -286,5 +291,30 @@ def _packed(
         () if moves == "[]" else tuple(json.loads(moves)),
         request_id,
     )
-    data = wrap(facts, state, observed, None if order[0] is None else order, version, index)
-    return Packed(subs_id, sys.intern(pool_key), number_x, _STATES[state], bool(blocked), data)
+    data = wrap(facts, state, observed, _order(order, number_x, number, temp_number), version, index)
+    usable = bool(sound) and mistake(number_x, number_a, number_b) is None
+    if usable and (temp_number or number != number_x):
+        usable = all(not told or _told_usable(told, number_a, number_b) for told in (number, temp_number))
+    return Packed(subs_id, sys.intern(pool_key), number_x, _STATES[state], bool(blocked), data, usable)
+
+
+def _told_usable(number: str, number_a: str, number_b: str) -> bool:
+    return bool(clean(number)) and not may_be_same(number, number_a) and not may_be_same(number, number_b)
+
+
+def _order(order: Sequence[Any], number_x: str, observed: str, temporary: str) -> tuple[Any, ...] | None:
+    """The columns of an override. What an earlier version wrote down as a number is taken for what it means now."""
+    *told, number = order
+    if told[0] is None:
+        return None
+    if number and not told[1]:
+        told[1] = _means(told[0], number, number_x, observed, temporary).value
+    return tuple(told)
+
+
+def _means(action: str, number: str, number_x: str, observed: str, temporary: str) -> Means:
+    if action == Action.DIAL_X.value:
+        if same(number, number_x):
+            return Means.REGISTERED
+        return Means.OBSERVED if same(number, observed) else Means.LOST
+    return Means.TEMPORARY if same(number, temporary) else Means.LOST

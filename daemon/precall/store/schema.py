@@ -5,7 +5,7 @@ seconds since the Unix epoch in double precision, ids and numbers are text, "" i
 belong to the registration, observed columns to the checker, override columns to the operator.
 """
 
-from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, MetaData, Table, Text, text
+from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, MetaData, Table, Text, text, true
 
 SERIAL = BigInteger().with_variant(Integer, "sqlite")
 """On SQLite only INTEGER PRIMARY KEY is the row's own key; every other type costs a second tree."""
@@ -29,8 +29,9 @@ bindings = Table(
     Column("labels", Text, nullable=False),
     Column("origin", Text, nullable=False),
     Column("registered_at", Double, nullable=False),
+    Column("sound", Boolean, nullable=False, server_default=true()),
 )
-"""Registered facts. `labels` is a JSON object."""
+"""Registered facts. `labels` is a JSON object. A binding that is not `sound` has a number no reader may dial."""
 
 routes = Table(
     "routes",
@@ -72,8 +73,10 @@ overrides = Table(
     Column("reason", Text, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("created_by", Text, nullable=False),
+    Column("means", Text, nullable=False, server_default=""),
 )
-"""Orders of an operator."""
+"""Orders of an operator. `means` says which of the binding's numbers is meant; `number` is one that an earlier version
+wrote down, "" since."""
 
 check_results = Table(
     "check_results",

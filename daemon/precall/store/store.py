@@ -19,7 +19,7 @@ from precall.core.dials import Dial
 from precall.core.errors import Deposed, StoreError, StoreUnavailable
 from precall.core.model import Change, Check, Exposure, Policy, Row
 from precall.packing import Packed
-from precall.store import audit, history, migration, orders, reign, rows, sealing
+from precall.store import audit, fencing, history, migration, orders, rows, sealing
 from precall.store.attempt import Attempt
 from precall.store.audit import EVERY, Wanted
 from precall.store.bulk import execute_many, upsert
@@ -37,7 +37,7 @@ PATIENCE_PER_ROW = 0.001
 """Seconds a row may add to the deadline of its transaction: twenty times what it takes."""
 
 HIGH_INDEX, HIGH_SEQ, COMPACTED = "high_index", "high_seq", "compacted"
-OWN = {HIGH_INDEX, HIGH_SEQ, COMPACTED, reign.REIGN}
+OWN = {HIGH_INDEX, HIGH_SEQ, COMPACTED, fencing.MARK}
 
 
 class Store:
@@ -47,10 +47,11 @@ class Store:
     deadline; then nothing of the call is stored, and calling again with the same values is always right. Only
     where the database is lost in the very COMMIT may it turn out to be stored: that is told as OutcomeUnknown.
 
-    `reign` is by which it writes ("": nobody is to be shut out). Once that is over it is `deposed`, and writes no more.
+    It writes by its `fencing_token` (0: there is nobody to shut out). Once another daemon has a higher one, this store
+    is `deposed`: it writes no more, and calls `when_deposed`.
     """
 
-    reign = ""
+    fencing_token = 0
     deposed = False
 
     def __init__(self, place: Place, timeout: float, keep: History, seals: Seals) -> None:
@@ -63,6 +64,7 @@ class Store:
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._high: dict[str, int] = {}
+        self.when_deposed: Callable[[], None] = _nothing
         self.calls = CallBook(self._write, self._read)
 
     @classmethod
@@ -368,19 +370,20 @@ class Store:
             async with self._writer.connect() as connection:
                 await attempt.over(connection)
                 async with connection.begin():
-                    await self._confirm_reign(connection)
+                    await self._confirm_token(connection)
                     result = await work(connection)
                     if attempt.given_up:
                         raise StoreUnavailable(f"{self.name} took too long")
                     attempt.committing = True
                 return result
 
-    async def _confirm_reign(self, connection: AsyncConnection) -> None:
+    async def _confirm_token(self, connection: AsyncConnection) -> None:
         try:
-            if self.reign:
-                await reign.confirm(connection, self.reign, self.name)
+            if self.fencing_token:
+                await fencing.confirm(connection, self.fencing_token, self.name)
         except Deposed:
             self.deposed = True
+            self.when_deposed()
             raise
 
     async def _read(self, work: Work[T], size: int = 1) -> T:
@@ -402,6 +405,10 @@ class Store:
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(_look_away)
         return task
+
+
+def _nothing() -> None:
+    """Nobody is to be called."""
 
 
 def _look_away(task: "asyncio.Task[Any]") -> None:

@@ -1,17 +1,19 @@
-"""Who has lost the lead over a PostgreSQL database writes nothing any more; who leads reads all that was written."""
+"""A daemon that has lost the lead writes nothing any more; its successor reads all that was written."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
-from tests.integration.test_lead import sessions_ended
+from tests.integration.test_lead import sessions_ended, taken, way_to
 from tests.integration.test_store import a_change, a_removal, a_row, loaded
 from tests.patience import PATIENCE
-from tests.postgres import Databases, psql
+from tests.postgres import Databases, psql, sql
 
 from precall.core.errors import Deposed, OutcomeUnknown, StoreUnavailable
 from precall.store import Lead, Store
@@ -59,19 +61,48 @@ async def insist(work: Callable[[], Awaitable[T]]) -> T:
 
 async def led(lead: Lead, store: Store) -> Store:
     assert await insist(lead.take)
-    store.reign = await insist(lead.begin_reign)
+    store.fencing_token = await insist(lead.fence)
     return store
 
 
 async def test_who_was_deposed_writes_nothing_more(url: str, leaders: list[tuple[Lead, Store]]) -> None:
-    (first, old), (second, new) = leaders
+    """Its lead alone was parted from the server: its writes reach it, and are refused."""
+    (_, old), (second, new) = leaders
+    with way_to(url) as wire:
+        first = Lead(wire.of(url))
+        await led(first, old)
+        await insist(lambda: old.commit([a_change(a_row("1"))]))
+        wire.cut()
+        await taken(second)
+        await refuses_the_first(first, old, second, new)
+        await first.leave()
+
+
+async def test_on_sqlite_too(tmp_path: Path) -> None:
+    """There the lock is lost with its file only."""
+    url, parts = f"sqlite:///{tmp_path}/p.db", list[tuple[Lead, Store]]()
+    for _ in range(2):
+        parts.append((Lead(url), await Store.open(url, timeout=2.0, auto_migrate=True)))
+    (first, old), (second, new) = parts
     await led(first, old)
-    await insist(lambda: old.commit([a_change(a_row("1"))]))
-    await sessions_ended(url)
-    await led(second, new)
+    await old.commit([a_change(a_row("1"))])
+    (tmp_path / "p.db.lock").unlink()
+    await refuses_the_first(first, old, second, new)
+    for lead, store in parts:
+        await lead.leave()
+        await store.close()
+
+
+async def refuses_the_first(first: Lead, old: Store, second: Lead, new: Store) -> None:
+    deposed = list[bool]()
+    old.when_deposed = lambda: deposed.append(True)
+    await taken(second)
+    new.fencing_token = await insist(second.fence)
+    assert new.fencing_token > old.fencing_token > 0
     with pytest.raises(Deposed):
         await insist(lambda: old.commit([a_change(a_row("1", index=2)), a_change(a_row("2", index=3))]))
     assert old.deposed
+    assert deposed == [True]
     for write in (lambda: old.mark({"learned": "{}"}), lambda: old.pause("FC1", 1.0, "", "me"), old.ping):
         with pytest.raises(Deposed):
             await write()
@@ -79,6 +110,41 @@ async def test_who_was_deposed_writes_nothing_more(url: str, leaders: list[tuple
     await new.commit([a_change(a_row("2", index=4))])
     assert set(await loaded(new)) == {"1", "2"}
     assert "learned" not in await new.marks()
+
+
+MILLENNIUM = 1_577_836_800  # 2020-01-01T00:00:00Z
+
+
+@pytest.mark.parametrize(
+    ("stored", "counted"),
+    [
+        (None, 1),
+        ("1", 2),
+        ("41", 42),
+        ("9b2f0c1e-7d6a-4c8b-9f35-1f2f6f0f7a11", 1),
+        ("", 1),
+        ("-7", 1),
+        ("\u0661\u0662", 1),
+        ("99999999999999999", 100_000_000_000_000_000),
+        ("9" * 30, 1),
+    ],
+)
+async def test_a_token_is_a_number_that_rises(store_url: str, stored: str | None, counted: int) -> None:
+    """Counted on SQLite; on PostgreSQL no less than the milliseconds since 2020."""
+    store = await Store.open(store_url, timeout=10.0, auto_migrate=True)
+    await store.close()
+    if stored is not None:
+        sql(store_url, f"INSERT INTO marks (name, value) VALUES ('reign', '{stored}')")  # noqa: S608
+    before = int((time.time() - MILLENNIUM - 60) * 1000)
+    lead = Lead(store_url, 2.0)
+    assert await insist(lead.take)
+    first, second = await insist(lead.fence), await insist(lead.fence)
+    await lead.leave()
+    if store_url.startswith("sqlite") or counted > 10**15:
+        assert (first, second) == (counted, counted + 1)
+    else:
+        assert before < first < second
+    assert sql(store_url, "SELECT value FROM marks WHERE name = 'reign'") == [[str(second)]]
 
 
 async def test_who_led_goes_on_when_nobody_else_has_led_meanwhile(
@@ -92,7 +158,7 @@ async def test_who_led_goes_on_when_nobody_else_has_led_meanwhile(
     assert not store.deposed
 
 
-async def test_a_reign_begins_after_what_is_under_way(url: str, leaders: list[tuple[Lead, Store]]) -> None:
+async def test_a_token_is_raised_after_what_is_under_way(url: str, leaders: list[tuple[Lead, Store]]) -> None:
     """A commit that the old leader has given up, and that the server takes all the same, is read by the new one."""
     (first, old), (second, new) = leaders
     await led(first, old)
