@@ -112,7 +112,7 @@ def text_of(raw: BinaryIO, called: str) -> TextIO:
 class Rows:
     """The rows of `source`, each a Line or a Mistake. `form` None: what the text begins like, or `else_form` if empty.
 
-    Raises Refusal for a CSV header that cannot be used, and (code EMPTY) where there is neither text nor a form to go by.
+    Raises Refusal for a CSV header that cannot be used, and (code EMPTY) where there is neither text nor form to go by.
     """
 
     def __init__(
