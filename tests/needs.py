@@ -29,9 +29,15 @@ def faketime() -> Path | None:
     return next(iter(sorted(Path("/").glob(FAKETIME[1:]))), None)
 
 
+def pgbouncer() -> str | None:
+    """The program of Debian's package, which stands where only root looks."""
+    return shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+
+
 NEEDS = {
     "prometheus": Need("apt-get install prometheus", _programs("prometheus", "promtool")),
     "systemd": Need("apt-get install systemd", _programs("systemd-analyze")),
+    "pgbouncer": Need("apt-get install pgbouncer", lambda: pgbouncer() is not None),
     "faketime": Need("apt-get install libfaketime", lambda: faketime() is not None),
 }
 """At most four, so that the end of a run stays short: what serves the same tests is one need."""

@@ -81,9 +81,9 @@ class Search:
 
     def __init__(self, config: Path, plain: str = "") -> None:
         self._folder, self._plain = config.parent, plain
-        self._config: dict[str, Any] = tomllib.loads(config.read_text())
+        self._config: dict[str, Any] = tomllib.loads(config.read_text(encoding="utf-8"))
         store = self._config["store"]
-        self._url = store.get("url") or Path(store["url_file"]).read_text().strip()
+        self._url = store.get("url") or Path(store["url_file"]).read_text(encoding="utf-8").strip()
         self._keys = Path(store["number_key_file"]) if "number_key_file" in store else None
         assert plain or self._keys, "a daemon of the suite seals its numbers, or says why it does not"
         assert self._config.get("log", {}).get("level") == "debug", "a daemon of the suite tells all it can"
@@ -126,7 +126,7 @@ class Search:
             *SUITE.glob("*.py"),
             *(one for end in ("toml", "jsonl", "csv") for one in self._folder.glob(f"*.{end}")),
         ]
-        numbers = {number for file in written for number in numbers_in(file.read_text())}
+        numbers = {number for file in written for number in numbers_in(file.read_text(encoding="utf-8"))}
         numbers.update(*map(numbers_in, self._events))
         if self._keys is not None and not self._plain:
             numbers |= opened(self._url, self._keys)
@@ -169,7 +169,7 @@ def secrets_in(config: dict[str, Any]) -> Iterator[str]:
     for section in ("provider", "store", "source"):
         for name, value in config.get(section, {}).items():
             text = (
-                Path(value).read_text().strip()
+                Path(value).read_text(encoding="utf-8").strip()
                 if name.endswith(("secret_file", "token_file", "url_file"))
                 else value
             )
@@ -184,7 +184,11 @@ def keys_in(file: Path | None) -> set[str]:
     """The keys of a key file, in the forms in which bytes are written."""
     if file is None or not file.exists():
         return set()
-    keys = [line.split()[1] for line in file.read_text().splitlines() if line and not line.startswith("#")]
+    keys = [
+        line.split()[1]
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if line and not line.startswith("#")
+    ]
     return {form for key in keys for form in (key, b64decode(key).hex(), b64decode(key).decode("latin-1"))}
 
 

@@ -324,7 +324,7 @@ class Daemon:
 
     def _schedule(self) -> Scheduler:
         # APScheduler plans by the clock of the machine, whatever the daemon is given for one.
-        scheduler = Scheduler(time.time)
+        scheduler = Scheduler(time.time, lambda _name: self.metrics.job_failures.inc())
         scheduler.beat(TICK, self._tick, "check tick")
         scheduler.every(CALLS, self.calls.tick, "call details")
         scheduler.every(YOUNG, collect_young, "young collection")

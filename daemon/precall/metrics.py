@@ -187,7 +187,7 @@ class Metrics:
         self.store_dropped = counter(
             "store_dropped_checks_total", "Unchanged checks never stored: database down"
         )
-        self._of_source(gauge, counter)
+        self._of_jobs(gauge, counter)
         self.reload_ok = gauge(
             "config_last_reload_successful", "1 if the newest load of the configuration succeeded"
         )
@@ -205,7 +205,10 @@ class Metrics:
         self._pools: set[str] = set()
         self._begin_at_zero()
 
-    def _of_source(self, gauge: Callable[..., Gauge], counter: Callable[..., Counter]) -> None:
+    def _of_jobs(self, gauge: Callable[..., Gauge], counter: Callable[..., Counter]) -> None:
+        self.job_failures = counter(
+            "job_failures_total", "Runs of a job that ended in an error; the log has more"
+        )
         self.source_last_sync = gauge(
             "source_last_sync_timestamp_seconds", "When a sync with the source last came to its end"
         )

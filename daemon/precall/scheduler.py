@@ -38,15 +38,17 @@ class _Replanning(AsyncIOScheduler):  # type: ignore[misc]
 class Scheduler:
     """Runs coroutine functions every so many seconds, in the running loop."""
 
-    def __init__(self, wall: Callable[[], float]) -> None:
-        """To be made in the running loop. `wall` is the clock that APScheduler plans by: the machine's own."""
+    def __init__(self, wall: Callable[[], float], broken: Callable[[str], None] = lambda _name: None) -> None:
+        """To be made in the running loop. `wall` is the clock that APScheduler plans by: the machine's own. `broken` is
+        called with the name of a job that ended in an error, which is logged besides."""
+        self._broken = broken
         self._wall, self._clocks = wall, Clocks(wall, asyncio.get_running_loop().time)
         self._scheduler = _Replanning(
             timezone=UTC,
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
         self._scheduler.replan = self.replan
-        self._scheduler.add_listener(_complain, EVENT_JOB_ERROR)
+        self._scheduler.add_listener(self._complain, EVENT_JOB_ERROR)
         self._beats: list[asyncio.Task[None]] = []
         self._paused = False
 
@@ -64,7 +66,8 @@ class Scheduler:
     def beat(self, seconds: float, job: Job, name: str) -> None:
         """Run `job` every `seconds` of the loop's clock from now on, without APScheduler: for what must go on whatever
         becomes of the wall clock. One that fails is logged and goes on."""
-        self._beats.append(asyncio.create_task(beat(seconds, self._unless_paused(job), name), name=name))
+        work = beat(seconds, self._unless_paused(job), name, self._broken)
+        self._beats.append(asyncio.create_task(work, name=name))
 
     def hasten(self, name: str) -> None:
         """Run the job of this name now, ahead of its time; no matter that there is none."""
@@ -101,8 +104,16 @@ class Scheduler:
 
         return run
 
+    def _complain(self, event: JobExecutionEvent) -> None:
+        if isinstance(event.exception, asyncio.CancelledError):
+            return  # we are stopping
+        log.error("job.broken", job=event.job_id, exc_info=event.exception)
+        self._broken(event.job_id)
 
-async def beat(seconds: float, job: Job, name: str) -> None:
+
+async def beat(
+    seconds: float, job: Job, name: str, broken: Callable[[str], None] = lambda _name: None
+) -> None:
     """Run `job` every `seconds` of the loop's clock until cancelled. One that fails is logged, and goes on. What was
     missed is not made up for: a run that took long is followed by the next one, not by several."""
     loop = asyncio.get_running_loop()
@@ -114,9 +125,4 @@ async def beat(seconds: float, job: Job, name: str) -> None:
             await job()
         except Exception as error:
             log.error("job.broken", job=name, exc_info=error)
-
-
-def _complain(event: JobExecutionEvent) -> None:
-    if isinstance(event.exception, asyncio.CancelledError):
-        return  # we are stopping
-    log.error("job.broken", job=event.job_id, exc_info=event.exception)
+            broken(name)

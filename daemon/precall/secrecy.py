@@ -17,6 +17,9 @@ MOST = 100
 FEWEST = 5
 """Digits, with whatever stands between them, that are masked in a text of others; fewer are a line or an error code."""
 
+LONGEST = 8
+"""Characters of one unit: as long it is a dump of bytes."""
+
 # `\d` knows the decimal digits of every script, full-width ones among them; these are the others of a number.
 _DIGIT = r"[\d¹²³⁰⁴-⁹₀-₉①-⑨⓪❶-❾零〇一二三四五六七八九幺]"
 _ESCAPED = (
@@ -24,8 +27,9 @@ _ESCAPED = (
     r"|%[0-9A-Fa-f]{2}|&#[0-9A-Za-z]{1,6};"
 )
 """One character as a library shows it: of bytes, of JSON, of a URL, of HTML."""
-_RUN = re.compile(rf"\+?(?:{_ESCAPED}|{_DIGIT})(?:(?:[^\w\\%&]|_){{0,4}}(?:{_ESCAPED}|{_DIGIT}))*")
-_HEX = re.compile(r"(?<![0-9A-Za-z])(?:0x|\\x|[xX]')?(?=(?:[A-Fa-f]*[0-9]){4})[0-9A-Fa-f]{8,}(?![0-9A-Za-z])")
+_HEX = r"(?<![0-9A-Za-z])(?:0x|\\x|[xX]')?(?=(?:[A-Fa-f]*[0-9]){4})[0-9A-Fa-f]{8,}(?![0-9A-Za-z])"
+_UNIT = rf"{_HEX}|{_ESCAPED}|{_DIGIT}"
+_RUN = re.compile(rf"\+?(?:{_UNIT})(?:(?:[^\w\\%&]|_){{0,4}}(?:{_UNIT}))*")
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _ADDRESS = re.compile(
     rf"(?<![\w.+-])(?:{_OCTET}(?:\.{_OCTET}){{3}}|localhost|::1|\[::1\])"
@@ -33,12 +37,9 @@ _ADDRESS = re.compile(
     re.ASCII,
 )
 """Where a connection was tried: an address with its port, also as Python shows the two."""
-_QUOTED = re.compile(
-    r"(?P<head>\bwith text |=|\bcontains |\bvalue:? )(?P<open>['\"(])(?P<value>.*?)(?P<close>['\")])"
-    r"(?=$|[\s.,;:)\]])",
-    re.DOTALL,
-)
-"""A value that a database quotes: `Key (number_a)=(138…) already exists`, `with text '…'`, `invalid value "…"`."""
+_QUOTED = re.compile(r"(\bwith text |=|\bcontains |\bvalue:? )(?:'.*'|\".*\"|\(.*\))", re.DOTALL)
+"""A value that a database quotes: `Key (number_a)=(138…) already exists`, `with text '…'`, `invalid value "…"`. Up to
+the last quote there is, for the value may hold one."""
 _SHORT_QUOTED = re.compile(r"""(['"“‘`])([^\w'"]*\d[\d\W]*?)(['"”’`])""")
 """In quotes, and without a letter: a value, however few its digits are."""
 _NUMBER = re.compile(r"(?<![0-9A-Za-z_.-])\+?\d{7,20}(?![0-9A-Za-z_-])")
@@ -89,13 +90,13 @@ def masked(text: str) -> str:
 
 
 def _without_digits(text: str) -> str:
-    text = _RUN.sub(_unless_few, _HEX.sub(HIDDEN, text))
+    text = _RUN.sub(_unless_few, text)
     return _SHORT_QUOTED.sub(rf"\1{HIDDEN}\3", text)
 
 
 def _unless_few(run: re.Match[str]) -> str:
-    units = re.findall(rf"{_ESCAPED}|{_DIGIT}", run[0])
-    return HIDDEN if len(units) >= FEWEST else run[0]
+    units = re.findall(_UNIT, run[0])
+    return HIDDEN if len(units) >= FEWEST or max(map(len, units)) >= LONGEST else run[0]
 
 
 def _unless_ours(run: re.Match[str]) -> str:
@@ -104,4 +105,5 @@ def _unless_ours(run: re.Match[str]) -> str:
 
 
 def _masked_value(found: re.Match[str]) -> str:
-    return f"{found['head']}{found['open']}{HIDDEN}{found['close']}"
+    quoted = found[0].removeprefix(found[1])
+    return f"{found[1]}{quoted[0]}{HIDDEN}{quoted[-1]}"

@@ -2,7 +2,7 @@
 grows.
 
 Loop, daemon and provider share a clock that runs an hour a second; what the daemon does several times a
-second it does some times a minute here. `PRECALL_TEST_SOAK_HOURS` sets for how long (9).
+second it does some times a minute here. `PRECALL_TEST_SOAK_HOURS` sets for how long (4).
 """
 
 import asyncio
@@ -21,19 +21,20 @@ from precall import app, log
 from precall.demo import as_registered
 from precall.simulator import Scenario, Simulator
 
-HOURS = int(os.environ.get("PRECALL_TEST_SOAK_HOURS", "9"))
+HOURS = int(os.environ.get("PRECALL_TEST_SOAK_HOURS", "4"))
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 60 * HOURS)]
 
 SPEED = 3600.0
 HOUR = 3600.0
-WARM = 5
-"""Until the fifth hour everything fills: the retention is two hours."""
-FILLS = 5
+WARM = 2
+"""Until the second hour everything fills: the retention is half of one."""
+FILLS = 2 + HOURS // 8
 """MiB at most for what has a bound and has not come to it: of the feed's 20,000 changes and the simulator's times of
-arrival some 2 of them in a day. A statement kept of each batch that was written was another 4."""
-BINDINGS, RATE, SOCKETS = 60, 0.5, 8
-OFTEN = ("TICK", "CALLS", "LEAD", "YOUNG", "CLOCK")
-"""The daemon's intervals of a second and less."""
+arrival some 2 of them in a day, and what an allocator rounds. A statement kept of each batch was 4 a day."""
+BINDINGS, RATE, SOCKETS = 60, 0.3, 8
+PACE = {"TICK": 10.0, "CALLS": 60.0, "LEAD": 60.0, "CLOCK": 60.0, "YOUNG": 1800.0}
+"""The daemon's intervals of a second and less, in seconds here. A young collection counts the test runner's
+objects too."""
 
 
 def resident() -> int:
@@ -61,7 +62,7 @@ def sections(folder: Path) -> dict[str, dict[str, Any]]:
         "store": {
             "url": f"sqlite:///{folder}/precall.db",
             "timeout": "1h",
-            "retention": "2h",
+            "retention": "30m",
             "dial_log": 1.0,
             "history": "every",
         },
@@ -93,8 +94,8 @@ def _lines_are_not_kept() -> Iterator[None]:
 
 @pytest.fixture
 def _a_coarser_life(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in OFTEN:
-        monkeypatch.setattr(app, name, 10.0)
+    for name, seconds in PACE.items():
+        monkeypatch.setattr(app, name, seconds)
 
 
 @pytest.mark.usefixtures("_lines_are_not_kept", "_a_coarser_life")
@@ -135,6 +136,7 @@ async def a_day(loop: VirtualLoop, folder: Path) -> None:
     assert checks > 0.3 * RATE * HOURS * HOUR
     warm, last = sizes[WARM - 1], sizes[-1]
     peak = [max(one[place] for one in sizes[WARM:]) for place in range(3)]
-    assert peak[0] <= 1.25 * warm[0], sizes
+    # Pages come back with each retention, which may have been a moment or an hour ago.
+    assert peak[0] <= 1.25 * max(pages for pages, _, _ in sizes[:WARM]), sizes
     assert last[1] <= warm[1] + FILLS, sizes
     assert last[2] <= warm[2] + SOCKETS, sizes

@@ -196,7 +196,7 @@ class _Site:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._folder, self._provider, self._postgres = folder, provider, postgres
-        rows = [json.loads(line) for line in bindings.read_text().splitlines()]
+        rows = [json.loads(line) for line in bindings.read_text(encoding="utf-8").splitlines()]
         self._own = [row for row in rows if row["pool_key"] != SOURCED]
         self._rows = rows
         self._config = folder / "precall.toml"
@@ -264,7 +264,7 @@ class _Site:
                 yield
                 self._postgres.start()
             case "a reload with a mistake":
-                good = self._config.read_text()
+                good = self._config.read_text(encoding="utf-8")
                 self._config.write_text(good.replace("max_age", "max_aeg", 1))
                 assert ask(f"{self.url}/-/reload") >= 400
                 yield

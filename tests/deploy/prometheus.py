@@ -75,13 +75,13 @@ class Prometheus:
 @contextmanager
 def watching(folder: Path, target: str) -> Iterator[Prometheus]:
     """A Prometheus that scrapes the daemon at `target` (host:port)."""
-    config = yaml.safe_load((FILES / "prometheus.yml").read_text())
+    config = yaml.safe_load((FILES / "prometheus.yml").read_text(encoding="utf-8"))
     for name in ("scrape_interval", "evaluation_interval"):
         config["global"][name] = _divided(config["global"][name])
     config["scrape_configs"][0]["static_configs"][0]["targets"] = [target]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     for rules in RULES:
-        (folder / rules.name).write_text(scaled(rules.read_text()))
+        (folder / rules.name).write_text(scaled(rules.read_text(encoding="utf-8")))
     address = f"127.0.0.1:{free_port()}"
     command = [
         "prometheus",

@@ -12,12 +12,12 @@ from tests.deploy.prometheus import DURATION, FILES, RULES, scaled
 from tests.unit.test_docs import families
 
 needs_promtool = pytest.mark.needs("prometheus")
-RUNBOOK = (PROJECT / "deploy" / "runbook.md").read_text()
-CASES = yaml.safe_load((FILES / "alerts.test.yml").read_text())["tests"]
+RUNBOOK = (PROJECT / "deploy" / "runbook.md").read_text(encoding="utf-8")
+CASES = yaml.safe_load((FILES / "alerts.test.yml").read_text(encoding="utf-8"))["tests"]
 
 
 def alerts() -> dict[str, dict[str, Any]]:
-    groups = yaml.safe_load((FILES / "alerts.yml").read_text())["groups"]
+    groups = yaml.safe_load((FILES / "alerts.yml").read_text(encoding="utf-8"))["groups"]
     return {rule["alert"]: rule for group in groups for rule in group["rules"]}
 
 
@@ -50,7 +50,9 @@ def test_rules_name_only_metrics_there_are() -> None:
     known |= {f"{name}_bucket" for name in known}
     for file in RULES:
         expressions = [
-            rule["expr"] for group in yaml.safe_load(file.read_text())["groups"] for rule in group["rules"]
+            rule["expr"]
+            for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]
+            for rule in group["rules"]
         ]
         named = set(re.findall(r"(?<![:\w])precall_\w+(?!:)\b", " ".join(expressions)))
         assert {name for name in named if ":" not in name} <= known
@@ -61,7 +63,7 @@ def test_scaling_divides_every_duration_and_changes_nothing_else() -> None:
         "for: 30000ms\nexpr: rate(a_5m[3000ms] offset 4320000ms) > 10"
     )
     for file in RULES:
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8")
         assert DURATION.sub("", scaled(text).replace("ms", "m")) == DURATION.sub("", text)
 
 

@@ -20,7 +20,7 @@ every_dashboard = pytest.mark.parametrize("file", FILES, ids=lambda file: file.s
 
 
 def read(file: Path) -> dict[str, Any]:
-    board: dict[str, Any] = json.loads(file.read_text())
+    board: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return board
 
 
@@ -30,8 +30,8 @@ def test_there_are_four() -> None:
 
 def test_they_are_what_the_code_makes(tmp_path: Path) -> None:
     subprocess.run([sys.executable, GRAFANA / "dashboards.py", tmp_path], check=True, timeout=60)
-    made = {file.name: file.read_text() for file in tmp_path.iterdir()}
-    assert made == {file.name: file.read_text() for file in FILES}, "make dashboards"
+    made = {file.name: file.read_text(encoding="utf-8") for file in tmp_path.iterdir()}
+    assert made == {file.name: file.read_text(encoding="utf-8") for file in FILES}, "make dashboards"
 
 
 @every_dashboard
@@ -91,7 +91,11 @@ def test_panels_fill_their_rows_and_do_not_overlap(file: Path) -> None:
 
 
 def test_grafana_is_told_where_they_and_the_data_are() -> None:
-    sources = yaml.safe_load((GRAFANA / "provisioning/datasources/precall.yml").read_text())["datasources"]
+    sources = yaml.safe_load((GRAFANA / "provisioning/datasources/precall.yml").read_text(encoding="utf-8"))[
+        "datasources"
+    ]
     assert [source["type"] for source in sources] == ["prometheus"]
-    (provider,) = yaml.safe_load((GRAFANA / "provisioning/dashboards/precall.yml").read_text())["providers"]
+    (provider,) = yaml.safe_load(
+        (GRAFANA / "provisioning/dashboards/precall.yml").read_text(encoding="utf-8")
+    )["providers"]
     assert provider["options"]["path"] == "/etc/grafana/dashboards"

@@ -18,8 +18,8 @@ from tests.acceptance.test_cli import PROJECT
 DEPLOY = PROJECT / "deploy"
 DOCKER, KUBERNETES = DEPLOY / "docker", DEPLOY / "kubernetes"
 HADOLINT = Path(sys.executable).parent / "hadolint"
-DOCKERFILE = (DOCKER / "Dockerfile").read_text()
-COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
+DOCKERFILE = (DOCKER / "Dockerfile").read_text(encoding="utf-8")
+COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text(encoding="utf-8"))
 USER = 10001
 
 
@@ -35,7 +35,11 @@ def test_hadolint_finds_nothing() -> None:
 
 
 def test_the_image_is_made_of_files_there_are_and_that_reach_the_builder() -> None:
-    let_in = {line[1:] for line in (PROJECT / ".dockerignore").read_text().splitlines() if line[0] == "!"}
+    let_in = {
+        line[1:]
+        for line in (PROJECT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+        if line[0] == "!"
+    }
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE)
     sources = {source for line in copied for source in line.split()}
     assert sources == {file for name in let_in for file in expanded(name)}
@@ -57,14 +61,14 @@ def test_the_image_runs_as_nobody_in_particular_and_says_whether_it_is_well() ->
 
 def pins(lock: Path) -> set[tuple[str, str]]:
     """Names and versions."""
-    return set(re.findall(r"^([\w.-]+)==(\S+)", lock.read_text(), re.MULTILINE))
+    return set(re.findall(r"^([\w.-]+)==(\S+)", lock.read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def test_the_image_holds_what_is_tested() -> None:
     tested = pins(PROJECT / "requirements.lock")
     image = pins(DOCKER / "run.lock")
     assert image <= tested, "make lock"
-    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     needed = [*project["dependencies"], *project["optional-dependencies"]["postgres"]]
     assert {re.match(r"[\w.-]+", one)[0] for one in needed} <= {name for name, _ in image}  # type: ignore[index]
     assert "hatchling" in dict(pins(DOCKER / "build.lock"))
@@ -100,11 +104,13 @@ def test_compose_mounts_what_the_configurations_name() -> None:
     inside = {volume.split(":")[1]: volume.split(":")[0] for volume in grafana["volumes"]}
     board = grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
     assert (DOCKER / inside["/etc/grafana/dashboards"] / Path(board).name).exists()
-    source = yaml.safe_load((DEPLOY / "grafana/provisioning/datasources/precall.yml").read_text())[
-        "datasources"
-    ][0]
+    source = yaml.safe_load(
+        (DEPLOY / "grafana/provisioning/datasources/precall.yml").read_text(encoding="utf-8")
+    )["datasources"][0]
     assert source["url"] == "http://prometheus:9090"
-    scraped = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())["scrape_configs"][0]
+    scraped = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text(encoding="utf-8"))[
+        "scrape_configs"
+    ][0]
     assert scraped["static_configs"][0]["targets"] == ["precall:8080"]
 
 
@@ -113,18 +119,18 @@ def test_compose_mounts_what_the_configurations_name() -> None:
 
 def composed(folder: Path) -> dict[str, dict[str, Any]]:
     """Kind to resource, as `kubectl kustomize` gathers them; every file of the folder is in use."""
-    plan = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    plan = yaml.safe_load((folder / "kustomization.yaml").read_text(encoding="utf-8"))
     found: dict[str, dict[str, Any]] = {}
     for name in plan["resources"]:
         if (folder / name).is_dir():
             found |= composed(folder / name)
         else:
-            resource = yaml.safe_load((folder / name).read_text())
+            resource = yaml.safe_load((folder / name).read_text(encoding="utf-8"))
             found[resource["kind"]] = resource
     own = {file.name for file in folder.glob("*.yaml")} - {"kustomization.yaml"}
     assert own == {name for name in plan["resources"] if name.endswith(".yaml")}
     for made in plan.get("configMapGenerator", []):
-        data = {name: (folder / name).read_text() for name in made["files"]}
+        data = {name: (folder / name).read_text(encoding="utf-8") for name in made["files"]}
         found["ConfigMap"] = {
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -162,6 +168,7 @@ def test_two_daemons_never_overlap_and_nothing_has_rights_it_does_not_need() -> 
     assert BASE["Deployment"]["spec"]["strategy"] == {"type": "Recreate"}
     assert POD["spec"]["securityContext"]["runAsUser"] == USER
     assert POD["spec"]["automountServiceAccountToken"] is False
+    assert POD["spec"]["enableServiceLinks"] is False
     for container in [*POD["spec"]["containers"], *POD["spec"]["initContainers"]]:
         rights = container["securityContext"]
         assert rights["readOnlyRootFilesystem"] is True

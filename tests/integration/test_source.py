@@ -428,3 +428,75 @@ async def test_a_row_that_is_refused_by_now_is_not_served_as_it_was_read_before(
         customer.run("UPDATE relations SET number_a = 'none' WHERE subs_id = '1'")
         assert counts(await synced(served)) == {"unchanged": 1, "refused": 1}
         assert (await served.ask("GET", "/v1/routes/1"))[1]["action"] == "dial_x"
+
+
+# -- values no program can read, and errors nobody foresaw -----------------------------------------------
+
+
+async def test_one_undecodable_value_is_one_refused_row(tmp_path: Path, customer: Customer) -> None:
+    customer.add("1", "2", "3")
+    async with in_step(tmp_path, customer.section()) as served:
+        await synced(served)
+        # As an application writes it that was told the wrong encoding.
+        customer.run(
+            "UPDATE relations SET number_a = CAST(x'3133382d303030302d30303231a0' AS TEXT) WHERE subs_id = '2'"
+        )
+        customer.run("UPDATE relations SET number_x = '17000000009' WHERE subs_id = '3'")
+        customer.run("INSERT INTO relations VALUES (CAST(x'31ff' AS TEXT), 'FC1', ?, ?, NULL, NULL)", X, A)
+        ended = await synced(served)
+        assert counts(ended) == {"unchanged": 1, "updated": 1, "refused": 2}
+        assert [(one.subs_id, one.column, one.text) for one in ended.refused] == [
+            ("2", "number_a", "is no text in UTF-8"),
+            (None, "subs_id", "is no text in UTF-8 (row 4 of the result)"),
+        ]
+        assert len(served.daemon.table) == 3
+
+
+async def test_what_python_has_no_value_for_is_one_refused_row(tmp_path: Path, databases: Databases) -> None:
+    url = databases.new(migrated=False)
+    psql(
+        url,
+        "CREATE TABLE relations (subs_id text, pool_key text, number_x numeric, number_a text, expires_at timestamptz)",
+        "INSERT INTO relations VALUES ('1', 'FC1', 17000000001, '13800000001', '275760-01-01'),"
+        " ('2', 'FC1', 17000000002, '13800000002', 'infinity'), ('3', 'FC1', 'NaN', '13800000003', NULL),"
+        " ('4', 'FC1', 17000000004, '13800000004', '0044-03-15 BC'), ('5', 'FC1', 17000000005, '13800000005', NULL)",
+    )
+    async with in_step(
+        tmp_path, {"url": f"{url}?connect_timeout=5&keepalives=1", "query": QUERY, "every": "1h"}
+    ) as served:
+        ended = await synced(served)
+        assert counts(ended) == {"unchanged": 2, "refused": 3}
+        assert [(one.subs_id, one.column) for one in ended.refused] == [
+            ("1", "expires_at"),
+            ("3", "number_x"),
+            ("4", "expires_at"),
+        ]
+        assert (await served.ask("GET", "/v1/bindings/2"))[1]["expires_at"] == ""
+    databases.drop()
+
+
+@pytest.mark.parametrize("error", [TypeError("no 138-0000-0021"), asyncio.CancelledError()], ids=type)
+async def test_an_error_nobody_foresaw_is_a_failed_sync_that_is_told(
+    tmp_path: Path, customer: Customer, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    customer.add("1")
+    async with in_step(tmp_path, customer.section()) as served:
+        await synced(served)
+        with monkeypatch.context() as patched:
+
+            async def broken(*_: object) -> None:
+                raise error
+
+            patched.setattr(ForeignDatabase, "read", broken)
+            ended = await synced(served)
+        assert ended.error.startswith(f"source: unexpected {type(error).__name__}")
+        assert "138" not in ended.error
+        assert (await served.ask("GET", "/v1/source"))[1]["error"] == ended.error
+        degraded = (await served.ask("GET", "/readyz"))[1]["degraded"]
+        assert "source: bindings are not synced; they are kept as they were" in degraded
+        metrics = (await served.ask("GET", "/metrics"))[1]
+        assert "precall_source_failing 1.0" in metrics
+        assert 'precall_source_syncs_total{result="failed"} 1.0' in metrics
+        assert "precall_source_every_seconds 3600.0" in metrics
+        assert counts(await synced(served)) == {"unchanged": 1}
+        assert "precall_source_failing 0.0" in (await served.ask("GET", "/metrics"))[1]

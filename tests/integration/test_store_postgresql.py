@@ -91,10 +91,18 @@ async def stored(store: Store, index: int) -> None:
             'does not let us in: .*password authentication failed for user "precall"',
         ),
         (("@127.0.0.1:{port}", "@127.0.0.1:1"), True, r"cannot be reached \(.*Connect call failed"),
-        (("@127.0.0.1:{port}", "@127.0.0.1:none"), False, "store.url is no URL"),
+        (("@127.0.0.1:{port}", "@127.0.0.1:none"), False, "store.url: a port is a number"),
         (("/postgres", "/postgres?sslmode=require"), True, "cannot be reached .*rejected SSL upgrade"),
-        (("/postgres", "/postgres?sslmode=perhaps"), False, "mend store.url .*sslmode"),
-        (("/postgres", "/postgres?passwort=S3cret-of"), False, "mend store.url .*passwort"),
+        (
+            ("/postgres", "/postgres?sslmode=perhaps"),
+            False,
+            "store.url: sslmode: perhaps is none of its values",
+        ),
+        (
+            ("/postgres", "/postgres?passwort=S3cret-of"),
+            False,
+            "store.url: passwort is no parameter.*did you mean password",
+        ),
     ],
 )
 async def test_a_server_that_cannot_be_used_is_one_clear_line(

@@ -149,3 +149,38 @@ async def test_a_beat_asks_no_wall_clock_survives_its_errors_and_pauses(
         assert len(runs) == made
     finally:
         scheduler.stop()
+
+
+async def test_a_job_that_breaks_is_told_and_runs_again() -> None:
+    broken: list[str] = []
+    runs = asyncio.Event()
+    times = 0
+
+    async def job() -> None:
+        nonlocal times
+        times += 1
+        if times < 3:
+            raise ValueError("not this time")
+        runs.set()
+
+    scheduler = Scheduler(time.time, broken.append)
+    scheduler.beat(0.001, job, "heart")
+    scheduler.start()
+    async with asyncio.timeout(30):
+        await runs.wait()
+    scheduler.stop()
+    assert broken == ["heart", "heart"]
+
+
+async def test_a_planned_job_that_breaks_is_told() -> None:
+    told = asyncio.Event()
+
+    async def job() -> None:
+        raise ValueError("never")
+
+    scheduler = Scheduler(time.time, lambda name: told.set() if name == "planned" else None)
+    scheduler.once(job, "planned")
+    scheduler.start()
+    async with asyncio.timeout(30):
+        await told.wait()
+    scheduler.stop()

@@ -6,9 +6,14 @@ import json
 import logging
 import subprocess
 import sys
+import unicodedata
+from collections.abc import Callable
 from typing import Any, Literal
+from urllib.parse import quote
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.builders import NOW, POLICY, TEMP, A, B, X, binding, observed, row
 
 from precall import log, secrecy
@@ -126,6 +131,98 @@ def test_no_value_shows_a_number_of_its_own_accord() -> None:
     assert len(FACTS) > 5
     shown = "\n".join(f"{value!r} {value!s}" for value in values)
     assert [word for word in (X, TEMP, A, B, SECRET) if word in shown] == []
+
+
+# -- texts of others -------------------------------------------------------------------------------------
+
+DRIVER_TEXTS = (
+    "Could not decode to UTF-8 column 'number_a' with text '{}\ufffd'",
+    'duplicate key value violates unique constraint "x"\nDETAIL:  Key (number_a, pool)=({}, FC1) already exists.',
+    "Failing row contains (1, FC1, {}, null).",
+    'invalid input syntax for type integer: "{}"',
+    'value "{}" is out of range for type bigint',
+    "Incorrect string value: '{}' for column `a`.`b`.`number_a` at row 1",
+    "(1366, \"Incorrect integer value: '{}' for column 'n' at row 1\")",
+    "invalid literal for int() with base 10: '{}'",
+    "cannot parse {} of the row",
+    "unexpected: {}",
+    "{}",
+)
+SEPARATORS = ("", " ", "-", ".", "\u00a0", " - ", "\uff0d", "\u2013", "/", ") ", "_", "\u200b", ", ")
+SPELLINGS: tuple[Callable[[str], str], ...] = (
+    str,
+    lambda text: text.translate({ord(str(digit)): chr(0xFF10 + digit) for digit in range(10)}),
+    lambda text: text.translate({ord(str(digit)): "零一二三四五六七八九"[digit] for digit in range(10)}),
+    lambda text: f"0x{text.encode().hex()}",
+    lambda text: text.encode().hex().upper(),
+    lambda text: "".join(f"\\x{one:02x}" for one in text.encode()),
+    lambda text: "".join(f"\\u{ord(one):04x}" for one in text),
+    lambda text: repr(text.encode()),
+    lambda text: quote(text, safe="+") if "+" in text else quote(text),
+    lambda text: "".join(f"&#{ord(one)};" for one in text),
+)
+
+
+@given(
+    st.sampled_from(DRIVER_TEXTS),
+    st.from_regex(r"[1-9][0-9]{6,15}", fullmatch=True),
+    st.lists(st.tuples(st.integers(1, 4), st.sampled_from(SEPARATORS)), min_size=1, max_size=12),
+    st.sampled_from(["", "+86", "0086 ", "(0", "+"]),
+    st.sampled_from(SPELLINGS),
+)
+@settings(max_examples=150, deadline=None)
+def test_no_spelling_of_a_number_comes_through_a_text_of_others(
+    text: str, number: str, groups: list[tuple[int, str]], prefix: str, spelt: Callable[[str], str]
+) -> None:
+    parts, rest = [], number
+    for size, separator in groups:
+        parts.append(rest[:size] + separator)
+        rest = rest[size:]
+    shown = spelt(prefix + "".join(parts) + rest)
+    said = secrecy.masked(text.format(shown))
+    assert shown not in said
+    # Whatever is left of it: no run of five of its digits, in whatever spelling it came.
+    template = text.format("")
+    left = sum(unicodedata.digit(one, -1) >= 0 for one in said) - sum(
+        unicodedata.digit(one, -1) >= 0 for one in template
+    )
+    assert left <= 0, said
+    assert "***" in said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[Errno 111] Connect call failed ('127.0.0.1', 35432)",
+        "Connect call failed ('::1', 5432, 0, 0)",
+        "127.0.0.1:54321 refused",
+        "(1146, \"Table 'app.relations' doesn't exist\")",
+        "no such table: relations",
+        'near "SELEC": syntax error',
+        "unexpected character: line 12 column 34 (char 1234)",
+        "'utf-8' codec can't decode byte 0xa0 in position 13: invalid start byte",
+        'password authentication failed for user "precall"',
+        "unsupported startup parameter: lock_timeout",
+    ],
+)
+def test_what_helps_to_find_the_place_stays(text: str) -> None:
+    assert secrecy.masked(text) == text
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["138-0000-0021", "+86 138 0000 0021", "(0571) 8888 0000", "138\u00a00000\u00a00021", "138.0000.0021"],
+)
+def test_a_number_in_groups_is_concealed(number: str) -> None:
+    assert secrecy.concealed(f"tel {number}, see") == "tel ***, see"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2026-11-22 21:06:54", "0.013900000003", "192.168.100.200", "http://127.0.0.1:35873/v1", "60 s: 1200"],
+)
+def test_what_only_looks_like_groups_is_left(text: str) -> None:
+    assert secrecy.concealed(text) == text
 
 
 def test_ids_of_bindings_pass_as_fields_of_their_own_and_numbers_do_not() -> None:

@@ -15,7 +15,7 @@ from precall.provider.sign import (
     signer,
 )
 
-DATA = json.loads((Path(__file__).parents[1] / "data" / "signing_vectors.json").read_text())
+DATA = json.loads((Path(__file__).parents[1] / "data" / "signing_vectors.json").read_text(encoding="utf-8"))
 VECTORS = {vector["id"]: vector for vector in DATA["vectors"]}
 NONCE, TIMESTAMP = DATA["nonce"], DATA["timestamp"]
 

@@ -32,7 +32,7 @@ from precall.cli.importing import Outcome, Rules, send
 from precall.cli.options import Json, SubsId
 from precall.cli.rejects import write_rejects
 from precall.cli.remote import Session, ask, path, taken
-from precall.cli.rows import COLUMNS, Form, Mistake, Rows, text_of
+from precall.cli.rows import COLUMNS, EMPTY, Form, Mistake, Rows, text_of
 from precall.cli.target import Target, asks
 from precall.core.errors import OutOfReach, Refusal
 from precall.private import Output
@@ -88,7 +88,7 @@ def import_(
     outcome = Outcome()
     with _opened(file) as raw:
         with _read_errors(file):
-            rows = Rows(text_of(raw, file), form, _FORMS.get(Path(file).suffix.lower(), Form.CSV))
+            rows = _rows(raw, file, form)
         size = _size(raw)
         kept = rejects or Path(f"{file}.rejected.{rows.form}")
         try:
@@ -110,6 +110,15 @@ def import_(
     _report(outcome, kept, as_json=as_json)
     if outcome.refused or outcome.rejected:
         raise typer.Exit(1)
+
+
+def _rows(raw: BinaryIO, file: str, form: Form | None) -> Rows:
+    try:
+        return Rows(text_of(raw, file), form, _FORMS.get(Path(file).suffix.lower()))
+    except Refusal as error:
+        if error.code != EMPTY:
+            raise
+        raise typer.BadParameter(f"{file} is empty, and nothing says what it was to hold") from None
 
 
 def _stop(line: int, error: BaseException) -> None:

@@ -23,6 +23,7 @@ from precall.api.problems import mistakes
 from precall.core.errors import Refusal
 
 LABEL = "label."
+EMPTY = "empty"
 ERROR = "error"
 """A column of files of refused rows; it is passed over, so that such a file can be imported once it is right."""
 COLUMNS = tuple(ListedBinding.model_fields)
@@ -111,10 +112,12 @@ def text_of(raw: BinaryIO, called: str) -> TextIO:
 class Rows:
     """The rows of `source`, each a Line or a Mistake. `form` None: what the text begins like, or `else_form` if empty.
 
-    Raises Refusal for a CSV header that cannot be used.
+    Raises Refusal for a CSV header that cannot be used, and (code EMPTY) where there is neither text nor form to go by.
     """
 
-    def __init__(self, source: Iterable[str], form: Form | None = None, else_form: Form = Form.CSV) -> None:
+    def __init__(
+        self, source: Iterable[str], form: Form | None = None, else_form: Form | None = Form.CSV
+    ) -> None:
         source = iter(source)
         begun = list[str]()
         for line in source:
@@ -122,7 +125,10 @@ class Rows:
             if line.strip():
                 break
         first = begun[-1].strip() if begun else ""
-        self.form = form or ((Form.JSONL if first[0] in "{[" else Form.CSV) if first else else_form)
+        chosen = form or ((Form.JSONL if first[0] in "{[" else Form.CSV) if first else else_form)
+        if chosen is None:
+            raise Refusal(422, EMPTY, "there is no text in it")
+        self.form = chosen
         self.header: list[str] = []
         lines = chain(begun, source)
         if self.form is Form.CSV:
