@@ -19,6 +19,15 @@ abnormal_min_interval = "100ms"
 max_age = "300ms"
 abnormal_max_age = "300ms"
 """
+EIGHT = """
+[[binding]]
+subs_id = "8"
+pool_key = "FC1"
+number_x = "17000000008"
+number_a = "13800000008"
+number_b = "13900000008"
+status = 1
+"""
 TABLES = ("bindings", "routes", "route_changes", "check_results", "exposures", "overrides", "calls", "pauses")
 
 
@@ -44,7 +53,8 @@ def test_only_one_writes_after_the_network_was_parted(tmp_path: Path, databases:
     database = databases.new()
     server = database.partition("@127.0.0.1:")[2].partition("/")[0]
     scenario, folders = tmp_path / "scenario.toml", [tmp_path / "first", tmp_path / "second"]
-    scenario.write_text(SCENARIO)
+    # One that the provider does not know would be confirmed gone later, by the new leader too.
+    scenario.write_text(SCENARIO + EIGHT)
     with (
         Wire(int(server)).laid() as wire,
         serving(tmp_path, "simulate", "--listen", "127.0.0.1:0", "--scenario", scenario) as simulator,
@@ -56,9 +66,9 @@ def test_only_one_writes_after_the_network_was_parted(tmp_path: Path, databases:
             configs[-1].write_text(configs[-1].read_text() + QUICK)
         with serving(folders[0], "run", "--config", configs[0]) as first:
             old = first.url("precall serves")
-            facts = ask(f"{provider}/_admin/bindings/7")[1]
-            body = {name: facts[name] for name in ("pool_key", "number_x", "number_a", "number_b")}
             for subs_id in ("7", "8"):
+                facts = ask(f"{provider}/_admin/bindings/{subs_id}")[1]
+                body = {name: facts[name] for name in ("pool_key", "number_x", "number_a", "number_b")}
                 assert ask(f"{old}/v1/bindings/{subs_id}", "PUT", body)[0] == 201
             until(lambda: ask(f"{old}/v1/routes/7")[1]["action"] == "dial_real")
             with serving(folders[1], "run", "--config", configs[1]) as second:
