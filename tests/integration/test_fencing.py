@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TypeVar
 
+import asyncpg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -179,6 +180,22 @@ async def test_what_was_given_up_and_is_stored_later_can_be_undone(
         await store.commit([a_change(a_row("3"))])
     await insist(lambda: store.commit([a_removal(a_row("3"), 2)]))
     assert await loaded(store) == {}
+
+
+async def test_who_falls_silent_before_an_execution_holds_nobody_up(
+    url: str, leaders: list[tuple[Lead, Store]]
+) -> None:
+    """A statement is prepared and not executed: the server waits for it, and does not take the session for idle."""
+    lead, store = leaders[0]
+    await led(lead, store)
+    silent = await asyncpg.connect(url)
+    await silent.execute(
+        "SET idle_in_transaction_session_timeout = '1s'; BEGIN; SELECT 1 FROM marks FOR UPDATE"
+    )
+    await silent.prepare("SELECT 2")
+    token = store.fencing_token
+    assert await insist(lead.fence) > token
+    silent.terminate()
 
 
 async def test_who_falls_silent_amid_a_transaction_holds_nobody_up(

@@ -33,7 +33,14 @@ ON CONFLICT (name) DO UPDATE SET value = greatest(
 RETURNING value
 """
 """For PostgreSQL, in the session that holds the lock."""
-HELD = "SELECT value FROM marks WHERE name = 'reign'"
+HELD = "'{}' = (SELECT value FROM marks WHERE name = 'reign')"
+END_SILENT = """
+SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE relation = 'marks'::regclass AND database = datid AND mode = 'RowShareLock' AND pid <> pg_backend_pid()
+AND usename = current_user AND wait_event = 'ClientRead' AND xact_start < clock_timestamp() - interval '3 s'
+"""
+"""Ends transactions of an earlier leader that has been silent for `SILENCE` between the preparation of a statement and
+its execution: the server does not take them for idle."""
 
 _NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
 _silence = func.set_config("idle_in_transaction_session_timeout", f"{SILENCE:g}s", true())

@@ -24,7 +24,7 @@ from typing import Any
 
 from precall.core.errors import StoreError, StoreUnavailable
 from precall.store.connection import Place, close, failures_of
-from precall.store.fencing import HELD, RAISE, SILENCE, count_up
+from precall.store.fencing import END_SILENT, HELD, RAISE, SILENCE, count_up
 
 KEY = int.from_bytes(b"pc_lead", "big")
 LIMIT = 4.0
@@ -34,7 +34,7 @@ PING = 0.5
 BREATH = 0.05
 """Least seconds between two questions to a server that ends every session."""
 WATCH = {"tcp_keepalives_idle": "2", "tcp_keepalives_interval": "1", "tcp_keepalives_count": "2"}
-READ_ONLY = "current_setting('transaction_read_only') = 'on'"
+WRITABLE = "current_setting('transaction_read_only') = 'off'"
 
 
 class Lead:
@@ -205,7 +205,7 @@ class _Session:
         if self._session is not None and self._holds:
             # A session that is lost says nothing of the server: only a new one can.
             with suppress(StoreUnavailable):
-                if await self._ask(f"SELECT {READ_ONLY}") is False:
+                if await self._ask(WRITABLE):
                     return True
             self._drop()
         if self._session is None:
@@ -216,23 +216,31 @@ class _Session:
         # In one statement: a process that is stopped between two would hold the lock without a limit.
         limited = f"set_config('idle_session_timeout', '{self._limit * 1000:.0f}', false) <> ''"
         locked = f"WHEN pg_try_advisory_lock({KEY}) THEN {limited}"
-        taken = await self._ask(f"SELECT CASE WHEN {READ_ONLY} THEN NULL {locked} ELSE false END")
-        if taken is None:
-            self._drop()
-            raise StoreUnavailable(f"{self._place.name} is read-only, a standby perhaps: name its primary")
-        if taken and self._token and await self._ask(HELD) != str(self._token):
+        if not await self._ask(f"CASE WHEN {WRITABLE} THEN CASE {locked} ELSE false END ELSE false END"):
+            if not await self._ask(WRITABLE):
+                self._drop()
+                raise StoreUnavailable(
+                    f"{self._place.name} is read-only, a standby perhaps: name its primary"
+                )
+            return False
+        if self._token and not await self._ask(HELD.format(self._token)):
             self._drop()
             return False  # another has led meanwhile
-        if taken:
-            self._holds = self._has_led = True
-            self._session.add_termination_listener(self._ended)
-        return bool(taken)
+        self._holds = self._has_led = True
+        self._session.add_termination_listener(self._ended)
+        return True
 
     async def fence(self) -> int:
+        found = bytearray()
+
+        async def keep(content: bytes) -> None:
+            found.extend(content)
+
         with failures_of(self._place.name):
+            await self._session.execute(END_SILENT, timeout=self._timeout)
             # In the session that holds the lock: when that is lost, so is this.
-            token = await self._session.fetchval(RAISE, timeout=self._timeout + SILENCE)
-        self._token = int(token)
+            await self._session.copy_from_query(RAISE, output=keep, timeout=self._timeout + SILENCE)
+        self._token = int(found)
         return self._token
 
     async def leave(self) -> None:
@@ -245,10 +253,13 @@ class _Session:
             except Exception:  # noqa: BLE001  a server that is gone, or hangs, ends the session by itself
                 session.terminate()
 
-    async def _ask(self, question: str) -> Any:
+    async def _ask(self, question: str) -> bool:
+        """Whether it is true. Whatever this session asks is one message, and no prepared statement: between preparation
+        and execution the server does not take a session for idle, and would wait for a silent leader for ever."""
         try:
             with failures_of(self._place.name):
-                return await self._session.fetchval(question, timeout=self._limit / 2)
+                asked = f"SELECT 1 WHERE {question}"
+                return bool(await self._session.execute(asked, timeout=self._limit / 2) == "SELECT 1")
         except BaseException:
             self._drop()
             raise
