@@ -32,7 +32,7 @@ FILLS = 2 + HOURS // 8
 """MiB at most for what has a bound and has not come to it: of the feed's 20,000 changes and the simulator's times of
 arrival some 2 of them in a day, and what an allocator rounds. A statement kept of each batch was 4 a day."""
 BINDINGS, RATE, SOCKETS = 60, 0.3, 8
-PACE = {"TICK": 10.0, "CALLS": 60.0, "LEAD": 60.0, "CLOCK": 60.0, "YOUNG": 1800.0}
+PACE = {"TICK": 10.0, "CALLS": 60.0, "CLOCK": 60.0, "YOUNG": 1800.0}
 """The daemon's intervals of a second and less, in seconds here. A young collection counts the test runner's
 objects too."""
 

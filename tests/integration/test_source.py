@@ -373,7 +373,7 @@ async def test_a_postgresql_source_is_read_only_and_its_types_are_understood(
     for query, said in (
         ("DELETE FROM relations RETURNING *", "read-only transaction"),
         ("SELECT number_a::int FROM relations", r"value \"\*\*\*\" is out of range"),
-        ("SELECT pg_sleep(60)", r"took more than 3\.0 s"),
+        ("SELECT pg_sleep(60)", r"took more than 3 s"),
     ):
         with pytest.raises((ConfigError, OutOfReach), match=said):
             await ForeignDatabase(url, 3.0).read(query, take)
