@@ -6,10 +6,13 @@ READY   = $(VENV)/.ready
 ARGS   ?=
 # Tests mostly wait, so there are more workers than cores. `make test WORKERS=0` runs one test after another.
 WORKERS ?= auto
-# The lock file is complete, so nothing is to be solved; only what is used is compiled, when it is first imported.
+# The lock file is complete, so nothing is to be solved.
 PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 SIDE_BY_SIDE = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 PIN     = uv pip compile --quiet --universal --generate-hashes --no-header
+
+# Where the environment forbids compiled files, each command would compile all it imports anew: seconds of a core.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test check audit fmt bench soak dashboards screenshots lock clean
 
@@ -21,8 +24,9 @@ setup: $(READY) ## the virtual environment, from the hashed lock file
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "precall needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) --no-compile --require-hashes -r requirements.lock
+	$(PIP) --require-hashes -r requirements.lock
 	$(PIP) --no-build-isolation --editable .
+	$(BIN)/python -m compileall -q daemon
 	@touch $@
 
 demo: $(READY) ## the main job, with a built-in provider: make demo ARGS="--for 30s"
