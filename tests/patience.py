@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-PATIENCE = 120.0
+PATIENCE = 240.0
 BRIEF = 3.0
 """A limit of the daemon's own that tests wait out. On a busy machine nothing else that they do takes as long."""
 

@@ -23,7 +23,7 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
     "NO_COLOR": "1",
     "COLUMNS": "200",
 }
-PATIENCE = 60.0
+PATIENCE = 240.0
 pytestmark = pytest.mark.slow  # each command is a process of its own
 
 URL = re.compile(r"http://[0-9.]+:[0-9]+")

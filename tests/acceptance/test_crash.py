@@ -27,7 +27,7 @@ from precall.store import Store
 
 ROUNDS = int(os.environ.get("PRECALL_TEST_SOAK_ROUNDS", "2"))
 SEED = int(os.environ.get("PRECALL_TEST_SEED", "1"))
-PATIENCE = 120.0
+PATIENCE = 240.0
 WRITERS, OWN, READERS = 4, 10, 4
 STALL = 1.3
 """Seconds: the default `store.timeout` and some."""

@@ -11,7 +11,7 @@ from tests.api_daemon import A, Served, a_binding, scripted, serving
 from precall.core.model import Policy, Row
 from precall.simulator import Fault
 
-PATIENCE = 60.0
+PATIENCE = 240.0
 LAZY = {"min_interval": "1h", "abnormal_min_interval": "1h", "max_age": "2h", "abnormal_max_age": "2h"}
 BINDINGS = 12
 

@@ -20,7 +20,7 @@ from precall.core.model import Check, Row
 from precall.log import get_logger
 from precall.simulator import Fault
 
-PATIENCE = 60.0
+PATIENCE = 240.0
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 QUICK = {
     "min_interval": "20ms",

@@ -12,7 +12,7 @@ import pytest
 
 from precall.scheduler import Scheduler, beat
 
-PATIENCE = 60.0
+PATIENCE = 240.0
 DAY = 86_400.0
 
 

@@ -148,7 +148,7 @@ async def _elements(raw: bytearray) -> list[object]:
     has it, is an array of one. Raises Refusal: 400 no JSON, 422 no array."""
     raw = raw.removeprefix(codecs.BOM_UTF8)
     try:
-        data = orjson.loads(raw) if raw else {}
+        data = orjson.loads(raw)
         if may_repeat(raw, data):
             data = await asyncio.to_thread(parsed, raw.decode())
     except ValueError as error:
