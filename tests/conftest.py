@@ -95,16 +95,21 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(16, 2 * (os.cpu_count() or 1))
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Tests that share a costly fixture stay together: one worker runs them. pytest-xdist reads the marker before any
+    hook of a conftest that reorders the tests."""
+    if _shares(item):
+        item.add_marker(pytest.mark.xdist_group(item.location[0]))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Workers begin with what takes longest, so that no long test runs alone at the end. Tests that share a costly
-    fixture stay together: one worker runs them, as early as the longest of them."""
+    """Workers begin with what takes longest, so that no long test runs alone at the end; a group with its longest."""
     if not hasattr(config, "workerinput"):
         return
     longest: dict[str, float] = {}
     for item in items:
         if _shares(item):
-            item.add_marker(pytest.mark.xdist_group(item.location[0]))
             longest[item.location[0]] = max(longest.get(item.location[0], 0.0), _seconds(item))
     items.sort(key=lambda item: -(longest[item.location[0]] if _shares(item) else _seconds(item)))
 

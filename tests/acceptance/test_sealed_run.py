@@ -58,7 +58,7 @@ def new_token(name: str, *scopes: str) -> tuple[str, str]:
 
 WRONG: list[tuple[str, str, Any]] = [
     ("GET", f"/v1/routes/{NUMBERS[8]}", None),
-    ("GET", f"/v1/routes/3003?caller={NUMBERS[8]}x", None),
+    ("GET", f"/v1/routes/3003?caller={NUMBERS[8]}%0Ax", None),
     ("GET", f"/v1/routes/by-number?x={NUMBERS[0]}&y={NUMBERS[8]}", None),
     ("GET", f"/v1/routes/by-number?x={NUMBERS[12]}&caller={NUMBERS[9]}", None),
     ("PUT", "/v1/bindings/3009", {NUMBERS[8]: NUMBERS[12]}),
@@ -106,7 +106,7 @@ def test_nothing_that_others_read_holds_a_number_or_a_secret(tmp_path: Path) -> 
 
 def lived(daemon: Server, token: str, bindings: Path) -> str:
     """Everything that is done with a daemon; what it wrote for others to read."""
-    url = daemon.url("precall serves")
+    url = daemon.url('"urls"')
     bodies = [json.loads(text) for text in bindings.read_text().splitlines()]
     for body in bodies:
         assert ask(url, token, "PUT", f"/v1/bindings/{body['subs_id']}", body)[0] == 201
