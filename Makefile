@@ -35,12 +35,12 @@ demo: $(READY) ## the main job, with a built-in provider: make demo ARGS="--for 
 test: $(READY) ## every test, workers side by side
 	$(SIDE_BY_SIDE) $(ARGS)
 
-check: $(READY) ## formatting, lint, types, layers, fast tests; changes nothing
+check: $(READY) ## formatting, lint, types, layers, fast tests side by side; changes nothing
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/python -m pytest -q -m "not slow" tests/unit
+	$(SIDE_BY_SIDE) -q -m "not slow" tests/unit
 
 audit: $(READY) ## known vulnerabilities of the locked dependencies; says so when the advisory service is out of reach
 	$(BIN)/python -m tests.audit
