@@ -8,7 +8,7 @@ ARGS   ?=
 WORKERS ?= auto
 # The lock file is complete, so nothing is to be solved.
 PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
-SIDE_BY_SIDE = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+SIDE_BY_SIDE = $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 PIN     = uv pip compile --quiet --universal --generate-hashes --no-header
 
 # Where the environment forbids compiled files, each command would compile all it imports anew: seconds of a core.

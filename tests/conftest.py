@@ -10,10 +10,13 @@ import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
+from xdist.scheduler import LoadScopeScheduling
 
 from precall import log
 from tests import examples as _examples  # noqa: F401  registers the profiles of Hypothesis
@@ -95,11 +98,22 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(16, 2 * (os.cpu_count() or 1))
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Tests that share a costly fixture stay together: one worker runs them. pytest-xdist reads the marker before any
-    hook of a conftest that reorders the tests."""
-    if _shares(item):
-        item.add_marker(pytest.mark.xdist_group(item.location[0]))
+class ByFixture(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives each test to the next free worker, but all of a file to one where they share a costly fixture."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if _has_shared_fixture(file) else nodeid
+
+
+@cache
+def _has_shared_fixture(file: str) -> bool:
+    return 'scope="module"' in Path(file).read_text("utf-8")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFixture:
+    """The groups of pytest-xdist itself do not reach its scheduler with this version of pytest."""
+    return ByFixture(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)

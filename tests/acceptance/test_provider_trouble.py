@@ -161,7 +161,8 @@ async def a_fifth(loop: VirtualLoop, folder: Path) -> None:
             await asyncio.sleep(1.0)
         seconds, at_last = loop.time() - begun, await made_so_far(served)
     made = {name: at_last[name] - at_first[name] for name in at_first}
-    assert 0.75 * QUOTA <= sum(limits) / len(limits) <= QUOTA
+    # Read once a second of a rate that grows in between: half a percent is the reading's.
+    assert 0.75 * QUOTA <= sum(limits) / len(limits) <= 1.005 * QUOTA
     # The provider lets a second's worth pass at once.
     assert 0.75 * QUOTA <= made["status_1"] / seconds <= QUOTA * (1 + 1 / seconds)
     assert made["throttled"] < 0.1 * sum(made.values())

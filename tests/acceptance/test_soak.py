@@ -2,8 +2,8 @@
 daemon is started again or killed. After each the checks go on, no call is one too many, no number is told past its
 time, and nothing a reader has seen is lost.
 
-`PRECALL_TEST_SOAK_DAYS` sets how many days by virtual time it lasts (0.04), `PRECALL_TEST_SOAK_KILLS` how often real
-processes are killed, stopped and parted (3), `PRECALL_TEST_SOAK_SEED` what happens when (1): it is printed, and the
+`PRECALL_TEST_SOAK_DAYS` sets how many days by virtual time it lasts (0.02), `PRECALL_TEST_SOAK_KILLS` how often real
+processes are killed, stopped and parted (2), `PRECALL_TEST_SOAK_SEED` what happens when (1): it is printed, and the
 same one draws the same.
 """
 
@@ -34,8 +34,8 @@ from precall import app
 from precall.demo import as_registered
 from precall.simulator import Fault, Scenario, Simulator
 
-DAYS = float(os.environ.get("PRECALL_TEST_SOAK_DAYS", "0.04"))
-KILLS = int(os.environ.get("PRECALL_TEST_SOAK_KILLS", "3"))
+DAYS = float(os.environ.get("PRECALL_TEST_SOAK_DAYS", "0.02"))
+KILLS = int(os.environ.get("PRECALL_TEST_SOAK_KILLS", "2"))
 SEED = int(os.environ.get("PRECALL_TEST_SOAK_SEED", "1"))
 DAY, HOUR, MINUTE = 86400.0, 3600.0, 60.0
 
@@ -115,7 +115,7 @@ class Life:
         """Every other binding ends while it is watched."""
         bodies = [as_registered(one) for one in self.simulator.bindings()]
         for place, body in enumerate(bodies):
-            end = int(self.loop.wall() + self.chance.uniform(HOUR / 4, DAYS * DAY))
+            end = int(self.loop.wall() + self.chance.uniform(HOUR / 8, DAYS * DAY))
             self.ends[body["subs_id"]] = end if place % 2 else float("inf")
             if place % 2:
                 body["expires_at"] = datetime.fromtimestamp(end, UTC).isoformat()

@@ -46,11 +46,15 @@ async def test_a_session_with_a_read_only_server_is_not_kept(url: str) -> None:
         return str(await store._read(lambda connection: connection.scalar(text(f"SELECT {READ_ONLY}"))))
 
     async with another_primary(url):
+        said = ""
         for _ in range(3):
-            with pytest.raises(StoreUnavailable, match="is read-only, a standby perhaps: name its primary"):
+            # A session that is ended during its start says so in words of the driver's.
+            with pytest.raises(StoreUnavailable) as refused:
                 await store.commit([a_change(a_row("1"))])
+            said = str(refused.value)
             assert await loaded(store) == {}
             assert await read_only() == "on"
+        assert "is read-only, a standby perhaps: name its primary" in said
     await store.commit([a_change(a_row("1"))])
     assert await read_only() == "off"
     assert set(await loaded(store)) == {"1"}

@@ -40,7 +40,7 @@ async def full(store_url: str) -> str:
         "INSERT INTO calls (call_id, prod_id, called_at, subs_id, reported_at, state, result, detail, next_at,"
         " pool_key, route_state, source) SELECT subs_id, 1, first_at, subs_id, first_at, '', 'pending', '{}',"
         " first_at + 180, 'FC1', 'normal', '' FROM check_results",
-        "INSERT INTO overrides SELECT subs_id, 1, 'hold', '', NULL, '', 1, 'op' FROM bindings",
+        "INSERT INTO overrides SELECT subs_id, 1, 'hold', '', NULL, '', 1, 'op', '' FROM bindings",
         "ANALYZE",
     )
     if store_url.startswith("postgresql"):
