@@ -324,7 +324,7 @@ def _port(port: str) -> None:
 
 def _parameters(url: str) -> dict[str, str]:
     """Those after the "?"; the last one counts, as for libpq."""
-    query = url.partition("?")[2].partition("#")[0]
+    query = url.partition("?")[2].partition("#")[0].removesuffix("&")
     try:
         return dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
     except ValueError:

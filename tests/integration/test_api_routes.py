@@ -167,6 +167,17 @@ async def test_by_number(tmp_path: Path) -> None:
         assert (await served.ask("GET", f"/v1/routes/by-number?x={lone}&format=text"))[1] == f"dial_x,{lone}"
 
 
+async def test_a_plus_that_the_url_made_a_space_is_a_plus(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        abroad, caller = "+85291234567", "+85291234568"
+        await served.register(subs_id="1", number_x=abroad, number_a=caller)
+        for query in (f"x={abroad}", f"x={abroad}&caller={caller}", "x=%2B85291234567", "x=+852 9123-4567"):
+            status, route = await served.ask("GET", f"/v1/routes/by-number?{query.replace(' ', '%20')}")
+            assert (status, route["subs_id"]) == (200, "1"), query
+        status, _ = await served.ask("GET", f"/v1/exposures?number={abroad}")
+        assert status == 200
+
+
 async def test_by_number_passes_over_the_expired_unless_there_is_nothing_else(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(4, 1)) as served:
         await served.register(subs_id="1")

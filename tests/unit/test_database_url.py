@@ -1,8 +1,10 @@
 """Three lists of parameters for every kind of database: mapped, ignored, refused; no secret is repeated."""
 
 import re
+import sys
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -23,6 +25,7 @@ from precall.database_url import (
     postgresql,
     sqlite,
 )
+from precall.store.foreign_engine import EngineRows
 
 PG = "postgresql://u:S3cret@h/d"
 MY = "mysql://u:S3cret@h/d"
@@ -154,3 +157,20 @@ def test_the_configuration_names_the_key(tmp_path: Path) -> None:
 def test_any_text_is_a_url_or_a_mistake_of_one(rest: str, scheme: str) -> None:
     with suppress(UrlMistake):
         check(f"{scheme}://{rest}")
+
+
+def test_an_ampersand_at_the_end_is_no_parameter() -> None:
+    check(f"{PG}?sslmode=require&")
+    assert mysql(f"{MY}?charset=utf8mb4&").arguments == {"charset": "utf8mb4"}
+    with pytest.raises(UrlMistake):
+        check(f"{PG}?sslmode=require&&")
+
+
+def test_a_charset_the_driver_lacks_is_told_before_it_makes_a_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    driver = SimpleNamespace(charset_by_name={"utf8mb4": object()}.get)
+    monkeypatch.setitem(sys.modules, "pymysql.charset", driver)
+    url = f"{MY}?charset=utf8mb5"
+    with pytest.raises(ConfigError, match="write charset=utf8mb4"):
+        EngineRows(url.partition("?")[0], mysql(url))

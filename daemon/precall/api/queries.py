@@ -40,6 +40,17 @@ class Query(BaseModel):
 
 ListedPoolKey = Annotated[str, Field(pattern=r"^[!-+\--~]{1,64}$")]
 """Of several, joined by commas."""
+
+
+def _plus_restored(value: object) -> object:
+    """A `+` that a URL has turned into a space, which no number or URI begins with otherwise."""
+    if isinstance(value, str) and _PLUS_LOST.match(value):
+        return f"+{value[1:]}"
+    return value
+
+
+_PLUS_LOST = re.compile(r" [0-9\uff10-\uff19(]")
+RestoresPlus = BeforeValidator(_plus_restored)
 Limit = Annotated[int, Field(ge=1, le=MAX_PAGE)]
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 Timeout = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
@@ -48,7 +59,7 @@ Timeout = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
 class RouteQuery(Query):
     """How a route is read."""
 
-    caller: Caller | None = None
+    caller: Annotated[Caller | None, RestoresPlus] = None
     max_age: Seconds | None = None
     timeout: Timeout = 0.3
     dial: bool = True
@@ -58,7 +69,7 @@ class RouteQuery(Query):
 class NumberQuery(RouteQuery):
     """How a route is found by its X."""
 
-    x: Number
+    x: Annotated[Number, RestoresPlus]
 
 
 _AN_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
@@ -150,7 +161,7 @@ class ExposuresQuery(PageQuery):
     pool_key: str = ""
     reader: str = ""
     subs_id: str = ""
-    number: NumberOrNone = ""
+    number: Annotated[NumberOrNone, RestoresPlus] = ""
     since: Moment | None = None
     cursor: Annotated[str, Field(json_schema_extra={"pattern": r"^[0-9]{0,18}$"})] = ""
 

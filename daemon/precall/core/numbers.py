@@ -170,7 +170,7 @@ def mistake(number_x: str, number_a: str, number_b: str) -> tuple[str, str] | No
             return name, str(wrong)
     for name, party in (("number_a", number_a), ("number_b", number_b)):
         if may_be_same(number_x, party):
-            return "number_x", f"number_x {Fault.PARTY} {name}: an X is never a party of its own binding"
+            return "number_x", f"{Fault.PARTY} {name}: an X is never a party of its own binding"
     return None
 
 

@@ -8,6 +8,7 @@ import sqlite3
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
+from importlib import import_module
 from typing import Any
 from urllib.parse import quote
 
@@ -68,7 +69,10 @@ class EngineRows:
             self._file = f"{given.database}?mode=ro"
         if given.drivername.partition("+")[2].lower() in BLOCKING:
             raise ConfigError([_not_asynchronous(given.drivername)])
-        self._charset = str(mysql.arguments.get("charset", "")) if mysql is not None else ""
+        charset = str(mysql.arguments.get("charset", "")) if mysql is not None else ""
+        if charset and not _is_known(charset):
+            wrong = f"charset={masked(charset)} is not known to this driver; write charset=utf8mb4"
+            raise ConfigError([f"source.url: {wrong}"])
         self._engine = _engine(given, _arguments(mysql))
 
     async def connect(self) -> "_Result":
@@ -76,14 +80,7 @@ class EngineRows:
         if self._file:
             # Here, because the driver leaves a thread behind when it fails at this.
             sqlite3.connect(self._file, uri=True).close()
-        try:
-            connection = await self._engine.connect()
-        except (AttributeError, KeyError, LookupError):
-            if self._charset:
-                wrong = f"charset={masked(self._charset)} is not known to this driver; write charset=utf8mb4"
-                raise ConfigError([f"source.url: {wrong}"]) from None
-            raise
-        return _Result(connection)
+        return _Result(await self._engine.connect())
 
 
 class _Result:
@@ -174,6 +171,16 @@ def text_or_bytes(value: object, encoding: str) -> object:
         return str(value, encoding)
     except UnicodeDecodeError:
         return Undecodable(f"is no text in {encoding.upper()}")
+
+
+def _is_known(charset: str) -> bool:
+    """Whether the driver knows a charset of MySQL. Asked beforehand: aiomysql fails half-way into a connection, which
+    then also complains of itself where nobody can catch it."""
+    try:
+        names = import_module("pymysql.charset")
+    except ImportError:  # another driver, which judges by itself
+        return True
+    return names.charset_by_name(charset) is not None
 
 
 def _read_only(given: URL) -> tuple[URL, str]:
