@@ -95,7 +95,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_xdist_auto_num_workers() -> int:
     """`-n auto`: the tests wait more than they work."""
-    return min(16, 3 * (os.cpu_count() or 1))
+    return min(16, 2 * (os.cpu_count() or 1))
 
 
 class ByFixture(LoadScopeScheduling):  # type: ignore[misc]

@@ -464,7 +464,12 @@ def test_a_token_that_is_wrong_is_a_matter_of_configuration(tmp_path: Path) -> N
         command = [sys.executable, "-m", "precall"]
         for args, code, said in ((["route", "1"], 1, "unknown_binding"), (["pause"], 3, "forbidden")):
             result = subprocess.run(
-                [*command, *args], env=environment, capture_output=True, text=True, timeout=60, check=False
+                [*command, *args],
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
+                check=False,
             )
             assert said in line(result, code)
         assert daemon.stop() == 0
@@ -531,7 +536,7 @@ def test_without_a_key_nothing_is_asked(site: Site, tmp_path: Path) -> None:
     environment = {"ALIBABA_CLOUD_ECS_METADATA_DISABLED": "true", "HOME": str(tmp_path)}
     result = subprocess.run(
         [sys.executable, "-m", "precall", "check", "1", "--pool-key", "FC9", "--config", str(config)],
-        env=ENVIRONMENT | environment, capture_output=True, text=True, timeout=60, check=False,
+        env=ENVIRONMENT | environment, capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert "provider.access_key_id" in line(result, 3)
 

@@ -45,7 +45,7 @@ def ask(url: str, method: str = "GET", body: Any = None) -> tuple[int, dict[str,
         url, data=data, method=method, headers={"Content-Type": "application/json"}
     )
     try:
-        with urllib.request.urlopen(request, timeout=10) as reply:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as reply:
             return reply.status, json.loads(reply.read() or b"{}")
     except urllib.error.HTTPError as error:
         problem = error.read().decode()

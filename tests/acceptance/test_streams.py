@@ -24,13 +24,13 @@ def shell(line: str, *args: str | Path, **variables: str) -> subprocess.Complete
         ["bash", "-c", line, "bash", *COMMAND, *map(str, args)],
         env=ENVIRONMENT | variables,
         capture_output=True,
-        timeout=90,
+        timeout=240,
         check=False,
     )
 
 
 def answers(url: str) -> bool:
-    with suppress(OSError), urllib.request.urlopen(f"{url}/readyz", timeout=5) as response:
+    with suppress(OSError), urllib.request.urlopen(f"{url}/readyz", timeout=60) as response:
         return bool(response.status == 200)
     return False
 
@@ -95,7 +95,7 @@ def test_a_reader_that_has_gone_ends_a_command_as_sigpipe_does() -> None:
     os.close(read)
     ended = subprocess.run(
         [*COMMAND, "plan", "--bindings", "10", "--rate", "1"],
-        stdout=write, stderr=subprocess.PIPE, env=ENVIRONMENT, timeout=90, check=False,
+        stdout=write, stderr=subprocess.PIPE, env=ENVIRONMENT, timeout=240, check=False,
     )  # fmt: skip
     os.close(write)
     assert (ended.returncode, ended.stderr) == (-signal.SIGPIPE, b"")
@@ -110,7 +110,7 @@ def test_what_a_terminal_cannot_show_is_replaced(encoding: str) -> None:
     )
     ended = subprocess.run(
         [sys.executable, "-c", code], env=ENVIRONMENT | {"PYTHONIOENCODING": encoding},
-        capture_output=True, timeout=90, check=False,
+        capture_output=True, timeout=240, check=False,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     shown = ended.stdout.decode("utf-8")

@@ -95,7 +95,7 @@ async def read(served: Served, load: Load) -> None:
             load.seen[subs_id, index] = route["status"]
             if "unsaved" in route["flags"]:
                 load.unsaved.add(subs_id)
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.005)
 
 
 async def write(served: Served, load: Load) -> None:
@@ -119,7 +119,7 @@ async def unsettle(served: Served) -> None:
         subs_id = str(1 + turn % BINDINGS)
         truth = {"called_no": None, "status": 1 + turn // BINDINGS % 2}
         served.simulator.service.world.change(subs_id, {}, truth)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.03)
 
 
 @asynccontextmanager
@@ -149,7 +149,7 @@ async def test_the_database_is_lost_and_comes_back(
     trouble: Callable[[Path], AbstractAsyncContextManager[None]],
 ) -> None:
     scenario = scripted(*[1] * BINDINGS)
-    async with serving(tmp_path, scenario, rate=150.0, freshness=QUICK, store_timeout=BRIEF) as served:
+    async with serving(tmp_path, scenario, rate=60.0, freshness=QUICK, store_timeout=BRIEF) as served:
         daemon = served.daemon
         async with under_load(served) as load:
             async with trouble(tmp_path / "precall.db"):

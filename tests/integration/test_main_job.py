@@ -146,8 +146,9 @@ async def test_a_delisted_action_stops_the_checks_with_one_alarm(
 
 
 async def test_an_answer_about_an_earlier_generation_is_dropped(tmp_path: Path) -> None:
-    async with serving(tmp_path, scripted(2), provider={"timeout": "2s"}) as served:
-        fault(served, "slow", delay="400ms")
+    async with serving(tmp_path, scripted(2), provider={"timeout": "30s"}) as served:
+        # Longer than a busy machine takes to register.
+        fault(served, "slow", delay="3s")
         await served.register()
         await until(lambda: served.daemon.checker.in_flight == 1)
         served.simulator.service.faults.clear()
