@@ -139,4 +139,5 @@ async def a_day(loop: VirtualLoop, folder: Path) -> None:
     # Pages come back with each retention, which may have been a moment or an hour ago.
     assert peak[0] <= 1.25 * max(pages for pages, _, _ in sizes[:WARM]), sizes
     assert last[1] <= warm[1] + FILLS, sizes
-    assert last[2] <= warm[2] + SOCKETS, sizes
+    # Both ends of every connection to the provider are in this process; how many are open just then varies.
+    assert last[2] <= warm[2] + 2 * SOCKETS, sizes

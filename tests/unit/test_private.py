@@ -123,8 +123,10 @@ def test_what_can_be_no_file_is_an_error(tmp_path: Path, name: str) -> None:
 def test_a_signal_leaves_the_file_that_was_there(tmp_path: Path, number: signal.Signals) -> None:
     file = tmp_path / "numbers.jsonl"
     file.write_text("old")
+    # Under nohup, SIGHUP is ignored, and children inherit that.
     code = (
         "import signal, sys; from pathlib import Path; from precall import private\n"
+        "signal.signal(int(sys.argv[2]), signal.SIG_DFL)\n"
         "with private.replacing(Path(sys.argv[1])) as out:\n"
         "    out.write(b'half'); out.flush(); signal.raise_signal(int(sys.argv[2]))"
     )
