@@ -12,8 +12,8 @@ from typing import Any
 
 from precall.braking import Braking
 from precall.call_gate import CallGate
-from precall.clocks import LEAST, Clocks
-from precall.core.ages import Tick, age_of
+from precall.clocks import Clocks
+from precall.core.ages import SMALLEST_STEP, Tick, age_of
 from precall.core.calibration import Calibration
 from precall.core.dials import Kind as Event
 from precall.core.dials import Sample, face_of
@@ -290,12 +290,14 @@ class Checker:
         if subs_id not in self.planner:
             self._table.revive(row)
             self._adopt(row, now, tick)
-        if forward <= -LEAST and self._table.restamp(subs_id):
+        if forward <= -SMALLEST_STEP and self._table.restamp(subs_id):
             self._ledger.renew(row)
         if may_turn(row.state, policy) and held_by_brake(row, policy, now):
             self.braking.hold(row)
         misdated = age_of(max(row.state.checked_at, row.state.temp_at), now) == inf
-        aged = forward >= LEAST and too_old(row, policy, now) and not too_old(row, policy, now - forward)
+        aged = (
+            forward >= SMALLEST_STEP and too_old(row, policy, now) and not too_old(row, policy, now - forward)
+        )
         if misdated or aged:
             self.planner.hasten(subs_id, tick)
 

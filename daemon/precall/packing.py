@@ -10,8 +10,7 @@ from marshal import dumps, loads
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from precall.clocks import LEAST
-from precall.core.ages import backdate
+from precall.core.ages import SMALLEST_STEP, backdate
 from precall.core.model import Action, Binding, BindingState, Means, Override, Row, State
 
 FACTS = tuple(field.name for field in fields(Binding) if field.name != "subs_id")
@@ -85,7 +84,7 @@ def unpack(subs_id: str, packed: bytes, lead: Callable[[], float] | None = None)
         version,
         index,
     )
-    if ahead is not None and lead is not None and (excess := ahead - lead()) >= LEAST:
+    if ahead is not None and lead is not None and (excess := ahead - lead()) >= SMALLEST_STEP:
         return backdate(row, excess)
     return row
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from precall.clocks import LEAST
+from precall.core.ages import SMALLEST_STEP
 from precall.core.model import Row, State
 from precall.core.numbers import canonical, key_of
 from precall.core.roster import Roster
@@ -102,7 +102,7 @@ class Table:
 
     def restamp(self, subs_id: str) -> bool:
         """Keep this row with the times it is handed out with; whether those are other ones than were stamped."""
-        if lead_of(self._rows[subs_id]) - self._lead() < LEAST:
+        if lead_of(self._rows[subs_id]) - self._lead() < SMALLEST_STEP:
             return False
         if (row := self.get(subs_id)) is not None:
             self.refresh(row)
