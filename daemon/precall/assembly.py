@@ -15,7 +15,7 @@ from precall.audit import Audit
 from precall.calls import Calls
 from precall.checker import Checker
 from precall.clocks import Clocks
-from precall.core.quota import Quota
+from precall.core.limits.quota import Quota
 from precall.demand import Demand
 from precall.feed import Feed
 from precall.ledger import Ledger

@@ -5,8 +5,8 @@ readers were told already. When either is stored is the `ledger`'s part.
 from collections.abc import Sequence
 from itertools import islice
 
-from precall.core.dials import Dial
 from precall.core.model import Change, Check
+from precall.core.planning.sample import Dial
 from precall.intents import Unchanged
 
 BACKLOG = 50_000

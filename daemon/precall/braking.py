@@ -10,10 +10,10 @@ from dataclasses import replace
 from functools import partial
 
 from precall.clocks import Clocks
-from precall.core.exposure import Brake, may_turn
 from precall.core.model import Cause, Row
-from precall.core.routing import held_by_brake
-from precall.core.state import Result, Step
+from precall.core.routing.brake import Brake, may_turn
+from precall.core.routing.route import held_by_brake
+from precall.core.routing.state import Result, Step
 from precall.ledger import Ledger
 from precall.log import get_logger
 from precall.metrics import Metrics

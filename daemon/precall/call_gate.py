@@ -8,7 +8,7 @@ and checks go on as they do in any loss of the database.
 from collections.abc import Callable, Sequence
 
 from precall.core.ages import Tick
-from precall.core.quota import Quota
+from precall.core.limits.quota import Quota
 from precall.log import get_logger
 from precall.store import Lead
 

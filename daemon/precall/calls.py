@@ -13,11 +13,11 @@ from math import inf
 from precall.checker import Checker, drained
 from precall.clocks import Clocks
 from precall.core.ages import Tick
-from precall.core.calls import HOURLY, Call, Result, Source, in_turn, next_try, query_date
-from precall.core.causes import judge
+from precall.core.calls.call import HOURLY, Call, Result, Source, in_turn, next_try, query_date
+from precall.core.calls.causes import judge
 from precall.core.errors import StoreUnavailable
+from precall.core.limits.quota import Circuit, Lane, Quota
 from precall.core.model import Failure, Flag, NonAnswer
-from precall.core.quota import Circuit, Lane, Quota
 from precall.ledger import Ledger
 from precall.log import get_logger
 from precall.metrics import Metrics

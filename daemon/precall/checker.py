@@ -14,10 +14,9 @@ from precall.braking import Braking
 from precall.call_gate import CallGate
 from precall.clocks import Clocks
 from precall.core.ages import SMALLEST_STEP, Tick, age_of
-from precall.core.calibration import Calibration
-from precall.core.dials import Kind as Event
-from precall.core.dials import Sample, face_of
-from precall.core.exposure import Brake, may_turn
+from precall.core.calls.calibration import Calibration
+from precall.core.calls.suspicion import Suspicion
+from precall.core.limits.quota import Lane, Quota
 from precall.core.model import (
     Answer,
     BindingState,
@@ -30,12 +29,13 @@ from precall.core.model import (
     State,
 )
 from precall.core.numbers import key_of
-from precall.core.planner import Kind, Planner
-from precall.core.quota import Lane, Quota
+from precall.core.planning.planner import Kind, Planner
+from precall.core.planning.sample import Kind as Event
+from precall.core.planning.sample import Sample, face_of
 from precall.core.rounding import micro
-from precall.core.routing import expired_locally, held_by_brake, known_age, too_old
-from precall.core.state import Result, Step, advance, is_gone
-from precall.core.suspicion import Suspicion
+from precall.core.routing.brake import Brake, may_turn
+from precall.core.routing.route import expired_locally, held_by_brake, known_age, too_old
+from precall.core.routing.state import Result, Step, advance, is_gone
 from precall.ledger import Ledger
 from precall.log import get_logger
 from precall.metrics import Metrics

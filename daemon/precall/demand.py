@@ -9,9 +9,9 @@ from enum import StrEnum
 
 from precall.checker import Checker
 from precall.clocks import Clocks
-from precall.core.planner import Kind
-from precall.core.quota import Lane
-from precall.core.state import ANSWERED, Result
+from precall.core.limits.quota import Lane
+from precall.core.planning.planner import Kind
+from precall.core.routing.state import ANSWERED, Result
 from precall.metrics import Metrics
 from precall.table import Table
 

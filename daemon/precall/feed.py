@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from operator import attrgetter
 
 from precall.core.model import Change, Flag, Route
-from precall.core.routing import removed
+from precall.core.routing.route import removed
 
 SIZE = 20_000
 """Changes kept in memory: some 20 MB once all have been told."""

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from precall.core.dials import Dial
 from precall.core.model import Cause, Change, Check, Row
+from precall.core.planning.sample import Dial
 
 Amend = Callable[[Row | None, int], Row | None]
 """(the row as it stands, the index this change would get) -> the row as it must stand; the same object: no change."""

@@ -23,11 +23,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from precall.backlog import BACKLOG, Backlog, Notes
-from precall.core.dials import Dial
 from precall.core.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from precall.core.model import Cause, Change, Check, Row
-from precall.core.registration import changes_route
-from precall.core.routing import decide, removed, withhold
+from precall.core.planning.sample import Dial
+from precall.core.routing.registration import changes_route
+from precall.core.routing.route import decide, removed, withhold
 from precall.feed import Feed
 from precall.intents import Amend, Batch, Intent, Unchanged
 from precall.log import get_logger

@@ -12,7 +12,7 @@ from precall.checker import Checker
 from precall.core.ages import age_of
 from precall.core.errors import StoreUnavailable
 from precall.core.model import Action, Reason, Route, Row
-from precall.core.routing import callee, decide, hold, withhold
+from precall.core.routing.route import callee, decide, hold, withhold
 from precall.demand import Demand, Outcome
 from precall.settings import Settings
 from precall.table import Table

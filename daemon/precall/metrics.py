@@ -27,7 +27,7 @@ from prometheus_client.utils import floatToGoString
 
 from precall import __version__
 from precall.core.model import State
-from precall.core.state import Result
+from precall.core.routing.state import Result
 
 # A second series beside each counter, for nothing: Prometheus finds resets by itself.
 disable_created_metrics()  # type: ignore[no-untyped-call]

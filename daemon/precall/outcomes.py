@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from precall.checker import Checker
-from precall.core.calls import Call, NumberReport, Result
-from precall.core.causes import RECLAIMED
+from precall.core.calls.call import Call, NumberReport, Result
+from precall.core.calls.causes import RECLAIMED
+from precall.core.calls.suspicion import FADED, Verdict
 from precall.core.errors import StoreError, StoreUnavailable
 from precall.core.model import Row, State
-from precall.core.routing import expired_locally
-from precall.core.suspicion import FADED, Verdict
+from precall.core.routing.route import expired_locally
 from precall.ledger import Ledger
 from precall.metrics import Metrics
 from precall.settings import Settings

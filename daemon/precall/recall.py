@@ -6,9 +6,9 @@ from functools import partial
 
 from precall.clocks import Clocks
 from precall.config import BrakeConfig, FreshnessConfig
-from precall.core.dials import Sample
-from precall.core.exposure import Brake
-from precall.core.planner import Planner
+from precall.core.planning.planner import Planner
+from precall.core.planning.sample import Sample
+from precall.core.routing.brake import Brake
 from precall.feed import Feed
 from precall.log import get_logger
 from precall.store import Store

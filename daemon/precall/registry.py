@@ -11,8 +11,8 @@ from functools import partial
 
 from precall.core.errors import Refusal
 from precall.core.model import Action, Binding, Cause, Override, Row
-from precall.core.registration import Registered, meant, register
-from precall.core.routing import expired_locally
+from precall.core.routing.registration import Registered, meant, register
+from precall.core.routing.route import expired_locally
 from precall.intents import Amend
 from precall.ledger import Ledger
 from precall.settings import Settings

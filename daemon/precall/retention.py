@@ -9,7 +9,7 @@ import asyncio
 
 from precall.core.errors import StoreUnavailable
 from precall.core.model import Cause, Policy
-from precall.core.routing import expired_locally
+from precall.core.routing.route import expired_locally
 from precall.ledger import Ledger
 from precall.log import get_logger
 from precall.store import Store

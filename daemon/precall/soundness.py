@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from precall.core.errors import StoreUnavailable
 from precall.core.model import BindingState, Cause, Row
-from precall.core.routing import sound, usable
+from precall.core.routing.route import sound, usable
 from precall.ledger import Ledger
 from precall.log import get_logger
 from precall.table import Table

@@ -12,14 +12,14 @@ from datetime import tzinfo
 from zoneinfo import ZoneInfo
 
 from precall.config import SourceConfig, secret
-from precall.core.columns import BadRow, Columns
 from precall.core.errors import ConfigError, PrecallError, Refusal
 from precall.core.model import Binding, Policy, Row, State
-from precall.core.routing import expired_locally
-from precall.core.sync import EXAMPLES, Comparison, Fate, SyncPlan
+from precall.core.packing import Packed
+from precall.core.routing.route import expired_locally
+from precall.core.sync.columns import BadRow, Columns
+from precall.core.sync.plan import EXAMPLES, Comparison, Fate, SyncPlan
 from precall.log import get_logger
 from precall.metrics import Metrics
-from precall.packing import Packed
 from precall.registry import Registry
 from precall.secrecy import masked
 from precall.settings import Settings

@@ -6,9 +6,9 @@ Decided in `core.quota` and `core.outage`; here replies are shown to them, and t
 from collections.abc import Callable
 
 from precall.core.ages import Tick
+from precall.core.limits.outage import Outage, Vanishing
+from precall.core.limits.quota import Circuit, Lane, Quota
 from precall.core.model import Answer, Failure, NonAnswer, Reply, Row
-from precall.core.outage import Outage, Vanishing
-from precall.core.quota import Circuit, Lane, Quota
 from precall.log import get_logger
 from precall.metrics import Metrics
 

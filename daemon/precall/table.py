@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from precall.core.ages import SMALLEST_STEP
 from precall.core.model import Row, State
 from precall.core.numbers import canonical, key_of
+from precall.core.packing import Packed, lead_of, pack, unpack
 from precall.core.roster import Roster
-from precall.core.routing import sound
-from precall.packing import Packed, lead_of, pack, unpack
+from precall.core.routing.route import sound
 
 Listener = Callable[[Row | None, Row | None], None]
 """Called after each publication with the row before and the row after (None: not there)."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from math import inf
 from typing import Any
 
-from precall.core.planner import Kind, Planner
+from precall.core.planning.planner import Kind, Planner
 
 
 class Policy:

@@ -13,8 +13,8 @@ from tests.postgres import Databases
 
 from precall.call_gate import GAP, CallGate
 from precall.core.ages import Tick
-from precall.core.quota import Lane, Quota
-from precall.core.state import Result
+from precall.core.limits.quota import Lane, Quota
+from precall.core.routing.state import Result
 from precall.demand import Outcome
 from precall.store import Lead
 

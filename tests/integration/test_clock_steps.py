@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from tests.api_daemon import Served, scripted, serving
 
-from precall.core.calls import Call, Result
+from precall.core.calls.call import Call, Result
 from precall.core.model import Check, Row
 from precall.log import get_logger
 from precall.simulator import Fault

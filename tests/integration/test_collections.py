@@ -10,8 +10,8 @@ from precall.app import Daemon
 from precall.assembly import MANY, collect_young, without_collections
 from precall.config import Config
 from precall.core.model import Binding
-from precall.core.planner import Planner
-from precall.core.queues import Entry
+from precall.core.planning.entries import Entry
+from precall.core.planning.planner import Planner
 
 REGISTERED = 15_000
 """Bindings of which the daemon keeps more than `MANY` objects."""

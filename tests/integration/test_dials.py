@@ -11,7 +11,7 @@ from tests.acceptance.test_cli import precall
 from tests.api_daemon import A, B, Served, X, scripted, serving, token
 from tests.patience import PATIENCE
 
-from precall.core.dials import read
+from precall.core.planning.sample import read
 
 ALL = {"dial_log": 1.0}
 

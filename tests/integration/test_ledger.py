@@ -14,7 +14,6 @@ from tests.builders import NOW, answer, binding
 from tests.patience import BRIEF, PATIENCE, until
 
 from precall.config import Config
-from precall.core.dials import Dial
 from precall.core.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from precall.core.model import (
     Action,
@@ -28,8 +27,9 @@ from precall.core.model import (
     Policy,
     Row,
 )
-from precall.core.registration import register
-from precall.core.state import advance
+from precall.core.planning.sample import Dial
+from precall.core.routing.registration import register
+from precall.core.routing.state import advance
 from precall.feed import Feed, Filter
 from precall.intents import Amend
 from precall.ledger import BATCH, Ledger

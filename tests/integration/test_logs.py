@@ -15,8 +15,8 @@ from tests.integration.test_main_job import fault, locked, results, row_of
 from tests.patience import BRIEF, until
 
 from precall import log
+from precall.core.limits.quota import Quota
 from precall.core.model import Answer, Failure, NonAnswer, Reply, Status
-from precall.core.quota import Quota
 from precall.metrics import Metrics
 from precall.standing import Standing
 

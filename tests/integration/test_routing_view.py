@@ -13,7 +13,7 @@ from tests.integration.test_store import a_change, a_removal
 from tests.postgres import sql
 
 from precall.core.model import Action, Binding, BindingState, Means, Override, Policy, Row, State
-from precall.core.routing import decide, withhold
+from precall.core.routing.route import decide, withhold
 from precall.store import Store
 
 # Moments are far enough from every limit that it does not matter when the view is asked.

@@ -17,7 +17,7 @@ from tests.api_daemon import A, B, X, scripted, serving, token
 from tests.integration.test_main_job import row_of, truth
 from tests.patience import PATIENCE, until
 
-from precall.core.calls import query_date
+from precall.core.calls.call import query_date
 from precall.core.model import State
 from precall.provider import Credential, Credentials, Provider, ProviderSettings
 from precall.simulator import Scenario, Simulator, failed

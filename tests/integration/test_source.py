@@ -16,7 +16,7 @@ from tests.patience import BRIEF, PATIENCE, until
 from tests.postgres import Databases, psql
 
 from precall.core.errors import ConfigError, OutOfReach
-from precall.core.sync import Fate
+from precall.core.sync.plan import Fate
 from precall.source import Synced
 from precall.store import ForeignDatabase
 

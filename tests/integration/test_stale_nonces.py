@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import pytest
 from tests.builders import binding
 
+from precall.core.limits.quota import PROBE_EVERY, Lane, Quota
 from precall.core.model import Failure, NonAnswer
-from precall.core.quota import PROBE_EVERY, Lane, Quota
 from precall.metrics import Metrics
 from precall.provider import Credential, Credentials, Provider, ProviderSettings
 from precall.simulator import Scenario, Simulator

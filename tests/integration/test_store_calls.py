@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.integration.test_store import a_change, a_row, route_of
 
-from precall.core.calls import Call, Result, Source
+from precall.core.calls.call import Call, Result, Source
 from precall.core.model import Cause, State
 from precall.store import Backlog, Store
 

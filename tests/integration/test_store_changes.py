@@ -9,7 +9,7 @@ from tests.builders import NOW, POLICY, row
 from tests.patience import PATIENCE
 
 from precall.core.model import Cause, Change
-from precall.core.routing import decide
+from precall.core.routing.route import decide
 from precall.store import Store
 from precall.store.history import SCAN
 

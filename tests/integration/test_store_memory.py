@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import UpdateBase
 from tests.integration.test_store import a_change, a_check, a_removal, a_row
 
-from precall.core.dials import Dial, Kind
 from precall.core.model import Cause, Exposure
+from precall.core.planning.sample import Dial, Kind
 from precall.store import Store
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import event
 from tests.integration.test_store import a_change, a_check, a_removal, a_row
 from tests.postgres import psql, sql
 
-from precall.core.calls import Call
+from precall.core.calls.call import Call
 from precall.core.model import Exposure
 from precall.store import Store
 

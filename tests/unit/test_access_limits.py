@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from precall.api.allowance import Allowance
 from precall.api.guessing import BURST, EVERY, MOST_PEERS, RATE, Guessing
 from precall.api.problems import Code, TooMany
-from precall.core.quota import Bucket
+from precall.core.limits.quota import Bucket
 
 
 class Clock:

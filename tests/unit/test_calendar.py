@@ -6,8 +6,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from precall.core import calendar
-from precall.core.calendar import Calendar
+from precall.core.planning import calendar_queue as calendar
+from precall.core.planning.calendar_queue import Calendar
 
 SPAN = 5 * calendar.DAY
 

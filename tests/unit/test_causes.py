@@ -2,7 +2,7 @@
 
 import pytest
 
-from precall.core.causes import AT_FAULT, CAUSES, UNFINISHED, End, judge, meaning, over
+from precall.core.calls.causes import AT_FAULT, CAUSES, UNFINISHED, End, judge, meaning, over
 
 COUNTED = "200004 200005 200012 200117 200121 400 476 482 500 1 3 27 34 38 41 42 failed"
 

@@ -10,8 +10,8 @@ from tests.builders import NOW, POLICY, TEMP, X, answer, binding, row
 from precall.clocks import Clocks
 from precall.core.ages import AHEAD, age_of, backdate
 from precall.core.model import Action, Policy, Reason, Row, State
-from precall.core.routing import decide, past, too_old
-from precall.core.state import advance, flapping
+from precall.core.routing.route import decide, past, too_old
+from precall.core.routing.state import advance, flapping
 from precall.table import Table
 
 DAY = 86_400.0

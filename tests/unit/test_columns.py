@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from precall.api.bodies import ListedBinding
-from precall.core.columns import BadRow, Columns
 from precall.core.errors import ConfigError
 from precall.core.model import Binding
+from precall.core.sync.columns import BadRow, Columns
 
 GOOD: dict[str, Any] = {
     "subs_id": "1000000768798832",

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from precall.core.calls import query_date
+from precall.core.calls.call import query_date
 
 SHANGHAI = timezone(timedelta(hours=8))
 

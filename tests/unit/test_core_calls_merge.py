@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from precall.core.calls import Call, Result, Source, first_try, in_turn, merge, next_try, seen
-from precall.core.tally import Tally, report
+from precall.core.calls.call import Call, Result, Source, first_try, in_turn, merge, next_try, seen
+from precall.core.calls.statistics import Tally, report
 
 NOW = 1_790_000_000.0
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from precall.core.duplicates import Contradiction, may_repeat, parsed, repeated_key
+from precall.core.duplicate_keys import Contradiction, may_repeat, parsed, repeated_key
 
 
 def found(text: str) -> str | None:

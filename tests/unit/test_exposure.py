@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from precall.core.exposure import Brake
+from precall.core.routing.brake import Brake
 
 
 def turned(brake: Brake, times: int, now: float, active: int = 100) -> int:

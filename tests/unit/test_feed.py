@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.builders import NOW, POLICY, X, observed, row
 
 from precall.core.model import Action, Cause, Change, Flag, Reason, Route, Row, State
-from precall.core.routing import decide, past, removed
+from precall.core.routing.route import decide, past, removed
 from precall.feed import PUSH, Batch, Entry, Feed, Filter
 
 BASE = 1_000

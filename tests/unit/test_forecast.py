@@ -2,7 +2,7 @@
 
 import pytest
 
-from precall.core.forecast import GAINS, forecast, gain
+from precall.core.planning.forecast import GAINS, forecast, gain
 
 
 def test_a_round_is_bindings_over_rate() -> None:

@@ -16,8 +16,8 @@ from precall.core.model import (
     State,
     Status,
 )
-from precall.core.routing import decide
-from precall.core.state import Result, Step, advance
+from precall.core.routing.route import decide
+from precall.core.routing.state import Result, Step, advance
 
 SOUND, DOUBTFUL = InEffect(x_sound=True, request_id="R-9"), InEffect(x_sound=False, request_id="R-9")
 GONE = BindingState(state=State.EXPIRED, status=0, seq=1, streak=1, checked_at=NOW - 1.0)

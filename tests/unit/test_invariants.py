@@ -25,9 +25,9 @@ from precall.core.model import (
     Status,
 )
 from precall.core.numbers import same
-from precall.core.registration import changes_route, meant, register
-from precall.core.routing import callee, decide, withhold
-from precall.core.state import Result, advance
+from precall.core.routing.registration import changes_route, meant, register
+from precall.core.routing.route import callee, decide, withhold
+from precall.core.routing.state import Result, advance
 
 NUMBERS = ["", X, TEMP, "17100000002", A, B, "+86" + A]
 CALLERS = ["", A, B, "13700000000"]

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from precall.core.limits.outage import Outage, Turn, Vanishing
 from precall.core.model import Failure
-from precall.core.outage import Outage, Turn, Vanishing
 
 BAD = Failure.TRANSIENT
 

@@ -11,13 +11,13 @@ from tests.builders import NOW, POLICY, A, B, X, binding
 from tests.unit.test_numbers import parties, spellings
 
 from precall.api.bodies import listed
-from precall.core.columns import BadRow, Columns
 from precall.core.model import Action, Binding, BindingState, Means, Override, Row, State
 from precall.core.numbers import canonical
-from precall.core.registration import meant, register
-from precall.core.routing import decide
-from precall.core.state import advance
-from precall.packing import pack, unpack
+from precall.core.packing import pack, unpack
+from precall.core.routing.registration import meant, register
+from precall.core.routing.route import decide
+from precall.core.routing.state import advance
+from precall.core.sync.columns import BadRow, Columns
 from precall.provider.replies import read_status
 
 NAMES = ("subs_id", "pool_key", "number_x", "number_a", "number_b")

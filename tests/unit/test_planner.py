@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from tests.examples import examples
 
-from precall.core.planner import LOST, Kind, Planner
+from precall.core.planning.planner import LOST, Kind, Planner
 
 RATE = 20.0
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from precall.core.quota import PROBE_EVERY, STALE_LEAST, STALE_SPAN, Bucket, Circuit, Lane, Quota
+from precall.core.limits.quota import PROBE_EVERY, STALE_LEAST, STALE_SPAN, Bucket, Circuit, Lane, Quota
 
 STEPS = st.lists(
     st.tuples(

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from precall.core.calls import Call, NumberReport, Result, Source
-from precall.core.causes import meaning
-from precall.core.duplicates import Contradiction
+from precall.core.calls.call import Call, NumberReport, Result, Source
+from precall.core.calls.causes import meaning
+from precall.core.duplicate_keys import Contradiction
 from precall.provider import BadReceipt, Passed, kept, read_receipt
 from precall.provider.receipts import DETAIL_FACTS
 

@@ -6,7 +6,7 @@ import pytest
 from tests.builders import NOW, POLICY, TEMP, A, X, binding, observed, row
 
 from precall.core.model import Action, Means, Override, State
-from precall.core.registration import Registered, changes_route, meant, register
+from precall.core.routing.registration import Registered, changes_route, meant, register
 
 
 def test_a_new_binding_begins_a_generation_of_its_own() -> None:

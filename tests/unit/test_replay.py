@@ -6,10 +6,10 @@ from math import inf
 
 import pytest
 
-from precall.core.dials import Dial, Kind, Sample, read
-from precall.core.learning import START_MU, START_RHO
 from precall.core.model import Binding, BindingState, Row, State
-from precall.core.replay import BASE, POLICIES, World, refit, score, world
+from precall.core.planning.rates import START_MU, START_RHO
+from precall.core.planning.replay import BASE, POLICIES, World, refit, score, world
+from precall.core.planning.sample import Dial, Kind, Sample, read
 
 KEY = bytes(range(16))
 ROW = Row(

@@ -13,10 +13,10 @@ from precall import log
 from precall.api.answers import encode_run
 from precall.api.bindings import _planned
 from precall.checker import _record
-from precall.core.learning import Rate
 from precall.core.model import Answer, Status
+from precall.core.planning.rates import Rate
 from precall.core.rounding import micro, significant
-from precall.core.state import Result
+from precall.core.routing.state import Result
 
 LONG = float(f"0.0{A[1:]}3")
 """Eleven of its digits are a phone number once the point is passed over."""

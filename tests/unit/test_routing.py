@@ -6,7 +6,7 @@ import pytest
 from tests.builders import NOW, POLICY, TEMP, A, B, X, observed, row
 
 from precall.core.model import Action, BindingState, Flag, Means, Override, Policy, Reason, Row, State
-from precall.core.routing import decide, hold, withhold
+from precall.core.routing.route import decide, hold, withhold
 
 
 def told(

@@ -20,9 +20,9 @@ from precall import log, secrecy
 from precall.api.bodies import BindingBody, LookupBody, OverrideBody
 from precall.api.queries import NumberQuery, RouteQuery
 from precall.core.model import Action, Means, Override, Route, Row, State
-from precall.core.routing import Dial, decide
+from precall.core.packing import FACTS, Packed, pack
+from precall.core.routing.route import Dial, decide
 from precall.feed import Batch, Entry
-from precall.packing import FACTS, Packed, pack
 from precall.provider import Credential, Credentials
 
 SECRET = "hush/hush+secret="

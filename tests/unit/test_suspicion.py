@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.builders import NOW, observed, row
 
-from precall.core import suspicion as module
-from precall.core.calibration import Calibration
+from precall.core.calls import suspicion as module
+from precall.core.calls.calibration import Calibration
+from precall.core.calls.suspicion import HALF_LIFE, MOST, Suspicion, Verdict
 from precall.core.model import Flag, State
-from precall.core.suspicion import HALF_LIFE, MOST, Suspicion, Verdict
 
 NORMAL = row(observed(State.NORMAL))
 

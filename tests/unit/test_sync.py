@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.builders import NOW, binding
 
-from precall.core.columns import BadRow
 from precall.core.model import Binding
-from precall.core.sync import EXAMPLES, Comparison, Fate, SyncPlan
+from precall.core.sync.columns import BadRow
+from precall.core.sync.plan import EXAMPLES, Comparison, Fate, SyncPlan
 
 IDS = st.integers(1, 40).map(str)
 PASTS = (None, NOW - 10.0, NOW + 3600.0)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from precall.core.model import Action, Binding, BindingState, Means, Override, Row, State
 from precall.core.numbers import canonical, key_of
+from precall.core.packing import Packed, pack, unpack
 from precall.core.roster import BLOCK, Roster
-from precall.packing import Packed, pack, unpack
 from precall.table import Table
 
 BINDING = Binding("7", "FC1", "17000000001", "13800000001", "13900000001", registered_at=1.5, generation=3)

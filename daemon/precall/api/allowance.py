@@ -4,7 +4,7 @@ takes nothing from the others."""
 from collections.abc import Callable
 
 from precall.api.problems import Code, TooMany
-from precall.core.quota import Bucket
+from precall.core.limits.quota import Bucket
 
 
 class Allowance:

@@ -16,10 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from precall.api.problems import HEADERS, Code
 from precall.core.model import Action, Binding, Flag, Override, Reason, Route, Row, State
 from precall.core.numbers import mask
-from precall.core.registration import Registered, pinned_number
 from precall.core.rounding import micro
-from precall.core.routing import usable
-from precall.core.sync import Fate
+from precall.core.routing.registration import Registered, pinned_number
+from precall.core.routing.route import usable
+from precall.core.sync.plan import Fate
 
 
 def reply(data: Any, status: int = 200) -> web.Response:

@@ -36,8 +36,8 @@ from precall.audit import EXPORTED, READ
 from precall.core.errors import Refusal, StoreUnavailable
 from precall.core.model import Binding, BindingState, Row
 from precall.core.numbers import mask
-from precall.core.registration import Registered
 from precall.core.rounding import micro, significant
+from precall.core.routing.registration import Registered
 from precall.demand import Outcome
 from precall.table import Page
 

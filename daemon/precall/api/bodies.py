@@ -28,7 +28,7 @@ from pydantic_core import PydanticCustomError
 
 from precall.api.problems import Code, Mistake, Mistakes, mistakes
 from precall.core.callers import acceptable
-from precall.core.duplicates import may_repeat, repeated_key
+from precall.core.duplicate_keys import may_repeat, repeated_key
 from precall.core.errors import Refusal
 from precall.core.model import Action, Binding
 from precall.core.numbers import clean, fault, mistake

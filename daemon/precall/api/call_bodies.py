@@ -9,10 +9,10 @@ from pydantic import BeforeValidator, Field, RootModel, model_validator
 from precall.api.answers import Answer, moment
 from precall.api.bodies import Body, Moment, SubsId, seconds
 from precall.api.queries import PageQuery, Query
-from precall.core.calls import Call, Result, Source, first_try, seen
-from precall.core.causes import AT_FAULT, meaning
+from precall.core.calls.call import Call, Result, Source, first_try, seen
+from precall.core.calls.causes import AT_FAULT, meaning
+from precall.core.calls.statistics import Tally
 from precall.core.model import State
-from precall.core.tally import Tally
 from precall.store import Backlog
 
 MAX_CALLS = 1000

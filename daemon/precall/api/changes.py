@@ -24,7 +24,7 @@ from precall.api.queries import ChangesQuery, FilterQuery, StreamQuery, asked
 from precall.api.services import Services
 from precall.core.errors import Refusal, StoreUnavailable
 from precall.core.model import Action, Cause, Flag, Reason, Route, Row, State
-from precall.core.routing import RETRY_AFTER, past
+from precall.core.routing.route import RETRY_AFTER, past
 from precall.feed import Batch, Entry, Filter, Push
 
 INDEX = "X-Precall-Index"

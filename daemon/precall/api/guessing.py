@@ -8,7 +8,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 
 from precall.api.problems import Code, TooMany
-from precall.core.quota import Bucket
+from precall.core.limits.quota import Bucket
 from precall.log import get_logger
 
 log = get_logger(__name__)

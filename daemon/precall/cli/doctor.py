@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from precall.config import Config
-from precall.core.calls import query_date
+from precall.core.calls.call import query_date
 from precall.core.errors import SchemaOutdated, StoreError
 from precall.core.model import Failure, InEffect, NonAnswer, Reply, Status
 from precall.provider import (

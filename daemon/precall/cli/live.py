@@ -17,8 +17,8 @@ from precall import log
 from precall.cli import output
 from precall.cli.options import ConfigFile
 from precall.config import Config, load
-from precall.core.calls import query_date
-from precall.core.causes import meaning as cause_meaning
+from precall.core.calls.call import query_date
+from precall.core.calls.causes import meaning as cause_meaning
 from precall.core.errors import ConfigError
 from precall.core.model import Answer, Failure, NonAnswer, Status
 from precall.provider import DETAIL, STATUS, CallDetail, Provider, RawReply, Trouble, read_detail, read_status

@@ -7,7 +7,7 @@ import typer
 
 from precall.cli import output
 from precall.cli.options import Json, duration
-from precall.core.forecast import Forecast, forecast
+from precall.core.planning.forecast import Forecast, forecast
 
 app = typer.Typer()
 

@@ -14,9 +14,9 @@ from precall.cli.files import OutputFile, writing
 from precall.cli.options import Json
 from precall.cli.remote import Session
 from precall.cli.target import Target, asks
-from precall.core import replay as core
-from precall.core.dials import Dial, read
 from precall.core.errors import ConfigError
+from precall.core.planning import replay as core
+from precall.core.planning.sample import Dial, read
 
 PANEL = "Looking ahead"
 SHOWN_MISTAKES = 5

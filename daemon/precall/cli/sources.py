@@ -11,9 +11,9 @@ from precall.cli.options import ConfigFile, Json
 from precall.cli.remote import ask
 from precall.cli.target import Target, asks
 from precall.config import load
-from precall.core.columns import BadRow
 from precall.core.errors import ConfigError
-from precall.core.sync import EXAMPLES, SyncPlan
+from precall.core.sync.columns import BadRow
+from precall.core.sync.plan import EXAMPLES, SyncPlan
 
 app = typer.Typer(no_args_is_help=True, help="Bindings from your own database (\\[source]): check, apply.")
 

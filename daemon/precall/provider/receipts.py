@@ -30,9 +30,9 @@ from typing import Any
 
 import orjson
 
-from precall.core.calls import Call, NumberReport, Result, Source
-from precall.core.causes import over, unconnected
-from precall.core.duplicates import Contradiction
+from precall.core.calls.call import Call, NumberReport, Result, Source
+from precall.core.calls.causes import over, unconnected
+from precall.core.duplicate_keys import Contradiction
 from precall.core.numbers import clean
 from precall.provider.failures import safe_code
 

@@ -25,7 +25,7 @@ import orjson
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from precall.core.duplicates import parsed, repeated_key
+from precall.core.duplicate_keys import parsed, repeated_key
 from precall.core.model import Answer, Failure, NonAnswer, Status
 from precall.core.numbers import clean
 from precall.provider.failures import Trouble, classify, safe_code, trouble, without_code

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy import and_, bindparam, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from precall.core.calls import Call, Result, Source, merge
+from precall.core.calls.call import Call, Result, Source, merge
 from precall.store.bulk import SLICE, execute_many, insert_new, upsert
 from precall.store.schema import calls, number_reports, route_changes
 

@@ -11,8 +11,8 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from precall.core.columns import Undecodable
 from precall.core.errors import ConfigError
+from precall.core.sync.columns import Undecodable
 from precall.database_url import PostgresqlUrl
 from precall.store.connection import say
 

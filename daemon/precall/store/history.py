@@ -11,10 +11,10 @@ from typing import Any
 from sqlalchemy import Table, and_, bindparam, delete, func, insert, literal_column, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from precall.core.dials import Dial
 from precall.core.errors import StoreError
 from precall.core.model import Action, Cause, Change, Check
-from precall.core.routing import removed
+from precall.core.planning.sample import Dial
+from precall.core.routing.route import removed
 from precall.store.bulk import SLICE, execute_many, insert_new
 from precall.store.places import CHANGES, RESULTS
 from precall.store.schema import REAL, check_results, dial_log, exposures, route_changes, routes

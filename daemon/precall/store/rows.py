@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from precall.core.model import Action, BindingState, Cause, Change, Means, Override, Row, State
 from precall.core.numbers import clean, may_be_same, mistake, same
-from precall.packing import FACTS, OBSERVED, ORDERED, Packed, wrap
+from precall.core.packing import FACTS, OBSERVED, ORDERED, Packed, wrap
 from precall.store.bulk import INSERTS, execute_many, upsert
 from precall.store.places import BINDINGS, OVERRIDES, ROUTES
 from precall.store.schema import bindings, overrides, routes

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from precall.packing import Packed
+from precall.core.packing import Packed
 from precall.store import migration, rows, sealing
 from precall.store.connection import Place, close, failures_of
 from precall.store.seal import Seals

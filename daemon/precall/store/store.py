@@ -15,10 +15,10 @@ from typing import Any, Literal, Self, TypeVar
 from sqlalchemy import Table, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from precall.core.dials import Dial
 from precall.core.errors import Deposed, StoreError, StoreUnavailable
 from precall.core.model import Change, Check, Exposure, Policy, Row
-from precall.packing import Packed
+from precall.core.packing import Packed
+from precall.core.planning.sample import Dial
 from precall.store import audit, fencing, history, migration, orders, rows, sealing
 from precall.store.attempt import Attempt
 from precall.store.audit import EVERY, Wanted

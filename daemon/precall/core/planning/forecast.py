@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import expm1
 
-from precall.core.learning import START_LAM, START_NU, START_RHO
-from precall.core.price import SHARE
+from precall.core.planning.admission_price import SHARE
+from precall.core.planning.rates import START_LAM, START_NU, START_RHO
 
 KAPPA = 4.0
 GAINS = ((1000.0, 2.8), (3333.0, 2.5), (10_000.0, 1.8), (30_000.0, 1.3))

@@ -23,7 +23,7 @@ from precall.core.model import (
     State,
 )
 from precall.core.numbers import UNKNOWN, clean, may_be_same, mistake, same
-from precall.core.state import flapping, is_gone, is_party
+from precall.core.routing.state import flapping, is_gone, is_party
 
 RETRY_AFTER = {
     Reason.UNVERIFIED: 2,

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from precall.core.columns import ORIGIN, BadRow
 from precall.core.model import Binding
+from precall.core.sync.columns import ORIGIN, BadRow
 
 FREE_REMOVALS = 9
 """So many removals are never refused."""

@@ -7,8 +7,8 @@ whether a pool surprises is found in `worth`. Whoever is many is filed anew a sl
 from collections.abc import Callable, Iterable, Iterator
 from math import inf
 
-from precall.core.queues import Cause, Doubt, Entry, Face, Pool
-from precall.core.worth import WAVE_PRIOR
+from precall.core.planning.entries import Cause, Doubt, Entry, Face, Pool
+from precall.core.planning.value import WAVE_PRIOR
 
 FALSE = 0.15
 """An alarm is false when no more of the pool than this turned out wrong."""

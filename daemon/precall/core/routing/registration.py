@@ -6,7 +6,7 @@ from typing import assert_never
 
 from precall.core.model import Action, Binding, BindingState, Means, Override, Policy, Row, State
 from precall.core.numbers import canonical, same
-from precall.core.routing import expired_locally
+from precall.core.routing.route import expired_locally
 
 
 class Registered(StrEnum):

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from math import log2
 from operator import attrgetter
 
-from precall.core.queues import Entry, Phase, Queue
-from precall.core.worth import Worth, shape
+from precall.core.planning.entries import Entry, Phase, Queue
+from precall.core.planning.value import Worth, shape
 
 TRIES, MOVES = 3, 5
 """How often a decision looks at all queues, at most, and how many heads it moves after each look."""

@@ -11,8 +11,8 @@ from heapq import heappop, heappush
 from math import inf
 from typing import Self
 
-from precall.core.calendar import Calendar, Page
-from precall.core.learning import Habits, Share, Surprise
+from precall.core.planning.calendar_queue import Calendar, Page
+from precall.core.planning.rates import Habits, Share, Surprise
 
 Face = str | int | tuple[Hashable, ...]
 """What is published of a binding: falsy for normal, else an opaque version of the abnormal route."""

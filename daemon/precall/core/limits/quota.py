@@ -9,7 +9,7 @@ from enum import StrEnum
 from math import inf
 
 from precall.core.ages import Tick
-from precall.core.price import SHARE
+from precall.core.planning.admission_price import SHARE
 
 RESERVE = 0.25
 """Share of the bucket the background leaves to readers, so that they need not queue behind it."""

@@ -18,13 +18,13 @@ from math import inf
 from typing import Any
 
 from precall.core.ages import Tick
-from precall.core.appointments import AWAY, Appointments
-from precall.core.learning import Learned
-from precall.core.price import SHARE, Price
-from precall.core.queues import Cause, Entry, Face, Kind, Pool, Sweep
-from precall.core.ranks import Ranks
-from precall.core.waves import Waves
-from precall.core.worth import Worth
+from precall.core.planning.admission_price import SHARE, Price
+from precall.core.planning.contagion import Waves
+from precall.core.planning.entries import Cause, Entry, Face, Kind, Pool, Sweep
+from precall.core.planning.ranking import Ranks
+from precall.core.planning.rates import Learned
+from precall.core.planning.timers import AWAY, Appointments
+from precall.core.planning.value import Worth
 
 __all__ = ["Kind", "Plan", "Planner"]
 

@@ -12,8 +12,8 @@ The rates are those of `learning`; who waits where is `queues`.
 
 from math import exp, expm1
 
-from precall.core.learning import Learned
-from precall.core.queues import Cause, Doubt, Entry, Face, Phase
+from precall.core.planning.entries import Cause, Doubt, Entry, Face, Phase
+from precall.core.planning.rates import Learned
 
 WAVE_PRIOR = 0.5
 """P(wrong) of those last checked before their pool surprised, until some were asked."""

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from precall.core.calls import Result
+from precall.core.calls.call import Result
 
 
 @dataclass(slots=True)

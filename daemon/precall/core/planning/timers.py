@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Mapping
 from heapq import heappop, heappush
 from math import inf
 
-from precall.core.queues import Entry, Kind, Lane
+from precall.core.planning.entries import Entry, Kind, Lane
 
 AWAY = frozenset({Kind.FIRST, Kind.RETRY, Kind.BLOCKED, Kind.GONE})
 """Until such an appointment the binding is in no other lane."""

@@ -17,9 +17,9 @@ from math import inf
 from operator import attrgetter
 
 from precall.core.ages import Tick
-from precall.core.dials import Dial, Kind
-from precall.core.learning import BANDS, START_LAM, START_MU, START_NU, START_RHO, Habits, Learned, Rate
-from precall.core.planner import Planner
+from precall.core.planning.planner import Planner
+from precall.core.planning.rates import BANDS, START_LAM, START_MU, START_NU, START_RHO, Habits, Learned, Rate
+from precall.core.planning.sample import Dial, Kind
 
 WARM = 0.25
 """Share of the time that is not scored, so that no policy is judged by how it began."""

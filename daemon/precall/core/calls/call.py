@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import zip_longest
 
-from precall.core.causes import over
+from precall.core.calls.causes import over
 
 DAY = 86_400
 SHANGHAI = 8 * 3600
