@@ -26,8 +26,8 @@ from precall.cli import app, exit_code
 from precall.config import Config
 from precall.core import errors
 from precall.core.model import Action, Failure, Flag, Reason, State
-from precall.metrics import Metrics
 from precall.store import upgrade
+from precall.telemetry.metrics import Metrics
 from tests.forked import PROJECT
 
 FOLDER = PROJECT / "tests" / "data" / "promises"

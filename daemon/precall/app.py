@@ -28,8 +28,6 @@ from precall.core.errors import ConfigError, Deposed, StoreUnavailable
 from precall.demand import Demand
 from precall.feed import Feed
 from precall.ledger import Ledger
-from precall.log import get_logger, tell_folded
-from precall.metrics import Metrics
 from precall.outcomes import Outcomes
 from precall.provider import Credentials, Provider
 from precall.recall import learned_of
@@ -44,6 +42,8 @@ from precall.standby import Standby
 from precall.store import Lead, Store
 from precall.supervisor import Supervisor
 from precall.table import Table
+from precall.telemetry.logging import get_logger, tell_folded
+from precall.telemetry.metrics import Metrics
 
 log = get_logger(__name__)
 

@@ -20,7 +20,6 @@ from precall.demand import Demand
 from precall.feed import Feed
 from precall.ledger import Ledger
 from precall.lookup import Lookup
-from precall.metrics import Metrics
 from precall.outcomes import Outcomes
 from precall.provider import Provider
 from precall.recall import recall_brake, recall_feed, recall_planner, recall_sample, recall_table
@@ -29,6 +28,7 @@ from precall.settings import Reloaded, Settings
 from precall.source import Source
 from precall.store import Store
 from precall.table import Table
+from precall.telemetry.metrics import Metrics
 
 MANY = 20_000
 """Objects not set apart: a full collection over so many takes 10 to 20 ms."""

@@ -10,9 +10,9 @@ from precall.core.errors import StoreUnavailable
 from precall.core.model import Exposure, Row
 from precall.core.numbers import canonical, earlier_forms
 from precall.ledger import Ledger
-from precall.log import get_logger
-from precall.metrics import Metrics
 from precall.store import Store
+from precall.telemetry.logging import get_logger
+from precall.telemetry.metrics import Metrics
 
 log = get_logger(__name__)
 

@@ -15,10 +15,10 @@ from precall.core.routing.brake import Brake, may_turn
 from precall.core.routing.route import held_by_brake
 from precall.core.routing.state import Result, Step
 from precall.ledger import Ledger
-from precall.log import get_logger
-from precall.metrics import Metrics
 from precall.settings import Settings
 from precall.table import Table
+from precall.telemetry.logging import get_logger
+from precall.telemetry.metrics import Metrics
 
 log = get_logger(__name__)
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 
 from precall.core.ages import Tick
 from precall.core.limits.quota import Quota
-from precall.log import get_logger
 from precall.store import Lead
+from precall.telemetry.logging import get_logger
 
 log = get_logger(__name__)
 

@@ -19,13 +19,13 @@ from precall.core.errors import StoreUnavailable
 from precall.core.limits.quota import Circuit, Lane, Quota
 from precall.core.model import Failure, Flag, NonAnswer
 from precall.ledger import Ledger
-from precall.log import get_logger
-from precall.metrics import Metrics
 from precall.outcomes import Outcomes
 from precall.provider import CallDetail, Provider, kept
 from precall.provider.receipts import DETAIL_FACTS
 from precall.store import Store
 from precall.table import Table
+from precall.telemetry.logging import get_logger
+from precall.telemetry.metrics import Metrics
 
 log = get_logger(__name__)
 

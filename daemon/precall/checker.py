@@ -37,12 +37,12 @@ from precall.core.routing.brake import Brake, may_turn
 from precall.core.routing.route import expired_locally, held_by_brake, known_age, too_old
 from precall.core.routing.state import Result, Step, advance, is_gone
 from precall.ledger import Ledger
-from precall.log import get_logger
-from precall.metrics import Metrics
 from precall.provider import Provider
 from precall.settings import Settings
 from precall.standing import Standing
 from precall.table import Table
+from precall.telemetry.logging import get_logger
+from precall.telemetry.metrics import Metrics
 
 log = get_logger(__name__)
 

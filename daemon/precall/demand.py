@@ -12,8 +12,8 @@ from precall.clocks import Clocks
 from precall.core.limits.quota import Lane
 from precall.core.planning.planner import Kind
 from precall.core.routing.state import ANSWERED, Result
-from precall.metrics import Metrics
 from precall.table import Table
+from precall.telemetry.metrics import Metrics
 
 HINT_LEAD = 2.0
 MOST_HINTS = 100_000

@@ -30,11 +30,11 @@ from precall.core.routing.registration import changes_route
 from precall.core.routing.route import decide, removed, withhold
 from precall.feed import Feed
 from precall.intents import Amend, Batch, Intent, Unchanged
-from precall.log import get_logger
-from precall.metrics import Metrics
 from precall.settings import Settings
 from precall.store import Store
 from precall.table import Table
+from precall.telemetry.logging import get_logger
+from precall.telemetry.metrics import Metrics
 
 log = get_logger(__name__)
 

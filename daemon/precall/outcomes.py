@@ -18,10 +18,10 @@ from precall.core.errors import StoreError, StoreUnavailable
 from precall.core.model import Row, State
 from precall.core.routing.route import expired_locally
 from precall.ledger import Ledger
-from precall.metrics import Metrics
 from precall.settings import Settings
 from precall.store import Filed, Store
 from precall.table import Table
+from precall.telemetry.metrics import Metrics
 
 BATCH = 2500
 """Calls per transaction: routes wait for their turn behind it."""

@@ -10,9 +10,9 @@ from precall.core.planning.planner import Planner
 from precall.core.planning.sample import Sample
 from precall.core.routing.brake import Brake
 from precall.feed import Feed
-from precall.log import get_logger
 from precall.store import Store
 from precall.table import Table
+from precall.telemetry.logging import get_logger
 
 log = get_logger(__name__)
 

@@ -7,18 +7,18 @@ in `settings`.
 import asyncio
 from collections.abc import Callable
 
-from precall import log as logs
 from precall.account import credentials, provider_settings
 from precall.api.server import Server
 from precall.clocks import Clocks
 from precall.config import Config
 from precall.core.errors import ConfigError, StoreUnavailable
-from precall.log import get_logger
-from precall.metrics import Metrics
 from precall.provider import Credentials, Provider
 from precall.recall import recall_turns
 from precall.settings import Reloaded, Settings, compare, reconcile
 from precall.supervisor import Supervisor
+from precall.telemetry import logging as logs
+from precall.telemetry.logging import get_logger
+from precall.telemetry.metrics import Metrics
 
 log = get_logger(__name__)
 

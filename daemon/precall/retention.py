@@ -11,9 +11,9 @@ from precall.core.errors import StoreUnavailable
 from precall.core.model import Cause, Policy
 from precall.core.routing.route import expired_locally
 from precall.ledger import Ledger
-from precall.log import get_logger
 from precall.store import Store
 from precall.table import Table
+from precall.telemetry.logging import get_logger
 
 log = get_logger(__name__)
 

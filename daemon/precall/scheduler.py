@@ -16,7 +16,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
 from precall.clocks import Clocks
-from precall.log import get_logger
+from precall.telemetry.logging import get_logger
 
 log = get_logger(__name__)
 

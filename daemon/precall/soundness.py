@@ -11,8 +11,8 @@ from precall.core.errors import StoreUnavailable
 from precall.core.model import BindingState, Cause, Row
 from precall.core.routing.route import sound, usable
 from precall.ledger import Ledger
-from precall.log import get_logger
 from precall.table import Table
+from precall.telemetry.logging import get_logger
 
 log = get_logger(__name__)
 

@@ -18,13 +18,13 @@ from precall.core.packing import Packed
 from precall.core.routing.route import expired_locally
 from precall.core.sync.columns import BadRow, Columns
 from precall.core.sync.plan import EXAMPLES, Comparison, Fate, SyncPlan
-from precall.log import get_logger
-from precall.metrics import Metrics
 from precall.registry import Registry
-from precall.secrecy import masked
 from precall.settings import Settings
 from precall.store import ForeignDatabase
 from precall.table import Table
+from precall.telemetry.logging import get_logger
+from precall.telemetry.metrics import Metrics
+from precall.telemetry.redaction import masked
 
 log = get_logger(__name__)
 

@@ -9,8 +9,8 @@ from precall.core.ages import Tick
 from precall.core.limits.outage import Outage, Vanishing
 from precall.core.limits.quota import Circuit, Lane, Quota
 from precall.core.model import Answer, Failure, NonAnswer, Reply, Row
-from precall.log import get_logger
-from precall.metrics import Metrics
+from precall.telemetry.logging import get_logger
+from precall.telemetry.metrics import Metrics
 
 log = get_logger(__name__)
 

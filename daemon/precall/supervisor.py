@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Self
 
-from precall.log import get_logger
+from precall.telemetry.logging import get_logger
 
 log = get_logger(__name__)
 

@@ -17,9 +17,10 @@ import aiohttp
 import pytest
 from tests.virtual_time import VirtualLoop, one_daemon, run_virtual
 
-from precall import app, log
+from precall import app
 from precall.demo import as_registered
 from precall.simulator import Scenario, Simulator
+from precall.telemetry import logging as log
 
 HOURS = int(os.environ.get("PRECALL_TEST_SOAK_HOURS", "4"))
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 60 * HOURS)]

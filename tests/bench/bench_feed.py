@@ -18,13 +18,13 @@ from pathlib import Path
 import uvloop
 from aiohttp import web
 
-from precall import log
 from precall.api.bodies import BindingBody
 from precall.app import Daemon
 from precall.config import Config
 from precall.core.model import Row
 from precall.registry import Registry
 from precall.settings import Settings
+from precall.telemetry import logging as log
 
 RATE = 50
 P50, P99 = 0.010, 0.050

@@ -27,13 +27,13 @@ from pathlib import Path
 import aiohttp
 import uvloop
 
-from precall import log
 from precall.api.services import Services
 from precall.app import Daemon
 from precall.assembly import Assembly
 from precall.config import Config
 from precall.simulator import Account, Pool, Scenario, Simulator
 from precall.store import Store
+from precall.telemetry import logging as log
 
 RATE = 500
 POOLS = 40

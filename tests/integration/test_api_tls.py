@@ -21,7 +21,7 @@ from tests.patience import PATIENCE
 from precall.api.server import Server
 from precall.config import ApiConfig
 from precall.core.errors import ListenError
-from precall.metrics import Metrics
+from precall.telemetry.metrics import Metrics
 
 BEGUN = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 

@@ -17,8 +17,8 @@ from tests.api_daemon import Served, scripted, serving
 
 from precall.core.calls.call import Call, Result
 from precall.core.model import Check, Row
-from precall.log import get_logger
 from precall.simulator import Fault
+from precall.telemetry.logging import get_logger
 
 PATIENCE = 240.0
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0

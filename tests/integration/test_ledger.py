@@ -33,10 +33,10 @@ from precall.core.routing.state import advance
 from precall.feed import Feed, Filter
 from precall.intents import Amend
 from precall.ledger import BATCH, Ledger
-from precall.metrics import Metrics
 from precall.settings import Settings
 from precall.store import Store
 from precall.table import Table
+from precall.telemetry.metrics import Metrics
 
 TIMEOUT = BRIEF
 

@@ -14,11 +14,11 @@ from tests.api_daemon import a_binding, scripted, serving
 from tests.integration.test_main_job import fault, locked, results, row_of
 from tests.patience import BRIEF, until
 
-from precall import log
 from precall.core.limits.quota import Quota
 from precall.core.model import Answer, Failure, NonAnswer, Reply, Status
-from precall.metrics import Metrics
 from precall.standing import Standing
+from precall.telemetry import logging as log
+from precall.telemetry.metrics import Metrics
 
 RATE = 200
 HOUR = 3600

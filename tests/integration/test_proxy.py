@@ -22,8 +22,8 @@ from precall.cli.doctor import Verdict, _reach
 from precall.config import ProviderConfig
 from precall.core.model import Failure, NonAnswer
 from precall.provider import Proxy, proxy_for
-from precall.secrecy import concealed, without_secrets
 from precall.settings import _HIDDEN
+from precall.telemetry.redaction import concealed, without_secrets
 
 FAR, FAR_TLS = "http://dyplsapi.invalid", "https://dyplsapi.invalid"
 LOGIN = base64.b64encode(b"somebody:hush-hush").decode()

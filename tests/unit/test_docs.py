@@ -5,7 +5,7 @@ from pathlib import Path
 
 from precall import __version__
 from precall.api.endpoints import ENDPOINTS
-from precall.metrics import Metrics
+from precall.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from precall.folding import ALIKE, PERIOD, Folding
+from precall.telemetry.log_dedup import ALIKE, PERIOD, Folding
 
 
 def record(

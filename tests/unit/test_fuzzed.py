@@ -22,8 +22,8 @@ from precall.api.problems import Mistakes, mistakes
 from precall.config import ApiConfig
 from precall.core.errors import Refusal
 from precall.core.model import Answer, NonAnswer
-from precall.metrics import Metrics
 from precall.provider.replies import CallDetail, read_detail, read_status
+from precall.telemetry.metrics import Metrics
 
 pytestmark = pytest.mark.slow
 MANY = examples(40, 5000, *HealthCheck)

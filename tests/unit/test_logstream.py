@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from precall import log
-from precall.logstream import LogStream
+from precall.telemetry import logging as log
+from precall.telemetry.log_stream import LogStream
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 from tests import builders
 
 from precall.core.model import State
-from precall.metrics import MOST_POOLS, Metrics
 from precall.table import Table
+from precall.telemetry.metrics import MOST_POOLS, Metrics
 
 
 def series(metrics: Metrics) -> list[str]:

@@ -9,7 +9,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.builders import A
 
-from precall import log
 from precall.api.answers import encode_run
 from precall.api.bindings import _planned
 from precall.checker import _record
@@ -17,6 +16,7 @@ from precall.core.model import Answer, Status
 from precall.core.planning.rates import Rate
 from precall.core.rounding import micro, significant
 from precall.core.routing.state import Result
+from precall.telemetry import logging as log
 
 LONG = float(f"0.0{A[1:]}3")
 """Eleven of its digits are a phone number once the point is passed over."""

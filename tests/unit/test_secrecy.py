@@ -16,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.builders import NOW, POLICY, TEMP, A, B, X, binding, observed, row
 
-from precall import log, secrecy
 from precall.api.bodies import BindingBody, LookupBody, OverrideBody
 from precall.api.queries import NumberQuery, RouteQuery
 from precall.core.model import Action, Means, Override, Route, Row, State
@@ -24,6 +23,8 @@ from precall.core.packing import FACTS, Packed, pack
 from precall.core.routing.route import Dial, decide
 from precall.feed import Batch, Entry
 from precall.provider import Credential, Credentials
+from precall.telemetry import logging as log
+from precall.telemetry import redaction as secrecy
 
 SECRET = "hush/hush+secret="
 
@@ -91,7 +92,7 @@ async def test_a_task_that_crashes_tells_no_number(stream: io.StringIO) -> None:
 
 def test_a_command_that_crashes_tells_neither() -> None:
     code = (
-        "import sys; from precall import cli; from precall.secrecy import keep\n"
+        "import sys; from precall import cli; from precall.telemetry.redaction import keep\n"
         "keep(sys.argv[1])\n"
         "def crash(): raise RuntimeError(f'{sys.argv[2]} with {sys.argv[1]}')\n"
         "cli.app = crash; cli.main()"

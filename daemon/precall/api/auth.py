@@ -16,7 +16,7 @@ from precall.api.guessing import Guessing
 from precall.api.problems import Code, TooMany
 from precall.config import SCOPES, ApiConfig, Scope, Token
 from precall.core.errors import Refusal
-from precall.metrics import Metrics
+from precall.telemetry.metrics import Metrics
 
 _FETCH_SITE = "Sec-Fetch-Site"
 

@@ -33,9 +33,9 @@ from precall.core.calls.call import Call, NumberReport
 from precall.core.calls.statistics import report as sum_up
 from precall.core.duplicate_keys import Contradiction, may_repeat, parsed
 from precall.core.errors import Refusal
-from precall.log import get_logger
 from precall.provider import BadReceipt, read_receipt
 from precall.store import Filed
+from precall.telemetry.logging import get_logger
 
 log = get_logger(__name__)
 

@@ -13,7 +13,7 @@ from aiohttp import hdrs
 
 from precall.api.reaching import why
 from precall.core.errors import OutOfReach
-from precall.secrecy import keep
+from precall.telemetry.redaction import keep
 
 
 class Exchange(NamedTuple):

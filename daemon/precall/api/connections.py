@@ -12,8 +12,8 @@ from typing import Any, cast
 from aiohttp import hdrs, web
 
 from precall.api.problems import HEADERS, Code, problem
-from precall.log import get_logger
-from precall.metrics import Metrics
+from precall.telemetry.logging import get_logger
+from precall.telemetry.metrics import Metrics
 
 log = get_logger(__name__)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from precall.api.problems import Code, TooMany
 from precall.core.limits.quota import Bucket
-from precall.log import get_logger
+from precall.telemetry.logging import get_logger
 
 log = get_logger(__name__)
 

@@ -13,8 +13,8 @@ from precall.api.problems import HEADERS, Code, Mistake, Mistakes
 from precall.api.queries import ReadyQuery, asked
 from precall.api.services import Services
 from precall.core.errors import ConfigError, Refusal
-from precall.metrics import CONTENT_TYPE
 from precall.settings import Difference
+from precall.telemetry.metrics import CONTENT_TYPE
 
 TICKS_WITHIN = 10.0
 """Seconds within which the check loop must have ticked to count as alive."""

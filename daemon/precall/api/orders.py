@@ -5,8 +5,8 @@ import re
 from aiohttp import web
 
 from precall.api.auth import Reader
-from precall.log import get_logger
-from precall.secrecy import HIDDEN, concealed
+from precall.telemetry.logging import get_logger
+from precall.telemetry.redaction import HIDDEN, concealed
 
 log = get_logger(__name__)
 

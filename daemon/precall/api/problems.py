@@ -20,8 +20,8 @@ from aiohttp.typedefs import Handler
 from pydantic import ValidationError
 
 from precall.core.errors import OutcomeUnknown, Refusal, StoreUnavailable
-from precall.log import get_logger
-from precall.secrecy import masked
+from precall.telemetry.logging import get_logger
+from precall.telemetry.redaction import masked
 
 log = get_logger(__name__)
 

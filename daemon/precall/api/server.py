@@ -22,8 +22,8 @@ from precall.api.services import Services
 from precall.api.tls import Certificates
 from precall.config import ApiConfig
 from precall.core.errors import ListenError
-from precall.log import get_logger
-from precall.metrics import Metrics
+from precall.telemetry.logging import get_logger
+from precall.telemetry.metrics import Metrics
 
 log = get_logger(__name__)
 

@@ -10,13 +10,13 @@ from precall.demand import Demand
 from precall.feed import Feed
 from precall.ledger import Ledger
 from precall.lookup import Lookup
-from precall.metrics import Metrics
 from precall.outcomes import Outcomes
 from precall.registry import Registry
 from precall.settings import Reloaded, Settings
 from precall.source import Source
 from precall.store import Store
 from precall.table import Table
+from precall.telemetry.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)

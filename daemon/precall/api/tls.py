@@ -7,7 +7,7 @@ from pathlib import Path
 
 from precall.config import ApiConfig
 from precall.core.errors import ListenError
-from precall.log import get_logger
+from precall.telemetry.logging import get_logger
 
 log = get_logger(__name__)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import typer
 
-from precall import __version__, log
+from precall import __version__
 from precall.cli import (
     bindings,
     calls,
@@ -38,7 +38,8 @@ from precall.core.errors import (
     StoreError,
     Unwritten,
 )
-from precall.secrecy import masked
+from precall.telemetry import logging as log
+from precall.telemetry.redaction import masked
 
 BROKEN = 70
 """The exit code of a bug, as sysexits.h has it."""

@@ -13,7 +13,6 @@ from typing import Annotated, Any
 
 import typer
 
-from precall import log
 from precall.cli import output
 from precall.cli.options import ConfigFile
 from precall.config import Config, load
@@ -22,7 +21,8 @@ from precall.core.calls.causes import meaning as cause_meaning
 from precall.core.errors import ConfigError
 from precall.core.model import Answer, Failure, NonAnswer, Status
 from precall.provider import DETAIL, STATUS, CallDetail, Provider, RawReply, Trouble, read_detail, read_status
-from precall.secrecy import without_secrets
+from precall.telemetry import logging as log
+from precall.telemetry.redaction import without_secrets
 
 PANEL = "The provider, without a daemon"
 app = typer.Typer()

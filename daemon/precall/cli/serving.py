@@ -20,7 +20,6 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from precall import log
 from precall.cli.options import ConfigFile, Json, address, duration
 from precall.cli.output import console, data, say
 from precall.cli.remote import Session, answered
@@ -28,6 +27,7 @@ from precall.cli.target import Target, asks
 from precall.config import SCOPES, load, remarks
 from precall.core.errors import ConfigError
 from precall.settings import compare
+from precall.telemetry import logging as log
 
 PANEL = "The daemon itself"
 app = typer.Typer()

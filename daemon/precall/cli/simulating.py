@@ -7,11 +7,11 @@ from pathlib import Path
 
 import typer
 
-from precall import log
 from precall.cli.files import writing_text
 from precall.core.errors import ConfigError, ListenError
 from precall.demo import as_registered
 from precall.simulator import Pool, Scenario, ScenarioError, SimBinding, Simulator, load_scenario
+from precall.telemetry import logging as log
 
 BINDINGS = 300
 

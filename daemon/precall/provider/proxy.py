@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from precall.addresses import is_loopback
-from precall.secrecy import keep
+from precall.telemetry.redaction import keep
 
 ENVIRONMENT, NONE = "env", "none"
 

@@ -29,10 +29,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from precall import database_url, private
 from precall.core.errors import StoreError, StoreUnavailable
 from precall.database_url import PostgresqlUrl, UrlMistake
-from precall.log import get_logger
-from precall.secrecy import keep, masked
 from precall.store.failover import require_version, watch_sessions
 from precall.store.pooler import LOST_STATEMENTS, require_session, shared
+from precall.telemetry.logging import get_logger
+from precall.telemetry.redaction import keep, masked
 
 PATIENCE = 10.0
 """Seconds after our own deadline at which a server ends a statement that we have given up."""

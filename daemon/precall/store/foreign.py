@@ -16,11 +16,11 @@ from sqlalchemy import exc
 from precall import database_url
 from precall.core.errors import ConfigError, OutOfReach, PrecallError
 from precall.database_url import UrlMistake
-from precall.log import get_logger
-from precall.secrecy import keep, masked
 from precall.store.connection import unreadable
 from precall.store.foreign_engine import EngineRows
 from precall.store.foreign_postgresql import PostgresqlRows
+from precall.telemetry.logging import get_logger
+from precall.telemetry.redaction import keep, masked
 
 log = get_logger(__name__)
 

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from precall.core.errors import ConfigError
 from precall.core.sync.columns import Undecodable
 from precall.database_url import MysqlUrl
-from precall.secrecy import keep, masked
+from precall.telemetry.redaction import keep, masked
 
 SLICE = 200
 """Rows handed on at once: what is made of them takes a few ms of the loop, which readers share."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from precall import private, textfile
 from precall.core.errors import ConfigError, Unwritten
-from precall.secrecy import keep
+from precall.telemetry.redaction import keep
 
 SETTING = "store.number_key_file"
 HEADING = """\

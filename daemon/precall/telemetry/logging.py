@@ -15,9 +15,9 @@ from typing import Any, Literal, TextIO
 import structlog
 
 from precall.core.rounding import micro
-from precall.folding import Folding
-from precall.logstream import LogStream
-from precall.secrecy import concealed, masked, without_secrets
+from precall.telemetry.log_dedup import Folding
+from precall.telemetry.log_stream import LogStream
+from precall.telemetry.redaction import concealed, masked, without_secrets
 
 _NOISY = ("aiohttp.access", "aiohttp.server", "alembic", "asyncio", "aiosqlite", "sqlalchemy")
 _MUTE = ("apscheduler",)
