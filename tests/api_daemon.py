@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 
 from precall.app import Daemon
-from precall.config import Config
+from precall.config.schema import Config
 from precall.simulator import Scenario, Simulator
 from tests.patience import PATIENCE
 

@@ -23,7 +23,7 @@ from precall.api.endpoints import ENDPOINTS
 from precall.api.openapi import document
 from precall.api.problems import Code
 from precall.cli import app, exit_code
-from precall.config import Config
+from precall.config.schema import Config
 from precall.core import errors
 from precall.core.model import Action, Failure, Flag, Reason, State
 from precall.store import upgrade

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from precall.app import Daemon
-from precall.config import Config
+from precall.config.schema import Config
 
 SPEED = 10.0
 STEP = 1.0

@@ -1,6 +1,6 @@
 """The provider's account as the configuration names it: whose key signs, and how the provider is reached."""
 
-from precall.config import ProviderConfig, secret
+from precall.config.schema import ProviderConfig, secret
 from precall.core.errors import ConfigError
 from precall.provider import Credential, Credentials, ProviderSettings
 

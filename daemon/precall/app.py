@@ -23,7 +23,8 @@ from precall.call_gate import CallGate
 from precall.calls import Calls
 from precall.checker import Checker
 from precall.clocks import Clocks, boottime
-from precall.config import Config
+from precall.config.schema import Config
+from precall.config.settings import Settings
 from precall.core.errors import ConfigError, Deposed, StoreUnavailable
 from precall.demand import Demand
 from precall.feed import Feed
@@ -35,7 +36,6 @@ from precall.registry import Registry
 from precall.reloading import PATIENCE, Reloading
 from precall.retention import ROUND, Retention
 from precall.scheduler import Scheduler, beat
-from precall.settings import Settings
 from precall.soundness import enforce
 from precall.source import Source
 from precall.standby import Standby

@@ -15,6 +15,7 @@ from precall.audit import Audit
 from precall.calls import Calls
 from precall.checker import Checker
 from precall.clocks import Clocks
+from precall.config.settings import Reloaded, Settings
 from precall.core.limits.quota import Quota
 from precall.demand import Demand
 from precall.feed import Feed
@@ -24,7 +25,6 @@ from precall.outcomes import Outcomes
 from precall.provider import Provider
 from precall.recall import recall_brake, recall_feed, recall_planner, recall_sample, recall_table
 from precall.registry import Registry
-from precall.settings import Reloaded, Settings
 from precall.source import Source
 from precall.store import Store
 from precall.table import Table

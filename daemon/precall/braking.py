@@ -10,12 +10,12 @@ from dataclasses import replace
 from functools import partial
 
 from precall.clocks import Clocks
+from precall.config.settings import Settings
 from precall.core.model import Cause, Row
 from precall.core.routing.brake import Brake, may_turn
 from precall.core.routing.route import held_by_brake
 from precall.core.routing.state import Result, Step
 from precall.ledger import Ledger
-from precall.settings import Settings
 from precall.table import Table
 from precall.telemetry.logging import get_logger
 from precall.telemetry.metrics import Metrics

@@ -13,6 +13,7 @@ from typing import Any
 from precall.braking import Braking
 from precall.call_gate import CallGate
 from precall.clocks import Clocks
+from precall.config.settings import Settings
 from precall.core.ages import SMALLEST_STEP, Tick, age_of
 from precall.core.calls.calibration import Calibration
 from precall.core.calls.suspicion import Suspicion
@@ -38,7 +39,6 @@ from precall.core.routing.route import expired_locally, held_by_brake, known_age
 from precall.core.routing.state import Result, Step, advance, is_gone
 from precall.ledger import Ledger
 from precall.provider import Provider
-from precall.settings import Settings
 from precall.standing import Standing
 from precall.table import Table
 from precall.telemetry.logging import get_logger

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from precall.api.client import DaemonClient
 from precall.app import Daemon
-from precall.config import Config
+from precall.config.schema import Config
 from precall.core.errors import ListenError, OutOfReach
 from precall.core.model import Action, Row, State
 from precall.core.numbers import mask

@@ -9,12 +9,12 @@ from dataclasses import replace
 
 from precall.audit import Audit
 from precall.checker import Checker
+from precall.config.settings import Settings
 from precall.core.ages import age_of
 from precall.core.errors import StoreUnavailable
 from precall.core.model import Action, Reason, Route, Row
 from precall.core.routing.route import callee, decide, hold, withhold
 from precall.demand import Demand, Outcome
-from precall.settings import Settings
 from precall.table import Table
 
 

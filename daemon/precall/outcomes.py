@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from precall.checker import Checker
+from precall.config.settings import Settings
 from precall.core.calls.call import Call, NumberReport, Result
 from precall.core.calls.causes import RECLAIMED
 from precall.core.calls.suspicion import FADED, Verdict
@@ -18,7 +19,6 @@ from precall.core.errors import StoreError, StoreUnavailable
 from precall.core.model import Row, State
 from precall.core.routing.route import expired_locally
 from precall.ledger import Ledger
-from precall.settings import Settings
 from precall.store import Filed, Store
 from precall.table import Table
 from precall.telemetry.metrics import Metrics

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 from precall.clocks import Clocks
-from precall.config import BrakeConfig, FreshnessConfig
+from precall.config.schema import BrakeConfig, FreshnessConfig
 from precall.core.planning.planner import Planner
 from precall.core.planning.sample import Sample
 from precall.core.routing.brake import Brake

@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
+from precall.config.settings import Settings
 from precall.core.errors import Refusal
 from precall.core.model import Action, Binding, Cause, Override, Row
 from precall.core.routing.registration import Registered, meant, register
 from precall.core.routing.route import expired_locally
 from precall.intents import Amend
 from precall.ledger import Ledger
-from precall.settings import Settings
 from precall.table import Table
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from zoneinfo import ZoneInfo
 
-from precall.config import SourceConfig, secret
+from precall.config.schema import SourceConfig, secret
+from precall.config.settings import Settings
 from precall.core.errors import ConfigError, PrecallError, Refusal
 from precall.core.model import Binding, Policy, Row, State
 from precall.core.packing import Packed
@@ -19,7 +20,6 @@ from precall.core.routing.route import expired_locally
 from precall.core.sync.columns import BadRow, Columns
 from precall.core.sync.plan import EXAMPLES, Comparison, Fate, SyncPlan
 from precall.registry import Registry
-from precall.settings import Settings
 from precall.store import ForeignDatabase
 from precall.table import Table
 from precall.telemetry.logging import get_logger

@@ -20,10 +20,10 @@ from aiohttp import web
 
 from precall.api.bodies import BindingBody
 from precall.app import Daemon
-from precall.config import Config
+from precall.config.schema import Config
+from precall.config.settings import Settings
 from precall.core.model import Row
 from precall.registry import Registry
-from precall.settings import Settings
 from precall.telemetry import logging as log
 
 RATE = 50

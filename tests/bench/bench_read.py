@@ -21,7 +21,7 @@ from aiohttp import web
 
 from precall.api.client import DaemonClient
 from precall.app import Daemon
-from precall.config import Config
+from precall.config.schema import Config
 from precall.telemetry import logging as log
 
 BINDINGS = 10_000

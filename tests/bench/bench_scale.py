@@ -30,7 +30,7 @@ import uvloop
 from precall.api.services import Services
 from precall.app import Daemon
 from precall.assembly import Assembly
-from precall.config import Config
+from precall.config.schema import Config
 from precall.simulator import Account, Pool, Scenario, Simulator
 from precall.store import Store
 from precall.telemetry import logging as log

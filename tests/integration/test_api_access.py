@@ -10,7 +10,7 @@ import pytest
 from tests.api_daemon import Served, a_binding, serving, token
 
 from precall.api.endpoints import ENDPOINTS, Endpoint
-from precall.config import SCOPES
+from precall.config.schema import SCOPES
 
 BODIES: dict[str, Any] = {
     "/v1/hints": [],

@@ -17,7 +17,7 @@ from precall.api.endpoints import ENDPOINTS
 from precall.api.guessing import BURST, EVERY
 from precall.api.problems import HEADERS
 from precall.api.server import KEEP_ALIVE, Server
-from precall.config import ApiConfig
+from precall.config.schema import ApiConfig
 from precall.telemetry.metrics import Metrics
 
 GET = b"GET /v1/routes/1 HTTP/1.1\r\nHost: localhost\r\n"

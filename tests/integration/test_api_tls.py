@@ -19,7 +19,7 @@ from tests.api_daemon import serving
 from tests.patience import PATIENCE
 
 from precall.api.server import Server
-from precall.config import ApiConfig
+from precall.config.schema import ApiConfig
 from precall.core.errors import ListenError
 from precall.telemetry.metrics import Metrics
 

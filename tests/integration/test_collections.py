@@ -8,7 +8,7 @@ import pytest
 
 from precall.app import Daemon
 from precall.assembly import MANY, collect_young, without_collections
-from precall.config import Config
+from precall.config.schema import Config
 from precall.core.model import Binding
 from precall.core.planning.entries import Entry
 from precall.core.planning.planner import Planner

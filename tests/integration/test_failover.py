@@ -14,7 +14,7 @@ from tests.patience import PATIENCE, until
 from tests.postgres import Databases, psql
 
 from precall.app import Daemon
-from precall.config import Config
+from precall.config.schema import Config
 from precall.core.errors import StoreUnavailable
 from precall.store import Lead, Store
 from precall.store.lead import LIMIT

@@ -13,7 +13,8 @@ import pytest
 from tests.builders import NOW, answer, binding
 from tests.patience import BRIEF, PATIENCE, until
 
-from precall.config import Config
+from precall.config.schema import Config
+from precall.config.settings import Settings
 from precall.core.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from precall.core.model import (
     Action,
@@ -33,7 +34,6 @@ from precall.core.routing.state import advance
 from precall.feed import Feed, Filter
 from precall.intents import Amend
 from precall.ledger import BATCH, Ledger
-from precall.settings import Settings
 from precall.store import Store
 from precall.table import Table
 from precall.telemetry.metrics import Metrics

@@ -16,7 +16,7 @@ from tests.integration.test_main_job import truth
 from tests.sealed import dumped, key_file
 
 from precall.api.endpoints import ENDPOINTS, Endpoint
-from precall.config import SCOPES
+from precall.config.schema import SCOPES
 
 X, A, B, TEMP, STRANGER = "17012345678", "13812345678", "13987654321", "17187654321", "13711112222"
 REAL, ALL = (A, B), (X, A, B, TEMP)

@@ -19,10 +19,10 @@ from tests.integration.test_provider_client import (
 )
 
 from precall.cli.doctor import Verdict, _reach
-from precall.config import ProviderConfig
+from precall.config.schema import ProviderConfig
+from precall.config.settings import _HIDDEN
 from precall.core.model import Failure, NonAnswer
 from precall.provider import Proxy, proxy_for
-from precall.settings import _HIDDEN
 from precall.telemetry.redaction import concealed, without_secrets
 
 FAR, FAR_TLS = "http://dyplsapi.invalid", "https://dyplsapi.invalid"

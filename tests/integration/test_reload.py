@@ -17,7 +17,7 @@ from tests.integration.test_main_job import calls, fault, locked, results
 from tests.patience import until
 
 from precall.app import Daemon
-from precall.config import load
+from precall.config.schema import load
 from precall.simulator import Scenario, Simulator
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from precall.app import Daemon
-from precall.config import Config
+from precall.config.schema import Config
 from precall.core.model import Binding
 from precall.recall import MILLENNIUM
 

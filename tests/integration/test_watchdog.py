@@ -9,7 +9,7 @@ import pytest
 from tests.patience import PATIENCE, until
 
 from precall.app import Daemon
-from precall.config import Config
+from precall.config.schema import Config
 from precall.supervisor import Supervisor
 
 

@@ -11,7 +11,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from precall.api.endpoints import ENDPOINTS, Endpoint
 from precall.api.openapi import document
 from precall.api.problems import Code
-from precall.config import Scope
+from precall.config.schema import Scope
 
 
 @pytest.fixture(scope="module", name="spec")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from precall.config import Config, keys, load
+from precall.config.schema import Config, keys, load
 from precall.core.errors import ConfigError
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"

@@ -10,9 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from precall.config import load
-from precall.core.errors import ConfigError
-from precall.database_url import (
+from precall.config.database_url import (
     MYSQL_IGNORED,
     MYSQL_MAPPED,
     MYSQL_REFUSED,
@@ -25,6 +23,8 @@ from precall.database_url import (
     postgresql,
     sqlite,
 )
+from precall.config.schema import load
+from precall.core.errors import ConfigError
 from precall.store.foreign_engine import EngineRows
 
 PG = "postgresql://u:S3cret@h/d"

@@ -19,7 +19,7 @@ from precall.api.bodies import listed
 from precall.api.endpoints import ENDPOINTS
 from precall.api.guessing import MOST_PEERS
 from precall.api.problems import Mistakes, mistakes
-from precall.config import ApiConfig
+from precall.config.schema import ApiConfig
 from precall.core.errors import Refusal
 from precall.core.model import Answer, NonAnswer
 from precall.provider.replies import CallDetail, read_detail, read_status

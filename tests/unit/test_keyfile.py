@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from precall.config import StoreConfig
+from precall.config.schema import StoreConfig
 from precall.core.errors import ConfigError
 from precall.store import Seals, keyfile, seal
 

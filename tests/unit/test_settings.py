@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from precall.config import Config, keys
+from precall.config.schema import Config, keys
+from precall.config.settings import KEYS, Effect, Settings, compare, reconcile
 from precall.core.errors import ConfigError
-from precall.settings import KEYS, Effect, Settings, compare, reconcile
 
 ROOT = Path(__file__).parents[2]
 

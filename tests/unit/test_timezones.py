@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from precall.timezones import mistake, remark
+from precall.config.time_zones import mistake, remark
 
 MOMENTS = [datetime(2026, month, 1, tzinfo=UTC) for month in (1, 7)]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from precall.config import load, remarks
+from precall.config.schema import load, remarks
 from precall.core.errors import ConfigError
 
 SERVICE_LINKS = {

@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 
 from aiohttp import HttpVersion11, hdrs, web
 
-from precall.addresses import is_loopback
 from precall.api.allowance import Allowance
 from precall.api.guessing import Guessing
 from precall.api.problems import Code, TooMany
-from precall.config import SCOPES, ApiConfig, Scope, Token
+from precall.config.addresses import is_loopback
+from precall.config.schema import SCOPES, ApiConfig, Scope, Token
 from precall.core.errors import Refusal
 from precall.telemetry.metrics import Metrics
 

@@ -66,7 +66,7 @@ from precall.api.queries import (
     StreamQuery,
 )
 from precall.api.services import Services
-from precall.config import Scope
+from precall.config.schema import Scope
 
 Handle = Callable[[web.Request, Services, Reader], Awaitable[web.StreamResponse]]
 Answers = dict[int, type[BaseModel] | str | None]

@@ -15,7 +15,7 @@ from precall.api.changes import INDEX, LAST_EVENT_ID
 from precall.api.endpoints import Endpoint
 from precall.api.problems import CONTENT_TYPE
 from precall.api.routes import CALLER
-from precall.config import SCOPES
+from precall.config.schema import SCOPES
 
 _SCHEMAS = "#/components/schemas/"
 _IN_PATH = re.compile(r"\{(\w+)\}")

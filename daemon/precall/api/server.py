@@ -9,7 +9,6 @@ import orjson
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.typedefs import Handler
 
-from precall.addresses import split_address
 from precall.api import connections, openapi
 from precall.api.answers import reply
 from precall.api.auth import ANYBODY, Gate, Reader
@@ -20,7 +19,8 @@ from precall.api.ops import DOCUMENT
 from precall.api.problems import Code, guard, problem
 from precall.api.services import Services
 from precall.api.tls import Certificates
-from precall.config import ApiConfig
+from precall.config.addresses import split_address
+from precall.config.schema import ApiConfig
 from precall.core.errors import ListenError
 from precall.telemetry.logging import get_logger
 from precall.telemetry.metrics import Metrics

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from precall.audit import Audit
 from precall.calls import Calls
 from precall.checker import Checker
+from precall.config.settings import Reloaded, Settings
 from precall.demand import Demand
 from precall.feed import Feed
 from precall.ledger import Ledger
 from precall.lookup import Lookup
 from precall.outcomes import Outcomes
 from precall.registry import Registry
-from precall.settings import Reloaded, Settings
 from precall.source import Source
 from precall.store import Store
 from precall.table import Table

@@ -5,7 +5,7 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 
-from precall.config import ApiConfig
+from precall.config.schema import ApiConfig
 from precall.core.errors import ListenError
 from precall.telemetry.logging import get_logger
 

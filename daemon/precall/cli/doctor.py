@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from precall.config import Config
+from precall.config.schema import Config
 from precall.core.calls.call import query_date
 from precall.core.errors import SchemaOutdated, StoreError
 from precall.core.model import Failure, InEffect, NonAnswer, Reply, Status

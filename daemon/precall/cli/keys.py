@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from precall.cli.options import ConfigFile
 from precall.cli.output import say
-from precall.config import Config, load
+from precall.config.schema import Config, load
 from precall.core.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, help="Keys that seal the numbers in the database: new, rotate.")

@@ -15,7 +15,7 @@ import typer
 
 from precall.cli import output
 from precall.cli.options import ConfigFile
-from precall.config import Config, load
+from precall.config.schema import Config, load
 from precall.core.calls.call import query_date
 from precall.core.calls.causes import meaning as cause_meaning
 from precall.core.errors import ConfigError

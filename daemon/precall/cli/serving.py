@@ -24,9 +24,9 @@ from precall.cli.options import ConfigFile, Json, address, duration
 from precall.cli.output import console, data, say
 from precall.cli.remote import Session, answered
 from precall.cli.target import Target, asks
-from precall.config import SCOPES, load, remarks
+from precall.config.schema import SCOPES, load, remarks
+from precall.config.settings import compare
 from precall.core.errors import ConfigError
-from precall.settings import compare
 from precall.telemetry import logging as log
 
 PANEL = "The daemon itself"

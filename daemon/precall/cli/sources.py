@@ -10,7 +10,7 @@ from precall.cli import output
 from precall.cli.options import ConfigFile, Json
 from precall.cli.remote import ask
 from precall.cli.target import Target, asks
-from precall.config import load
+from precall.config.schema import load
 from precall.core.errors import ConfigError
 from precall.core.sync.columns import BadRow
 from precall.core.sync.plan import EXAMPLES, SyncPlan

@@ -26,9 +26,10 @@ from sqlalchemy import event, exc
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from precall import database_url, private
+from precall import private
+from precall.config import database_url
+from precall.config.database_url import PostgresqlUrl, UrlMistake
 from precall.core.errors import StoreError, StoreUnavailable
-from precall.database_url import PostgresqlUrl, UrlMistake
 from precall.store.failover import require_version, watch_sessions
 from precall.store.pooler import LOST_STATEMENTS, require_session, shared
 from precall.telemetry.logging import get_logger

@@ -13,9 +13,9 @@ from typing import Protocol
 
 from sqlalchemy import exc
 
-from precall import database_url
+from precall.config import database_url
+from precall.config.database_url import UrlMistake
 from precall.core.errors import ConfigError, OutOfReach, PrecallError
-from precall.database_url import UrlMistake
 from precall.store.connection import unreadable
 from precall.store.foreign_engine import EngineRows
 from precall.store.foreign_postgresql import PostgresqlRows

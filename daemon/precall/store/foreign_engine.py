@@ -16,9 +16,9 @@ from sqlalchemy import NullPool, exc
 from sqlalchemy.engine import URL, Connection, CursorResult, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from precall.config.database_url import MysqlUrl
 from precall.core.errors import ConfigError
 from precall.core.sync.columns import Undecodable
-from precall.database_url import MysqlUrl
 from precall.telemetry.redaction import keep, masked
 
 SLICE = 200

@@ -11,9 +11,9 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
+from precall.config.database_url import PostgresqlUrl
 from precall.core.errors import ConfigError
 from precall.core.sync.columns import Undecodable
-from precall.database_url import PostgresqlUrl
 from precall.store.connection import say
 
 SLICE = 200

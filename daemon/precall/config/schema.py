@@ -23,7 +23,9 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from precall import addresses, database_url, textfile, timezones, variables
+from precall.config import addresses, database_url, variables
+from precall.config import text_file as textfile
+from precall.config import time_zones as timezones
 from precall.core.errors import ConfigError
 from precall.core.model import Action, Policy
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import SecretStr, ValidationError
 
-from precall.config import ApiConfig, Config, Token, keys
+from precall.config.schema import ApiConfig, Config, Token, keys
 from precall.core.errors import ConfigError
 
 
