@@ -15,7 +15,6 @@ from dataclasses import replace
 from functools import partial
 
 from precall import __version__
-from precall.account import credentials, provider_settings
 from precall.api.server import Server
 from precall.api.services import Services
 from precall.assembly import Assembly, collect_young, without_collections
@@ -31,6 +30,7 @@ from precall.feed import Feed
 from precall.ledger import Ledger
 from precall.outcomes import Outcomes
 from precall.provider import Credentials, Provider
+from precall.provider.account import credentials, provider_settings
 from precall.recall import learned_of
 from precall.registry import Registry
 from precall.reloading import PATIENCE, Reloading

@@ -7,13 +7,13 @@ in `settings`.
 import asyncio
 from collections.abc import Callable
 
-from precall.account import credentials, provider_settings
 from precall.api.server import Server
 from precall.clocks import Clocks
 from precall.config.schema import Config
 from precall.config.settings import Reloaded, Settings, compare, reconcile
 from precall.core.errors import ConfigError, StoreUnavailable
 from precall.provider import Credentials, Provider
+from precall.provider.account import credentials, provider_settings
 from precall.recall import recall_turns
 from precall.supervisor import Supervisor
 from precall.telemetry import logging as logs

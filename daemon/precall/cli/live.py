@@ -158,7 +158,7 @@ def placed_at(text: str) -> float:
 
 @asynccontextmanager
 async def _provider(config: Config) -> AsyncIterator[Provider]:
-    from precall.account import credentials, provider_settings  # noqa: PLC0415 - see serving
+    from precall.provider.account import credentials, provider_settings  # noqa: PLC0415 - see serving
 
     keys = credentials(config.provider)
     provider = Provider(
