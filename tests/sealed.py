@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from precall.store import seal
+from precall.store import cipher as seal
 from tests.postgres import psql, sql
 
 

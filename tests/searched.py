@@ -26,7 +26,7 @@ from urllib.parse import quote, urlsplit
 
 from precall.core.errors import StoreError
 from precall.store import Seals
-from precall.store.places import EVERYWHERE
+from precall.store.sealed_columns import EVERYWHERE
 from tests.postgres import sql
 from tests.sealed import dumped, files, tables
 

@@ -35,7 +35,8 @@ from precall.core.model import (
     Row,
     State,
 )
-from precall.store import Lead, Store, seal, upgrade
+from precall.store import Lead, Store, upgrade
+from precall.store import cipher as seal
 from precall.store.connection import PRAGMAS, WAL
 from precall.table import Table
 from tests.postgres import Databases, running

@@ -17,7 +17,7 @@ from precall.app import Daemon
 from precall.config.schema import Config
 from precall.core.errors import StoreUnavailable
 from precall.store import Lead, Store
-from precall.store.lead import LIMIT
+from precall.store.leader_lock import LIMIT
 
 READ_ONLY = "current_setting('transaction_read_only')"
 SESSIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"

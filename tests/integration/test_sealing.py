@@ -21,8 +21,8 @@ from tests.sealed import dumped, key_file
 from precall.core.errors import ConfigError, StoreError
 from precall.core.model import Action, Cause, Means, Override, Row, State
 from precall.store import Rotated, Rotation, Seals, Store, check, head, snapshot
-from precall.store.places import EVERYWHERE
-from precall.store.seal import MARK, is_sealed, key_of
+from precall.store.cipher import MARK, is_sealed, key_of
+from precall.store.sealed_columns import EVERYWHERE
 
 X, A, B, TEMP, EXTENSION, LABEL = (
     "17012345678",

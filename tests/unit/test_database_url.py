@@ -25,7 +25,7 @@ from precall.config.database_url import (
 )
 from precall.config.schema import load
 from precall.core.errors import ConfigError
-from precall.store.foreign_engine import EngineRows
+from precall.store.source_engine import EngineRows
 
 PG = "postgresql://u:S3cret@h/d"
 MY = "mysql://u:S3cret@h/d"

@@ -7,7 +7,9 @@ import pytest
 
 from precall.config.schema import StoreConfig
 from precall.core.errors import ConfigError
-from precall.store import Seals, keyfile, seal
+from precall.store import Seals
+from precall.store import cipher as seal
+from precall.store import key_file as keyfile
 
 ONE, TWO = b"1" * seal.LENGTH, b"2" * seal.LENGTH
 

@@ -2,12 +2,12 @@
 
 from precall.store.audit import Wanted
 from precall.store.calls import Backlog, Filed
-from precall.store.foreign import ForeignDatabase
-from precall.store.lead import Lead
+from precall.store.cipher import Seals
+from precall.store.leader_lock import Lead
 from precall.store.migration import check, current, head, upgrade
+from precall.store.read_only import snapshot
 from precall.store.rotation import Rotated, Rotation
-from precall.store.seal import Seals
-from precall.store.snapshot import snapshot
+from precall.store.source_database import ForeignDatabase
 from precall.store.store import Store
 
 __all__ = [

@@ -16,9 +16,9 @@ from precall.core.model import Action, Cause, Change, Check
 from precall.core.planning.sample import Dial
 from precall.core.routing.route import removed
 from precall.store.bulk import SLICE, execute_many, insert_new
-from precall.store.places import CHANGES, RESULTS
+from precall.store.cipher import Seals
 from precall.store.schema import REAL, check_results, dial_log, exposures, route_changes, routes
-from precall.store.seal import Seals
+from precall.store.sealed_columns import CHANGES, RESULTS
 
 Run = dict[str, Any]
 """A row of `check_results`, or the part of it that tells whether a check continues it; with an `id` when stored."""

@@ -14,12 +14,13 @@ from sqlalchemy import ColumnElement, UpdateBase, and_, bindparam, func, or_, se
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from precall.core.errors import StoreError, StoreUnavailable
-from precall.store import migration, sealing
+from precall.store import key_registry as sealing
+from precall.store import migration
 from precall.store.bulk import execute_many
+from precall.store.cipher import NOTHING, Seals, is_sealed, key_of
 from precall.store.connection import Place, close, failures_of
-from precall.store.places import EVERYWHERE, MARKS, Places
 from precall.store.schema import marks
-from precall.store.seal import NOTHING, Seals, is_sealed, key_of
+from precall.store.sealed_columns import EVERYWHERE, MARKS, Places
 
 SLICE = 500
 PAUSE = 0.005

@@ -20,9 +20,9 @@ from precall.core.model import Action, BindingState, Cause, Change, Means, Overr
 from precall.core.numbers import clean, may_be_same, mistake, same
 from precall.core.packing import FACTS, OBSERVED, ORDERED, Packed, wrap
 from precall.store.bulk import INSERTS, execute_many, upsert
-from precall.store.places import BINDINGS, OVERRIDES, ROUTES
+from precall.store.cipher import Seals
 from precall.store.schema import bindings, overrides, routes
-from precall.store.seal import Seals
+from precall.store.sealed_columns import BINDINGS, OVERRIDES, ROUTES
 
 BATCH = 5000
 SEEN = ("state", *OBSERVED)

@@ -19,15 +19,17 @@ from precall.core.errors import Deposed, StoreError, StoreUnavailable
 from precall.core.model import Change, Check, Exposure, Policy, Row
 from precall.core.packing import Packed
 from precall.core.planning.sample import Dial
-from precall.store import audit, fencing, history, migration, orders, rows, sealing
+from precall.store import audit, fencing, history, migration, rows
+from precall.store import key_registry as sealing
+from precall.store import operator_state as orders
 from precall.store.attempt import Attempt
 from precall.store.audit import EVERY, Wanted
 from precall.store.bulk import execute_many, upsert
 from precall.store.calls import CallBook
+from precall.store.cipher import Seals
 from precall.store.connection import Place, Unwritable, close, failures_of
-from precall.store.places import BRAKES, PAUSES
 from precall.store.schema import marks, pauses, policy, route_changes
-from precall.store.seal import Seals
+from precall.store.sealed_columns import BRAKES, PAUSES
 
 History = Literal["runs", "every"]
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Table
 
 from precall.store import schema
-from precall.store.seal import Seals
+from precall.store.cipher import Seals
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from precall.config import database_url
 from precall.config.database_url import UrlMistake
 from precall.core.errors import ConfigError, OutOfReach, PrecallError
 from precall.store.connection import unreadable
-from precall.store.foreign_engine import EngineRows
-from precall.store.foreign_postgresql import PostgresqlRows
+from precall.store.source_engine import EngineRows
+from precall.store.source_postgresql import PostgresqlRows
 from precall.telemetry.logging import get_logger
 from precall.telemetry.redaction import keep, masked
 

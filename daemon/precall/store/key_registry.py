@@ -9,9 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from precall.core.errors import StoreError
 from precall.store.bulk import execute_many, upsert
-from precall.store.places import EVERYWHERE, MARKS
+from precall.store.cipher import Seals, is_sealed, key_of
 from precall.store.schema import marks
-from precall.store.seal import Seals, is_sealed, key_of
+from precall.store.sealed_columns import EVERYWHERE, MARKS
 
 NEEDS = "sealed_by:"
 STRICT = "all_sealed"

@@ -8,9 +8,9 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from precall.store.bulk import execute_many, upsert
-from precall.store.places import BRAKES, PAUSES, Places
+from precall.store.cipher import Seals, is_sealed
 from precall.store.schema import brakes
-from precall.store.seal import Seals, is_sealed
+from precall.store.sealed_columns import BRAKES, PAUSES, Places
 
 
 async def said(connection: AsyncConnection, seals: Seals, places: Places) -> dict[str, dict[str, Any]]:

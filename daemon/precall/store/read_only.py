@@ -4,9 +4,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from precall.core.packing import Packed
-from precall.store import migration, rows, sealing
+from precall.store import key_registry as sealing
+from precall.store import migration, rows
+from precall.store.cipher import Seals
 from precall.store.connection import Place, close, failures_of
-from precall.store.seal import Seals
 
 
 async def snapshot(url: str, timeout: float, key_file: Path | None = None) -> AsyncIterator[list[Packed]]:

@@ -22,7 +22,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from precall.core.errors import ConfigError, StoreError
-from precall.store import keyfile
+from precall.store import key_file as keyfile
 
 LENGTH = 32
 MARK = "~"
