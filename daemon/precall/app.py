@@ -26,8 +26,6 @@ from precall.config.schema import Config
 from precall.config.settings import Settings
 from precall.core.errors import ConfigError, Deposed, StoreUnavailable
 from precall.demand import Demand
-from precall.feed import Feed
-from precall.ledger import Ledger
 from precall.outcomes import Outcomes
 from precall.provider import Credentials, Provider
 from precall.provider.account import credentials, provider_settings
@@ -41,7 +39,9 @@ from precall.source import Source
 from precall.standby import Standby
 from precall.store import Lead, Store
 from precall.supervisor import Supervisor
-from precall.table import Table
+from precall.table.feed import Feed
+from precall.table.table import Table
+from precall.table.writer import Ledger
 from precall.telemetry.logging import get_logger, tell_folded
 from precall.telemetry.metrics import Metrics
 

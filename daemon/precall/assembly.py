@@ -18,8 +18,6 @@ from precall.clocks import Clocks
 from precall.config.settings import Reloaded, Settings
 from precall.core.limits.quota import Quota
 from precall.demand import Demand
-from precall.feed import Feed
-from precall.ledger import Ledger
 from precall.lookup import Lookup
 from precall.outcomes import Outcomes
 from precall.provider import Provider
@@ -27,7 +25,9 @@ from precall.recall import recall_brake, recall_feed, recall_planner, recall_sam
 from precall.registry import Registry
 from precall.source import Source
 from precall.store import Store
-from precall.table import Table
+from precall.table.feed import Feed
+from precall.table.table import Table
+from precall.table.writer import Ledger
 from precall.telemetry.metrics import Metrics
 
 MANY = 20_000

@@ -9,8 +9,8 @@ from hashlib import blake2b
 from precall.core.errors import StoreUnavailable
 from precall.core.model import Exposure, Row
 from precall.core.numbers import canonical, earlier_forms
-from precall.ledger import Ledger
 from precall.store import Store
+from precall.table.writer import Ledger
 from precall.telemetry.logging import get_logger
 from precall.telemetry.metrics import Metrics
 

@@ -15,8 +15,8 @@ from precall.core.model import Cause, Row
 from precall.core.routing.brake import Brake, may_turn
 from precall.core.routing.route import held_by_brake
 from precall.core.routing.state import Result, Step
-from precall.ledger import Ledger
-from precall.table import Table
+from precall.table.table import Table
+from precall.table.writer import Ledger
 from precall.telemetry.logging import get_logger
 from precall.telemetry.metrics import Metrics
 

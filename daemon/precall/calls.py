@@ -18,12 +18,12 @@ from precall.core.calls.causes import judge
 from precall.core.errors import StoreUnavailable
 from precall.core.limits.quota import Circuit, Lane, Quota
 from precall.core.model import Failure, Flag, NonAnswer
-from precall.ledger import Ledger
 from precall.outcomes import Outcomes
 from precall.provider import CallDetail, Provider, kept
 from precall.provider.receipts import DETAIL_FACTS
 from precall.store import Store
-from precall.table import Table
+from precall.table.table import Table
+from precall.table.writer import Ledger
 from precall.telemetry.logging import get_logger
 from precall.telemetry.metrics import Metrics
 

@@ -37,10 +37,10 @@ from precall.core.rounding import micro
 from precall.core.routing.brake import Brake, may_turn
 from precall.core.routing.route import expired_locally, held_by_brake, known_age, too_old
 from precall.core.routing.state import Result, Step, advance, is_gone
-from precall.ledger import Ledger
 from precall.provider import Provider
 from precall.standing import Standing
-from precall.table import Table
+from precall.table.table import Table
+from precall.table.writer import Ledger
 from precall.telemetry.logging import get_logger
 from precall.telemetry.metrics import Metrics
 

@@ -12,7 +12,7 @@ from precall.clocks import Clocks
 from precall.core.limits.quota import Lane
 from precall.core.planning.planner import Kind
 from precall.core.routing.state import ANSWERED, Result
-from precall.table import Table
+from precall.table.table import Table
 from precall.telemetry.metrics import Metrics
 
 HINT_LEAD = 2.0

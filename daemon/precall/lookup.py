@@ -15,7 +15,7 @@ from precall.core.errors import StoreUnavailable
 from precall.core.model import Action, Reason, Route, Row
 from precall.core.routing.route import callee, decide, hold, withhold
 from precall.demand import Demand, Outcome
-from precall.table import Table
+from precall.table.table import Table
 
 
 class Lookup:

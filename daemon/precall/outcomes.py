@@ -18,9 +18,9 @@ from precall.core.calls.suspicion import FADED, Verdict
 from precall.core.errors import StoreError, StoreUnavailable
 from precall.core.model import Row, State
 from precall.core.routing.route import expired_locally
-from precall.ledger import Ledger
 from precall.store import Filed, Store
-from precall.table import Table
+from precall.table.table import Table
+from precall.table.writer import Ledger
 from precall.telemetry.metrics import Metrics
 
 BATCH = 2500

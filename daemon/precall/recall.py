@@ -9,9 +9,9 @@ from precall.config.schema import BrakeConfig, FreshnessConfig
 from precall.core.planning.planner import Planner
 from precall.core.planning.sample import Sample
 from precall.core.routing.brake import Brake
-from precall.feed import Feed
 from precall.store import Store
-from precall.table import Table
+from precall.table.feed import Feed
+from precall.table.table import Table
 from precall.telemetry.logging import get_logger
 
 log = get_logger(__name__)

@@ -14,9 +14,9 @@ from precall.core.errors import Refusal
 from precall.core.model import Action, Binding, Cause, Override, Row
 from precall.core.routing.registration import Registered, meant, register
 from precall.core.routing.route import expired_locally
-from precall.intents import Amend
-from precall.ledger import Ledger
-from precall.table import Table
+from precall.table.table import Table
+from precall.table.writer import Ledger
+from precall.table.writes import Amend
 
 
 class Registry:

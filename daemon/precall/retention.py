@@ -10,9 +10,9 @@ import asyncio
 from precall.core.errors import StoreUnavailable
 from precall.core.model import Cause, Policy
 from precall.core.routing.route import expired_locally
-from precall.ledger import Ledger
 from precall.store import Store
-from precall.table import Table
+from precall.table.table import Table
+from precall.table.writer import Ledger
 from precall.telemetry.logging import get_logger
 
 log = get_logger(__name__)

@@ -10,8 +10,8 @@ from dataclasses import replace
 from precall.core.errors import StoreUnavailable
 from precall.core.model import BindingState, Cause, Row
 from precall.core.routing.route import sound, usable
-from precall.ledger import Ledger
-from precall.table import Table
+from precall.table.table import Table
+from precall.table.writer import Ledger
 from precall.telemetry.logging import get_logger
 
 log = get_logger(__name__)

@@ -21,7 +21,7 @@ from precall.core.sync.columns import BadRow, Columns
 from precall.core.sync.plan import EXAMPLES, Comparison, Fate, SyncPlan
 from precall.registry import Registry
 from precall.store import ForeignDatabase
-from precall.table import Table
+from precall.table.table import Table
 from precall.telemetry.logging import get_logger
 from precall.telemetry.metrics import Metrics
 from precall.telemetry.redaction import masked

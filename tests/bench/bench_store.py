@@ -38,7 +38,7 @@ from precall.core.model import (
 from precall.store import Lead, Store, upgrade
 from precall.store import cipher as seal
 from precall.store.connection import PRAGMAS, WAL
-from precall.table import Table
+from precall.table.table import Table
 from tests.postgres import Databases, running
 
 BATCH = 5000

@@ -31,11 +31,11 @@ from precall.core.model import (
 from precall.core.planning.sample import Dial
 from precall.core.routing.registration import register
 from precall.core.routing.state import advance
-from precall.feed import Feed, Filter
-from precall.intents import Amend
-from precall.ledger import BATCH, Ledger
 from precall.store import Store
-from precall.table import Table
+from precall.table.feed import Feed, Filter
+from precall.table.table import Table
+from precall.table.writer import BATCH, Ledger
+from precall.table.writes import Amend
 from precall.telemetry.metrics import Metrics
 
 TIMEOUT = BRIEF

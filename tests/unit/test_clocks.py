@@ -12,7 +12,7 @@ from precall.core.ages import AHEAD, age_of, backdate
 from precall.core.model import Action, Policy, Reason, Row, State
 from precall.core.routing.route import decide, past, too_old
 from precall.core.routing.state import advance, flapping
-from precall.table import Table
+from precall.table.table import Table
 
 DAY = 86_400.0
 

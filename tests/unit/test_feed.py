@@ -10,7 +10,7 @@ from tests.builders import NOW, POLICY, X, observed, row
 
 from precall.core.model import Action, Cause, Change, Flag, Reason, Route, Row, State
 from precall.core.routing.route import decide, past, removed
-from precall.feed import PUSH, Batch, Entry, Feed, Filter
+from precall.table.feed import PUSH, Batch, Entry, Feed, Filter
 
 BASE = 1_000
 ALL = Filter()

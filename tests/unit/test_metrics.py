@@ -3,7 +3,7 @@
 from tests import builders
 
 from precall.core.model import State
-from precall.table import Table
+from precall.table.table import Table
 from precall.telemetry.metrics import MOST_POOLS, Metrics
 
 

@@ -21,8 +21,8 @@ from precall.api.queries import NumberQuery, RouteQuery
 from precall.core.model import Action, Means, Override, Route, Row, State
 from precall.core.packing import FACTS, Packed, pack
 from precall.core.routing.route import Dial, decide
-from precall.feed import Batch, Entry
 from precall.provider import Credential, Credentials
+from precall.table.feed import Batch, Entry
 from precall.telemetry import logging as log
 from precall.telemetry import redaction as secrecy
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from precall.core.model import Action, Binding, BindingState, Means, Override, Row, State
 from precall.core.numbers import canonical, key_of
 from precall.core.packing import Packed, pack, unpack
-from precall.core.roster import BLOCK, Roster
-from precall.table import Table
+from precall.table.sorted_ids import BLOCK, Roster
+from precall.table.table import Table
 
 BINDING = Binding("7", "FC1", "17000000001", "13800000001", "13900000001", registered_at=1.5, generation=3)
 ROW = Row(

@@ -39,7 +39,7 @@ from precall.core.numbers import mask
 from precall.core.rounding import micro, significant
 from precall.core.routing.registration import Registered
 from precall.demand import Outcome
-from precall.table import Page
+from precall.table.table import Page
 
 LINES = "application/x-ndjson"
 

@@ -25,7 +25,7 @@ from precall.api.services import Services
 from precall.core.errors import Refusal, StoreUnavailable
 from precall.core.model import Action, Cause, Flag, Reason, Route, Row, State
 from precall.core.routing.route import RETRY_AFTER, past
-from precall.feed import Batch, Entry, Filter, Push
+from precall.table.feed import Batch, Entry, Filter, Push
 
 INDEX = "X-Precall-Index"
 LAST_EVENT_ID = "Last-Event-ID"

@@ -18,7 +18,7 @@ from precall.api.bodies import (
 from precall.api.problems import Code, Mistakes, mistakes
 from precall.core.errors import Refusal
 from precall.core.model import Action, State
-from precall.feed import Filter
+from precall.table.feed import Filter
 
 MAX_PAGE = 1000
 

@@ -8,14 +8,14 @@ from precall.calls import Calls
 from precall.checker import Checker
 from precall.config.settings import Reloaded, Settings
 from precall.demand import Demand
-from precall.feed import Feed
-from precall.ledger import Ledger
 from precall.lookup import Lookup
 from precall.outcomes import Outcomes
 from precall.registry import Registry
 from precall.source import Source
 from precall.store import Store
-from precall.table import Table
+from precall.table.feed import Feed
+from precall.table.table import Table
+from precall.table.writer import Ledger
 from precall.telemetry.metrics import Metrics
 
 

@@ -12,8 +12,8 @@ from precall.core.ages import SMALLEST_STEP
 from precall.core.model import Row, State
 from precall.core.numbers import canonical, key_of
 from precall.core.packing import Packed, lead_of, pack, unpack
-from precall.core.roster import Roster
 from precall.core.routing.route import sound
+from precall.table.sorted_ids import Roster
 
 Listener = Callable[[Row | None, Row | None], None]
 """Called after each publication with the row before and the row after (None: not there)."""

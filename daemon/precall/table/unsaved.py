@@ -7,7 +7,7 @@ from itertools import islice
 
 from precall.core.model import Change, Check
 from precall.core.planning.sample import Dial
-from precall.intents import Unchanged
+from precall.table.writes import Unchanged
 
 BACKLOG = 50_000
 CHECKS = 200_000

@@ -22,17 +22,17 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from precall.backlog import BACKLOG, Backlog, Notes
 from precall.config.settings import Settings
 from precall.core.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from precall.core.model import Cause, Change, Check, Row
 from precall.core.planning.sample import Dial
 from precall.core.routing.registration import changes_route
 from precall.core.routing.route import decide, removed, withhold
-from precall.feed import Feed
-from precall.intents import Amend, Batch, Intent, Unchanged
 from precall.store import Store
-from precall.table import Table
+from precall.table.feed import Feed
+from precall.table.table import Table
+from precall.table.unsaved import BACKLOG, Backlog, Notes
+from precall.table.writes import Amend, Batch, Intent, Unchanged
 from precall.telemetry.logging import get_logger
 from precall.telemetry.metrics import Metrics
 
