@@ -16,26 +16,26 @@ from functools import partial
 
 from precall import __version__
 from precall.api.server import Server
-from precall.api.services import Services
 from precall.assembly import Assembly, collect_young, without_collections
-from precall.call_gate import CallGate
-from precall.calls import Calls
-from precall.checker import Checker
 from precall.clocks import Clocks, boottime
 from precall.config.schema import Config
 from precall.config.settings import Settings
 from precall.core.errors import ConfigError, Deposed, StoreUnavailable
-from precall.demand import Demand
-from precall.outcomes import Outcomes
+from precall.engine.call_gate import CallGate
+from precall.engine.call_poller import Calls
+from precall.engine.call_results import Outcomes
+from precall.engine.checker import Checker
+from precall.engine.on_demand import Demand
+from precall.engine.registry import Registry
+from precall.engine.retention import ROUND, Retention
+from precall.engine.services import Services
+from precall.engine.soundness import enforce
+from precall.engine.source_sync import Source
 from precall.provider import Credentials, Provider
 from precall.provider.account import credentials, provider_settings
 from precall.recall import learned_of
-from precall.registry import Registry
 from precall.reloading import PATIENCE, Reloading
-from precall.retention import ROUND, Retention
 from precall.scheduler import Scheduler, beat
-from precall.soundness import enforce
-from precall.source import Source
 from precall.standby import Standby
 from precall.store import Lead, Store
 from precall.supervisor import Supervisor

@@ -10,20 +10,20 @@ from dataclasses import replace
 from functools import partial
 
 from precall import __version__
-from precall.api.services import Services
-from precall.audit import Audit
-from precall.calls import Calls
-from precall.checker import Checker
 from precall.clocks import Clocks
 from precall.config.settings import Reloaded, Settings
 from precall.core.limits.quota import Quota
-from precall.demand import Demand
-from precall.lookup import Lookup
-from precall.outcomes import Outcomes
+from precall.engine.call_poller import Calls
+from precall.engine.call_results import Outcomes
+from precall.engine.checker import Checker
+from precall.engine.exposure_audit import Audit
+from precall.engine.lookup import Lookup
+from precall.engine.on_demand import Demand
+from precall.engine.registry import Registry
+from precall.engine.services import Services
+from precall.engine.source_sync import Source
 from precall.provider import Provider
 from precall.recall import recall_brake, recall_feed, recall_planner, recall_sample, recall_table
-from precall.registry import Registry
-from precall.source import Source
 from precall.store import Store
 from precall.table.feed import Feed
 from precall.table.table import Table

@@ -17,7 +17,7 @@ from tests.acceptance.test_cli import PATIENCE, Server, config_file, precall, se
 from tests.postgres import Databases
 from tests.searched import search_told
 
-from precall.call_gate import GAP
+from precall.engine.call_gate import GAP
 
 pytestmark = pytest.mark.slow
 

@@ -23,7 +23,7 @@ from precall.app import Daemon
 from precall.config.schema import Config
 from precall.config.settings import Settings
 from precall.core.model import Row
-from precall.registry import Registry
+from precall.engine.registry import Registry
 from precall.telemetry import logging as log
 
 RATE = 50

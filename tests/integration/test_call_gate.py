@@ -11,11 +11,11 @@ from tests.integration.test_main_job import calls, row_of
 from tests.patience import PATIENCE, until
 from tests.postgres import Databases
 
-from precall.call_gate import GAP, CallGate
 from precall.core.ages import Tick
 from precall.core.limits.quota import Lane, Quota
 from precall.core.routing.state import Result
-from precall.demand import Outcome
+from precall.engine.call_gate import GAP, CallGate
+from precall.engine.on_demand import Outcome
 from precall.store import Lead
 
 

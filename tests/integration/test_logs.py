@@ -16,7 +16,7 @@ from tests.patience import BRIEF, until
 
 from precall.core.limits.quota import Quota
 from precall.core.model import Answer, Failure, NonAnswer, Reply, Status
-from precall.standing import Standing
+from precall.engine.provider_health import Standing
 from precall.telemetry import logging as log
 from precall.telemetry.metrics import Metrics
 

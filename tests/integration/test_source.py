@@ -17,7 +17,7 @@ from tests.postgres import Databases, psql
 
 from precall.core.errors import ConfigError, OutOfReach
 from precall.core.sync.plan import Fate
-from precall.source import Synced
+from precall.engine.source_sync import Synced
 from precall.store import ForeignDatabase
 
 QUERY = "SELECT * FROM relations"

@@ -9,9 +9,9 @@ from tests.builders import binding
 
 from precall.core.limits.quota import PROBE_EVERY, Lane, Quota
 from precall.core.model import Failure, NonAnswer
+from precall.engine.provider_health import Standing
 from precall.provider import Credential, Credentials, Provider, ProviderSettings
 from precall.simulator import Scenario, Simulator
-from precall.standing import Standing
 from precall.telemetry.metrics import Metrics
 
 RATE, TICK = 60.0, 0.05

@@ -11,11 +11,11 @@ from tests.builders import A
 
 from precall.api.answers import encode_run
 from precall.api.bindings import _planned
-from precall.checker import _record
 from precall.core.model import Answer, Status
 from precall.core.planning.rates import Rate
 from precall.core.rounding import micro, significant
 from precall.core.routing.state import Result
+from precall.engine.checker import _record
 from precall.telemetry import logging as log
 
 LONG = float(f"0.0{A[1:]}3")

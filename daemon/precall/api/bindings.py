@@ -31,14 +31,14 @@ from precall.api.queries import (
     HistoryQuery,
     asked,
 )
-from precall.api.services import Services
-from precall.audit import EXPORTED, READ
 from precall.core.errors import Refusal, StoreUnavailable
 from precall.core.model import Binding, BindingState, Row
 from precall.core.numbers import mask
 from precall.core.rounding import micro, significant
 from precall.core.routing.registration import Registered
-from precall.demand import Outcome
+from precall.engine.exposure_audit import EXPORTED, READ
+from precall.engine.on_demand import Outcome
+from precall.engine.services import Services
 from precall.table.table import Page
 
 LINES = "application/x-ndjson"

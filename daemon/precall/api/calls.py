@@ -28,11 +28,11 @@ from precall.api.call_bodies import (
 )
 from precall.api.problems import Code, Mistake, Mistakes, mistakes
 from precall.api.queries import asked
-from precall.api.services import Services
 from precall.core.calls.call import Call, NumberReport
 from precall.core.calls.statistics import report as sum_up
 from precall.core.duplicate_keys import Contradiction, may_repeat, parsed
 from precall.core.errors import Refusal
+from precall.engine.services import Services
 from precall.provider import BadReceipt, read_receipt
 from precall.store import Filed
 from precall.telemetry.logging import get_logger

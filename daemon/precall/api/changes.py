@@ -21,10 +21,10 @@ from precall.api.answers import encode, reply
 from precall.api.auth import Reader
 from precall.api.problems import HEADERS, Code
 from precall.api.queries import ChangesQuery, FilterQuery, StreamQuery, asked
-from precall.api.services import Services
 from precall.core.errors import Refusal, StoreUnavailable
 from precall.core.model import Action, Cause, Flag, Reason, Route, Row, State
 from precall.core.routing.route import RETRY_AFTER, past
+from precall.engine.services import Services
 from precall.table.feed import Batch, Entry, Filter, Push
 
 INDEX = "X-Precall-Index"

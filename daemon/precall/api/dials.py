@@ -5,7 +5,7 @@ from aiohttp import web
 
 from precall.api.auth import Reader
 from precall.api.problems import HEADERS
-from precall.api.services import Services
+from precall.engine.services import Services
 
 LINES = "application/x-ndjson"
 _PAGE = 2000

@@ -65,8 +65,8 @@ from precall.api.queries import (
     RoutesQuery,
     StreamQuery,
 )
-from precall.api.services import Services
 from precall.config.schema import Scope
+from precall.engine.services import Services
 
 Handle = Callable[[web.Request, Services, Reader], Awaitable[web.StreamResponse]]
 Answers = dict[int, type[BaseModel] | str | None]

@@ -8,8 +8,8 @@ from precall.api.answers import encode_exposure, reply
 from precall.api.auth import Reader
 from precall.api.problems import Code
 from precall.api.queries import ExposuresQuery, asked
-from precall.api.services import Services
 from precall.core.errors import Refusal
+from precall.engine.services import Services
 from precall.store import Wanted
 
 _CURSOR = re.compile(r"[0-9]{1,18}", re.ASCII)

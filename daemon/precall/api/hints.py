@@ -6,8 +6,8 @@ from precall.api.answers import reply
 from precall.api.auth import Reader
 from precall.api.bodies import HintsBody, read
 from precall.api.problems import Code, problem
-from precall.api.services import Services
-from precall.demand import Hinted
+from precall.engine.on_demand import Hinted
+from precall.engine.services import Services
 
 
 async def post(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:

@@ -11,9 +11,9 @@ from precall.api.auth import Reader
 from precall.api.bodies import PoolBody, read
 from precall.api.problems import HEADERS, Code, Mistake, Mistakes
 from precall.api.queries import ReadyQuery, asked
-from precall.api.services import Services
 from precall.config.settings import Difference
 from precall.core.errors import ConfigError, Refusal
+from precall.engine.services import Services
 from precall.telemetry.metrics import CONTENT_TYPE
 
 TICKS_WITHIN = 10.0

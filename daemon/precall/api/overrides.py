@@ -7,8 +7,8 @@ from precall.api.answers import encode, encode_override, reply
 from precall.api.auth import Reader
 from precall.api.bodies import OverrideBody, read
 from precall.api.problems import Code
-from precall.api.services import Services
 from precall.core.errors import Refusal
+from precall.engine.services import Services
 
 
 async def put(request: web.Request, services: Services, reader: Reader) -> web.StreamResponse:

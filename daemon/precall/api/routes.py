@@ -12,11 +12,11 @@ from precall.api.auth import Reader
 from precall.api.bodies import LookupBody, read
 from precall.api.problems import Code, problem
 from precall.api.queries import NumberQuery, RouteQuery, RoutesQuery, asked
-from precall.api.services import Services
 from precall.core.callers import acceptable, read_caller
 from precall.core.errors import Refusal
 from precall.core.model import Action, Route, Row
 from precall.core.numbers import UNKNOWN, may_be_same, same
+from precall.engine.services import Services
 
 CALLER = "X-Precall-Caller"
 

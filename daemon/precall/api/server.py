@@ -17,11 +17,11 @@ from precall.api.connections import Connection, Crowd
 from precall.api.endpoints import ENDPOINTS, Endpoint
 from precall.api.ops import DOCUMENT
 from precall.api.problems import Code, guard, problem
-from precall.api.services import Services
 from precall.api.tls import Certificates
 from precall.config.addresses import split_address
 from precall.config.schema import ApiConfig
 from precall.core.errors import ListenError
+from precall.engine.services import Services
 from precall.telemetry.logging import get_logger
 from precall.telemetry.metrics import Metrics
 

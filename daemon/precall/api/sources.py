@@ -8,9 +8,9 @@ from precall.api.answers import moment, reply
 from precall.api.auth import Reader
 from precall.api.bodies import ApplyBody, read
 from precall.api.problems import Code
-from precall.api.services import Services
 from precall.core.errors import Refusal
-from precall.source import Source, Synced
+from precall.engine.services import Services
+from precall.engine.source_sync import Source, Synced
 
 
 async def show(_request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:

@@ -24,7 +24,7 @@ PATIENCE = 600.0
 @app.command("check")
 def check(config: ConfigFile = None, *, as_json: Json = False) -> None:
     """What a sync would do now. Nothing is written, no daemon needed. Exit 1: rows or removals would be refused."""
-    from precall.source import preview  # noqa: PLC0415 - a client of a running daemon starts without it
+    from precall.engine.source_sync import preview  # noqa: PLC0415 - a client of a running daemon starts without it
     from precall.store import snapshot  # noqa: PLC0415
 
     loaded = load(config)

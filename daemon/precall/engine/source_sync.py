@@ -19,7 +19,7 @@ from precall.core.packing import Packed
 from precall.core.routing.route import expired_locally
 from precall.core.sync.columns import BadRow, Columns
 from precall.core.sync.plan import EXAMPLES, Comparison, Fate, SyncPlan
-from precall.registry import Registry
+from precall.engine.registry import Registry
 from precall.store import ForeignDatabase
 from precall.table.table import Table
 from precall.telemetry.logging import get_logger

@@ -7,14 +7,14 @@ audit row is written, and only if the route still says so afterwards.
 from collections.abc import Callable
 from dataclasses import replace
 
-from precall.audit import Audit
-from precall.checker import Checker
 from precall.config.settings import Settings
 from precall.core.ages import age_of
 from precall.core.errors import StoreUnavailable
 from precall.core.model import Action, Reason, Route, Row
 from precall.core.routing.route import callee, decide, hold, withhold
-from precall.demand import Demand, Outcome
+from precall.engine.checker import Checker
+from precall.engine.exposure_audit import Audit
+from precall.engine.on_demand import Demand, Outcome
 from precall.table.table import Table
 
 

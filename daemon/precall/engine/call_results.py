@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from precall.checker import Checker
 from precall.config.settings import Settings
 from precall.core.calls.call import Call, NumberReport, Result
 from precall.core.calls.causes import RECLAIMED
@@ -18,6 +17,7 @@ from precall.core.calls.suspicion import FADED, Verdict
 from precall.core.errors import StoreError, StoreUnavailable
 from precall.core.model import Row, State
 from precall.core.routing.route import expired_locally
+from precall.engine.checker import Checker
 from precall.store import Filed, Store
 from precall.table.table import Table
 from precall.table.writer import Ledger

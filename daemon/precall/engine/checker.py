@@ -10,8 +10,6 @@ from dataclasses import asdict, replace
 from math import inf
 from typing import Any
 
-from precall.braking import Braking
-from precall.call_gate import CallGate
 from precall.clocks import Clocks
 from precall.config.settings import Settings
 from precall.core.ages import SMALLEST_STEP, Tick, age_of
@@ -37,8 +35,10 @@ from precall.core.rounding import micro
 from precall.core.routing.brake import Brake, may_turn
 from precall.core.routing.route import expired_locally, held_by_brake, known_age, too_old
 from precall.core.routing.state import Result, Step, advance, is_gone
+from precall.engine.brake_release import Braking
+from precall.engine.call_gate import CallGate
+from precall.engine.provider_health import Standing
 from precall.provider import Provider
-from precall.standing import Standing
 from precall.table.table import Table
 from precall.table.writer import Ledger
 from precall.telemetry.logging import get_logger

@@ -10,7 +10,6 @@ from dataclasses import replace
 from enum import StrEnum
 from math import inf
 
-from precall.checker import Checker, drained
 from precall.clocks import Clocks
 from precall.core.ages import Tick
 from precall.core.calls.call import HOURLY, Call, Result, Source, in_turn, next_try, query_date
@@ -18,7 +17,8 @@ from precall.core.calls.causes import judge
 from precall.core.errors import StoreUnavailable
 from precall.core.limits.quota import Circuit, Lane, Quota
 from precall.core.model import Failure, Flag, NonAnswer
-from precall.outcomes import Outcomes
+from precall.engine.call_results import Outcomes
+from precall.engine.checker import Checker, drained
 from precall.provider import CallDetail, Provider, kept
 from precall.provider.receipts import DETAIL_FACTS
 from precall.store import Store

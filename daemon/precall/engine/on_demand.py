@@ -7,11 +7,11 @@ import asyncio
 from dataclasses import dataclass
 from enum import StrEnum
 
-from precall.checker import Checker
 from precall.clocks import Clocks
 from precall.core.limits.quota import Lane
 from precall.core.planning.planner import Kind
 from precall.core.routing.state import ANSWERED, Result
+from precall.engine.checker import Checker
 from precall.table.table import Table
 from precall.telemetry.metrics import Metrics
 

@@ -3,15 +3,15 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from precall.audit import Audit
-from precall.calls import Calls
-from precall.checker import Checker
 from precall.config.settings import Reloaded, Settings
-from precall.demand import Demand
-from precall.lookup import Lookup
-from precall.outcomes import Outcomes
-from precall.registry import Registry
-from precall.source import Source
+from precall.engine.call_poller import Calls
+from precall.engine.call_results import Outcomes
+from precall.engine.checker import Checker
+from precall.engine.exposure_audit import Audit
+from precall.engine.lookup import Lookup
+from precall.engine.on_demand import Demand
+from precall.engine.registry import Registry
+from precall.engine.source_sync import Source
 from precall.store import Store
 from precall.table.feed import Feed
 from precall.table.table import Table
