@@ -10,8 +10,8 @@ from typing import Any
 
 import aiohttp
 
-from precall.app import Daemon
 from precall.config.schema import Config
+from precall.runtime.daemon import Daemon
 from precall.simulator import Scenario, Simulator
 from tests.patience import PATIENCE
 

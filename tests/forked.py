@@ -25,7 +25,7 @@ from typing import IO, Any, NoReturn
 
 PROJECT = Path(__file__).resolve().parents[1]
 NEEDED = (
-    "aiosqlite", "asyncpg", "uvloop", "precall.cli", "precall.app", "precall.demo", "precall.simulator",
+    "aiosqlite", "asyncpg", "uvloop", "precall.cli", "precall.runtime.daemon", "precall.demo", "precall.simulator",
     "precall.cli.doctor", "precall.cli.simulating", "precall.cli.stage", "precall.store.migration",
     "alembic.command", "alembic.ddl.postgresql", "alembic.ddl.sqlite", "sqlalchemy.dialects.postgresql.asyncpg",
     "sqlalchemy.dialects.sqlite.aiosqlite",

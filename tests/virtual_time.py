@@ -13,8 +13,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from precall.app import Daemon
 from precall.config.schema import Config
+from precall.runtime.daemon import Daemon
 
 SPEED = 10.0
 STEP = 1.0

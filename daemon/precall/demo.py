@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from precall.api.client import DaemonClient
-from precall.app import Daemon
 from precall.config.schema import Config
 from precall.core.errors import ListenError, OutOfReach
 from precall.core.model import Action, Row, State
 from precall.core.numbers import mask
+from precall.runtime.daemon import Daemon
 from precall.simulator import DEMO_SPEED, CallTally, Dispatcher, SimBinding, Simulator, demo_scenario
 
 PORT = 8080

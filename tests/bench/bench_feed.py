@@ -19,11 +19,11 @@ import uvloop
 from aiohttp import web
 
 from precall.api.bodies import BindingBody
-from precall.app import Daemon
 from precall.config.schema import Config
 from precall.config.settings import Settings
 from precall.core.model import Row
 from precall.engine.registry import Registry
+from precall.runtime.daemon import Daemon
 from precall.telemetry import logging as log
 
 RATE = 50

@@ -20,8 +20,8 @@ import uvloop
 from aiohttp import web
 
 from precall.api.client import DaemonClient
-from precall.app import Daemon
 from precall.config.schema import Config
+from precall.runtime.daemon import Daemon
 from precall.telemetry import logging as log
 
 BINDINGS = 10_000

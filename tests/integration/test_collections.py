@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from precall.app import Daemon
-from precall.assembly import MANY, collect_young, without_collections
 from precall.config.schema import Config
 from precall.core.model import Binding
 from precall.core.planning.entries import Entry
 from precall.core.planning.planner import Planner
+from precall.runtime.assembly import MANY, collect_young, without_collections
+from precall.runtime.daemon import Daemon
 
 REGISTERED = 15_000
 """Bindings of which the daemon keeps more than `MANY` objects."""

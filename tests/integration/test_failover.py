@@ -13,9 +13,9 @@ from tests.integration.test_store_postgresql import table_locked
 from tests.patience import PATIENCE, until
 from tests.postgres import Databases, psql
 
-from precall.app import Daemon
 from precall.config.schema import Config
 from precall.core.errors import StoreUnavailable
+from precall.runtime.daemon import Daemon
 from precall.store import Lead, Store
 from precall.store.leader_lock import LIMIT
 

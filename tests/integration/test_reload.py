@@ -16,8 +16,8 @@ from tests.api_daemon import Served, a_binding, scripted, token
 from tests.integration.test_main_job import calls, fault, locked, results
 from tests.patience import until
 
-from precall.app import Daemon
 from precall.config.schema import load
+from precall.runtime.daemon import Daemon
 from precall.simulator import Scenario, Simulator
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from precall.app import Daemon
 from precall.config.schema import Config
 from precall.core.model import Binding
-from precall.recall import MILLENNIUM
+from precall.runtime.daemon import Daemon
+from precall.runtime.restore import MILLENNIUM
 
 NOW = 1_790_000_000.0
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from tests.patience import PATIENCE, until
 
-from precall.app import Daemon
 from precall.config.schema import Config
-from precall.supervisor import Supervisor
+from precall.runtime.daemon import Daemon
+from precall.runtime.systemd import Supervisor
 
 
 async def test_a_check_loop_that_hangs_is_heard_no_more(

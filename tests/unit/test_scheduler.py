@@ -10,7 +10,7 @@ import apscheduler.schedulers.base
 import apscheduler.triggers.interval
 import pytest
 
-from precall.scheduler import Scheduler, beat
+from precall.runtime.scheduler import Scheduler, beat
 
 PATIENCE = 240.0
 DAY = 86_400.0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from precall.supervisor import Supervisor
+from precall.runtime.systemd import Supervisor
 
 
 class Manager:

@@ -14,8 +14,8 @@ from precall.config.settings import Reloaded, Settings, compare, reconcile
 from precall.core.errors import ConfigError, StoreUnavailable
 from precall.provider import Credentials, Provider
 from precall.provider.account import credentials, provider_settings
-from precall.recall import recall_turns
-from precall.supervisor import Supervisor
+from precall.runtime.restore import recall_turns
+from precall.runtime.systemd import Supervisor
 from precall.telemetry import logging as logs
 from precall.telemetry.logging import get_logger
 from precall.telemetry.metrics import Metrics

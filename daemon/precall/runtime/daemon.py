@@ -16,7 +16,6 @@ from functools import partial
 
 from precall import __version__
 from precall.api.server import Server
-from precall.assembly import Assembly, collect_young, without_collections
 from precall.clocks import Clocks, boottime
 from precall.config.schema import Config
 from precall.config.settings import Settings
@@ -33,12 +32,13 @@ from precall.engine.soundness import enforce
 from precall.engine.source_sync import Source
 from precall.provider import Credentials, Provider
 from precall.provider.account import credentials, provider_settings
-from precall.recall import learned_of
-from precall.reloading import PATIENCE, Reloading
-from precall.scheduler import Scheduler, beat
-from precall.standby import Standby
+from precall.runtime.assembly import Assembly, collect_young, without_collections
+from precall.runtime.reload import PATIENCE, Reloading
+from precall.runtime.restore import learned_of
+from precall.runtime.scheduler import Scheduler, beat
+from precall.runtime.standby import Standby
+from precall.runtime.systemd import Supervisor
 from precall.store import Lead, Store
-from precall.supervisor import Supervisor
 from precall.table.feed import Feed
 from precall.table.table import Table
 from precall.table.writer import Ledger

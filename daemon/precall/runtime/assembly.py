@@ -23,7 +23,7 @@ from precall.engine.registry import Registry
 from precall.engine.services import Services
 from precall.engine.source_sync import Source
 from precall.provider import Provider
-from precall.recall import recall_brake, recall_feed, recall_planner, recall_sample, recall_table
+from precall.runtime.restore import recall_brake, recall_feed, recall_planner, recall_sample, recall_table
 from precall.store import Store
 from precall.table.feed import Feed
 from precall.table.table import Table

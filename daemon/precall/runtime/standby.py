@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from precall.api.server import Server
 from precall.core.errors import StoreError, StoreUnavailable
+from precall.runtime.systemd import Supervisor
 from precall.store import Lead, Store
-from precall.supervisor import Supervisor
 from precall.telemetry.logging import get_logger
 
 log = get_logger(__name__)
