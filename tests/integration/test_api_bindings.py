@@ -5,7 +5,7 @@ from typing import Any
 
 from tests.api_daemon import FUTURE, A, B, Served, X, a_binding, scripted, serving
 
-from precall.api.answers import (
+from precall.api.schemas.responses import (
     BatchAnswer,
     BindingAnswer,
     CheckAnswer,

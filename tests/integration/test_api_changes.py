@@ -17,7 +17,7 @@ import pytest
 from tests.api_daemon import A, B, Served, X, a_binding, scripted, serving
 from tests.patience import BRIEF, PATIENCE
 
-from precall.api.answers import ChangesAnswer, RouteAnswer
+from precall.api.schemas.responses import ChangesAnswer, RouteAnswer
 from precall.core.model import Cause, Row
 
 IDLE: dict[str, Any] = {"rate": 0.001}
@@ -405,7 +405,7 @@ async def test_a_reader_who_does_not_read_is_cut_off_and_holds_nobody_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # On a busy machine the other reader is slow too, though not as slow as this.
-    monkeypatch.setattr("precall.api.changes.SLOW", 20.0)
+    monkeypatch.setattr("precall.api.handlers.changes.SLOW", 20.0)
     async with serving(tmp_path, **IDLE) as served:
         host, port = served.url.removeprefix("http://").split(":")
         with socket.socket() as lazy:

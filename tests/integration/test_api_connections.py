@@ -12,9 +12,9 @@ import pytest
 from tests.api_daemon import Served, a_binding, scripted, serving, token
 from tests.patience import PATIENCE
 
-from precall.api.connections import ANSWER_WITHIN, HEAD_WITHIN, STUCK, Phase
+from precall.api.access.connections import ANSWER_WITHIN, HEAD_WITHIN, STUCK, Phase
+from precall.api.access.token_throttle import BURST, EVERY
 from precall.api.endpoints import ENDPOINTS
-from precall.api.guessing import BURST, EVERY
 from precall.api.problems import HEADERS
 from precall.api.server import KEEP_ALIVE, Server
 from precall.config.schema import ApiConfig

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tests.api_daemon import A, B, X, a_binding, scripted, serving, token
 
-from precall.api.answers import LookupAnswer, RouteAnswer, RoutePage
+from precall.api.schemas.responses import LookupAnswer, RouteAnswer, RoutePage
 from precall.simulator import Fault
 
 NORMAL, TEMPORARY, FALLBACK, EXPIRED = "1", "2", "3", "4"

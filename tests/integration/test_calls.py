@@ -16,8 +16,8 @@ from tests.api_daemon import A, B, Served, X, a_binding, scripted, token
 from tests.integration.test_main_job import calls, fault, locked, route, row_of, truth
 from tests.patience import BRIEF, PATIENCE, until
 
-from precall.api.answers import moment
-from precall.api.call_bodies import CallAnswer, CallPage, ReportAnswer, ReportedAnswer
+from precall.api.schemas.call_requests import CallAnswer, CallPage, ReportAnswer, ReportedAnswer
+from precall.api.schemas.responses import moment
 from precall.simulator import Call
 
 PATIENT = 20.0

@@ -9,7 +9,7 @@ from tests.api_daemon import A, B, Served, X, a_binding, scripted, serving, toke
 from tests.integration.test_main_job import locked
 from tests.patience import BRIEF, until
 
-from precall.api.answers import BindingAnswer, ExposurePage
+from precall.api.schemas.responses import BindingAnswer, ExposurePage
 
 EVERYONE = ("routes:read", "routes:real", "bindings:write")
 

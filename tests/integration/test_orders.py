@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 from tests.api_daemon import scripted, serving, token
 
-from precall.api.orders import shown
+from precall.api.handlers.order_log import shown
 
 TYPED = "asked by 138 0000 0001, ticket 13800000001"
 ORDERS = [

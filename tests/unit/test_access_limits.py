@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from precall.api.allowance import Allowance
-from precall.api.guessing import BURST, EVERY, MOST_PEERS, RATE, Guessing
+from precall.api.access.rate_limits import Allowance
+from precall.api.access.token_throttle import BURST, EVERY, MOST_PEERS, RATE, Guessing
 from precall.api.problems import Code, TooMany
 from precall.core.limits.quota import Bucket
 

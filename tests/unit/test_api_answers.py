@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.builders import binding
 
-from precall.api.answers import (
+from precall.api.schemas.responses import (
     BindingAnswer,
     RouteAnswer,
     encode,

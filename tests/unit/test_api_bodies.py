@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from precall.api.bodies import (
+from precall.api.problems import Mistake, mistakes
+from precall.api.schemas.queries import NumberQuery, ReadyQuery, RouteQuery, RoutesQuery
+from precall.api.schemas.requests import (
     BatchBody,
     BindingBody,
     ListedBinding,
@@ -16,8 +18,6 @@ from precall.api.bodies import (
     PoolBody,
     listed,
 )
-from precall.api.problems import Mistake, mistakes
-from precall.api.queries import NumberQuery, ReadyQuery, RouteQuery, RoutesQuery
 from precall.core.model import Action, Binding
 
 GOOD: dict[str, Any] = {

@@ -14,11 +14,11 @@ from pydantic import BaseModel, ValidationError
 from tests.api_daemon import token
 from tests.examples import examples
 
-from precall.api.auth import Gate
-from precall.api.bodies import listed
+from precall.api.access.authenticator import Gate
+from precall.api.access.token_throttle import MOST_PEERS
 from precall.api.endpoints import ENDPOINTS
-from precall.api.guessing import MOST_PEERS
 from precall.api.problems import Mistakes, mistakes
+from precall.api.schemas.requests import listed
 from precall.config.schema import ApiConfig
 from precall.core.errors import Refusal
 from precall.core.model import Answer, NonAnswer

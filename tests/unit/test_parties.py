@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.builders import NOW, POLICY, A, B, X, binding
 from tests.unit.test_numbers import parties, spellings
 
-from precall.api.bodies import listed
+from precall.api.schemas.requests import listed
 from precall.core.model import Action, Binding, BindingState, Means, Override, Row, State
 from precall.core.numbers import canonical
 from precall.core.packing import pack, unpack

@@ -9,8 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.builders import A
 
-from precall.api.answers import encode_run
-from precall.api.bindings import _planned
+from precall.api.handlers.bindings import _planned
+from precall.api.schemas.responses import encode_run
 from precall.core.model import Answer, Status
 from precall.core.planning.rates import Rate
 from precall.core.rounding import micro, significant

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.builders import NOW, POLICY, TEMP, A, B, X, binding, observed, row
 
-from precall.api.bodies import BindingBody, LookupBody, OverrideBody
-from precall.api.queries import NumberQuery, RouteQuery
+from precall.api.schemas.queries import NumberQuery, RouteQuery
+from precall.api.schemas.requests import BindingBody, LookupBody, OverrideBody
 from precall.core.model import Action, Means, Override, Route, Row, State
 from precall.core.packing import FACTS, Packed, pack
 from precall.core.routing.route import Dial, decide

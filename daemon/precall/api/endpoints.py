@@ -7,8 +7,45 @@ from dataclasses import dataclass, field
 from aiohttp import web
 from pydantic import BaseModel
 
-from precall.api import bindings, calls, changes, dials, exposures, hints, ops, overrides, routes, sources
-from precall.api.answers import (
+from precall.api.access.authenticator import Reader
+from precall.api.handlers import bindings, calls, changes, dials, exposures, hints, overrides, routes, sources
+from precall.api.handlers import operations as ops
+from precall.api.schemas.call_requests import (
+    CallAnswer,
+    CallPage,
+    CallsBody,
+    CallsQuery,
+    ReceiptAnswer,
+    ReceiptsBody,
+    ReportAnswer,
+    ReportedAnswer,
+    ReportQuery,
+)
+from precall.api.schemas.queries import (
+    BatchQuery,
+    BindingsQuery,
+    ChangesQuery,
+    CheckQuery,
+    ExportQuery,
+    ExposuresQuery,
+    FilterQuery,
+    HistoryQuery,
+    NumberQuery,
+    ReadyQuery,
+    RouteQuery,
+    RoutesQuery,
+    StreamQuery,
+)
+from precall.api.schemas.requests import (
+    ApplyBody,
+    BindingBody,
+    DocumentedBatch,
+    HintsBody,
+    LookupBody,
+    OverrideBody,
+    PoolBody,
+)
+from precall.api.schemas.responses import (
     BatchAnswer,
     BindingAnswer,
     BindingPage,
@@ -28,42 +65,6 @@ from precall.api.answers import (
     RouteAnswer,
     RoutePage,
     SourceAnswer,
-)
-from precall.api.auth import Reader
-from precall.api.bodies import (
-    ApplyBody,
-    BindingBody,
-    DocumentedBatch,
-    HintsBody,
-    LookupBody,
-    OverrideBody,
-    PoolBody,
-)
-from precall.api.call_bodies import (
-    CallAnswer,
-    CallPage,
-    CallsBody,
-    CallsQuery,
-    ReceiptAnswer,
-    ReceiptsBody,
-    ReportAnswer,
-    ReportedAnswer,
-    ReportQuery,
-)
-from precall.api.queries import (
-    BatchQuery,
-    BindingsQuery,
-    ChangesQuery,
-    CheckQuery,
-    ExportQuery,
-    ExposuresQuery,
-    FilterQuery,
-    HistoryQuery,
-    NumberQuery,
-    ReadyQuery,
-    RouteQuery,
-    RoutesQuery,
-    StreamQuery,
 )
 from precall.config.schema import Scope
 from precall.engine.services import Services

@@ -9,12 +9,12 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from precall.api.answers import ProblemAnswer
-from precall.api.bodies import A_CALLER
-from precall.api.changes import INDEX, LAST_EVENT_ID
 from precall.api.endpoints import Endpoint
+from precall.api.handlers.changes import INDEX, LAST_EVENT_ID
+from precall.api.handlers.routes import CALLER
 from precall.api.problems import CONTENT_TYPE
-from precall.api.routes import CALLER
+from precall.api.schemas.requests import A_CALLER
+from precall.api.schemas.responses import ProblemAnswer
 from precall.config.schema import SCOPES
 
 _SCHEMAS = "#/components/schemas/"

@@ -9,15 +9,16 @@ import orjson
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.typedefs import Handler
 
-from precall.api import connections, openapi
-from precall.api.answers import reply
-from precall.api.auth import ANYBODY, Gate, Reader
-from precall.api.bodies import MAX_BATCH_BODY
-from precall.api.connections import Connection, Crowd
+from precall.api import openapi
+from precall.api.access import connections
+from precall.api.access.authenticator import ANYBODY, Gate, Reader
+from precall.api.access.connections import Connection, Crowd
+from precall.api.access.tls import Certificates
 from precall.api.endpoints import ENDPOINTS, Endpoint
-from precall.api.ops import DOCUMENT
+from precall.api.handlers.operations import DOCUMENT
 from precall.api.problems import Code, guard, problem
-from precall.api.tls import Certificates
+from precall.api.schemas.requests import MAX_BATCH_BODY
+from precall.api.schemas.responses import reply
 from precall.config.addresses import split_address
 from precall.config.schema import ApiConfig
 from precall.core.errors import ListenError

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from math import inf
 
-from precall.api.bodies import MAX_BATCH, MAX_BATCH_BODY, seconds
 from precall.api.client import Exchange
 from precall.api.problems import Code
+from precall.api.schemas.requests import MAX_BATCH, MAX_BATCH_BODY, seconds
 from precall.cli.remote import Session, answered
 from precall.cli.rows import Line, Mistake
 

@@ -18,8 +18,8 @@ from typing import Any, BinaryIO, TextIO, cast
 
 from pydantic import ValidationError
 
-from precall.api.bodies import ListedBinding
 from precall.api.problems import mistakes
+from precall.api.schemas.requests import ListedBinding
 from precall.core.errors import Refusal
 
 LABEL = "label."

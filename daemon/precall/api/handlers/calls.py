@@ -11,10 +11,9 @@ import orjson
 from aiohttp import web
 from pydantic import ValidationError
 
-from precall.api.answers import moment, reply
-from precall.api.auth import Reader
-from precall.api.bodies import MAX_BATCH_BODY, content, received
-from precall.api.call_bodies import (
+from precall.api.access.authenticator import Reader
+from precall.api.problems import Code, Mistake, Mistakes, mistakes
+from precall.api.schemas.call_requests import (
     A_CALL,
     AHEAD,
     MAX_CALLS,
@@ -26,8 +25,9 @@ from precall.api.call_bodies import (
     encode_cause,
     encode_tally,
 )
-from precall.api.problems import Code, Mistake, Mistakes, mistakes
-from precall.api.queries import asked
+from precall.api.schemas.queries import asked
+from precall.api.schemas.requests import MAX_BATCH_BODY, content, received
+from precall.api.schemas.responses import moment, reply
 from precall.core.calls.call import Call, NumberReport
 from precall.core.calls.statistics import report as sum_up
 from precall.core.duplicate_keys import Contradiction, may_repeat, parsed

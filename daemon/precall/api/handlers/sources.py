@@ -4,10 +4,10 @@ from typing import Any
 
 from aiohttp import web
 
-from precall.api.answers import moment, reply
-from precall.api.auth import Reader
-from precall.api.bodies import ApplyBody, read
+from precall.api.access.authenticator import Reader
 from precall.api.problems import Code
+from precall.api.schemas.requests import ApplyBody, read
+from precall.api.schemas.responses import moment, reply
 from precall.core.errors import Refusal
 from precall.engine.services import Services
 from precall.engine.source_sync import Source, Synced

@@ -17,10 +17,10 @@ from typing import Any, Self
 import orjson
 from aiohttp import HttpVersion11, hdrs, web
 
-from precall.api.answers import encode, reply
-from precall.api.auth import Reader
+from precall.api.access.authenticator import Reader
 from precall.api.problems import HEADERS, Code
-from precall.api.queries import ChangesQuery, FilterQuery, StreamQuery, asked
+from precall.api.schemas.queries import ChangesQuery, FilterQuery, StreamQuery, asked
+from precall.api.schemas.responses import encode, reply
 from precall.core.errors import Refusal, StoreUnavailable
 from precall.core.model import Action, Cause, Flag, Reason, Route, Row, State
 from precall.core.routing.route import RETRY_AFTER, past

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import BeforeValidator, Field, RootModel, model_validator
 
-from precall.api.answers import Answer, moment
-from precall.api.bodies import Body, Moment, SubsId, seconds
-from precall.api.queries import PageQuery, Query
+from precall.api.schemas.queries import PageQuery, Query
+from precall.api.schemas.requests import Body, Moment, SubsId, seconds
+from precall.api.schemas.responses import Answer, moment
 from precall.core.calls.call import Call, Result, Source, first_try, seen
 from precall.core.calls.causes import AT_FAULT, meaning
 from precall.core.calls.statistics import Tally

@@ -7,11 +7,11 @@ from functools import partial
 from aiohttp import hdrs, web
 from aiohttp.helpers import ETAG_ANY
 
-from precall.api.answers import encode, reply, told, unchanged
-from precall.api.auth import Reader
-from precall.api.bodies import LookupBody, read
+from precall.api.access.authenticator import Reader
 from precall.api.problems import Code, problem
-from precall.api.queries import NumberQuery, RouteQuery, RoutesQuery, asked
+from precall.api.schemas.queries import NumberQuery, RouteQuery, RoutesQuery, asked
+from precall.api.schemas.requests import LookupBody, read
+from precall.api.schemas.responses import encode, reply, told, unchanged
 from precall.core.callers import acceptable, read_caller
 from precall.core.errors import Refusal
 from precall.core.model import Action, Route, Row

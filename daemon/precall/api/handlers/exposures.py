@@ -4,10 +4,10 @@ import re
 
 from aiohttp import web
 
-from precall.api.answers import encode_exposure, reply
-from precall.api.auth import Reader
+from precall.api.access.authenticator import Reader
 from precall.api.problems import Code
-from precall.api.queries import ExposuresQuery, asked
+from precall.api.schemas.queries import ExposuresQuery, asked
+from precall.api.schemas.responses import encode_exposure, reply
 from precall.core.errors import Refusal
 from precall.engine.services import Services
 from precall.store import Wanted

@@ -4,7 +4,7 @@ import re
 
 from aiohttp import web
 
-from precall.api.auth import Reader
+from precall.api.access.authenticator import Reader
 from precall.telemetry.logging import get_logger
 from precall.telemetry.redaction import HIDDEN, concealed
 

@@ -2,11 +2,11 @@
 
 from aiohttp import web
 
-from precall.api import orders
-from precall.api.answers import encode, encode_override, reply
-from precall.api.auth import Reader
-from precall.api.bodies import OverrideBody, read
+from precall.api.access.authenticator import Reader
+from precall.api.handlers import order_log as orders
 from precall.api.problems import Code
+from precall.api.schemas.requests import OverrideBody, read
+from precall.api.schemas.responses import encode, encode_override, reply
 from precall.core.errors import Refusal
 from precall.engine.services import Services
 

@@ -7,7 +7,8 @@ from typing import Annotated, Literal, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from precall.api.bodies import (
+from precall.api.problems import Code, Mistakes, mistakes
+from precall.api.schemas.requests import (
     Caller,
     Moment,
     Number,
@@ -15,7 +16,6 @@ from precall.api.bodies import (
     SubsId,
     seconds,
 )
-from precall.api.problems import Code, Mistakes, mistakes
 from precall.core.errors import Refusal
 from precall.core.model import Action, State
 from precall.table.feed import Filter

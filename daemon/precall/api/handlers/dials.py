@@ -3,7 +3,7 @@
 import orjson
 from aiohttp import web
 
-from precall.api.auth import Reader
+from precall.api.access.authenticator import Reader
 from precall.api.problems import HEADERS
 from precall.engine.services import Services
 

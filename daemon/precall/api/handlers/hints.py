@@ -2,10 +2,10 @@
 
 from aiohttp import hdrs, web
 
-from precall.api.answers import reply
-from precall.api.auth import Reader
-from precall.api.bodies import HintsBody, read
+from precall.api.access.authenticator import Reader
 from precall.api.problems import Code, problem
+from precall.api.schemas.requests import HintsBody, read
+from precall.api.schemas.responses import reply
 from precall.engine.on_demand import Hinted
 from precall.engine.services import Services
 

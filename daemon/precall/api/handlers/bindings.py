@@ -10,19 +10,9 @@ from typing import Any, assert_never
 import orjson
 from aiohttp import hdrs, web
 
-from precall.api.answers import (
-    encode,
-    encode_binding,
-    encode_change,
-    encode_override,
-    encode_run,
-    moment,
-    reply,
-)
-from precall.api.auth import Reader
-from precall.api.bodies import MAX_BATCH_BODY, BatchBody, BindingBody, listed, read
+from precall.api.access.authenticator import Reader
 from precall.api.problems import HEADERS, Code, Mistake, problem
-from precall.api.queries import (
+from precall.api.schemas.queries import (
     A_PLACE,
     BatchQuery,
     BindingsQuery,
@@ -30,6 +20,16 @@ from precall.api.queries import (
     ExportQuery,
     HistoryQuery,
     asked,
+)
+from precall.api.schemas.requests import MAX_BATCH_BODY, BatchBody, BindingBody, listed, read
+from precall.api.schemas.responses import (
+    encode,
+    encode_binding,
+    encode_change,
+    encode_override,
+    encode_run,
+    moment,
+    reply,
 )
 from precall.core.errors import Refusal, StoreUnavailable
 from precall.core.model import Binding, BindingState, Row

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 
 from aiohttp import hdrs, web
 
-from precall.api import orders
-from precall.api.answers import reply
-from precall.api.auth import Reader
-from precall.api.bodies import PoolBody, read
+from precall.api.access.authenticator import Reader
+from precall.api.handlers import order_log as orders
 from precall.api.problems import HEADERS, Code, Mistake, Mistakes
-from precall.api.queries import ReadyQuery, asked
+from precall.api.schemas.queries import ReadyQuery, asked
+from precall.api.schemas.requests import PoolBody, read
+from precall.api.schemas.responses import reply
 from precall.config.settings import Difference
 from precall.core.errors import ConfigError, Refusal
 from precall.engine.services import Services

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from aiohttp import HttpVersion11, hdrs, web
 
-from precall.api.allowance import Allowance
-from precall.api.guessing import Guessing
+from precall.api.access.rate_limits import Allowance
+from precall.api.access.token_throttle import Guessing
 from precall.api.problems import Code, TooMany
 from precall.config.addresses import is_loopback
 from precall.config.schema import SCOPES, ApiConfig, Scope, Token
