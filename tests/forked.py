@@ -25,8 +25,8 @@ from typing import IO, Any, NoReturn
 
 PROJECT = Path(__file__).resolve().parents[1]
 NEEDED = (
-    "aiosqlite", "asyncpg", "uvloop", "precall.cli", "precall.runtime.daemon", "precall.demo", "precall.simulator",
-    "precall.cli.doctor", "precall.cli.simulating", "precall.cli.stage", "precall.store.migration",
+    "aiosqlite", "asyncpg", "uvloop", "precall.cli", "precall.runtime.daemon", "precall.cli.demo", "precall.simulator",
+    "precall.cli.doctor", "precall.cli.simulator", "precall.cli.demo_view", "precall.store.migration",
     "alembic.command", "alembic.ddl.postgresql", "alembic.ddl.sqlite", "sqlalchemy.dialects.postgresql.asyncpg",
     "sqlalchemy.dialects.sqlite.aiosqlite",
 )  # fmt: skip

@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 from tests.virtual_time import VirtualLoop, one_daemon, run_virtual
 
-from precall.demo import as_registered
+from precall.cli.demo import as_registered
 from precall.runtime import daemon as app
 from precall.simulator import Scenario, Simulator
 from precall.telemetry import logging as log

@@ -13,7 +13,7 @@ import pytest
 from tests.api_daemon import Served
 from tests.virtual_time import VirtualLoop, keeps_to_the_quota, one_daemon, run_virtual, until
 
-from precall.demo import as_registered
+from precall.cli.demo import as_registered
 from precall.simulator import Scenario, Simulator
 
 pytestmark = pytest.mark.slow

@@ -21,7 +21,7 @@ from tests.api_daemon import serving as serving_here
 from tests.virtual_time import VirtualLoop, run_virtual
 from tests.virtual_time import until as come_true
 
-from precall.demo import as_registered
+from precall.cli.demo import as_registered
 from precall.simulator import Fault
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]

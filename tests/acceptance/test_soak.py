@@ -30,7 +30,7 @@ from tests.virtual_time import VirtualLoop, keeps_to_the_quota, one_daemon, run_
 from tests.virtual_time import until as come_true
 from tests.wire import Wire
 
-from precall.demo import as_registered
+from precall.cli.demo import as_registered
 from precall.runtime import daemon as app
 from precall.simulator import Fault, Scenario, Simulator
 

@@ -19,7 +19,7 @@ from typing import cast
 import uvloop
 from aiohttp import web
 
-from precall.api.client import DaemonClient
+from precall.cli.client import DaemonClient
 from precall.config.schema import Config
 from precall.runtime.daemon import Daemon
 from precall.telemetry import logging as log

@@ -21,11 +21,11 @@ from pydantic import RootModel
 from tests.api_daemon import A, B, Served, a_binding, scripted, serving, token
 from tests.patience import BRIEF, PATIENCE
 
-from precall.api.client import DaemonClient
 from precall.api.endpoints import ENDPOINTS
 from precall.api.problems import guard
 from precall.api.schemas.requests import MAX_BATCH_BODY, MAX_BODY, PoolBody, read
 from precall.api.schemas.responses import BrakeAnswer, HealthAnswer, PausedAnswer, ProblemAnswer, ReadyAnswer
+from precall.cli.client import DaemonClient
 from precall.core.errors import ListenError, OutOfReach
 
 

@@ -14,10 +14,10 @@ from aiohttp import web
 from tests.integration.test_api_tls import Authority
 from typer.testing import CliRunner
 
-from precall.api.client import DaemonClient
 from precall.cli import bindings
-from precall.cli.remote import Session
-from precall.cli.rows import COLUMNS
+from precall.cli.binding_rows import COLUMNS
+from precall.cli.client import DaemonClient
+from precall.cli.session import Session
 from precall.cli.target import Target
 from precall.core.errors import OutOfReach, Refusal
 

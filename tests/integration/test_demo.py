@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from precall import demo
+from precall.cli import demo
 from precall.core.errors import ListenError
 
 pytestmark = pytest.mark.slow

@@ -2,9 +2,9 @@
 
 import pytest
 
-from precall.api.client import Exchange
 from precall.cli import exit_code
-from precall.cli.remote import answered, path
+from precall.cli.client import Exchange
+from precall.cli.session import answered, path
 from precall.core.errors import (
     ConfigError,
     ListenError,

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from precall.cli.importing import Batch, batches
+from precall.cli.binding_import import Batch, batches
+from precall.cli.binding_rows import Form, Line, Mistake, Rows, text_of
 from precall.cli.rejects import write_rejects
-from precall.cli.rows import Form, Line, Mistake, Rows, text_of
 from precall.core.errors import Refusal
 
 HEADER = "subs_id,pool_key,number_x,number_a,number_b,extension,expires_at,label.city\n"

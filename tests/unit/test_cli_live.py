@@ -4,8 +4,8 @@ import pytest
 import typer
 
 from precall.cli.doctor import Verdict, action_findings, clock_finding
-from precall.cli.live import MEANING, placed_at
 from precall.cli.options import duration
+from precall.cli.provider import MEANING, placed_at
 from precall.core.model import Answer, Failure, NonAnswer, Status
 from precall.provider import RawReply
 

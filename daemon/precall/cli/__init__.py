@@ -13,20 +13,11 @@ from collections.abc import Callable
 import typer
 
 from precall import __version__
-from precall.cli import (
-    bindings,
-    calls,
-    exposures,
-    keys,
-    live,
-    orders,
-    planning,
-    replaying,
-    routes,
-    serving,
-    sources,
-    streams,
-)
+from precall.cli import bindings, calls, exposures, keys, orders, routes, sources, streams
+from precall.cli import daemon as serving
+from precall.cli import plan as planning
+from precall.cli import provider as live
+from precall.cli import replay as replaying
 from precall.cli.output import say
 from precall.core.errors import (
     ConfigError,

@@ -27,12 +27,12 @@ from rich.progress import (
 )
 
 from precall.cli import output
+from precall.cli.binding_import import Outcome, Rules, send
+from precall.cli.binding_rows import COLUMNS, EMPTY, Form, Mistake, Rows, text_of
 from precall.cli.files import OutputFile, writing_text
-from precall.cli.importing import Outcome, Rules, send
 from precall.cli.options import Json, SubsId
 from precall.cli.rejects import write_rejects
-from precall.cli.remote import Session, ask, path, taken
-from precall.cli.rows import COLUMNS, EMPTY, Form, Mistake, Rows, text_of
+from precall.cli.session import Session, ask, path, taken
 from precall.cli.target import Target, asks
 from precall.core.errors import OutOfReach, Refusal
 from precall.private import Output

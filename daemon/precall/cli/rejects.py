@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from precall.cli.binding_rows import ERROR, Form, Mistake
 from precall.cli.files import writing_text
-from precall.cli.rows import ERROR, Form, Mistake
 
 
 def write_rejects(file: Path, form: Form, header: Sequence[str], rejected: Sequence[Mistake]) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from precall.cli import output
 from precall.cli.options import ConfigFile, Json
-from precall.cli.remote import ask
+from precall.cli.session import ask
 from precall.cli.target import Target, asks
 from precall.config.schema import load
 from precall.core.errors import ConfigError

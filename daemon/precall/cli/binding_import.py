@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from math import inf
 
-from precall.api.client import Exchange
 from precall.api.problems import Code
 from precall.api.schemas.requests import MAX_BATCH, MAX_BATCH_BODY, seconds
-from precall.cli.remote import Session, answered
-from precall.cli.rows import Line, Mistake
+from precall.cli.binding_rows import Line, Mistake
+from precall.cli.client import Exchange
+from precall.cli.session import Session, answered
 
 BATCH_BYTES = MAX_BATCH_BODY // 3
 """Of the file's own text: as JSON it may take more."""

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from precall.api.client import DaemonClient
+from precall.cli.client import DaemonClient
 from precall.config.schema import Config
 from precall.core.errors import ListenError, OutOfReach
 from precall.core.model import Action, Row, State

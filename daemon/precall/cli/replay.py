@@ -12,7 +12,7 @@ import typer
 from precall.cli import output
 from precall.cli.files import OutputFile, writing
 from precall.cli.options import Json
-from precall.cli.remote import Session
+from precall.cli.session import Session
 from precall.cli.target import Target, asks
 from precall.core.errors import ConfigError
 from precall.core.planning import replay as core

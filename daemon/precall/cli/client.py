@@ -11,7 +11,7 @@ import aiohttp
 import orjson
 from aiohttp import hdrs
 
-from precall.api.reaching import why
+from precall.cli.unreachable import why
 from precall.core.errors import OutOfReach
 from precall.telemetry.redaction import keep
 

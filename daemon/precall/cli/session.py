@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
-from precall.api.client import Exchange
+from precall.cli.client import Exchange
 from precall.cli.output import say
 from precall.cli.target import Target
 from precall.core.errors import OutOfReach, PrecallError, Refusal

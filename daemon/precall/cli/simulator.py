@@ -7,9 +7,9 @@ from pathlib import Path
 
 import typer
 
+from precall.cli.demo import as_registered
 from precall.cli.files import writing_text
 from precall.core.errors import ConfigError, ListenError
-from precall.demo import as_registered
 from precall.simulator import Pool, Scenario, ScenarioError, SimBinding, Simulator, load_scenario
 from precall.telemetry import logging as log
 

@@ -22,7 +22,7 @@ import typer
 
 from precall.cli.options import ConfigFile, Json, address, duration
 from precall.cli.output import console, data, say
-from precall.cli.remote import Session, answered
+from precall.cli.session import Session, answered
 from precall.cli.target import Target, asks
 from precall.config.schema import SCOPES, load, remarks
 from precall.config.settings import compare
@@ -57,8 +57,8 @@ def demo(
     if folder is not None and not folder.is_dir():
         raise typer.BadParameter(f"{folder} is no directory")
     from precall.cli.calls import show_report  # noqa: PLC0415
-    from precall.cli.stage import Lines, Panel, summary  # noqa: PLC0415
-    from precall.demo import DemoSettings, play  # noqa: PLC0415
+    from precall.cli.demo import DemoSettings, play  # noqa: PLC0415
+    from precall.cli.demo_view import Lines, Panel, summary  # noqa: PLC0415
 
     settings = DemoSettings(
         seconds=duration(length),
@@ -192,7 +192,7 @@ def simulate(
     """The provider simulator alone; point provider.endpoint at it."""
     if scenario is not None and bindings is not None:
         raise typer.BadParameter("give --scenario or --bindings, not both")
-    from precall.cli.simulating import scene, simulating  # noqa: PLC0415
+    from precall.cli.simulator import scene, simulating  # noqa: PLC0415
 
     _serve(simulating(scene(scenario, bindings), *address(listen), export, speed, stop_signal))
 

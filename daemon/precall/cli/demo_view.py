@@ -9,9 +9,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from precall.cli.demo import Moved, Tally
 from precall.cli.output import STYLES, clock_time
 from precall.core.model import Action
-from precall.demo import Moved, Tally
 from precall.simulator import failed
 
 LINES_EVERY = 5.0
