@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from precall import private
+from precall import private_files as private
 from precall.core.errors import Unwritten
 from precall.store.connection import Place
 
@@ -125,7 +125,7 @@ def test_a_signal_leaves_the_file_that_was_there(tmp_path: Path, number: signal.
     file.write_text("old")
     # Under nohup, SIGHUP is ignored, and children inherit that.
     code = (
-        "import signal, sys; from pathlib import Path; from precall import private\n"
+        "import signal, sys; from pathlib import Path; from precall import private_files as private\n"
         "signal.signal(int(sys.argv[2]), signal.SIG_DFL)\n"
         "with private.replacing(Path(sys.argv[1])) as out:\n"
         "    out.write(b'half'); out.flush(); signal.raise_signal(int(sys.argv[2]))"

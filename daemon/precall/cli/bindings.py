@@ -35,7 +35,7 @@ from precall.cli.rejects import write_rejects
 from precall.cli.session import Session, ask, path, taken
 from precall.cli.target import Target, asks
 from precall.core.errors import OutOfReach, Refusal
-from precall.private import Output
+from precall.private_files import Output
 
 app = typer.Typer(no_args_is_help=True, help="Registered bindings: import, export, add, remove, show, list.")
 

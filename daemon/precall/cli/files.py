@@ -9,7 +9,7 @@ from typing import Annotated, BinaryIO, TextIO, cast
 
 import typer
 
-from precall import private
+from precall import private_files as private
 
 OutputFile = Annotated[
     Path | None,

@@ -12,7 +12,7 @@ import signal
 import sys
 
 from precall.core.errors import Unwritten
-from precall.private import Output
+from precall.private_files import Output
 
 OUTPUT = "standard output"
 

@@ -26,7 +26,7 @@ from sqlalchemy import event, exc
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from precall import private
+from precall import private_files as private
 from precall.config import database_url
 from precall.config.database_url import PostgresqlUrl, UrlMistake
 from precall.core.errors import StoreError, StoreUnavailable

@@ -11,7 +11,7 @@ from binascii import Error as Base64Error
 from collections.abc import Iterable
 from pathlib import Path
 
-from precall import private
+from precall import private_files as private
 from precall.config import text_file as textfile
 from precall.core.errors import ConfigError, Unwritten
 from precall.telemetry.redaction import keep
