@@ -15,7 +15,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.virtual_time import VirtualLoop, one_daemon, run_virtual
+from tests.support.virtual_time import VirtualLoop, one_daemon, run_virtual
 
 from precall.cli.demo import as_registered
 from precall.runtime import daemon as app

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.api_daemon import scripted, serving, token
+from tests.support.api_daemon import scripted, serving, token
 
 from precall.config.schema import SCOPES
 

@@ -39,7 +39,7 @@ from precall.store import Lead, Store, upgrade
 from precall.store import cipher as seal
 from precall.store.connection import PRAGMAS, WAL
 from precall.table.table import Table
-from tests.postgres import Databases, running
+from tests.support.postgres import Databases, running
 
 BATCH = 5000
 ROUTE = Route(

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from tests.api_daemon import Served, a_binding, serving, token
+from tests.support.api_daemon import Served, a_binding, serving, token
 
 from precall.api.endpoints import ENDPOINTS, Endpoint
 from precall.config.schema import SCOPES

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from tests.api_daemon import FUTURE, A, B, Served, X, a_binding, scripted, serving
+from tests.support.api_daemon import FUTURE, A, B, Served, X, a_binding, scripted, serving
 
 from precall.api.schemas.responses import (
     BatchAnswer,

@@ -14,8 +14,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.api_daemon import A, B, Served, X, a_binding, scripted, serving
-from tests.patience import BRIEF, PATIENCE
+from tests.support.api_daemon import A, B, Served, X, a_binding, scripted, serving
+from tests.support.patience import BRIEF, PATIENCE
 
 from precall.api.schemas.responses import ChangesAnswer, RouteAnswer
 from precall.core.model import Cause, Row

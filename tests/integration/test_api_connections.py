@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from tests.api_daemon import Served, a_binding, scripted, serving, token
-from tests.patience import PATIENCE
+from tests.support.api_daemon import Served, a_binding, scripted, serving, token
+from tests.support.patience import PATIENCE
 
 from precall.api.access.connections import ANSWER_WITHIN, HEAD_WITHIN, STUCK, Phase
 from precall.api.access.token_throttle import BURST, EVERY

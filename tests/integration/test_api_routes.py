@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.api_daemon import A, B, X, a_binding, scripted, serving, token
+from tests.support.api_daemon import A, B, X, a_binding, scripted, serving, token
 
 from precall.api.schemas.responses import LookupAnswer, RouteAnswer, RoutePage
 from precall.simulator import Fault

@@ -18,8 +18,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import RootModel
-from tests.api_daemon import A, B, Served, a_binding, scripted, serving, token
-from tests.patience import BRIEF, PATIENCE
+from tests.support.api_daemon import A, B, Served, a_binding, scripted, serving, token
+from tests.support.patience import BRIEF, PATIENCE
 
 from precall.api.endpoints import ENDPOINTS
 from precall.api.problems import guard

@@ -15,8 +15,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from tests.api_daemon import serving
-from tests.patience import PATIENCE
+from tests.support.api_daemon import serving
+from tests.support.patience import PATIENCE
 
 from precall.api.server import Server
 from precall.config.schema import ApiConfig

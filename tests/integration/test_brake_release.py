@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.api_daemon import A, Served, a_binding, scripted, serving
+from tests.support.api_daemon import A, Served, a_binding, scripted, serving
 
 from precall.core.model import Policy, Row
 from precall.simulator import Fault

@@ -7,9 +7,9 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from tests.api_daemon import Served, scripted, serving
 from tests.integration.test_calls import PATIENT, call, metric, placed, report, result, tell
-from tests.patience import PATIENCE
+from tests.support.api_daemon import Served, scripted, serving
+from tests.support.patience import PATIENCE
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.api_daemon import scripted, serving
 from tests.integration.test_lead import taken, until_known, way_to
 from tests.integration.test_main_job import calls, row_of
-from tests.patience import PATIENCE, until
-from tests.postgres import Databases
+from tests.support.api_daemon import scripted, serving
+from tests.support.patience import PATIENCE, until
+from tests.support.postgres import Databases
 
 from precall.core.ages import Tick
 from precall.core.limits.quota import Lane, Quota

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.api_daemon import Served, scripted, serving
 from tests.integration.test_main_job import route, row_of
-from tests.patience import PATIENCE
+from tests.support.api_daemon import Served, scripted, serving
+from tests.support.patience import PATIENCE
 
 from precall.simulator import Dispatcher, failed
 

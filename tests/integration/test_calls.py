@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests import api_daemon
-from tests.api_daemon import A, B, Served, X, a_binding, scripted, token
 from tests.integration.test_main_job import calls, fault, locked, route, row_of, truth
-from tests.patience import BRIEF, PATIENCE, until
+from tests.support import api_daemon
+from tests.support.api_daemon import A, B, Served, X, a_binding, scripted, token
+from tests.support.patience import BRIEF, PATIENCE, until
 
 from precall.api.schemas.call_requests import CallAnswer, CallPage, ReportAnswer, ReportedAnswer
 from precall.api.schemas.responses import moment

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.api_daemon import Served, scripted, serving
+from tests.support.api_daemon import Served, scripted, serving
 
 from precall.core.calls.call import Call, Result
 from precall.core.model import Check, Row

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from tests.api_daemon import Served, a_binding, scripted, serving
-from tests.patience import BRIEF, PATIENCE, until
+from tests.support.api_daemon import Served, a_binding, scripted, serving
+from tests.support.patience import BRIEF, PATIENCE, until
 
 pytestmark = pytest.mark.slow
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from tests.acceptance.test_cli import precall
-from tests.api_daemon import A, B, Served, X, scripted, serving, token
-from tests.patience import PATIENCE
+from tests.support.api_daemon import A, B, Served, X, scripted, serving, token
+from tests.support.patience import PATIENCE
 
 from precall.core.planning.sample import read
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import orjson
 import pytest
-from tests.api_daemon import A, B, Served, X, a_binding, scripted, serving, token
 from tests.integration.test_main_job import locked
-from tests.patience import BRIEF, until
+from tests.support.api_daemon import A, B, Served, X, a_binding, scripted, serving, token
+from tests.support.patience import BRIEF, until
 
 from precall.api.schemas.responses import BindingAnswer, ExposurePage
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
-from tests.api_daemon import a_binding, serving
 from tests.integration.test_store import a_change, a_row, loaded
 from tests.integration.test_store_postgresql import table_locked
-from tests.patience import PATIENCE, until
-from tests.postgres import Databases, psql
+from tests.support.api_daemon import a_binding, serving
+from tests.support.patience import PATIENCE, until
+from tests.support.postgres import Databases, psql
 
 from precall.config.schema import Config
 from precall.core.errors import StoreUnavailable

@@ -13,8 +13,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.integration.test_lead import sessions_ended, taken, way_to
 from tests.integration.test_store import a_change, a_removal, a_row, loaded
-from tests.patience import PATIENCE
-from tests.postgres import Databases, psql, sql
+from tests.support.patience import PATIENCE
+from tests.support.postgres import Databases, psql, sql
 
 from precall.core.errors import Deposed, OutcomeUnknown, StoreUnavailable
 from precall.store import Lead, Store

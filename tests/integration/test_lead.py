@@ -8,9 +8,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from tests.patience import PATIENCE
-from tests.postgres import Databases, psql
-from tests.wire import Wire
+from tests.support.patience import PATIENCE
+from tests.support.postgres import Databases, psql
+from tests.support.wire import Wire
 
 from precall.core.errors import StoreError, StoreUnavailable
 from precall.store import Lead

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.builders import NOW, answer, binding
-from tests.patience import BRIEF, PATIENCE, until
+from tests.support.builders import NOW, answer, binding
+from tests.support.patience import BRIEF, PATIENCE, until
 
 from precall.config.schema import Config
 from precall.config.settings import Settings

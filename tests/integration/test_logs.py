@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.api_daemon import a_binding, scripted, serving
 from tests.integration.test_main_job import fault, locked, results, row_of
-from tests.patience import BRIEF, until
+from tests.support.api_daemon import a_binding, scripted, serving
+from tests.support.patience import BRIEF, until
 
 from precall.core.limits.quota import Quota
 from precall.core.model import Answer, Failure, NonAnswer, Reply, Status

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.api_daemon import A, B, Served, X, a_binding, scripted, serving
-from tests.patience import BRIEF, PATIENCE, until
+from tests.support.api_daemon import A, B, Served, X, a_binding, scripted, serving
+from tests.support.patience import BRIEF, PATIENCE, until
 
 from precall.core.model import Row
 from precall.simulator import Fault

@@ -13,8 +13,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
-from tests.patience import PATIENCE
-from tests.postgres import sql
+from tests.support.patience import PATIENCE
+from tests.support.postgres import sql
 
 from precall.core.errors import SchemaOutdated
 from precall.core.model import Means, Policy

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from tests.api_daemon import Served, a_binding, scripted, serving, token
-from tests.examples import examples
 from tests.integration.test_main_job import truth
-from tests.sealed import dumped, key_file
+from tests.support.api_daemon import Served, a_binding, scripted, serving, token
+from tests.support.examples import examples
+from tests.support.sealed import dumped, key_file
 
 from precall.api.endpoints import ENDPOINTS, Endpoint
 from precall.config.schema import SCOPES

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.api_daemon import FUTURE, A, B, Served, X, a_binding, scripted, serving
 from tests.integration.test_store import a_change, a_row
-from tests.postgres import sql
+from tests.support.api_daemon import FUTURE, A, B, Served, X, a_binding, scripted, serving
+from tests.support.postgres import sql
 
 from precall.core.model import Row, State
 from precall.store import Store

@@ -5,7 +5,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from tests.api_daemon import scripted, serving, token
+from tests.support.api_daemon import scripted, serving, token
 
 from precall.api.handlers.order_log import shown
 

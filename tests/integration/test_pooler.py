@@ -9,9 +9,9 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
-from tests.needs import pgbouncer
-from tests.pooler import pooling
-from tests.postgres import PASSWORD, USER, Databases, psql
+from tests.support.needs import pgbouncer
+from tests.support.pooler import pooling
+from tests.support.postgres import PASSWORD, USER, Databases, psql
 
 from precall.core.errors import StoreError, StoreUnavailable
 from precall.store import ForeignDatabase, Lead, Store

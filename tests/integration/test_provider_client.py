@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from tests.builders import binding
+from tests.support.builders import binding
 
 from precall.core.model import Answer, Failure, NonAnswer, Status
 from precall.provider import (

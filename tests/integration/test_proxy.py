@@ -5,7 +5,6 @@ import base64
 from pathlib import Path
 
 import pytest
-from tests.builders import binding
 from tests.integration.test_provider_client import (
     ANSWER,
     Head,
@@ -17,6 +16,7 @@ from tests.integration.test_provider_client import (
     says,
     served,
 )
+from tests.support.builders import binding
 
 from precall.cli.doctor import Verdict, _reach
 from precall.config.schema import ProviderConfig

@@ -12,9 +12,9 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.api_daemon import Served, a_binding, scripted, token
 from tests.integration.test_main_job import calls, fault, locked, results
-from tests.patience import until
+from tests.support.api_daemon import Served, a_binding, scripted, token
+from tests.support.patience import until
 
 from precall.config.schema import load
 from precall.runtime.daemon import Daemon

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
-from tests.builders import A, B, X, binding, observed
-from tests.examples import examples
 from tests.integration.test_store import a_change, a_removal
-from tests.postgres import sql
+from tests.support.builders import A, B, X, binding, observed
+from tests.support.examples import examples
+from tests.support.postgres import sql
 
 from precall.core.model import Action, Binding, BindingState, Means, Override, Policy, Row, State
 from precall.core.routing.route import decide, withhold

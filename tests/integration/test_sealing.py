@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given
-from tests.examples import examples
 from tests.integration.test_store import a_change, a_check, a_row, loaded, route_of, runs, some_rows
-from tests.patience import PATIENCE
-from tests.postgres import sql
-from tests.sealed import dumped, key_file
+from tests.support.examples import examples
+from tests.support.patience import PATIENCE
+from tests.support.postgres import sql
+from tests.support.sealed import dumped, key_file
 
 from precall.core.errors import ConfigError, StoreError
 from precall.core.model import Action, Cause, Means, Override, Row, State

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from tests.integration.test_sealing import A, X, filled, opened, rows_with_numbers
-from tests.postgres import sql
-from tests.sealed import key_file
-from tests.searched import Known, Search, search_told
+from tests.support.postgres import sql
+from tests.support.sealed import key_file
+from tests.support.searched import Known, Search, search_told
 
 SECRET, TOKEN = "4cc3ss+k3y/s3cr3t", "T0k3n-0f_th3-t3st" + "x" * 26
 

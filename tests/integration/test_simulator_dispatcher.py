@@ -13,9 +13,9 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from tests.api_daemon import A, B, X, scripted, serving, token
 from tests.integration.test_main_job import row_of, truth
-from tests.patience import PATIENCE, until
+from tests.support.api_daemon import A, B, X, scripted, serving, token
+from tests.support.patience import PATIENCE, until
 
 from precall.core.calls.call import query_date
 from precall.core.model import State

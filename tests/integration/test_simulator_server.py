@@ -9,8 +9,8 @@ from typing import Any
 import aiohttp
 import pytest
 import yarl
-from tests.patience import until
-from tests.signed_requests import acs3_envelope, rpc_envelope
+from tests.support.patience import until
+from tests.support.signed_requests import acs3_envelope, rpc_envelope
 
 from precall.simulator import (
     DEMO_SPEED,

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
-from tests.api_daemon import A, B, Served, X, serving
-from tests.patience import BRIEF, PATIENCE, until
-from tests.postgres import Databases, psql
+from tests.support.api_daemon import A, B, Served, X, serving
+from tests.support.patience import BRIEF, PATIENCE, until
+from tests.support.postgres import Databases, psql
 
 from precall.core.errors import ConfigError, OutOfReach
 from precall.core.sync.plan import Fate

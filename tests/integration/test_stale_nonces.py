@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass, field
 
 import pytest
-from tests.builders import binding
+from tests.support.builders import binding
 
 from precall.core.limits.quota import PROBE_EVERY, Lane, Quota
 from precall.core.model import Failure, NonAnswer

@@ -4,9 +4,9 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from tests.api_daemon import A, B, Served, X, scripted, serving
 from tests.integration.test_main_job import results, route, row_of, truth
-from tests.patience import PATIENCE, until
+from tests.support.api_daemon import A, B, Served, X, scripted, serving
+from tests.support.patience import PATIENCE, until
 
 from precall.core.model import State
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
-from tests.examples import examples
-from tests.patience import BRIEF, PATIENCE
+from tests.support.examples import examples
+from tests.support.patience import BRIEF, PATIENCE
 
 from precall.core.errors import StoreError, StoreUnavailable
 from precall.core.model import (

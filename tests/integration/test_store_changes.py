@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.builders import NOW, POLICY, row
-from tests.patience import PATIENCE
+from tests.support.builders import NOW, POLICY, row
+from tests.support.patience import PATIENCE
 
 from precall.core.model import Cause, Change
 from precall.core.routing.route import decide

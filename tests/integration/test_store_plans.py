@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 from tests.integration.test_store import a_change, a_check, a_removal, a_row
-from tests.postgres import psql, sql
+from tests.support.postgres import psql, sql
 
 from precall.core.calls.call import Call
 from precall.core.model import Exposure

@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 import pytest
 from sqlalchemy import Connection, text
 from tests.integration.test_store import a_change, a_check, a_row, loaded, runs
-from tests.patience import BRIEF, PATIENCE
-from tests.postgres import PASSWORD, Databases, PostgresServer, binaries, psql, running
+from tests.support.patience import BRIEF, PATIENCE
+from tests.support.postgres import PASSWORD, Databases, PostgresServer, binaries, psql, running
 
 from precall.core.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from precall.store import Store, migration

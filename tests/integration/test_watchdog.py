@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.patience import PATIENCE, until
+from tests.support.patience import PATIENCE, until
 
 from precall.config.schema import Config
 from precall.runtime.daemon import Daemon

@@ -7,7 +7,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.builders import binding
+from tests.support.builders import binding
 
 from precall.api.schemas.responses import (
     BindingAnswer,

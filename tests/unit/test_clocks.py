@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.builders import NOW, POLICY, TEMP, X, answer, binding, row
+from tests.support.builders import NOW, POLICY, TEMP, X, answer, binding, row
 
 from precall.clocks import Clocks
 from precall.core.ages import AHEAD, age_of, backdate

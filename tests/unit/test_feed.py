@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.builders import NOW, POLICY, X, observed, row
+from tests.support.builders import NOW, POLICY, X, observed, row
 
 from precall.core.model import Action, Cause, Change, Flag, Reason, Route, Row, State
 from precall.core.routing.route import decide, past, removed

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
-from tests.api_daemon import token
-from tests.examples import examples
+from tests.support.api_daemon import token
+from tests.support.examples import examples
 
 from precall.api.access.authenticator import Gate
 from precall.api.access.token_throttle import MOST_PEERS

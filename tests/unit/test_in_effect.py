@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from tests.builders import NOW, POLICY, TEMP, A, B, X, answer, binding, observed
+from tests.support.builders import NOW, POLICY, TEMP, A, B, X, answer, binding, observed
 
 from precall.core.model import (
     Action,

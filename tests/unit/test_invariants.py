@@ -7,8 +7,8 @@ from dataclasses import replace
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from tests.builders import NOW, TEMP, A, B, X, binding
-from tests.examples import examples
+from tests.support.builders import NOW, TEMP, A, B, X, binding
+from tests.support.examples import examples
 
 from precall.core.model import (
     Action,

@@ -1,6 +1,6 @@
 """What is scraped: how many series, and that those of a pool go with the pool."""
 
-from tests import builders
+from tests.support import builders
 
 from precall.core.model import State
 from precall.table.table import Table

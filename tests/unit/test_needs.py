@@ -1,6 +1,6 @@
 """What is skipped is said in few lines, each with the command that ends it."""
 
-from tests.needs import NEEDS, last_lines, missing
+from tests.support.needs import NEEDS, last_lines, missing
 
 
 def test_few_needs_make_a_short_end_of_a_run() -> None:

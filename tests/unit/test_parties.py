@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.builders import NOW, POLICY, A, B, X, binding
+from tests.support.builders import NOW, POLICY, A, B, X, binding
 from tests.unit.test_numbers import parties, spellings
 
 from precall.api.schemas.requests import listed

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from tests.examples import examples
+from tests.support.examples import examples
 
 from precall.core.planning.planner import LOST, Kind, Planner
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from tests.builders import NOW, POLICY, TEMP, A, X, binding, observed, row
+from tests.support.builders import NOW, POLICY, TEMP, A, X, binding, observed, row
 
 from precall.core.model import Action, Means, Override, State
 from precall.core.routing.registration import Registered, changes_route, meant, register

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.examples import examples
+from tests.support.examples import examples
 
 from precall.core.model import Answer, Failure, NonAnswer, Status
 from precall.core.numbers import clean

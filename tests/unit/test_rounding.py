@@ -7,7 +7,7 @@ import re
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.builders import A
+from tests.support.builders import A
 
 from precall.api.handlers.bindings import _planned
 from precall.api.schemas.responses import encode_run

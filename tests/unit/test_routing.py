@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from tests.builders import NOW, POLICY, TEMP, A, B, X, observed, row
+from tests.support.builders import NOW, POLICY, TEMP, A, B, X, observed, row
 
 from precall.core.model import Action, BindingState, Flag, Means, Override, Policy, Reason, Row, State
 from precall.core.routing.route import decide, hold, withhold

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.builders import NOW, POLICY, TEMP, A, B, X, binding, observed, row
+from tests.support.builders import NOW, POLICY, TEMP, A, B, X, binding, observed, row
 
 from precall.api.schemas.queries import NumberQuery, RouteQuery
 from precall.api.schemas.requests import BindingBody, LookupBody, OverrideBody

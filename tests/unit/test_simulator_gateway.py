@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.signed_requests import acs3_envelope, rpc_envelope
+from tests.support.signed_requests import acs3_envelope, rpc_envelope
 
 from precall.simulator.gateway import Envelope, Gateway, NonceMemory, RefusalError
 from precall.simulator.scenario import Account

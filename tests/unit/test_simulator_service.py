@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 from defusedxml.ElementTree import fromstring
-from tests.signed_requests import acs3_envelope, rpc_envelope
+from tests.support.signed_requests import acs3_envelope, rpc_envelope
 
 from precall.simulator.replies import Reply
 from precall.simulator.scenario import Account, Binding, Call, Fault, FaultKind, Pool, Replies, Scenario

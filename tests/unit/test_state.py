@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from tests.builders import NOW, POLICY, TEMP, A, B, X, answer, binding, failure, observed
+from tests.support.builders import NOW, POLICY, TEMP, A, B, X, answer, binding, failure, observed
 
 from precall.core.model import BindingState, Failure, Policy, Reply, State, Status
 from precall.core.routing.state import GONE_AGAIN, Result, Step, advance, flapping, is_gone

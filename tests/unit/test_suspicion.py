@@ -4,7 +4,7 @@ from itertools import permutations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.builders import NOW, observed, row
+from tests.support.builders import NOW, observed, row
 
 from precall.core.calls import suspicion as module
 from precall.core.calls.calibration import Calibration

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.builders import NOW, binding
+from tests.support.builders import NOW, binding
 
 from precall.core.model import Binding
 from precall.core.sync.columns import BadRow

@@ -27,8 +27,8 @@ from urllib.parse import quote, urlsplit
 from precall.core.errors import StoreError
 from precall.store import Seals
 from precall.store.sealed_columns import EVERYWHERE
-from tests.postgres import sql
-from tests.sealed import dumped, files, tables
+from tests.support.postgres import sql
+from tests.support.sealed import dumped, files, tables
 
 NUMBER = re.compile(r"(?<![0-9])(?:1[3-9][0-9]{9}|700[0-9]{12})(?![0-9])")
 """A number as the suite writes it. (Indexes have twelve digits, ids sixteen, or few.)"""
@@ -38,7 +38,7 @@ LENGTHS = (11, 15)
 """Digits of a mobile, and of a 700 number."""
 RENTED = ("170", "171", "700")
 """How an X and a temporary X begin. Events tell those; no event tells any other."""
-SUITE = Path(__file__).with_name("acceptance")
+SUITE = Path(__file__).parents[1] / "acceptance"
 
 _DIGITS = re.compile(r"[0-9]{3,}(?:(?: |-|%20)[0-9]{3,})*")
 """Where a number may stand: with its prefix, in groups, or between what SQLite puts right beside it."""

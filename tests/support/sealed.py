@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from precall.store import cipher as seal
-from tests.postgres import psql, sql
+from tests.support.postgres import psql, sql
 
 
 def key_file(folder: Path, *secrets: bytes, name: str = "keys") -> Path:

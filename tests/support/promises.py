@@ -1,6 +1,6 @@
 """What users hold on to, as text: one file in tests/data/promises for each kind.
 
-`python -m tests.promises` writes them anew after a change that was meant. A difference is a change of what users have:
+`python -m tests.support.promises` writes them anew after a change that was meant. A difference is a change of what users have:
 it belongs into the CHANGELOG, and into a migration note where something is gone.
 """
 
@@ -28,7 +28,7 @@ from precall.core import errors
 from precall.core.model import Action, Failure, Flag, Reason, State
 from precall.store import upgrade
 from precall.telemetry.metrics import Metrics
-from tests.forked import PROJECT
+from tests.support.forked import PROJECT
 
 FOLDER = PROJECT / "tests" / "data" / "promises"
 SOURCE = PROJECT / "daemon" / "precall"

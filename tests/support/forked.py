@@ -23,7 +23,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any, NoReturn
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 NEEDED = (
     "aiosqlite", "asyncpg", "uvloop", "precall.cli", "precall.runtime.daemon", "precall.cli.demo", "precall.simulator",
     "precall.cli.doctor", "precall.cli.simulator", "precall.cli.demo_view", "precall.store.migration",
@@ -88,7 +88,7 @@ class Nursery:
         self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.forked", str(theirs.fileno())],
+                [sys.executable, "-m", "tests.support.forked", str(theirs.fileno())],
                 cwd=PROJECT,
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,

@@ -13,7 +13,7 @@ import aiohttp
 from precall.config.schema import Config
 from precall.runtime.daemon import Daemon
 from precall.simulator import Scenario, Simulator
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
 
 X, A, B = "17000000001", "13800000001", "13900000001"
 FUTURE = "2099-01-01T00:00:00Z"
