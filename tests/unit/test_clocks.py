@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.builders import NOW, POLICY, TEMP, X, answer, binding, row
 
 from precall.clocks import Clocks
 from precall.core.ages import AHEAD, age_of, backdate
@@ -13,6 +12,7 @@ from precall.core.model import Action, Policy, Reason, Row, State
 from precall.core.routing.route import decide, past, too_old
 from precall.core.routing.state import advance, flapping
 from precall.table.table import Table
+from tests.support.builders import NOW, POLICY, TEMP, X, answer, binding, row
 
 DAY = 86_400.0
 

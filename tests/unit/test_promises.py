@@ -1,6 +1,7 @@
 """What users hold on to changes only on purpose."""
 
 import pytest
+
 from tests.support import promises
 
 
