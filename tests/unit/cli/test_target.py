@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from precall.cli.target import Target, address, asks, bare_token
 from precall.core.errors import ConfigError
-from tests.integration.test_api_tls import Authority
+from tests.integration.api.test_tls import Authority
 
 TOKEN = "nThBz0zsHpLzIqE7b5uqkV7YhI3Xr1xBvY1R9C3HZ2s"
 
