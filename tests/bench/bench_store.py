@@ -35,8 +35,7 @@ from precall.core.model import (
     Row,
     State,
 )
-from precall.store import Lead, Store, upgrade
-from precall.store import cipher as seal
+from precall.store import Lead, Store, cipher, upgrade
 from precall.store.connection import PRAGMAS, WAL
 from precall.table.table import Table
 from tests.support.postgres import Databases, running
@@ -254,7 +253,7 @@ def main() -> None:
         bare_sqlite(Path(folder, "bare.db"), given.bindings, batches)
         asyncio.run(through_store(f"sqlite:///{folder}/store.db", given.bindings, batches))
         keys = Path(folder, "keys")
-        seal.add(keys, random.Random(2).randbytes(seal.LENGTH))
+        cipher.add(keys, random.Random(2).randbytes(cipher.LENGTH))
         asyncio.run(through_store(f"sqlite:///{folder}/sealed.db", given.bindings, batches, keys))
         for name in ("store.db", "sealed.db"):
             print(f"{name:10} {Path(folder, name).stat().st_size / given.bindings:.0f} bytes per binding")

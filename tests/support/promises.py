@@ -1,6 +1,7 @@
 """What users hold on to, as text: one file in tests/data/promises for each kind.
 
-`python -m tests.support.promises` writes them anew after a change that was meant. A difference is a change of what users have:
+`python -m tests.support.promises` writes them again after an intended change. A difference is a change of what users
+have:
 it belongs into the CHANGELOG, and into a migration note where something is gone.
 """
 

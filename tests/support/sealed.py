@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from precall.store import cipher as seal
+from precall.store import cipher
 from tests.support.postgres import psql, sql
 
 
 def key_file(folder: Path, *secrets: bytes, name: str = "keys") -> Path:
     """A file with a key of each of these bytes added to what is there."""
     for secret in secrets or (b"1",):
-        seal.add(folder / name, secret * seal.LENGTH)
+        cipher.add(folder / name, secret * cipher.LENGTH)
     return folder / name
 
 

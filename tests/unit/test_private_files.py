@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from precall import private_files as private
+from precall import private_files
 from precall.core.errors import Unwritten
 from precall.store.connection import Place
 
@@ -34,7 +34,7 @@ def test_a_file_is_its_owners_alone_whatever_was_there(tmp_path: Path, earlier: 
     if earlier is not None:
         file.write_text("old")
         file.chmod(earlier)
-    with private.replacing(file) as out:
+    with private_files.replacing(file) as out:
         [fresh] = [path for path in tmp_path.iterdir() if path != file]
         assert mode(fresh) == 0o600
         out.write(b"new")
@@ -47,7 +47,7 @@ def test_an_error_leaves_the_file_that_was_there(tmp_path: Path) -> None:
     file.write_text("old")
 
     def interrupted() -> None:
-        with private.replacing(file) as out:
+        with private_files.replacing(file) as out:
             out.write(b"half")
             out.flush()
             raise KeyboardInterrupt
@@ -61,7 +61,7 @@ def test_earlier_permissions_are_kept_where_asked_for(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("old")
     file.chmod(0o640)
-    with private.replacing(file, mode=None) as out:
+    with private_files.replacing(file, mode=None) as out:
         out.write(b"new")
     assert mode(file) == 0o640
 
@@ -71,7 +71,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     link, file = tmp_path / "link", tmp_path / "there" / "file"
     link.symlink_to("there/file")
     for text in (b"one", b"two"):
-        with private.replacing(link) as out:
+        with private_files.replacing(link) as out:
             out.write(text)
         assert (link.is_symlink(), file.read_bytes(), mode(file)) == (True, text, 0o600)
 
@@ -79,7 +79,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
 def test_links_in_a_circle_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
-    with pytest.raises(Unwritten, match="cannot be written"), private.replacing(tmp_path / "a"):
+    with pytest.raises(Unwritten, match="cannot be written"), private_files.replacing(tmp_path / "a"):
         pass
 
 
@@ -88,7 +88,7 @@ def test_a_pipe_is_written_to(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
     reader.start()
-    with private.replacing(pipe) as out:
+    with private_files.replacing(pipe) as out:
         out.write(b"numbers")
     reader.join()
     assert (got, stat.S_ISFIFO(pipe.stat().st_mode)) == ([b"numbers"], True)
@@ -99,7 +99,7 @@ def test_an_open_file_named_by_its_descriptor_is_written_to_where_it_stands(tmp_
     with file.open("w") as opened:
         opened.write("before\n")
         opened.flush()
-        with private.replacing(Path(f"/dev/fd/{opened.fileno()}")) as out:
+        with private_files.replacing(Path(f"/dev/fd/{opened.fileno()}")) as out:
             out.write(b"numbers\n")
     assert "numbers" in file.read_text()
     assert list(tmp_path.iterdir()) == [file]
@@ -108,14 +108,14 @@ def test_an_open_file_named_by_its_descriptor_is_written_to_where_it_stands(tmp_
 @pytest.mark.parametrize("size", [1, 1_000_000])
 def test_a_full_disk_is_one_error_and_leaves_nothing(size: int) -> None:
     said = r"^/dev/full cannot be written: No space left on device$"
-    with pytest.raises(Unwritten, match=said) as caught, private.replacing(Path("/dev/full")) as out:
+    with pytest.raises(Unwritten, match=said) as caught, private_files.replacing(Path("/dev/full")) as out:
         out.write(b"x" * size)
     assert caught.value.errno == errno.ENOSPC
 
 
 @pytest.mark.parametrize("name", [".", "nowhere/file"])
 def test_what_can_be_no_file_is_an_error(tmp_path: Path, name: str) -> None:
-    with pytest.raises(Unwritten, match="cannot be written"), private.replacing(tmp_path / name):
+    with pytest.raises(Unwritten, match="cannot be written"), private_files.replacing(tmp_path / name):
         pass
 
 
@@ -125,9 +125,9 @@ def test_a_signal_leaves_the_file_that_was_there(tmp_path: Path, number: signal.
     file.write_text("old")
     # Under nohup, SIGHUP is ignored, and children inherit that.
     code = (
-        "import signal, sys; from pathlib import Path; from precall import private_files as private\n"
+        "import signal, sys; from pathlib import Path; from precall import private_files\n"
         "signal.signal(int(sys.argv[2]), signal.SIG_DFL)\n"
-        "with private.replacing(Path(sys.argv[1])) as out:\n"
+        "with private_files.replacing(Path(sys.argv[1])) as out:\n"
         "    out.write(b'half'); out.flush(); signal.raise_signal(int(sys.argv[2]))"
     )
     ended = subprocess.run([sys.executable, "-c", code, file, str(int(number))], timeout=60, check=False)

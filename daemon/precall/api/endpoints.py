@@ -8,8 +8,18 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from precall.api.access.authenticator import Reader
-from precall.api.handlers import bindings, calls, changes, dials, exposures, hints, overrides, routes, sources
-from precall.api.handlers import operations as ops
+from precall.api.handlers import (
+    bindings,
+    calls,
+    changes,
+    dials,
+    exposures,
+    hints,
+    operations,
+    overrides,
+    routes,
+    sources,
+)
 from precall.api.schemas.call_requests import (
     CallAnswer,
     CallPage,
@@ -281,7 +291,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "POST",
         "/v1/brake/engage",
         "admin",
-        ops.engage,
+        operations.engage,
         {200: BrakeAnswer},
         body=PoolBody,
         problems=_some(404, 503),
@@ -290,7 +300,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "POST",
         "/v1/brake/release",
         "admin",
-        ops.release,
+        operations.release,
         {200: BrakeAnswer},
         body=PoolBody,
         problems=_some(404, 503),
@@ -299,7 +309,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "POST",
         "/v1/pause",
         "admin",
-        ops.pause,
+        operations.pause,
         {200: PausedAnswer},
         body=PoolBody,
         problems=_some(404, 503),
@@ -308,7 +318,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "POST",
         "/v1/resume",
         "admin",
-        ops.resume,
+        operations.resume,
         {200: PausedAnswer},
         body=PoolBody,
         problems=_some(404, 503),
@@ -333,17 +343,17 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         problems=_some(503),
     ),
     Endpoint("GET", "/v1/dials", "admin", dials.log, {200: dials.LINES}, problems=_some(503)),
-    Endpoint("POST", "/-/reload", "admin", ops.reload, {200: ReloadAnswer}, problems=_some(422)),
+    Endpoint("POST", "/-/reload", "admin", operations.reload, {200: ReloadAnswer}, problems=_some(422)),
     # -- the daemon -----------------------------------------------------------------------------------
-    Endpoint("GET", "/metrics", "metrics", ops.metrics, {200: "text/plain"}),
-    Endpoint("GET", "/healthz", None, ops.health, {200: HealthAnswer, 503: HealthAnswer}),
+    Endpoint("GET", "/metrics", "metrics", operations.metrics, {200: "text/plain"}),
+    Endpoint("GET", "/healthz", None, operations.health, {200: HealthAnswer, 503: HealthAnswer}),
     Endpoint(
         "GET",
         "/readyz",
         None,
-        ops.readiness,
+        operations.readiness,
         {200: ReadyAnswer, 503: ReadyAnswer},
         query=ReadyQuery,
     ),
-    Endpoint("GET", "/openapi.json", None, ops.document, {200: "application/json"}),
+    Endpoint("GET", "/openapi.json", None, operations.document, {200: "application/json"}),
 )

@@ -19,6 +19,8 @@ from precall.config.schema import SCOPES
 
 _SCHEMAS = "#/components/schemas/"
 _IN_PATH = re.compile(r"\{(\w+)\}")
+_AREAS = {"operations": "ops"}
+"""Tags that are not named as their module: generated clients hold on to them."""
 _TEXT_FORM = "`ACTION,NUMBER`, with `,EXTENSION` when there is one"
 
 
@@ -66,7 +68,8 @@ def _models(endpoint: Endpoint) -> Iterator[type[BaseModel]]:
 
 def _operation(endpoint: Endpoint) -> dict[str, Any]:
     handler = endpoint.handle
-    area = handler.__module__.rpartition(".")[2]
+    module = handler.__module__.rpartition(".")[2]
+    area = _AREAS.get(module, module)
     text = getdoc(handler) or ""
     operation: dict[str, Any] = {
         "operationId": f"{area}_{handler.__name__}",

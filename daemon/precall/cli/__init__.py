@@ -13,11 +13,20 @@ from collections.abc import Callable
 import typer
 
 from precall import __version__
-from precall.cli import bindings, calls, exposures, keys, orders, routes, sources, streams
-from precall.cli import daemon as serving
-from precall.cli import plan as planning
-from precall.cli import provider as live
-from precall.cli import replay as replaying
+from precall.cli import (
+    bindings,
+    calls,
+    daemon,
+    exposures,
+    keys,
+    orders,
+    plan,
+    provider,
+    replay,
+    routes,
+    sources,
+    streams,
+)
 from precall.cli.output import say
 from precall.core.errors import (
     ConfigError,
@@ -65,13 +74,13 @@ def _options(
 
 
 for _commands in (
-    serving.app,
+    daemon.app,
     routes.app,
-    live.app,
+    provider.app,
     orders.app,
     calls.report_app,
-    planning.app,
-    replaying.app,
+    plan.app,
+    replay.app,
 ):
     app.add_typer(_commands)
 app.add_typer(bindings.app, name="bindings", rich_help_panel="A running daemon")

@@ -83,6 +83,6 @@ def _file(config: Config) -> Path:
 
 
 def _add(file: Path) -> str:
-    from precall.store import cipher as seal  # noqa: PLC0415 - see serving
+    from precall.store import cipher  # noqa: PLC0415 - see serving
 
-    return seal.add(file, secrets.token_bytes(seal.LENGTH))
+    return cipher.add(file, secrets.token_bytes(cipher.LENGTH))

@@ -23,9 +23,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from precall.config import addresses, database_url, variables
-from precall.config import text_file as textfile
-from precall.config import time_zones as timezones
+from precall.config import addresses, database_url, text_file, time_zones, variables
 from precall.core.errors import ConfigError
 from precall.core.model import Action, Policy
 
@@ -62,7 +60,7 @@ def _an_address(value: str) -> str:
 
 
 def _a_timezone(value: str) -> str:
-    if value and (why := timezones.mistake(value)):
+    if value and (why := time_zones.mistake(value)):
         raise ValueError(why)
     return value
 
@@ -360,10 +358,10 @@ def load(path: str | Path | None) -> Config:
     data: dict[str, Any] = {}
     if path is not None:
         try:
-            data = tomllib.loads(textfile.read(path))
+            data = tomllib.loads(text_file.read(path))
         except OSError as error:
             raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
-        except (tomllib.TOMLDecodeError, textfile.NoText) as error:
+        except (tomllib.TOMLDecodeError, text_file.NoText) as error:
             raise ConfigError([f"{path}: is no TOML: {error}"]) from error
     mistakes = variables.unknown(os.environ, keys(), Config.model_fields)
     try:
@@ -380,7 +378,7 @@ def load(path: str | Path | None) -> Config:
 def remarks(config: Config) -> list[str]:
     """What is allowed and may not be what was meant: lines to be shown once."""
     found = variables.nearly(os.environ, keys(), Config.client_variables)
-    if said := timezones.remark(config.source.timezone):
+    if said := time_zones.remark(config.source.timezone):
         found.append(f"source.timezone: {said}")
     return found
 
@@ -390,7 +388,7 @@ def secret(value: SecretStr, file: str, key: str) -> str:
     if not file:
         return value.get_secret_value()
     try:
-        return textfile.read(file).strip()
+        return text_file.read(file).strip()
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise ConfigError([f"{key}: {file} cannot be read: {why}"]) from error

@@ -22,7 +22,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from precall.core.errors import ConfigError, StoreError
-from precall.store import key_file as keyfile
+from precall.store import key_file
 
 LENGTH = 32
 MARK = "~"
@@ -79,7 +79,7 @@ class Seals:
 
     def __init__(self, keys: Sequence[Key] = (), file: Path | None = None, *, strict: bool = False) -> None:
         self.file, self.strict = file, strict
-        self._seen: keyfile.Seen | None = None
+        self._seen: key_file.Seen | None = None
         self._sealers = {key.name: key.sealer() for key in keys}
         self._newest = self._sealers[keys[-1].name] if keys else None
 
@@ -88,7 +88,7 @@ class Seals:
         """The keys of `file` (None: none). Raises ConfigError for a file that cannot be used."""
         if file is None:
             return cls()
-        seen = keyfile.seen(file)
+        seen = key_file.seen(file)
         seals = cls(read(file), file, strict=strict)
         seals._seen = seen
         return seals
@@ -116,7 +116,7 @@ class Seals:
         if self.file is None:
             return self
         try:
-            if keyfile.seen(self.file) == self._seen:
+            if key_file.seen(self.file) == self._seen:
                 return self
             return Seals.of(self.file, strict=self.strict)
         except ConfigError:
@@ -164,10 +164,12 @@ def key_of(sealed: str) -> str:
 def read(file: Path) -> list[Key]:
     """The keys of a file, the newest last. Raises ConfigError."""
     keys = []
-    for number, name, secret in keyfile.read(file):
+    for number, name, secret in key_file.read(file):
         if len(secret) != LENGTH or Key(secret).name != name:
             raise ConfigError(
-                [f"{keyfile.SETTING}: {file}, line {number}: is no key of `precall keys new`, or was altered"]
+                [
+                    f"{key_file.SETTING}: {file}, line {number}: is no key of `precall keys new`, or was altered"
+                ]
             )
         keys.append(Key(secret))
     return keys
@@ -177,7 +179,7 @@ def add(file: Path, secret: bytes) -> str:
     """Add a key to a file, which is made if it is not there; gives the name of the key. Raises ConfigError."""
     made = Key(secret)
     keys = [*(read(file) if file.exists() else ()), made]
-    keyfile.write(file, [(key.name, key.secret) for key in keys])
+    key_file.write(file, [(key.name, key.secret) for key in keys])
     return made.name
 
 

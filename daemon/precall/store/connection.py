@@ -26,7 +26,7 @@ from sqlalchemy import event, exc
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from precall import private_files as private
+from precall import private_files
 from precall.config import database_url
 from precall.config.database_url import PostgresqlUrl, UrlMistake
 from precall.core.errors import StoreError, StoreUnavailable
@@ -163,10 +163,10 @@ class Place:
         file = Path(self.name).resolve()
         if self.url.query.get("mode", "rwc") == "rwc":
             with suppress(OSError):  # SQLite says better what is wrong with it
-                private.make(file)
+                private_files.make(file)
         for one in (file, *(file.with_name(file.name + end) for end in ("-wal", "-shm", "-journal"))):
             try:
-                if private.shut(one):
+                if private_files.shut(one):
                     log.warning("store.shut", file=str(one), hint="it was open to every user: mode 0600 now")
             except FileNotFoundError:
                 continue

@@ -11,8 +11,8 @@ from binascii import Error as Base64Error
 from collections.abc import Iterable
 from pathlib import Path
 
-from precall import private_files as private
-from precall.config import text_file as textfile
+from precall import private_files
+from precall.config import text_file
 from precall.core.errors import ConfigError, Unwritten
 from precall.telemetry.redaction import keep
 
@@ -43,10 +43,10 @@ def read(file: Path) -> list[tuple[int, str, bytes]]:
     read, or that holds no key."""
     try:
         _guarded(file, file.stat())
-        lines = textfile.read(file).splitlines()
+        lines = text_file.read(file).splitlines()
     except OSError as error:
         raise ConfigError([_unreadable(file, error)]) from None
-    except textfile.NoText:
+    except text_file.NoText:
         raise ConfigError([f"{SETTING}: {file} is no file of `precall keys new`"]) from None
     keys = [
         (number, *_key(file, number, line.split()))
@@ -65,7 +65,7 @@ def write(file: Path, keys: Iterable[tuple[str, bytes]]) -> None:
     """
     lines = [f"{name} {b64encode(secret).decode()}\n" for name, secret in keys]
     try:
-        with private.replacing(file, mode=None) as out:
+        with private_files.replacing(file, mode=None) as out:
             out.write((HEADING + "".join(lines)).encode("ascii"))
     except Unwritten as error:
         if error.errno in _NO_ROOM:

@@ -4,8 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from precall.core.packing import Packed
-from precall.store import key_registry as sealing
-from precall.store import migration, rows
+from precall.store import key_registry, migration, rows
 from precall.store.cipher import Seals
 from precall.store.connection import Place, close, failures_of
 
@@ -23,7 +22,7 @@ async def snapshot(url: str, timeout: float, key_file: Path | None = None) -> As
     try:
         with failures_of(place.name):
             async with engine.connect() as connection:
-                await sealing.admit(connection, seals, place.name)
+                await key_registry.admit(connection, seals, place.name)
                 async for batch in rows.read(connection, seals):
                     yield batch
     finally:

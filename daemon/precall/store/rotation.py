@@ -14,8 +14,7 @@ from sqlalchemy import ColumnElement, UpdateBase, and_, bindparam, func, or_, se
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from precall.core.errors import StoreError, StoreUnavailable
-from precall.store import key_registry as sealing
-from precall.store import migration
+from precall.store import key_registry, migration
 from precall.store.bulk import execute_many
 from precall.store.cipher import NOTHING, Seals, is_sealed, key_of
 from precall.store.connection import Place, close, failures_of
@@ -57,7 +56,7 @@ class Rotation:
         try:
             with failures_of(self._place.name):
                 async with engine.connect() as connection:
-                    if any(key != self._seals.newest for key in await sealing.needed(connection)):
+                    if any(key != self._seals.newest for key in await key_registry.needed(connection)):
                         return True
                     for places in EVERYWHERE:
                         wanted = select(places.table.c[places.key]).where(self._stale(places)).limit(1)
@@ -75,7 +74,7 @@ class Rotation:
         try:
             with failures_of(self._place.name):
                 async with engine.begin() as connection:
-                    await sealing.begin(connection, self._seals)
+                    await key_registry.begin(connection, self._seals)
                 for _ in range(WALKS):
                     before = done.rows
                     await self._walk(engine, done, tell)
@@ -88,7 +87,7 @@ class Rotation:
                         f" {self._seals.file} as it is here, then rotate again"
                     )
                 async with engine.begin() as connection:
-                    done.idle = await sealing.complete(connection, self._seals)
+                    done.idle = await key_registry.complete(connection, self._seals)
                 if done.plain:
                     await self._wipe(engine)
         finally:
@@ -101,7 +100,7 @@ class Rotation:
         try:
             with failures_of(self._place.name):
                 async with engine.connect() as connection:
-                    await sealing.admit(connection, self._seals, self._place.name)
+                    await key_registry.admit(connection, self._seals, self._place.name)
         except BaseException:
             await close(engine, self._timeout)
             raise
@@ -156,12 +155,12 @@ class Rotation:
 
     async def _secrets(self, connection: AsyncConnection, done: Rotated) -> None:
         """The secrets among the marks. One in plain is dropped: the daemon makes another."""
-        for name in sealing.SECRETS:
+        for name in key_registry.SECRETS:
             kept = await connection.scalar(select(marks.c.value).where(marks.c.name == name))
             if kept is None or self._is_fresh(kept):
                 continue
             if is_sealed(kept):
-                await sealing.secret(connection, self._seals, name, "")
+                await key_registry.secret(connection, self._seals, name, "")
             else:
                 await connection.execute(marks.delete().where(marks.c.name == name))
             done.rows += 1

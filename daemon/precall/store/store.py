@@ -19,9 +19,7 @@ from precall.core.errors import Deposed, StoreError, StoreUnavailable
 from precall.core.model import Change, Check, Exposure, Policy, Row
 from precall.core.packing import Packed
 from precall.core.planning.sample import Dial
-from precall.store import audit, fencing, history, migration, rows
-from precall.store import key_registry as sealing
-from precall.store import operator_state as orders
+from precall.store import audit, fencing, history, key_registry, migration, operator_state, rows
 from precall.store.attempt import Attempt
 from precall.store.audit import EVERY, Wanted
 from precall.store.bulk import execute_many, upsert
@@ -100,9 +98,9 @@ class Store:
         place.hold()
         try:
             # Before anything is written: whoever has not got the keys must not.
-            await store._read(lambda connection: sealing.admit(connection, seals, store.name))
+            await store._read(lambda connection: key_registry.admit(connection, seals, store.name))
             await (migration.upgrade if auto_migrate else migration.check)(url, timeout)
-            seals.strict = await store._read(sealing.is_strict)
+            seals.strict = await store._read(key_registry.is_strict)
             store._high = await store._read(_high)
             await store.ping()
         except BaseException:
@@ -275,12 +273,12 @@ class Store:
     async def pauses(self) -> dict[str, dict[str, Any]]:
         """Paused pools ("": all) with `at`, `reason` and `by`."""
         seals = self._keys()
-        return await self._read(lambda connection: orders.said(connection, seals, PAUSES))
+        return await self._read(lambda connection: operator_state.said(connection, seals, PAUSES))
 
     async def pause(self, pool_key: str, at: float, reason: str, by: str) -> None:
         """Remember that a pool ("": all) is paused."""
         order = {"at": at, "reason": reason, "by": by}
-        await self._seal(lambda connection, seals: orders.pause(connection, seals, pool_key, order))
+        await self._seal(lambda connection, seals: operator_state.pause(connection, seals, pool_key, order))
 
     async def resume(self, pool_key: str) -> None:
         """Forget the pause of a pool; of "", every pause."""
@@ -292,12 +290,12 @@ class Store:
     async def brakes(self) -> dict[str, dict[str, Any]]:
         """What was last said of each pool's brake ("": all): `engaged`, `at`, `reason` and `by`."""
         seals = self._keys()
-        return await self._read(lambda connection: orders.said(connection, seals, BRAKES))
+        return await self._read(lambda connection: operator_state.said(connection, seals, BRAKES))
 
     async def brake(self, pool_key: str, engaged: bool, at: float, reason: str, by: str) -> None:
         """Remember that a pool's brake ("": all) is engaged or was released; all released is each released."""
         order = {"engaged": engaged, "at": at, "reason": reason, "by": by}
-        await self._seal(lambda connection, seals: orders.brake(connection, seals, pool_key, order))
+        await self._seal(lambda connection, seals: operator_state.brake(connection, seals, pool_key, order))
 
     async def state_policy(self, allowed: Policy) -> None:
         """Tell SQL readers by what, from now on, the view `routing_table` decides. Where numbers are sealed there is no
@@ -326,7 +324,7 @@ class Store:
 
     async def secret(self, name: str, fresh: str) -> str:
         """This database's own secret of this name: `fresh`, unless it has one already."""
-        return await self._seal(lambda connection, seals: sealing.secret(connection, seals, name, fresh))
+        return await self._seal(lambda connection, seals: key_registry.secret(connection, seals, name, fresh))
 
     async def ping(self) -> None:
         """Return if a write would be taken now."""
@@ -345,7 +343,7 @@ class Store:
 
         async def sealed(connection: AsyncConnection) -> T:
             if seals.newest != self._sealing_with:
-                await sealing.begin(connection, seals)
+                await key_registry.begin(connection, seals)
             return await work(connection, seals)
 
         result = await self._write(sealed, size)

@@ -7,31 +7,29 @@ import pytest
 
 from precall.config.schema import StoreConfig
 from precall.core.errors import ConfigError
-from precall.store import Seals
-from precall.store import cipher as seal
-from precall.store import key_file as keyfile
+from precall.store import Seals, cipher, key_file
 
-ONE, TWO = b"1" * seal.LENGTH, b"2" * seal.LENGTH
+ONE, TWO = b"1" * cipher.LENGTH, b"2" * cipher.LENGTH
 
 
 def test_keys_are_added_and_the_newest_seals(tmp_path: Path) -> None:
     file = tmp_path / "keys"
-    first = seal.add(file, ONE)
+    first = cipher.add(file, ONE)
     assert file.stat().st_mode & 0o777 == 0o600
     sealed = Seals.of(file).seal("bindings.number_a 1", "13800000001")
-    second = seal.add(file, TWO)
+    second = cipher.add(file, TWO)
     seals = Seals.of(file)
     assert (seals.names, seals.newest) == ((first, second), second)
     assert seals.open("bindings.number_a 1", sealed) == "13800000001"
-    assert seal.key_of(seals.seal("bindings.number_a 1", "13800000001")) == second
+    assert cipher.key_of(seals.seal("bindings.number_a 1", "13800000001")) == second
     assert [path.name for path in tmp_path.iterdir()] == ["keys"]
 
 
 def test_adding_a_key_keeps_the_permissions(tmp_path: Path) -> None:
     file = tmp_path / "keys"
-    seal.add(file, ONE)
+    cipher.add(file, ONE)
     file.chmod(0o400)
-    seal.add(file, TWO)
+    cipher.add(file, TWO)
     assert file.stat().st_mode & 0o777 == 0o400
     assert len(Seals.of(file).names) == 2
 
@@ -39,7 +37,7 @@ def test_adding_a_key_keeps_the_permissions(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", [0o604, 0o620, 0o601, 0o666])
 def test_a_file_that_others_may_read_or_write_is_refused(tmp_path: Path, mode: int) -> None:
     file = tmp_path / "keys"
-    seal.add(file, ONE)
+    cipher.add(file, ONE)
     file.chmod(mode)
     with pytest.raises(
         ConfigError, match=rf"number_key_file: .*keys is open .* \(mode {mode:04o}\): chmod 600"
@@ -49,7 +47,7 @@ def test_a_file_that_others_may_read_or_write_is_refused(tmp_path: Path, mode: i
 
 def test_a_group_may_read_it_where_root_owns_it(tmp_path: Path) -> None:
     file = tmp_path / "keys"
-    seal.add(file, ONE)
+    cipher.add(file, ONE)
     file.chmod(0o440)
     if os.geteuid():
         with pytest.raises(ConfigError, match="is open to other users"):
@@ -84,7 +82,7 @@ def test_each_mistake_in_the_file_is_named(tmp_path: Path, content: bytes, mista
 
 def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"number_key_file: .* cannot be written: No such file"):
-        keyfile.write(tmp_path / "none" / "keys", [])
+        key_file.write(tmp_path / "none" / "keys", [])
 
 
 def test_a_bare_name_may_be_a_credential_of_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,31 +91,31 @@ def test_a_bare_name_may_be_a_credential_of_systemd(tmp_path: Path, monkeypatch:
     assert StoreConfig(number_key_file="keys").key_file == Path("keys")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     assert StoreConfig(number_key_file="keys").key_file == Path("keys")
-    seal.add(tmp_path / "keys", ONE)
+    cipher.add(tmp_path / "keys", ONE)
     assert StoreConfig(number_key_file="keys").key_file == tmp_path / "keys"
     assert StoreConfig(number_key_file="a/keys").key_file == Path("a/keys")
 
 
 def test_equal_values_are_sealed_alike_in_one_place_only(tmp_path: Path) -> None:
-    seals = Seals([seal.Key(ONE)])
+    seals = Seals([cipher.Key(ONE)])
     one = seals.seal("bindings.number_a 1", "13800000001")
-    assert one == Seals([seal.Key(ONE)]).seal("bindings.number_a 1", "13800000001")
+    assert one == Seals([cipher.Key(ONE)]).seal("bindings.number_a 1", "13800000001")
     others = [
         seals.seal("bindings.number_a 2", "13800000001"),
         seals.seal("bindings.number_b 1", "13800000001"),
         seals.seal("bindings.number_a 1", "13800000002"),
-        Seals([seal.Key(TWO)]).seal("bindings.number_a 1", "13800000001"),
+        Seals([cipher.Key(TWO)]).seal("bindings.number_a 1", "13800000001"),
     ]
     assert len({value.rpartition("~")[2][:16] for value in (one, *others)}) == 5
-    assert all(seal.is_sealed(value) for value in (one, *others))
+    assert all(cipher.is_sealed(value) for value in (one, *others))
 
 
 def test_nothing_is_sealed_without_a_key_and_nothing_sealed_is_opened() -> None:
-    sealed = Seals([seal.Key(ONE)]).seal("bindings.number_a 1", "13800000001")
+    sealed = Seals([cipher.Key(ONE)]).seal("bindings.number_a 1", "13800000001")
     assert Seals().seal("bindings.number_a 1", "13800000001") == "13800000001"
     assert not Seals()
-    assert "138" not in repr(Seals()) + repr(seal.Key(ONE)) + repr(Seals([seal.Key(ONE)]))
-    assert "111" not in repr(seal.Key(ONE))
+    assert "138" not in repr(Seals()) + repr(cipher.Key(ONE)) + repr(Seals([cipher.Key(ONE)]))
+    assert "111" not in repr(cipher.Key(ONE))
     with pytest.raises(
         Exception, match=r"bindings.number_a of 1 is sealed with key [0-9a-f]{8}, which is not"
     ):

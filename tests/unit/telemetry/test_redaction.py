@@ -23,7 +23,7 @@ from precall.core.routing.route import Dial, decide
 from precall.provider import Credential, Credentials
 from precall.table.feed import Batch, Entry
 from precall.telemetry import logging as log
-from precall.telemetry import redaction as secrecy
+from precall.telemetry import redaction
 from tests.support.builders import NOW, POLICY, TEMP, A, B, X, binding, observed, row
 
 SECRET = "hush/hush+secret="
@@ -61,19 +61,19 @@ def test_what_is_no_phone_number_is_left() -> None:
         "0x7f0012345678",
         "line 1234",
     ):
-        assert secrecy.concealed(text) == text
-    assert secrecy.concealed(f"({A}, '{B}') +8613800000001") == "(***, '***') ***"
-    assert secrecy.concealed(f'sip:{A}@here {{"number":{B}}}') == 'sip:***@here {"number":***}'
-    assert secrecy.without_secrets(A) == A
+        assert redaction.concealed(text) == text
+    assert redaction.concealed(f"({A}, '{B}') +8613800000001") == "(***, '***') ***"
+    assert redaction.concealed(f'sip:{A}@here {{"number":{B}}}') == 'sip:***@here {"number":***}'
+    assert redaction.without_secrets(A) == A
 
 
 def test_short_secrets_are_not_looked_for_and_old_ones_forgotten() -> None:
-    secrecy.keep("", "a", "error")
-    assert secrecy.without_secrets("an error") == "an error"
-    secrecy.keep("the-oldest-secret")
-    for place in range(secrecy.MOST):
-        secrecy.keep(f"a-later-secret-{place:03}")
-    assert secrecy.without_secrets("the-oldest-secret, a-later-secret-099") == "the-oldest-secret, ***"
+    redaction.keep("", "a", "error")
+    assert redaction.without_secrets("an error") == "an error"
+    redaction.keep("the-oldest-secret")
+    for place in range(redaction.MOST):
+        redaction.keep(f"a-later-secret-{place:03}")
+    assert redaction.without_secrets("the-oldest-secret, a-later-secret-099") == "the-oldest-secret, ***"
 
 
 async def test_a_task_that_crashes_tells_no_number(stream: io.StringIO) -> None:
@@ -180,7 +180,7 @@ def test_no_spelling_of_a_number_comes_through_a_text_of_others(
         parts.append(rest[:size] + separator)
         rest = rest[size:]
     shown = spelt(prefix + "".join(parts) + rest)
-    said = secrecy.masked(text.format(shown))
+    said = redaction.masked(text.format(shown))
     assert shown not in said
     # Whatever is left of it: no run of five of its digits, in whatever spelling it came.
     template = text.format("")
@@ -207,7 +207,7 @@ def test_no_spelling_of_a_number_comes_through_a_text_of_others(
     ],
 )
 def test_what_helps_to_find_the_place_stays(text: str) -> None:
-    assert secrecy.masked(text) == text
+    assert redaction.masked(text) == text
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_what_helps_to_find_the_place_stays(text: str) -> None:
     ["138-0000-0021", "+86 138 0000 0021", "(0571) 8888 0000", "138\u00a00000\u00a00021", "138.0000.0021"],
 )
 def test_a_number_in_groups_is_concealed(number: str) -> None:
-    assert secrecy.concealed(f"tel {number}, see") == "tel ***, see"
+    assert redaction.concealed(f"tel {number}, see") == "tel ***, see"
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_a_number_in_groups_is_concealed(number: str) -> None:
     ["2026-11-22 21:06:54", "0.013900000003", "192.168.100.200", "http://127.0.0.1:35873/v1", "60 s: 1200"],
 )
 def test_what_only_looks_like_groups_is_left(text: str) -> None:
-    assert secrecy.concealed(text) == text
+    assert redaction.concealed(text) == text
 
 
 def test_ids_of_bindings_pass_as_fields_of_their_own_and_numbers_do_not() -> None:

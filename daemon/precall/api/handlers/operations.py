@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from aiohttp import hdrs, web
 
 from precall.api.access.authenticator import Reader
-from precall.api.handlers import order_log as orders
+from precall.api.handlers import order_log
 from precall.api.problems import HEADERS, Code, Mistake, Mistakes
 from precall.api.schemas.queries import ReadyQuery, asked
 from precall.api.schemas.requests import PoolBody, read
@@ -62,7 +62,7 @@ async def pause(request: web.Request, services: Services, reader: Reader) -> web
     _must_be_known(services, body.pool_key)
     await services.store.pause(body.pool_key, services.clock(), body.reason, reader.name)
     services.checker.pause(body.pool_key)
-    orders.given(request, reader, "pause", body.reason, pool=body.pool_key)
+    order_log.given(request, reader, "pause", body.reason, pool=body.pool_key)
     return reply({"paused": sorted(services.checker.paused)})
 
 
@@ -73,13 +73,13 @@ async def resume(request: web.Request, services: Services, reader: Reader) -> we
         _must_be_known(services, body.pool_key)
     await services.store.resume(body.pool_key)
     services.checker.resume(body.pool_key)
-    orders.given(request, reader, "resume", body.reason, pool=body.pool_key)
+    order_log.given(request, reader, "resume", body.reason, pool=body.pool_key)
     return reply({"paused": sorted(services.checker.paused)})
 
 
 async def reload(request: web.Request, services: Services, reader: Reader) -> web.StreamResponse:
     """Read the configuration again and take it over; with a mistake in it the old one goes on. As SIGHUP."""
-    orders.given(request, reader, "reload")
+    order_log.given(request, reader, "reload")
     try:
         found = await services.reload()
     except ConfigError as error:
@@ -95,7 +95,7 @@ async def engage(request: web.Request, services: Services, reader: Reader) -> we
         body.pool_key, engaged=True, at=services.clock(), reason=body.reason, by=reader.name
     )
     services.checker.brake.halt(body.pool_key)
-    orders.given(request, reader, "brake engage", body.reason, pool=body.pool_key)
+    order_log.given(request, reader, "brake engage", body.reason, pool=body.pool_key)
     return _braked(services, body.pool_key)
 
 
@@ -109,7 +109,7 @@ async def release(request: web.Request, services: Services, reader: Reader) -> w
         body.pool_key, engaged=False, at=services.clock(), reason=body.reason, by=reader.name
     )
     services.checker.brake.release(body.pool_key)
-    orders.given(request, reader, "brake release", body.reason, pool=body.pool_key)
+    order_log.given(request, reader, "brake release", body.reason, pool=body.pool_key)
     await services.checker.braking.released(RELEASED_WITHIN)
     return _braked(services, body.pool_key)
 

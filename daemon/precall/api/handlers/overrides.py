@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from precall.api.access.authenticator import Reader
-from precall.api.handlers import order_log as orders
+from precall.api.handlers import order_log
 from precall.api.problems import Code
 from precall.api.schemas.requests import OverrideBody, read
 from precall.api.schemas.responses import encode, encode_override, reply
@@ -16,7 +16,7 @@ async def put(request: web.Request, services: Services, reader: Reader) -> web.S
     action, number, until, reason = (await read(request, OverrideBody)).order
     subs_id = request.match_info["subs_id"]
     row = await services.registry.override(subs_id, action, number, until, reason, reader.name)
-    orders.given(request, reader, f"override {action}", reason, subs_id=subs_id)
+    order_log.given(request, reader, f"override {action}", reason, subs_id=subs_id)
     if row.override is None:
         raise AssertionError("an override that was stored without one")
     return reply(
@@ -31,5 +31,5 @@ async def delete(request: web.Request, services: Services, reader: Reader) -> we
         raise Refusal(404, Code.UNKNOWN_BINDING, "there is no binding of this id")
     if not await services.registry.lift(subs_id):
         raise Refusal(404, Code.UNKNOWN_OVERRIDE, "this binding has no override")
-    orders.given(request, reader, "override lifted", subs_id=subs_id)
+    order_log.given(request, reader, "override lifted", subs_id=subs_id)
     return web.Response(status=204)

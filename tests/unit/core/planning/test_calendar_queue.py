@@ -6,10 +6,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from precall.core.planning import calendar_queue as calendar
+from precall.core.planning import calendar_queue
 from precall.core.planning.calendar_queue import Calendar
 
-SPAN = 5 * calendar.DAY
+SPAN = 5 * calendar_queue.DAY
 
 
 @dataclass(slots=True, eq=False)
@@ -88,16 +88,16 @@ def test_whoever_moves_or_leaves_it_is_the_earliest_who_stands(acts: list[tuple[
 
 
 def test_a_page_too_long_to_sort_at_once_is_read_in_parts() -> None:
-    found, guests = a_calendar(*[1.0] * (3 * calendar.CHUNK + 1), 2 * calendar.DAY, 0.5)
+    found, guests = a_calendar(*[1.0] * (3 * calendar_queue.CHUNK + 1), 2 * calendar_queue.DAY, 0.5)
     late, early = guests[-2:]
     went = drained(found)
     assert len(went) == len(guests)
     assert went[-1] is late
-    assert went.index(early) > calendar.CHUNK
+    assert went.index(early) > calendar_queue.CHUNK
 
 
 def test_a_look_gives_up_where_many_have_left() -> None:
-    crowd = 2 * calendar.TURNS * calendar.CHUNK
+    crowd = 2 * calendar_queue.TURNS * calendar_queue.CHUNK
     found, guests = a_calendar(*[1.0] * crowd, 2.0)
     for guest in guests[:-1]:
         guest.page = None
