@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO, cast
 
-from precall.core.errors import Unwritten
+from precall.core.errors import OutputError
 
 OWNER_ONLY = 0o600
 _ENDINGS = (signal.SIGTERM, signal.SIGHUP)
@@ -38,9 +38,9 @@ class Output(io.FileIO):
             raise unwritten(self.called, error) from None
 
 
-def unwritten(called: object, error: OSError) -> Unwritten:
+def unwritten(called: object, error: OSError) -> OutputError:
     """The error of a file or stream that could not be written, in one line."""
-    return Unwritten(f"{called} cannot be written: {error.strerror or error}", error.errno or 0)
+    return OutputError(f"{called} cannot be written: {error.strerror or error}", error.errno or 0)
 
 
 @contextmanager

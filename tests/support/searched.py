@@ -25,7 +25,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from precall.core.errors import StoreError
-from precall.store import Seals
+from precall.store import Cipher
 from precall.store.sealed_columns import EVERYWHERE
 from tests.support.postgres import sql
 from tests.support.sealed import dumped, files, tables
@@ -198,13 +198,13 @@ def opened(url: str, keys: Path) -> set[str]:
     for _ in range(20):
         try:
             with copied(url) as copy:
-                return set(_opened(copy, Seals.of(keys)))
+                return set(_opened(copy, Cipher.of(keys)))
         except (sqlite3.DatabaseError, StoreError):
             time.sleep(0.1)
     raise AssertionError("the copy of a database is none, again and again")
 
 
-def _opened(url: str, seals: Seals) -> Iterator[str]:
+def _opened(url: str, seals: Cipher) -> Iterator[str]:
     there = tables(url)
     for places in EVERYWHERE:
         if places.table.name in there:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from precall import private_files
-from precall.core.errors import Unwritten
-from precall.store.connection import Place
+from precall.core.errors import OutputError
+from precall.store.connection import DatabaseAddress
 
 
 def mode(file: Path) -> int:
@@ -79,7 +79,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
 def test_links_in_a_circle_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
-    with pytest.raises(Unwritten, match="cannot be written"), private_files.replacing(tmp_path / "a"):
+    with pytest.raises(OutputError, match="cannot be written"), private_files.replacing(tmp_path / "a"):
         pass
 
 
@@ -108,14 +108,14 @@ def test_an_open_file_named_by_its_descriptor_is_written_to_where_it_stands(tmp_
 @pytest.mark.parametrize("size", [1, 1_000_000])
 def test_a_full_disk_is_one_error_and_leaves_nothing(size: int) -> None:
     said = r"^/dev/full cannot be written: No space left on device$"
-    with pytest.raises(Unwritten, match=said) as caught, private_files.replacing(Path("/dev/full")) as out:
+    with pytest.raises(OutputError, match=said) as caught, private_files.replacing(Path("/dev/full")) as out:
         out.write(b"x" * size)
     assert caught.value.errno == errno.ENOSPC
 
 
 @pytest.mark.parametrize("name", [".", "nowhere/file"])
 def test_what_can_be_no_file_is_an_error(tmp_path: Path, name: str) -> None:
-    with pytest.raises(Unwritten, match="cannot be written"), private_files.replacing(tmp_path / name):
+    with pytest.raises(OutputError, match="cannot be written"), private_files.replacing(tmp_path / name):
         pass
 
 
@@ -142,7 +142,7 @@ async def test_a_database_file_is_closed_to_others(tmp_path: Path, earlier: int 
     if earlier is not None:
         file.touch()
         file.chmod(earlier)
-    engine = Place(f"sqlite:///{file}").engine(1.0, writes=True)
+    engine = DatabaseAddress(f"sqlite:///{file}").engine(1.0, writes=True)
     async with engine.begin() as connection:
         await connection.exec_driver_sql("CREATE TABLE t (x)")
         found = {path.name: mode(path) for path in tmp_path.iterdir()}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 from pydantic import BaseModel
 
-from precall.api.access.authenticator import Reader
+from precall.api.access.authenticator import Client
 from precall.api.handlers import (
     bindings,
     calls,
@@ -79,13 +79,13 @@ from precall.api.schemas.responses import (
 from precall.config.schema import Scope
 from precall.engine.services import Services
 
-Handle = Callable[[web.Request, Services, Reader], Awaitable[web.StreamResponse]]
+Handle = Callable[[web.Request, Services, Client], Awaitable[web.StreamResponse]]
 Answers = dict[int, type[BaseModel] | str | None]
 """By status: a model (JSON), a media type (text), or None (no body)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class Operation:
     """One operation. `scope` None: open to anybody. `problems` are the 4xx and 5xx beside those that follow from the
     rest; its documentation is the handler's."""
 
@@ -104,9 +104,9 @@ def _some(*statuses: int) -> frozenset[int]:
     return frozenset(statuses)
 
 
-ENDPOINTS: tuple[Endpoint, ...] = (
+ENDPOINTS: tuple[Operation, ...] = (
     # The hot path stands first: of the resources under one prefix the router tries them in order.
-    Endpoint(
+    Operation(
         "GET",
         "/v1/routes/{subs_id}",
         "routes:read",
@@ -117,8 +117,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         tagged=True,
     ),
     # -- routes ---------------------------------------------------------------------------------------
-    Endpoint("GET", "/v1/routes", "routes:read", routes.page, {200: RoutePage}, query=RoutesQuery),
-    Endpoint(
+    Operation("GET", "/v1/routes", "routes:read", routes.page, {200: RoutePage}, query=RoutesQuery),
+    Operation(
         "GET",
         "/v1/routes/by-number",
         "routes:read",
@@ -128,10 +128,10 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         problems=_some(404, 409),
         tagged=True,
     ),
-    Endpoint(
+    Operation(
         "GET", "/v1/routes/snapshot", "routes:read", changes.snapshot, {200: changes.LINES}, query=FilterQuery
     ),
-    Endpoint(
+    Operation(
         "GET",
         "/v1/routes/changes",
         "routes:read",
@@ -140,7 +140,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         query=ChangesQuery,
         problems=_some(410, 503),
     ),
-    Endpoint(
+    Operation(
         "GET",
         "/v1/routes/stream",
         "routes:read",
@@ -149,8 +149,10 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         query=StreamQuery,
         problems=_some(410, 503),
     ),
-    Endpoint("POST", "/v1/routes/lookup", "routes:read", routes.lookup, {200: LookupAnswer}, body=LookupBody),
-    Endpoint(
+    Operation(
+        "POST", "/v1/routes/lookup", "routes:read", routes.lookup, {200: LookupAnswer}, body=LookupBody
+    ),
+    Operation(
         "POST",
         "/v1/hints",
         "routes:read",
@@ -160,8 +162,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         problems=_some(429),
     ),
     # -- bindings -------------------------------------------------------------------------------------
-    Endpoint("GET", "/v1/bindings", "routes:read", bindings.page, {200: BindingPage}, query=BindingsQuery),
-    Endpoint(
+    Operation("GET", "/v1/bindings", "routes:read", bindings.page, {200: BindingPage}, query=BindingsQuery),
+    Operation(
         "GET",
         "/v1/bindings/export",
         "admin",
@@ -170,7 +172,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         query=ExportQuery,
         problems=_some(503),
     ),
-    Endpoint(
+    Operation(
         "POST",
         "/v1/bindings/batch",
         "bindings:write",
@@ -180,7 +182,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         body=DocumentedBatch,
         problems=_some(503),
     ),
-    Endpoint(
+    Operation(
         "GET",
         "/v1/bindings/{subs_id}",
         "routes:read",
@@ -188,7 +190,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         {200: BindingAnswer},
         problems=_some(404, 503),
     ),
-    Endpoint(
+    Operation(
         "PUT",
         "/v1/bindings/{subs_id}",
         "bindings:write",
@@ -197,7 +199,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         body=BindingBody,
         problems=_some(409, 503),
     ),
-    Endpoint(
+    Operation(
         "DELETE",
         "/v1/bindings/{subs_id}",
         "bindings:write",
@@ -205,7 +207,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         {204: None},
         problems=_some(404, 409, 503),
     ),
-    Endpoint(
+    Operation(
         "GET",
         "/v1/bindings/{subs_id}/history",
         "routes:read",
@@ -214,7 +216,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         query=HistoryQuery,
         problems=_some(404, 503),
     ),
-    Endpoint(
+    Operation(
         "GET",
         "/v1/bindings/{subs_id}/explain",
         "routes:read",
@@ -222,7 +224,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         {200: ExplainAnswer},
         problems=_some(404),
     ),
-    Endpoint(
+    Operation(
         "POST",
         "/v1/bindings/{subs_id}/check",
         "bindings:write",
@@ -232,8 +234,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         problems=_some(404, 429),
     ),
     # -- calls ----------------------------------------------------------------------------------------
-    Endpoint("GET", "/v1/calls", "routes:read", calls.page, {200: CallPage}, query=CallsQuery),
-    Endpoint(
+    Operation("GET", "/v1/calls", "routes:read", calls.page, {200: CallPage}, query=CallsQuery),
+    Operation(
         "POST",
         "/v1/calls",
         "calls:write",
@@ -242,7 +244,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         body=CallsBody,
         problems=_some(503),
     ),
-    Endpoint(
+    Operation(
         "GET",
         "/v1/calls/{call_id}",
         "routes:read",
@@ -250,7 +252,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         {200: CallAnswer},
         problems=_some(404, 503),
     ),
-    Endpoint(
+    Operation(
         "POST",
         "/v1/receipts",
         "calls:write",
@@ -259,7 +261,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         body=ReceiptsBody,
         problems=_some(503),
     ),
-    Endpoint(
+    Operation(
         "POST",
         "/v1/receipts/{secret}",
         None,
@@ -268,9 +270,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         body=ReceiptsBody,
         problems=_some(404, 503),
     ),
-    Endpoint("GET", "/v1/report", "routes:read", calls.report, {200: ReportAnswer}, query=ReportQuery),
+    Operation("GET", "/v1/report", "routes:read", calls.report, {200: ReportAnswer}, query=ReportQuery),
     # -- orders ---------------------------------------------------------------------------------------
-    Endpoint(
+    Operation(
         "PUT",
         "/v1/overrides/{subs_id}",
         "admin",
@@ -279,7 +281,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         body=OverrideBody,
         problems=_some(404, 503),
     ),
-    Endpoint(
+    Operation(
         "DELETE",
         "/v1/overrides/{subs_id}",
         "admin",
@@ -287,7 +289,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         {204: None},
         problems=_some(404, 503),
     ),
-    Endpoint(
+    Operation(
         "POST",
         "/v1/brake/engage",
         "admin",
@@ -296,7 +298,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         body=PoolBody,
         problems=_some(404, 503),
     ),
-    Endpoint(
+    Operation(
         "POST",
         "/v1/brake/release",
         "admin",
@@ -305,7 +307,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         body=PoolBody,
         problems=_some(404, 503),
     ),
-    Endpoint(
+    Operation(
         "POST",
         "/v1/pause",
         "admin",
@@ -314,7 +316,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         body=PoolBody,
         problems=_some(404, 503),
     ),
-    Endpoint(
+    Operation(
         "POST",
         "/v1/resume",
         "admin",
@@ -323,8 +325,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         body=PoolBody,
         problems=_some(404, 503),
     ),
-    Endpoint("GET", "/v1/source", "admin", sources.show, {200: SourceAnswer}, problems=_some(404)),
-    Endpoint(
+    Operation("GET", "/v1/source", "admin", sources.show, {200: SourceAnswer}, problems=_some(404)),
+    Operation(
         "POST",
         "/v1/source/apply",
         "admin",
@@ -333,7 +335,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         body=ApplyBody,
         problems=_some(404, 503),
     ),
-    Endpoint(
+    Operation(
         "GET",
         "/v1/exposures",
         "admin",
@@ -342,12 +344,12 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         query=ExposuresQuery,
         problems=_some(503),
     ),
-    Endpoint("GET", "/v1/dials", "admin", dials.log, {200: dials.LINES}, problems=_some(503)),
-    Endpoint("POST", "/-/reload", "admin", operations.reload, {200: ReloadAnswer}, problems=_some(422)),
+    Operation("GET", "/v1/dials", "admin", dials.log, {200: dials.LINES}, problems=_some(503)),
+    Operation("POST", "/-/reload", "admin", operations.reload, {200: ReloadAnswer}, problems=_some(422)),
     # -- the daemon -----------------------------------------------------------------------------------
-    Endpoint("GET", "/metrics", "metrics", operations.metrics, {200: "text/plain"}),
-    Endpoint("GET", "/healthz", None, operations.health, {200: HealthAnswer, 503: HealthAnswer}),
-    Endpoint(
+    Operation("GET", "/metrics", "metrics", operations.metrics, {200: "text/plain"}),
+    Operation("GET", "/healthz", None, operations.health, {200: HealthAnswer, 503: HealthAnswer}),
+    Operation(
         "GET",
         "/readyz",
         None,
@@ -355,5 +357,5 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         {200: ReadyAnswer, 503: ReadyAnswer},
         query=ReadyQuery,
     ),
-    Endpoint("GET", "/openapi.json", None, operations.document, {200: "application/json"}),
+    Operation("GET", "/openapi.json", None, operations.document, {200: "application/json"}),
 )

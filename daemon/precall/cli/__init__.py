@@ -30,13 +30,13 @@ from precall.cli import (
 from precall.cli.output import say
 from precall.core.errors import (
     ConfigError,
-    Deposed,
+    LeadershipLost,
     ListenError,
     OutOfReach,
+    OutputError,
     PrecallError,
     Refusal,
     StoreError,
-    Unwritten,
 )
 from precall.telemetry import logging as log
 from precall.telemetry.redaction import masked
@@ -106,7 +106,7 @@ def _ended(work: Callable[[], object]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(bool(end.code))
     except PrecallError as error:
-        if isinstance(error, Unwritten):
+        if isinstance(error, OutputError):
             streams.part_with(error)
         for line in error.mistakes if isinstance(error, ConfigError) else [str(error)]:
             _complain(line, exit_code(error))
@@ -132,13 +132,13 @@ def _complain(line: str, code: int) -> None:
 def exit_code(error: PrecallError) -> int:
     """What the shell is told of an error."""
     match error:
-        case Deposed():
+        case LeadershipLost():
             return 5
         case ConfigError() | StoreError() | ListenError():
             return 3
         case OutOfReach():
             return 4
-        case Unwritten():
+        case OutputError():
             return UNWRITTEN
         case Refusal(status=401 | 403):
             return 3

@@ -13,8 +13,8 @@ from math import inf
 
 from precall.api.problems import Code
 from precall.api.schemas.requests import MAX_BATCH, MAX_BATCH_BODY, seconds
-from precall.cli.binding_rows import Line, Mistake
-from precall.cli.client import Exchange
+from precall.cli.binding_rows import BindingRow, RowError
+from precall.cli.client import HttpAnswer
 from precall.cli.session import Session, answered
 
 BATCH_BYTES = MAX_BATCH_BODY // 3
@@ -23,22 +23,22 @@ _PLACE = re.compile(r"bindings\[\d+\]\.?")
 
 
 @dataclass(slots=True)
-class Batch:
+class ImportChunk:
     """Consecutive lines that are stored together or not at all."""
 
     first: int = 0
     last: int = 0
-    lines: list[Line] = field(default_factory=list)
-    mistakes: list[Mistake] = field(default_factory=list)
+    lines: list[BindingRow] = field(default_factory=list)
+    mistakes: list[RowError] = field(default_factory=list)
     size: int = 0
 
     def __len__(self) -> int:
         return len(self.lines) + len(self.mistakes)
 
-    def add(self, item: Line | Mistake) -> None:
-        number = item.line if isinstance(item, Mistake) else item.number
+    def add(self, item: BindingRow | RowError) -> None:
+        number = item.line if isinstance(item, RowError) else item.number
         self.first, self.last = self.first or number, number
-        if isinstance(item, Mistake):
+        if isinstance(item, RowError):
             self.mistakes.append(item)
         else:
             self.lines.append(item)
@@ -46,7 +46,7 @@ class Batch:
 
 
 @dataclass(slots=True)
-class Outcome:
+class ImportOutcome:
     """What became of the lines.
 
     `refused` are the batches that were not stored, `rejected` the lines left out of batches that were; `ended` counts
@@ -54,14 +54,14 @@ class Outcome:
     """
 
     stored: Counter[str] = field(default_factory=Counter)
-    refused: list[Batch] = field(default_factory=list)
-    rejected: list[Mistake] = field(default_factory=list)
+    refused: list[ImportChunk] = field(default_factory=list)
+    rejected: list[RowError] = field(default_factory=list)
     ended: int = 0
     at_line: int = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class ImportRules:
     """What is done with lines that cannot be stored. `keep_going`: they are left out of their batch, which is stored.
     `clock` (Unix seconds): bindings that have ended by then are left out and refused by nobody; None: they are."""
 
@@ -71,10 +71,10 @@ class Rules:
 
 def send(
     session: Session,
-    items: Iterable[Line | Mistake],
-    outcome: Outcome,
+    items: Iterable[BindingRow | RowError],
+    outcome: ImportOutcome,
     told: Callable[[int], None],
-    rules: Rules = Rules(),
+    rules: ImportRules = ImportRules(),
 ) -> None:
     """Store everything, batch by batch, and write down in `outcome` what became of it. `told` is called with the
     lines done after each batch.
@@ -91,7 +91,7 @@ def send(
         told(done)
 
 
-def _store(session: Session, batch: Batch, outcome: Outcome, rules: Rules) -> None:
+def _store(session: Session, batch: ImportChunk, outcome: ImportOutcome, rules: ImportRules) -> None:
     if rules.clock is not None:
         now = rules.clock()
         _leave_out(batch, outcome, {line.number for line in batch.lines if _ends(line) <= now})
@@ -113,7 +113,7 @@ def _store(session: Session, batch: Batch, outcome: Outcome, rules: Rules) -> No
             return
 
 
-def _may_be_sent(batch: Batch, outcome: Outcome, rules: Rules) -> bool:
+def _may_be_sent(batch: ImportChunk, outcome: ImportOutcome, rules: ImportRules) -> bool:
     """Whether what is left of the batch is to be stored; its mistakes are filed either way."""
     if not batch.mistakes:
         return True
@@ -125,18 +125,18 @@ def _may_be_sent(batch: Batch, outcome: Outcome, rules: Rules) -> bool:
     return True
 
 
-def _leave_out(batch: Batch, outcome: Outcome, ended: set[int]) -> None:
+def _leave_out(batch: ImportChunk, outcome: ImportOutcome, ended: set[int]) -> None:
     outcome.ended += len(ended)
     batch.lines = [line for line in batch.lines if line.number not in ended]
 
 
-def _ends(line: Line) -> float:
+def _ends(line: BindingRow) -> float:
     """When the binding ends (Unix seconds)."""
     end = line.binding.get("expires_at")
     return seconds(end) if isinstance(end, str) and end else inf
 
 
-def _refused(batch: Batch, found: Exchange) -> list[Mistake]:
+def _refused(batch: ImportChunk, found: HttpAnswer) -> list[RowError]:
     """The lines that the daemon names as the reason why it stores none of them."""
     content = found.content
     if found.status != 422 or not isinstance(content, dict) or content.get("code") != Code.BATCH_REFUSED:
@@ -145,17 +145,17 @@ def _refused(batch: Batch, found: Exchange) -> list[Mistake]:
     for line, result in zip(batch.lines, content["results"], strict=True):
         if result["error"]:
             place, _, text = _PLACE.sub("", result["error"]).partition(": ")
-            mistakes.append(Mistake(line.number, place, text, line.row))
+            mistakes.append(RowError(line.number, place, text, line.row))
     return mistakes
 
 
-def batches(items: Iterable[Line | Mistake]) -> Iterator[Batch]:
+def batches(items: Iterable[BindingRow | RowError]) -> Iterator[ImportChunk]:
     """The lines in batches that the API takes."""
-    batch = Batch()
+    batch = ImportChunk()
     for item in items:
         batch.add(item)
         if len(batch) >= MAX_BATCH or batch.size >= BATCH_BYTES:
             yield batch
-            batch = Batch()
+            batch = ImportChunk()
     if len(batch):
         yield batch

@@ -63,7 +63,7 @@ _LIKELY = (
 _BLANK = re.compile(r"[ \t\r\n]*")
 
 
-class Form(StrEnum):
+class FileFormat(StrEnum):
     """What the file holds."""
 
     CSV = "csv"
@@ -71,7 +71,7 @@ class Form(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Mistake:
+class RowError:
     """One refused line. `column` is "" for the whole line; the text never repeats what stood there, `row` is that."""
 
     line: int
@@ -85,7 +85,7 @@ class Mistake:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class BindingRow:
     """A binding as it is sent, and where it stood; `row` is what stood there."""
 
     number: int
@@ -109,14 +109,17 @@ def text_of(raw: BinaryIO, called: str) -> TextIO:
     return io.TextIOWrapper(whole, encoding=encoding, errors=errors, newline="")
 
 
-class Rows:
+class BindingRows:
     """The rows of `source`, each a Line or a Mistake. `form` None: what the text begins like, or `else_form` if empty.
 
     Raises Refusal for a CSV header that cannot be used, and (code EMPTY) where there is neither text nor form to go by.
     """
 
     def __init__(
-        self, source: Iterable[str], form: Form | None = None, else_form: Form | None = Form.CSV
+        self,
+        source: Iterable[str],
+        form: FileFormat | None = None,
+        else_form: FileFormat | None = FileFormat.CSV,
     ) -> None:
         source = iter(source)
         begun = list[str]()
@@ -125,21 +128,21 @@ class Rows:
             if line.strip():
                 break
         first = begun[-1].strip() if begun else ""
-        chosen = form or ((Form.JSONL if first[0] in "{[" else Form.CSV) if first else else_form)
+        chosen = form or ((FileFormat.JSONL if first[0] in "{[" else FileFormat.CSV) if first else else_form)
         if chosen is None:
             raise Refusal(422, EMPTY, "there is no text in it")
         self.form = chosen
         self.header: list[str] = []
         lines = chain(begun, source)
-        if self.form is Form.CSV:
+        if self.form is FileFormat.CSV:
             self._rows = self._csv(lines, begun)
         else:
             self._rows = _json_array(lines) if first.startswith("[") else _json_lines(lines)
 
-    def __iter__(self) -> Iterator[Line | Mistake]:
+    def __iter__(self) -> Iterator[BindingRow | RowError]:
         return self._rows
 
-    def _csv(self, lines: Iterator[str], begun: list[str]) -> Iterator[Line | Mistake]:
+    def _csv(self, lines: Iterator[str], begun: list[str]) -> Iterator[BindingRow | RowError]:
         """Cells of `label.KEY` columns are labels, one of `labels` is a JSON object of them; an empty cell is none."""
         before = 0
         told = re.fullmatch(r"sep=(.)\s*", begun[0], re.IGNORECASE) if begun else None
@@ -243,7 +246,7 @@ def _canonical(header: list[str]) -> list[str]:
     return names
 
 
-def _csv_rows(reader: Any, names: list[str], before: int) -> Iterator[Line | Mistake]:
+def _csv_rows(reader: Any, names: list[str], before: int) -> Iterator[BindingRow | RowError]:
     while True:
         number = before + reader.line_num + 1
         try:
@@ -252,7 +255,7 @@ def _csv_rows(reader: Any, names: list[str], before: int) -> Iterator[Line | Mis
             return
         except csv.Error as error:
             # Where the next row begins can no longer be told.
-            yield Mistake(number, "", f"is no CSV ({error}); nothing after it was read")
+            yield RowError(number, "", f"is no CSV ({error}); nothing after it was read")
             return
         if not any(cells):  # an empty line, or cleared cells of a spreadsheet
             continue
@@ -260,15 +263,15 @@ def _csv_rows(reader: Any, names: list[str], before: int) -> Iterator[Line | Mis
         while len(cells) > len(names) and not cells[-1]:
             cells.pop()
         if len(cells) != len(names):
-            yield Mistake(number, "", f"has {len(cells)} cells, the header has {len(names)}", row)
+            yield RowError(number, "", f"has {len(cells)} cells, the header has {len(names)}", row)
             continue
         if extra := [place for place, name in enumerate(names, 1) if not name and cells[place - 1]]:
-            yield Mistake(number, "", f"has text in column {extra[0]}, which the header does not name", row)
+            yield RowError(number, "", f"has text in column {extra[0]}, which the header does not name", row)
             continue
         yield _from_cells(number, dict(zip(names, cells, strict=True)), row)
 
 
-def _from_cells(number: int, cells: dict[str, str], row: list[str]) -> Line | Mistake:
+def _from_cells(number: int, cells: dict[str, str], row: list[str]) -> BindingRow | RowError:
     cells.pop("", None)
     cells.pop(ERROR, None)
     binding: dict[str, object] = {
@@ -283,14 +286,14 @@ def _from_cells(number: int, cells: dict[str, str], row: list[str]) -> Line | Mi
         except (ValueError, RecursionError):
             unpacked = None
         if not isinstance(unpacked, dict):
-            return Mistake(number, "labels", 'is no JSON object, such as {"city":"Hangzhou"}', row)
+            return RowError(number, "labels", 'is no JSON object, such as {"city":"Hangzhou"}', row)
         labels = unpacked | labels
     if labels:
         binding["labels"] = labels
     return checked(number, binding, sum(map(len, cells.values())), row)
 
 
-def _json_lines(lines: Iterator[str]) -> Iterator[Line | Mistake]:
+def _json_lines(lines: Iterator[str]) -> Iterator[BindingRow | RowError]:
     for number, text in enumerate(lines, 1):
         if not text.strip():
             continue
@@ -298,15 +301,15 @@ def _json_lines(lines: Iterator[str]) -> Iterator[Line | Mistake]:
             value = json.loads(text)
         except json.JSONDecodeError as error:
             said = _NOT_UTF8 if _is_foreign(text) else f"is no JSON: {error.msg}"
-            yield Mistake(number, f"column {error.colno}", said, text.strip())
+            yield RowError(number, f"column {error.colno}", said, text.strip())
             continue
         except RecursionError:
-            yield Mistake(number, "", "is nested too deep", text.strip())
+            yield RowError(number, "", "is nested too deep", text.strip())
             continue
         yield _from_json(number, value, len(text))
 
 
-def _json_array(lines: Iterator[str]) -> Iterator[Line | Mistake]:
+def _json_array(lines: Iterator[str]) -> Iterator[BindingRow | RowError]:
     text = "".join(lines)
     decoder = json.JSONDecoder()
     place, number, counted = text.index("[") + 1, 1, 0
@@ -318,19 +321,19 @@ def _json_array(lines: Iterator[str]) -> Iterator[Line | Mistake]:
         try:
             value, end = decoder.raw_decode(text, place)
         except json.JSONDecodeError as error:
-            yield Mistake(number, "", f"is no JSON: {error.msg}; nothing after it was read")
+            yield RowError(number, "", f"is no JSON: {error.msg}; nothing after it was read")
             return
         except RecursionError:
-            yield Mistake(number, "", "is nested too deep; nothing after it was read")
+            yield RowError(number, "", "is nested too deep; nothing after it was read")
             return
         yield _from_json(number, value, end - place)
         place = _after_blank(text, end)
         if text[place : place + 1] not in (",", "]"):
-            yield Mistake(number, "", "is followed by neither a comma nor ]; nothing after it was read")
+            yield RowError(number, "", "is followed by neither a comma nor ]; nothing after it was read")
             return
         place += text[place] == ","
     if text[place + 1 :].strip():
-        yield Mistake(number, "", "ends the array, but something follows; it was not read")
+        yield RowError(number, "", "ends the array, but something follows; it was not read")
 
 
 def _after_blank(text: str, place: int) -> int:
@@ -338,18 +341,18 @@ def _after_blank(text: str, place: int) -> int:
     return found.end() if found else place
 
 
-def _from_json(number: int, value: object, size: int) -> Line | Mistake:
+def _from_json(number: int, value: object, size: int) -> BindingRow | RowError:
     if not isinstance(value, dict):
-        return Mistake(number, "", "is no JSON object", value)
+        return RowError(number, "", "is no JSON object", value)
     names = _canonical(list(value))
     if len(set(names)) != len(names):
-        return Mistake(number, "", "names a column twice", value)
+        return RowError(number, "", "names a column twice", value)
     binding = dict(zip(names, value.values(), strict=True))
     binding.pop(ERROR, None)
     return checked(number, binding, size, value)
 
 
-def checked(number: int, binding: dict[str, object], size: int, row: Any = None) -> Line | Mistake:
+def checked(number: int, binding: dict[str, object], size: int, row: Any = None) -> BindingRow | RowError:
     """The line if the API's own model takes it, else the first thing wrong with it."""
     try:
         ListedBinding.model_validate(binding)
@@ -357,13 +360,13 @@ def checked(number: int, binding: dict[str, object], size: int, row: Any = None)
         first = mistakes(error)[0]
         value = _value(binding, first.field)
         if _is_foreign(value):
-            return Mistake(number, first.field, _NOT_UTF8, row)
+            return RowError(number, first.field, _NOT_UTF8, row)
         likely = _likely(value)
-        return Mistake(number, first.field, f"{first.detail}; {likely}" if likely else first.detail, row)
+        return RowError(number, first.field, f"{first.detail}; {likely}" if likely else first.detail, row)
     for column in _EXACT:  # with a separator in it, it may still look like a number
         if likely := _likely(str(binding.get(column, ""))):
-            return Mistake(number, column, likely, row)
-    return Line(number, binding, size, row)
+            return RowError(number, column, likely, row)
+    return BindingRow(number, binding, size, row)
 
 
 def _value(binding: dict[str, object], place: str) -> str:

@@ -16,7 +16,7 @@ from precall.core.errors import OutOfReach
 from precall.telemetry.redaction import keep
 
 
-class Exchange(NamedTuple):
+class HttpAnswer(NamedTuple):
     """An answer: `content` is parsed when it is JSON, else its text, None when empty.
 
     `retry_after` is in seconds, 0 when none is named; `location` is where a redirection leads."""
@@ -72,7 +72,7 @@ class DaemonClient:
 
     async def exchange(
         self, method: str, path: str, *, json: Any = None, params: Mapping[str, str] | None = None
-    ) -> Exchange:
+    ) -> HttpAnswer:
         """What is answered. Raises OutOfReach when nobody answers in time, or what answers is no URL to ask."""
         data = None if json is None else orjson.dumps(json)
         headers = {} if data is None else {"Content-Type": "application/json"}
@@ -82,7 +82,7 @@ class DaemonClient:
             ) as response:
                 return _exchange(response, await response.read())
 
-    async def download(self, path: str, take: Callable[[bytes], object]) -> Exchange:
+    async def download(self, path: str, take: Callable[[bytes], object]) -> HttpAnswer:
         """As `exchange`, but the body of a good answer, however long it is, goes to `take` in parts."""
         patience = aiohttp.ClientTimeout(connect=5.0, sock_read=self._timeout.total)
         with self._reaching():
@@ -109,9 +109,9 @@ class DaemonClient:
             raise OutOfReach(why(error, self.url, shows_certificate=self._shows_certificate)) from None
 
 
-def _exchange(response: aiohttp.ClientResponse, raw: bytes) -> Exchange:
+def _exchange(response: aiohttp.ClientResponse, raw: bytes) -> HttpAnswer:
     wait = response.headers.get(hdrs.RETRY_AFTER, "")
-    return Exchange(
+    return HttpAnswer(
         response.status,
         _parsed(response.content_type, raw),
         float(wait) if wait.isdecimal() else 0.0,

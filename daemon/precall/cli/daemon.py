@@ -83,10 +83,10 @@ def run(config: ConfigFile = None) -> None:
     """The daemon. SIGTERM and SIGINT drain and stop, a second one stops at once; SIGHUP reloads. Exit code 5: another
     daemon has taken the lead on this database; started again, this one stands by."""
     from precall.runtime.daemon import Daemon  # noqa: PLC0415
-    from precall.runtime.systemd import Supervisor  # noqa: PLC0415
+    from precall.runtime.systemd import SystemdNotifier  # noqa: PLC0415
 
     log.take_over()
-    supervisor = Supervisor.of(os.environ, time.monotonic)
+    supervisor = SystemdNotifier.of(os.environ, time.monotonic)
     loaded = load(config)
     log.configure(loaded.log.level, loaded.log.format)
     for remark in remarks(loaded):

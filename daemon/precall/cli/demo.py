@@ -44,7 +44,7 @@ class DemoSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class RouteMove:
     """A route that changed, as a dispatcher without a caller is told; its number is masked."""
 
     at: float
@@ -57,7 +57,7 @@ class Moved:
 
 
 @dataclass(slots=True)
-class Tally:
+class DemoTally:
     """What has happened so far; `report`, at the end, is what precall itself learned of the calls."""
 
     seconds: float = 0.0
@@ -74,11 +74,11 @@ class Stage(Protocol):
     """Where it is shown."""
 
     def opened(self, url: str, provider: str, bindings: int, remark: str) -> None: ...
-    def moved(self, change: Moved) -> None: ...
-    def glance(self, tally: Tally) -> None: ...
+    def moved(self, change: RouteMove) -> None: ...
+    def glance(self, tally: DemoTally) -> None: ...
 
 
-async def play(settings: DemoSettings, stage: Stage) -> Tally:
+async def play(settings: DemoSettings, stage: Stage) -> DemoTally:
     """Run until told to stop, or for `settings.seconds`. Raises ListenError when the port asked for is taken."""
     stopped = settings.stop_signal()
     async with AsyncExitStack() as stack:
@@ -104,7 +104,7 @@ class _Show:
     def __init__(
         self, settings: DemoSettings, stage: Stage, simulator: Simulator, daemon: Daemon, client: DaemonClient
     ) -> None:
-        self.tally = Tally()
+        self.tally = DemoTally()
         self._settings, self._stage = settings, stage
         self._simulator, self._daemon, self._client = simulator, daemon, client
         self._bindings: set[str] = set()
@@ -156,7 +156,7 @@ class _Show:
             confirmed = before == State.UNVERIFIED and route["action"] == Action.DIAL_X
             if route["state"] != before and not confirmed:  # that X works, as supposed, is no news
                 self._stage.moved(
-                    Moved(
+                    RouteMove(
                         at=self._settings.clock(),
                         subs_id=subs_id,
                         before=before,

@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from precall.cli.demo import Moved, Tally
+from precall.cli.demo import DemoTally, RouteMove
 from precall.cli.output import STYLES, clock_time
 from precall.core.model import Action
 from precall.simulator import failed
@@ -39,14 +39,14 @@ class Lines:
         for line in _heading(url, provider, bindings, remark):
             self._out.print(line)
 
-    def moved(self, change: Moved) -> None:
+    def moved(self, change: RouteMove) -> None:
         if not self._room:
             self._left_out += 1
             return
         self._room -= 1
         self._out.print(_news(change))
 
-    def glance(self, tally: Tally) -> None:
+    def glance(self, tally: DemoTally) -> None:
         if self._left_out:
             self._out.print(f"          ... and {self._left_out} more changes")
         self._room, self._left_out = LINES_PER_GLANCE, 0
@@ -61,8 +61,8 @@ class Panel:
 
     def __init__(self, out: Console) -> None:
         self._heading: list[Text] = []
-        self._changes: deque[Moved] = deque(maxlen=LAST_CHANGES)
-        self._tally = Tally()
+        self._changes: deque[RouteMove] = deque(maxlen=LAST_CHANGES)
+        self._tally = DemoTally()
         self._live = Live(console=out, auto_refresh=False, get_renderable=self._picture)
 
     def __enter__(self) -> Self:
@@ -78,11 +78,11 @@ class Panel:
         self._heading = _heading(url, provider, bindings, remark)
         self._live.refresh()
 
-    def moved(self, change: Moved) -> None:
+    def moved(self, change: RouteMove) -> None:
         self._changes.append(change)
         self._live.refresh()
 
-    def glance(self, tally: Tally) -> None:
+    def glance(self, tally: DemoTally) -> None:
         self._tally = tally
         self._live.refresh()
 
@@ -105,7 +105,7 @@ class Panel:
         return Group(*self._heading, Text(), table, Text(), pace, *_calls(tally), Text(), *news)
 
 
-def summary(tally: Tally) -> list[Text]:
+def summary(tally: DemoTally) -> list[Text]:
     """What it came to."""
     answers = Text("  ")
     for action in Action:
@@ -121,7 +121,7 @@ def summary(tally: Tally) -> list[Text]:
     ]
 
 
-def _calls(tally: Tally) -> list[Text]:
+def _calls(tally: DemoTally) -> list[Text]:
     """How many calls failed by what can be the number's fault: precall's routes beside the bound X alone."""
     calls, lines = tally.calls, []
     for name, endings in (("by precall's route", calls.routed), ("by the bound X alone", calls.alone)):
@@ -143,13 +143,13 @@ def _heading(url: str, provider: str, bindings: int, remark: str) -> list[Text]:
     return [*lines, Text(f"  {remark}", style="yellow")] if remark else lines
 
 
-def _news(change: Moved) -> Text:
+def _news(change: RouteMove) -> Text:
     line = Text(f"{clock_time(change.at)}  {change.subs_id}  {change.before:>10} -> {change.after:<10}  ")
     line.append(f"{change.action:<11}", style=STYLES[change.action])
     return line.append(f"  {change.number:<6} {change.reason}")
 
 
-def _pace(tally: Tally) -> str:
+def _pace(tally: DemoTally) -> str:
     return (
         f"{tally.checks_per_second:.0f} checks/s  {tally.changes} changes"
         f"  {tally.calls.asked} questions of the dispatcher"

@@ -20,7 +20,16 @@ from precall.core.calls.call import query_date
 from precall.core.calls.causes import meaning as cause_meaning
 from precall.core.errors import ConfigError
 from precall.core.model import Answer, Failure, NonAnswer, Status
-from precall.provider import DETAIL, STATUS, CallDetail, Provider, RawReply, Trouble, read_detail, read_status
+from precall.provider import (
+    DETAIL,
+    STATUS,
+    CallDetail,
+    Provider,
+    RawReply,
+    TransportTrouble,
+    read_detail,
+    read_status,
+)
 from precall.telemetry import logging as log
 from precall.telemetry.redaction import without_secrets
 
@@ -111,7 +120,7 @@ def doctor(
     """A bounded probe of the provider and of the store; says what to fix. Exit 1: something fails, 4: out of reach."""
     if bool(subs_id) != bool(pool_key):
         raise typer.BadParameter("--subs-id and --pool-key go together")
-    from precall.cli.doctor import Verdict, examine  # noqa: PLC0415 - see serving
+    from precall.cli.doctor import StepVerdict, examine  # noqa: PLC0415 - see serving
 
     loaded = load(config)
     log.configure("critical")
@@ -128,7 +137,7 @@ def doctor(
         for finding in findings:
             if finding.fix:
                 typer.echo(f"{finding.what}: {finding.fix}")
-    failed = [finding for finding in findings if finding.verdict is Verdict.FAIL]
+    failed = [finding for finding in findings if finding.verdict is StepVerdict.FAIL]
     if failed:
         raise typer.Exit(4 if any(finding.out_of_reach for finding in failed) else 1)
 
@@ -222,6 +231,6 @@ def _leave(read: Answer | CallDetail | NonAnswer) -> None:
     """Exit for what is no answer: 1 about this binding or call, 4 when it is the provider or the account."""
     if not isinstance(read, NonAnswer):
         return
-    if read.code == Trouble.NO_CREDENTIAL:
+    if read.code == TransportTrouble.NO_CREDENTIAL:
         raise ConfigError([f"provider.access_key_id: {read.detail.partition(';')[0]}"])
     raise typer.Exit(4 if read.failure in _UNREACHABLE else 1)

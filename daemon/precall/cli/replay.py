@@ -16,7 +16,7 @@ from precall.cli.session import Session
 from precall.cli.target import Target, asks
 from precall.core.errors import ConfigError
 from precall.core.planning import replay as core
-from precall.core.planning.sample import Dial, read
+from precall.core.planning.sample import DialRecord, read
 
 PANEL = "Looking ahead"
 SHOWN_MISTAKES = 5
@@ -80,7 +80,7 @@ def replay(
     )
 
 
-def _show_fits(fits: list[core.Fit], *, as_json: bool) -> None:
+def _show_fits(fits: list[core.RateFit], *, as_json: bool) -> None:
     if as_json:
         output.data([asdict(fit) for fit in fits])
         return
@@ -90,7 +90,7 @@ def _show_fits(fits: list[core.Fit], *, as_json: bool) -> None:
     )
 
 
-def _lines(file: str) -> list[Dial]:
+def _lines(file: str) -> list[DialRecord]:
     try:
         if file == "-":
             return _read(file, sys.stdin)
@@ -102,7 +102,7 @@ def _lines(file: str) -> list[Dial]:
         raise ConfigError([f"{file}: is no text in UTF-8"]) from None
 
 
-def _read(file: str, source: TextIO) -> list[Dial]:
+def _read(file: str, source: TextIO) -> list[DialRecord]:
     """All lines. ConfigError that names those that are none."""
     mistakes: list[str] = []
     found = list(_good(file, source, mistakes))
@@ -114,7 +114,7 @@ def _read(file: str, source: TextIO) -> list[Dial]:
     return found
 
 
-def _good(file: str, source: Iterable[str], mistakes: list[str]) -> Iterator[Dial]:
+def _good(file: str, source: Iterable[str], mistakes: list[str]) -> Iterator[DialRecord]:
     for number, line in enumerate(source, 1):
         if line.strip():
             try:

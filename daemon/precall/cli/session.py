@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
-from precall.cli.client import Exchange
+from precall.cli.client import HttpAnswer
 from precall.cli.output import say
 from precall.cli.target import Target
 from precall.core.errors import OutOfReach, PrecallError, Refusal
@@ -49,7 +49,7 @@ class Session:
 
     def request(
         self, method: str, path: str, *, params: Mapping[str, str] | None = None, body: object = None
-    ) -> Exchange:
+    ) -> HttpAnswer:
         """What is answered, whatever it is. Raises OutOfReach when nobody answers."""
         return self._patiently(
             lambda: self._client.exchange(method, path, params=params, json=body),
@@ -65,7 +65,7 @@ class Session:
         """The content of a good answer. Raises what `answered` raises."""
         return answered(self.request(method, path, params=params, body=body))
 
-    def _patiently(self, question: Callable[[], Coroutine[Any, Any, Exchange]]) -> Exchange:
+    def _patiently(self, question: Callable[[], Coroutine[Any, Any, HttpAnswer]]) -> HttpAnswer:
         waited = 0.0
         while True:
             found = self._runner.run(question())
@@ -76,7 +76,7 @@ class Session:
             self._runner.run(asyncio.sleep(wait))
             waited += wait
 
-    def _say_waiting(self, found: Exchange, wait: float) -> None:
+    def _say_waiting(self, found: HttpAnswer, wait: float) -> None:
         if not self._said:
             say(f"the daemon wants {wait:g} s of waiting: {_detail(found)}; this goes on by itself")
         self._said = True
@@ -106,7 +106,7 @@ def taken(items: Iterator[T], most: int) -> tuple[list[T], PrecallError | None]:
     return found, None
 
 
-def answered(found: Exchange) -> Any:
+def answered(found: HttpAnswer) -> Any:
     """The content of a good answer.
 
     Raises Refusal for a refused one, OutOfReach for a daemon that cannot answer and for something else in its place.
@@ -127,7 +127,7 @@ def answered(found: Exchange) -> Any:
     raise Refusal(found.status, code, f"{_detail(found)} ({code})", field)
 
 
-def _detail(found: Exchange) -> str:
+def _detail(found: HttpAnswer) -> str:
     problem = found.content if isinstance(found.content, dict) else {}
     field = str(problem.get("field", ""))
     said = str(problem.get("detail") or problem.get("title") or f"HTTP {found.status}")

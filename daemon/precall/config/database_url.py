@@ -166,7 +166,7 @@ SQLITE_REFUSED = {
 }
 
 
-class UrlMistake(ValueError):
+class DatabaseUrlError(ValueError):
     """A URL that cannot be used; the text says why and what to write, and repeats no secret of it."""
 
 
@@ -204,7 +204,7 @@ def backend(url: str) -> str:
     """The kind of database, without its driver: "sqlite", "postgresql", "mysql" ... UrlMistake for what is no URL."""
     found = re.match(r"([A-Za-z][A-Za-z0-9_]*)(?:\+[A-Za-z0-9_]+)?://", url)
     if found is None:
-        raise UrlMistake("is no URL; write postgresql://user@host/name or sqlite:////path")
+        raise DatabaseUrlError("is no URL; write postgresql://user@host/name or sqlite:////path")
     kind = found[1].lower()
     return {"postgres": "postgresql", "mariadb": "mysql"}.get(kind, kind)
 
@@ -234,7 +234,7 @@ def postgresql(url: str) -> PostgresqlUrl:
     _one_of(given, "target_session_attrs", _SESSION_ATTRS)
     _one_of(given, "sslnegotiation", ("postgres", "direct"))
     if given.get("sslrootcert") == "system":
-        raise UrlMistake(
+        raise DatabaseUrlError(
             "sslrootcert=system is not known to this driver; name the file, such as /etc/ssl/certs/ca-certificates.crt"
         )
     if "port" in given:
@@ -261,7 +261,7 @@ def mysql(url: str) -> MysqlUrl:
     """A URL of MySQL or MariaDB. Raises UrlMistake."""
     hosts = _authority(url)[1]
     if "," in hosts:
-        raise UrlMistake("names several hosts, of which this driver knows one only")
+        raise DatabaseUrlError("names several hosts, of which this driver knows one only")
     _hosts(hosts)
     given = {name.replace("-", "_"): value for name, value in _parameters(url).items()}
     ignored = _sort_out(given, MYSQL_MAPPED, MYSQL_IGNORED, MYSQL_REFUSED)
@@ -297,7 +297,7 @@ def _authority(url: str) -> tuple[str, str]:
     try:
         netloc = urlsplit(url).netloc
     except ValueError:  # brackets that do not match
-        raise UrlMistake(
+        raise DatabaseUrlError(
             "is no URL: [ and ] stand around an IPv6 address only, and are %5B and %5D in a password"
         ) from None
     login, _, hosts = netloc.rpartition("@")
@@ -308,7 +308,7 @@ def _hosts(hosts: str) -> None:
     for one in hosts.split(","):
         host, bracket, rest = one.rpartition("]")
         if bracket and not host.startswith("["):
-            raise UrlMistake("an IPv6 address stands in brackets, as in [::1]:5432")
+            raise DatabaseUrlError("an IPv6 address stands in brackets, as in [::1]:5432")
         _, colon, port = (rest if bracket else one).partition(":")
         if colon:
             _port(unquote(port))
@@ -317,7 +317,7 @@ def _hosts(hosts: str) -> None:
 def _port(port: str) -> None:
     # Not repeated: where an @ or a / of the password is not escaped, it is a part of the password.
     if port and not (port.isascii() and port.isdecimal() and 1 <= int(port) <= HIGHEST_PORT):
-        raise UrlMistake(
+        raise DatabaseUrlError(
             f"a port is a number from 1 to {HIGHEST_PORT}; in a password : / ? # @ are written %3A %2F %3F %23 %40"
         )
 
@@ -328,7 +328,7 @@ def _parameters(url: str) -> dict[str, str]:
     try:
         return dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
     except ValueError:
-        raise UrlMistake(
+        raise DatabaseUrlError(
             "after the ? stand parameters, as in ?sslmode=verify-full&connect_timeout=5"
         ) from None
 
@@ -348,11 +348,11 @@ def _sort_out(
             left.append(name)
         elif key in refused and key not in mapped:
             shown = f"={value}" if key in ignored and re.fullmatch(r"[a-z_-]{1,32}", value) else ""
-            raise UrlMistake(f"{name}{shown}: {refused[key]}")
+            raise DatabaseUrlError(f"{name}{shown}: {refused[key]}")
         elif name not in mapped:
             near = difflib.get_close_matches(key, sorted(mapped), 1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(mapped))}"
-            raise UrlMistake(f"{_shown(name)} is no parameter that is known here; {hint}")
+            raise DatabaseUrlError(f"{_shown(name)} is no parameter that is known here; {hint}")
     return tuple(left)
 
 
@@ -369,7 +369,7 @@ def _one_of(given: Mapping[str, str], name: str, values: tuple[str, ...]) -> Non
     meant = next((one for one in values if near and one.lower() == near[0]), "")
     hint = f"did you mean {meant}?" if meant else f"there are {', '.join(values)}"
     shown = value if re.fullmatch(r"[A-Za-z_-]{1,32}", value) else "this"
-    raise UrlMistake(f"{name}: {shown} is none of its values; {hint}")
+    raise DatabaseUrlError(f"{name}: {shown} is none of its values; {hint}")
 
 
 def _seconds(given: Mapping[str, str], name: str) -> float | None:
@@ -378,7 +378,7 @@ def _seconds(given: Mapping[str, str], name: str) -> float | None:
     if not text:
         return None
     if not re.fullmatch(r"-?[0-9]{1,6}", text, re.ASCII):
-        raise UrlMistake(f"{name}: is a whole number of seconds, such as {name}=5")
+        raise DatabaseUrlError(f"{name}: is a whole number of seconds, such as {name}=5")
     return float(text) if int(text) > 0 else None
 
 
@@ -391,7 +391,7 @@ def _settings(options: str) -> dict[str, str]:
     while rest:
         option = _OPTION.match(rest)
         if option is None:
-            raise UrlMistake("options: holds settings alone, as in options=-csearch_path=app")
+            raise DatabaseUrlError("options: holds settings alone, as in options=-csearch_path=app")
         found[option[1].replace("-", "_")] = re.sub(r"\\(.)", r"\1", option[2])
         rest = rest[option.end() :]
     return found

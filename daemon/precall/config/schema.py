@@ -68,7 +68,7 @@ def _a_timezone(value: str) -> str:
 def _a_database(url: str) -> None:
     try:
         database_url.check(url)
-    except database_url.UrlMistake as mistake:
+    except database_url.DatabaseUrlError as mistake:
         raise ValueError(f"url: {mistake}") from None
 
 
@@ -361,7 +361,7 @@ def load(path: str | Path | None) -> Config:
             data = tomllib.loads(text_file.read(path))
         except OSError as error:
             raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
-        except (tomllib.TOMLDecodeError, text_file.NoText) as error:
+        except (tomllib.TOMLDecodeError, text_file.NotTextError) as error:
             raise ConfigError([f"{path}: is no TOML: {error}"]) from error
     mistakes = variables.unknown(os.environ, keys(), Config.model_fields)
     try:

@@ -116,21 +116,21 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Reloaded:
+class ReloadReport:
     """What a reload found: what it took over, and what needs a restart and stays as it was."""
 
     changed: tuple[Difference, ...] = ()
     needs_restart: tuple[Difference, ...] = ()
 
 
-def compare(before: Config, after: Config) -> Reloaded:
+def compare(before: Config, after: Config) -> ReloadReport:
     """What `after` would change where `before` is in force."""
     found = [
         Difference(key, _text(key, _value(before, key)), _text(key, _value(after, key)), KEYS[key])
         for key in keys()
         if _value(before, key) != _value(after, key)
     ]
-    return Reloaded(
+    return ReloadReport(
         tuple(one for one in found if one.effect is RELOAD),
         tuple(one for one in found if one.effect is RESTART),
     )

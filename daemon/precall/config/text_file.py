@@ -7,7 +7,7 @@ MARK = "utf-8-sig"
 _WIDE = (b"\xff\xfe", b"\xfe\xff")
 
 
-class NoText(ValueError):
+class NotTextError(ValueError):
     """The file is no text in UTF-8; why, and what to do."""
 
 
@@ -15,8 +15,8 @@ def read(path: str | Path) -> str:
     """What stands in the file. Raises OSError, NoText."""
     raw = Path(path).read_bytes()
     if raw.startswith(_WIDE):
-        raise NoText("it is in UTF-16; save it as UTF-8")
+        raise NotTextError("it is in UTF-16; save it as UTF-8")
     try:
         return raw.decode(MARK)
     except UnicodeDecodeError as error:
-        raise NoText(f"byte {error.start} is no UTF-8; save it as UTF-8") from None
+        raise NotTextError(f"byte {error.start} is no UTF-8; save it as UTF-8") from None

@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from precall.core.ages import SMALLEST_STEP, backdate
-from precall.core.model import Action, Binding, BindingState, Means, Override, Row, State
+from precall.core.model import Action, Binding, BindingState, NumberRole, Override, Row, State
 
 FACTS = tuple(field.name for field in fields(Binding) if field.name != "subs_id")
 OBSERVED = tuple(field.name for field in fields(BindingState) if field.name != "state")
@@ -80,7 +80,7 @@ def unpack(subs_id: str, packed: bytes, lead: Callable[[], float] | None = None)
     row = Row(
         Binding(subs_id, *facts),
         BindingState(_STATES[state], *seen),
-        None if order is None else Override(Action(order[0]), Means(order[1]), *order[2:]),
+        None if order is None else Override(Action(order[0]), NumberRole(order[1]), *order[2:]),
         version,
         index,
     )

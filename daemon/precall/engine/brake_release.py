@@ -11,12 +11,12 @@ from functools import partial
 
 from precall.clocks import Clocks
 from precall.config.settings import Settings
-from precall.core.model import Cause, Row
+from precall.core.model import Row, WriteCause
 from precall.core.routing.brake import Brake, may_turn
 from precall.core.routing.route import held_by_brake
-from precall.core.routing.state import Result, Step
+from precall.core.routing.state import CheckResult, Step
 from precall.table.table import Table
-from precall.table.writer import Ledger
+from precall.table.writer import Writer
 from precall.telemetry.logging import get_logger
 from precall.telemetry.metrics import Metrics
 
@@ -26,14 +26,14 @@ SLICE = 250
 """Bindings let go in one transaction; the loop is free in between."""
 
 
-class Braking:
+class BrakeRelease:
     """Asks the brake, and remembers which bindings it held: those held first are let go first, after a restart those
     with the lowest ids."""
 
     def __init__(
         self,
         brake: Brake,
-        ledger: Ledger,
+        ledger: Writer,
         table: Table,
         settings: Settings,
         metrics: Metrics,
@@ -49,7 +49,7 @@ class Braking:
 
     def admit(self, row: Row, step: Step, now: float) -> Step:
         """The step, with the real number if it is a confirmed Status 3 and the brake has room for one more."""
-        if step.result is not Result.STATUS_3 or not may_turn(step.state, self._settings.policy):
+        if step.result is not CheckResult.STATUS_3 or not may_turn(step.state, self._settings.policy):
             return step
         subs_id, pool_key = row.binding.subs_id, row.binding.pool_key
         if subs_id not in self._turning and not self._has_room(pool_key):
@@ -122,7 +122,7 @@ class Braking:
                     break
             self._turning.update(turning)
             try:
-                wishes = [(subs_id, Cause.CHECKED, self._turn) for subs_id in turning]
+                wishes = [(subs_id, WriteCause.CHECKED, self._turn) for subs_id in turning]
                 await asyncio.gather(*self._ledger.submit_all(wishes))
             finally:
                 self._turning.difference_update(turning)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from precall.core.ages import Tick
 from precall.core.limits.quota import Quota
-from precall.store import Lead
+from precall.store import LeaderLock
 from precall.telemetry.logging import get_logger
 
 log = get_logger(__name__)
@@ -25,7 +25,7 @@ class CallGate:
 
     def __init__(
         self,
-        lead: Lead,
+        lead: LeaderLock,
         quotas: Sequence[Quota],
         tick: Callable[[], Tick],
         boottime: Callable[[], float],

@@ -12,18 +12,18 @@ from math import inf
 
 from precall.clocks import Clocks
 from precall.core.ages import Tick
-from precall.core.calls.call import HOURLY, Call, Result, Source, in_turn, next_try, query_date
+from precall.core.calls.call import HOURLY, Call, CallResult, CallSource, in_turn, next_try, query_date
 from precall.core.calls.causes import judge
 from precall.core.errors import StoreUnavailable
-from precall.core.limits.quota import Circuit, Lane, Quota
+from precall.core.limits.quota import Circuit, Priority, Quota
 from precall.core.model import Failure, Flag, NonAnswer
-from precall.engine.call_results import Outcomes
+from precall.engine.call_results import CallResults
 from precall.engine.checker import Checker, drained
 from precall.provider import CallDetail, Provider, kept
 from precall.provider.receipts import DETAIL_FACTS
 from precall.store import Store
 from precall.table.table import Table
-from precall.table.writer import Ledger
+from precall.table.writer import Writer
 from precall.telemetry.logging import get_logger
 from precall.telemetry.metrics import Metrics
 
@@ -42,7 +42,7 @@ EXAMPLES = 5
 SLICE = 250
 
 
-class Heard(StrEnum):
+class PollOutcome(StrEnum):
     """What came of a question: the label of `precall_call_details_total`."""
 
     CONNECTED = "connected"
@@ -66,7 +66,7 @@ def budget(per_minute: float) -> tuple[float, float]:
     return max(per_minute - burst, per_minute / 2) / 60, burst
 
 
-class Calls:
+class CallPoller:
     """Learns how reported calls ended."""
 
     def __init__(
@@ -74,10 +74,10 @@ class Calls:
         *,
         provider: Provider,
         store: Store,
-        ledger: Ledger,
+        ledger: Writer,
         table: Table,
         checker: Checker,
-        outcomes: Outcomes,
+        outcomes: CallResults,
         metrics: Metrics,
         per_minute: float,
         clocks: Clocks,
@@ -90,7 +90,7 @@ class Calls:
         self._shown_at = -inf
         self._suspects: set[str] = set()
         self._disagreeing: set[str] = set()
-        for heard in Heard:
+        for heard in PollOutcome:
             metrics.call_details.labels(heard)
 
     def retune(self, per_minute: float) -> None:
@@ -120,7 +120,7 @@ class Calls:
         if (
             not self._checker.may_call()
             or not self._ledger.saving
-            or self.quota.until(tick, Lane.BACKGROUND) > 0
+            or self.quota.until(tick, Priority.BACKGROUND) > 0
         ):
             return []
         oldest, newest = await self._store.calls.due(self._clocks.now(), MOST)
@@ -128,11 +128,11 @@ class Calls:
         for call in in_turn(oldest, newest, newest_first=self._newest_first):
             if (
                 len(taken) == MOST
-                or self.quota.until(tick, Lane.BACKGROUND) > 0
+                or self.quota.until(tick, Priority.BACKGROUND) > 0
                 or not self.circuit.admits(tick)
             ):
                 break
-            self.quota.spend(tick, Lane.BACKGROUND)
+            self.quota.spend(tick, Priority.BACKGROUND)
             self._newest_first = not self._newest_first
             taken.append(call)
         return taken
@@ -165,12 +165,12 @@ class Calls:
     async def _afford(self) -> None:
         """Wait until the budget has one call more, and spend it."""
         while not self._again():
-            wait = self.quota.until(self._clocks.tick(), Lane.BACKGROUND)
+            wait = self.quota.until(self._clocks.tick(), Priority.BACKGROUND)
             await asyncio.sleep(max(wait, 0.005))
 
     def _again(self) -> bool:
         """Whether the budget has one call more."""
-        return self._checker.may_call() and self.quota.spend(self._clocks.tick(), Lane.BACKGROUND)
+        return self._checker.may_call() and self.quota.spend(self._clocks.tick(), Priority.BACKGROUND)
 
     async def _keep(self, told: list[tuple[Call, CallDetail | NonAnswer]]) -> None:
         """Store what ended, and when to ask again about what did not."""
@@ -181,10 +181,10 @@ class Calls:
             self._metrics.call_details.labels(heard).inc()
             if end is not None:
                 ended.append(end)
-            elif heard not in (Heard.THROTTLED, Heard.STALE, Heard.ACCOUNT):
+            elif heard not in (PollOutcome.THROTTLED, PollOutcome.STALE, PollOutcome.ACCOUNT):
                 again = self._again_at(call, heard)
-                if again is None and call.result is Result.PENDING:
-                    ended.append(replace(call, result=Result.UNVERIFIED, next_at=None))
+                if again is None and call.result is CallResult.PENDING:
+                    ended.append(replace(call, result=CallResult.UNVERIFIED, next_at=None))
                 else:
                     later.append((call.call_id, again))
         if ended:
@@ -192,29 +192,29 @@ class Calls:
         if later:
             await self._store.calls.postpone(later)
 
-    def _read(self, call: Call, reply: CallDetail | NonAnswer) -> tuple[Heard, Call | None]:
+    def _read(self, call: Call, reply: CallDetail | NonAnswer) -> tuple[PollOutcome, Call | None]:
         """What was heard, and the call as it ended, if it did."""
         tick = self._clocks.tick()
         if isinstance(reply, NonAnswer):
             self._excuse(reply, tick)
-            return Heard(reply.failure.value), None
+            return PollOutcome(reply.failure.value), None
         if (closed_after := self.circuit.answered(tick)) is not None:
             log.warning("calls.provider_accepts_us_again", seconds=round(closed_after, 1))
         if reply.data is None:
-            return Heard.NOTHING_YET, None
+            return PollOutcome.NOTHING_YET, None
         end = judge(reply.state, reply.duration)
         if end is None:
-            return Heard.IN_PROGRESS, None
+            return PollOutcome.IN_PROGRESS, None
         told = replace(
             call,
-            result=Result(end),
-            source=Source.DETAIL,
+            result=CallResult(end),
+            source=CallSource.DETAIL,
             state=reply.state,
             duration=reply.duration,
             detail=kept(reply.data, DETAIL_FACTS, request_id=reply.request_id),
             next_at=None,
         )
-        return Heard(end), told
+        return PollOutcome(end), told
 
     def _excuse(self, reply: NonAnswer, tick: Tick) -> None:
         """A non-answer says nothing of the call; what it says of the account is heeded."""
@@ -233,14 +233,14 @@ class Calls:
                 calls="are kept; one probe every 30 s",
             )
 
-    def _again_at(self, call: Call, heard: Heard) -> float | None:
+    def _again_at(self, call: Call, heard: PollOutcome) -> float | None:
         # Where the clock is a day ahead, no call has waited for a day.
         lead = self._clocks.lead
         now = self._clocks.now() - lead
         again = next_try(call.called_at, now)
         if again is None:
             return None
-        if heard in (Heard.TRANSIENT, Heard.MALFORMED):
+        if heard in (PollOutcome.TRANSIENT, PollOutcome.MALFORMED):
             again = min(again, now + RETRY)
         return again + lead
 

@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from precall.config.settings import Settings
-from precall.core.calls.call import Call, NumberReport, Result
+from precall.core.calls.call import Call, CallResult, NumberReport
 from precall.core.calls.causes import RECLAIMED
-from precall.core.calls.suspicion import FADED, Verdict
+from precall.core.calls.suspicion import FADED, CallVerdict
 from precall.core.errors import StoreError, StoreUnavailable
 from precall.core.model import Row, State
 from precall.core.routing.route import expired_locally
 from precall.engine.checker import Checker
-from precall.store import Filed, Store
+from precall.store import Store, StoredCall
 from precall.table.table import Table
-from precall.table.writer import Ledger
+from precall.table.writer import Writer
 from precall.telemetry.metrics import Metrics
 
 BATCH = 2500
@@ -30,7 +30,7 @@ SLICE = 250
 RECALLED = 50_000
 """Calls of the last hour that are remembered at start, at most."""
 
-ENDED = frozenset({Result.CONNECTED, Result.FAILED, Result.NOT_CONNECTED})
+ENDED = frozenset({CallResult.CONNECTED, CallResult.FAILED, CallResult.NOT_CONNECTED})
 
 
 @dataclass(slots=True)
@@ -38,17 +38,17 @@ class _Wish:
     """Calls to be stored; `done` holds them by their ids as they stand then, or the error that refused them."""
 
     told: list[Call]
-    done: "asyncio.Future[dict[str, Filed]]"
+    done: "asyncio.Future[dict[str, StoredCall]]"
 
 
-class Outcomes:
+class CallResults:
     """Takes in what is told of calls and of numbers."""
 
     def __init__(
         self,
         *,
         store: Store,
-        ledger: Ledger,
+        ledger: Writer,
         table: Table,
         checker: Checker,
         settings: Settings,
@@ -60,7 +60,7 @@ class Outcomes:
         self._wishes: deque[_Wish] = deque()
         self._writer: asyncio.Task[None] | None = None
 
-    async def file(self, told: Sequence[Call]) -> dict[str, Filed]:
+    async def file(self, told: Sequence[Call]) -> dict[str, StoredCall]:
         """Store what is told of calls; gives them as they stand then, by id. Raises StoreUnavailable when not all of it
         was stored: telling all of it again is always right."""
         if not self._ledger.saving:
@@ -94,7 +94,7 @@ class Outcomes:
         """Doubt again what was in doubt before a restart, and check it."""
         since = self._clock() - FADED
         ended = await self._store.calls.ended(since, RECALLED)
-        await self._hear(Filed(call, None) for call in reversed(ended))
+        await self._hear(StoredCall(call, None) for call in reversed(ended))
         await self._hear_numbers(await self._store.calls.numbers(since))
 
     async def close(self) -> None:
@@ -130,7 +130,7 @@ class Outcomes:
                     wish.done.set_result({call.call_id: stands[call.call_id] for call in wish.told})
             await self._hear(filed)
 
-    def _wish(self, told: list[Call]) -> "asyncio.Future[dict[str, Filed]]":
+    def _wish(self, told: list[Call]) -> "asyncio.Future[dict[str, StoredCall]]":
         """Queue calls that stand in one transaction."""
         wish = _Wish(told, asyncio.get_running_loop().create_future())
         self._wishes.append(wish)
@@ -145,13 +145,13 @@ class Outcomes:
             size += len(wish.told)
             yield wish
 
-    async def _hear(self, filed: Iterable[Filed]) -> None:
+    async def _hear(self, filed: Iterable[StoredCall]) -> None:
         """Tell the bindings how their calls ended."""
         for place, one in enumerate(filed, 1):
             call = one.call
             if call.result in ENDED and call.result is not one.before:
                 if one.before not in ENDED:
-                    wrong = call.result is Result.FAILED
+                    wrong = call.result is CallResult.FAILED
                     self._checker.calibration.ended(self._metrics.pool(call.pool_key), wrong=wrong)
                 row = self._table.get(call.subs_id)
                 if row is not None:
@@ -160,8 +160,10 @@ class Outcomes:
                 await asyncio.sleep(0)
 
     def _judge(self, row: Row, call: Call) -> None:
-        failed = call.result is Result.FAILED
-        verdict = Verdict(call.call_id, call.called_at, failed, damning=failed and call.state == RECLAIMED)
+        failed = call.result is CallResult.FAILED
+        verdict = CallVerdict(
+            call.call_id, call.called_at, failed, damning=failed and call.state == RECLAIMED
+        )
         if self._checker.suspicion.hear(row, verdict, call.route_state, self._clock()):
             self._checker.report(row.binding.subs_id)
 

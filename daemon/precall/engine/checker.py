@@ -14,33 +14,33 @@ from precall.clocks import Clocks
 from precall.config.settings import Settings
 from precall.core.ages import SMALLEST_STEP, Tick, age_of
 from precall.core.calls.calibration import Calibration
-from precall.core.calls.suspicion import Suspicion
-from precall.core.limits.quota import Lane, Quota
+from precall.core.calls.suspicion import CallSuspicion
+from precall.core.limits.quota import Priority, Quota
 from precall.core.model import (
     Answer,
     BindingState,
-    Cause,
     Check,
     Flag,
     NonAnswer,
     Reply,
     Row,
     State,
+    WriteCause,
 )
 from precall.core.numbers import key_of
-from precall.core.planning.planner import Kind, Planner
-from precall.core.planning.sample import Kind as Event
+from precall.core.planning.planner import CheckKind, Planner
+from precall.core.planning.sample import LogEvent as Event
 from precall.core.planning.sample import Sample, face_of
 from precall.core.rounding import micro
 from precall.core.routing.brake import Brake, may_turn
 from precall.core.routing.route import expired_locally, held_by_brake, known_age, too_old
-from precall.core.routing.state import Result, Step, advance, is_gone
-from precall.engine.brake_release import Braking
+from precall.core.routing.state import CheckResult, Step, advance, is_gone
+from precall.engine.brake_release import BrakeRelease
 from precall.engine.call_gate import CallGate
-from precall.engine.provider_health import Standing
+from precall.engine.provider_health import ProviderHealth
 from precall.provider import Provider
 from precall.table.table import Table
-from precall.table.writer import Ledger
+from precall.table.writer import Writer
 from precall.telemetry.logging import get_logger
 from precall.telemetry.metrics import Metrics
 
@@ -59,7 +59,7 @@ class Checker:
         self,
         *,
         provider: Provider,
-        ledger: Ledger,
+        ledger: Writer,
         table: Table,
         planner: Planner,
         quota: Quota,
@@ -72,10 +72,10 @@ class Checker:
         chance: Callable[[], float],
     ) -> None:
         self.brake, self.planner, self.quota = brake, planner, quota
-        self.braking = Braking(brake, ledger, table, settings, metrics, clocks)
-        self._standing = Standing(quota, metrics, clocks.tick, provider.questions)
+        self.braking = BrakeRelease(brake, ledger, table, settings, metrics, clocks)
+        self._standing = ProviderHealth(quota, metrics, clocks.tick, provider.questions)
         self.circuit, self.outage = self._standing.circuit, self._standing.outage
-        self.suspicion, self.calibration = Suspicion(), Calibration()
+        self.suspicion, self.calibration = CallSuspicion(), Calibration()
         self.asks = True
         self.gate: CallGate | None = None
         self.paused: frozenset[str] = frozenset()
@@ -84,7 +84,7 @@ class Checker:
         self._settings, self._sample, self._seq = settings, sample, seq
         self._clocks, self._chance = clocks, chance
         self._lead = clocks.lead
-        self._running: dict[str, asyncio.Task[Result]] = {}
+        self._running: dict[str, asyncio.Task[CheckResult]] = {}
         self._doubted: set[str] = set()
         table.listeners += [self.follow, self.braking.follow]
 
@@ -98,7 +98,7 @@ class Checker:
         if not self.may_call():
             return
         for count, row in enumerate(self._due(tick), 1):
-            self.start(row, Lane.BACKGROUND)
+            self.start(row, Priority.BACKGROUND)
             if count % ABREAST == 0:
                 await asyncio.sleep(0)
 
@@ -115,21 +115,21 @@ class Checker:
             elif expired_locally(row.binding, self._settings.policy, now):
                 self._lapse(row)
             else:
-                self.quota.spend(tick, Lane.BACKGROUND)
+                self.quota.spend(tick, Priority.BACKGROUND)
                 yield row
 
     def may_call(self) -> bool:
         """Whether nothing puts in doubt that calls are ours to make."""
         return self.gate is None or self.gate.is_open()
 
-    async def _check(self, row: Row, seq: int, since: float) -> Result:
+    async def _check(self, row: Row, seq: int, since: float) -> CheckResult:
         """Ask about one binding, and carry out what its answer amounts to."""
         subs_id, generation, asked_at = row.binding.subs_id, row.binding.generation, self._clocks.now()
         if not self.may_call():
             # This process stood still before the call was sent: by now another daemon may spend the quota.
             tick = self._clocks.tick()
             self.planner.release(subs_id, tick, tick)
-            return Result.LATE
+            return CheckResult.LATE
         self._metrics.check_queue.observe(self._clocks.tick() - since)
         asked = await self._provider.query_binding(row.binding, again=self._again)
         now, tick = self._clocks.now(), self._clocks.tick()
@@ -138,15 +138,17 @@ class Checker:
             self._metrics.last_success.set(now)
         current = self._table.get(subs_id)
         if current is None:
-            self._metrics.checks.labels(Result.LATE).inc()
-            return Result.LATE
+            self._metrics.checks.labels(CheckResult.LATE).inc()
+            return CheckResult.LATE
         step = self._advance(current, asked.reply, generation, seq, now, tick)
         step = self.braking.admit(current, step, now)
         check = _record(subs_id, generation, seq, asked_at, asked.seconds, step.result, asked.reply)
         self._metrics.checks.labels(step.result).inc()
         if step.changed:
             self._count_temporary(current.state, step.state)
-            await self._ledger.submit(subs_id, Cause.CHECKED, _observed(step.state, generation), check=check)
+            await self._ledger.submit(
+                subs_id, WriteCause.CHECKED, _observed(step.state, generation), check=check
+            )
         else:
             self._refresh(current, step, check)
         self._settle(subs_id, step, asked.reply, tick)
@@ -177,13 +179,13 @@ class Checker:
         """Give the binding back to the planner, with when to ask again if that is not the planner's to choose."""
         state = step.state
         if step.answered or step.at_rest:
-            (self._doubted.add if step.result is Result.X_ABNORMAL else self._doubted.discard)(subs_id)
+            (self._doubted.add if step.result is CheckResult.X_ABNORMAL else self._doubted.discard)(subs_id)
             self.planner.settle(subs_id, face_of(state), tick)
             self._log(subs_id, Event.ANSWER)
             if step.at_rest:
                 self.planner.rest(subs_id)
             if step.again is not None:
-                kind = Kind.GONE if is_gone(state) else Kind.CONFIRM
+                kind = CheckKind.GONE if is_gone(state) else CheckKind.CONFIRM
                 self.planner.appoint(subs_id, tick + step.again, kind=kind)
             return
         after = step.again or 0.0
@@ -191,11 +193,11 @@ class Checker:
             after = max(after, reply.retry_after)
         self.planner.release(subs_id, tick + after, tick)
         if state.gone_at:
-            self.planner.appoint(subs_id, tick + after, kind=Kind.CONFIRM)
+            self.planner.appoint(subs_id, tick + after, kind=CheckKind.CONFIRM)
 
     def _again(self) -> bool:
         """Whether the budget has one call more, for a repetition."""
-        return self.may_call() and self.quota.spend(self._clocks.tick(), Lane.BACKGROUND)
+        return self.may_call() and self.quota.spend(self._clocks.tick(), Priority.BACKGROUND)
 
     def _count_temporary(self, before: BindingState, after: BindingState) -> None:
         if before.state is State.TEMPORARY is after.state and before.temp_number != after.temp_number:
@@ -203,10 +205,10 @@ class Checker:
 
     # -- checks under way ------------------------------------------------------------------------------
 
-    def start(self, row: Row, lane: Lane) -> "asyncio.Task[Result]":
+    def start(self, row: Row, lane: Priority) -> "asyncio.Task[CheckResult]":
         """Check this binding, for which a call of that lane was spent."""
         subs_id = row.binding.subs_id
-        if lane is Lane.DEMAND:
+        if lane is Priority.DEMAND:
             self.planner.demand(subs_id, self._clocks.tick())
         self._seq += 1
         task = asyncio.create_task(
@@ -216,7 +218,7 @@ class Checker:
         task.add_done_callback(lambda done: self._ended(subs_id, done))
         return task
 
-    def _ended(self, subs_id: str, task: "asyncio.Task[Result]") -> None:
+    def _ended(self, subs_id: str, task: "asyncio.Task[CheckResult]") -> None:
         if self._running.get(subs_id) is task:
             del self._running[subs_id]
         if not task.cancelled() and (error := task.exception()):
@@ -303,7 +305,7 @@ class Checker:
 
     def report(self, subs_id: str) -> None:
         """Calls of this binding fail, or its number is reported: check it soon, whatever else is to be done."""
-        self.planner.appoint(subs_id, self._clocks.tick(), kind=Kind.REPORT)
+        self.planner.appoint(subs_id, self._clocks.tick(), kind=CheckKind.REPORT)
 
     def dialled(self, subs_id: str, pool_key: str, *, verified: bool) -> None:
         """A read that is about to be dialled; `verified` when it was just checked, or need not be."""
@@ -367,7 +369,7 @@ class Checker:
         next_at = None if plan.next_at is None else moment_of(plan.next_at)
         return asdict(plan) | {"checked_at": moment_of(plan.checked_at), "next_at": next_at}
 
-    def under_way(self, subs_id: str) -> "asyncio.Task[Result] | None":
+    def under_way(self, subs_id: str) -> "asyncio.Task[CheckResult] | None":
         """The check of this binding that has not come to its end, if there is one."""
         return self._running.get(subs_id)
 
@@ -409,7 +411,13 @@ def _observed(state: BindingState, generation: int) -> Callable[[Row | None, int
 
 
 def _record(
-    subs_id: str, generation: int, seq: int, asked_at: float, seconds: float, result: Result, reply: Reply
+    subs_id: str,
+    generation: int,
+    seq: int,
+    asked_at: float,
+    seconds: float,
+    result: CheckResult,
+    reply: Reply,
 ) -> Check:
     """One line of history."""
     told = reply if isinstance(reply, Answer) else None

@@ -10,7 +10,7 @@ from precall.core.errors import StoreUnavailable
 from precall.core.model import Exposure, Row
 from precall.core.numbers import canonical, earlier_forms
 from precall.store import Store
-from precall.table.writer import Ledger
+from precall.table.writer import Writer
 from precall.telemetry.logging import get_logger
 from precall.telemetry.metrics import Metrics
 
@@ -23,11 +23,11 @@ FOLD = 60.0
 """Seconds within which repeated exposures to one reader are counted in one row."""
 
 
-class Audit:
+class ExposureAudit:
     """Writes exposures down. `secret` is what numbers are hashed with."""
 
     def __init__(
-        self, store: Store, ledger: Ledger, metrics: Metrics, clock: Callable[[], float], secret: bytes
+        self, store: Store, ledger: Writer, metrics: Metrics, clock: Callable[[], float], secret: bytes
     ) -> None:
         self._store, self._ledger, self._metrics, self._clock = store, ledger, metrics, clock
         self._secret = secret

@@ -13,8 +13,8 @@ from precall.core.errors import StoreUnavailable
 from precall.core.model import Action, Reason, Route, Row
 from precall.core.routing.route import callee, decide, hold, withhold
 from precall.engine.checker import Checker
-from precall.engine.exposure_audit import Audit
-from precall.engine.on_demand import Demand, Outcome
+from precall.engine.exposure_audit import ExposureAudit
+from precall.engine.on_demand import OnDemandChecks, OnDemandOutcome
 from precall.table.table import Table
 
 
@@ -26,8 +26,8 @@ class Lookup:
         *,
         table: Table,
         checker: Checker,
-        demand: Demand,
-        audit: Audit,
+        demand: OnDemandChecks,
+        audit: ExposureAudit,
         settings: Settings,
         clock: Callable[[], float],
     ) -> None:
@@ -57,7 +57,7 @@ class Lookup:
             row = self._table.get(subs_id)
             if row is None:
                 return None
-            fresh = checked.outcome is Outcome.ANSWERED or (
+            fresh = checked.outcome is OnDemandOutcome.ANSWERED or (
                 max_age is not None and not self._older(row, max_age)
             )
         if dial:

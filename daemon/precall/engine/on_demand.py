@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from precall.clocks import Clocks
-from precall.core.limits.quota import Lane
-from precall.core.planning.planner import Kind
-from precall.core.routing.state import ANSWERED, Result
+from precall.core.limits.quota import Priority
+from precall.core.planning.planner import CheckKind
+from precall.core.routing.state import ANSWERED, CheckResult
 from precall.engine.checker import Checker
 from precall.table.table import Table
 from precall.telemetry.metrics import Metrics
@@ -23,7 +23,7 @@ QUEUE = 0.05
 """Seconds' worth of calls that readers may wait for before calls are scarce."""
 
 
-class Outcome(StrEnum):
+class OnDemandOutcome(StrEnum):
     """How a check somebody waited for ended."""
 
     ANSWERED = "answered"
@@ -34,15 +34,15 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class CheckedNow:
+class OnDemandCheck:
     """The outcome, when to come again (seconds) if the budget was spent, and the check's own result."""
 
-    outcome: Outcome
+    outcome: OnDemandOutcome
     retry_after: float = 0.0
     result: str = ""
 
 
-class Hinted(StrEnum):
+class HintOutcome(StrEnum):
     """What became of a hint."""
 
     TAKEN = "taken"
@@ -50,7 +50,7 @@ class Hinted(StrEnum):
     FULL = "full"
 
 
-class Demand:
+class OnDemandChecks:
     """What readers want checked, now or soon."""
 
     def __init__(
@@ -65,7 +65,7 @@ class Demand:
         self._hints: dict[str, tuple[float, float]] = {}
         self._waiting = 0
 
-    async def check_now(self, subs_id: str, *, timeout: float) -> CheckedNow:
+    async def check_now(self, subs_id: str, *, timeout: float) -> OnDemandCheck:
         """Check one binding now, for somebody who waits at most `timeout` seconds. Callers who ask for the same
         binding share one call; whoever gives up leaves it running."""
         begun = self._clocks.tick()
@@ -73,31 +73,35 @@ class Demand:
         if task is None:
             row = self._table.get(subs_id)
             if row is None:
-                return CheckedNow(Outcome.UNKNOWN)
+                return OnDemandCheck(OnDemandOutcome.UNKNOWN)
             refusal = await self._afford(timeout)
             if refusal is not None:
                 self._metrics.on_demand.labels(refusal.outcome).inc()
                 return refusal
-            task = self._checker.under_way(subs_id) or self._checker.start(row, Lane.DEMAND)
+            task = self._checker.under_way(subs_id) or self._checker.start(row, Priority.DEMAND)
         left = max(0.0, timeout - (self._clocks.tick() - begun))
         await asyncio.wait({task}, timeout=left)
         checked = _how(task)
         self._metrics.on_demand.labels(checked.outcome).inc()
         return checked
 
-    async def _afford(self, timeout: float) -> CheckedNow | None:
+    async def _afford(self, timeout: float) -> OnDemandCheck | None:
         """Spend a call of the demand lane, waiting for it within `timeout`; else why there is none."""
         checker, quota = self._checker, self._checker.quota
         while True:
             tick = self._clocks.tick()
             if not checker.asks or checker.outage.degraded or checker.circuit.is_open:
-                return CheckedNow(Outcome.FAILED, 1.0)
+                return OnDemandCheck(OnDemandOutcome.FAILED, 1.0)
             may_call = checker.may_call()
-            if may_call and checker.in_flight < 2 * checker.max_in_flight and quota.spend(tick, Lane.DEMAND):
+            if (
+                may_call
+                and checker.in_flight < 2 * checker.max_in_flight
+                and quota.spend(tick, Priority.DEMAND)
+            ):
                 return None
-            wait = quota.until(tick, Lane.DEMAND)
+            wait = quota.until(tick, Priority.DEMAND)
             if wait > timeout:
-                return CheckedNow(Outcome.SPENT, wait)
+                return OnDemandCheck(OnDemandOutcome.SPENT, wait)
             wait = max(wait, 0.005 if may_call else UNSURE)
             timeout -= wait
             self._waiting += 1
@@ -112,19 +116,19 @@ class Demand:
         scarce = self._waiting >= max(1.0, QUEUE * self._checker.quota.rate)
         return not scarce or self._checker.planner.wanted(subs_id, self._clocks.tick())
 
-    def hint(self, subs_id: str, dial_at: float) -> Hinted:
+    def hint(self, subs_id: str, dial_at: float) -> HintOutcome:
         """It will be dialled at `dial_at`: check it just before. One hint per binding counts, the newest."""
         planner = self._checker.planner
         if subs_id not in planner:
-            return Hinted.UNKNOWN
+            return HintOutcome.UNKNOWN
         if subs_id in self._hints and self._hints[subs_id][0] == dial_at:
-            return Hinted.TAKEN
+            return HintOutcome.TAKEN
         if len(self._hints) >= MOST_HINTS:
-            return Hinted.FULL
+            return HintOutcome.FULL
         at = self._clocks.tick() + max(0.0, dial_at - HINT_LEAD - self._clocks.now())
         self._hints[subs_id] = dial_at, at
-        planner.appoint(subs_id, at, kind=Kind.HINT)
-        return Hinted.TAKEN
+        planner.appoint(subs_id, at, kind=CheckKind.HINT)
+        return HintOutcome.TAKEN
 
     def forget_hints(self) -> None:
         """Make room: those whose time has come count no more."""
@@ -132,11 +136,13 @@ class Demand:
         self._hints = {subs_id: hint for subs_id, hint in self._hints.items() if hint[1] > tick}
 
 
-def _how(task: "asyncio.Task[Result]") -> CheckedNow:
+def _how(task: "asyncio.Task[CheckResult]") -> OnDemandCheck:
     if not task.done():
-        return CheckedNow(Outcome.LATE, 1.0)
+        return OnDemandCheck(OnDemandOutcome.LATE, 1.0)
     if task.cancelled() or task.exception() is not None:
-        return CheckedNow(Outcome.FAILED, 1.0)
+        return OnDemandCheck(OnDemandOutcome.FAILED, 1.0)
     result = task.result()
-    answered = result in ANSWERED or result is Result.CONTRADICTED
-    return CheckedNow(Outcome.ANSWERED if answered else Outcome.FAILED, 0.0 if answered else 1.0, result)
+    answered = result in ANSWERED or result is CheckResult.CONTRADICTED
+    return OnDemandCheck(
+        OnDemandOutcome.ANSWERED if answered else OnDemandOutcome.FAILED, 0.0 if answered else 1.0, result
+    )

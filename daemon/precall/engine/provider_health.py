@@ -6,8 +6,8 @@ Decided in `core.quota` and `core.outage`; here replies are shown to them, and t
 from collections.abc import Callable
 
 from precall.core.ages import Tick
-from precall.core.limits.outage import Outage, Vanishing
-from precall.core.limits.quota import Circuit, Lane, Quota
+from precall.core.limits.outage import Outage, PoolGoneDetector
+from precall.core.limits.quota import Circuit, Priority, Quota
 from precall.core.model import Answer, Failure, NonAnswer, Reply, Row
 from precall.telemetry.logging import get_logger
 from precall.telemetry.metrics import Metrics
@@ -17,14 +17,14 @@ log = get_logger(__name__)
 ALARM_EVERY = 60.0
 
 
-class Standing:
+class ProviderHealth:
     """Quota, circuit and degraded mode of one account."""
 
     def __init__(
         self, quota: Quota, metrics: Metrics, monotonic: Callable[[], float], questions: tuple[str, ...]
     ) -> None:
         """`questions` are the names of the actions a check asks."""
-        self.quota, self.circuit, self.outage, self.vanishing = quota, Circuit(), Outage(), Vanishing()
+        self.quota, self.circuit, self.outage, self.vanishing = quota, Circuit(), Outage(), PoolGoneDetector()
         self._metrics, self._monotonic, self._questions = metrics, monotonic, questions
         self._alarmed: dict[str, float] = {}
 
@@ -32,7 +32,7 @@ class Standing:
         """Whether a background check may be made now: quota, then degraded mode, then the circuit, whose probes
         are few."""
         return (
-            self.quota.until(tick, Lane.BACKGROUND) == 0
+            self.quota.until(tick, Priority.BACKGROUND) == 0
             and self.outage.admits(tick, self.quota.configured)
             and self.circuit.admits(tick)
         )

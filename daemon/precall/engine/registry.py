@@ -11,31 +11,33 @@ from functools import partial
 
 from precall.config.settings import Settings
 from precall.core.errors import Refusal
-from precall.core.model import Action, Binding, Cause, Override, Row
-from precall.core.routing.registration import Registered, meant, register
+from precall.core.model import Action, Binding, Override, Row, WriteCause
+from precall.core.routing.registration import RegistrationOutcome, meant, register
 from precall.core.routing.route import expired_locally
 from precall.table.table import Table
-from precall.table.writer import Ledger
+from precall.table.writer import Writer
 from precall.table.writes import Amend
 
 
 class Registry:
     """Registers, removes, pins. Every method returns after the commit and the publication."""
 
-    def __init__(self, ledger: Ledger, table: Table, settings: Settings, clock: Callable[[], float]) -> None:
+    def __init__(self, ledger: Writer, table: Table, settings: Settings, clock: Callable[[], float]) -> None:
         self._ledger, self._table, self._settings, self._clock = ledger, table, settings, clock
 
-    async def register(self, wanted: Sequence[Binding], *, atomic: bool) -> list[Registered | Refusal]:
+    async def register(
+        self, wanted: Sequence[Binding], *, atomic: bool
+    ) -> list[RegistrationOutcome | Refusal]:
         """What became of each, in order. `atomic`: when one is refused none is stored, and the others' entries say
         what would have become of them. Raises StoreUnavailable, with nothing stored."""
         refusals = {place: refusal for place, one in enumerate(wanted) if (refusal := self._refusal(one))}
         if atomic and refusals:
             return [refusals.get(place) or self._preview(one) for place, one in enumerate(wanted)]
-        results: list[Registered | Refusal] = [
-            refusals.get(i, Registered.UNCHANGED) for i in range(len(wanted))
+        results: list[RegistrationOutcome | Refusal] = [
+            refusals.get(i, RegistrationOutcome.UNCHANGED) for i in range(len(wanted))
         ]
         wishes = [
-            (one.subs_id, Cause.REGISTERED, self._registration(one, partial(results.__setitem__, place)))
+            (one.subs_id, WriteCause.REGISTERED, self._registration(one, partial(results.__setitem__, place)))
             for place, one in enumerate(wanted)
             if place not in refusals
         ]
@@ -58,7 +60,7 @@ class Registry:
         def amend(row: Row | None, _index: int) -> Row | None:
             return None if row is None or row.binding.origin == origin else row
 
-        wishes = [(subs_id, Cause.REMOVED, amend) for subs_id in subs_ids]
+        wishes = [(subs_id, WriteCause.REMOVED, amend) for subs_id in subs_ids]
         await asyncio.gather(*self._ledger.submit_all(wishes))
 
     async def override(
@@ -84,7 +86,7 @@ class Registry:
             pin = Override(action, means, until, reason, row.binding.generation, now, by)
             return replace(row, override=pin)
 
-        row = await self._ledger.submit(subs_id, Cause.OVERRIDE, amend)
+        row = await self._ledger.submit(subs_id, WriteCause.OVERRIDE, amend)
         if row is None:
             raise AssertionError("an override leaves its row")
         return row
@@ -98,7 +100,7 @@ class Registry:
         def amend(row: Row | None, _index: int) -> Row | None:
             return row if row is None or row.override is None else replace(row, override=None)
 
-        await self._ledger.submit(subs_id, Cause.OVERRIDE, amend)
+        await self._ledger.submit(subs_id, WriteCause.OVERRIDE, amend)
         return True
 
     def _refusal(self, wanted: Binding) -> Refusal | None:
@@ -114,7 +116,7 @@ class Registry:
             return Refusal(422, "expires_in_the_past", "this time has passed", "expires_at")
         return None
 
-    def _registration(self, wanted: Binding, tell: Callable[[Registered | Refusal], None]) -> Amend:
+    def _registration(self, wanted: Binding, tell: Callable[[RegistrationOutcome | Refusal], None]) -> Amend:
         def amend(row: Row | None, index: int) -> Row | None:
             if row is not None and row.binding.origin != wanted.origin:
                 # Another's registration came first, while this one waited for its turn.
@@ -126,7 +128,7 @@ class Registry:
 
         return amend
 
-    def _preview(self, wanted: Binding) -> Registered:
+    def _preview(self, wanted: Binding) -> RegistrationOutcome:
         return register(self._table.get(wanted.subs_id), wanted, self._settings.policy, self._clock(), 0)[0]
 
 

@@ -8,11 +8,11 @@ the history, in which somebody may set it right; a daemon that was away for long
 import asyncio
 
 from precall.core.errors import StoreUnavailable
-from precall.core.model import Cause, Policy
+from precall.core.model import Policy, WriteCause
 from precall.core.routing.route import expired_locally
 from precall.store import Store
 from precall.table.table import Table
-from precall.table.writer import Ledger
+from precall.table.writer import Writer
 from precall.telemetry.logging import get_logger
 
 log = get_logger(__name__)
@@ -28,7 +28,7 @@ RETIRED = "retired_before"
 class Retention:
     """Drops what is older than `retention` seconds, a round at a time."""
 
-    def __init__(self, store: Store, table: Table, ledger: Ledger, retention: float) -> None:
+    def __init__(self, store: Store, table: Table, ledger: Writer, retention: float) -> None:
         self._store, self._table, self._ledger, self._retention = store, table, ledger, retention
 
     async def retire(self, policy: Policy, *, now: float) -> None:
@@ -44,7 +44,7 @@ class Retention:
             for row in rows:
                 end = row.binding.expires_at
                 if end is not None and end < before and expired_locally(row.binding, policy, now):
-                    self._ledger.submit(row.binding.subs_id, Cause.REMOVED, lambda _row, _index: None)
+                    self._ledger.submit(row.binding.subs_id, WriteCause.REMOVED, lambda _row, _index: None)
             await asyncio.sleep(0)
 
     async def _limit(self, now: float) -> float:

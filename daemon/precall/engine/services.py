@@ -3,19 +3,19 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from precall.config.settings import Reloaded, Settings
-from precall.engine.call_poller import Calls
-from precall.engine.call_results import Outcomes
+from precall.config.settings import ReloadReport, Settings
+from precall.engine.call_poller import CallPoller
+from precall.engine.call_results import CallResults
 from precall.engine.checker import Checker
-from precall.engine.exposure_audit import Audit
+from precall.engine.exposure_audit import ExposureAudit
 from precall.engine.lookup import Lookup
-from precall.engine.on_demand import Demand
+from precall.engine.on_demand import OnDemandChecks
 from precall.engine.registry import Registry
-from precall.engine.source_sync import Source
+from precall.engine.source_sync import SourceSync
 from precall.store import Store
 from precall.table.feed import Feed
 from precall.table.table import Table
-from precall.table.writer import Ledger
+from precall.table.writer import Writer
 from precall.telemetry.metrics import Metrics
 
 
@@ -27,20 +27,20 @@ class Services:
     settings: Settings
     table: Table
     feed: Feed
-    ledger: Ledger
+    ledger: Writer
     lookup: Lookup
-    audit: Audit
+    audit: ExposureAudit
     registry: Registry
-    source: Source | None
+    source: SourceSync | None
     checker: Checker
-    demand: Demand
-    outcomes: Outcomes
-    calls: Calls
+    demand: OnDemandChecks
+    outcomes: CallResults
+    calls: CallPoller
     store: Store
     metrics: Metrics
     clock: Callable[[], float]
     monotonic: Callable[[], float]
     chance: Callable[[], float]
     version: str
-    reload: Callable[[], Awaitable[Reloaded]]
+    reload: Callable[[], Awaitable[ReloadReport]]
     standby: bool = False

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from precall.core.errors import StoreUnavailable
-from precall.core.model import BindingState, Cause, Row
+from precall.core.model import BindingState, Row, WriteCause
 from precall.core.routing.route import sound, usable
 from precall.table.table import Table
-from precall.table.writer import Ledger
+from precall.table.writer import Writer
 from precall.telemetry.logging import get_logger
 
 log = get_logger(__name__)
@@ -21,7 +21,7 @@ SLICE = 250
 EXAMPLES = 5
 
 
-async def enforce(table: Table, ledger: Ledger) -> None:
+async def enforce(table: Table, ledger: Writer) -> None:
     """Mark the bindings whose numbers may not be dialled, and forget observed numbers that are a party's or none. While
     the database takes no writes it is left to the next start."""
     found = sorted(table.unusable)
@@ -40,9 +40,9 @@ async def enforce(table: Table, ledger: Ledger) -> None:
         log.warning("numbers.not_marked", error=str(error))
 
 
-async def _enforce(ledger: Ledger, subs_ids: Sequence[str]) -> None:
-    marked = ledger.submit_all([(subs_id, Cause.REGISTERED, _marked) for subs_id in subs_ids])
-    forgotten = ledger.submit_all([(subs_id, Cause.CHECKED, _forgotten) for subs_id in subs_ids])
+async def _enforce(ledger: Writer, subs_ids: Sequence[str]) -> None:
+    marked = ledger.submit_all([(subs_id, WriteCause.REGISTERED, _marked) for subs_id in subs_ids])
+    forgotten = ledger.submit_all([(subs_id, WriteCause.CHECKED, _forgotten) for subs_id in subs_ids])
     for done in (*marked, *forgotten):
         await done
 

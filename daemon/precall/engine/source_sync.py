@@ -18,7 +18,7 @@ from precall.core.model import Binding, Policy, Row, State
 from precall.core.packing import Packed
 from precall.core.routing.route import expired_locally
 from precall.core.sync.columns import BadRow, Columns
-from precall.core.sync.plan import EXAMPLES, Comparison, Fate, SyncPlan
+from precall.core.sync.plan import EXAMPLES, Comparison, SyncOutcome, SyncPlan
 from precall.engine.registry import Registry
 from precall.store import ForeignDatabase
 from precall.table.table import Table
@@ -33,19 +33,19 @@ SLICE = 250
 
 
 @dataclass(frozen=True, slots=True)
-class Synced:
+class SyncReport:
     """The latest sync that came to its end: when (Unix seconds, 0 for none yet), in how many seconds, and what it did.
     `error` is why none has since, "" when that was the latest."""
 
     at: float = 0.0
     seconds: float = 0.0
-    counts: dict[Fate, int] = field(default_factory=lambda: dict.fromkeys(Fate, 0))
+    counts: dict[SyncOutcome, int] = field(default_factory=lambda: dict.fromkeys(SyncOutcome, 0))
     guard: str = ""
     refused: tuple[BadRow, ...] = ()
     error: str = ""
 
 
-class Query:
+class SourceQuery:
     """What the customer's database says, read to its end. ConfigError for settings that cannot be used."""
 
     def __init__(self, config: SourceConfig) -> None:
@@ -87,7 +87,7 @@ def live(row: Row, policy: Policy, now: float) -> bool:
     return row.state.state is not State.EXPIRED and not expired_locally(row.binding, policy, now)
 
 
-class Source:
+class SourceSync:
     """Keeps the bindings of one customer's database in step with it."""
 
     def __init__(
@@ -100,8 +100,8 @@ class Source:
         clock: Callable[[], float],
         monotonic: Callable[[], float],
     ) -> None:
-        self.last = Synced()
-        self._settings, self._query = settings, Query(settings.config.source)
+        self.last = SyncReport()
+        self._settings, self._query = settings, SourceQuery(settings.config.source)
         self._registry, self._table, self._metrics = registry, table, metrics
         self._clock, self._monotonic = clock, monotonic
         self._one_at_a_time = asyncio.Lock()
@@ -117,7 +117,7 @@ class Source:
         """Seconds from one sync to the next, as configured."""
         return self._settings.config.source.every
 
-    async def sync(self, *, force: bool = False) -> Synced:
+    async def sync(self, *, force: bool = False) -> SyncReport:
         """Bring the bindings in step. `force` applies removals however many there are.
 
         Whatever goes wrong is a failed sync, to be told like any other; the next one tries again.
@@ -176,13 +176,13 @@ class Source:
         row = self._table.get(subs_id)
         return None if row is None else row.binding
 
-    def _summary(self, plan: SyncPlan, refusals: list[BadRow], seconds: float) -> Synced:
+    def _summary(self, plan: SyncPlan, refusals: list[BadRow], seconds: float) -> SyncReport:
         counts = plan.counts()
         added = {binding.subs_id for binding in plan.added}
         for refusal in refusals:
-            counts[Fate.ADDED if refusal.subs_id in added else Fate.UPDATED] -= 1
-            counts[Fate.REFUSED] += 1
-        return Synced(
+            counts[SyncOutcome.ADDED if refusal.subs_id in added else SyncOutcome.UPDATED] -= 1
+            counts[SyncOutcome.REFUSED] += 1
+        return SyncReport(
             at=self._clock(),
             seconds=seconds,
             counts=counts,
@@ -190,7 +190,7 @@ class Source:
             refused=(*plan.examples, *refusals)[:EXAMPLES],
         )
 
-    def _tell(self, ended: Synced) -> None:
+    def _tell(self, ended: SyncReport) -> None:
         """Say what is new: an alarm is one line when it begins and one when it ends."""
         before = self.last
         self._metrics.source_syncs.labels("failed" if ended.error else "ok").inc()
@@ -203,7 +203,7 @@ class Source:
             log.warning("source.back")
         counts = ended.counts
         self._metrics.source_last_sync.set(ended.at)
-        self._metrics.source_removals_refused.set(counts[Fate.WITHHELD])
+        self._metrics.source_removals_refused.set(counts[SyncOutcome.WITHHELD])
         for fate, count in counts.items():
             self._metrics.source_rows.labels(fate).set(count)
         if ended.guard and not before.guard:
@@ -214,12 +214,12 @@ class Source:
             first = ended.refused[0]
             log.warning(
                 "source.rows_refused",
-                rows=counts[Fate.REFUSED],
+                rows=counts[SyncOutcome.REFUSED],
                 first=first.subs_id,
                 column=first.column,
                 why=first.text,
             )
-        moved = counts[Fate.ADDED] + counts[Fate.UPDATED] + counts[Fate.REMOVED]
+        moved = counts[SyncOutcome.ADDED] + counts[SyncOutcome.UPDATED] + counts[SyncOutcome.REMOVED]
         say = log.info if moved else log.debug
         say(
             "source.synced",
@@ -242,7 +242,7 @@ async def preview(
         lambda subs_id: packed.row.binding if (packed := rows.get(subs_id)) else None,
         lambda binding: expired_locally(binding, policy, now),
     )
-    await Query(config).rows(compared.take)
+    await SourceQuery(config).rows(compared.take)
     for packed in rows.values():
         row = packed.row
         compared.pass_by(row.binding, live=live(row, policy, now))

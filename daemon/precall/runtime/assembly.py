@@ -11,23 +11,23 @@ from functools import partial
 
 from precall import __version__
 from precall.clocks import Clocks
-from precall.config.settings import Reloaded, Settings
+from precall.config.settings import ReloadReport, Settings
 from precall.core.limits.quota import Quota
-from precall.engine.call_poller import Calls
-from precall.engine.call_results import Outcomes
+from precall.engine.call_poller import CallPoller
+from precall.engine.call_results import CallResults
 from precall.engine.checker import Checker
-from precall.engine.exposure_audit import Audit
+from precall.engine.exposure_audit import ExposureAudit
 from precall.engine.lookup import Lookup
-from precall.engine.on_demand import Demand
+from precall.engine.on_demand import OnDemandChecks
 from precall.engine.registry import Registry
 from precall.engine.services import Services
-from precall.engine.source_sync import Source
+from precall.engine.source_sync import SourceSync
 from precall.provider import Provider
 from precall.runtime.restore import recall_brake, recall_feed, recall_planner, recall_sample, recall_table
 from precall.store import Store
 from precall.table.feed import Feed
 from precall.table.table import Table
-from precall.table.writer import Ledger
+from precall.table.writer import Writer
 from precall.telemetry.metrics import Metrics
 
 MANY = 20_000
@@ -64,7 +64,7 @@ class Assembly:
         settings: Settings,
         provider: Provider,
         metrics: Metrics,
-        reload: Callable[[], Awaitable[Reloaded]],
+        reload: Callable[[], Awaitable[ReloadReport]],
         *,
         clocks: Clocks,
         chance: Callable[[], float],
@@ -94,8 +94,8 @@ class Assembly:
         checker.asks = False
         return replace(self._services(store, table, feed, ledger, checker), source=None, standby=True)
 
-    def _ledger(self, store: Store, table: Table, feed: Feed, index: int) -> Ledger:
-        return Ledger(
+    def _ledger(self, store: Store, table: Table, feed: Feed, index: int) -> Writer:
+        return Writer(
             store,
             table,
             feed,
@@ -107,7 +107,7 @@ class Assembly:
         )
 
     async def _checker(
-        self, store: Store, table: Table, ledger: Ledger, seq: int, *, logged: float
+        self, store: Store, table: Table, ledger: Writer, seq: int, *, logged: float
     ) -> Checker:
         """The checker; `logged` is the share of bindings whose dials and answers it logs."""
         config, marks, clocks = self._settings.config, await store.marks(), self._clocks
@@ -131,9 +131,9 @@ class Assembly:
         return checker
 
     def _calls(
-        self, store: Store, table: Table, ledger: Ledger, checker: Checker, outcomes: Outcomes
-    ) -> Calls:
-        return Calls(
+        self, store: Store, table: Table, ledger: Writer, checker: Checker, outcomes: CallResults
+    ) -> CallPoller:
+        return CallPoller(
             provider=self._provider,
             store=store,
             ledger=ledger,
@@ -145,10 +145,10 @@ class Assembly:
             clocks=self._clocks,
         )
 
-    def _source(self, registry: Registry, table: Table) -> Source | None:
+    def _source(self, registry: Registry, table: Table) -> SourceSync | None:
         if not self._settings.config.source.configured:
             return None
-        source = Source(
+        source = SourceSync(
             self._settings,
             registry,
             table,
@@ -165,14 +165,14 @@ class Assembly:
         store: Store,
         table: Table,
         feed: Feed,
-        ledger: Ledger,
+        ledger: Writer,
         checker: Checker,
         hash_key: str = "",
     ) -> Services:
-        audit = Audit(store, ledger, self._metrics, self._clocks.now, bytes.fromhex(hash_key))
+        audit = ExposureAudit(store, ledger, self._metrics, self._clocks.now, bytes.fromhex(hash_key))
         registry = Registry(ledger, table, self._settings, self._clocks.now)
-        demand = Demand(checker, table, self._metrics, clocks=self._clocks)
-        outcomes = Outcomes(
+        demand = OnDemandChecks(checker, table, self._metrics, clocks=self._clocks)
+        outcomes = CallResults(
             store=store,
             ledger=ledger,
             table=table,
@@ -211,7 +211,7 @@ class Assembly:
             reload=self._reload,
         )
 
-    def _show(self, table: Table, ledger: Ledger, checker: Checker) -> None:
+    def _show(self, table: Table, ledger: Writer, checker: Checker) -> None:
         """Gauges that are asked for at scrape time."""
         metrics = self._metrics
         metrics.show_states(table.count)

@@ -19,29 +19,29 @@ from precall.api.server import Server
 from precall.clocks import Clocks, boottime
 from precall.config.schema import Config
 from precall.config.settings import Settings
-from precall.core.errors import ConfigError, Deposed, StoreUnavailable
+from precall.core.errors import ConfigError, LeadershipLost, StoreUnavailable
 from precall.engine.call_gate import CallGate
-from precall.engine.call_poller import Calls
-from precall.engine.call_results import Outcomes
+from precall.engine.call_poller import CallPoller
+from precall.engine.call_results import CallResults
 from precall.engine.checker import Checker
-from precall.engine.on_demand import Demand
+from precall.engine.on_demand import OnDemandChecks
 from precall.engine.registry import Registry
 from precall.engine.retention import ROUND, Retention
 from precall.engine.services import Services
 from precall.engine.soundness import enforce
-from precall.engine.source_sync import Source
+from precall.engine.source_sync import SourceSync
 from precall.provider import Credentials, Provider
 from precall.provider.account import credentials, provider_settings
 from precall.runtime.assembly import Assembly, collect_young, without_collections
-from precall.runtime.reload import PATIENCE, Reloading
+from precall.runtime.reload import PATIENCE, Reloader
 from precall.runtime.restore import learned_of
 from precall.runtime.scheduler import Scheduler, beat
 from precall.runtime.standby import Standby
-from precall.runtime.systemd import Supervisor
-from precall.store import Lead, Store
+from precall.runtime.systemd import SystemdNotifier
+from precall.store import LeaderLock, Store
 from precall.table.feed import Feed
 from precall.table.table import Table
-from precall.table.writer import Ledger
+from precall.table.writer import Writer
 from precall.telemetry.logging import get_logger, tell_folded
 from precall.telemetry.metrics import Metrics
 
@@ -65,13 +65,13 @@ class Daemon:
     table: Table
     metrics: Metrics
     checker: Checker
-    demand: Demand
-    ledger: Ledger
+    demand: OnDemandChecks
+    ledger: Writer
     feed: Feed
     registry: Registry
-    outcomes: Outcomes
-    calls: Calls
-    source: Source | None
+    outcomes: CallResults
+    calls: CallPoller
+    source: SourceSync | None
     store: Store
 
     def __init__(
@@ -79,7 +79,7 @@ class Daemon:
         config: Config,
         *,
         read: Callable[[], Config] | None = None,
-        supervisor: Supervisor | None = None,
+        supervisor: SystemdNotifier | None = None,
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         boottime: Callable[[], float] = boottime,
@@ -88,7 +88,7 @@ class Daemon:
         """`read` gives the configuration as it stands when a reload is asked for; without it: this one."""
         self._settings = Settings(config)
         self._read = read or (lambda: config)
-        self._supervisor = supervisor or Supervisor()
+        self._supervisor = supervisor or SystemdNotifier()
         self._wall, self._monotonic, self._chance = wall, monotonic, chance
         self._boottime = boottime
         self._clocks = Clocks(wall, monotonic)
@@ -138,7 +138,7 @@ class Daemon:
         self._reloading = self._make_reloading()
         reloads = asyncio.create_task(self._reload_when_told(), name="reloads")
         stack.push_async_callback(_end, reloads)
-        self._lead = Lead(
+        self._lead = LeaderLock(
             config.store.database,
             config.store.timeout,
             when_lost=self._lose_lead,
@@ -182,7 +182,9 @@ class Daemon:
 
     def _lose_lead(self) -> None:
         """Another daemon leads: neither write nor answer as the leader any more, and end."""
-        self._end_by = Deposed("another precall leads on this database: started again, this one stands by")
+        self._end_by = LeadershipLost(
+            "another precall leads on this database: started again, this one stands by"
+        )
         log.critical("precall.deposed", hint="another precall leads on this database")
         services = self._server.services
         if services is not None and not services.standby:
@@ -304,8 +306,8 @@ class Daemon:
             nonce=lambda: f"{random.getrandbits(128):032x}",
         )
 
-    def _make_reloading(self) -> Reloading:
-        return Reloading(
+    def _make_reloading(self) -> Reloader:
+        return Reloader(
             self._read,
             self._settings,
             self._server,

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from precall.api.server import Server
 from precall.clocks import Clocks
 from precall.config.schema import Config
-from precall.config.settings import Reloaded, Settings, compare, reconcile
+from precall.config.settings import ReloadReport, Settings, compare, reconcile
 from precall.core.errors import ConfigError, StoreUnavailable
 from precall.provider import Credentials, Provider
 from precall.provider.account import credentials, provider_settings
 from precall.runtime.restore import recall_turns
-from precall.runtime.systemd import Supervisor
+from precall.runtime.systemd import SystemdNotifier
 from precall.telemetry import logging as logs
 from precall.telemetry.logging import get_logger
 from precall.telemetry.metrics import Metrics
@@ -27,7 +27,7 @@ PATIENCE = 3.0
 Turns = list[tuple[str, float]]
 
 
-class Reloading:
+class Reloader:
     """Takes over what `read` gives, which raises ConfigError. `at_work` is held while the parts of a daemon are made,
     so that all of them are made of one configuration."""
 
@@ -38,7 +38,7 @@ class Reloading:
         server: Server,
         provider: Provider,
         metrics: Metrics,
-        supervisor: Supervisor,
+        supervisor: SystemdNotifier,
         *,
         clocks: Clocks,
         wall: Callable[[], float],
@@ -50,7 +50,7 @@ class Reloading:
         self._clocks, self._wall, self._sync_every = clocks, wall, sync_every
         self._owes_policy = False
 
-    async def reload(self) -> Reloaded:
+    async def reload(self) -> ReloadReport:
         """Take the configuration over as it is now. ConfigError when it has mistakes."""
         async with self.at_work:
             self._supervisor.reloading()
@@ -77,7 +77,7 @@ class Reloading:
         self._metrics.reload_ok.set(1)
         self._metrics.reload_at.set(self._wall())
 
-    async def _take_over(self, wanted: Config) -> Reloaded:
+    async def _take_over(self, wanted: Config) -> ReloadReport:
         before = self._settings.config
         config, found = reconcile(before, wanted), compare(before, wanted)
         turns = await self._prepared(config)

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from precall.api.server import Server
 from precall.core.errors import StoreError, StoreUnavailable
-from precall.runtime.systemd import Supervisor
-from precall.store import Lead, Store
+from precall.runtime.systemd import SystemdNotifier
+from precall.store import LeaderLock, Store
 from precall.telemetry.logging import get_logger
 
 log = get_logger(__name__)
@@ -28,10 +28,10 @@ class Standby:
 
     def __init__(
         self,
-        lead: Lead,
+        lead: LeaderLock,
         server: Server,
         urls: list[str],
-        supervisor: Supervisor,
+        supervisor: SystemdNotifier,
         monotonic: Callable[[], float],
     ) -> None:
         self._lead, self._server, self._urls, self._monotonic = lead, server, urls, monotonic

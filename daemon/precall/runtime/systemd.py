@@ -20,7 +20,7 @@ PATIENCE = 0.5
 """Seconds to wait for room in the manager's queue: what it expects to hear must not be lost because it is busy."""
 
 
-class Supervisor:
+class SystemdNotifier:
     """The service manager at `address`: a path, or "@name" in the abstract namespace; "" for none. It expects to hear
     something every `watchdog` seconds, 0 for nothing."""
 

@@ -34,7 +34,7 @@ _SEALED = re.compile(rf"{MARK}[0-9a-f]{{{_NAME}}}{MARK}[A-Za-z0-9+/]{{38,}}={{0,
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class NumberKey:
     """A key of `LENGTH` bytes, and the name that follows from it: a key cannot be taken for another."""
 
     secret: bytes = field(repr=False)
@@ -71,20 +71,22 @@ class _Sealer:
         return self._cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], place)
 
 
-class Seals:
+class Cipher:
     """The keys at hand: the newest seals, all open. None: nothing is sealed.
 
     `strict`: every number in this database is sealed, so one that is not was put there by somebody else.
     """
 
-    def __init__(self, keys: Sequence[Key] = (), file: Path | None = None, *, strict: bool = False) -> None:
+    def __init__(
+        self, keys: Sequence[NumberKey] = (), file: Path | None = None, *, strict: bool = False
+    ) -> None:
         self.file, self.strict = file, strict
         self._seen: key_file.Seen | None = None
         self._sealers = {key.name: key.sealer() for key in keys}
         self._newest = self._sealers[keys[-1].name] if keys else None
 
     @classmethod
-    def of(cls, file: Path | None, *, strict: bool = False) -> "Seals":
+    def of(cls, file: Path | None, *, strict: bool = False) -> "Cipher":
         """The keys of `file` (None: none). Raises ConfigError for a file that cannot be used."""
         if file is None:
             return cls()
@@ -111,14 +113,14 @@ class Seals:
         """Of all keys, the newest last."""
         return tuple(self._sealers)
 
-    def renewed(self) -> "Seals":
+    def renewed(self) -> "Cipher":
         """The keys of the file as it stands now. While it cannot be used, what was read of it before holds."""
         if self.file is None:
             return self
         try:
             if key_file.seen(self.file) == self._seen:
                 return self
-            return Seals.of(self.file, strict=self.strict)
+            return Cipher.of(self.file, strict=self.strict)
         except ConfigError:
             return self
 
@@ -161,23 +163,23 @@ def key_of(sealed: str) -> str:
     return sealed[len(MARK) : len(MARK) + _NAME]
 
 
-def read(file: Path) -> list[Key]:
+def read(file: Path) -> list[NumberKey]:
     """The keys of a file, the newest last. Raises ConfigError."""
     keys = []
     for number, name, secret in key_file.read(file):
-        if len(secret) != LENGTH or Key(secret).name != name:
+        if len(secret) != LENGTH or NumberKey(secret).name != name:
             raise ConfigError(
                 [
                     f"{key_file.SETTING}: {file}, line {number}: is no key of `precall keys new`, or was altered"
                 ]
             )
-        keys.append(Key(secret))
+        keys.append(NumberKey(secret))
     return keys
 
 
 def add(file: Path, secret: bytes) -> str:
     """Add a key to a file, which is made if it is not there; gives the name of the key. Raises ConfigError."""
-    made = Key(secret)
+    made = NumberKey(secret)
     keys = [*(read(file) if file.exists() else ()), made]
     key_file.write(file, [(key.name, key.secret) for key in keys])
     return made.name

@@ -28,7 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from precall import private_files
 from precall.config import database_url
-from precall.config.database_url import PostgresqlUrl, UrlMistake
+from precall.config.database_url import DatabaseUrlError, PostgresqlUrl
 from precall.core.errors import StoreError, StoreUnavailable
 from precall.store.failover import require_version, watch_sessions
 from precall.store.pooler import LOST_STATEMENTS, require_session, shared
@@ -60,7 +60,7 @@ class Unwritable(StoreUnavailable):
     """The file may not be written. Later it may be; at start that is a mistake."""
 
 
-class Place:
+class DatabaseAddress:
     """Where a database is: its SQLAlchemy URL, and the name it has in messages (never with a password).
 
     Raises StoreError for what cannot be used: an unknown kind, SQLite in memory, a directory that is missing.
@@ -78,7 +78,7 @@ class Place:
                 ignored = database_url.sqlite(url)
                 self.url: URL = make_url(url).set(drivername="sqlite+aiosqlite")
                 self.url = self.url.difference_update_query(ignored)
-        except UrlMistake as mistake:
+        except DatabaseUrlError as mistake:
             raise StoreError(f"store.url: {mistake}") from None
         except (exc.ArgumentError, ValueError):
             raise StoreError("store.url is no URL: write sqlite:///precall.db or postgresql://...") from None

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from precall import private_files
 from precall.config import text_file
-from precall.core.errors import ConfigError, Unwritten
+from precall.core.errors import ConfigError, OutputError
 from precall.telemetry.redaction import keep
 
 SETTING = "store.number_key_file"
@@ -46,7 +46,7 @@ def read(file: Path) -> list[tuple[int, str, bytes]]:
         lines = text_file.read(file).splitlines()
     except OSError as error:
         raise ConfigError([_unreadable(file, error)]) from None
-    except text_file.NoText:
+    except text_file.NotTextError:
         raise ConfigError([f"{SETTING}: {file} is no file of `precall keys new`"]) from None
     keys = [
         (number, *_key(file, number, line.split()))
@@ -67,7 +67,7 @@ def write(file: Path, keys: Iterable[tuple[str, bytes]]) -> None:
     try:
         with private_files.replacing(file, mode=None) as out:
             out.write((HEADING + "".join(lines)).encode("ascii"))
-    except Unwritten as error:
+    except OutputError as error:
         if error.errno in _NO_ROOM:
             raise
         raise ConfigError([f"{SETTING}: {error}"]) from None

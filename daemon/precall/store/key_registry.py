@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from precall.core.errors import StoreError
 from precall.store.bulk import execute_many, upsert
-from precall.store.cipher import Seals, is_sealed, key_of
+from precall.store.cipher import Cipher, is_sealed, key_of
 from precall.store.schema import marks
 from precall.store.sealed_columns import EVERYWHERE, MARKS
 
@@ -21,7 +21,7 @@ SECRETS = ("dial_key", "number_hash_key")
 _PROOF = "precall"
 
 
-async def admit(connection: AsyncConnection, seals: Seals, name: str) -> None:
+async def admit(connection: AsyncConnection, seals: Cipher, name: str) -> None:
     """See that all that is sealed in the database called `name` can be opened. Writes nothing.
 
     Raises StoreError, which says what to do, when a key is missing.
@@ -49,7 +49,7 @@ async def needed(connection: AsyncConnection) -> dict[str, str]:
     return {name.removeprefix(NEEDS): value for name, value in found}
 
 
-async def begin(connection: AsyncConnection, seals: Seals) -> None:
+async def begin(connection: AsyncConnection, seals: Cipher) -> None:
     """Note that the newest key is needed from now on. With the first of all the view for SQL readers goes, which could
     not read a number any more; and a database without a number in it holds none but sealed ones from then on."""
     name = NEEDS + seals.newest
@@ -69,7 +69,7 @@ async def is_strict(connection: AsyncConnection) -> bool:
     return await connection.scalar(select(marks.c.value).where(marks.c.name == STRICT)) is not None
 
 
-async def complete(connection: AsyncConnection, seals: Seals) -> list[str]:
+async def complete(connection: AsyncConnection, seals: Cipher) -> list[str]:
     """Everything is sealed with the newest key: forget the others. Gives the names of those that were needed before."""
     earlier = [key for key in await needed(connection) if key != seals.newest]
     await connection.execute(delete(marks).where(marks.c.name.in_([NEEDS + key for key in earlier])))
@@ -77,7 +77,7 @@ async def complete(connection: AsyncConnection, seals: Seals) -> list[str]:
     return earlier
 
 
-async def secret(connection: AsyncConnection, seals: Seals, name: str, fresh: str) -> str:
+async def secret(connection: AsyncConnection, seals: Cipher, name: str, fresh: str) -> str:
     """The database's own secret of this name, `fresh` if it has none yet. One that has lain there in plain is replaced
     where numbers are sealed: copies of the database know it."""
     place = MARKS.of("value", name)

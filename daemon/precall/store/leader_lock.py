@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from precall.core.errors import StoreError, StoreUnavailable
-from precall.store.connection import Place, close, failures_of
+from precall.store.connection import DatabaseAddress, close, failures_of
 from precall.store.fencing import END_SILENT, HELD, RAISE, SILENCE, count_up
 
 KEY = int.from_bytes(b"pc_lead", "big")
@@ -37,7 +37,7 @@ WATCH = {"tcp_keepalives_idle": "2", "tcp_keepalives_interval": "1", "tcp_keepal
 WRITABLE = "current_setting('transaction_read_only') = 'off'"
 
 
-class Lead:
+class LeaderLock:
     """The lead over the database at `url`, held or not. `timeout` (seconds) bounds the way to a server.
 
     From `take` until `leave` a task of its own asks for it again and again. `when_lost` is called once, when another
@@ -53,7 +53,7 @@ class Lead:
         when_lost: Callable[[], None] = lambda: None,
         when_broken: Callable[[BaseException], None] = lambda _error: None,
     ) -> None:
-        place = Place(url)
+        place = DatabaseAddress(url)
         timeout = min(timeout, limit / 2)
         self._lock = _File(place, timeout) if place.is_sqlite else _Session(place, timeout, limit, self.doubt)
         self._ping = min(PING, limit / 8)
@@ -141,7 +141,7 @@ class Lead:
 
 
 class _File:
-    def __init__(self, place: Place, timeout: float) -> None:
+    def __init__(self, place: DatabaseAddress, timeout: float) -> None:
         self._place, self._timeout = place, timeout
         self._path, self._file = f"{place.name}.lock", -1
 
@@ -190,7 +190,9 @@ class _File:
 class _Session:
     """`shaken` is called when the session that holds the lock ends."""
 
-    def __init__(self, place: Place, timeout: float, limit: float, shaken: Callable[[], None]) -> None:
+    def __init__(
+        self, place: DatabaseAddress, timeout: float, limit: float, shaken: Callable[[], None]
+    ) -> None:
         self._place, self._timeout, self._limit, self._shaken = place, timeout, limit, shaken
         self._session: Any = None
         self._holds = self._has_led = False

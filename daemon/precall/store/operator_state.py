@@ -8,12 +8,14 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from precall.store.bulk import execute_many, upsert
-from precall.store.cipher import Seals, is_sealed
+from precall.store.cipher import Cipher, is_sealed
 from precall.store.schema import brakes
-from precall.store.sealed_columns import BRAKES, PAUSES, Places
+from precall.store.sealed_columns import BRAKES, PAUSES, SealedColumns
 
 
-async def said(connection: AsyncConnection, seals: Seals, places: Places) -> dict[str, dict[str, Any]]:
+async def said(
+    connection: AsyncConnection, seals: Cipher, places: SealedColumns
+) -> dict[str, dict[str, Any]]:
     """By pool. A reason in plain was given before reasons were sealed, and decides nothing: it is taken as it is."""
     told: dict[str, dict[str, Any]] = {}
     for row in (await connection.execute(select(places.table))).mappings():
@@ -22,12 +24,12 @@ async def said(connection: AsyncConnection, seals: Seals, places: Places) -> dic
     return told
 
 
-async def pause(connection: AsyncConnection, seals: Seals, pool_key: str, order: Mapping[str, Any]) -> None:
+async def pause(connection: AsyncConnection, seals: Cipher, pool_key: str, order: Mapping[str, Any]) -> None:
     """This pool is paused."""
     await _put(connection, seals, PAUSES, {pool_key}, order)
 
 
-async def brake(connection: AsyncConnection, seals: Seals, pool_key: str, order: Mapping[str, Any]) -> None:
+async def brake(connection: AsyncConnection, seals: Cipher, pool_key: str, order: Mapping[str, Any]) -> None:
     """The brake of this pool is engaged, or released; all released is each released."""
     pools = {pool_key}
     if not pool_key and not order["engaged"]:
@@ -36,7 +38,11 @@ async def brake(connection: AsyncConnection, seals: Seals, pool_key: str, order:
 
 
 async def _put(
-    connection: AsyncConnection, seals: Seals, places: Places, pools: set[str], order: Mapping[str, Any]
+    connection: AsyncConnection,
+    seals: Cipher,
+    places: SealedColumns,
+    pools: set[str],
+    order: Mapping[str, Any],
 ) -> None:
     rows = [places.seal(seals, {"pool_key": pool, **order}) for pool in pools]
     await execute_many(connection, upsert(connection.dialect.name, places.table), rows)

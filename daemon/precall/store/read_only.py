@@ -5,8 +5,8 @@ from pathlib import Path
 
 from precall.core.packing import Packed
 from precall.store import key_registry, migration, rows
-from precall.store.cipher import Seals
-from precall.store.connection import Place, close, failures_of
+from precall.store.cipher import Cipher
+from precall.store.connection import DatabaseAddress, close, failures_of
 
 
 async def snapshot(url: str, timeout: float, key_file: Path | None = None) -> AsyncIterator[list[Packed]]:
@@ -14,7 +14,7 @@ async def snapshot(url: str, timeout: float, key_file: Path | None = None) -> As
 
     Raises SchemaOutdated, StoreError, StoreUnavailable, ConfigError for a `key_file` that cannot be used.
     """
-    place, seals = Place(url), Seals.of(key_file)
+    place, seals = DatabaseAddress(url), Cipher.of(key_file)
     if _absent(place):
         return
     await migration.check(url, timeout)
@@ -29,6 +29,6 @@ async def snapshot(url: str, timeout: float, key_file: Path | None = None) -> As
         await close(engine, timeout)
 
 
-def _absent(place: Place) -> bool:
+def _absent(place: DatabaseAddress) -> bool:
     """Whether looking would make a file."""
     return place.is_sqlite and not Path(place.name).exists()

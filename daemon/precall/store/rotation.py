@@ -16,10 +16,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from precall.core.errors import StoreError, StoreUnavailable
 from precall.store import key_registry, migration
 from precall.store.bulk import execute_many
-from precall.store.cipher import NOTHING, Seals, is_sealed, key_of
-from precall.store.connection import Place, close, failures_of
+from precall.store.cipher import NOTHING, Cipher, is_sealed, key_of
+from precall.store.connection import DatabaseAddress, close, failures_of
 from precall.store.schema import marks
-from precall.store.sealed_columns import EVERYWHERE, MARKS, Places
+from precall.store.sealed_columns import EVERYWHERE, MARKS, SealedColumns
 
 SLICE = 500
 PAUSE = 0.005
@@ -35,7 +35,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(slots=True)
-class Rotated:
+class RotationReport:
     """How many rows were sealed anew, how many of them had lain there in plain, and the keys nothing needs any more."""
 
     rows: int = 0
@@ -43,12 +43,12 @@ class Rotated:
     idle: list[str] = field(default_factory=list)
 
 
-class Rotation:
+class KeyRotation:
     """Brings the database at `url` under the newest of `seals`, which holds every key that it needs."""
 
-    def __init__(self, url: str, seals: Seals, timeout: float = PATIENCE) -> None:
+    def __init__(self, url: str, seals: Cipher, timeout: float = PATIENCE) -> None:
         self._url, self._seals, self._timeout = url, seals, timeout
-        self._place = Place(url)
+        self._place = DatabaseAddress(url)
 
     async def due(self) -> bool:
         """Whether anything is not under the newest key. Raises StoreError, SchemaOutdated, StoreUnavailable."""
@@ -66,10 +66,10 @@ class Rotation:
         finally:
             await close(engine, self._timeout)
 
-    async def run(self, tell: Progress, settle: float = SETTLE) -> Rotated:
+    async def run(self, tell: Progress, settle: float = SETTLE) -> RotationReport:
         """Seal everything anew. Raises StoreError where a row does not open, or somebody goes on sealing with another
         key; then what was done stays done."""
-        done = Rotated()
+        done = RotationReport()
         engine = await self._opened(writes=True)
         try:
             with failures_of(self._place.name):
@@ -106,7 +106,7 @@ class Rotation:
             raise
         return engine
 
-    async def _walk(self, engine: AsyncEngine, done: Rotated, tell: Progress) -> None:
+    async def _walk(self, engine: AsyncEngine, done: RotationReport, tell: Progress) -> None:
         """All tables, from their first row to their last."""
         async with engine.begin() as connection:
             counts = [
@@ -128,7 +128,7 @@ class Rotation:
             await self._secrets(connection, done)
 
     async def _slice(
-        self, connection: AsyncConnection, places: Places, after: Any, done: Rotated
+        self, connection: AsyncConnection, places: SealedColumns, after: Any, done: RotationReport
     ) -> tuple[int, Any]:
         """(how many rows were read, the key of the last)"""
         table = places.table
@@ -153,7 +153,7 @@ class Rotation:
         done.rows += await execute_many(connection, _REPLACE[table.name], changed)
         return len(found), found[-1][places.key] if found else after
 
-    async def _secrets(self, connection: AsyncConnection, done: Rotated) -> None:
+    async def _secrets(self, connection: AsyncConnection, done: RotationReport) -> None:
         """The secrets among the marks. One in plain is dropped: the daemon makes another."""
         for name in key_registry.SECRETS:
             kept = await connection.scalar(select(marks.c.value).where(marks.c.name == name))
@@ -196,13 +196,13 @@ class Rotation:
     def _is_fresh(self, value: str) -> bool:
         return value in NOTHING or (is_sealed(value) and key_of(value) == self._seals.newest)
 
-    def _stale(self, places: Places) -> ColumnElement[bool]:
+    def _stale(self, places: SealedColumns) -> ColumnElement[bool]:
         columns = [places.table.c[name] for name in places.columns]
         fresh = self._seals.head
         return or_(*(and_(c.not_in(NOTHING), ~c.startswith(fresh, autoescape=True)) for c in columns))
 
 
-def _replacing(places: Places) -> UpdateBase:
+def _replacing(places: SealedColumns) -> UpdateBase:
     table = places.table
     as_read = (table.c[name] == bindparam(f"of_{name}", type_=table.c[name].type) for name in places.columns)
     return (

@@ -14,7 +14,7 @@ from typing import Protocol
 from sqlalchemy import exc
 
 from precall.config import database_url
-from precall.config.database_url import UrlMistake
+from precall.config.database_url import DatabaseUrlError
 from precall.core.errors import ConfigError, OutOfReach, PrecallError
 from precall.store.connection import unreadable
 from precall.store.source_engine import EngineRows
@@ -83,7 +83,7 @@ class ForeignDatabase:
         self._timeout = timeout
         try:
             self._database = _database(url, timeout)
-        except UrlMistake as mistake:
+        except DatabaseUrlError as mistake:
             raise ConfigError([f"source.url: {mistake}"]) from None
         self.name = self._database.name
 
@@ -132,7 +132,7 @@ def _database(url: str, timeout: float) -> Reachable:
 
 def _must_be_readable(files: Mapping[str, str]) -> None:
     if missing := unreadable(files):
-        raise UrlMistake(missing)
+        raise DatabaseUrlError(missing)
 
 
 class _Reading:

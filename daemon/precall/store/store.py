@@ -15,17 +15,17 @@ from typing import Any, Literal, Self, TypeVar
 from sqlalchemy import Table, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from precall.core.errors import Deposed, StoreError, StoreUnavailable
+from precall.core.errors import LeadershipLost, StoreError, StoreUnavailable
 from precall.core.model import Change, Check, Exposure, Policy, Row
 from precall.core.packing import Packed
-from precall.core.planning.sample import Dial
+from precall.core.planning.sample import DialRecord
 from precall.store import audit, fencing, history, key_registry, migration, operator_state, rows
 from precall.store.attempt import Attempt
-from precall.store.audit import EVERY, Wanted
+from precall.store.audit import EVERY, AuditFilter
 from precall.store.bulk import execute_many, upsert
 from precall.store.calls import CallBook
-from precall.store.cipher import Seals
-from precall.store.connection import Place, Unwritable, close, failures_of
+from precall.store.cipher import Cipher
+from precall.store.connection import DatabaseAddress, Unwritable, close, failures_of
 from precall.store.schema import marks, pauses, policy, route_changes
 from precall.store.sealed_columns import BRAKES, PAUSES
 
@@ -54,7 +54,7 @@ class Store:
     fencing_token = 0
     deposed = False
 
-    def __init__(self, place: Place, timeout: float, keep: History, seals: Seals) -> None:
+    def __init__(self, place: DatabaseAddress, timeout: float, keep: History, seals: Cipher) -> None:
         self.name = place.name
         self._place, self._seals, self._sealing_with = place, seals, ""
         self._timeout = timeout
@@ -85,15 +85,15 @@ class Store:
         to be migrated first unless `auto_migrate`, StoreUnavailable, ConfigError for a `key_file` that is no good.
         """
         try:
-            return await cls._open(url, timeout, history, Seals.of(key_file), auto_migrate=auto_migrate)
+            return await cls._open(url, timeout, history, Cipher.of(key_file), auto_migrate=auto_migrate)
         except Unwritable as error:
             raise StoreError(str(error)) from error
 
     @classmethod
     async def _open(
-        cls, url: str, timeout: float, history: History, seals: Seals, *, auto_migrate: bool
+        cls, url: str, timeout: float, history: History, seals: Cipher, *, auto_migrate: bool
     ) -> Self:
-        place = Place(url)
+        place = DatabaseAddress(url)
         store = cls(place, timeout, history, seals)
         place.hold()
         try:
@@ -156,7 +156,7 @@ class Store:
         changes: Sequence[Change],
         checks: Sequence[Check] = (),
         refreshed: Sequence[Row] = (),
-        dials: Sequence[Dial] = (),
+        dials: Sequence[DialRecord] = (),
     ) -> None:
         """In one transaction: make `changes`, in their order, and append them to the feed; keep their checks and
         `checks` (those that changed nothing) in the history; store the observed columns of `refreshed` rows; append
@@ -176,7 +176,7 @@ class Store:
         }
         risen = {name: value for name, value in high.items() if value > self._high[name]}
 
-        async def work(connection: AsyncConnection, seals: Seals) -> None:
+        async def work(connection: AsyncConnection, seals: Cipher) -> None:
             await rows.write(connection, changes, seals)
             await history.append(connection, changes, seals)
             await history.record(connection, kept, seals, fold=self._fold)
@@ -240,7 +240,7 @@ class Store:
         await self._write(lambda connection: audit.expose(connection, exposures, fold), len(exposures))
 
     async def exposures(
-        self, *, limit: int, before_id: int | None = None, wanted: Wanted = EVERY
+        self, *, limit: int, before_id: int | None = None, wanted: AuditFilter = EVERY
     ) -> list[dict[str, Any]]:
         """The audit, newest first, by column name; `before_id` is the `id` that the page before ended with."""
         return await self._read(lambda connection: audit.page(connection, wanted, before_id, limit))
@@ -302,7 +302,7 @@ class Store:
         view any more."""
         stated = {"id": 1, **asdict(allowed)}
 
-        async def work(connection: AsyncConnection, _seals: Seals) -> None:
+        async def work(connection: AsyncConnection, _seals: Cipher) -> None:
             await execute_many(connection, upsert(connection.dialect.name, policy), [stated])
 
         await self._seal(work)
@@ -332,12 +332,12 @@ class Store:
 
     # -- transactions ---------------------------------------------------------------------------------
 
-    def _keys(self) -> Seals:
+    def _keys(self) -> Cipher:
         """The keys as they are in their file by now."""
         self._seals = self._seals.renewed()
         return self._seals
 
-    async def _seal(self, work: Callable[[AsyncConnection, Seals], Awaitable[T]], size: int = 1) -> T:
+    async def _seal(self, work: Callable[[AsyncConnection, Cipher], Awaitable[T]], size: int = 1) -> T:
         """A write that has numbers to seal."""
         seals = self._keys()
 
@@ -352,7 +352,7 @@ class Store:
 
     async def _write(self, work: Work[T], size: int = 1) -> T:
         if self.deposed:
-            raise Deposed(f"{self.name}: another precall leads")
+            raise LeadershipLost(f"{self.name}: another precall leads")
         patience = self._timeout + size * PATIENCE_PER_ROW
         try:
             async with asyncio.timeout(patience):
@@ -381,7 +381,7 @@ class Store:
         try:
             if self.fencing_token:
                 await fencing.confirm(connection, self.fencing_token, self.name)
-        except Deposed:
+        except LeadershipLost:
             self.deposed = True
             self.when_deposed()
             raise

@@ -27,7 +27,7 @@ _ALL = ("all",)
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
+class FeedFilter:
     """Which changes a reader wants: of these ids and in these pools; an empty set is all."""
 
     subs_ids: frozenset[str] = frozenset()
@@ -41,7 +41,7 @@ class Filter:
 
 
 @dataclass(slots=True)
-class Entry:
+class FeedEntry:
     """One change as readers without a caller were told of it at `at`, real numbers withheld.
 
     `body` are the bytes it is told in and `made_at` when they were made: whoever tells it first makes them, all others
@@ -58,14 +58,14 @@ class Entry:
 
 
 @dataclass(slots=True)
-class Batch:
+class FeedPage:
     """Changes told together; `frame` are the bytes of them all, made by whoever is first to tell them."""
 
-    entries: Sequence[Entry]
+    entries: Sequence[FeedEntry]
     frame: bytes = field(default=b"", repr=False)
 
 
-Push = Callable[[Batch], bool]
+Push = Callable[[FeedPage], bool]
 """Takes changes for a reader on the spot; False: it cannot, let the reader come for them itself."""
 
 
@@ -73,7 +73,7 @@ Push = Callable[[Batch], bool]
 class _Sleeper:
     """A reader who waits, and has been told of everything up to `position`."""
 
-    wanted: Filter
+    wanted: FeedFilter
     position: int
     push: Push | None
     woken: "asyncio.Future[None]"
@@ -99,10 +99,10 @@ class Feed:
         self.bases = frozenset((*bases, base))
         self.closed = False
         self._size = size
-        self._entries: list[Entry] = []
+        self._entries: list[FeedEntry] = []
         self._saved = base
         self._sleepers: dict[str, set[_Sleeper]] = {}
-        self._fresh: list[Entry] = []
+        self._fresh: list[FeedEntry] = []
         self._told = base
 
     def append(self, change: Change, *, saved: bool = True) -> None:
@@ -114,8 +114,8 @@ class Feed:
             route = replace(route, flags=(*route.flags, Flag.UNSAVED))
         if change.left:
             gone = removed(route, route.version - 1, change.index - 1)
-            self._add(Entry(gone.index, change.at, change.subs_id, change.left, gone))
-        self._add(Entry(change.index, change.at, change.subs_id, change.pool_key, route))
+            self._add(FeedEntry(gone.index, change.at, change.subs_id, change.left, gone))
+        self._add(FeedEntry(change.index, change.at, change.subs_id, change.pool_key, route))
         if saved:
             self._saved = change.index
         self._trim()
@@ -127,13 +127,13 @@ class Feed:
         place = bisect_left(self._entries, index, key=_INDEX)
         return place < len(self._entries) and self._entries[place].index == index
 
-    def after(self, position: int, wanted: Filter, limit: int) -> tuple[list[Entry], int]:
+    def after(self, position: int, wanted: FeedFilter, limit: int) -> tuple[list[FeedEntry], int]:
         """(at most `limit` wanted changes after `position`, which is not below the floor; the position they lead to).
 
         Few or none with a position below `newest`: there is more, for the next turn of the loop.
         """
         start = bisect_right(self._entries, position, key=_INDEX)
-        found: list[Entry] = []
+        found: list[FeedEntry] = []
         last = position
         for entry in self._entries[start : start + SCAN]:
             last = entry.index
@@ -143,7 +143,7 @@ class Feed:
                     break
         return found, last
 
-    async def wait(self, wanted: Filter, position: int, seconds: float, push: Push | None = None) -> int:
+    async def wait(self, wanted: FeedFilter, position: int, seconds: float, push: Push | None = None) -> int:
         """Wait until there may be a wanted change after `position`, at most `seconds`; the position to read on from.
 
         With `push` a few changes at a time are told to that meanwhile, without waking anybody, and the position rises.
@@ -169,7 +169,7 @@ class Feed:
             for sleeper in list(sleepers):
                 self._wake(sleeper)
 
-    def _add(self, entry: Entry) -> None:
+    def _add(self, entry: FeedEntry) -> None:
         self.newest = entry.index
         self._entries.append(entry)
         if self._sleepers:
@@ -182,23 +182,23 @@ class Feed:
         """Tell the sleepers what has come since the last time: each is pushed what it wants of it, or woken for it."""
         fresh, self._fresh = self._fresh, []
         before, self._told = self._told, self.newest
-        whole = Batch(fresh)
+        whole = FeedPage(fresh)
         for sleeper in list(self._sleepers.get(_ALL[0], ())):
             self._hand(sleeper, whole, before)
-        wanted: dict[_Sleeper, list[Entry]] = {}
+        wanted: dict[_Sleeper, list[FeedEntry]] = {}
         for entry in fresh:
             for place in (f"pool {entry.pool_key}", f"id {entry.subs_id}"):
                 for sleeper in self._sleepers.get(place, ()):
                     if sleeper.wanted.names(entry.subs_id, entry.pool_key):
                         wanted.setdefault(sleeper, []).append(entry)
         for sleeper, entries in wanted.items():
-            self._hand(sleeper, Batch(entries), before)
+            self._hand(sleeper, FeedPage(entries), before)
 
-    def _hand(self, sleeper: _Sleeper, batch: Batch, before: int) -> None:
+    def _hand(self, sleeper: _Sleeper, batch: FeedPage, before: int) -> None:
         if batch.entries[-1].index <= sleeper.position:
             return
         if batch.entries[0].index <= sleeper.position:  # it fell asleep amid these
-            batch = Batch([entry for entry in batch.entries if entry.index > sleeper.position])
+            batch = FeedPage([entry for entry in batch.entries if entry.index > sleeper.position])
         if sleeper.push is not None and len(batch.entries) <= PUSH and sleeper.push(batch):
             sleeper.position = batch.entries[-1].index
         else:

@@ -9,7 +9,7 @@ from bisect import bisect_left, bisect_right, insort
 BLOCK = 1000
 
 
-class Roster:
+class SortedIds:
     """Distinct ids. Adding in order is cheapest."""
 
     def __init__(self) -> None:

@@ -13,14 +13,14 @@ from precall.core.model import Row, State
 from precall.core.numbers import canonical, key_of
 from precall.core.packing import Packed, lead_of, pack, unpack
 from precall.core.routing.route import sound
-from precall.table.sorted_ids import Roster
+from precall.table.sorted_ids import SortedIds
 
 Listener = Callable[[Row | None, Row | None], None]
 """Called after each publication with the row before and the row after (None: not there)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class TablePage:
     """A slice of the table in order of id; `cursor` continues it, "" at the end."""
 
     rows: list[Row]
@@ -45,7 +45,7 @@ class Table:
         self._states: Counter[State] = Counter()
         self._by_pool: Counter[tuple[str, State]] = Counter()
         self._lapsed: set[str] = set()
-        self._order = Roster()
+        self._order = SortedIds()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -126,7 +126,7 @@ class Table:
         """The keys of all pools that have an active binding."""
         return [pool for pool, count in self._active.items() if count]
 
-    def page(self, cursor: str, limit: int, keep: Callable[[Row], bool], scan: int = 5_000) -> Page:
+    def page(self, cursor: str, limit: int, keep: Callable[[Row], bool], scan: int = 5_000) -> TablePage:
         """At most `limit` rows after `cursor` that `keep` accepts, looking at no more than `scan` of them.
 
         A page may be short, or empty, with a cursor that goes on: readers share the loop.
@@ -140,8 +140,8 @@ class Table:
                 if row is not None and keep(row):
                     found.append(row)
                     if len(found) == limit:
-                        return Page(found, self._more(last))
-        return Page(found, self._more(last))
+                        return TablePage(found, self._more(last))
+        return TablePage(found, self._more(last))
 
     def slices(self, size: int) -> Iterator[Sequence[Row]]:
         """The whole table in slices, in order of id, so that a long walk can let the loop go in between. What comes or

@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from itertools import islice
 
 from precall.core.model import Change, Check
-from precall.core.planning.sample import Dial
-from precall.table.writes import Unchanged
+from precall.core.planning.sample import DialRecord
+from precall.table.writes import UnchangedChecks
 
 BACKLOG = 50_000
 CHECKS = 200_000
 
 
-class Notes:
+class UnsavedChecks:
     """Checks that changed nothing, which rows they refreshed, and lines of the log of dials."""
 
     def __init__(self) -> None:
         self.checks: list[Check] = []
-        self.dials: list[Dial] = []
+        self.dials: list[DialRecord] = []
         self._refreshed: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -34,15 +34,15 @@ class Notes:
         """One more row is to be stored as it stands."""
         self._refreshed[subs_id] = seq
 
-    def head(self, most: int) -> Unchanged:
+    def head(self, most: int) -> UnchangedChecks:
         """The first of each, the rows aside."""
-        return Unchanged(
+        return UnchangedChecks(
             self.checks[:most],
             refreshed=list(islice(self._refreshed.items(), most)),
             dials=self.dials[:most],
         )
 
-    def stored(self, unchanged: Unchanged) -> None:
+    def stored(self, unchanged: UnchangedChecks) -> None:
         """Those of `head` were taken."""
         del self.checks[: len(unchanged.checks)]
         del self.dials[: len(unchanged.dials)]
@@ -58,7 +58,7 @@ class Notes:
         return excess
 
 
-class Backlog:
+class UnsavedChanges:
     """Changes in their order. Past the limit only the newest of each binding is kept, so that the table comes out whole
     while its history has gaps. `late` counts what was stored since the database went, `folded` what the bound took."""
 

@@ -24,15 +24,15 @@ from dataclasses import replace
 
 from precall.config.settings import Settings
 from precall.core.errors import OutcomeUnknown, StoreError, StoreUnavailable
-from precall.core.model import Cause, Change, Check, Row
-from precall.core.planning.sample import Dial
+from precall.core.model import Change, Check, Row, WriteCause
+from precall.core.planning.sample import DialRecord
 from precall.core.routing.registration import changes_route
 from precall.core.routing.route import decide, removed, withhold
 from precall.store import Store
 from precall.table.feed import Feed
 from precall.table.table import Table
-from precall.table.unsaved import BACKLOG, Backlog, Notes
-from precall.table.writes import Amend, Batch, Intent, Unchanged
+from precall.table.unsaved import BACKLOG, UnsavedChanges, UnsavedChecks
+from precall.table.writes import Amend, UnchangedChecks, Write, WriteBatch
 from precall.telemetry.logging import get_logger
 from precall.telemetry.metrics import Metrics
 
@@ -45,7 +45,7 @@ FLUSH = 1.0
 RETRY = 0.25
 
 
-class Ledger:
+class Writer:
     """The single writer of the table and of the database. `run` must be running for anything to happen."""
 
     def __init__(
@@ -66,9 +66,9 @@ class Ledger:
         self._store, self._table, self._feed, self._metrics = store, table, feed, metrics
         self._settings = settings
         self._clock, self._monotonic = clock, monotonic
-        self._groups: deque[list[Intent]] = deque()
-        self._notes = Notes()
-        self._backlog = Backlog(backlog)
+        self._groups: deque[list[Write]] = deque()
+        self._notes = UnsavedChecks()
+        self._backlog = UnsavedChanges(backlog)
         self._wake = asyncio.Event()
         self._flush_at = 0.0
         self._doubted = False
@@ -82,7 +82,7 @@ class Ledger:
     def submit(
         self,
         subs_id: str,
-        cause: Cause,
+        cause: WriteCause,
         amend: Amend,
         *,
         check: Check | None = None,
@@ -91,12 +91,12 @@ class Ledger:
         return self.submit_all([(subs_id, cause, amend)], check=check)[0]
 
     def submit_all(
-        self, wishes: Sequence[tuple[str, Cause, Amend]], *, check: Check | None = None
+        self, wishes: Sequence[tuple[str, WriteCause, Amend]], *, check: Check | None = None
     ) -> "list[asyncio.Future[Row | None]]":
         """Queue several intents that stand in one transaction: all are stored, or none."""
         loop = asyncio.get_running_loop()
         group = [
-            Intent(subs_id, cause, amend, loop.create_future(), check) for subs_id, cause, amend in wishes
+            Write(subs_id, cause, amend, loop.create_future(), check) for subs_id, cause, amend in wishes
         ]
         for intent in group:
             intent.done.add_done_callback(_look_away)
@@ -120,7 +120,7 @@ class Ledger:
         self._notes.renew(row.binding.subs_id, row.state.seq)
         self._wake.set()
 
-    def jot(self, dial: Dial) -> None:
+    def jot(self, dial: DialRecord) -> None:
         """Keep a line of the log of dials for the next batch."""
         self._put_off()
         self._notes.dials.append(dial)
@@ -185,7 +185,7 @@ class Ledger:
 
     async def _write(self) -> None:
         batch = await self._gather()
-        unchanged = Unchanged() if self._alone else await self._gather_unchanged()
+        unchanged = UnchangedChecks() if self._alone else await self._gather_unchanged()
         changes = batch.changes
         self._underway = len(batch.items)
         if changes or unchanged.checks or unchanged.rows or unchanged.dials or self._doubted:
@@ -208,9 +208,9 @@ class Ledger:
         await self._publish(batch, saved=True)
         self._underway = 0
 
-    async def _gather(self) -> Batch:
+    async def _gather(self) -> WriteBatch:
         """Apply some `BATCH` intents, whole groups and in order, answers first, to what they will find."""
-        batch, now, turn = Batch(), self._clock(), SLICE
+        batch, now, turn = WriteBatch(), self._clock(), SLICE
         self._groups = deque(sorted(self._groups, key=_refusable))
         while self._groups and len(batch.items) < BATCH:
             if batch.groups and _refusable(batch.groups[-1]) > _refusable(self._groups[0]):
@@ -223,10 +223,10 @@ class Ledger:
                 await asyncio.sleep(0)
         return batch
 
-    async def _apply(self, group: list[Intent], batch: Batch, now: float) -> None:
+    async def _apply(self, group: list[Write], batch: WriteBatch, now: float) -> None:
         """All of the group, or, when one of its authors finds that it cannot be, nothing of it."""
         amended: dict[str, Row | None] = {}
-        items: list[tuple[Intent, Change | None]] = []
+        items: list[tuple[Write, Change | None]] = []
         try:
             for place, intent in enumerate(group, 1):
                 subs_id = intent.subs_id
@@ -254,7 +254,7 @@ class Ledger:
     def _change(
         self,
         subs_id: str,
-        cause: Cause,
+        cause: WriteCause,
         before: Row | None,
         after: Row | None,
         now: float,
@@ -288,7 +288,7 @@ class Ledger:
             left=left,
         )
 
-    async def _gather_unchanged(self) -> Unchanged:
+    async def _gather_unchanged(self) -> UnchangedChecks:
         unchanged = self._notes.head(BATCH)
         for place, (subs_id, _) in enumerate(unchanged.refreshed, 1):
             row = self._table.get(subs_id)
@@ -298,7 +298,7 @@ class Ledger:
                 await asyncio.sleep(0)
         return unchanged
 
-    async def _publish(self, batch: Batch, *, saved: bool) -> None:
+    async def _publish(self, batch: WriteBatch, *, saved: bool) -> None:
         for place, (intent, change) in enumerate(batch.items, 1):
             if change is None:
                 intent.settle(self._table.get(intent.subs_id))
@@ -325,7 +325,7 @@ class Ledger:
             return row
         return replace(row, state=stands.state) if stands.state.seq > row.state.seq else row
 
-    def _isolate(self, batch: Batch, error: Exception) -> None:
+    def _isolate(self, batch: WriteBatch, error: Exception) -> None:
         """The database refused a value, not the moment: find whose it was, one group after the other."""
         self._underway = 0
         if len(batch.groups) > 1 or not self._alone:
@@ -341,13 +341,13 @@ class Ledger:
 
     # -- while the database is down ------------------------------------------------------------------
 
-    async def _fall_out(self, batch: Batch, error: StoreError) -> None:
+    async def _fall_out(self, batch: WriteBatch, error: StoreError) -> None:
         """The database did not take it: refuse what can come again, serve what the provider said, keep that queued."""
         log.error("store.down", error=str(error), pending=self.pending)
         self.saving, self._why, self._down_since = False, str(error), self._monotonic()
         self._backlog.begin()
         self._alone, self._doubted, self._underway = 0, False, 0
-        kept, refused = Batch(), list[Change]()
+        kept, refused = WriteBatch(), list[Change]()
         for intent, change in batch.items:
             if not intent.refusable:
                 kept.items.append((intent, change))
@@ -398,7 +398,7 @@ class Ledger:
             changes = self._backlog.head(BATCH)
             # Not before the last change: an earlier one would put back a row that was observed after it.
             last = len(changes) == len(self._backlog)
-            unchanged = await self._gather_unchanged() if last else Unchanged()
+            unchanged = await self._gather_unchanged() if last else UnchangedChecks()
             try:
                 await self._store.commit(changes, unchanged.checks, unchanged.rows, unchanged.dials)
             except StoreError as error:
@@ -417,12 +417,14 @@ class Ledger:
             might = change.row or row
             if row is not None:
                 row = replace(row, version=max(row.version, change.route.version))
-                self._show(self._change(subs_id, Cause.REGISTERED, might, row, now), saved=False)
+                self._show(self._change(subs_id, WriteCause.REGISTERED, might, row, now), saved=False)
                 row = self._table.get(subs_id)
                 # Observed columns are the checker's: its word is needed to write them.
-                self._backlog.append(replace(self._backlog.newest, cause=Cause.CHECKED, row=row, quiet=True))
+                self._backlog.append(
+                    replace(self._backlog.newest, cause=WriteCause.CHECKED, row=row, quiet=True)
+                )
             elif might is not None:
-                self._show(self._change(subs_id, Cause.REMOVED, might, None, now), saved=False)
+                self._show(self._change(subs_id, WriteCause.REMOVED, might, None, now), saved=False)
             if place % SLICE == 0:
                 await asyncio.sleep(0)
         self._backlog.keep_together()
@@ -437,7 +439,7 @@ class Ledger:
             return
         after = change.row.state.state if change.row else "removed"
         self._metrics.route_changes.labels(change.before or "none", after).inc()
-        say = log.debug if change.cause is Cause.REGISTERED else log.info
+        say = log.debug if change.cause is WriteCause.REGISTERED else log.info
         say(
             "route.changed",
             subs_id=change.subs_id,
@@ -449,7 +451,7 @@ class Ledger:
         )
 
 
-def _refusable(group: list[Intent]) -> bool:
+def _refusable(group: list[Write]) -> bool:
     return group[0].refusable
 
 

@@ -4,19 +4,19 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from precall.core.model import Cause, Change, Check, Row
-from precall.core.planning.sample import Dial
+from precall.core.model import Change, Check, Row, WriteCause
+from precall.core.planning.sample import DialRecord
 
 Amend = Callable[[Row | None, int], Row | None]
 """(the row as it stands, the index this change would get) -> the row as it must stand; the same object: no change."""
 
 
 @dataclass(slots=True)
-class Intent:
+class Write:
     """One wish to change one row; `done` holds the published row, or the error that refused it."""
 
     subs_id: str
-    cause: Cause
+    cause: WriteCause
     amend: Amend
     done: "asyncio.Future[Row | None]"
     check: Check | None = None
@@ -24,7 +24,7 @@ class Intent:
     @property
     def refusable(self) -> bool:
         """Whether its author can be told to come again. The provider cannot: what it said must be acted on."""
-        return self.cause is not Cause.CHECKED
+        return self.cause is not WriteCause.CHECKED
 
     def settle(self, row: Row | None) -> None:
         """Tell its author, who may have gone meanwhile."""
@@ -38,12 +38,12 @@ class Intent:
 
 
 @dataclass(slots=True)
-class Batch:
+class WriteBatch:
     """What one transaction makes of whole groups. An intent without a change waits too: the row it found may be one
     that this transaction is to store."""
 
-    groups: list[list[Intent]] = field(default_factory=list)
-    items: list[tuple[Intent, Change | None]] = field(default_factory=list)
+    groups: list[list[Write]] = field(default_factory=list)
+    items: list[tuple[Write, Change | None]] = field(default_factory=list)
     amended: dict[str, Row | None] = field(default_factory=dict)
 
     @property
@@ -53,10 +53,10 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Unchanged:
+class UnchangedChecks:
     """Observations that changed nothing, on their way to the database: checks, rows, and whose check refreshed them."""
 
     checks: list[Check] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     refreshed: list[tuple[str, int]] = field(default_factory=list)
-    dials: list[Dial] = field(default_factory=list)
+    dials: list[DialRecord] = field(default_factory=list)

@@ -25,7 +25,7 @@ class _Told:
     folded: int = 0
 
 
-class Folding:
+class LogDedup:
     """Counts records by their kind: logger, event and `APART` facts; for other libraries' the line they come from. What
     is less than a warning is news each time, what is critical is rare: both pass. Times are those of the records; where
     the clock is set, either way, what was being folded ends."""

@@ -15,7 +15,7 @@ from typing import Any, Literal, TextIO
 import structlog
 
 from precall.core.rounding import micro
-from precall.telemetry.log_dedup import Folding
+from precall.telemetry.log_dedup import LogDedup
 from precall.telemetry.log_stream import LogStream
 from precall.telemetry.redaction import concealed, masked, without_secrets
 
@@ -30,7 +30,7 @@ class _Lines(logging.StreamHandler[TextIO]):
     def __init__(self, stream: TextIO, form: str) -> None:
         super().__init__(stream)
         self.form = form
-        self.folding = Folding()
+        self.folding = LogDedup()
 
     def handle(self, record: logging.LogRecord) -> bool:
         kept = self.folding.fold(record)

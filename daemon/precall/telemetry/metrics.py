@@ -27,7 +27,7 @@ from prometheus_client.utils import floatToGoString
 
 from precall import __version__
 from precall.core.model import State
-from precall.core.routing.state import Result
+from precall.core.routing.state import CheckResult
 
 # A second series beside each counter, for nothing: Prometheus finds resets by itself.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -226,7 +226,7 @@ class Metrics:
         )
 
     def _begin_at_zero(self) -> None:
-        for result in Result:
+        for result in CheckResult:
             self.checks.labels(result)
         for reason in ("slow_head", "slow_reader", "crowded"):
             self.connections_cut.labels(reason)

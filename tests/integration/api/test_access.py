@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from precall.api.endpoints import ENDPOINTS, Endpoint
+from precall.api.endpoints import ENDPOINTS, Operation
 from precall.config.schema import SCOPES
 from tests.support.api_daemon import Served, a_binding, serving, token
 
@@ -33,7 +33,7 @@ SECRET = "/v1/receipts/{secret}"
 """Its path is what admits to it."""
 
 
-async def status_of(served: Served, endpoint: Endpoint, secret: str) -> int:
+async def status_of(served: Served, endpoint: Operation, secret: str) -> int:
     headers = {"Authorization": f"Bearer {secret}"} if secret else {}
     path = re.sub(r"\{\w+\}", "1", endpoint.path)
     if path.endswith("by-number"):

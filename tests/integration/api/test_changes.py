@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 
 from precall.api.schemas.responses import ChangesAnswer, RouteAnswer
-from precall.core.model import Cause, Row
+from precall.core.model import Row, WriteCause
 from tests.support.api_daemon import A, B, Served, X, a_binding, scripted, serving
 from tests.support.patience import BRIEF, PATIENCE
 
@@ -443,7 +443,7 @@ async def test_what_was_replaced_is_told_without_a_number_that_time_took_away(tm
             assert row is not None
             return replace(row, binding=replace(row.binding, expires_at=time.time() + 5.2))
 
-        await served.daemon.ledger.submit("1", Cause.REGISTERED, ended)
+        await served.daemon.ledger.submit("1", WriteCause.REGISTERED, ended)
         await served.register(number_x="17000000009", expires_at="2099-01-01T00:00:00Z")
         await asyncio.sleep(0.4)
     async with serving(tmp_path, **IDLE) as served:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from precall.api.access.connections import ANSWER_WITHIN, HEAD_WITHIN, STUCK, Phase
+from precall.api.access.connections import ANSWER_WITHIN, HEAD_WITHIN, STUCK, ConnectionPhase
 from precall.api.access.token_throttle import BURST, EVERY
 from precall.api.endpoints import ENDPOINTS
 from precall.api.problems import HEADERS
@@ -217,7 +217,7 @@ async def test_a_sender_who_goes_amid_a_body_is_no_mistake_of_ours(
                 b"Content-Length: 99\r\n\r\n{"
             )
             async with asyncio.timeout(PATIENCE):
-                while not any(one.phase is Phase.WORK for one in crowd._all):
+                while not any(one.phase is ConnectionPhase.WORK for one in crowd._all):
                     await asyncio.sleep(0.01)
             peer.writer.transport.abort()
         async with asyncio.timeout(PATIENCE):

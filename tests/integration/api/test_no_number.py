@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from precall.api.endpoints import ENDPOINTS, Endpoint
+from precall.api.endpoints import ENDPOINTS, Operation
 from precall.config.schema import SCOPES
 from tests.integration.engine.test_main_job import truth
 from tests.support.api_daemon import Served, a_binding, scripted, serving, token
@@ -68,7 +68,7 @@ WAYS = 5
 """Ways in which each endpoint is asked, each time."""
 
 
-def may_see(endpoint: Endpoint, scopes: set[str]) -> bool:
+def may_see(endpoint: Operation, scopes: set[str]) -> bool:
     """Whether real numbers may be in this answer."""
     if endpoint.path == "/v1/bindings/export":
         return "admin" in scopes
@@ -140,7 +140,7 @@ async def live(folder: Path, scopes: set[str], turned: list[tuple[str, int]], ch
     assert [number for number in ALL if number in dumped(store["url"])] == []
 
 
-async def asked(served: Served, endpoint: Endpoint, chance: Random, headers: dict[str, str]) -> str:
+async def asked(served: Served, endpoint: Operation, chance: Random, headers: dict[str, str]) -> str:
     """One of the many ways to ask an endpoint; the whole answer, its headers included."""
     path = endpoint.path.replace("{subs_id}", chance.choice((*IDS, "9", A)))
     query = chance.choice(ASKED.get(endpoint.path, QUERIES)) if chance.random() < 0.5 else ""

@@ -13,8 +13,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from precall.core.errors import ConfigError, OutOfReach
-from precall.core.sync.plan import Fate
-from precall.engine.source_sync import Synced
+from precall.core.sync.plan import SyncOutcome
+from precall.engine.source_sync import SyncReport
 from precall.store import ForeignDatabase
 from tests.support.api_daemon import A, B, Served, X, serving
 from tests.support.patience import BRIEF, PATIENCE, until
@@ -55,12 +55,12 @@ def customer(tmp_path: Path) -> Customer:
     return Customer(tmp_path)
 
 
-async def synced(served: Served, *, force: bool = False) -> Synced:
+async def synced(served: Served, *, force: bool = False) -> SyncReport:
     assert served.daemon.source is not None
     return await served.daemon.source.sync(force=force)
 
 
-def counts(ended: Synced) -> dict[str, int]:
+def counts(ended: SyncReport) -> dict[str, int]:
     assert ended.error == ""
     return {str(fate): count for fate, count in ended.counts.items() if count}
 
@@ -155,7 +155,7 @@ async def test_a_registration_that_came_first_stands_though_both_were_under_way(
             assert row.binding.origin == ("api" if status == 201 else "source")
             assert row.binding.number_x == ("17000000006" if status == 201 else X)
         kept = sum(status == 201 for status, _ in answers)
-        assert (ended.counts[Fate.REFUSED], ended.counts[Fate.ADDED]) == (kept, 5 - kept)
+        assert (ended.counts[SyncOutcome.REFUSED], ended.counts[SyncOutcome.ADDED]) == (kept, 5 - kept)
 
 
 async def test_too_many_removals_wait_for_an_operator(tmp_path: Path, customer: Customer) -> None:

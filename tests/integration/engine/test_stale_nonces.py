@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from precall.core.limits.quota import PROBE_EVERY, Lane, Quota
+from precall.core.limits.quota import PROBE_EVERY, Priority, Quota
 from precall.core.model import Failure, NonAnswer
-from precall.engine.provider_health import Standing
+from precall.engine.provider_health import ProviderHealth
 from precall.provider import Credential, Credentials, Provider, ProviderSettings
 from precall.simulator import Scenario, Simulator
 from precall.telemetry.metrics import Metrics
@@ -29,15 +29,15 @@ class Run:
     quota: Quota = field(default_factory=lambda: Quota(RATE, RATE / 4, 0.0))
 
     def __post_init__(self) -> None:
-        self.standing = Standing(self.quota, Metrics(), lambda: self.now, ("QueryCallStatus",))
+        self.standing = ProviderHealth(self.quota, Metrics(), lambda: self.now, ("QueryCallStatus",))
 
     async def go(self, seconds: float) -> None:
         for _ in range(round(seconds / TICK)):
             self.now += TICK
             while self.standing.may_call(self.now):
-                self.quota.spend(self.now, Lane.BACKGROUND)
+                self.quota.spend(self.now, Priority.BACKGROUND)
                 asked = await self.provider.query_binding(
-                    binding(), again=lambda: self.quota.spend(self.now, Lane.BACKGROUND)
+                    binding(), again=lambda: self.quota.spend(self.now, Priority.BACKGROUND)
                 )
                 before = self.standing.circuit.is_open
                 self.standing.learn(asked.reply, asked.seconds, self.now)

@@ -23,13 +23,13 @@ from precall.core.model import Answer, Failure, NonAnswer, Status
 from precall.provider import (
     DETAIL,
     STATUS,
-    Asked,
     CallDetail,
     Credential,
     Credentials,
     Provider,
     ProviderSettings,
-    Trouble,
+    TimedReply,
+    TransportTrouble,
     read_status,
 )
 from precall.simulator import Simulator, load_scenario
@@ -142,7 +142,7 @@ def never() -> bool:
     raise AssertionError("the budget is asked for nothing but a retry")
 
 
-async def asked(url: str, **settings: Any) -> Asked[Answer | NonAnswer]:
+async def asked(url: str, **settings: Any) -> TimedReply[Answer | NonAnswer]:
     async with client(url, **settings) as provider:
         return await provider.query_call_status(binding(), again=never)
 
@@ -367,9 +367,9 @@ async def test_text_that_cannot_be_sent_and_a_client_that_is_not_open() -> None:
             reply = (await provider.query_call_status(binding(subs_id="\ud800"), again=never)).reply
         closed = (await provider.query_call_status(binding(), again=never)).reply
     assert isinstance(reply, NonAnswer)
-    assert (reply.failure, reply.code) == (Failure.REFUSED, Trouble.UNSENDABLE)
+    assert (reply.failure, reply.code) == (Failure.REFUSED, TransportTrouble.UNSENDABLE)
     assert isinstance(closed, NonAnswer)
-    assert (closed.failure, closed.code) == (Failure.TRANSIENT, Trouble.CLOSED)
+    assert (closed.failure, closed.code) == (Failure.TRANSIENT, TransportTrouble.CLOSED)
     assert not heads
 
 
@@ -500,7 +500,7 @@ async def test_without_a_credential_nothing_is_sent() -> None:
         reply = (await provider.query_call_status(binding(), again=never)).reply
         raw = await provider.raw(STATUS, {})
     assert isinstance(reply, NonAnswer)
-    assert (reply.failure, reply.code) == (Failure.ACCOUNT, Trouble.NO_CREDENTIAL)
+    assert (reply.failure, reply.code) == (Failure.ACCOUNT, TransportTrouble.NO_CREDENTIAL)
     assert raw.failure == reply
     assert not heads
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from precall.cli.doctor import Verdict, _reach
+from precall.cli.doctor import StepVerdict, _reach
 from precall.config.schema import ProviderConfig
 from precall.config.settings import _HIDDEN
 from precall.core.model import Failure, NonAnswer
@@ -178,8 +178,8 @@ async def test_doctor_says_which_proxy_leads_there(monkeypatch: pytest.MonkeyPat
     async with served(says(http())) as (proxy, _):
         monkeypatch.setenv("HTTPS_PROXY", proxy)
         found = await _reach("endpoint", FAR_TLS, proxy_for("env", FAR_TLS))
-    assert found.verdict is Verdict.OK
+    assert found.verdict is StepVerdict.OK
     assert found.found == f"through the proxy of HTTPS_PROXY, {proxy.removeprefix('http://')}, which answers"
     found = await _reach("endpoint", FAR_TLS, proxy_for("http://127.0.0.1:1", FAR_TLS))
-    assert (found.verdict, found.out_of_reach) == (Verdict.FAIL, True)
+    assert (found.verdict, found.out_of_reach) == (StepVerdict.FAIL, True)
     assert found.found.startswith("through the proxy of provider.proxy: no connection to 127.0.0.1:1")

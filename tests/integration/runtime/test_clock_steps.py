@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from precall.core.calls.call import Call, Result
+from precall.core.calls.call import Call, CallResult
 from precall.core.model import Check, Row
 from precall.simulator import Fault
 from precall.telemetry.logging import get_logger
@@ -232,7 +232,8 @@ async def test_calls_filed_by_a_clock_ahead_are_asked_about(tmp_path: Path) -> N
         wall.off = 0.0
         async with asyncio.timeout(PATIENCE):
             while (call := await book.get("1~1")) is None or (
-                call.result is Result.PENDING and (call.next_at is None or call.next_at > wall() + DAY - HOUR)
+                call.result is CallResult.PENDING
+                and (call.next_at is None or call.next_at > wall() + DAY - HOUR)
             ):
                 await asyncio.sleep(0.02)
 
@@ -255,7 +256,7 @@ async def test_a_day_ahead_gives_up_no_call(tmp_path: Path) -> None:
                 await asyncio.sleep(0.02)
         call = await book.get("1~1")
         assert call is not None
-        assert call.result is Result.PENDING
+        assert call.result is CallResult.PENDING
 
 
 async def test_a_year_ahead_drops_no_history_but_a_share(tmp_path: Path) -> None:

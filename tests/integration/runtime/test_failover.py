@@ -11,7 +11,7 @@ from sqlalchemy import text
 from precall.config.schema import Config
 from precall.core.errors import StoreUnavailable
 from precall.runtime.daemon import Daemon
-from precall.store import Lead, Store
+from precall.store import LeaderLock, Store
 from precall.store.leader_lock import LIMIT
 from tests.integration.store.test_postgresql import table_locked
 from tests.integration.store.test_store import a_change, a_row, loaded
@@ -113,7 +113,7 @@ async def test_a_start_that_takes_longer_than_the_limit_keeps_the_lead(url: str)
     assert len(done) == 1
     leading = daemons[starts.index(next(iter(done)))]
     assert leading._lead.is_known
-    other = Lead(url)
+    other = LeaderLock(url)
     assert not await other.take()
     await other.leave()
     await leading.stop()

@@ -8,7 +8,7 @@ import pytest
 
 from precall.config.schema import Config
 from precall.core.model import Binding
-from precall.core.planning.entries import Entry
+from precall.core.planning.entries import PlanEntry
 from precall.core.planning.planner import Planner
 from precall.runtime.assembly import MANY, collect_young, without_collections
 from precall.runtime.daemon import Daemon
@@ -28,7 +28,7 @@ def as_after_a_start() -> Iterator[None]:
 
 def walked() -> int:
     """Bindings a full collection would look at."""
-    return sum(isinstance(one, Entry) for one in gc.get_objects())
+    return sum(isinstance(one, PlanEntry) for one in gc.get_objects())
 
 
 def planned(count: int) -> Planner:

@@ -9,7 +9,7 @@ import pytest
 
 from precall.config.schema import Config
 from precall.runtime.daemon import Daemon
-from precall.runtime.systemd import Supervisor
+from precall.runtime.systemd import SystemdNotifier
 from tests.support.patience import PATIENCE, until
 
 
@@ -27,7 +27,7 @@ async def test_a_check_loop_that_hangs_is_heard_no_more(
         manager.settimeout(0.0)
         loop = asyncio.get_running_loop()
         loop.add_reader(manager, lambda: heard.append(manager.recv(4096)))
-        daemon = Daemon(config, supervisor=Supervisor(f"{tmp_path}/notify", 0.3, time.monotonic))
+        daemon = Daemon(config, supervisor=SystemdNotifier(f"{tmp_path}/notify", 0.3, time.monotonic))
         async with daemon.running():
             await until(lambda: heard.count(b"WATCHDOG=1") > 2)
             go_on, tick, hung = asyncio.Event(), daemon.checker.tick, asyncio.Event()

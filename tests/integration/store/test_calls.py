@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from precall.core.calls.call import Call, Result, Source
-from precall.core.model import Cause, State
-from precall.store import Backlog, Store
+from precall.core.calls.call import Call, CallResult, CallSource
+from precall.core.model import State, WriteCause
+from precall.store import PollBacklog, Store
 from tests.integration.store.test_store import a_change, a_row, route_of
 
 NOW = 1_790_000_000.0
@@ -27,17 +27,17 @@ def a_call(place: int = 1, **facts: Any) -> Call:
     return replace(base, **facts)
 
 
-def ended(call: Call, result: Result = Result.FAILED) -> Call:
-    return replace(call, result=result, source=Source.DETAIL, state="200005", duration=0.0, next_at=None)
+def ended(call: Call, result: CallResult = CallResult.FAILED) -> Call:
+    return replace(call, result=result, source=CallSource.DETAIL, state="200005", duration=0.0, next_at=None)
 
 
 async def test_a_call_is_filed_once_and_then_told_what_changed(store: Store) -> None:
     [filed] = await store.calls.file([a_call()])
     assert (filed.call, filed.before, filed.changed) == (a_call(), None, True)
     [again] = await store.calls.file([a_call()])
-    assert (again.before, again.changed) == (Result.PENDING, False)
+    assert (again.before, again.changed) == (CallResult.PENDING, False)
     [over] = await store.calls.file([ended(a_call()), ended(a_call()), a_call()])
-    assert (over.call.result, over.before, over.changed) == (Result.FAILED, Result.PENDING, True)
+    assert (over.call.result, over.before, over.changed) == (CallResult.FAILED, CallResult.PENDING, True)
     assert await store.calls.get("c1") == over.call == ended(a_call())
     assert await store.calls.get("c2") is None
 
@@ -60,7 +60,7 @@ async def test_the_state_of_the_route_is_that_of_the_time_of_the_call(store: Sto
     changes = [a_change(row, at=NOW)]
     for index, (state, at) in enumerate([(State.NORMAL, 10), (State.TEMPORARY, 20), (State.NORMAL, 30)], 2):
         later = replace(row, index=index, version=index)
-        changes.append(a_change(later, Cause.CHECKED, at=NOW + at, route=route_of(later, state=state)))
+        changes.append(a_change(later, WriteCause.CHECKED, at=NOW + at, route=route_of(later, state=state)))
     await store.commit(changes)
     told = [a_call(n, called_at=NOW + n, route_state="normal") for n in (5, 15, 20, 25, 35)]
     told += [a_call(40, called_at=NOW - 5), a_call(41, subs_id="9", route_state="", pool_key="")]
@@ -75,13 +75,13 @@ async def test_what_is_due_comes_from_both_ends_and_is_put_off(store: Store) -> 
     oldest, newest = await store.calls.due(NOW + 190, 5)
     assert [call.call_id for call in oldest] == ["c1", "c2", "c3", "c4", "c5"]
     assert [call.call_id for call in newest] == ["c10", "c9", "c8", "c7", "c6"]
-    assert await store.calls.backlog(NOW + 190) == Backlog(30, 10, NOW + 181)
+    assert await store.calls.backlog(NOW + 190) == PollBacklog(30, 10, NOW + 181)
     await store.calls.postpone([("c1", NOW + 900), ("c2", None)])
-    assert await store.calls.backlog(NOW + 190) == Backlog(29, 8, NOW + 183)
+    assert await store.calls.backlog(NOW + 190) == PollBacklog(29, 8, NOW + 183)
     await store.calls.file([ended(a_call(n)) for n in range(3, 31)])
-    assert await store.calls.backlog(NOW + 1e6) == Backlog(1, 1, NOW + 900)
+    assert await store.calls.backlog(NOW + 1e6) == PollBacklog(1, 1, NOW + 900)
     await store.calls.postpone([("c3", NOW)])
-    assert await store.calls.backlog(NOW + 190) == Backlog(1, 0, None)
+    assert await store.calls.backlog(NOW + 190) == PollBacklog(1, 0, None)
 
 
 async def test_pages_by_time_with_ties_and_filters(store: Store) -> None:
@@ -94,7 +94,7 @@ async def test_pages_by_time_with_ties_and_filters(store: Store) -> None:
         before = page[-1].called_at, page[-1].call_id
     assert len(seen) == len(set(seen)) == 21
     assert seen[0] == "c20"
-    assert len(await store.calls.page(before=None, limit=99, result=Result.FAILED)) == 1
+    assert len(await store.calls.page(before=None, limit=99, result=CallResult.FAILED)) == 1
     assert len(await store.calls.page(before=None, limit=99, subs_id="0")) == 10
 
 

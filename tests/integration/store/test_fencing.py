@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from precall.core.errors import Deposed, OutcomeUnknown, StoreUnavailable
-from precall.store import Lead, Store
+from precall.core.errors import LeadershipLost, OutcomeUnknown, StoreUnavailable
+from precall.store import LeaderLock, Store
 from tests.integration.store.test_leader_lock import sessions_ended, taken, way_to
 from tests.integration.store.test_store import a_change, a_removal, a_row, loaded
 from tests.support.patience import PATIENCE
@@ -35,12 +35,12 @@ def url(databases: Databases) -> Iterator[str]:
 
 
 @pytest.fixture
-async def leaders(url: str) -> AsyncIterator[list[tuple[Lead, Store]]]:
+async def leaders(url: str) -> AsyncIterator[list[tuple[LeaderLock, Store]]]:
     """Two who may lead, each with its store."""
     async with AsyncExitStack() as stack:
         both = []
         for _ in range(2):
-            lead = Lead(url)
+            lead = LeaderLock(url)
             stack.push_async_callback(lead.leave)
             store = await Store.open(url, timeout=2.0, auto_migrate=False)
             stack.push_async_callback(store.close)
@@ -54,23 +54,23 @@ async def insist(work: Callable[[], Awaitable[T]]) -> T:
         while True:
             try:
                 return await work()
-            except Deposed:
+            except LeadershipLost:
                 raise
             except StoreUnavailable:
                 await asyncio.sleep(0.1)
 
 
-async def led(lead: Lead, store: Store) -> Store:
+async def led(lead: LeaderLock, store: Store) -> Store:
     assert await insist(lead.take)
     store.fencing_token = await insist(lead.fence)
     return store
 
 
-async def test_who_was_deposed_writes_nothing_more(url: str, leaders: list[tuple[Lead, Store]]) -> None:
+async def test_who_was_deposed_writes_nothing_more(url: str, leaders: list[tuple[LeaderLock, Store]]) -> None:
     """Its lead alone was parted from the server: its writes reach it, and are refused."""
     (_, old), (second, new) = leaders
     with way_to(url) as wire:
-        first = Lead(wire.of(url))
+        first = LeaderLock(wire.of(url))
         await led(first, old)
         await insist(lambda: old.commit([a_change(a_row("1"))]))
         wire.cut()
@@ -81,9 +81,9 @@ async def test_who_was_deposed_writes_nothing_more(url: str, leaders: list[tuple
 
 async def test_on_sqlite_too(tmp_path: Path) -> None:
     """There the lock is lost with its file only."""
-    url, parts = f"sqlite:///{tmp_path}/p.db", list[tuple[Lead, Store]]()
+    url, parts = f"sqlite:///{tmp_path}/p.db", list[tuple[LeaderLock, Store]]()
     for _ in range(2):
-        parts.append((Lead(url), await Store.open(url, timeout=2.0, auto_migrate=True)))
+        parts.append((LeaderLock(url), await Store.open(url, timeout=2.0, auto_migrate=True)))
     (first, old), (second, new) = parts
     await led(first, old)
     await old.commit([a_change(a_row("1"))])
@@ -94,18 +94,18 @@ async def test_on_sqlite_too(tmp_path: Path) -> None:
         await store.close()
 
 
-async def refuses_the_first(first: Lead, old: Store, second: Lead, new: Store) -> None:
+async def refuses_the_first(first: LeaderLock, old: Store, second: LeaderLock, new: Store) -> None:
     deposed = list[bool]()
     old.when_deposed = lambda: deposed.append(True)
     await taken(second)
     new.fencing_token = await insist(second.fence)
     assert new.fencing_token > old.fencing_token > 0
-    with pytest.raises(Deposed):
+    with pytest.raises(LeadershipLost):
         await insist(lambda: old.commit([a_change(a_row("1", index=2)), a_change(a_row("2", index=3))]))
     assert old.deposed
     assert deposed == [True]
     for write in (lambda: old.mark({"learned": "{}"}), lambda: old.pause("FC1", 1.0, "", "me"), old.ping):
-        with pytest.raises(Deposed):
+        with pytest.raises(LeadershipLost):
             await write()
     assert {subs_id: row.index for subs_id, row in (await insist(lambda: loaded(old))).items()} == {"1": 1}
     await new.commit([a_change(a_row("2", index=4))])
@@ -137,7 +137,7 @@ async def test_a_token_is_a_number_that_rises(store_url: str, stored: str | None
     if stored is not None:
         sql(store_url, f"INSERT INTO marks (name, value) VALUES ('reign', '{stored}')")  # noqa: S608
     before = int((time.time() - MILLENNIUM - 60) * 1000)
-    lead = Lead(store_url, 2.0)
+    lead = LeaderLock(store_url, 2.0)
     assert await insist(lead.take)
     first, second = await insist(lead.fence), await insist(lead.fence)
     await lead.leave()
@@ -149,7 +149,7 @@ async def test_a_token_is_a_number_that_rises(store_url: str, stored: str | None
 
 
 async def test_who_led_goes_on_when_nobody_else_has_led_meanwhile(
-    url: str, leaders: list[tuple[Lead, Store]]
+    url: str, leaders: list[tuple[LeaderLock, Store]]
 ) -> None:
     lead, store = leaders[0]
     await led(lead, store)
@@ -159,7 +159,9 @@ async def test_who_led_goes_on_when_nobody_else_has_led_meanwhile(
     assert not store.deposed
 
 
-async def test_a_token_is_raised_after_what_is_under_way(url: str, leaders: list[tuple[Lead, Store]]) -> None:
+async def test_a_token_is_raised_after_what_is_under_way(
+    url: str, leaders: list[tuple[LeaderLock, Store]]
+) -> None:
     """A commit that the old leader has given up, and that the server takes all the same, is read by the new one."""
     (first, old), (second, new) = leaders
     await led(first, old)
@@ -172,7 +174,7 @@ async def test_a_token_is_raised_after_what_is_under_way(url: str, leaders: list
 
 
 async def test_what_was_given_up_and_is_stored_later_can_be_undone(
-    url: str, leaders: list[tuple[Lead, Store]]
+    url: str, leaders: list[tuple[LeaderLock, Store]]
 ) -> None:
     store = await led(*leaders[0])
     await asyncio.to_thread(psql, url, SLOW_COMMIT)
@@ -183,7 +185,7 @@ async def test_what_was_given_up_and_is_stored_later_can_be_undone(
 
 
 async def test_who_falls_silent_before_an_execution_holds_nobody_up(
-    url: str, leaders: list[tuple[Lead, Store]]
+    url: str, leaders: list[tuple[LeaderLock, Store]]
 ) -> None:
     """A statement is prepared and not executed: the server waits for it, and does not take the session for idle."""
     lead, store = leaders[0]
@@ -199,7 +201,7 @@ async def test_who_falls_silent_before_an_execution_holds_nobody_up(
 
 
 async def test_who_falls_silent_amid_a_transaction_holds_nobody_up(
-    url: str, leaders: list[tuple[Lead, Store]]
+    url: str, leaders: list[tuple[LeaderLock, Store]]
 ) -> None:
     first, (second, new) = leaders[0][0], leaders[1]
     old = await Store.open(url, timeout=60.0, auto_migrate=False)

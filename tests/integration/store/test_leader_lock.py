@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from precall.core.errors import StoreError, StoreUnavailable
-from precall.store import Lead
+from precall.store import LeaderLock
 from tests.support.patience import PATIENCE
 from tests.support.postgres import Databases, psql
 from tests.support.wire import Wire
@@ -22,16 +22,16 @@ WHERE application_name = 'precall' AND datname = current_database()
 
 
 @pytest.fixture
-async def leads(store_url: str) -> AsyncIterator[tuple[Lead, Lead]]:
+async def leads(store_url: str) -> AsyncIterator[tuple[LeaderLock, LeaderLock]]:
     """Two who may lead."""
     async with AsyncExitStack() as stack:
-        both = Lead(store_url), Lead(store_url)
+        both = LeaderLock(store_url), LeaderLock(store_url)
         for lead in both:
             stack.push_async_callback(lead.leave)
         yield both
 
 
-async def test_one_leads_until_it_leaves(leads: tuple[Lead, Lead]) -> None:
+async def test_one_leads_until_it_leaves(leads: tuple[LeaderLock, LeaderLock]) -> None:
     first, second = leads
     assert await first.take()
     assert await first.take()
@@ -44,7 +44,7 @@ async def test_one_leads_until_it_leaves(leads: tuple[Lead, Lead]) -> None:
 async def test_leads_of_two_databases_have_nothing_to_do_with_each_other(
     new_store_url: Callable[[], str],
 ) -> None:
-    first, second = Lead(new_store_url()), Lead(new_store_url())
+    first, second = LeaderLock(new_store_url()), LeaderLock(new_store_url())
     assert await first.take()
     assert await second.take()
     await first.leave()
@@ -65,7 +65,7 @@ def url(databases: Databases) -> Iterator[str]:
 
 async def test_who_led_goes_on_when_every_session_was_lost(url: str) -> None:
     """The other one lets it: it has to ask twice."""
-    first, second = Lead(url), Lead(url)
+    first, second = LeaderLock(url), LeaderLock(url)
     assert await first.take()
     assert not await second.take()
     await sessions_ended(url)
@@ -84,7 +84,7 @@ def way_to(url: str) -> Iterator[Wire]:
         yield wire
 
 
-async def taken(lead: Lead) -> None:
+async def taken(lead: LeaderLock) -> None:
     """Return once `lead` has the lead, as a standby asks for it."""
     async with asyncio.timeout(PATIENCE):
         while True:
@@ -99,7 +99,7 @@ async def test_a_leader_that_was_parted_learns_that_another_leads(url: str, sile
     """Whether the server notices at once, or has nothing but its limit to go by."""
     lost = asyncio.Event()
     with way_to(url) as wire:
-        first, second = Lead(wire.of(url), limit=2.0, when_lost=lost.set), Lead(url)
+        first, second = LeaderLock(wire.of(url), limit=2.0, when_lost=lost.set), LeaderLock(url)
         assert await first.take()
         assert first.is_known
         wire.cut(silently=silently)
@@ -119,7 +119,7 @@ async def test_a_leader_whose_loop_stands_still_is_replaced(url: str) -> None:
     stands_still, go_on, lost = threading.Event(), threading.Event(), threading.Event()
 
     async def lead() -> None:
-        first = Lead(url, limit=1.0, when_lost=lost.set)
+        first = LeaderLock(url, limit=1.0, when_lost=lost.set)
         assert await first.take()
         stands_still.set()
         go_on.wait()
@@ -128,7 +128,7 @@ async def test_a_leader_whose_loop_stands_still_is_replaced(url: str) -> None:
                 await asyncio.sleep(0.01)
         await first.leave()
 
-    second = Lead(url)
+    second = LeaderLock(url)
     leading = asyncio.create_task(asyncio.to_thread(asyncio.run, lead()))
     try:
         assert await asyncio.to_thread(stands_still.wait, PATIENCE)
@@ -143,7 +143,7 @@ async def test_a_leader_whose_loop_stands_still_is_replaced(url: str) -> None:
 
 async def test_a_leader_that_is_asked_for_nothing_else_keeps_the_lead_beyond_the_limit(url: str) -> None:
     limit = 1.0
-    first, second = Lead(url, limit=limit), Lead(url)
+    first, second = LeaderLock(url, limit=limit), LeaderLock(url)
     assert await first.take()
     held = "SELECT now() - backend_start > interval '3 s' FROM pg_locks JOIN pg_stat_activity USING (pid)"
     held += " WHERE locktype = 'advisory' AND granted AND datname = current_database()"
@@ -158,7 +158,7 @@ async def test_a_leader_that_is_asked_for_nothing_else_keeps_the_lead_beyond_the
 
 async def test_a_lock_on_a_read_only_server_is_no_lead(url: str) -> None:
     """As on a standby server, or on a primary that was taken out of service."""
-    lead, name = Lead(url), url.rpartition("/")[2]
+    lead, name = LeaderLock(url), url.rpartition("/")[2]
     read_only = f"ALTER DATABASE {name} SET default_transaction_read_only = on"
     await asyncio.to_thread(psql, url, read_only)
     with pytest.raises(StoreUnavailable, match="is read-only, a standby perhaps: name its primary"):
@@ -179,13 +179,13 @@ async def test_a_lock_on_a_read_only_server_is_no_lead(url: str) -> None:
     await lead.leave()
 
 
-async def until_known(lead: Lead) -> None:
+async def until_known(lead: LeaderLock) -> None:
     async with asyncio.timeout(PATIENCE):
         while not lead.is_known:
             await asyncio.sleep(0.01)
 
 
-async def test_a_doubt_lasts_until_the_lead_is_confirmed(leads: tuple[Lead, Lead]) -> None:
+async def test_a_doubt_lasts_until_the_lead_is_confirmed(leads: tuple[LeaderLock, LeaderLock]) -> None:
     lead, _ = leads
     assert not lead.is_known
     await taken(lead)
@@ -197,7 +197,7 @@ async def test_a_doubt_lasts_until_the_lead_is_confirmed(leads: tuple[Lead, Lead
 
 async def test_a_doubt_ends_when_the_server_is_out_of_reach(url: str) -> None:
     with way_to(url) as wire:
-        lead = Lead(wire.of(url), 0.2, limit=1.0)
+        lead = LeaderLock(wire.of(url), 0.2, limit=1.0)
         assert await lead.take()
         wire.cut()
         lead.doubt()
@@ -208,7 +208,7 @@ async def test_a_doubt_ends_when_the_server_is_out_of_reach(url: str) -> None:
 
 
 async def test_a_session_that_ends_is_a_doubt_at_once(url: str) -> None:
-    lead = Lead(url)
+    lead = LeaderLock(url)
     assert await lead.take()
     ended = asyncio.create_task(sessions_ended(url))
     async with asyncio.timeout(PATIENCE):
@@ -221,7 +221,10 @@ async def test_a_session_that_ends_is_a_doubt_at_once(url: str) -> None:
 
 async def test_a_lock_file_that_was_replaced_is_another_lock(tmp_path: Path) -> None:
     lost = asyncio.Event()
-    first, second = Lead(f"sqlite:///{tmp_path}/p.db", when_lost=lost.set), Lead(f"sqlite:///{tmp_path}/p.db")
+    first, second = (
+        LeaderLock(f"sqlite:///{tmp_path}/p.db", when_lost=lost.set),
+        LeaderLock(f"sqlite:///{tmp_path}/p.db"),
+    )
     assert await first.take()
     (tmp_path / "p.db.lock").unlink()
     await taken(second)
@@ -234,7 +237,7 @@ async def test_a_lock_file_that_was_replaced_is_another_lock(tmp_path: Path) -> 
 
 async def test_an_error_of_our_own_is_told_loudly(url: str) -> None:
     broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-    lead = Lead(url, when_broken=broken.set_result)
+    lead = LeaderLock(url, when_broken=broken.set_result)
     assert await lead.take()
     assert await lead.fence()
     await asyncio.to_thread(psql, url, "ALTER TABLE marks RENAME TO gone", ENDED)
@@ -246,7 +249,7 @@ async def test_an_error_of_our_own_is_told_loudly(url: str) -> None:
 
 async def test_a_server_that_is_away_cannot_tell() -> None:
     with pytest.raises(StoreUnavailable, match="cannot be reached"):
-        await Lead("postgresql://precall@127.0.0.1:1/precall").take()
+        await LeaderLock("postgresql://precall@127.0.0.1:1/precall").take()
 
 
 async def test_a_server_that_cannot_limit_a_session_is_refused() -> None:
@@ -268,5 +271,5 @@ async def test_a_server_that_cannot_limit_a_session_is_refused() -> None:
     async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(StoreError, match="is PostgreSQL 13: precall needs 14 or newer") as raised:
-            await Lead(f"postgresql://precall@127.0.0.1:{port}/precall").take()
+            await LeaderLock(f"postgresql://precall@127.0.0.1:{port}/precall").take()
         assert not isinstance(raised.value, StoreUnavailable)

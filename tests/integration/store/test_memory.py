@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 from sqlalchemy import UpdateBase
 
-from precall.core.model import Cause, Exposure
-from precall.core.planning.sample import Dial, Kind
+from precall.core.model import Exposure, WriteCause
+from precall.core.planning.sample import DialRecord, LogEvent
 from precall.store import Store
 from tests.integration.store.test_store import a_change, a_check, a_removal, a_row
 
@@ -28,9 +28,9 @@ async def written(store: Store, turn: int) -> None:
     """Some of everything."""
     first, seq = 10 * turn, 2 * turn
     row, gone = a_row("1", index=first + 1, seq=seq), a_row("2", index=first + 3)
-    dial = Dial("b1", "p1", "x1", Kind.DIAL, "", 100.0, verified=False)
+    dial = DialRecord("b1", "p1", "x1", LogEvent.DIAL, "", 100.0, verified=False)
     await store.commit([a_change(row), a_change(gone)], [a_check(seq)], dials=[dial])
-    answered = a_change(a_row("1", index=first + 4, seq=seq + 1), Cause.CHECKED)
+    answered = a_change(a_row("1", index=first + 4, seq=seq + 1), WriteCause.CHECKED)
     await store.commit([answered, a_removal(gone, first + 5)], refreshed=[answered.row or row])
     await store.expose(Exposure("1", 1, "FC1", "me", "b", "status_3", "R1", 100.0 + 60 * turn))
     await store.mark({"learned": str(turn)})

@@ -15,9 +15,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 from precall.core.errors import SchemaOutdated
-from precall.core.model import Means, Policy
+from precall.core.model import NumberRole, Policy
 from precall.store import Store, check, current, head, migration, upgrade
-from precall.store.connection import Place, close
+from precall.store.connection import DatabaseAddress, close
 from precall.store.migration import scripts
 from precall.store.schema import metadata
 from tests.support.patience import PATIENCE
@@ -45,7 +45,7 @@ async def test_the_migrations_make_what_the_code_believes(store_url: str) -> Non
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         return list(compare_metadata(context, metadata))
 
-    engine = Place(store_url).engine(5.0, writes=False)
+    engine = DatabaseAddress(store_url).engine(5.0, writes=False)
     async with engine.connect() as connection:
         assert await connection.run_sync(differences) == []
     await close(engine, 5.0)
@@ -89,7 +89,7 @@ async def moved(url: str, way: Callable[..., None], revision: str) -> None:
     def move(connection: Connection) -> None:
         way(migration._config(connection), revision)
 
-    engine = Place(url).engine(5.0, writes=True)
+    engine = DatabaseAddress(url).engine(5.0, writes=True)
     async with engine.begin() as connection:
         await connection.run_sync(move)
     await close(engine, 5.0)
@@ -135,16 +135,16 @@ async def test_rows_of_every_earlier_revision_are_kept(store_url: str, earlier: 
 @pytest.mark.parametrize(
     ("action", "pinned", "means", "told"),
     [
-        ("dial_x", "+8617000000001", Means.REGISTERED, ["dial_x", "17000000001"]),
-        ("dial_x", "0086 170-0000-0009", Means.OBSERVED, ["dial_x", "17000000009"]),
-        ("dial_x", "17000000008", Means.LOST, ["hold", ""]),
-        ("dial_x", "", Means.OWN, ["dial_x", "17000000009"]),
-        ("dial_temp_x", "8617100000001", Means.TEMPORARY, ["dial_temp_x", "17100000001"]),
-        ("dial_temp_x", "17100000002", Means.LOST, ["hold", ""]),
+        ("dial_x", "+8617000000001", NumberRole.REGISTERED, ["dial_x", "17000000001"]),
+        ("dial_x", "0086 170-0000-0009", NumberRole.OBSERVED, ["dial_x", "17000000009"]),
+        ("dial_x", "17000000008", NumberRole.LOST, ["hold", ""]),
+        ("dial_x", "", NumberRole.OWN, ["dial_x", "17000000009"]),
+        ("dial_temp_x", "8617100000001", NumberRole.TEMPORARY, ["dial_temp_x", "17100000001"]),
+        ("dial_temp_x", "17100000002", NumberRole.LOST, ["hold", ""]),
     ],
 )
 async def test_an_override_of_an_earlier_version_means_what_it_meant(
-    store_url: str, action: str, pinned: str, means: Means, told: list[str]
+    store_url: str, action: str, pinned: str, means: NumberRole, told: list[str]
 ) -> None:
     await moved(store_url, command.upgrade, "0005")
     sql(

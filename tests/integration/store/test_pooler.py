@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from precall.core.errors import StoreError, StoreUnavailable
-from precall.store import ForeignDatabase, Lead, Store
+from precall.store import ForeignDatabase, LeaderLock, Store
 from tests.support.needs import pgbouncer
 from tests.support.pooler import pooling
 from tests.support.postgres import PASSWORD, USER, Databases, psql
@@ -32,7 +32,7 @@ async def rows(url: str, query: str) -> list[Sequence[object]]:
 
 async def used_as_a_store(url: str) -> None:
     """The lead is taken and kept, and a write is written."""
-    lead = Lead(url, 5.0)
+    lead = LeaderLock(url, 5.0)
     assert await lead.take()
     store = await Store.open(url, timeout=5.0, auto_migrate=False)
     await store.mark({"a": "1"})
@@ -47,9 +47,9 @@ async def opened(url: str) -> None:
 
 
 async def limits(url: str) -> list[str]:
-    from precall.store.connection import Place  # the part that makes sessions
+    from precall.store.connection import DatabaseAddress  # the part that makes sessions
 
-    session = await Place(url).session(5.0, {"lock_timeout": "800", "statement_timeout": "11000"})
+    session = await DatabaseAddress(url).session(5.0, {"lock_timeout": "800", "statement_timeout": "11000"})
     found = [await session.fetchval(f"SHOW {name}") for name in ("lock_timeout", "statement_timeout")]
     await session.close()
     return found
@@ -65,7 +65,7 @@ async def test_a_pooler_of_sessions_is_as_the_server_itself(url: str) -> None:
 @pytest.mark.parametrize("way", ["lead", "store"])
 async def test_a_store_behind_a_pooler_of_transactions_is_refused(url: str, way: str) -> None:
     async with pooling(url, shares=True) as pooled:
-        tried = Lead(pooled, 5.0).take() if way == "lead" else opened(pooled)
+        tried = LeaderLock(pooled, 5.0).take() if way == "lead" else opened(pooled)
         with pytest.raises(StoreError, match=SAID) as raised:
             await tried
         assert not isinstance(raised.value, StoreUnavailable)
@@ -138,6 +138,6 @@ async def test_pgbouncer_in_transaction_mode(url: str, tmp_path: Path) -> None:
         with pytest.raises(StoreError, match=SAID):
             await opened(pooled)
         with pytest.raises(StoreError, match=SAID):
-            await Lead(pooled, 5.0).take()
+            await LeaderLock(pooled, 5.0).take()
         for _ in range(3):
             assert len(await rows(pooled, "SELECT n, now() AS t FROM t")) == 500

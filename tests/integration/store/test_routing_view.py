@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from precall.core.model import Action, Binding, BindingState, Means, Override, Policy, Row, State
+from precall.core.model import Action, Binding, BindingState, NumberRole, Override, Policy, Row, State
 from precall.core.routing.route import decide, withhold
 from precall.store import Store
 from tests.integration.store.test_store import a_change, a_removal
@@ -72,7 +72,9 @@ def rows(draw: st.DrawFn, now: float) -> list[Row]:
         if draw(st.booleans()):
             until = draw(st.sampled_from([None, now - 100.0, now + 100.0]))
             action = draw(st.sampled_from([Action.HOLD, Action.DIAL_X, Action.DIAL_TEMP_X]))
-            order = Override(action, draw(st.sampled_from(Means)), until, "", draw(st.integers(1, 2)), 1.0)
+            order = Override(
+                action, draw(st.sampled_from(NumberRole)), until, "", draw(st.integers(1, 2)), 1.0
+            )
         return Row(facts, state, order, draw(st.integers(1, 9)), at)
 
     return [one(at) for at in range(1, 1 + draw(st.integers(1, 12)))]
@@ -158,7 +160,7 @@ async def test_an_override_means_a_number_of_its_binding(store: Store, store_url
     made = []
     for state in (State.NORMAL, State.TEMPORARY, State.UNVERIFIED):
         for action in (Action.HOLD, Action.DIAL_X, Action.DIAL_TEMP_X):
-            for means in Means:
+            for means in NumberRole:
                 found = at_present(state, subs_id=str(len(made)))
                 named = replace(found.state, number="17000000009" if state is State.NORMAL else "")
                 order = Override(action, means, None, "", 1, 1.0)

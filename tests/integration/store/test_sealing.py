@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given
 
 from precall.core.errors import ConfigError, StoreError
-from precall.core.model import Action, Cause, Means, Override, Row, State
-from precall.store import Rotated, Rotation, Seals, Store, check, head, snapshot
+from precall.core.model import Action, NumberRole, Override, Row, State, WriteCause
+from precall.store import Cipher, KeyRotation, RotationReport, Store, check, head, snapshot
 from precall.store.cipher import MARK, is_sealed, key_of
 from precall.store.sealed_columns import EVERYWHERE
 from tests.integration.store.test_store import a_change, a_check, a_row, loaded, route_of, runs, some_rows
@@ -55,7 +55,7 @@ def rows_with_numbers(count: int = 1) -> list[Row]:
             row.binding, number_x=X, number_a=A, number_b=B, extension=EXTENSION, labels=(("who", LABEL),)
         )
         state = replace(row.state, temp_number=TEMP, temp_extension=EXTENSION, seq=place)
-        pin = Override(Action.DIAL_TEMP_X, Means.TEMPORARY, None, f"asked for by {LABEL}", 1, 5.0, "op")
+        pin = Override(Action.DIAL_TEMP_X, NumberRole.TEMPORARY, None, f"asked for by {LABEL}", 1, 5.0, "op")
         found.append(replace(row, binding=binding, state=state, override=pin))
     return found
 
@@ -187,7 +187,7 @@ async def test_without_its_keys_a_sealed_database_is_refused_and_left_alone(
     async with opened(store_url, keys) as store:
         await store.commit([a_change(a_row())])
     before = dumped(store_url)
-    name = Seals.of(keys).newest
+    name = Cipher.of(keys).newest
     with pytest.raises(StoreError, match=rf"holds sealed numbers: set store.number_key_file .* key {name}"):
         await Store.open(store_url, timeout=PATIENCE, auto_migrate=True)
     with pytest.raises(StoreError, match=rf"sealed with key {name}, which is not in .*others: restore"):
@@ -221,7 +221,7 @@ async def test_a_key_added_to_the_file_is_taken_up_while_the_store_is_open(
         await store.commit([], [a_check(2, "1")])
         assert await runs(store, "1") == [(1, 2, 2)]
         assert set(await loaded(store)) == {"1", "2"}
-    old, new = Seals.of(keys).names
+    old, new = Cipher.of(keys).names
     found = dict(sql(store_url, "SELECT subs_id, number_a FROM bindings"))  # type: ignore[arg-type]
     assert (key_of(found["1"]), key_of(found["2"])) == (old, new)
     with pytest.raises(StoreError, match="which is not in"):
@@ -244,13 +244,13 @@ async def test_a_key_file_that_is_lost_while_the_store_is_open_goes_on_to_hold(
 # -- rotation -------------------------------------------------------------------------------------
 
 
-async def rotated(url: str, keys: Path) -> Rotated:
-    rotation = Rotation(url, Seals.of(keys))
+async def rotated(url: str, keys: Path) -> RotationReport:
+    rotation = KeyRotation(url, Cipher.of(keys))
     assert await rotation.due()
     told: list[tuple[int, int]] = []
     done = await rotation.run(lambda at, total: told.append((at, total)), settle=0.0)
     assert told[-1][0] == told[-1][1] > 0
-    assert not await Rotation(url, Seals.of(keys)).due()
+    assert not await KeyRotation(url, Cipher.of(keys)).due()
     return done
 
 
@@ -304,12 +304,12 @@ async def test_after_a_rotation_nothing_needs_the_earlier_key(store_url: str, tm
     async with opened(store_url, keys) as store:
         await filled(store, rows_with_numbers(30))
         await store.secret("number_hash_key", "5ec4e7")
-    old = Seals.of(keys).newest
+    old = Cipher.of(keys).newest
     key_file(tmp_path, b"2")
     done = await rotated(store_url, keys)
     assert (done.rows, done.plain, done.idle) == (5 * 30 + 2 + 1, 0, [old])
     new_only = key_file(tmp_path, b"2", name="new only")
-    assert keys_in_use(store_url) == {Seals.of(new_only).newest}
+    assert keys_in_use(store_url) == {Cipher.of(new_only).newest}
     async with opened(store_url, new_only) as store:
         assert len(await loaded(store)) == 30
         assert await store.secret("number_hash_key", "other") == "5ec4e7"
@@ -331,7 +331,9 @@ async def test_a_daemon_writes_while_everything_is_sealed_anew(store_url: str, t
                 index += 1
                 row = rows[index % len(rows)]
                 fresh = replace(row.binding, number_a=f"138{index:08d}")
-                await store.commit([a_change(Row(fresh, row.state, None, index, index), Cause.REGISTERED)])
+                await store.commit(
+                    [a_change(Row(fresh, row.state, None, index, index), WriteCause.REGISTERED)]
+                )
                 written[fresh.subs_id] = fresh.number_a
                 await asyncio.sleep(0.001)
 
@@ -346,7 +348,7 @@ async def test_a_daemon_writes_while_everything_is_sealed_anew(store_url: str, t
     assert {subs_id: row.binding.number_a for subs_id, row in again.items()} == {
         row.binding.subs_id: A for row in rows
     } | written
-    assert keys_in_use(store_url) == {Seals.of(keys).newest}
+    assert keys_in_use(store_url) == {Cipher.of(keys).newest}
 
 
 async def test_a_daemon_without_the_new_key_is_noticed(store_url: str, tmp_path: Path) -> None:
@@ -364,9 +366,9 @@ async def test_a_daemon_without_the_new_key_is_noticed(store_url: str, tmp_path:
 
         tasks: list[asyncio.Future[None]] = []
         with pytest.raises(StoreError, match="goes on sealing with another key .* give it .*keys"):  # noqa: RUF043
-            await Rotation(store_url, Seals.of(keys)).run(registered_again, settle=0.3)
+            await KeyRotation(store_url, Cipher.of(keys)).run(registered_again, settle=0.3)
         await asyncio.gather(*tasks)
-        assert await Rotation(store_url, Seals.of(keys)).due()
+        assert await KeyRotation(store_url, Cipher.of(keys)).due()
 
 
 @pytest.mark.slow
@@ -376,7 +378,7 @@ async def test_a_rotation_that_is_killed_is_gone_on_with(store_url: str, tmp_pat
     async with opened(store_url, keys) as store:
         await filled(store, rows)
     key_file(tmp_path, b"2")
-    old, new = Seals.of(keys).names
+    old, new = Cipher.of(keys).names
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-c", ROTATING, store_url, str(keys), stdout=asyncio.subprocess.PIPE
     )

@@ -20,17 +20,17 @@ from precall.core.model import (
     Action,
     Binding,
     BindingState,
-    Cause,
     Change,
     Check,
     Exposure,
     Flag,
-    Means,
+    NumberRole,
     Override,
     Reason,
     Route,
     Row,
     State,
+    WriteCause,
 )
 from precall.store import Store
 from tests.support.examples import examples
@@ -75,7 +75,9 @@ def route_of(row: Row, **differing: Any) -> Route:
     return replace(told, **differing)
 
 
-def a_change(row: Row, cause: Cause = Cause.REGISTERED, *, at: float = 100.0, **more: Any) -> Change:
+def a_change(
+    row: Row, cause: WriteCause = WriteCause.REGISTERED, *, at: float = 100.0, **more: Any
+) -> Change:
     told = more.pop("route", None) or route_of(row)
     return Change(
         row.index,
@@ -94,7 +96,7 @@ def a_removal(row: Row, index: int) -> Change:
     told = route_of(row, action=Action.EXPIRED, number="", state=State.EXPIRED, reason=Reason.REMOVED)
     told = replace(told, version=row.version + 1, index=index)
     state = row.state.state
-    return Change(index, 100.0, Cause.REMOVED, row.binding.subs_id, "FC1", state, None, told)
+    return Change(index, 100.0, WriteCause.REMOVED, row.binding.subs_id, "FC1", state, None, told)
 
 
 def a_check(seq: int, subs_id: str = "1", **differing: Any) -> Check:
@@ -121,7 +123,7 @@ count = st.integers(0, 2**62)
 overrides = st.builds(
     Override,
     st.sampled_from([Action.HOLD, Action.DIAL_X, Action.DIAL_TEMP_X]),
-    st.sampled_from(Means),
+    st.sampled_from(NumberRole),
     st.none() | moment,
     text,
     count,
@@ -189,7 +191,7 @@ async def test_every_field_of_a_row_survives_a_restart(
 
 
 async def test_a_checked_change_writes_observations_and_leaves_what_others_own(store: Store) -> None:
-    pinned = Override(Action.HOLD, Means.OWN, None, "because", 1, 5.0, "op")
+    pinned = Override(Action.HOLD, NumberRole.OWN, None, "because", 1, 5.0, "op")
     row = replace(a_row(), override=pinned)
     await store.commit([a_change(row)])
 
@@ -197,7 +199,7 @@ async def test_a_checked_change_writes_observations_and_leaves_what_others_own(s
         State.TEMPORARY, 2, "17100000001", "7", 50.0, 9, 1, moves=(50.0,), request_id="R9"
     )
     other = replace(row.binding, number_a="13811111111", labels=(("k", "v"),))
-    await store.commit([a_change(Row(other, answered, None, 2, 2), Cause.CHECKED)])
+    await store.commit([a_change(Row(other, answered, None, 2, 2), WriteCause.CHECKED)])
 
     assert await loaded(store) == {"1": Row(row.binding, answered, pinned, 2, 2)}
 
@@ -210,8 +212,8 @@ async def test_labels_and_orders_leave_observations_alone(store: Store) -> None:
 
     labelled = replace(row.binding, labels=(("k", "v"),))
     await store.commit([a_change(Row(labelled, row.state, None, 2, 2))])
-    pin = Override(Action.DIAL_X, Means.OWN, 500.0, "", 1, 5.0)
-    await store.commit([a_change(Row(labelled, row.state, pin, 3, 3), Cause.OVERRIDE)])
+    pin = Override(Action.DIAL_X, NumberRole.OWN, 500.0, "", 1, 5.0)
+    await store.commit([a_change(Row(labelled, row.state, pin, 3, 3), WriteCause.OVERRIDE)])
 
     assert await loaded(store) == {"1": Row(labelled, newer, pin, 3, 3)}
 
@@ -219,7 +221,7 @@ async def test_labels_and_orders_leave_observations_alone(store: Store) -> None:
 async def test_a_new_generation_starts_from_nothing(store: Store) -> None:
     row = replace(
         a_row(state=State.FALLBACK, status=3, seq=5, exposed_at=5.0),
-        override=Override(Action.HOLD, Means.OWN, None, "", 1, 5.0),
+        override=Override(Action.HOLD, NumberRole.OWN, None, "", 1, 5.0),
     )
     await store.commit([a_change(row)])
     again = a_row(generation=2, index=2)
@@ -232,18 +234,18 @@ async def test_a_new_generation_starts_from_nothing(store: Store) -> None:
 async def test_an_order_is_written_and_lifted(store: Store) -> None:
     row = a_row()
     pinned = replace(
-        row, override=Override(Action.HOLD, Means.OWN, 900.0, "why", 1, 5.0, "op"), version=2, index=2
+        row, override=Override(Action.HOLD, NumberRole.OWN, 900.0, "why", 1, 5.0, "op"), version=2, index=2
     )
-    await store.commit([a_change(row), a_change(pinned, Cause.OVERRIDE)])
+    await store.commit([a_change(row), a_change(pinned, WriteCause.OVERRIDE)])
     assert await loaded(store) == {"1": pinned}
 
     lifted = replace(row, version=3, index=3)
-    await store.commit([a_change(lifted, Cause.OVERRIDE)])
+    await store.commit([a_change(lifted, WriteCause.OVERRIDE)])
     assert await loaded(store) == {"1": lifted}
 
 
 async def test_a_removal_leaves_nothing_of_the_row(store: Store) -> None:
-    pinned = replace(a_row(), override=Override(Action.HOLD, Means.OWN, None, "", 1, 5.0))
+    pinned = replace(a_row(), override=Override(Action.HOLD, NumberRole.OWN, None, "", 1, 5.0))
     await store.commit([a_change(pinned), a_change(a_row("2"))])
     await store.commit([a_removal(pinned, 3)])
     assert set(await loaded(store)) == {"2"}
@@ -257,7 +259,9 @@ async def test_changes_of_one_binding_in_one_transaction_come_to_the_last(store:
     row = a_row(state=State.NORMAL, seq=1)
     again = a_row(generation=3, index=3)
     checked = Row(again.binding, BindingState(State.NORMAL, 1, seq=4), None, 2, 4)
-    await store.commit([a_change(row), a_removal(row, 2), a_change(again), a_change(checked, Cause.CHECKED)])
+    await store.commit(
+        [a_change(row), a_removal(row, 2), a_change(again), a_change(checked, WriteCause.CHECKED)]
+    )
     assert await loaded(store) == {"1": checked}
 
     await store.commit([a_change(replace(checked, index=5)), a_removal(checked, 6)])
@@ -390,7 +394,7 @@ async def test_folding_does_not_depend_on_how_checks_are_batched(
 
 async def test_the_check_of_a_change_is_kept_with_it(store: Store) -> None:
     row = a_row(state=State.NORMAL, seq=1)
-    await store.commit([a_change(row, Cause.CHECKED, check=a_check(1))], [a_check(2)])
+    await store.commit([a_change(row, WriteCause.CHECKED, check=a_check(1))], [a_check(2)])
     found, changes = await store.history("1", limit=10)
     assert [(run["first_seq"], run["last_seq"]) for run in found] == [(1, 2)]
     assert [change["request_id"] for change in changes] == ["R1"]
@@ -409,7 +413,7 @@ async def test_the_feed_tells_what_readers_were_told_and_no_real_number(store: S
     real = route_of(row, action=Action.DIAL_REAL, number="13900000001", extension="1", reason=Reason.STATUS_3)
     real = replace(real, flags=(Flag.NUMBER_WITHHELD, Flag.SUSPECT), expires_at=900.0)
     await store.commit(
-        [a_change(row, Cause.CHECKED, route=real, before=State.NORMAL, check=a_check(1), at=55.5)]
+        [a_change(row, WriteCause.CHECKED, route=real, before=State.NORMAL, check=a_check(1), at=55.5)]
     )
     await store.commit([replace(a_change(replace(row, index=2)), quiet=True)])
     _, changes = await store.history("1", limit=10)
@@ -439,7 +443,7 @@ async def test_the_feed_tells_what_readers_were_told_and_no_real_number(store: S
 async def test_history_pages_do_not_overlap_and_leave_nothing_out(store: Store) -> None:
     row = a_row()
     for seq in range(1, 8):
-        made = a_change(replace(row, index=seq, version=seq), Cause.CHECKED)
+        made = a_change(replace(row, index=seq, version=seq), WriteCause.CHECKED)
         await store.commit([replace(made, check=a_check(seq, result=f"r{seq % 2}"))])
     seen_runs, seen_changes = [], []
     before: tuple[int, int] | None = None

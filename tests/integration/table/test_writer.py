@@ -18,21 +18,21 @@ from precall.core.model import (
     Action,
     Binding,
     BindingState,
-    Cause,
     Change,
     Check,
-    Means,
+    NumberRole,
     Override,
     Policy,
     Row,
+    WriteCause,
 )
-from precall.core.planning.sample import Dial
+from precall.core.planning.sample import DialRecord
 from precall.core.routing.registration import register
 from precall.core.routing.state import advance
 from precall.store import Store
-from precall.table.feed import Feed, Filter
+from precall.table.feed import Feed, FeedFilter
 from precall.table.table import Table
-from precall.table.writer import BATCH, Ledger
+from precall.table.writer import BATCH, Writer
 from precall.table.writes import Amend
 from precall.telemetry.metrics import Metrics
 from tests.support.builders import NOW, answer, binding
@@ -53,7 +53,7 @@ class Lossy(Store):
         changes: Sequence[Change],
         checks: Sequence[Check] = (),
         refreshed: Sequence[Row] = (),
-        dials: Sequence[Dial] = (),
+        dials: Sequence[DialRecord] = (),
     ) -> None:
         self.watch(changes)
         await super().commit(changes, checks, refreshed, dials)
@@ -66,12 +66,12 @@ class Lossy(Store):
 class Desk:
     """A running ledger and what it writes to."""
 
-    def __init__(self, store: Lossy, ledger: Ledger, table: Table, feed: Feed, file: Path) -> None:
+    def __init__(self, store: Lossy, ledger: Writer, table: Table, feed: Feed, file: Path) -> None:
         self.store, self.ledger, self.table, self.feed, self.file = store, ledger, table, feed, file
         self.now = NOW
 
     def register(self, subs_id: str, **facts: Any) -> "asyncio.Future[Row | None]":
-        return self.ledger.submit(subs_id, Cause.REGISTERED, self.registration(subs_id, **facts))
+        return self.ledger.submit(subs_id, WriteCause.REGISTERED, self.registration(subs_id, **facts))
 
     def registration(self, subs_id: str, **facts: Any) -> Amend:
         def amend(row: Row | None, index: int) -> Row:
@@ -99,7 +99,7 @@ class Desk:
         )
         return self.ledger.submit(
             subs_id,
-            Cause.CHECKED,
+            WriteCause.CHECKED,
             lambda row, _: row if row is None else replace(row, state=state),
             check=check,
         )
@@ -190,7 +190,7 @@ async def running(folder: Path, **more: Any) -> AsyncIterator[Desk]:
     file = folder / "precall.db"
     store = await Lossy.open(f"sqlite:///{file}", timeout=TIMEOUT, auto_migrate=True)
     table, feed = Table(), Feed(100)
-    ledger = Ledger(
+    ledger = Writer(
         store,
         table,
         feed,
@@ -222,7 +222,7 @@ async def test_a_group_is_stored_whole_or_not_at_all(desk: Desk) -> None:
     def refuse(_row: Row | None, _index: int) -> Row:
         raise ValueError("no")
 
-    wishes = [("1", Cause.REGISTERED, desk.registration("1")), ("2", Cause.REGISTERED, refuse)]
+    wishes = [("1", WriteCause.REGISTERED, desk.registration("1")), ("2", WriteCause.REGISTERED, refuse)]
     group = desk.ledger.submit_all(wishes)
     beside = desk.register("3")
     ended = await asyncio.gather(*group, return_exceptions=True)
@@ -235,7 +235,7 @@ async def test_a_group_is_stored_whole_or_not_at_all(desk: Desk) -> None:
 @pytest.mark.slow
 async def test_a_group_larger_than_a_batch_is_one_transaction(desk: Desk) -> None:
     ids = [str(place) for place in range(1, BATCH + 1001)]
-    wishes = [(i, Cause.REGISTERED, desk.registration(i)) for i in ids]
+    wishes = [(i, WriteCause.REGISTERED, desk.registration(i)) for i in ids]
     await asyncio.gather(*desk.ledger.submit_all(wishes))
     await desk.settled()
     assert len(await desk.stored()) == BATCH + 1000
@@ -295,7 +295,9 @@ async def test_a_long_queue_is_stored_in_slices_and_flagged_until_its_own_is(des
         states = [replace(state, seq=seq) for seq in range(1, len(wished) + 1)]
         await asyncio.gather(
             *(
-                desk.ledger.submit(i, Cause.CHECKED, lambda row, _, state=state: replace(row, state=state))
+                desk.ledger.submit(
+                    i, WriteCause.CHECKED, lambda row, _, state=state: replace(row, state=state)
+                )
                 for i, state in zip(wished, states, strict=True)
             )
         )
@@ -315,7 +317,7 @@ async def test_changes_that_never_pause_do_not_keep_the_database_from_coming_bac
             seq += 1
             state = replace(desk.row("1").state, seq=seq)
             desk.ledger.submit(
-                "1", Cause.CHECKED, lambda row, _, state=state: row and replace(row, state=state)
+                "1", WriteCause.CHECKED, lambda row, _, state=state: row and replace(row, state=state)
             )
             await asyncio.sleep(0.001)
 
@@ -373,13 +375,13 @@ async def test_the_queue_is_bounded_and_the_table_comes_out_whole(tmp_path: Path
 async def test_a_refused_wish_that_was_stored_all_the_same_is_undone(desk: Desk) -> None:
     await asyncio.gather(desk.register("1"), desk.register("2"))
     await desk.answered("1", 2, 1)
-    pin = Override(Action.HOLD, Means.OWN, None, "stop", desk.row("2").binding.generation, NOW, "me")
-    await desk.ledger.submit("2", Cause.OVERRIDE, lambda row, _: row and replace(row, override=pin))
+    pin = Override(Action.HOLD, NumberRole.OWN, None, "stop", desk.row("2").binding.generation, NOW, "me")
+    await desk.ledger.submit("2", WriteCause.OVERRIDE, lambda row, _: row and replace(row, override=pin))
     before = {row.binding.subs_id: row for row in desk.table.rows()}
     desk.store.losses = 1
     lost = [
         desk.register("1", number_a="13800000009", pool_key="FC2"),
-        desk.ledger.submit("2", Cause.REMOVED, lambda _row, _index: None),
+        desk.ledger.submit("2", WriteCause.REMOVED, lambda _row, _index: None),
         desk.register("3"),
     ]
     ended = await asyncio.gather(*lost, return_exceptions=True)
@@ -407,7 +409,7 @@ async def test_who_resumes_after_a_kill_amid_a_lost_commit_misses_nothing(desk: 
     wish = desk.register("2", number_a="13800000009")
     await asyncio.gather(wish, desk.answered("1", 2, 1), desk.register("3"), return_exceptions=True)
     await desk.settled()
-    entries, _ = desk.feed.after(100, Filter(), 100)
+    entries, _ = desk.feed.after(100, FeedFilter(), 100)
     restarted = await Store.open(f"sqlite:///{left}", auto_migrate=False)
     stands = {row.subs_id: row.row.index async for rows in restarted.load() for row in rows}
     assert set(stands) == {"1", "2", "3"}
@@ -432,7 +434,7 @@ async def test_what_may_be_stored_is_undone_in_one_transaction(desk: Desk) -> No
     committed: list[set[str]] = []
     desk.store.watch = lambda changes: committed.append({change.subs_id for change in changes})
     desk.store.losses = 1
-    wishes = [(i, Cause.REGISTERED, desk.registration(i, number_a="13800000009")) for i in ids]
+    wishes = [(i, WriteCause.REGISTERED, desk.registration(i, number_a="13800000009")) for i in ids]
     ended = await asyncio.gather(*desk.ledger.submit_all(wishes), return_exceptions=True)
     assert {type(error) for error in ended} == {StoreUnavailable}
     await desk.settled()

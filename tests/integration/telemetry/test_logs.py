@@ -13,7 +13,7 @@ import pytest
 
 from precall.core.limits.quota import Quota
 from precall.core.model import Answer, Failure, NonAnswer, Reply, Status
-from precall.engine.provider_health import Standing
+from precall.engine.provider_health import ProviderHealth
 from precall.telemetry import logging as log
 from precall.telemetry.metrics import Metrics
 from tests.integration.engine.test_main_job import fault, locked, results, row_of
@@ -103,7 +103,7 @@ def test_an_hour_of_outage_at_200_a_second_writes_fewer_than_500_lines(
     written: Callable[[], list[str]], hours: Callable[[float], None]
 ) -> None:
     chance, now = random.Random(7), 0.0
-    standing = Standing(Quota(RATE, RATE, now), Metrics(), lambda: now, ("QueryCallStatus",))
+    standing = ProviderHealth(Quota(RATE, RATE, now), Metrics(), lambda: now, ("QueryCallStatus",))
     turns = 0
     for second in range(HOUR):
         now = float(second)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from precall.api.access.rate_limits import Allowance
-from precall.api.access.token_throttle import BURST, EVERY, MOST_PEERS, RATE, Guessing
+from precall.api.access.rate_limits import RateLimits
+from precall.api.access.token_throttle import BURST, EVERY, MOST_PEERS, RATE, TokenThrottle
 from precall.api.problems import Code, TooMany
 from precall.core.limits.quota import Bucket
 
@@ -57,14 +57,14 @@ def test_a_bucket_that_was_left_alone_is_full_and_a_clock_that_steps_back_gives_
 
 
 def test_a_rate_of_none_is_any() -> None:
-    allowance = Allowance(0.0, 1, 1, Clock())
+    allowance = RateLimits(0.0, 1, 1, Clock())
     for _ in range(10_000):
         allowance.spend()
 
 
 def test_a_rate_is_a_second_s_worth_at_once_and_then_so_many_a_second() -> None:
     clock = Clock()
-    allowance = Allowance(10.0, 1, 1, clock)
+    allowance = RateLimits(10.0, 1, 1, clock)
     for _ in range(10):
         allowance.spend()
     problem = refused(allowance.spend)
@@ -75,7 +75,7 @@ def test_a_rate_is_a_second_s_worth_at_once_and_then_so_many_a_second() -> None:
 
 
 def test_requests_and_waits_are_counted_apart_until_they_leave() -> None:
-    allowance = Allowance(0.0, 2, 1, Clock())
+    allowance = RateLimits(0.0, 2, 1, Clock())
     allowance.enter(waits=False)
     allowance.enter(waits=False)
     allowance.enter(waits=True)
@@ -87,7 +87,7 @@ def test_requests_and_waits_are_counted_apart_until_they_leave() -> None:
 
 def test_wrong_tokens_are_slowed_down_per_peer() -> None:
     clock = Clock()
-    guessing = Guessing(clock)
+    guessing = TokenThrottle(clock)
     for _ in range(int(BURST)):
         guessing.wrong("192.0.2.1")
     assert refused(guessing.wrong, "192.0.2.1").wait == pytest.approx(1 / RATE)
@@ -98,7 +98,7 @@ def test_wrong_tokens_are_slowed_down_per_peer() -> None:
 
 
 def test_a_network_of_ipv6_is_one_peer() -> None:
-    guessing = Guessing(Clock())
+    guessing = TokenThrottle(Clock())
     for place in range(int(BURST)):
         guessing.wrong(f"2001:db8::{place:x}")
     refused(guessing.wrong, "2001:db8::ffff")
@@ -109,7 +109,7 @@ def test_a_network_of_ipv6_is_one_peer() -> None:
 
 def test_many_peers_are_one_line_of_the_log_and_do_not_pile_up(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
-    guessing = Guessing(clock)
+    guessing = TokenThrottle(clock)
     for place in range(5 * MOST_PEERS):
         guessing.wrong(f"10.{place >> 16}.{place >> 8 & 255}.{place & 255}")
         guessing.report()
@@ -133,7 +133,7 @@ def test_many_peers_are_one_line_of_the_log_and_do_not_pile_up(caplog: pytest.Lo
 
 
 def test_what_came_last_is_told_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
-    guessing = Guessing(Clock())
+    guessing = TokenThrottle(Clock())
     guessing.wrong("192.0.2.1")
     guessing.report(ending=True)
     assert len(caplog.records) == 1

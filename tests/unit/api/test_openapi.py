@@ -8,7 +8,7 @@ import orjson
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from precall.api.endpoints import ENDPOINTS, Endpoint
+from precall.api.endpoints import ENDPOINTS, Operation
 from precall.api.openapi import document
 from precall.api.problems import Code
 from precall.config.schema import Scope
@@ -36,7 +36,7 @@ def test_no_two_operations_have_one_name(spec: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda one: f"{one.method} {one.path}")
 def test_every_operation_tells_its_scope_and_what_goes_in_and_out(
-    spec: dict[str, Any], endpoint: Endpoint
+    spec: dict[str, Any], endpoint: Operation
 ) -> None:
     operation = spec["paths"][endpoint.path][endpoint.method.lower()]
     assert operation["summary"]

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from precall.cli.binding_import import Batch, batches
-from precall.cli.binding_rows import Form, Line, Mistake, Rows, text_of
+from precall.cli.binding_import import ImportChunk, batches
+from precall.cli.binding_rows import BindingRow, BindingRows, FileFormat, RowError, text_of
 from precall.cli.rejects import write_rejects
 from precall.core.errors import Refusal
 
@@ -17,17 +17,19 @@ HEADER = "subs_id,pool_key,number_x,number_a,number_b,extension,expires_at,label
 GOOD = {"subs_id": "1", "pool_key": "FC1", "number_x": "17000000001", "number_a": "13800000001"}
 
 
-def csv_of(*rows: str, header: str = HEADER) -> list[Line | Mistake]:
-    return list(Rows(io.StringIO(header + "".join(f"{row}\n" for row in rows), newline=""), Form.CSV))
+def csv_of(*rows: str, header: str = HEADER) -> list[BindingRow | RowError]:
+    return list(
+        BindingRows(io.StringIO(header + "".join(f"{row}\n" for row in rows), newline=""), FileFormat.CSV)
+    )
 
 
-def jsonl_of(*texts: str) -> list[Line | Mistake]:
-    return list(Rows(io.StringIO("\n".join(texts), newline=""), Form.JSONL))
+def jsonl_of(*texts: str) -> list[BindingRow | RowError]:
+    return list(BindingRows(io.StringIO("\n".join(texts), newline=""), FileFormat.JSONL))
 
 
 def test_a_csv_line_becomes_a_binding() -> None:
     [line] = csv_of("1,FC1,17000000001,13800000001,13900000001,12,2030-01-01T00:00:00Z,Hangzhou")
-    assert isinstance(line, Line)
+    assert isinstance(line, BindingRow)
     assert line.number == 2
     assert line.binding == GOOD | {
         "number_b": "13900000001",
@@ -39,14 +41,14 @@ def test_a_csv_line_becomes_a_binding() -> None:
 
 def test_empty_cells_are_left_out() -> None:
     [line] = csv_of("1,FC1,17000000001,13800000001,,,,")
-    assert isinstance(line, Line)
+    assert isinstance(line, BindingRow)
     assert line.binding == GOOD
 
 
 def test_labels_may_be_a_json_object_and_columns_add_to_it() -> None:
     header = "subs_id,pool_key,number_x,number_a,labels,label.city\n"
     [line] = csv_of('1,FC1,17000000001,13800000001,"{""order"":""7""}",Ulm', header=header)
-    assert isinstance(line, Line)
+    assert isinstance(line, BindingRow)
     assert line.binding["labels"] == {"order": "7", "city": "Ulm"}
 
 
@@ -65,9 +67,9 @@ def test_labels_may_be_a_json_object_and_columns_add_to_it() -> None:
 )
 def test_a_bad_csv_line_names_line_and_column_and_repeats_nothing(row: str, column: str, text: str) -> None:
     before, bad, after = csv_of("1,FC1,17000000001,13800000001,,,,", row, "2,FC1,17000000001,13800000001,,,,")
-    assert isinstance(before, Line)
-    assert isinstance(after, Line)
-    assert isinstance(bad, Mistake)
+    assert isinstance(before, BindingRow)
+    assert isinstance(after, BindingRow)
+    assert isinstance(bad, RowError)
     assert (bad.line, bad.column) == (3, column)
     assert text in bad.text.lower()
     assert "1380000" not in str(bad)
@@ -75,13 +77,13 @@ def test_a_bad_csv_line_names_line_and_column_and_repeats_nothing(row: str, colu
 
 def test_lines_are_counted_across_quoted_line_breaks() -> None:
     _, second = csv_of('1,FC1,17000000001,13800000001,,,,"two\nlines"', "x,FC1,17000000001,13800000001,,,,")
-    assert isinstance(second, Mistake)
+    assert isinstance(second, RowError)
     assert second.line == 4
 
 
 def test_an_open_quote_ends_the_reading_and_says_so() -> None:
     *_, last = csv_of("1,FC1,17000000001,13800000001,,,,", '2,FC1,17000000001,13800000001,,,,"open')
-    assert isinstance(last, Mistake)
+    assert isinstance(last, RowError)
     assert (last.line, "nothing after it was read" in last.text) == (3, True)
 
 
@@ -115,30 +117,30 @@ def test_a_header_that_cannot_be_used_is_refused(header: str, said: str) -> None
 )
 def test_a_bad_json_line(text: str, column: str, said: str) -> None:
     first, bad = jsonl_of(json.dumps(GOOD), text)
-    assert isinstance(first, Line)
-    assert isinstance(bad, Mistake)
+    assert isinstance(first, BindingRow)
+    assert isinstance(bad, RowError)
     assert (bad.line, bad.column) == (2, column)
     assert said in bad.text
 
 
 def test_blank_json_lines_are_passed_over_and_counted() -> None:
     first, second = jsonl_of(json.dumps(GOOD), "", json.dumps(GOOD))
-    assert [line.number for line in (first, second) if isinstance(line, Line)] == [1, 3]
+    assert [line.number for line in (first, second) if isinstance(line, BindingRow)] == [1, 3]
 
 
 @given(st.text(max_size=200))
 def test_no_text_breaks_the_reading_of_json_lines(text: str) -> None:
-    assert all(isinstance(item, Line | Mistake) for item in jsonl_of(text))
+    assert all(isinstance(item, BindingRow | RowError) for item in jsonl_of(text))
 
 
 @given(st.text(max_size=200))
 def test_no_text_breaks_the_reading_of_csv(text: str) -> None:
-    assert all(isinstance(item, Line | Mistake) for item in csv_of(text))
+    assert all(isinstance(item, BindingRow | RowError) for item in csv_of(text))
 
 
 def test_every_line_is_in_one_batch_and_a_mistake_stays_in_its_own() -> None:
-    items: list[Line | Mistake] = [Line(number, {}, 10) for number in range(2, 12_002)]
-    items[7000] = Mistake(7002, "number_a", "bad")
+    items: list[BindingRow | RowError] = [BindingRow(number, {}, 10) for number in range(2, 12_002)]
+    items[7000] = RowError(7002, "number_a", "bad")
     cut = list(batches(items))
     assert [(b.first, b.last, len(b), len(b.mistakes)) for b in cut] == [
         (2, 5001, 5000, 0),
@@ -148,15 +150,15 @@ def test_every_line_is_in_one_batch_and_a_mistake_stays_in_its_own() -> None:
 
 
 def test_batches_stay_within_what_the_api_takes() -> None:
-    cut: list[Batch] = list(batches(Line(number, {}, 1_000_000) for number in range(7)))
+    cut: list[ImportChunk] = list(batches(BindingRow(number, {}, 1_000_000) for number in range(7)))
     assert [len(batch) for batch in cut] == [3, 3, 1]
 
 
 # -- what spreadsheets and databases leave -----------------------------------------------------------
 
 
-def rows_of(data: bytes, form: Form | None = None) -> Rows:
-    return Rows(text_of(io.BytesIO(data), "FILE"), form)  # type: ignore[arg-type]
+def rows_of(data: bytes, form: FileFormat | None = None) -> BindingRows:
+    return BindingRows(text_of(io.BytesIO(data), "FILE"), form)  # type: ignore[arg-type]
 
 
 TEXT = "subs_id,pool_key,number_x,number_a\r\n1,FC1,17000000001,13800000001\r\n"
@@ -189,7 +191,7 @@ TEXT = "subs_id,pool_key,number_x,number_a\r\n1,FC1,17000000001,13800000001\r\n"
 )
 def test_the_same_binding_in_many_files(data: bytes) -> None:
     [line] = rows_of(data)
-    assert isinstance(line, Line)
+    assert isinstance(line, BindingRow)
     assert line.binding == GOOD
 
 
@@ -204,7 +206,7 @@ def test_the_same_binding_in_many_files(data: bytes) -> None:
 )
 def test_lines_are_counted_in_every_form(text: str, number: int) -> None:
     *_, last = rows_of(text.encode())
-    assert isinstance(last, Mistake)
+    assert isinstance(last, RowError)
     assert last.line == number
 
 
@@ -227,7 +229,7 @@ def test_what_a_spreadsheet_has_made_of_a_number_is_named(column: str, cell: str
             b'"' + value.replace('"', '""').encode() + b'"' for value in (GOOD | {column: cell}).values()))),
     ):  # fmt: skip
         [mistake] = bad
-        assert isinstance(mistake, Mistake)
+        assert isinstance(mistake, RowError)
         assert (mistake.column, said in mistake.text) == (column, True)
         assert "61000" not in str(mistake)
 
@@ -250,13 +252,13 @@ def test_a_file_that_cannot_be_read_says_what_is_likely(data: bytes, said: str) 
 
 def test_json_taken_for_csv_says_so() -> None:
     with pytest.raises(Refusal, match="looks like JSON: give --format jsonl"):
-        rows_of(b'{"subs_id":"1"}', Form.CSV)
+        rows_of(b'{"subs_id":"1"}', FileFormat.CSV)
 
 
 def test_a_label_in_another_encoding_is_named() -> None:
     header, row = TEXT.split("\r\n")[:2]
     [mistake] = rows_of(f"{header},label.city\n{row},杭州\n".encode("gbk"))
-    assert isinstance(mistake, Mistake)
+    assert isinstance(mistake, RowError)
     assert (mistake.column, "GBK, perhaps" in mistake.text) == ("labels.city", True)
 
 
@@ -267,36 +269,38 @@ def test_a_label_in_another_encoding_is_named() -> None:
 )  # fmt: skip
 def test_a_broken_array_says_where_reading_ended(text: str, said: str) -> None:
     *_, last = rows_of(text.encode())
-    assert isinstance(last, Mistake)
+    assert isinstance(last, RowError)
     assert said in last.text
 
 
 def test_text_beyond_the_header_is_refused_and_empty_cells_are_not() -> None:
     bad, good = rows_of(f"{TEXT.replace('number_a', 'number_a,')}".replace("01\r\n", "01,x\r\n").encode()
                         + b"2,FC1,17000000001,13800000001,,,\r\n")  # fmt: skip
-    assert isinstance(bad, Mistake)
+    assert isinstance(bad, RowError)
     assert "column 5, which the header does not name" in bad.text
-    assert isinstance(good, Line)
+    assert isinstance(good, BindingRow)
 
 
-@pytest.mark.parametrize("form", list(Form))
-def test_refused_rows_become_a_file_that_can_be_put_right_and_imported(tmp_path: Path, form: Form) -> None:
+@pytest.mark.parametrize("form", list(FileFormat))
+def test_refused_rows_become_a_file_that_can_be_put_right_and_imported(
+    tmp_path: Path, form: FileFormat
+) -> None:
     bad = GOOD | {"number_a": "1380000ABCD"}
     text = (
         f"{','.join(bad)},label.city\n{','.join(bad.values())},杭州\n1,FC1\n"
-        if form is Form.CSV
+        if form is FileFormat.CSV
         else json.dumps(bad | {"labels": {"city": "杭州"}}, ensure_ascii=False) + "\n7\n"
     )
     rows = rows_of(text.encode())
-    rejected = [row for row in rows if isinstance(row, Mistake)]
+    rejected = [row for row in rows if isinstance(row, RowError)]
     file = tmp_path / "rejected"
     write_rejects(file, form, rows.header, rejected)
     assert (len(rejected), file.stat().st_mode & 0o777) == (2, 0o600)
     assert "should be a phone number" in file.read_text()
     again, _ = rows_of(file.read_bytes().replace(b"ABCD", b"0001"))
-    assert isinstance(again, Line)
+    assert isinstance(again, BindingRow)
     assert again.binding == GOOD | {"labels": {"city": "杭州"}}
     write_rejects(
-        file, form, (more := rows_of(file.read_bytes())).header, [m for m in more if isinstance(m, Mistake)]
+        file, form, (more := rows_of(file.read_bytes())).header, [m for m in more if isinstance(m, RowError)]
     )
     assert file.read_text().count("should be a phone number") == 1

@@ -3,7 +3,7 @@
 import pytest
 import typer
 
-from precall.cli.doctor import Verdict, action_findings, clock_finding
+from precall.cli.doctor import StepVerdict, action_findings, clock_finding
 from precall.cli.options import duration
 from precall.cli.provider import MEANING, placed_at
 from precall.core.model import Answer, Failure, NonAnswer, Status
@@ -52,9 +52,15 @@ def test_every_status_has_a_meaning() -> None:
 
 @pytest.mark.parametrize(
     ("ahead", "verdict"),
-    [(0, Verdict.OK), (-20, Verdict.OK), (31, Verdict.WARN), (-600, Verdict.WARN), (901, Verdict.FAIL)],
+    [
+        (0, StepVerdict.OK),
+        (-20, StepVerdict.OK),
+        (31, StepVerdict.WARN),
+        (-600, StepVerdict.WARN),
+        (901, StepVerdict.FAIL),
+    ],
 )
-def test_the_clock_is_judged_by_the_date_header(ahead: float, verdict: Verdict) -> None:
+def test_the_clock_is_judged_by_the_date_header(ahead: float, verdict: StepVerdict) -> None:
     reply = RawReply(0.1, 200, {"Date": "Thu, 28 Mar 2019 12:01:05 GMT"})
     assert clock_finding(reply, 1553774465 + ahead).verdict is verdict
 
@@ -66,18 +72,22 @@ def test_without_a_date_nothing_is_said_of_the_clock() -> None:
 @pytest.mark.parametrize(
     ("read", "verdict", "out_of_reach"),
     [
-        (Answer(Status.NORMAL), Verdict.OK, False),
-        (NonAnswer(Failure.GONE, "isv.SUBS_NOT_EXIST"), Verdict.OK, False),
-        (NonAnswer(Failure.REFUSED, "isv.POOLKEY_NOT_EXISTS"), Verdict.OK, False),
-        (NonAnswer(Failure.THROTTLED, "Throttling.User"), Verdict.WARN, False),
-        (NonAnswer(Failure.ACCOUNT, "SignatureDoesNotMatch", "refused: check the key"), Verdict.FAIL, False),
-        (NonAnswer(Failure.ACCOUNT, "InvalidApi.NotFound", "delisted"), Verdict.FAIL, False),
-        (NonAnswer(Failure.MALFORMED, "bad_json", "not JSON"), Verdict.FAIL, False),
-        (NonAnswer(Failure.TRANSIENT, "timeout", "no reply"), Verdict.FAIL, True),
+        (Answer(Status.NORMAL), StepVerdict.OK, False),
+        (NonAnswer(Failure.GONE, "isv.SUBS_NOT_EXIST"), StepVerdict.OK, False),
+        (NonAnswer(Failure.REFUSED, "isv.POOLKEY_NOT_EXISTS"), StepVerdict.OK, False),
+        (NonAnswer(Failure.THROTTLED, "Throttling.User"), StepVerdict.WARN, False),
+        (
+            NonAnswer(Failure.ACCOUNT, "SignatureDoesNotMatch", "refused: check the key"),
+            StepVerdict.FAIL,
+            False,
+        ),
+        (NonAnswer(Failure.ACCOUNT, "InvalidApi.NotFound", "delisted"), StepVerdict.FAIL, False),
+        (NonAnswer(Failure.MALFORMED, "bad_json", "not JSON"), StepVerdict.FAIL, False),
+        (NonAnswer(Failure.TRANSIENT, "timeout", "no reply"), StepVerdict.FAIL, True),
     ],
 )
-def test_what_one_reply_proves(read: Answer | NonAnswer, verdict: Verdict, out_of_reach: bool) -> None:
+def test_what_one_reply_proves(read: Answer | NonAnswer, verdict: StepVerdict, out_of_reach: bool) -> None:
     [finding] = action_findings("QueryCallStatus", read)
     assert (finding.verdict, finding.out_of_reach) == (verdict, out_of_reach)
     assert finding.found
-    assert finding.fix or verdict is Verdict.OK
+    assert finding.fix or verdict is StepVerdict.OK

@@ -17,7 +17,7 @@ from precall.config.database_url import (
     POSTGRESQL_IGNORED,
     POSTGRESQL_MAPPED,
     POSTGRESQL_REFUSED,
-    UrlMistake,
+    DatabaseUrlError,
     check,
     mysql,
     postgresql,
@@ -72,7 +72,7 @@ def test_what_may_be_ignored_is(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(POSTGRESQL_REFUSED))
 def test_what_would_weaken_security_is_refused(name: str) -> None:
-    with pytest.raises(UrlMistake, match=rf"^{name}(=require)?: .*") as caught:
+    with pytest.raises(DatabaseUrlError, match=rf"^{name}(=require)?: .*") as caught:
         check(f"{PG}?{name}=require")
     assert POSTGRESQL_REFUSED[name] in str(caught.value)
 
@@ -117,7 +117,7 @@ def test_what_would_weaken_security_is_refused(name: str) -> None:
     ],
 )
 def test_a_url_that_cannot_be_used_says_what_to_write(url: str, said: str) -> None:
-    with pytest.raises(UrlMistake, match=said) as caught:
+    with pytest.raises(DatabaseUrlError, match=said) as caught:
         check(url)
     assert "S3cret" not in str(caught.value)
 
@@ -155,14 +155,14 @@ def test_the_configuration_names_the_key(tmp_path: Path) -> None:
 
 @given(st.text(max_size=60), st.sampled_from(["postgresql", "mysql", "sqlite", "oracle"]))
 def test_any_text_is_a_url_or_a_mistake_of_one(rest: str, scheme: str) -> None:
-    with suppress(UrlMistake):
+    with suppress(DatabaseUrlError):
         check(f"{scheme}://{rest}")
 
 
 def test_an_ampersand_at_the_end_is_no_parameter() -> None:
     check(f"{PG}?sslmode=require&")
     assert mysql(f"{MY}?charset=utf8mb4&").arguments == {"charset": "utf8mb4"}
-    with pytest.raises(UrlMistake):
+    with pytest.raises(DatabaseUrlError):
         check(f"{PG}?sslmode=require&&")
 
 

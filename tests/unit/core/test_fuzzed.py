@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from precall.api.access.authenticator import Gate
+from precall.api.access.authenticator import Authenticator
 from precall.api.access.token_throttle import MOST_PEERS
 from precall.api.endpoints import ENDPOINTS
-from precall.api.problems import Mistakes, mistakes
+from precall.api.problems import FieldErrors, mistakes
 from precall.api.schemas.requests import listed
 from precall.config.schema import ApiConfig
 from precall.core.errors import Refusal
@@ -87,9 +87,9 @@ def test_a_reply_is_read_as_something(status: int, retry_after: str | None, kind
     assert isinstance(read_detail(status, retry_after, kind, body), (CallDetail, NonAnswer))
 
 
-def a_gate() -> Gate:
+def a_gate() -> Authenticator:
     clock = iter(range(10**9))
-    return Gate(
+    return Authenticator(
         ApiConfig(tokens=[token("me", "routes:read")[1]]), Metrics(), lambda: float(next(clock)) / 1000
     )  # type: ignore[list-item]
 
@@ -134,7 +134,7 @@ def test_a_body_is_taken_or_its_mistakes_are_told_without_what_was_sent(model: t
             found = mistakes(error)
             told = orjson.dumps([[one.field, one.code, one.detail] for one in found])
             assert NUMBER.encode() not in told
-            assert str(Mistakes(422, found))
+            assert str(FieldErrors(422, found))
 
     taken()
 

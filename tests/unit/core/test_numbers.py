@@ -14,7 +14,7 @@ from precall.core import numbers
 from precall.core.callers import acceptable, read_caller
 from precall.core.numbers import (
     UNKNOWN,
-    Fault,
+    NumberFault,
     canonical,
     clean,
     fault,
@@ -144,7 +144,7 @@ def test_no_fault_repeats_a_digit_that_was_sent() -> None:
     for example in EXAMPLES:
         wrong = fault(example["written"])
         assert wrong is None or not re.search(r"[0-9]{3,}", wrong)
-    assert "extension" in Fault.EXTENSION
+    assert "extension" in NumberFault.EXTENSION
 
 
 # -- in all spellings --------------------------------------------------------------------------------

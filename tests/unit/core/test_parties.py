@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from precall.api.schemas.requests import listed
-from precall.core.model import Action, Binding, BindingState, Means, Override, Row, State
+from precall.core.model import Action, Binding, BindingState, NumberRole, Override, Row, State
 from precall.core.numbers import canonical
 from precall.core.packing import pack, unpack
 from precall.core.routing.registration import meant, register
@@ -61,9 +61,11 @@ def test_no_registration_makes_a_party_an_x(found: tuple[str, str, str], side: s
     check(Row(stored, BindingState()), e164)
 
 
-@given(trouble(), st.sampled_from(["number_a", "number_b"]), st.sampled_from([1, 2]), st.sampled_from(Means))
+@given(
+    trouble(), st.sampled_from(["number_a", "number_b"]), st.sampled_from([1, 2]), st.sampled_from(NumberRole)
+)
 def test_no_reply_and_no_override_makes_a_party_an_x(
-    found: tuple[str, str, str], side: str, status: int, means: Means
+    found: tuple[str, str, str], side: str, status: int, means: NumberRole
 ) -> None:
     e164, registered, again = found
     facts = {"subs_id": "1", "pool_key": "FC1", "number_x": X, "number_a": A, "number_b": B} | {

@@ -13,7 +13,7 @@ from precall.api.schemas.responses import encode_run
 from precall.core.model import Answer, Status
 from precall.core.planning.rates import Rate
 from precall.core.rounding import micro, significant
-from precall.core.routing.state import Result
+from precall.core.routing.state import CheckResult
 from precall.engine.checker import _record
 from precall.telemetry import logging as log
 from tests.support.builders import A
@@ -40,7 +40,9 @@ def test_a_small_figure_keeps_what_it_says(figure: float) -> None:
 
 
 def test_what_is_stored_shown_and_logged_is_rounded() -> None:
-    check = _record("1", 1, 1, 0.0, LONG, Result.STATUS_1, Answer(Status(1), "17000000001", request_id="R"))
+    check = _record(
+        "1", 1, 1, 0.0, LONG, CheckResult.STATUS_1, Answer(Status(1), "17000000001", request_id="R")
+    )
     assert check.seconds == micro(LONG)
     run = dict.fromkeys(("result", "status", "number", "extension", "code", "request_id", "count"), "")
     assert encode_run(run | {"first_at": 0, "last_at": 0, "seconds": LONG, "generation": 1})[

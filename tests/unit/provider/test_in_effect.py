@@ -16,7 +16,7 @@ from precall.core.model import (
     Status,
 )
 from precall.core.routing.route import decide
-from precall.core.routing.state import Result, Step, advance
+from precall.core.routing.state import CheckResult, Step, advance
 from tests.support.builders import NOW, POLICY, TEMP, A, B, X, answer, binding, observed
 
 SOUND, DOUBTFUL = InEffect(x_sound=True, request_id="R-9"), InEffect(x_sound=False, request_id="R-9")
@@ -36,7 +36,7 @@ def told(state: BindingState, now: float = NOW, **facts: object) -> tuple[Action
 @pytest.mark.parametrize("state", [BindingState(), GONE], ids=["unverified", "gone"])
 def test_a_sound_x_is_brought_into_service(state: BindingState) -> None:
     done = step(state, SOUND)
-    assert (done.result, done.changed, done.answered) == (Result.IN_EFFECT, True, True)
+    assert (done.result, done.changed, done.answered) == (CheckResult.IN_EFFECT, True, True)
     assert (done.state.state, done.state.status, done.state.checked_at) == (State.NORMAL, 0, NOW)
     assert told(done.state) == (Action.DIAL_X, X, Reason.IN_EFFECT)
 
@@ -56,7 +56,7 @@ def test_x_stays_confirmed_as_long_as_it_is_said_to_be_sound() -> None:
 @pytest.mark.parametrize("state", HELD, ids=lambda state: str(state.state))
 def test_what_query_call_status_said_holds_as_long_as_it_may_be_dialled(state: BindingState) -> None:
     done = step(state, SOUND)
-    assert (done.result, done.changed) == (Result.IN_EFFECT, False)
+    assert (done.result, done.changed) == (CheckResult.IN_EFFECT, False)
     assert done.state == replace(state, seq=9)
     assert done.state.checked_at < NOW, "not confirmed by what was not asked"
     expected = (Action.DIAL_TEMP_X, TEMP) if state.status == Status.TEMPORARY else (Action.DIAL_REAL, B)
@@ -79,7 +79,7 @@ def test_a_temporary_state_without_a_number_gives_way_at_once() -> None:
 )
 def test_a_doubtful_x_leaves_the_route_and_is_not_confirmed(state: BindingState) -> None:
     done = step(state, DOUBTFUL)
-    assert (done.result, done.changed, done.answered) == (Result.X_ABNORMAL, False, True)
+    assert (done.result, done.changed, done.answered) == (CheckResult.X_ABNORMAL, False, True)
     assert done.state == replace(state, seq=9)
     assert told(done.state) == told(state)
 
@@ -101,9 +101,9 @@ def test_in_effect_ends_what_only_failures_had_brought(reply: Reply) -> None:
 def test_status_4_is_the_end_whatever_the_substitutes_say(reply: Reply) -> None:
     expired = observed(State.EXPIRED)
     done = step(expired, reply)
-    assert (done.result, done.state, done.at_rest) == (Result.CONTRADICTED, expired, True)
+    assert (done.result, done.state, done.at_rest) == (CheckResult.CONTRADICTED, expired, True)
 
 
 def test_an_end_is_an_answer_and_late_replies_are_dropped() -> None:
     assert step(observed(State.NORMAL), answer(4)).state.state is State.EXPIRED
-    assert step(observed(State.NORMAL, seq=9), SOUND).result is Result.LATE
+    assert step(observed(State.NORMAL, seq=9), SOUND).result is CheckResult.LATE

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from precall.core.calls.call import Call, NumberReport, Result, Source
+from precall.core.calls.call import Call, CallResult, CallSource, NumberReport
 from precall.core.calls.causes import meaning
 from precall.core.duplicate_keys import Contradiction
-from precall.provider import BadReceipt, Passed, kept, read_receipt
+from precall.provider import BadReceipt, IgnoredReceipt, kept, read_receipt
 from precall.provider.receipts import DETAIL_FACTS
 
 NOW = 1_790_000_000.0
@@ -55,8 +55,8 @@ def test_a_finished_call() -> None:
     call = read()
     assert (call.call_id, call.subs_id, call.called_at) == ("43612633712c****", "1000000768798832", CALLED)
     assert (call.result, call.source, call.state, call.duration) == (
-        Result.CONNECTED,
-        Source.RECEIPT,
+        CallResult.CONNECTED,
+        CallSource.RECEIPT,
         "16",
         31,
     )
@@ -73,23 +73,27 @@ def test_no_number_of_anybody_is_kept() -> None:
 @pytest.mark.parametrize(
     ("changes", "result", "state"),
     [
-        ({"start_time": "2026-01-02 03:04:43"}, Result.NOT_CONNECTED, "16"),
-        ({"start_time": "", "release_cause": 17}, Result.NOT_CONNECTED, "17"),
-        ({"start_time": "", "release_cause": "1"}, Result.FAILED, "1"),
-        ({"start_time": None, "release_cause": 38}, Result.FAILED, "38"),
+        ({"start_time": "2026-01-02 03:04:43"}, CallResult.NOT_CONNECTED, "16"),
+        ({"start_time": "", "release_cause": 17}, CallResult.NOT_CONNECTED, "17"),
+        ({"start_time": "", "release_cause": "1"}, CallResult.FAILED, "1"),
+        ({"start_time": None, "release_cause": 38}, CallResult.FAILED, "38"),
         (
             {"start_time": "", "release_cause": None, "unconnected_cause": 27},
-            Result.NOT_CONNECTED,
+            CallResult.NOT_CONNECTED,
             "unconnected_27",
         ),
-        ({"start_time": "", "release_cause": 0, "unconnected_cause": 0}, Result.NOT_CONNECTED, ""),
-        ({"start_time": "", "release_cause": 13800000001}, Result.NOT_CONNECTED, ""),
-        ({"start_time": "", "release_cause": "", "unconnected_cause": 13800000001}, Result.NOT_CONNECTED, ""),
-        ({"start_time": "", "release_cause": "", "unconnected_cause": ""}, Result.NOT_CONNECTED, ""),
-        ({"start_time": "2026-01-02 03:05:43", "release_cause": 16}, Result.NOT_CONNECTED, "16"),
+        ({"start_time": "", "release_cause": 0, "unconnected_cause": 0}, CallResult.NOT_CONNECTED, ""),
+        ({"start_time": "", "release_cause": 13800000001}, CallResult.NOT_CONNECTED, ""),
+        (
+            {"start_time": "", "release_cause": "", "unconnected_cause": 13800000001},
+            CallResult.NOT_CONNECTED,
+            "",
+        ),
+        ({"start_time": "", "release_cause": "", "unconnected_cause": ""}, CallResult.NOT_CONNECTED, ""),
+        ({"start_time": "2026-01-02 03:05:43", "release_cause": 16}, CallResult.NOT_CONNECTED, "16"),
     ],
 )
-def test_zero_seconds_are_not_connected(changes: dict[str, Any], result: Result, state: str) -> None:
+def test_zero_seconds_are_not_connected(changes: dict[str, Any], result: CallResult, state: str) -> None:
     call = read(**changes)
     assert (call.result, call.state, call.duration) == (result, state, 0)
 
@@ -103,7 +107,7 @@ def test_ids_as_text_and_missing_times() -> None:
 
 @pytest.mark.parametrize("call_type", [2, 3, "3", 5, 6, True, "x"])
 def test_a_text_message_is_no_call(call_type: object) -> None:
-    assert read_receipt(SECRET | {"call_type": call_type}, NOW) is Passed.MESSAGE
+    assert read_receipt(SECRET | {"call_type": call_type}, NOW) is IgnoredReceipt.MESSAGE
 
 
 @pytest.mark.parametrize("call_type", [0, 1, 4, "0", None, ""])
@@ -119,19 +123,30 @@ ABOUT = {
 @pytest.mark.parametrize(
     ("element", "passed"),
     [
-        (ABOUT | {"unconnected_cause": 0, "control_type": "CONTINUE"}, Passed.UNDER_WAY),
-        (ABOUT | {"ring_time": "2026-01-02 03:04:08"}, Passed.UNDER_WAY),
-        (ABOUT | {"ringTime": "2026-01-02 03:04:08", "start_time": "2026-01-02 03:04:12"}, Passed.UNDER_WAY),
-        (SECRET | dict.fromkeys(("release_time", "release_dir", "release_cause"), None), Passed.UNDER_WAY),
-        (ABOUT | {"record_url": "https://x", "release_time": "2026-01-02 03:04:43"}, Passed.RECORDING),
-        ({"callId": "c", "bizDuration": 3, "sentences": [], "statusCode": "1"}, Passed.RECORDING),
-        (SECRET | {"sub_id": None}, Passed.UNBOUND),
-        (SECRET | {"sub_id": "", "unconnected_cause": 2}, Passed.UNBOUND),
-        ({name: value for name, value in SECRET.items() if name != "sub_id"}, Passed.UNBOUND),
-        (SECRET | {"sub_id": 0}, Passed.UNBOUND),
+        (ABOUT | {"unconnected_cause": 0, "control_type": "CONTINUE"}, IgnoredReceipt.UNDER_WAY),
+        (ABOUT | {"ring_time": "2026-01-02 03:04:08"}, IgnoredReceipt.UNDER_WAY),
+        (
+            ABOUT | {"ringTime": "2026-01-02 03:04:08", "start_time": "2026-01-02 03:04:12"},
+            IgnoredReceipt.UNDER_WAY,
+        ),
+        (
+            SECRET | dict.fromkeys(("release_time", "release_dir", "release_cause"), None),
+            IgnoredReceipt.UNDER_WAY,
+        ),
+        (
+            ABOUT | {"record_url": "https://x", "release_time": "2026-01-02 03:04:43"},
+            IgnoredReceipt.RECORDING,
+        ),
+        ({"callId": "c", "bizDuration": 3, "sentences": [], "statusCode": "1"}, IgnoredReceipt.RECORDING),
+        (SECRET | {"sub_id": None}, IgnoredReceipt.UNBOUND),
+        (SECRET | {"sub_id": "", "unconnected_cause": 2}, IgnoredReceipt.UNBOUND),
+        ({name: value for name, value in SECRET.items() if name != "sub_id"}, IgnoredReceipt.UNBOUND),
+        (SECRET | {"sub_id": 0}, IgnoredReceipt.UNBOUND),
     ],
 )
-def test_only_the_report_of_an_ended_call_on_a_binding_ends_a_call(element: object, passed: Passed) -> None:
+def test_only_the_report_of_an_ended_call_on_a_binding_ends_a_call(
+    element: object, passed: IgnoredReceipt
+) -> None:
     assert read_receipt(element, NOW) is passed
 
 
@@ -145,7 +160,7 @@ def test_why_the_platform_did_not_connect_a_call_is_a_list_of_its_own(
     if str(cause) == "4" and released:
         assert call.state == str(released)
     else:
-        assert (call.result, call.state) == (Result.NOT_CONNECTED, f"unconnected_{cause}")
+        assert (call.result, call.state) == (CallResult.NOT_CONNECTED, f"unconnected_{cause}")
         assert meaning(call.state) != meaning("none that is known")
 
 
@@ -154,7 +169,7 @@ def test_why_the_platform_did_not_connect_a_call_is_a_list_of_its_own(
 )
 def test_an_intercepted_call_never_speaks_against_the_number(cause: int | None, state: str) -> None:
     call = read(start_time="", call_type=4, unconnected_cause=cause, release_cause=1)
-    assert (call.result, call.state) == (Result.NOT_CONNECTED, state)
+    assert (call.result, call.state) == (CallResult.NOT_CONNECTED, state)
 
 
 def test_the_report_of_a_number() -> None:
@@ -206,6 +221,6 @@ def test_whatever_comes_is_read_or_refused(changes: dict[str, Any]) -> None:
             found = read_receipt(base | changes, NOW)
         except BadReceipt:
             continue
-        assert isinstance(found, Call | NumberReport | Passed)
+        assert isinstance(found, Call | NumberReport | IgnoredReceipt)
         if isinstance(found, Call):
-            assert found.result is not Result.FAILED or not found.state.startswith("unconnected")
+            assert found.result is not CallResult.FAILED or not found.state.startswith("unconnected")

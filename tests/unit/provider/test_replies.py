@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from precall.core.model import Answer, Failure, NonAnswer, Status
 from precall.core.numbers import clean
-from precall.provider.failures import _OURS, Trouble, classify, safe_code, stale_nonce, stale_token
+from precall.provider.failures import _OURS, TransportTrouble, classify, safe_code, stale_nonce, stale_token
 from precall.provider.replies import BODY_LIMIT, CallDetail, read_detail, read_status
 from precall.provider.substitutes import read_secret_no, read_subscription
 from tests.support.examples import examples
@@ -67,25 +67,25 @@ def test_status_1_to_4_are_answers_also_as_text(status: int, spelt: type) -> Non
 @pytest.mark.parametrize(
     ("told", "trouble"),
     [
-        (None, Trouble.STATUS_NULL),
-        ("", Trouble.STATUS_NULL),
-        ("null", Trouble.STATUS_NULL),
-        (0, Trouble.STATUS_ZERO),
-        ("0", Trouble.STATUS_ZERO),
-        (5, Trouble.UNKNOWN_STATUS),
-        (-1, Trouble.UNKNOWN_STATUS),
-        ("5", Trouble.UNKNOWN_STATUS),
-        ("01", Trouble.UNKNOWN_STATUS),
-        (True, Trouble.STATUS_BOOL),
-        (1.0, Trouble.STATUS_FLOAT),
-        ("x", Trouble.STATUS_TEXT),
-        (" 1", Trouble.STATUS_TEXT),
-        ("١", Trouble.STATUS_TEXT),
-        ([1], Trouble.STATUS_TYPE),
-        ({}, Trouble.STATUS_TYPE),
+        (None, TransportTrouble.STATUS_NULL),
+        ("", TransportTrouble.STATUS_NULL),
+        ("null", TransportTrouble.STATUS_NULL),
+        (0, TransportTrouble.STATUS_ZERO),
+        ("0", TransportTrouble.STATUS_ZERO),
+        (5, TransportTrouble.UNKNOWN_STATUS),
+        (-1, TransportTrouble.UNKNOWN_STATUS),
+        ("5", TransportTrouble.UNKNOWN_STATUS),
+        ("01", TransportTrouble.UNKNOWN_STATUS),
+        (True, TransportTrouble.STATUS_BOOL),
+        (1.0, TransportTrouble.STATUS_FLOAT),
+        ("x", TransportTrouble.STATUS_TEXT),
+        (" 1", TransportTrouble.STATUS_TEXT),
+        ("١", TransportTrouble.STATUS_TEXT),
+        ([1], TransportTrouble.STATUS_TYPE),
+        ({}, TransportTrouble.STATUS_TYPE),
     ],
 )
-def test_any_other_status_is_malformed_each_with_its_code(told: object, trouble: Trouble) -> None:
+def test_any_other_status_is_malformed_each_with_its_code(told: object, trouble: TransportTrouble) -> None:
     reply = refused(status_of(ok(Status=told, CalledNo=X)))
     assert (reply.failure, reply.code, reply.request_id) == (Failure.MALFORMED, trouble, REQUEST_ID)
 
@@ -133,7 +133,7 @@ def test_an_extension_is_dialled_digit_by_digit(status: int, told: object, kept:
 @pytest.mark.parametrize("told", ["1a", "80-21", "1" * 21, "8,021", 80.21, 1e3, -1, True, ["8021"], {"a": 1}])
 def test_a_number_whose_extension_cannot_be_read_is_not_dialled_without_it(told: object) -> None:
     kept = refused(status_of(ok(Status=1, CalledNo=X, Extension=told)))
-    assert (kept.failure, kept.code) == (Failure.MALFORMED, Trouble.BAD_EXTENSION)
+    assert (kept.failure, kept.code) == (Failure.MALFORMED, TransportTrouble.BAD_EXTENSION)
     held = status_of(ok(Status=2, CalledNo=X, Extension=told))
     assert held == Answer(Status.TEMPORARY, "", "", REQUEST_ID, malformed=True)
     for status in (3, 4):
@@ -419,7 +419,7 @@ def test_retry_after_is_milliseconds_within_bounds(told: str | None, seconds: fl
 
 
 def test_codes_are_made_safe() -> None:
-    assert classify("号码", 500).code == Trouble.UNKNOWN_CODE
+    assert classify("号码", 500).code == TransportTrouble.UNKNOWN_CODE
     assert safe_code("isv.A-b_c\n<x> 13800000000") == "isv.A-b_cx0"
     assert len(safe_code("a" * 1000)) == 64
 
@@ -434,7 +434,7 @@ def test_only_stale_nonces_and_tokens_are_worth_asking_again() -> None:
 
 
 def test_each_of_our_codes_is_classed_and_explained() -> None:
-    assert set(_OURS) == set(Trouble)
+    assert set(_OURS) == set(TransportTrouble)
     assert all(explanation for _, explanation in _OURS.values())
 
 
@@ -497,7 +497,7 @@ def test_a_duration_is_whole_seconds(told: object, seconds: int | None) -> None:
 
 @pytest.mark.parametrize("data", ["{", "[]", "7", '"{}"', [], 7, True])
 def test_data_that_cannot_be_decoded_is_malformed(data: object) -> None:
-    assert refused(detail_of({"Code": "OK", "Data": data})).code == Trouble.BAD_DATA
+    assert refused(detail_of({"Code": "OK", "Data": data})).code == TransportTrouble.BAD_DATA
 
 
 # -- anything

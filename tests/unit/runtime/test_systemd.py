@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from precall.runtime.systemd import Supervisor
+from precall.runtime.systemd import SystemdNotifier
 
 
 class Manager:
@@ -39,7 +39,7 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]
 
 
 def test_the_words_of_a_life(manager: Manager) -> None:
-    supervisor = Supervisor(manager.address, 0.0, lambda: 12.3456789)
+    supervisor = SystemdNotifier(manager.address, 0.0, lambda: 12.3456789)
     supervisor.reloading()
     supervisor.reloaded("before it is up")
     assert manager.heard() == [], "nobody waits for a reload of what is not up"
@@ -58,7 +58,7 @@ def test_the_words_of_a_life(manager: Manager) -> None:
 
 def test_beats_are_told_three_times_as_often_as_they_are_expected(manager: Manager) -> None:
     now = 100.0
-    supervisor = Supervisor(manager.address, 30.0, lambda: now)
+    supervisor = SystemdNotifier(manager.address, 30.0, lambda: now)
     for _ in range(600):
         now += 0.1
         supervisor.beat()
@@ -66,7 +66,7 @@ def test_beats_are_told_three_times_as_often_as_they_are_expected(manager: Manag
 
 
 async def test_long_work_beats_as_long_as_the_loop_turns(manager: Manager) -> None:
-    supervisor = Supervisor(manager.address, 1e-6, asyncio.get_running_loop().time)
+    supervisor = SystemdNotifier(manager.address, 1e-6, asyncio.get_running_loop().time)
     async with supervisor.pulse():
         await asyncio.sleep(0)
     assert manager.heard() == ["WATCHDOG=1"]
@@ -79,14 +79,14 @@ def test_the_environment_is_read_once_and_cleaned(manager: Manager) -> None:
         "WATCHDOG_PID": str(os.getpid()),
         "HOME": "/",
     }
-    supervisor = Supervisor.of(environment, lambda: 5.0)
+    supervisor = SystemdNotifier.of(environment, lambda: 5.0)
     assert environment == {"HOME": "/"}
     supervisor.beat()
     assert manager.heard() == ["WATCHDOG=1"]
 
 
 def test_a_watchdog_meant_for_another_process_is_none_of_ours(manager: Manager) -> None:
-    supervisor = Supervisor.of(
+    supervisor = SystemdNotifier.of(
         {"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "2000000", "WATCHDOG_PID": "1"}, lambda: 5.0
     )
     supervisor.beat()
@@ -96,11 +96,11 @@ def test_a_watchdog_meant_for_another_process_is_none_of_ours(manager: Manager) 
 def test_without_a_manager_nothing_is_told_and_one_that_is_gone_stops_nothing(
     manager: Manager, caplog: pytest.LogCaptureFixture
 ) -> None:
-    silent = Supervisor.of({}, lambda: 5.0)
+    silent = SystemdNotifier.of({}, lambda: 5.0)
     silent.ready("x")
     silent.beat()
     assert caplog.text == ""
-    supervisor = Supervisor(f"{manager.address}-elsewhere")
+    supervisor = SystemdNotifier(f"{manager.address}-elsewhere")
     supervisor.ready("x")
     supervisor.stopping()
     assert caplog.text.count("supervisor.deaf") == 1

@@ -7,7 +7,7 @@ import pytest
 
 from precall.config.schema import StoreConfig
 from precall.core.errors import ConfigError
-from precall.store import Seals, cipher, key_file
+from precall.store import Cipher, cipher, key_file
 
 ONE, TWO = b"1" * cipher.LENGTH, b"2" * cipher.LENGTH
 
@@ -16,9 +16,9 @@ def test_keys_are_added_and_the_newest_seals(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     first = cipher.add(file, ONE)
     assert file.stat().st_mode & 0o777 == 0o600
-    sealed = Seals.of(file).seal("bindings.number_a 1", "13800000001")
+    sealed = Cipher.of(file).seal("bindings.number_a 1", "13800000001")
     second = cipher.add(file, TWO)
-    seals = Seals.of(file)
+    seals = Cipher.of(file)
     assert (seals.names, seals.newest) == ((first, second), second)
     assert seals.open("bindings.number_a 1", sealed) == "13800000001"
     assert cipher.key_of(seals.seal("bindings.number_a 1", "13800000001")) == second
@@ -31,7 +31,7 @@ def test_adding_a_key_keeps_the_permissions(tmp_path: Path) -> None:
     file.chmod(0o400)
     cipher.add(file, TWO)
     assert file.stat().st_mode & 0o777 == 0o400
-    assert len(Seals.of(file).names) == 2
+    assert len(Cipher.of(file).names) == 2
 
 
 @pytest.mark.parametrize("mode", [0o604, 0o620, 0o601, 0o666])
@@ -42,7 +42,7 @@ def test_a_file_that_others_may_read_or_write_is_refused(tmp_path: Path, mode: i
     with pytest.raises(
         ConfigError, match=rf"number_key_file: .*keys is open .* \(mode {mode:04o}\): chmod 600"
     ):
-        Seals.of(file)
+        Cipher.of(file)
 
 
 def test_a_group_may_read_it_where_root_owns_it(tmp_path: Path) -> None:
@@ -51,12 +51,12 @@ def test_a_group_may_read_it_where_root_owns_it(tmp_path: Path) -> None:
     file.chmod(0o440)
     if os.geteuid():
         with pytest.raises(ConfigError, match="is open to other users"):
-            Seals.of(file)
+            Cipher.of(file)
     else:
-        assert Seals.of(file)
+        assert Cipher.of(file)
         os.chown(file, 65534, 65534)
         with pytest.raises(ConfigError, match="is open to other users"):
-            Seals.of(file)
+            Cipher.of(file)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_each_mistake_in_the_file_is_named(tmp_path: Path, content: bytes, mista
     file.write_bytes(content)
     file.chmod(0o600)
     with pytest.raises(ConfigError, match=f"store.number_key_file: .*keys.*{mistake}") as caught:
-        Seals.of(file)
+        Cipher.of(file)
     assert "MTEx" not in str(caught.value)
 
 
@@ -97,26 +97,26 @@ def test_a_bare_name_may_be_a_credential_of_systemd(tmp_path: Path, monkeypatch:
 
 
 def test_equal_values_are_sealed_alike_in_one_place_only(tmp_path: Path) -> None:
-    seals = Seals([cipher.Key(ONE)])
+    seals = Cipher([cipher.NumberKey(ONE)])
     one = seals.seal("bindings.number_a 1", "13800000001")
-    assert one == Seals([cipher.Key(ONE)]).seal("bindings.number_a 1", "13800000001")
+    assert one == Cipher([cipher.NumberKey(ONE)]).seal("bindings.number_a 1", "13800000001")
     others = [
         seals.seal("bindings.number_a 2", "13800000001"),
         seals.seal("bindings.number_b 1", "13800000001"),
         seals.seal("bindings.number_a 1", "13800000002"),
-        Seals([cipher.Key(TWO)]).seal("bindings.number_a 1", "13800000001"),
+        Cipher([cipher.NumberKey(TWO)]).seal("bindings.number_a 1", "13800000001"),
     ]
     assert len({value.rpartition("~")[2][:16] for value in (one, *others)}) == 5
     assert all(cipher.is_sealed(value) for value in (one, *others))
 
 
 def test_nothing_is_sealed_without_a_key_and_nothing_sealed_is_opened() -> None:
-    sealed = Seals([cipher.Key(ONE)]).seal("bindings.number_a 1", "13800000001")
-    assert Seals().seal("bindings.number_a 1", "13800000001") == "13800000001"
-    assert not Seals()
-    assert "138" not in repr(Seals()) + repr(cipher.Key(ONE)) + repr(Seals([cipher.Key(ONE)]))
-    assert "111" not in repr(cipher.Key(ONE))
+    sealed = Cipher([cipher.NumberKey(ONE)]).seal("bindings.number_a 1", "13800000001")
+    assert Cipher().seal("bindings.number_a 1", "13800000001") == "13800000001"
+    assert not Cipher()
+    assert "138" not in repr(Cipher()) + repr(cipher.NumberKey(ONE)) + repr(Cipher([cipher.NumberKey(ONE)]))
+    assert "111" not in repr(cipher.NumberKey(ONE))
     with pytest.raises(
         Exception, match=r"bindings.number_a of 1 is sealed with key [0-9a-f]{8}, which is not"
     ):
-        Seals().open("bindings.number_a 1", sealed)
+        Cipher().open("bindings.number_a 1", sealed)

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from precall.core.model import Action, Cause, Change, Flag, Reason, Route, Row, State
+from precall.core.model import Action, Change, Flag, Reason, Route, Row, State, WriteCause
 from precall.core.routing.route import decide, past, removed
-from precall.table.feed import PUSH, Batch, Entry, Feed, Filter
+from precall.table.feed import PUSH, Feed, FeedEntry, FeedFilter, FeedPage
 from tests.support.builders import NOW, POLICY, X, observed, row
 
 BASE = 1_000
-ALL = Filter()
+ALL = FeedFilter()
 
 
 def change(
@@ -25,7 +25,7 @@ def change(
     return Change(
         index=index,
         at=NOW,
-        cause=Cause.REMOVED if gone else Cause.REGISTERED,
+        cause=WriteCause.REMOVED if gone else WriteCause.REGISTERED,
         subs_id=subs_id,
         pool_key=pool_key,
         before=None,
@@ -35,7 +35,7 @@ def change(
     )
 
 
-def indexes(found: tuple[list[Entry], int]) -> list[int]:
+def indexes(found: tuple[list[FeedEntry], int]) -> list[int]:
     return [entry.index for entry in found[0]]
 
 
@@ -71,7 +71,7 @@ class World:
             del self.pools[subs_id], self.indexes[subs_id]
         self.feed.append(new, saved=saved)
 
-    def stored(self, since: int, until: int, wanted: Filter) -> list[tuple[str, int, bool]]:
+    def stored(self, since: int, until: int, wanted: FeedFilter) -> list[tuple[str, int, bool]]:
         """What the store tells: (id, index, whether it is gone)."""
         found = []
         for one in self.log:
@@ -87,7 +87,7 @@ class Follower:
     """A reader's copy of what it wants of the table."""
 
     world: World
-    wanted: Filter
+    wanted: FeedFilter
 
     def __post_init__(self) -> None:
         world = self.world
@@ -122,7 +122,7 @@ actions = st.tuples(
     st.sampled_from(["", *POOLS]),
     st.booleans(),
 )
-filters = st.builds(Filter, st.frozensets(st.sampled_from(IDS)), st.frozensets(st.sampled_from(POOLS)))
+filters = st.builds(FeedFilter, st.frozensets(st.sampled_from(IDS)), st.frozensets(st.sampled_from(POOLS)))
 
 
 @given(
@@ -132,7 +132,7 @@ filters = st.builds(Filter, st.frozensets(st.sampled_from(IDS)), st.frozensets(s
     limit=st.integers(1, 5),
 )
 def test_a_snapshot_and_the_changes_since_are_the_table(
-    size: int, script: list[tuple[str, str, str, bool]], wanted: list[Filter], limit: int
+    size: int, script: list[tuple[str, str, str, bool]], wanted: list[FeedFilter], limit: int
 ) -> None:
     world = World(size)
     followers: list[Follower] = []
@@ -185,10 +185,10 @@ def test_a_quiet_change_is_none() -> None:
 def test_a_binding_that_leaves_a_pool_is_told_there_as_removed() -> None:
     feed = Feed(BASE)
     feed.append(change(BASE + 2, pool_key="FC2", left="FC1"))
-    [left], position = feed.after(BASE, Filter(pool_keys=frozenset({"FC1"})), 10)
+    [left], position = feed.after(BASE, FeedFilter(pool_keys=frozenset({"FC1"})), 10)
     assert (left.route.action, left.route.reason, left.index) == (Action.EXPIRED, Reason.REMOVED, BASE + 1)
     assert position == BASE + 2
-    [came], _ = feed.after(BASE, Filter(pool_keys=frozenset({"FC2"})), 10)
+    [came], _ = feed.after(BASE, FeedFilter(pool_keys=frozenset({"FC2"})), 10)
     assert (came.route.action, came.index, came.route.version) == (
         Action.DIAL_X,
         BASE + 2,
@@ -200,11 +200,11 @@ async def test_a_change_wakes_those_it_concerns_and_nobody_else() -> None:
     feed = Feed(BASE)
     wanted = {
         "everything": ALL,
-        "its id": Filter(frozenset({"1", "9"})),
-        "its pool": Filter(pool_keys=frozenset({"FC1"})),
-        "another id": Filter(frozenset({"2"})),
-        "another pool": Filter(pool_keys=frozenset({"FC2"})),
-        "its id in another pool": Filter(frozenset({"1"}), frozenset({"FC2"})),
+        "its id": FeedFilter(frozenset({"1", "9"})),
+        "its pool": FeedFilter(pool_keys=frozenset({"FC1"})),
+        "another id": FeedFilter(frozenset({"2"})),
+        "another pool": FeedFilter(pool_keys=frozenset({"FC2"})),
+        "its id in another pool": FeedFilter(frozenset({"1"}), frozenset({"FC2"})),
     }
     tasks = {name: asyncio.create_task(feed.wait(one, BASE, 60.0)) for name, one in wanted.items()}
     await asyncio.sleep(0)
@@ -223,9 +223,9 @@ async def test_a_change_wakes_those_it_concerns_and_nobody_else() -> None:
 
 async def test_a_waiting_reader_is_pushed_a_few_changes_and_woken_for_many() -> None:
     feed = Feed(BASE)
-    batches: list[Batch] = []
+    batches: list[FeedPage] = []
 
-    def push(batch: Batch) -> bool:
+    def push(batch: FeedPage) -> bool:
         batches.append(batch)
         return len(batches) < 3
 
@@ -253,7 +253,7 @@ async def test_who_falls_asleep_amid_a_batch_is_told_the_rest_only() -> None:
     feed = Feed(BASE)
     told: list[int] = []
 
-    def push(batch: Batch) -> bool:
+    def push(batch: FeedPage) -> bool:
         told.extend(entry.index for entry in batch.entries)
         return True
 
@@ -272,7 +272,7 @@ async def test_who_falls_asleep_amid_a_batch_is_told_the_rest_only() -> None:
 
 async def test_waiting_ends_with_the_newest_index_to_go_on_from() -> None:
     feed = Feed(BASE)
-    wanted = Filter(frozenset({"2"}))
+    wanted = FeedFilter(frozenset({"2"}))
     task = asyncio.create_task(feed.wait(wanted, BASE, 0.02))
     await asyncio.sleep(0)
     feed.append(change(BASE + 5))
@@ -282,8 +282,8 @@ async def test_waiting_ends_with_the_newest_index_to_go_on_from() -> None:
     assert await feed.wait(wanted, BASE + 5, 60.0) == BASE + 5
 
 
-@pytest.mark.parametrize("wanted", [ALL, Filter(frozenset({"1"}))])
-async def test_a_change_at_the_very_end_of_a_wait_is_not_passed_over(wanted: Filter) -> None:
+@pytest.mark.parametrize("wanted", [ALL, FeedFilter(frozenset({"1"}))])
+async def test_a_change_at_the_very_end_of_a_wait_is_not_passed_over(wanted: FeedFilter) -> None:
     """The loop stood still, and finds both that there is something to tell and that the time is over."""
     loop, feed = asyncio.get_running_loop(), Feed(BASE)
     waiting = asyncio.create_task(feed.wait(wanted, BASE, 0.05))
@@ -297,7 +297,7 @@ async def test_a_change_at_the_very_end_of_a_wait_is_not_passed_over(wanted: Fil
 
 async def test_a_reader_that_gives_up_is_forgotten() -> None:
     feed = Feed(BASE)
-    task = asyncio.create_task(feed.wait(Filter(frozenset({"1", "2"})), BASE, 60.0))
+    task = asyncio.create_task(feed.wait(FeedFilter(frozenset({"1", "2"})), BASE, 60.0))
     await asyncio.sleep(0)
     task.cancel()
     await asyncio.wait({task})

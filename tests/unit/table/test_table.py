@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from precall.core.model import Action, Binding, BindingState, Means, Override, Row, State
+from precall.core.model import Action, Binding, BindingState, NumberRole, Override, Row, State
 from precall.core.numbers import canonical, key_of
 from precall.core.packing import Packed, pack, unpack
-from precall.table.sorted_ids import BLOCK, Roster
+from precall.table.sorted_ids import BLOCK, SortedIds
 from precall.table.table import Table
 
 BINDING = Binding("7", "FC1", "17000000001", "13800000001", "13900000001", registered_at=1.5, generation=3)
@@ -23,7 +23,7 @@ def a_row(n: int, **facts: Any) -> Row:
     return replace(ROW, binding=replace(BINDING, subs_id=f"{n:07}", **facts))
 
 
-def everything(roster: Roster, limit: int = 300) -> list[str]:
+def everything(roster: SortedIds, limit: int = 300) -> list[str]:
     found: list[str] = []
     while part := roster.after(found[-1] if found else "", limit):
         assert len(part) <= limit
@@ -33,7 +33,7 @@ def everything(roster: Roster, limit: int = 300) -> list[str]:
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 60)), max_size=200))
 def test_a_roster_is_a_sorted_set(moves: list[tuple[bool, int]]) -> None:
-    roster, known = Roster(), set[str]()
+    roster, known = SortedIds(), set[str]()
     for add, n in moves:
         subs_id = str(n)
         if add and subs_id not in known:
@@ -48,7 +48,7 @@ def test_a_roster_is_a_sorted_set(moves: list[tuple[bool, int]]) -> None:
 @pytest.mark.parametrize("step", [1, -1, 7919])
 def test_a_large_roster_stays_in_order_however_it_is_filled(step: int) -> None:
     size = 5 * BLOCK + 1
-    roster, ids = Roster(), [f"{n * step % size:07}" for n in range(size)]
+    roster, ids = SortedIds(), [f"{n * step % size:07}" for n in range(size)]
     for subs_id in ids:
         roster.add(subs_id)
     assert everything(roster) == sorted(ids)
@@ -87,7 +87,7 @@ def test_a_large_roster_stays_in_order_however_it_is_filled(step: int) -> None:
                 moves=(1.5, 2.5),
                 request_id="R",
             ),
-            override=Override(Action.HOLD, Means.OWN, None, "because", 3, 1.5, "me"),
+            override=Override(Action.HOLD, NumberRole.OWN, None, "because", 3, 1.5, "me"),
         ),
     ],
 )

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from precall.api.schemas.queries import NumberQuery, RouteQuery
 from precall.api.schemas.requests import BindingBody, LookupBody, OverrideBody
-from precall.core.model import Action, Means, Override, Route, Row, State
+from precall.core.model import Action, NumberRole, Override, Route, Row, State
 from precall.core.packing import FACTS, Packed, pack
-from precall.core.routing.route import Dial, decide
+from precall.core.routing.route import DialTarget, decide
 from precall.provider import Credential, Credentials
-from precall.table.feed import Batch, Entry
+from precall.table.feed import FeedEntry, FeedPage
 from precall.telemetry import logging as log
 from precall.telemetry import redaction
 from tests.support.builders import NOW, POLICY, TEMP, A, B, X, binding, observed, row
@@ -108,7 +108,7 @@ def test_a_command_that_crashes_tells_neither() -> None:
 def test_no_value_shows_a_number_of_its_own_accord() -> None:
     temporary = row(observed(State.TEMPORARY))
     pinned = Row(
-        temporary.binding, temporary.state, Override(Action.DIAL_X, Means.REGISTERED, None, "", 1, NOW)
+        temporary.binding, temporary.state, Override(Action.DIAL_X, NumberRole.REGISTERED, None, "", 1, NOW)
     )
     route: Route = decide(temporary, A, POLICY, NOW)
     packed = Packed(temporary.binding.subs_id, "FC1", X, State.TEMPORARY, blocked=False, data=pack(temporary))
@@ -119,9 +119,9 @@ def test_no_value_shows_a_number_of_its_own_accord() -> None:
         pinned,
         route,
         packed,
-        Dial(Action.DIAL_X, route.reason, X),
-        Entry(1, NOW, "1", "FC1", route, X.encode()),
-        Batch([], X.encode()),
+        DialTarget(Action.DIAL_X, route.reason, X),
+        FeedEntry(1, NOW, "1", "FC1", route, X.encode()),
+        FeedPage([], X.encode()),
         BindingBody.model_validate(facts),
         LookupBody.model_validate({"subs_ids": [], "caller": A}),
         OverrideBody.model_validate({"action": "dial_x", "number": X}),

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from aiohttp import HttpVersion11, hdrs, web
 
-from precall.api.access.rate_limits import Allowance
-from precall.api.access.token_throttle import Guessing
+from precall.api.access.rate_limits import RateLimits
+from precall.api.access.token_throttle import TokenThrottle
 from precall.api.problems import Code, TooMany
 from precall.config.addresses import is_loopback
 from precall.config.schema import SCOPES, ApiConfig, Scope, Token
@@ -22,12 +22,12 @@ _FETCH_SITE = "Sec-Fetch-Site"
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class Client:
     """Who asks: the name of a token, what it may do, and how much of it (None: anything)."""
 
     name: str
     scopes: frozenset[str]
-    allowance: Allowance | None = None
+    allowance: RateLimits | None = None
 
     @property
     def real(self) -> bool:
@@ -35,11 +35,11 @@ class Reader:
         return "routes:real" in self.scopes
 
 
-ANYBODY = Reader("", frozenset())
-LOCAL = Reader("local", frozenset(SCOPES))
+ANYBODY = Client("", frozenset())
+LOCAL = Client("local", frozenset(SCOPES))
 
 
-class Gate:
+class Authenticator:
     """Lets a request in, or refuses it.
 
     With tokens: each request names one, and no scope implies another. Without: everything is allowed to programs
@@ -48,17 +48,17 @@ class Gate:
     """
 
     def __init__(self, config: ApiConfig, metrics: Metrics, clock: Callable[[], float]) -> None:
-        self.guessing = Guessing(clock)
+        self.guessing = TokenThrottle(clock)
         self._metrics, self._clock = metrics, clock
         self.retune(config)
 
     def retune(self, config: ApiConfig) -> None:
         """Know these tokens from now on, and no others; each begins with its whole allowance."""
         self._config = config
-        self._tokens: Sequence[tuple[bytes, Reader]] = [self._known(token) for token in config.tokens]
+        self._tokens: Sequence[tuple[bytes, Client]] = [self._known(token) for token in config.tokens]
         self._local = replace(LOCAL, allowance=self._allowance(0.0))
 
-    def admit(self, request: web.Request, scope: Scope | None) -> Reader:
+    def admit(self, request: web.Request, scope: Scope | None) -> Client:
         """Whoever asks. `scope` is what the endpoint needs; None: nothing. Raises Refusal: 401, 403 or 429."""
         if not self._tokens:
             self._not_from_a_page(request)
@@ -73,7 +73,7 @@ class Gate:
             raise Refusal(403, Code.FORBIDDEN, f"this token lacks the scope {scope}")
         return reader
 
-    def enter(self, allowance: Allowance, *, waits: bool) -> None:
+    def enter(self, allowance: RateLimits, *, waits: bool) -> None:
         """A request is under way until it leaves its allowance. Raises TooMany (429)."""
         try:
             allowance.enter(waits=waits)
@@ -81,7 +81,7 @@ class Gate:
             self._count("at_once")
             raise
 
-    def named(self, authorization: str, peer: str) -> Reader:
+    def named(self, authorization: str, peer: str) -> Client:
         """Whose token a header names; `peer` is the address it came from. Raises Refusal: 401 or 429."""
         kind, _, secret = authorization.partition(" ")
         if kind.lower() != "bearer" or not secret:
@@ -117,20 +117,20 @@ class Gate:
                 "without api.tokens only programs on this machine are answered, under a loopback name or address",
             )
 
-    def _spend(self, allowance: Allowance) -> None:
+    def _spend(self, allowance: RateLimits) -> None:
         try:
             allowance.spend()
         except TooMany:
             self._count("rate")
             raise
 
-    def _known(self, token: Token) -> tuple[bytes, Reader]:
+    def _known(self, token: Token) -> tuple[bytes, Client]:
         rate = self._config.rate if token.rate is None else token.rate
-        reader = Reader(token.name, frozenset(token.scopes), self._allowance(rate))
+        reader = Client(token.name, frozenset(token.scopes), self._allowance(rate))
         return bytes.fromhex(token.sha256), reader
 
-    def _allowance(self, rate: float) -> Allowance:
-        return Allowance(rate, self._config.max_in_flight, self._config.max_streams, self._clock)
+    def _allowance(self, rate: float) -> RateLimits:
+        return RateLimits(rate, self._config.max_in_flight, self._config.max_streams, self._clock)
 
     def _count(self, reason: str) -> None:
         self._metrics.requests_refused.labels(reason).inc()

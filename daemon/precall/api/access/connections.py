@@ -29,7 +29,7 @@ STUCK = 30.0
 _SLICE = 500
 
 
-class Phase(Enum):
+class ConnectionPhase(Enum):
     """Whom a connection waits for."""
 
     HEAD = "for the head of a request"
@@ -39,27 +39,27 @@ class Phase(Enum):
 
 
 class Connection(web.RequestHandler):
-    """One connection: aiohttp's, less what it says of its own, and with what `Crowd` looks at."""
+    """One connection: aiohttp's, less what it says of its own, and with what `ConnectionRegistry` looks at."""
 
     __slots__ = ("_crowd", "_left", "_left_since", "phase", "since")
 
-    def __init__(self, server: web.Server, crowd: "Crowd", **settings: Any) -> None:
+    def __init__(self, server: web.Server, crowd: "ConnectionRegistry", **settings: Any) -> None:
         super().__init__(server, **settings)
         self._crowd = crowd
-        self.phase, self.since = Phase.HEAD, crowd.clock()
+        self.phase, self.since = ConnectionPhase.HEAD, crowd.clock()
         self._left, self._left_since = 0, self.since
 
     def begin(self, *, known: bool) -> None:
         """A request is being answered. `known`: of somebody who may ask something."""
-        self.phase = Phase.WORK
+        self.phase = ConnectionPhase.WORK
         if known:
             self._crowd.strangers.pop(self, None)
 
     def overdue(self, now: float) -> str:
         """Why it must be cut ("": it need not)."""
-        if self.phase is Phase.HEAD and now - self.since > HEAD_WITHIN:
+        if self.phase is ConnectionPhase.HEAD and now - self.since > HEAD_WITHIN:
             return "slow_head"
-        if self.phase is Phase.ANSWER and now - self.since > ANSWER_WITHIN:
+        if self.phase is ConnectionPhase.ANSWER and now - self.since > ANSWER_WITHIN:
             return "slow_reader"
         transport = self.transport
         left = transport.get_write_buffer_size() if transport is not None else 0
@@ -81,8 +81,8 @@ class Connection(web.RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self.phase is Phase.IDLE:
-            self.phase, self.since = Phase.HEAD, self._crowd.clock()
+        if self.phase is ConnectionPhase.IDLE:
+            self.phase, self.since = ConnectionPhase.HEAD, self._crowd.clock()
         super().data_received(data)
 
     async def finish_response(
@@ -90,11 +90,11 @@ class Connection(web.RequestHandler):
     ) -> tuple[web.StreamResponse, bool]:
         if hdrs.X_CONTENT_TYPE_OPTIONS not in resp.headers:
             resp.headers.update(HEADERS)
-        self.phase, self.since = Phase.ANSWER, self._crowd.clock()
+        self.phase, self.since = ConnectionPhase.ANSWER, self._crowd.clock()
         try:
             return await super().finish_response(request, resp, start_time)
         finally:
-            self.phase, self.since = Phase.IDLE, self._crowd.clock()
+            self.phase, self.since = ConnectionPhase.IDLE, self._crowd.clock()
 
     def handle_error(
         self,
@@ -116,7 +116,7 @@ class Connection(web.RequestHandler):
         return answer
 
 
-class Crowd:
+class ConnectionRegistry:
     """All connections of a server, `most` at a time. When there are as many, the eldest of those that never asked
     anything they may ask gives way; when all have, the newcomer is not let in."""
 

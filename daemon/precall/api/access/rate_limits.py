@@ -7,7 +7,7 @@ from precall.api.problems import Code, TooMany
 from precall.core.limits.quota import Bucket
 
 
-class Allowance:
+class RateLimits:
     """Of one token, or of all programs on this machine where there are none.
 
     `rate` is in requests a second, as many of which may come at once; 0: any. `at_once` are requests under way;

@@ -15,7 +15,7 @@ Stamps = tuple[tuple[int, int, int, int], ...]
 """By which a changed file is known."""
 
 
-class Certificates:
+class CertificateWatch:
     """What a listener shows, and whom it lets in. `told` hears "ok" or "failed" of each attempt to renew them."""
 
     def __init__(self, config: ApiConfig, told: Callable[[str], None]) -> None:

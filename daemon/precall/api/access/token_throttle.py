@@ -24,7 +24,7 @@ EVERY = 60.0
 _V6_SITE = 64
 
 
-class Guessing:
+class TokenThrottle:
     """Who sent wrong tokens lately, and how many. Bounded: of too many peers the longest known is forgotten."""
 
     def __init__(self, clock: Callable[[], float]) -> None:

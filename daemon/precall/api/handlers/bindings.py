@@ -10,8 +10,8 @@ from typing import Any, assert_never
 import orjson
 from aiohttp import hdrs, web
 
-from precall.api.access.authenticator import Reader
-from precall.api.problems import HEADERS, Code, Mistake, problem
+from precall.api.access.authenticator import Client
+from precall.api.problems import HEADERS, Code, FieldError, problem
 from precall.api.schemas.queries import (
     A_PLACE,
     BatchQuery,
@@ -35,11 +35,11 @@ from precall.core.errors import Refusal, StoreUnavailable
 from precall.core.model import Binding, BindingState, Row
 from precall.core.numbers import mask
 from precall.core.rounding import micro, significant
-from precall.core.routing.registration import Registered
+from precall.core.routing.registration import RegistrationOutcome
 from precall.engine.exposure_audit import EXPORTED, READ
-from precall.engine.on_demand import Outcome
+from precall.engine.on_demand import OnDemandOutcome
 from precall.engine.services import Services
-from precall.table.table import Page
+from precall.table.table import TablePage
 
 LINES = "application/x-ndjson"
 
@@ -48,11 +48,11 @@ _LATEST = 10
 _CURSOR = re.compile(A_PLACE, re.ASCII)
 _PATH_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
 
-Told = tuple[str, Registered | Refusal | Mistake | None]
+Told = tuple[str, RegistrationOutcome | Refusal | FieldError | None]
 """An id, and what became of it; None: nothing."""
 
 
-async def put(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+async def put(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
     """Register a binding; stored before the answer, which has A and B masked. 201 when it is new."""
     subs_id = request.match_info["subs_id"]
     if not _PATH_ID.fullmatch(subs_id):
@@ -66,10 +66,10 @@ async def put(request: web.Request, services: Services, _reader: Reader) -> web.
         raise result
     row = services.table.get(subs_id)
     stored = row.binding if row else wanted
-    return reply(encode_binding(stored, real=False), 201 if result is Registered.CREATED else 200)
+    return reply(encode_binding(stored, real=False), 201 if result is RegistrationOutcome.CREATED else 200)
 
 
-async def get(request: web.Request, services: Services, reader: Reader) -> web.StreamResponse:
+async def get(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
     """A binding as it was registered. A and B are masked; with scope routes:real they are told, and that is audited
     first (503 when it cannot be)."""
     row = _row(request, services)
@@ -82,14 +82,14 @@ async def get(request: web.Request, services: Services, reader: Reader) -> web.S
     return reply(encode_binding(row.binding, real=real))
 
 
-async def delete(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+async def delete(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
     """Remove a binding."""
     if not await services.registry.remove(request.match_info["subs_id"]):
         raise _unknown()
     return web.Response(status=204)
 
 
-async def page(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+async def page(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
     """Bindings by pages, A and B masked."""
     query = asked(request, BindingsQuery)
     found = services.table.page(query.after, query.limit, partial(_keep, query))
@@ -97,7 +97,7 @@ async def page(request: web.Request, services: Services, _reader: Reader) -> web
     return reply({"bindings": shown, "cursor": found.cursor})
 
 
-async def export(request: web.Request, services: Services, reader: Reader) -> web.StreamResponse:
+async def export(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
     """All bindings with their real numbers, one per line in the order of their ids; each is audited before it is sent.
     An answer without its last chunk is not whole."""
     query = asked(request, ExportQuery)
@@ -125,22 +125,22 @@ async def export(request: web.Request, services: Services, reader: Reader) -> we
     return response
 
 
-async def batch(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+async def batch(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
     """Register many bindings, each by itself or (atomic) all or none."""
     atomic = asked(request, BatchQuery).atomic
     items = (await read(request, BatchBody, most=MAX_BATCH_BODY)).bindings
-    parsed: list[tuple[str, Binding | Mistake]] = []
+    parsed: list[tuple[str, Binding | FieldError]] = []
     for start in range(0, len(items), _SLICE):
         parsed += listed(items[start : start + _SLICE], start)
         await asyncio.sleep(0)
     wanted = [one for _, one in parsed if isinstance(one, Binding)]
     if atomic and len(wanted) < len(parsed):
         return _batch_refused(
-            [(subs_id, one if isinstance(one, Mistake) else None) for subs_id, one in parsed]
+            [(subs_id, one if isinstance(one, FieldError) else None) for subs_id, one in parsed]
         )
     became = iter(await services.registry.register(wanted, atomic=atomic) if wanted else ())
     results: list[Told] = [
-        (subs_id, one if isinstance(one, Mistake) else next(became)) for subs_id, one in parsed
+        (subs_id, one if isinstance(one, FieldError) else next(became)) for subs_id, one in parsed
     ]
     if atomic and any(isinstance(result, Refusal) for _, result in results):
         return _batch_refused(
@@ -149,7 +149,7 @@ async def batch(request: web.Request, services: Services, _reader: Reader) -> we
     return reply({"results": _results(results)})
 
 
-async def history(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+async def history(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
     """What the provider answered about a binding, and how its route changed, newest first."""
     query = asked(request, HistoryQuery)
     subs_id = _row(request, services).binding.subs_id
@@ -173,33 +173,33 @@ async def history(request: web.Request, services: Services, _reader: Reader) -> 
     )
 
 
-async def check(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+async def check(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
     """Ask the provider about a binding now. 202 when it has not answered in time; the check goes on."""
     query = asked(request, CheckQuery)
     subs_id = _row(request, services).binding.subs_id
     ended = await services.demand.check_now(subs_id, timeout=query.timeout)
     match ended.outcome:
-        case Outcome.UNKNOWN:
+        case OnDemandOutcome.UNKNOWN:
             raise _unknown()
-        case Outcome.SPENT:
+        case OnDemandOutcome.SPENT:
             return problem(
                 429,
                 Code.BUDGET_SPENT,
                 "the budget of provider calls is spent for now",
                 headers={hdrs.RETRY_AFTER: str(max(1, round(ended.retry_after + 0.5)))},
             )
-        case Outcome.ANSWERED | Outcome.FAILED | Outcome.LATE:
+        case OnDemandOutcome.ANSWERED | OnDemandOutcome.FAILED | OnDemandOutcome.LATE:
             data = {
                 "outcome": ended.outcome,
                 "result": ended.result,
                 "route": encode(services.lookup.shown(_row(request, services))),
             }
-            return reply(data, 202 if ended.outcome is Outcome.LATE else 200)
+            return reply(data, 202 if ended.outcome is OnDemandOutcome.LATE else 200)
         case _:
             assert_never(ended.outcome)
 
 
-async def explain(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+async def explain(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
     """Why a binding has its route: what was observed and ordered, when it is asked about next, and why then."""
     row = _row(request, services)
     subs_id = row.binding.subs_id
@@ -243,7 +243,7 @@ def _figure(name: str, value: object) -> object:
     return micro(value) if name == "age" else significant(value)
 
 
-async def _audited(services: Services, reader: Reader, query: ExportQuery, cursor: str) -> Page:
+async def _audited(services: Services, reader: Client, query: ExportQuery, cursor: str) -> TablePage:
     """Some bindings after `cursor` whose numbers may be handed out: that they are is written down."""
     found = services.table.page(cursor, _SLICE, partial(_keep, query))
     if found.rows:
@@ -279,13 +279,15 @@ def _results(results: Sequence[Told]) -> list[dict[str, str]]:
     return [_result(place, subs_id, result) for place, (subs_id, result) in enumerate(results)]
 
 
-def _result(place: int, subs_id: str, result: Registered | Refusal | Mistake | None) -> dict[str, str]:
+def _result(
+    place: int, subs_id: str, result: RegistrationOutcome | Refusal | FieldError | None
+) -> dict[str, str]:
     match result:
         case None:
             return {"subs_id": subs_id, "result": "not_stored", "error": ""}
-        case Registered():
+        case RegistrationOutcome():
             return {"subs_id": subs_id, "result": result, "error": ""}
-        case Mistake():
+        case FieldError():
             error = f"{result.field}: {result.detail}"
         case Refusal():
             error = f"bindings[{place}].{result.field}: {result}"

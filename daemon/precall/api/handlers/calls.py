@@ -11,8 +11,8 @@ import orjson
 from aiohttp import web
 from pydantic import ValidationError
 
-from precall.api.access.authenticator import Reader
-from precall.api.problems import Code, Mistake, Mistakes, mistakes
+from precall.api.access.authenticator import Client
+from precall.api.problems import Code, FieldError, FieldErrors, mistakes
 from precall.api.schemas.call_requests import (
     A_CALL,
     AHEAD,
@@ -34,7 +34,7 @@ from precall.core.duplicate_keys import Contradiction, may_repeat, parsed
 from precall.core.errors import Refusal
 from precall.engine.services import Services
 from precall.provider import BadReceipt, read_receipt
-from precall.store import Filed
+from precall.store import StoredCall
 from precall.telemetry.logging import get_logger
 
 log = get_logger(__name__)
@@ -44,27 +44,27 @@ _SHOWN = 20
 _CURSOR = re.compile(A_CALL, re.ASCII)
 
 
-async def post(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+async def post(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
     """Report placed calls, one or up to 1000; stored before the answer. A call that is known already changes only by
     what is new: report it as often as you like."""
     data = await content(request)
     items = data if isinstance(data, list) else [data]
     if len(items) > MAX_CALLS:
         detail = f"should have at most {MAX_CALLS} items"
-        raise Mistakes(422, [Mistake("", Code.INVALID_FIELD, detail)])
+        raise FieldErrors(422, [FieldError("", Code.INVALID_FIELD, detail)])
     now = services.clock()
     parsed = [
         _parsed(item, f"[{place}]" if isinstance(data, list) else "", now) for place, item in enumerate(items)
     ]
-    if not isinstance(data, list) and isinstance(parsed[0], Mistake):
-        raise Mistakes(422, [parsed[0]])
+    if not isinstance(data, list) and isinstance(parsed[0], FieldError):
+        raise FieldErrors(422, [parsed[0]])
     told = [one for one in parsed if isinstance(one, Call)]
     filed = await services.outcomes.file(told) if told else {}
     results = [_became(item, one, filed) for item, one in zip(items, parsed, strict=True)]
     return reply({"results": results})
 
 
-async def get(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+async def get(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
     """One reported call and how it ended."""
     call = await services.store.calls.get(request.match_info["call_id"])
     if call is None:
@@ -72,7 +72,7 @@ async def get(request: web.Request, services: Services, _reader: Reader) -> web.
     return reply(encode_call(call))
 
 
-async def page(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+async def page(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
     """Reported calls by pages, the latest placed first, and how many wait to be asked about."""
     query = asked(request, CallsQuery)
     before = None
@@ -92,7 +92,7 @@ async def page(request: web.Request, services: Services, _reader: Reader) -> web
     )
 
 
-async def report(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+async def report(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
     """How the calls of the last `since` seconds ended, by pool and by the state of the route when they were dialled."""
     now = services.clock()
     since = now - asked(request, ReportQuery).since
@@ -112,7 +112,7 @@ async def report(request: web.Request, services: Services, _reader: Reader) -> w
     )
 
 
-async def receipts(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+async def receipts(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
     """Take in receipts that the provider pushes, an array of them; stored before they are acknowledged. They may come
     twice and in any order. What makes no sense is counted, and logged by its place: a second push mends nothing."""
     items = await _elements(await received(request, most=MAX_BATCH_BODY, named=False))
@@ -160,7 +160,7 @@ async def _elements(raw: bytearray) -> list[object]:
     return data
 
 
-async def pushed(request: web.Request, services: Services, reader: Reader) -> web.StreamResponse:
+async def pushed(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
     """The same for one who cannot send a token: the last part of the path is a secret, whose SHA-256 is configured."""
     digest = hashlib.sha256(request.match_info["secret"].encode("utf-8", "surrogateescape")).hexdigest()
     expected = services.settings.config.api.receipts_secret_sha256
@@ -169,19 +169,19 @@ async def pushed(request: web.Request, services: Services, reader: Reader) -> we
     return await receipts(request, services, reader)
 
 
-def _parsed(item: Any, place: str, now: float) -> Call | Mistake:
+def _parsed(item: Any, place: str, now: float) -> Call | FieldError:
     try:
         call = CallBody.model_validate(item).call(now)
     except ValidationError as error:
         return mistakes(error, place)[0]
     if call.called_at > now + AHEAD:
         field = f"{place}.called_at" if place else "called_at"
-        return Mistake(field, Code.INVALID_FIELD, "lies in the future")
+        return FieldError(field, Code.INVALID_FIELD, "lies in the future")
     return call
 
 
-def _became(item: Any, parsed: Call | Mistake, filed: dict[str, Filed]) -> dict[str, str]:
-    if isinstance(parsed, Mistake):
+def _became(item: Any, parsed: Call | FieldError, filed: dict[str, StoredCall]) -> dict[str, str]:
+    if isinstance(parsed, FieldError):
         given = item.get("call_id") if isinstance(item, dict) else None
         known = given if isinstance(given, str) and len(given) <= 128 else ""
         error = f"{parsed.field}: {parsed.detail}"

@@ -17,15 +17,15 @@ from typing import Any, Self
 import orjson
 from aiohttp import HttpVersion11, hdrs, web
 
-from precall.api.access.authenticator import Reader
+from precall.api.access.authenticator import Client
 from precall.api.problems import HEADERS, Code
 from precall.api.schemas.queries import ChangesQuery, FilterQuery, StreamQuery, asked
 from precall.api.schemas.responses import encode, reply
 from precall.core.errors import Refusal, StoreUnavailable
-from precall.core.model import Action, Cause, Flag, Reason, Route, Row, State
+from precall.core.model import Action, Flag, Reason, Route, Row, State, WriteCause
 from precall.core.routing.route import RETRY_AFTER, past
 from precall.engine.services import Services
-from precall.table.feed import Batch, Entry, Filter, Push
+from precall.table.feed import FeedEntry, FeedFilter, FeedPage, Push
 
 INDEX = "X-Precall-Index"
 LAST_EVENT_ID = "Last-Event-ID"
@@ -59,20 +59,20 @@ class _Follower:
     """One reader's way through the feed; it has been told of everything up to `position`."""
 
     services: Services
-    wanted: Filter
+    wanted: FeedFilter
     position: int
 
     @classmethod
-    async def after(cls, services: Services, wanted: Filter, since: int) -> Self:
+    async def after(cls, services: Services, wanted: FeedFilter, since: int) -> Self:
         """From `since` on, which must be the index of a change that is kept, or one a start went on from."""
         feed = services.feed
         if feed.holds(since) or since in feed.bases or await services.store.knows(since):
             return cls(services, wanted, since)
         raise _compacted()
 
-    async def read(self, limit: int) -> Sequence[Entry]:
+    async def read(self, limit: int) -> Sequence[FeedEntry]:
         """The next changes, at most `limit`, with their bytes; none: nothing so far, up to the new position."""
-        feed, found = self.services.feed, list[Entry]()
+        feed, found = self.services.feed, list[FeedEntry]()
         for _ in range(_TURNS):
             if self.position < feed.floor:
                 found = await self._stored(limit)
@@ -89,7 +89,7 @@ class _Follower:
         """Wait for a change to read, at most `seconds`."""
         self.position = await self.services.feed.wait(self.wanted, self.position, seconds, push)
 
-    async def _stored(self, limit: int) -> list[Entry]:
+    async def _stored(self, limit: int) -> list[FeedEntry]:
         wanted = self.wanted
         found = await self.services.store.changes(
             self.position,
@@ -102,10 +102,11 @@ class _Follower:
             raise _compacted()
         changes, self.position = found
         return [
-            Entry(one["index"], one["at"], one["subs_id"], one["pool_key"], _recalled(one)) for one in changes
+            FeedEntry(one["index"], one["at"], one["subs_id"], one["pool_key"], _recalled(one))
+            for one in changes
         ]
 
-    def tell(self, entry: Entry) -> None:
+    def tell(self, entry: FeedEntry) -> None:
         """Make the bytes of a change: of its route as it stands now, or, if it was replaced since, as it was told."""
         services, now = self.services, self.services.monotonic()
         if not entry.body or now - entry.made_at > FRESH:
@@ -117,7 +118,7 @@ class _Follower:
             entry.body, entry.made_at = orjson.dumps(encode(route)), now
 
 
-async def changes(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+async def changes(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
     """The changes after an index. Waits for the first one, up to a sixteenth longer than told, so that readers who
     came together do not come again together. `index` is where to go on, also when nothing has changed. 410: an
     index not known here, or too old; take a snapshot."""
@@ -133,7 +134,7 @@ async def changes(request: web.Request, services: Services, _reader: Reader) -> 
     return reply({"index": follower.position, "changes": [orjson.Fragment(entry.body) for entry in found]})
 
 
-async def stream(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+async def stream(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
     """The changes after an index (none told: from now on) as server-sent events `change`, with the index as their id:
     the header Last-Event-ID resumes. A comment and an id come when nothing changes. A reader who does not keep up, and
     every reader when the daemon stops, is told `cut` with the reason. 410: as for changes."""
@@ -156,7 +157,7 @@ async def stream(request: web.Request, services: Services, _reader: Reader) -> w
     return response
 
 
-async def snapshot(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+async def snapshot(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
     """The whole table, or what the filter names of it, a route per line. The header X-Precall-Index tells from which
     index on to follow the changes: they and the snapshot together are the table."""
     wanted = asked(request, FilterQuery).filter
@@ -177,7 +178,7 @@ async def snapshot(request: web.Request, services: Services, _reader: Reader) ->
 
 
 async def _follow(
-    request: web.Request, response: web.StreamResponse, follower: _Follower, found: Sequence[Entry]
+    request: web.Request, response: web.StreamResponse, follower: _Follower, found: Sequence[FeedEntry]
 ) -> None:
     """Send changes as they come, until the reader goes or must be cut off."""
     feed = follower.services.feed
@@ -200,7 +201,7 @@ async def _follow(
         found = await follower.read(_PART)
 
 
-def _push(request: web.Request, follower: _Follower, batch: Batch) -> bool:
+def _push(request: web.Request, follower: _Follower, batch: FeedPage) -> bool:
     """Send a few changes on the spot, unless what was sent before is still on its way: the way most events go. Hundreds
     of readers share the bytes, and none of their tasks is woken."""
     transport = request.transport
@@ -265,11 +266,11 @@ def _resumed(request: web.Request, since: int | None) -> int | None:
     return int(given)
 
 
-def _event(entry: Entry) -> bytes:
+def _event(entry: FeedEntry) -> bytes:
     return b"id: %d\nevent: change\ndata: %b\n\n" % (entry.index, entry.body)
 
 
-def _rows(services: Services, wanted: Filter) -> Iterator[Sequence[Row]]:
+def _rows(services: Services, wanted: FeedFilter) -> Iterator[Sequence[Row]]:
     """The rows a snapshot tells, in slices: readers share the loop."""
     if not wanted.subs_ids:
         yield from services.table.slices(_SLICE)
@@ -292,7 +293,7 @@ def _recalled(change: Mapping[str, Any]) -> Route:
         state=State(change["to_state"]),
         reason=reason,
         status=change["status"],
-        checked_at=change["at"] if change["cause"] == Cause.CHECKED else 0.0,
+        checked_at=change["at"] if change["cause"] == WriteCause.CHECKED else 0.0,
         age=None,
         stale=False,
         retry_after=RETRY_AFTER.get(reason, 5) if action is Action.HOLD else 0,

@@ -3,7 +3,7 @@
 import orjson
 from aiohttp import web
 
-from precall.api.access.authenticator import Reader
+from precall.api.access.authenticator import Client
 from precall.api.problems import HEADERS
 from precall.engine.services import Services
 
@@ -11,7 +11,7 @@ LINES = "application/x-ndjson"
 _PAGE = 2000
 
 
-async def log(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+async def log(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
     """Dials and answers of a sampled share of the bindings, oldest first, under pseudonyms, for `precall replay`. An
     answer without its last chunk is not the whole log."""
     after_id = 0

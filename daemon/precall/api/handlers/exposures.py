@@ -4,24 +4,24 @@ import re
 
 from aiohttp import web
 
-from precall.api.access.authenticator import Reader
+from precall.api.access.authenticator import Client
 from precall.api.problems import Code
 from precall.api.schemas.queries import ExposuresQuery, asked
 from precall.api.schemas.responses import encode_exposure, reply
 from precall.core.errors import Refusal
 from precall.engine.services import Services
-from precall.store import Wanted
+from precall.store import AuditFilter
 
 _CURSOR = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
-async def page(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+async def page(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
     """Who was handed which side's real number, when and why, newest first; also of bindings that are gone. With
     `number` the rows of that number, of whichever binding."""
     query = asked(request, ExposuresQuery)
     if query.cursor and not _CURSOR.fullmatch(query.cursor):
         raise Refusal(400, Code.INVALID_CURSOR, "is no cursor of this list", "cursor")
-    wanted = Wanted(
+    wanted = AuditFilter(
         pool_key=query.pool_key,
         reader=query.reader,
         subs_id=query.subs_id,

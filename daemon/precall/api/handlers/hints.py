@@ -2,24 +2,24 @@
 
 from aiohttp import hdrs, web
 
-from precall.api.access.authenticator import Reader
+from precall.api.access.authenticator import Client
 from precall.api.problems import Code, problem
 from precall.api.schemas.requests import HintsBody, read
 from precall.api.schemas.responses import reply
-from precall.engine.on_demand import Hinted
+from precall.engine.on_demand import HintOutcome
 from precall.engine.services import Services
 
 
-async def post(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+async def post(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
     """Say when bindings will be dialled. A hint of a binding that is not known, or has expired, is ignored."""
     taken, unknown = 0, []
     for hint in (await read(request, HintsBody)).root:
         match services.demand.hint(hint.subs_id, hint.moment):
-            case Hinted.TAKEN:
+            case HintOutcome.TAKEN:
                 taken += 1
-            case Hinted.UNKNOWN:
+            case HintOutcome.UNKNOWN:
                 unknown.append(hint.subs_id)
-            case Hinted.FULL:
+            case HintOutcome.FULL:
                 detail = f"too many hints are waiting; {taken} of these were taken"
                 return problem(429, Code.TOO_MANY_HINTS, detail, headers={hdrs.RETRY_AFTER: "10"})
     return reply({"taken": taken, "unknown": unknown})

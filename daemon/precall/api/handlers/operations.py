@@ -5,9 +5,9 @@ from collections.abc import Iterable
 
 from aiohttp import hdrs, web
 
-from precall.api.access.authenticator import Reader
+from precall.api.access.authenticator import Client
 from precall.api.handlers import order_log
-from precall.api.problems import HEADERS, Code, Mistake, Mistakes
+from precall.api.problems import HEADERS, Code, FieldError, FieldErrors
 from precall.api.schemas.queries import ReadyQuery, asked
 from precall.api.schemas.requests import PoolBody, read
 from precall.api.schemas.responses import reply
@@ -25,14 +25,14 @@ RELEASED_WITHIN = 2.0
 DOCUMENT = web.AppKey("document", bytes)
 
 
-async def health(_request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+async def health(_request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
     """Whether the check loop ticked lately."""
     age = services.monotonic() - services.checker.ticked_at
     alive = age <= TICKS_WITHIN
     return reply({"alive": alive, "tick_age": round(age, 3)}, 200 if alive else 503)
 
 
-async def readiness(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+async def readiness(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
     """Whether reads are answered (`for=writes`: whether registrations are stored), and what is degraded."""
     writes = asked(request, ReadyQuery).for_ == "writes"
     ready = services.ledger.saving or not writes
@@ -46,17 +46,17 @@ async def readiness(request: web.Request, services: Services, _reader: Reader) -
     return reply(data, 200 if ready else 503)
 
 
-async def metrics(_request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+async def metrics(_request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
     """All metrics, in the Prometheus text format."""
     return web.Response(body=services.metrics.render(), headers={**HEADERS, hdrs.CONTENT_TYPE: CONTENT_TYPE})
 
 
-async def document(request: web.Request, _services: Services, _reader: Reader) -> web.StreamResponse:
+async def document(request: web.Request, _services: Services, _reader: Client) -> web.StreamResponse:
     """This document."""
     return web.Response(body=request.app[DOCUMENT], headers=HEADERS, content_type="application/json")
 
 
-async def pause(request: web.Request, services: Services, reader: Reader) -> web.StreamResponse:
+async def pause(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
     """Stop the background checks of a pool, or of all, also across restarts; routes are still served."""
     body = await read(request, PoolBody)
     _must_be_known(services, body.pool_key)
@@ -66,7 +66,7 @@ async def pause(request: web.Request, services: Services, reader: Reader) -> web
     return reply({"paused": sorted(services.checker.paused)})
 
 
-async def resume(request: web.Request, services: Services, reader: Reader) -> web.StreamResponse:
+async def resume(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
     """Go on with the background checks of a pool, or of all."""
     body = await read(request, PoolBody)
     if body.pool_key not in services.checker.paused:
@@ -77,17 +77,17 @@ async def resume(request: web.Request, services: Services, reader: Reader) -> we
     return reply({"paused": sorted(services.checker.paused)})
 
 
-async def reload(request: web.Request, services: Services, reader: Reader) -> web.StreamResponse:
+async def reload(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
     """Read the configuration again and take it over; with a mistake in it the old one goes on. As SIGHUP."""
     order_log.given(request, reader, "reload")
     try:
         found = await services.reload()
     except ConfigError as error:
-        raise Mistakes(422, [_mistake(line) for line in error.mistakes]) from None
+        raise FieldErrors(422, [_mistake(line) for line in error.mistakes]) from None
     return reply({"changed": _told(found.changed), "needs_restart": _told(found.needs_restart)})
 
 
-async def engage(request: web.Request, services: Services, reader: Reader) -> web.StreamResponse:
+async def engage(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
     """Stop all exposures of real numbers, of a pool or of all, also across restarts."""
     body = await read(request, PoolBody)
     _must_be_known(services, body.pool_key)
@@ -99,7 +99,7 @@ async def engage(request: web.Request, services: Services, reader: Reader) -> we
     return _braked(services, body.pool_key)
 
 
-async def release(request: web.Request, services: Services, reader: Reader) -> web.StreamResponse:
+async def release(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
     """Lift the exposure brake of a pool, or of all; a fresh cap counts from now. What was held turns to its real number
     at once, as far as that cap allows, without another check."""
     body = await read(request, PoolBody)
@@ -140,12 +140,14 @@ def _told(found: Iterable[Difference]) -> list[dict[str, str]]:
     return [{"key": one.key, "before": one.before, "after": one.after} for one in found]
 
 
-def _mistake(line: str) -> Mistake:
+def _mistake(line: str) -> FieldError:
     """ "provider.rate: must be ..." as the key and what is wrong with it."""
     key, colon, detail = line.partition(": ")
     known = colon and re.fullmatch(r"[a-z_.0-9]+", key)
     return (
-        Mistake(key, Code.BAD_CONFIGURATION, detail) if known else Mistake("", Code.BAD_CONFIGURATION, line)
+        FieldError(key, Code.BAD_CONFIGURATION, detail)
+        if known
+        else FieldError("", Code.BAD_CONFIGURATION, line)
     )
 
 

@@ -4,7 +4,7 @@ import re
 
 from aiohttp import web
 
-from precall.api.access.authenticator import Reader
+from precall.api.access.authenticator import Client
 from precall.telemetry.logging import get_logger
 from precall.telemetry.redaction import HIDDEN, concealed
 
@@ -13,7 +13,7 @@ log = get_logger(__name__)
 _LONG_DIGITS = re.compile(r"\d{7,}")
 
 
-def given(request: web.Request, reader: Reader, order: str, reason: str = "", **facts: object) -> None:
+def given(request: web.Request, reader: Client, order: str, reason: str = "", **facts: object) -> None:
     """Log an order that is in force now. `reason` is what a person typed: what could be a number in it is masked."""
     log.info(
         "order.given",

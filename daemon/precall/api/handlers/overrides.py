@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from precall.api.access.authenticator import Reader
+from precall.api.access.authenticator import Client
 from precall.api.handlers import order_log
 from precall.api.problems import Code
 from precall.api.schemas.requests import OverrideBody, read
@@ -11,7 +11,7 @@ from precall.core.errors import Refusal
 from precall.engine.services import Services
 
 
-async def put(request: web.Request, services: Services, reader: Reader) -> web.StreamResponse:
+async def put(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
     """Pin the route of a binding, within its own numbers, until a time or until lifted."""
     action, number, until, reason = (await read(request, OverrideBody)).order
     subs_id = request.match_info["subs_id"]
@@ -24,7 +24,7 @@ async def put(request: web.Request, services: Services, reader: Reader) -> web.S
     )
 
 
-async def delete(request: web.Request, services: Services, reader: Reader) -> web.StreamResponse:
+async def delete(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
     """Lift the override of a binding."""
     subs_id = request.match_info["subs_id"]
     if services.table.get(subs_id) is None:

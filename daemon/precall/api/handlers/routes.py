@@ -7,7 +7,7 @@ from functools import partial
 from aiohttp import hdrs, web
 from aiohttp.helpers import ETAG_ANY
 
-from precall.api.access.authenticator import Reader
+from precall.api.access.authenticator import Client
 from precall.api.problems import Code, problem
 from precall.api.schemas.queries import NumberQuery, RouteQuery, RoutesQuery, asked
 from precall.api.schemas.requests import LookupBody, read
@@ -27,13 +27,13 @@ _TURNS = 10
 _MANY = 1_000
 
 
-async def route(request: web.Request, services: Services, reader: Reader) -> web.StreamResponse:
+async def route(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
     """The route of one binding."""
     query = asked(request, RouteQuery) if request.query_string else _PLAIN
     return await _tell(request, services, reader, request.match_info["subs_id"], query)
 
 
-async def by_number(request: web.Request, services: Services, reader: Reader) -> web.StreamResponse:
+async def by_number(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
     """The route of the binding on an X, told apart by one of its parties."""
     query = asked(request, NumberQuery)
     caller = _caller(request, query.caller)
@@ -52,7 +52,7 @@ async def by_number(request: web.Request, services: Services, reader: Reader) ->
     return await _tell(request, services, reader, ids[0], query)
 
 
-async def lookup(request: web.Request, services: Services, reader: Reader) -> web.StreamResponse:
+async def lookup(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
     """The routes of many bindings at once."""
     body = await read(request, LookupBody)
     caller = _caller(request, body.caller or None)
@@ -70,7 +70,7 @@ async def lookup(request: web.Request, services: Services, reader: Reader) -> we
     return reply({"routes": routes, "unknown": unknown})
 
 
-async def page(request: web.Request, services: Services, _reader: Reader) -> web.StreamResponse:
+async def page(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
     """The routing table by pages, as it is without a caller; real numbers withheld."""
     query = asked(request, RoutesQuery)
     found: list[Route] = []
@@ -99,7 +99,7 @@ def _keep(found: list[Route], services: Services, query: RoutesQuery, row: Row) 
 
 
 async def _tell(
-    request: web.Request, services: Services, reader: Reader, subs_id: str, query: RouteQuery
+    request: web.Request, services: Services, reader: Client, subs_id: str, query: RouteQuery
 ) -> web.StreamResponse:
     # A reader who has this route already is not about to dial it anew: that is counted once it turns out changed.
     conditional = hdrs.IF_NONE_MATCH in request.headers

@@ -6,14 +6,14 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import BeforeValidator, Field, RootModel, model_validator
 
-from precall.api.schemas.queries import PageQuery, Query
+from precall.api.schemas.queries import PageQuery, QueryModel
 from precall.api.schemas.requests import Body, Moment, SubsId, seconds
-from precall.api.schemas.responses import Answer, moment
-from precall.core.calls.call import Call, Result, Source, first_try, seen
+from precall.api.schemas.responses import ResponseModel, moment
+from precall.core.calls.call import Call, CallResult, CallSource, first_try, seen
 from precall.core.calls.causes import AT_FAULT, meaning
-from precall.core.calls.statistics import Tally
+from precall.core.calls.statistics import CallCounts
 from precall.core.model import State
-from precall.store import Backlog
+from precall.store import PollBacklog
 
 MAX_CALLS = 1000
 A_CALL = r"([0-9]{1,12}(?:\.[0-9]{1,9})?)~([!-~]{1,128})"
@@ -74,17 +74,17 @@ class CallsQuery(PageQuery):
     """Which calls are listed."""
 
     cursor: Annotated[str, Field(json_schema_extra={"pattern": f"^$|^{A_CALL}$"})] = ""
-    result: Result | None = None
+    result: CallResult | None = None
     subs_id: SubsId | None = None
 
 
-class ReportQuery(Query):
+class ReportQuery(QueryModel):
     """How many seconds to look back."""
 
     since: Annotated[float, Field(gt=0, le=366 * 86_400, allow_inf_nan=False)] = 86_400.0
 
 
-class CallAnswer(Answer):
+class CallAnswer(ResponseModel):
     """A call and how it ended. `duration` is in seconds, -1 when not told; `next_at` is when the provider is asked
     about it, "" for not any more."""
 
@@ -95,8 +95,8 @@ class CallAnswer(Answer):
     called_at: str
     reported_at: str
     route_state: State | Literal[""]
-    result: Result
-    source: Source
+    result: CallResult
+    source: CallSource
     state: str
     meaning: str
     duration: float
@@ -104,7 +104,7 @@ class CallAnswer(Answer):
     detail: dict[str, Any]
 
 
-class BacklogAnswer(Answer):
+class BacklogAnswer(ResponseModel):
     """Calls whose end is to be asked for, those of them that are due, and for how long the first of these is."""
 
     waiting: int
@@ -112,7 +112,7 @@ class BacklogAnswer(Answer):
     age_seconds: float
 
 
-class CallPage(Answer):
+class CallPage(ResponseModel):
     """Some calls, the latest placed first, the cursor of the next page ("": the end), and what waits."""
 
     calls: list[CallAnswer]
@@ -120,7 +120,7 @@ class CallPage(Answer):
     backlog: BacklogAnswer
 
 
-class ReportedCall(Answer):
+class ReportedCall(ResponseModel):
     """What became of one report; `known`: it said nothing new."""
 
     call_id: str
@@ -128,20 +128,20 @@ class ReportedCall(Answer):
     error: str
 
 
-class ReportedAnswer(Answer):
+class ReportedAnswer(ResponseModel):
     """What became of each, in order."""
 
     results: list[ReportedCall]
 
 
-class ReceiptAnswer(Answer):
+class ReceiptAnswer(ResponseModel):
     """The acknowledgement the provider expects."""
 
     code: Literal[0]
     msg: str
 
 
-class CauseAnswer(Answer):
+class CauseAnswer(ResponseModel):
     """Calls that did not connect, by cause."""
 
     state: str
@@ -150,7 +150,7 @@ class CauseAnswer(Answer):
     calls: int
 
 
-class TallyAnswer(Answer):
+class TallyAnswer(ResponseModel):
     """Calls by how they ended. `wrong`: the share that failed by what can be the number's fault, of those whose end is
     known."""
 
@@ -170,7 +170,7 @@ class PoolTallyAnswer(TallyAnswer):
     route_state: State | Literal[""]
 
 
-class ReportAnswer(Answer):
+class ReportAnswer(ResponseModel):
     """How the calls of a time ended."""
 
     since: str
@@ -200,13 +200,13 @@ def encode_call(call: Call) -> dict[str, Any]:
     }
 
 
-def encode_backlog(backlog: Backlog, now: float) -> dict[str, Any]:
+def encode_backlog(backlog: PollBacklog, now: float) -> dict[str, Any]:
     """What waits."""
     age = 0.0 if backlog.due_since is None else max(0.0, now - backlog.due_since)
     return {"waiting": backlog.waiting, "due": backlog.due, "age_seconds": round(age, 3)}
 
 
-def encode_tally(tally: Tally) -> dict[str, Any]:
+def encode_tally(tally: CallCounts) -> dict[str, Any]:
     """Counts, and the share of wrong routes."""
     return {**asdict(tally), "wrong": round(tally.wrong, 6)}
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from precall.api.problems import Code, Mistakes, mistakes
+from precall.api.problems import Code, FieldErrors, mistakes
 from precall.api.schemas.requests import (
     Caller,
     Moment,
@@ -18,7 +18,7 @@ from precall.api.schemas.requests import (
 )
 from precall.core.errors import Refusal
 from precall.core.model import Action, State
-from precall.table.feed import Filter
+from precall.table.feed import FeedFilter
 
 MAX_PAGE = 1000
 
@@ -28,7 +28,7 @@ A_PLACE = r"([0-9]{1,18})\.([0-9]{1,18})"
 """In a history: a number of a run, and one of a change."""
 
 
-class Query(BaseModel):
+class QueryModel(BaseModel):
     """The parameters behind the question mark: nothing unknown, nothing twice."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, populate_by_name=True)
@@ -56,7 +56,7 @@ Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 Timeout = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
 
 
-class RouteQuery(Query):
+class RouteQuery(QueryModel):
     """How a route is read."""
 
     caller: Annotated[Caller | None, RestoresPlus] = None
@@ -75,7 +75,7 @@ class NumberQuery(RouteQuery):
 _AN_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
 
 
-class PageQuery(Query):
+class PageQuery(QueryModel):
     """A page: `cursor` is "" at the start, else the one the page before ended with."""
 
     cursor: Annotated[str, Field(max_length=128)] = ""
@@ -105,16 +105,16 @@ def _split(value: object) -> object:
     return value.split(",") if isinstance(value, str) else value
 
 
-class FilterQuery(Query):
+class FilterQuery(QueryModel):
     """Which bindings are followed: ids and pools, each repeated or joined by commas; none is all."""
 
     subs_id: Annotated[list[SubsId], BeforeValidator(_split)] = []
     pool_key: Annotated[list[ListedPoolKey], BeforeValidator(_split)] = []
 
     @property
-    def filter(self) -> Filter:
+    def filter(self) -> FeedFilter:
         """The same for the feed."""
-        return Filter(frozenset(self.subs_id), frozenset(self.pool_key))
+        return FeedFilter(frozenset(self.subs_id), frozenset(self.pool_key))
 
 
 Index = Annotated[int, Field(ge=0, lt=2**63)]
@@ -143,7 +143,7 @@ class RoutesQuery(TableQuery):
     stale: bool | None = None
 
 
-class ExportQuery(Query):
+class ExportQuery(QueryModel):
     """Which bindings are meant."""
 
     pool_key: str | None = None
@@ -171,19 +171,19 @@ class ExposuresQuery(PageQuery):
         return seconds(self.since) if self.since else None
 
 
-class BatchQuery(Query):
+class BatchQuery(QueryModel):
     """Whether a batch stands or falls as one."""
 
     atomic: bool = False
 
 
-class CheckQuery(Query):
+class CheckQuery(QueryModel):
     """How long to wait for a check."""
 
     timeout: Timeout = 3.0
 
 
-class ReadyQuery(Query):
+class ReadyQuery(QueryModel):
     """Ready for what."""
 
     for_: Annotated[Literal["", "reads", "writes"], Field(alias="for")] = ""
@@ -199,4 +199,4 @@ def asked(request: web.Request, model: type[M]) -> M:
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        raise Mistakes(400, mistakes(error, parameters=True)) from None
+        raise FieldErrors(400, mistakes(error, parameters=True)) from None

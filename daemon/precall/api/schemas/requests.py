@@ -26,7 +26,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from precall.api.problems import Code, Mistake, Mistakes, mistakes
+from precall.api.problems import Code, FieldError, FieldErrors, mistakes
 from precall.core.callers import acceptable
 from precall.core.duplicate_keys import may_repeat, repeated_key
 from precall.core.errors import Refusal
@@ -274,10 +274,10 @@ async def read(request: web.Request, model: type[M], within: float = BODY_TIMEOU
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise Mistakes(422, mistakes(error)) from None
+        raise FieldErrors(422, mistakes(error)) from None
 
 
-def listed(items: Sequence[Any], start: int) -> list[tuple[str, Binding | Mistake]]:
+def listed(items: Sequence[Any], start: int) -> list[tuple[str, Binding | FieldError]]:
     """Each item of a batch as (its id, "" when it has none that could be told; the binding, or the first mistake).
 
     `start` is the place of the first in the whole batch, for the text of the mistakes.
@@ -285,7 +285,7 @@ def listed(items: Sequence[Any], start: int) -> list[tuple[str, Binding | Mistak
     return [_listed(item, f"bindings[{place}]") for place, item in enumerate(items, start)]
 
 
-def _listed(item: Any, place: str) -> tuple[str, Binding | Mistake]:
+def _listed(item: Any, place: str) -> tuple[str, Binding | FieldError]:
     try:
         body = ListedBinding.model_validate(item)
     except ValidationError as error:

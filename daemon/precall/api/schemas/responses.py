@@ -17,9 +17,9 @@ from precall.api.problems import HEADERS, Code
 from precall.core.model import Action, Binding, Flag, Override, Reason, Route, Row, State
 from precall.core.numbers import mask
 from precall.core.rounding import micro
-from precall.core.routing.registration import Registered, pinned_number
+from precall.core.routing.registration import RegistrationOutcome, pinned_number
 from precall.core.routing.route import usable
-from precall.core.sync.plan import Fate
+from precall.core.sync.plan import SyncOutcome
 
 
 def reply(data: Any, status: int = 200) -> web.Response:
@@ -168,13 +168,13 @@ def second(at: float | None) -> str:
     return "" if at is None else f"{datetime.fromtimestamp(int(at), UTC).isoformat()[:19]}Z"
 
 
-class Answer(BaseModel):
+class ResponseModel(BaseModel):
     """What a 2xx body looks like. Members may be added."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class RouteAnswer(Answer):
+class RouteAnswer(ResponseModel):
     """What a dispatcher must do now."""
 
     subs_id: str
@@ -194,35 +194,35 @@ class RouteAnswer(Answer):
     index: int
 
 
-class RoutePage(Answer):
+class RoutePage(ResponseModel):
     """Some routes, and the cursor of the next page ("": the end)."""
 
     routes: list[RouteAnswer]
     cursor: str
 
 
-class ChangesAnswer(Answer):
+class ChangesAnswer(ResponseModel):
     """Changed routes in the order of their changes, and the index to go on from."""
 
     index: int
     changes: list[RouteAnswer]
 
 
-class LookupAnswer(Answer):
+class LookupAnswer(ResponseModel):
     """The routes of the known ids, in the order asked, and the ids that are not known."""
 
     routes: list[RouteAnswer]
     unknown: list[str]
 
 
-class HintsAnswer(Answer):
+class HintsAnswer(ResponseModel):
     """How many hints were taken, and the ids that are not known or have expired."""
 
     taken: int
     unknown: list[str]
 
 
-class BindingAnswer(Answer):
+class BindingAnswer(ResponseModel):
     """A binding as it was registered."""
 
     subs_id: str
@@ -235,28 +235,28 @@ class BindingAnswer(Answer):
     labels: dict[str, str]
 
 
-class BindingPage(Answer):
+class BindingPage(ResponseModel):
     """Some bindings, and the cursor of the next page ("": the end)."""
 
     bindings: list[BindingAnswer]
     cursor: str
 
 
-class BatchResult(Answer):
+class BatchResult(ResponseModel):
     """What became of one binding; `not_stored`: nothing, because another of an atomic batch was refused."""
 
     subs_id: str
-    result: Registered | Literal["refused", "not_stored"]
+    result: RegistrationOutcome | Literal["refused", "not_stored"]
     error: str
 
 
-class BatchAnswer(Answer):
+class BatchAnswer(ResponseModel):
     """What became of each, in order."""
 
     results: list[BatchResult]
 
 
-class RunAnswer(Answer):
+class RunAnswer(ResponseModel):
     """Equal replies of the provider in a row."""
 
     result: str
@@ -272,7 +272,7 @@ class RunAnswer(Answer):
     generation: int
 
 
-class ChangeAnswer(Answer):
+class ChangeAnswer(ResponseModel):
     """One change of a route."""
 
     index: int
@@ -292,7 +292,7 @@ class ChangeAnswer(Answer):
     generation: int
 
 
-class HistoryAnswer(Answer):
+class HistoryAnswer(ResponseModel):
     """Runs and changes of one binding, newest first."""
 
     results: list[RunAnswer]
@@ -300,7 +300,7 @@ class HistoryAnswer(Answer):
     cursor: str
 
 
-class CheckAnswer(Answer):
+class CheckAnswer(ResponseModel):
     """How a check ended, and the route as it stands now."""
 
     outcome: Literal["answered", "failed", "late"]
@@ -308,7 +308,7 @@ class CheckAnswer(Answer):
     route: RouteAnswer
 
 
-class OverrideAnswer(Answer):
+class OverrideAnswer(ResponseModel):
     """A pin."""
 
     action: Action
@@ -319,14 +319,14 @@ class OverrideAnswer(Answer):
     created_by: str
 
 
-class PinnedAnswer(Answer):
+class PinnedAnswer(ResponseModel):
     """The pin as stored, and the route it makes."""
 
     override: OverrideAnswer
     route: RouteAnswer
 
 
-class ExplainAnswer(Answer):
+class ExplainAnswer(ResponseModel):
     """Why a binding has its route: what is observed, ordered and planned, and the latest replies.
 
     `results` is null when the database cannot be read.
@@ -339,7 +339,7 @@ class ExplainAnswer(Answer):
     results: list[RunAnswer] | None
 
 
-class ExposureAnswer(Answer):
+class ExposureAnswer(ResponseModel):
     """Real numbers handed to one reader, within a minute: how often, of which side of which binding, and why. A route
     says why by its own reason and the provider's RequestId; else it is binding_read or bindings_export."""
 
@@ -355,27 +355,27 @@ class ExposureAnswer(Answer):
     count: int
 
 
-class ExposurePage(Answer):
+class ExposurePage(ResponseModel):
     """Some rows of the audit, newest first, and the cursor of the next page ("": the end)."""
 
     exposures: list[ExposureAnswer]
     cursor: str
 
 
-class PausedAnswer(Answer):
+class PausedAnswer(ResponseModel):
     """The pools whose background checks are paused ("" stands for all)."""
 
     paused: list[str]
 
 
-class BrakeAnswer(Answer):
+class BrakeAnswer(ResponseModel):
     """Whether an operator has stopped the exposures of this pool ("": of all)."""
 
     pool_key: str
     halted: bool
 
 
-class RefusedRowAnswer(Answer):
+class RefusedRowAnswer(ResponseModel):
     """A row of the source that is no binding, or not the source's to change."""
 
     subs_id: str
@@ -383,7 +383,7 @@ class RefusedRowAnswer(Answer):
     detail: str
 
 
-class SourceAnswer(Answer):
+class SourceAnswer(ResponseModel):
     """The latest sync that came to its end ("" for none yet), and why none has since.
 
     `rows` counts by what became of them; `removals_refused` says why removals are, "" when they are not; `refused`
@@ -392,13 +392,13 @@ class SourceAnswer(Answer):
 
     synced_at: str
     seconds: float
-    rows: dict[Fate, int]
+    rows: dict[SyncOutcome, int]
     removals_refused: str
     refused: list[RefusedRowAnswer]
     error: str
 
 
-class DifferenceAnswer(Answer):
+class DifferenceAnswer(ResponseModel):
     """Another value of a key of the configuration, in words; of a secret they do not tell it."""
 
     key: str
@@ -406,21 +406,21 @@ class DifferenceAnswer(Answer):
     after: str
 
 
-class ReloadAnswer(Answer):
+class ReloadAnswer(ResponseModel):
     """What a reload took over, and what needs a restart and stays as it was."""
 
     changed: list[DifferenceAnswer]
     needs_restart: list[DifferenceAnswer]
 
 
-class HealthAnswer(Answer):
+class HealthAnswer(ResponseModel):
     """Whether the check loop ticks."""
 
     alive: bool
     tick_age: float
 
 
-class ReadyAnswer(Answer):
+class ReadyAnswer(ResponseModel):
     """Whether reads are answered, and what is amiss beside that."""
 
     ready: bool
@@ -430,7 +430,7 @@ class ReadyAnswer(Answer):
     version: str
 
 
-class MistakeAnswer(Answer):
+class MistakeAnswer(ResponseModel):
     """One of several mistakes."""
 
     field: str

@@ -24,7 +24,7 @@ GIVE_UP = 86_400.0
 """Seconds after a call from which on nothing more is expected of it."""
 
 
-class Result(StrEnum):
+class CallResult(StrEnum):
     """What is known of a call."""
 
     PENDING = "pending"
@@ -34,7 +34,7 @@ class Result(StrEnum):
     UNVERIFIED = "unverified"
 
 
-class Source(StrEnum):
+class CallSource(StrEnum):
     """Whose word it is."""
 
     NONE = ""
@@ -56,8 +56,8 @@ class Call:
     prod_id: int = 0
     pool_key: str = ""
     route_state: str = ""
-    result: Result = Result.PENDING
-    source: Source = Source.NONE
+    result: CallResult = CallResult.PENDING
+    source: CallSource = CallSource.NONE
     state: str = ""
     duration: float | None = None
     detail: str = "{}"
@@ -115,30 +115,30 @@ def merge(known: Call, told: Call) -> Call:
 def _weight(call: Call) -> tuple[int, float, str, str, str]:
     """Whose word counts more. What lies behind the first only has to be the same for everybody."""
     match call.source:
-        case Source.DETAIL | Source.RECEIPT:
+        case CallSource.DETAIL | CallSource.RECEIPT:
             rank = 3
-        case Source.DISPATCHER:
+        case CallSource.DISPATCHER:
             rank = 2
-        case Source.NONE:
-            rank = int(call.result is Result.UNVERIFIED)
+        case CallSource.NONE:
+            rank = int(call.result is CallResult.UNVERIFIED)
     duration = -1.0 if call.duration is None else call.duration
     return rank, duration, call.state, call.source.value, call.detail
 
 
 def _settled(call: Call) -> bool:
     """Whether there is nothing to ask any more. Of a failure that the dispatcher alone told, the cause is worth it."""
-    if call.source in (Source.DETAIL, Source.RECEIPT):
+    if call.source in (CallSource.DETAIL, CallSource.RECEIPT):
         return True
     match call.result:
-        case Result.CONNECTED | Result.NOT_CONNECTED | Result.UNVERIFIED:
+        case CallResult.CONNECTED | CallResult.NOT_CONNECTED | CallResult.UNVERIFIED:
             return True
-        case Result.FAILED | Result.PENDING:
+        case CallResult.FAILED | CallResult.PENDING:
             return not call.prod_id
 
 
 def seen(call: Call, outcome: str) -> Call:
     """The call with the dispatcher's word on how it ended (a word of `causes`)."""
-    told = replace(call, result=Result(over(outcome, None)), source=Source.DISPATCHER, state=outcome)
+    told = replace(call, result=CallResult(over(outcome, None)), source=CallSource.DISPATCHER, state=outcome)
     return replace(told, next_at=None) if _settled(told) else told
 
 

@@ -13,7 +13,7 @@ receipts and of states on the way, ITU-T Q.850.
 from enum import StrEnum
 
 
-class End(StrEnum):
+class CallEnd(StrEnum):
     """How a call ended, as far as its number is concerned: the number may be at fault only in FAILED."""
 
     CONNECTED = "connected"
@@ -117,13 +117,13 @@ def unconnected(cause: int) -> str:
     return f"unconnected_{cause}" if cause else ""
 
 
-def judge(code: str, duration: float | None) -> End | None:
+def judge(code: str, duration: float | None) -> CallEnd | None:
     """How a call of this state and duration (seconds, None: not told) ended; None while it goes on."""
     return None if code in UNFINISHED else over(code, duration)
 
 
-def over(code: str, duration: float | None) -> End:
+def over(code: str, duration: float | None) -> CallEnd:
     """The same of a call that is known to be over."""
     if duration or (duration is None and code in _ANSWERED):
-        return End.CONNECTED
-    return End.FAILED if code in AT_FAULT else End.NOT_CONNECTED
+        return CallEnd.CONNECTED
+    return CallEnd.FAILED if code in AT_FAULT else CallEnd.NOT_CONNECTED

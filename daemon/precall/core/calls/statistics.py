@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from precall.core.calls.call import Result
+from precall.core.calls.call import CallResult
 
 
 @dataclass(slots=True)
-class Tally:
+class CallCounts:
     """Calls by how they ended."""
 
     placed: int = 0
@@ -18,7 +18,7 @@ class Tally:
     unverified: int = 0
     pending: int = 0
 
-    def add(self, result: Result, count: int) -> None:
+    def add(self, result: CallResult, count: int) -> None:
         """Some more calls of this result."""
         self.placed += count
         setattr(self, result.value, getattr(self, result.value) + count)
@@ -31,21 +31,21 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class CallReport:
     """All calls; the same by (pool, state of the route when dialled); how many did not connect by each cause."""
 
-    total: Tally
-    by_route: dict[tuple[str, str], Tally]
+    total: CallCounts
+    by_route: dict[tuple[str, str], CallCounts]
     causes: dict[str, int]
 
 
-def report(counts: Iterable[tuple[str, str, str, str, int]]) -> Report:
+def report(counts: Iterable[tuple[str, str, str, str, int]]) -> CallReport:
     """Of (pool, state of the route, result, cause, how many); the largest causes first."""
-    total, by_route, causes = Tally(), dict[tuple[str, str], Tally](), Counter[str]()
+    total, by_route, causes = CallCounts(), dict[tuple[str, str], CallCounts](), Counter[str]()
     for pool_key, route_state, told, cause, count in counts:
-        result = Result(told)
+        result = CallResult(told)
         total.add(result, count)
-        by_route.setdefault((pool_key, route_state), Tally()).add(result, count)
-        if result in (Result.FAILED, Result.NOT_CONNECTED):
+        by_route.setdefault((pool_key, route_state), CallCounts()).add(result, count)
+        if result in (CallResult.FAILED, CallResult.NOT_CONNECTED):
             causes[cause] += count
-    return Report(total, dict(sorted(by_route.items())), dict(causes.most_common()))
+    return CallReport(total, dict(sorted(by_route.items())), dict(causes.most_common()))

@@ -31,7 +31,7 @@ Aim = tuple[int, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CallVerdict:
     """A call that ended: whether it failed by what can be the number's fault; `damning`: by its certain end."""
 
     call_id: str
@@ -45,7 +45,7 @@ class _Doubt:
     """The latest verdicts on one aim, and the time in which they make it suspect."""
 
     aim: Aim
-    verdicts: tuple[Verdict, ...] = ()
+    verdicts: tuple[CallVerdict, ...] = ()
     since: float = 0.0
     until: float = 0.0
     accused_until: float = 0.0
@@ -57,7 +57,7 @@ class _Doubt:
         return age_of(self.touched_at, now) < inf and now < max(self.until, self.accused_until)
 
 
-class Suspicion:
+class CallSuspicion:
     """The bindings in doubt. `now` is in Unix seconds, as the times of calls are."""
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class Suspicion:
     def __len__(self) -> int:
         return len(self._doubts) + len(self._calm)
 
-    def hear(self, row: Row, verdict: Verdict, dialled: str, now: float) -> bool:
+    def hear(self, row: Row, verdict: CallVerdict, dialled: str, now: float) -> bool:
         """Take in how a call ended that was dialled in state `dialled` ("": not known). Whether a check is due."""
         aim = aim_of(row)
         if dialled and _way(dialled) != aim[1]:
@@ -158,7 +158,7 @@ def _way(state: str) -> str:
             return "x"
 
 
-def _until(verdicts: tuple[Verdict, ...], now: float) -> float:
+def _until(verdicts: tuple[CallVerdict, ...], now: float) -> float:
     """Until when these make suspect, if nothing else is heard; 0 when they do not."""
     failed = [verdict for verdict in verdicts if verdict.failed]
     if len(failed) < NEEDED:

@@ -1,8 +1,8 @@
 """Is it us? Whether what went wrong is the provider's or our own trouble rather than that of a binding.
 
-`Outage` knows DEGRADED: most checks fail in transport or for the account. `Vanishing` knows the pools whose bindings
-are said to be gone all at once, which is an account fault and no answer. Neither changes a route: `state` and
-`routing` do. Times are ticks of a monotonic clock, in seconds.
+`Outage` knows DEGRADED: most checks fail in transport or for the account. `PoolGoneDetector` knows the pools whose
+bindings are reported gone all at once: that is an account fault, not an answer. Neither changes a route; `state` and
+`route` do. Times are ticks of a monotonic clock, in seconds.
 """
 
 from collections import OrderedDict, deque
@@ -113,7 +113,7 @@ class Outage:
         return True
 
 
-class Vanishing:
+class PoolGoneDetector:
     """Per pool, which of its last 100 checked bindings said "no such binding", and when."""
 
     def __init__(self) -> None:

@@ -35,7 +35,7 @@ STALE_SPAN = 5.0
 """Seconds from the first of these to the last: so that at a high rate a few unlucky ones in a row do not count."""
 
 
-class Lane(StrEnum):
+class Priority(StrEnum):
     """For whom a call is made."""
 
     DEMAND = "demand"
@@ -77,23 +77,23 @@ class Quota:
         self._advance(now)
         self._tokens = self._readers = 0.0
 
-    def spend(self, now: Tick, lane: Lane) -> bool:
+    def spend(self, now: Tick, lane: Priority) -> bool:
         """Take a token for one call; False when there is none for that lane now."""
         if self.until(now, lane) > 0:
             return False
         self._tokens = max(0.0, self._tokens - 1)
-        if lane is Lane.DEMAND:
+        if lane is Priority.DEMAND:
             self._readers = max(0.0, self._readers - 1)
         return True
 
-    def until(self, now: Tick, lane: Lane) -> float:
+    def until(self, now: Tick, lane: Priority) -> float:
         """Seconds until `spend` can succeed for that lane, if nobody else spends; 0 when it can now."""
         self._advance(now)
         match lane:
-            case Lane.DEMAND:
+            case Priority.DEMAND:
                 short, readers = 1 - self._tokens, 1 - self._readers
                 wait = max(short / self._rate, readers / (SHARE * self._rate))
-            case Lane.BACKGROUND:
+            case Priority.BACKGROUND:
                 reserve = min(RESERVE * self._capacity(), self._capacity() - 1)
                 wait = (1 + reserve - self._tokens) / self._rate
         wait = max(0.0, wait) + max(0.0, self._paused_until - now)

@@ -18,7 +18,7 @@ SPAN = 300.0
 """Seconds of that share that may be saved up."""
 
 
-class Price:
+class AdmissionPrice:
     """The going price in dials saved, and what is left of the readers' share (which starts full)."""
 
     __slots__ = ("_at", "_left", "_usual", "going", "rate")

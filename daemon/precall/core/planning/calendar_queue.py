@@ -18,7 +18,7 @@ CHUNK, TURNS, STEPS = 250, 4, 50
 """Of one look for the first, at most: places looked at on a page, pages looked at, places dropped that were sorted."""
 
 
-class Calendar(Generic[T]):
+class CalendarQueue(Generic[T]):
     """Those who wait, the earliest first. Each has its time (s), which only rises, in one attribute and keeps its place
     in another: its page, or None where it does not stand.
 

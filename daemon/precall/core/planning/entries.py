@@ -11,8 +11,8 @@ from heapq import heappop, heappush
 from math import inf
 from typing import Self
 
-from precall.core.planning.calendar_queue import Calendar, Page
-from precall.core.planning.rates import Habits, Share, Surprise
+from precall.core.planning.calendar_queue import CalendarQueue, Page
+from precall.core.planning.rates import CusumDetector, PoolRates, Ratio
 
 Face = str | int | tuple[Hashable, ...]
 """What is published of a binding: falsy for normal, else an opaque version of the abnormal route."""
@@ -22,7 +22,7 @@ KIN = 200
 """Siblings on one X, at most; further ones stand alone."""
 
 
-class Kind(StrEnum):
+class CheckKind(StrEnum):
     """Why a binding is checked at a certain time."""
 
     FIRST = "first"
@@ -35,7 +35,7 @@ class Kind(StrEnum):
     REPORT = "report"
 
 
-class Phase(IntEnum):
+class ValuePhase(IntEnum):
     """How the worth of a check grows: by hazard, by the end of an abnormal route, or not at all."""
 
     NORMAL = 0
@@ -43,7 +43,7 @@ class Phase(IntEnum):
     DOUBTED = 2
 
 
-class Cause(IntEnum):
+class SuspicionCause(IntEnum):
     """What makes a route suspect: a sibling on the same X, the whole pool, a failed call."""
 
     KIN = 0
@@ -51,16 +51,16 @@ class Cause(IntEnum):
     REPORT = 2
 
 
-class Doubt:
+class PlanSuspicion:
     """Why routes are suspect since when, and how many of them turned out wrong."""
 
     __slots__ = ("_filed", "_prior", "_share", "cause", "since")
 
-    def __init__(self, cause: Cause, since: float, prior: float) -> None:
+    def __init__(self, cause: SuspicionCause, since: float, prior: float) -> None:
         self.cause = cause
         self.since = since
         self._prior = self._filed = prior
-        self._share = Share()
+        self._share = Ratio()
 
     def wrong(self) -> float:
         """P(one of them is wrong), at first."""
@@ -75,23 +75,23 @@ class Doubt:
         return moved
 
 
-class Queue:
+class WeightQueue:
     """Bindings of about equal weight, the longest unconfirmed first."""
 
     __slots__ = ("_calendar", "phase", "weight")
 
-    def __init__(self, phase: Phase, weight: float) -> None:
+    def __init__(self, phase: ValuePhase, weight: float) -> None:
         self.phase = phase
         self.weight = weight
-        self._calendar: Calendar[Entry] = Calendar(time="since", place="page")
+        self._calendar: CalendarQueue[PlanEntry] = CalendarQueue(time="since", place="page")
 
-    def put(self, entry: "Entry") -> None:
+    def put(self, entry: "PlanEntry") -> None:
         """Stand here, and in no other queue."""
         if entry.queue is not self:
             entry.queue = self
             self._calendar.put(entry)
 
-    def head(self) -> "Entry | None":
+    def head(self) -> "PlanEntry | None":
         """The first that can be taken; those that cannot leave. When finding it takes too long, nobody is ready yet."""
         for _ in range(STEPS):
             entry = self._calendar.first()
@@ -100,14 +100,14 @@ class Queue:
             self.pop()
         return None
 
-    def pop(self) -> "Entry":
+    def pop(self) -> "PlanEntry":
         """Take the head out."""
         entry = self._calendar.pop()
         entry.queue = None
         return entry
 
 
-class Lane:
+class TimerLane:
     """Appointments by time, with a share of the calls while others want them too."""
 
     __slots__ = ("credit", "heap", "share")
@@ -115,14 +115,14 @@ class Lane:
     def __init__(self, share: float) -> None:
         self.share = share
         self.credit = 1.0
-        self.heap: list[tuple[float, Kind, Entry]] = []
+        self.heap: list[tuple[float, CheckKind, PlanEntry]] = []
 
     def earn(self) -> None:
         """One call is about to be given away."""
         self.credit = min(self.credit + self.share, 10.0)
 
 
-class Sweep(Lane):
+class Sweep(TimerLane):
     """All active bindings by their newest answer: those that stand in the calendar, and in `absent` those in flight or
     away, which were found on the way."""
 
@@ -130,15 +130,15 @@ class Sweep(Lane):
 
     def __init__(self, share: float) -> None:
         super().__init__(share)
-        self._calendar: Calendar[Entry] = Calendar(time="last", place="turn")
-        self.absent: list[tuple[float, Entry]] = []
+        self._calendar: CalendarQueue[PlanEntry] = CalendarQueue(time="last", place="turn")
+        self.absent: list[tuple[float, PlanEntry]] = []
 
-    def put(self, entry: "Entry") -> None:
+    def put(self, entry: "PlanEntry") -> None:
         """Stand in the order."""
         if entry.turn is None:
             self._calendar.put(entry)
 
-    def head(self) -> "Entry | None":
+    def head(self) -> "PlanEntry | None":
         """The longest unchecked of those that can be taken; None also when finding it takes too long."""
         for _ in range(10 * STEPS):
             entry = self._calendar.first()
@@ -165,7 +165,7 @@ class Sweep(Lane):
                 heappop(self.absent)
 
 
-class Entry:
+class PlanEntry:
     """One binding.
 
     `last` is its newest answer, `since` when its route was last known right (a sibling may have vouched), `counted`
@@ -196,23 +196,23 @@ class Entry:
         "x",
     )
 
-    def __init__(self, subs_id: Hashable, pool: "Pool", x: Hashable, born: float, now: float) -> None:
+    def __init__(self, subs_id: Hashable, pool: "PlanPool", x: Hashable, born: float, now: float) -> None:
         self.id = subs_id
         self.pool = pool
         self.x = x
-        self.kin: list[Entry] | None = None
+        self.kin: list[PlanEntry] | None = None
         self.born = born
         self.last = self.since = self.counted = now
         self.face: Face | None = None
         self.scarred = False
         self.reads = 0
-        self.queue: Queue | None = None
-        self.page: Page[Entry] | None = None
-        self.turn: Page[Entry] | None = None
-        self.doubt: Doubt | None = None
+        self.queue: WeightQueue | None = None
+        self.page: Page[PlanEntry] | None = None
+        self.turn: Page[PlanEntry] | None = None
+        self.doubt: PlanSuspicion | None = None
         self.flight = 0.0
         self.away: float | None = None
-        self.kind: Kind | None = None
+        self.kind: CheckKind | None = None
 
     def __lt__(self, other: Self) -> bool:
         return self.last < other.last
@@ -220,30 +220,30 @@ class Entry:
     @property
     def rests(self) -> bool:
         """Expired, gone or removed: not among the active ones."""
-        return self.away == inf or (self.away is not None and self.kind is Kind.GONE)
+        return self.away == inf or (self.away is not None and self.kind is CheckKind.GONE)
 
     def stands(self) -> bool:
         """Whether it can be taken for its worth or age. If only a pause forbids it, its pool keeps it till the end."""
         return not self.flight and self.away is None and not self.pool.keeps(self)
 
 
-class Pool:
+class PlanPool:
     """What the bindings of one pool have in common. `rings` has, per X number, its only binding or all of them."""
 
     __slots__ = ("habits", "parked", "paused", "rings", "surprises", "waves")
 
-    def __init__(self, habits: Habits) -> None:
+    def __init__(self, habits: PoolRates) -> None:
         self.habits = habits
-        self.rings: dict[Hashable, Entry | list[Entry]] = {}
-        self.surprises = (Surprise(), Surprise())
+        self.rings: dict[Hashable, PlanEntry | list[PlanEntry]] = {}
+        self.surprises = (CusumDetector(), CusumDetector())
         self.waves = [-inf, -inf]
         self.paused = False
-        self.parked: list[Entry] = []
+        self.parked: list[PlanEntry] = []
 
-    def join(self, entry: Entry) -> None:
+    def join(self, entry: PlanEntry) -> None:
         """Stand among the siblings on the same X."""
         ring = self.rings.get(entry.x)
-        if isinstance(ring, Entry):
+        if isinstance(ring, PlanEntry):
             ring.kin = [ring]
             ring = self.rings[entry.x] = ring.kin
         if ring is None or len(ring) >= KIN:
@@ -255,21 +255,21 @@ class Pool:
             ring.append(entry)
             entry.kin = ring
 
-    def leave(self, entry: Entry) -> None:
+    def leave(self, entry: PlanEntry) -> None:
         """Undo `join`."""
         if entry.kin is not None:
             entry.kin.remove(entry)
         if not entry.kin:
             del self.rings[entry.x]
 
-    def keeps(self, entry: Entry) -> bool:
+    def keeps(self, entry: PlanEntry) -> bool:
         """Whether the pool is paused; the binding then waits for its end here."""
         if self.paused:
             self.parked.append(entry)
         return self.paused
 
-    def members(self) -> Iterator[Entry]:
+    def members(self) -> Iterator[PlanEntry]:
         """All bindings; those that come or go while this is read may be missed."""
         for x in list(self.rings):
             ring = self.rings.get(x, ())
-            yield from (ring,) if isinstance(ring, Entry) else tuple(ring)
+            yield from (ring,) if isinstance(ring, PlanEntry) else tuple(ring)

@@ -18,15 +18,15 @@ from math import inf
 from typing import Any
 
 from precall.core.ages import Tick
-from precall.core.planning.admission_price import SHARE, Price
-from precall.core.planning.contagion import Waves
-from precall.core.planning.entries import Cause, Entry, Face, Kind, Pool, Sweep
-from precall.core.planning.ranking import Ranks
-from precall.core.planning.rates import Learned
-from precall.core.planning.timers import AWAY, Appointments
-from precall.core.planning.value import Worth
+from precall.core.planning.admission_price import SHARE, AdmissionPrice
+from precall.core.planning.contagion import Contagion
+from precall.core.planning.entries import CheckKind, Face, PlanEntry, PlanPool, SuspicionCause, Sweep
+from precall.core.planning.ranking import Ranking
+from precall.core.planning.rates import RateModel
+from precall.core.planning.timers import AWAY, Timers
+from precall.core.planning.value import CheckValue
 
-__all__ = ["Kind", "Plan", "Planner"]
+__all__ = ["CheckKind", "Plan", "Planner"]
 
 LOST = 30.0
 """A check neither settled nor released for so long (s) comes back."""
@@ -52,7 +52,7 @@ class Plan:
     worth: float
     wrong: float
     next_at: float | None
-    kind: Kind | None
+    kind: CheckKind | None
     why: str
 
 
@@ -74,22 +74,22 @@ class Planner:
         kappa: float = 4.0,
         learned: Mapping[str, Any] | None = None,
     ) -> None:
-        self.learned = Learned(learned)
-        self.worth = Worth(self.learned)
+        self.learned = RateModel(learned)
+        self.worth = CheckValue(self.learned)
         self.max_age = max_age
         self.abnormal_max_age = abnormal_max_age
         self.min_interval = min_interval
         self.abnormal_min_interval = abnormal_min_interval
         self.kappa = kappa
-        self.price = Price(rate)
-        self._entries: dict[Hashable, Entry] = {}
-        self._pools: dict[str, Pool] = {}
-        self._ranks = Ranks(self.worth, self._ready)
-        self._appointments = Appointments(self._entries, self._ready)
+        self.price = AdmissionPrice(rate)
+        self._entries: dict[Hashable, PlanEntry] = {}
+        self._pools: dict[str, PlanPool] = {}
+        self._ranks = Ranking(self.worth, self._ready)
+        self._appointments = Timers(self._entries, self._ready)
         self._sweep = Sweep(SWEEP)
-        self._flights: deque[tuple[float, Entry]] = deque()
+        self._flights: deque[tuple[float, PlanEntry]] = deque()
         self._bulk: deque[Iterator[None]] = deque()
-        self._waves = Waves(self._file, self._bulk.append)
+        self._waves = Contagion(self._file, self._bulk.append)
         self._resting = 0
         self._paused = False
         self._left = 1.0
@@ -132,13 +132,13 @@ class Planner:
         self.remove(subs_id)
         home = self._pools.get(pool)
         if home is None:
-            home = self._pools[pool] = Pool(self.learned.habits(pool))
-        entry = Entry(subs_id, home, x, registered_at, now if checked_at is None else checked_at)
+            home = self._pools[pool] = PlanPool(self.learned.habits(pool))
+        entry = PlanEntry(subs_id, home, x, registered_at, now if checked_at is None else checked_at)
         entry.counted = now
         self._entries[subs_id] = entry
         home.join(entry)
         if checked_at is None:
-            self._send_away(entry, now, Kind.FIRST)
+            self._send_away(entry, now, CheckKind.FIRST)
         else:
             entry.face = face or NORMAL
             entry.scarred = bool(face)
@@ -158,7 +158,7 @@ class Planner:
         if entry is not None:
             self._put_away(entry, inf, None)
 
-    def appoint(self, subs_id: Hashable, at: float, *, kind: Kind) -> None:
+    def appoint(self, subs_id: Hashable, at: float, *, kind: CheckKind) -> None:
         """Check at that time, or as soon after as a call is free; void when an answer comes after `at` but before.
         Only a confirmation and the first report come within `abnormal_min_interval`."""
         entry = self._entries.get(subs_id)
@@ -168,7 +168,7 @@ class Planner:
             self._send_away(entry, at, kind)
             return
         self._appointments.make(entry, at, kind)
-        if kind is Kind.REPORT and entry.doubt is None and entry.face is not None:
+        if kind is CheckKind.REPORT and entry.doubt is None and entry.face is not None:
             entry.doubt = self.worth.reported(entry, at)
             self._file(entry, at)
 
@@ -177,13 +177,13 @@ class Planner:
         intended already."""
         entry = self._entries.get(subs_id)
         if entry is not None and not entry.flight and entry.away is None:
-            self._send_away(entry, now, Kind.RETRY)
+            self._send_away(entry, now, CheckKind.RETRY)
 
-    def _send_away(self, entry: Entry, at: float, kind: Kind) -> None:
+    def _send_away(self, entry: PlanEntry, at: float, kind: CheckKind) -> None:
         self._put_away(entry, at, kind)
         self._appointments.make(entry, at, kind)
 
-    def _put_away(self, entry: Entry, until: float, kind: Kind | None) -> None:
+    def _put_away(self, entry: PlanEntry, until: float, kind: CheckKind | None) -> None:
         self._resting -= entry.rests
         entry.away, entry.kind = until, kind
         self._resting += entry.rests
@@ -213,7 +213,7 @@ class Planner:
         self._launch(entry, now)
         return True
 
-    def _launch(self, entry: Entry, now: float) -> None:
+    def _launch(self, entry: PlanEntry, now: float) -> None:
         entry.flight = now + LOST
         self._flights.append((entry.flight, entry))
 
@@ -229,7 +229,7 @@ class Planner:
         if self._bulk and sum(1 for _ in islice(self._bulk[0], SLICE)) < SLICE:
             self._bulk.popleft()
 
-    def _choose(self, now: float) -> Entry | None:
+    def _choose(self, now: float) -> PlanEntry | None:
         self._appointments.earn()
         self._sweep.earn()
         lanes, called = self._appointments.lanes(paused=self._paused), self._appointments.called
@@ -257,10 +257,10 @@ class Planner:
         entry.kind = None
         return entry
 
-    def _ready(self, entry: Entry) -> float:
+    def _ready(self, entry: PlanEntry) -> float:
         return entry.last + (self.abnormal_min_interval if entry.face else self.min_interval)
 
-    def _late(self, now: float) -> Entry | None:
+    def _late(self, now: float) -> PlanEntry | None:
         """The longest unchecked, if that is too long: of all, or of the abnormal ones."""
         lap = self._lap()
         # Where readers take most calls a round of the rest takes longer, and has to begin earlier.
@@ -284,7 +284,7 @@ class Planner:
 
     # -- where a binding waits ------------------------------------------------------------------------
 
-    def _file(self, entry: Entry, now: float) -> None:
+    def _file(self, entry: PlanEntry, now: float) -> None:
         """Stand in the queue of its weight and in the order of the sweep."""
         if entry.flight or entry.rests:
             return
@@ -311,7 +311,7 @@ class Planner:
         entry.doubt = None
         if doubt is not None and doubt.record(entry.face != before):
             self._waves.correct(doubt, entry, bool(before))
-        if before is not None and (doubt is None or doubt.cause is Cause.REPORT):
+        if before is not None and (doubt is None or doubt.cause is SuspicionCause.REPORT):
             self._waves.tell_kin(entry, before, now)
         self._file(entry, now)
 
@@ -324,13 +324,13 @@ class Planner:
         entry.flight = 0.0
         at = max(not_before, now)
         if entry.away == inf:
-            if entry.kind is Kind.CONFIRM:
-                self.appoint(subs_id, at, kind=Kind.CONFIRM)
+            if entry.kind is CheckKind.CONFIRM:
+                self.appoint(subs_id, at, kind=CheckKind.CONFIRM)
             return
         if entry.away is not None and entry.kind is not None:
             self._send_away(entry, max(at, entry.away), entry.kind)
         elif not_before > now:
-            self._send_away(entry, at, Kind.RETRY)
+            self._send_away(entry, at, CheckKind.RETRY)
         elif entry.kind is not None:
             self.appoint(subs_id, at, kind=entry.kind)
         self._file(entry, now)
@@ -346,7 +346,7 @@ class Planner:
             entry.reads = min(entry.reads + 1, MOST)
             self._file(entry, now)
 
-    def _count(self, entry: Entry, now: float, *, dialled: bool = False) -> None:
+    def _count(self, entry: PlanEntry, now: float, *, dialled: bool = False) -> None:
         start, end = max(0.0, entry.counted - entry.born), max(0.0, now - entry.born)
         self.learned.watch(entry.pool.habits, entry.reads, start, end, dialled=dialled)
         entry.counted = now
@@ -382,12 +382,12 @@ class Planner:
             self._bulk.append(self._unpark(home.parked))
             home.parked = []
 
-    def _home(self, pool: str) -> Pool:
+    def _home(self, pool: str) -> PlanPool:
         if pool not in self._pools:
-            self._pools[pool] = Pool(self.learned.habits(pool))
+            self._pools[pool] = PlanPool(self.learned.habits(pool))
         return self._pools[pool]
 
-    def _unpark(self, parked: list[Entry]) -> Iterator[None]:
+    def _unpark(self, parked: list[PlanEntry]) -> Iterator[None]:
         for entry in parked:
             if self._entries.get(entry.id) is entry and not entry.flight:
                 if entry.away is not None and entry.kind is not None:

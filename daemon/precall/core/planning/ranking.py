@@ -11,35 +11,35 @@ from collections.abc import Callable, Iterator
 from math import log2
 from operator import attrgetter
 
-from precall.core.planning.entries import Entry, Phase, Queue
-from precall.core.planning.value import Worth, shape
+from precall.core.planning.entries import PlanEntry, ValuePhase, WeightQueue
+from precall.core.planning.value import CheckValue, shape
 
 TRIES, MOVES = 3, 5
 """How often a decision looks at all queues, at most, and how many heads it moves after each look."""
 BUCKETS = 40
 """Queues of a phase lie between 2^-40 and 2^40 dials."""
-ABNORMAL, DOUBTED = Phase.ABNORMAL, Phase.DOUBTED
+ABNORMAL, DOUBTED = ValuePhase.ABNORMAL, ValuePhase.DOUBTED
 
 
-class Ranks:
+class Ranking:
     """All queues by weight. `ready` says from when on (s) an entry may be checked again."""
 
-    def __init__(self, worth: Worth, ready: Callable[[Entry], float]) -> None:
+    def __init__(self, worth: CheckValue, ready: Callable[[PlanEntry], float]) -> None:
         self._worth, self._ready = worth, ready
-        self._queues: dict[tuple[Phase, int], Queue] = {}
-        self._by_weight: list[Queue] = []
+        self._queues: dict[tuple[ValuePhase, int], WeightQueue] = {}
+        self._by_weight: list[WeightQueue] = []
 
-    def put(self, entry: Entry, now: float) -> None:
+    def put(self, entry: PlanEntry, now: float) -> None:
         """Stand in the queue of its weight, and in no other."""
         phase, weight = self._worth.weigh(entry, now)
         bucket = max(-BUCKETS, min(BUCKETS, round(log2(weight))))
         queue = self._queues.get((phase, bucket))
         if queue is None:
-            queue = self._queues[phase, bucket] = Queue(phase, 2.0**bucket)
+            queue = self._queues[phase, bucket] = WeightQueue(phase, 2.0**bucket)
             self._by_weight = sorted(self._queues.values(), key=attrgetter("weight"), reverse=True)
         queue.put(entry)
 
-    def richest(self, now: float) -> Queue | None:
+    def richest(self, now: float) -> WeightQueue | None:
         """The queue whose head is worth most, after moving a few heads whose weight has changed."""
         for _ in range(TRIES):
             best = self._best(now)
@@ -49,13 +49,13 @@ class Ranks:
                 return best
         return self._best(now)
 
-    def abnormal_heads(self) -> Iterator[Entry]:
+    def abnormal_heads(self) -> Iterator[PlanEntry]:
         """The longest unconfirmed of each weight whose published route is abnormal."""
         for queue in self._queues.values():
             if queue.phase is ABNORMAL and (entry := queue.head()) is not None:
                 yield entry
 
-    def _move_misfits(self, queue: Queue, now: float) -> int:
+    def _move_misfits(self, queue: WeightQueue, now: float) -> int:
         """How many heads moved away because their weight has changed: to less than half, or more than twice. At the
         next power of two already, all would move whenever a common rate drifts across a boundary."""
         for moved in range(MOVES):
@@ -68,7 +68,7 @@ class Ranks:
             self.put(queue.pop(), now)
         return MOVES
 
-    def _best(self, now: float) -> Queue | None:
+    def _best(self, now: float) -> WeightQueue | None:
         worth, learned = self._worth, self._worth.learned
         best, most, rho, nu, eager = None, -1.0, learned.rho, learned.nu, worth.eager
         for queue in self._by_weight:

@@ -50,7 +50,7 @@ class Rate:
         return [micro(self.events), micro(self.seconds)]
 
 
-class Share:
+class Ratio:
     """How many of those asked said yes."""
 
     __slots__ = ("asked", "yes")
@@ -69,7 +69,7 @@ class Share:
         return (self.yes + STRENGTH * prior) / (self.asked + STRENGTH)
 
 
-class Habits:
+class PoolRates:
     """What was learned of one pool, or of all. `lam` is by "was abnormal before", `mu` by age band and reads."""
 
     __slots__ = ("kin", "lam", "mu")
@@ -77,7 +77,7 @@ class Habits:
     def __init__(self) -> None:
         self.lam = [Rate(), Rate()]
         self.mu = [Rate() for _ in range(CLASSES * len(START_MU))]
-        self.kin = Share()
+        self.kin = Ratio()
 
     def vouches(self) -> bool:
         """Whether trouble belongs to the X number here, so that one clean answer speaks for its siblings."""
@@ -100,18 +100,18 @@ class Habits:
         }
 
     @classmethod
-    def load(cls, plain: Mapping[str, Any]) -> "Habits":
+    def load(cls, plain: Mapping[str, Any]) -> "PoolRates":
         """The reverse of `export`. Raises KeyError, TypeError or ValueError for anything else."""
         self = cls()
         self.lam = [Rate(float(n), float(t)) for n, t in plain["lam"]]
         self.mu = [Rate(float(n), float(t)) for n, t in plain["mu"]]
         if len(self.lam) != 2 or len(self.mu) != CLASSES * len(START_MU):
             raise ValueError("learned tables of another shape")
-        self.kin = Share(*map(float, plain["kin"]))
+        self.kin = Ratio(*map(float, plain["kin"]))
         return self
 
 
-class Surprise:
+class CusumDetector:
     """CUSUM of the answers that were not expected, in one direction of one pool."""
 
     __slots__ = ("level",)
@@ -130,18 +130,18 @@ class Surprise:
         return True
 
 
-class Learned:
+class RateModel:
     """The tables of all pools. `rho` (trouble ends) and `nu` (an abnormal route ends) are common to all."""
 
     def __init__(self, plain: Mapping[str, Any] | None = None) -> None:
-        self.everywhere = Habits()
-        self.pools: dict[str, Habits] = {}
+        self.everywhere = PoolRates()
+        self.pools: dict[str, PoolRates] = {}
         self._ends = {"nu": Rate(), "rho": Rate(), "waves": Rate()}
-        self._unverified = [Share(), Share()]
+        self._unverified = [Ratio(), Ratio()]
         self.halved_at: float | None = None
         if plain is not None:
-            self.everywhere = Habits.load(plain["everywhere"])
-            self.pools = {name: Habits.load(habits) for name, habits in plain["pools"].items()}
+            self.everywhere = PoolRates.load(plain["everywhere"])
+            self.pools = {name: PoolRates.load(habits) for name, habits in plain["pools"].items()}
             self._ends = {name: Rate(*map(float, plain[name])) for name in self._ends}
             self.halved_at = plain["halved_at"]
         self.nu = self.rho = 0.0
@@ -151,18 +151,18 @@ class Learned:
         self.nu = self._ends["nu"].mean(START_NU)
         self.rho = self._ends["rho"].mean(START_RHO)
 
-    def habits(self, pool: str) -> Habits:
+    def habits(self, pool: str) -> PoolRates:
         """What is known of a pool; made at first sight."""
         if pool not in self.pools:
-            self.pools[pool] = Habits()
+            self.pools[pool] = PoolRates()
         return self.pools[pool]
 
-    def lam(self, habits: Habits, scarred: bool) -> float:
+    def lam(self, habits: PoolRates, scarred: bool) -> float:
         """Hazard of a normal route; `scarred` when it was abnormal before."""
         own = habits.lam[scarred].mean(self.everywhere.lam[scarred].mean(START_LAM[scarred]))
         return own + self._ends["waves"].mean(START_LAM[0])
 
-    def mu(self, habits: Habits, age: float, reads: int) -> float:
+    def mu(self, habits: PoolRates, age: float, reads: int) -> float:
         """Rate of dials nobody verifies, of a binding that old with so many reads."""
         band = bisect_right(BANDS, age)
         cell = CLASSES * band + min(reads.bit_length(), CLASSES - 1)
@@ -176,7 +176,9 @@ class Learned:
         """Share of reads no live check covers: those the background works for."""
         return self._unverified[abnormal].mean()
 
-    def watch(self, habits: Habits, reads: int, start: float, end: float, *, dialled: bool = False) -> None:
+    def watch(
+        self, habits: PoolRates, reads: int, start: float, end: float, *, dialled: bool = False
+    ) -> None:
         """A binding was watched from age `start` to age `end`, and was dialled at the end or was not."""
         band = bisect_right(BANDS, start)
         kind = min(reads.bit_length(), CLASSES - 1)
@@ -186,13 +188,13 @@ class Learned:
             band += 1
         self._expose(habits, CLASSES * band + kind, end - start, dialled)
 
-    def _expose(self, habits: Habits, cell: int, seconds: float, events: int) -> None:
+    def _expose(self, habits: PoolRates, cell: int, seconds: float, events: int) -> None:
         for rate in (habits.mu[cell], self.everywhere.mu[cell]):
             rate.seconds += seconds
             rate.events += events
 
     def answer_of_normal(
-        self, habits: Habits, scarred: bool, age: float, broke: bool, *, common: bool
+        self, habits: PoolRates, scarred: bool, age: float, broke: bool, *, common: bool
     ) -> None:
         """A route published normal for `age` seconds was checked. Trouble that began and ended unseen is
         accounted for by watching only as long as it would still show."""
@@ -228,7 +230,7 @@ class Learned:
                 rate.seconds /= 2
             self._refresh()
 
-    def _all(self) -> Iterator[Habits]:
+    def _all(self) -> Iterator[PoolRates]:
         yield self.everywhere
         yield from self.pools.values()
 

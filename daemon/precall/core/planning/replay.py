@@ -18,8 +18,17 @@ from operator import attrgetter
 
 from precall.core.ages import Tick
 from precall.core.planning.planner import Planner
-from precall.core.planning.rates import BANDS, START_LAM, START_MU, START_NU, START_RHO, Habits, Learned, Rate
-from precall.core.planning.sample import Dial, Kind
+from precall.core.planning.rates import (
+    BANDS,
+    START_LAM,
+    START_MU,
+    START_NU,
+    START_RHO,
+    PoolRates,
+    Rate,
+    RateModel,
+)
+from precall.core.planning.sample import DialRecord, LogEvent
 
 WARM = 0.25
 """Share of the time that is not scored, so that no policy is judged by how it began."""
@@ -27,7 +36,7 @@ MOST_SLOTS = 20_000_000
 
 
 @dataclass(slots=True)
-class Life:
+class BindingLife:
     """One binding from its registration, or the first that is known of it, to its removal. `turns` are (when, what is
     published from then on if it is right), the first at `begin`; `born` is None when it is older than the log."""
 
@@ -50,10 +59,10 @@ class Life:
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class ReplayLog:
     """All lives that were answered for, and when the log begins and ends."""
 
-    lives: Sequence[Life]
+    lives: Sequence[BindingLife]
     begin: float
     end: float
 
@@ -65,7 +74,7 @@ class World:
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class PolicyScore:
     """What a policy made of it. `wrong` is a share of `dials`; ages, in seconds, are of the route at a dial, and the
     longest between two checks."""
 
@@ -76,7 +85,7 @@ class Score:
     longest_age: float
 
 
-class Planned:
+class PlannerPolicy:
     """The daemon's planner, with nothing that holds its calls back."""
 
     def __init__(self, rate: float) -> None:
@@ -84,7 +93,7 @@ class Planned:
             rate, max_age=inf, abnormal_max_age=inf, min_interval=0.0, abnormal_min_interval=0.0
         )
 
-    def add(self, place: int, life: Life, face: str, now: float) -> None:
+    def add(self, place: int, life: BindingLife, face: str, now: float) -> None:
         """A life begins; `face` is what is published."""
         born = life.begin if life.born is None else life.born
         self.planner.add(
@@ -106,7 +115,7 @@ class Planned:
         self.planner.settle(place, face, Tick(now))
 
 
-class Intervals:
+class IntervalPolicy:
     """An interval for each state, the most overdue first. Without any that is the longest unchecked first."""
 
     def __init__(self, new: float = 0.0, normal: float = 0.0, abnormal: float = 0.0) -> None:
@@ -115,73 +124,73 @@ class Intervals:
         self.due: dict[int, float] = {}
         self.heap: list[tuple[float, int]] = []
 
-    def add(self, place: int, life: Life, face: str, now: float) -> None:
-        """As `Planned.add`."""
+    def add(self, place: int, life: BindingLife, face: str, now: float) -> None:
+        """As `PlannerPolicy.add`."""
         self.begun[place] = life.begin
         self.settle(place, face, now)
 
     def remove(self, place: int) -> None:
-        """As `Planned.remove`."""
+        """As `PlannerPolicy.remove`."""
         self.due.pop(place, None)
 
     def next(self, _now: float) -> int | None:
-        """As `Planned.next`."""
+        """As `PlannerPolicy.next`."""
         while self.heap and self.due.get(self.heap[0][1]) != self.heap[0][0]:
             heappop(self.heap)
         return self.heap[0][1] if self.heap else None
 
     def settle(self, place: int, face: str, now: float) -> None:
-        """As `Planned.settle`."""
+        """As `PlannerPolicy.settle`."""
         new, normal, abnormal = self.intervals
         calm = new if now - self.begun[place] < HOUR else normal
         self.due[place] = now + (abnormal if face else calm)
         heappush(self.heap, (self.due[place], place))
 
 
-Policy = Planned | Intervals
+Policy = PlannerPolicy | IntervalPolicy
 HOUR = 3600.0
 BASE = "round robin"
 POLICIES: dict[str, Callable[[float], Policy]] = {
-    BASE: lambda _rate: Intervals(),
-    "intervals": lambda _rate: Intervals(300.0, 1800.0, 60.0),
-    "precall": Planned,
+    BASE: lambda _rate: IntervalPolicy(),
+    "intervals": lambda _rate: IntervalPolicy(300.0, 1800.0, 60.0),
+    "precall": PlannerPolicy,
 }
 """By name; `intervals` asks 5 min after the last answer in a binding's first hour, then 30 min, in trouble 1 min."""
 
 
-def world(log: Iterable[Dial]) -> World:
+def world(log: Iterable[DialRecord]) -> ReplayLog:
     """What the log tells. Lines may be in any order, and there twice."""
     lines = sorted(dict.fromkeys(log), key=attrgetter("at"))
-    lives: list[Life] = []
-    here: dict[str, Life] = {}
+    lives: list[BindingLife] = []
+    here: dict[str, BindingLife] = {}
     for line in lines:
         life = here.get(line.binding)
-        if life is None or line.kind is Kind.ADD:
-            if line.kind is Kind.REMOVE:
+        if life is None or line.kind is LogEvent.ADD:
+            if line.kind is LogEvent.REMOVE:
                 continue
             if life is not None:
                 life.end = line.at
-            born = line.at if line.kind is Kind.ADD else None
-            life = here[line.binding] = Life(line.pool, line.x, line.at, born)
+            born = line.at if line.kind is LogEvent.ADD else None
+            life = here[line.binding] = BindingLife(line.pool, line.x, line.at, born)
             lives.append(life)
         match line.kind:
-            case Kind.ANSWER:
+            case LogEvent.ANSWER:
                 life.answer(line.at, line.face)
-            case Kind.DIAL:
+            case LogEvent.DIAL:
                 life.dials.append((line.at, line.verified))
-            case Kind.REMOVE:
+            case LogEvent.REMOVE:
                 life.end = line.at
                 del here[line.binding]
-            case Kind.ADD:
+            case LogEvent.ADD:
                 pass
     begin, end = (lines[0].at, lines[-1].at) if lines else (0.0, 0.0)
-    return World([life for life in lives if life.answers], begin, end)
+    return ReplayLog([life for life in lives if life.answers], begin, end)
 
 
 class _Run:
     """One policy in the world."""
 
-    def __init__(self, world: World, policy: Policy, rate: float) -> None:
+    def __init__(self, world: ReplayLog, policy: Policy, rate: float) -> None:
         self.world, self.policy, self.rate = world, policy, rate
         self.step = 1.0 / rate
         self.slot = world.begin
@@ -216,7 +225,7 @@ class _Run:
             self.slot += self.step
 
     def dial(self, place: int, now: float, *, verified: bool) -> None:
-        if isinstance(self.policy, Planned):
+        if isinstance(self.policy, PlannerPolicy):
             self.policy.planner.dial(place, Tick(now), verified=verified)
         if verified:
             self.slot = max(self.slot, now) + self.step
@@ -255,7 +264,7 @@ class _Run:
                 self.look(place, self.world.end)
 
 
-def score(world: World, name: str, rate: float) -> Score:
+def score(world: ReplayLog, name: str, rate: float) -> PolicyScore:
     """What the policy of that name makes of the world at so many calls per second. ValueError: too many for a replay,
     or none at all."""
     if not 0 < rate * (world.end - world.begin) <= MOST_SLOTS:
@@ -266,11 +275,11 @@ def score(world: World, name: str, rate: float) -> Score:
     run = _Run(world, POLICIES[name](rate), rate)
     run.go()
     count = max(1, run.dials)
-    return Score(name, run.dials, run.wrong / count, run.ages / count, run.longest)
+    return PolicyScore(name, run.dials, run.wrong / count, run.ages / count, run.longest)
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class RateFit:
     """A rate per second as the planner starts with it, as the log has it, and upon how many events."""
 
     name: str
@@ -279,34 +288,34 @@ class Fit:
     events: float
 
 
-def refit(world: World) -> list[Fit]:
+def refit(world: ReplayLog) -> list[RateFit]:
     """What the planner's tables learn from the log: hazards by pool, how trouble ends, dial rates by age."""
-    learned = Learned()
+    learned = RateModel()
     for life in world.lives:
         habits = learned.habits(life.pool)
         _learn_answers(learned, habits, life)
         if life.born is not None:
             _learn_dials(learned, habits, life, min(life.end, world.end))
     fits = [
-        Fit(f"lam, pool {pool}", START_LAM[0], learned.lam(habits, scarred=False), habits.lam[0].events)
+        RateFit(f"lam, pool {pool}", START_LAM[0], learned.lam(habits, scarred=False), habits.lam[0].events)
         for pool, habits in sorted(learned.pools.items())
     ]
     turns = [pair for life in world.lives for pair in pairwise(face for _, face in life.turns)]
     ended = sum(1 for before, after in turns if before and not after)
     changed = sum(1 for before, _ in turns if before)
-    fits.append(Fit("rho, trouble ends", START_RHO, learned.rho, ended))
-    fits.append(Fit("nu, an abnormal route ends", START_NU, learned.nu, changed))
+    fits.append(RateFit("rho, trouble ends", START_RHO, learned.rho, ended))
+    fits.append(RateFit("nu, an abnormal route ends", START_NU, learned.nu, changed))
     for band, start in enumerate(START_MU):
         classes = len(learned.everywhere.mu) // len(START_MU)
         cells = learned.everywhere.mu[classes * band : classes * (band + 1)]
         seen = Rate(sum(cell.events for cell in cells), sum(cell.seconds for cell in cells))
         older = f"{BANDS[band - 1] / 60:g} min" if band else "0"
         until = f"{BANDS[band] / 60:g} min" if band < len(BANDS) else "the end"
-        fits.append(Fit(f"mu, age {older} to {until}", start, seen.mean(start), seen.events))
+        fits.append(RateFit(f"mu, age {older} to {until}", start, seen.mean(start), seen.events))
     return fits
 
 
-def _learn_answers(learned: Learned, habits: Habits, life: Life) -> None:
+def _learn_answers(learned: RateModel, habits: PoolRates, life: BindingLife) -> None:
     scarred = False
     for (since, before), (at, face) in pairwise(life.answers):
         if before:
@@ -316,7 +325,7 @@ def _learn_answers(learned: Learned, habits: Habits, life: Life) -> None:
             learned.answer_of_normal(habits, scarred, at - since, before != face, common=False)
 
 
-def _learn_dials(learned: Learned, habits: Habits, life: Life, end: float) -> None:
+def _learn_dials(learned: RateModel, habits: PoolRates, life: BindingLife, end: float) -> None:
     reads, since = 0, 0.0
     for at, _ in life.dials:
         learned.watch(habits, reads, since, at - life.begin, dialled=True)

@@ -18,7 +18,7 @@ _SPAN = 2**64
 _TROUBLE = (State.TEMPORARY, State.FALLBACK)
 
 
-class Kind(StrEnum):
+class LogEvent(StrEnum):
     """What happened to a binding."""
 
     ADD = "add"
@@ -28,7 +28,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Dial:
+class DialRecord:
     """One line of the log. `binding`, `x` and `face` are pseudonyms (16 hex digits); `face` is "" for a normal route,
     else tells one abnormal route from another. `at` is in Unix seconds; `verified`: a dial whose route was just
     checked."""
@@ -36,7 +36,7 @@ class Dial:
     binding: str
     pool: str
     x: str
-    kind: Kind
+    kind: LogEvent
     face: str
     at: float
     verified: bool
@@ -63,10 +63,10 @@ class Sample:
         """Whether this binding is in it."""
         return self._below > 0 and int.from_bytes(self._digest("binding", subs_id)) < self._below
 
-    def event(self, row: Row, kind: Kind, at: float, *, verified: bool = False) -> Dial:
+    def event(self, row: Row, kind: LogEvent, at: float, *, verified: bool = False) -> DialRecord:
         """The line to write of a binding in the sample, with what is published of it now."""
         face = face_of(row.state)
-        return Dial(
+        return DialRecord(
             binding=self._digest("binding", row.binding.subs_id).hex(),
             pool=row.binding.pool_key,
             x=self._digest("x", canonical(row.binding.number_x)).hex(),
@@ -80,8 +80,8 @@ class Sample:
         return blake2b(f"{kind}:{text}".encode(), digest_size=8, key=self._key).digest()
 
 
-def read(line: Mapping[str, Any]) -> Dial:
-    """The reverse of `Dial.plain`. Raises KeyError, TypeError or ValueError for anything else."""
+def read(line: Mapping[str, Any]) -> DialRecord:
+    """The reverse of `DialRecord.plain`. Raises KeyError, TypeError or ValueError for anything else."""
     texts = [line[name] for name in ("binding", "pool", "x", "face")]
     at, verified = line["at"], line["verified"]
     if not all(isinstance(text, str) for text in texts) or not isinstance(verified, bool) or not texts[0]:
@@ -89,4 +89,4 @@ def read(line: Mapping[str, Any]) -> Dial:
     if isinstance(at, bool) or not 0 <= float(at) < _SPAN:
         raise ValueError("no time")
     binding, pool, x, face = texts
-    return Dial(binding, pool, x, Kind(line["kind"]), face, float(at), verified)
+    return DialRecord(binding, pool, x, LogEvent(line["kind"]), face, float(at), verified)

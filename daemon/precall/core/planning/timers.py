@@ -8,9 +8,9 @@ from collections.abc import Callable, Hashable, Mapping
 from heapq import heappop, heappush
 from math import inf
 
-from precall.core.planning.entries import Entry, Kind, Lane
+from precall.core.planning.entries import CheckKind, PlanEntry, TimerLane
 
-AWAY = frozenset({Kind.FIRST, Kind.RETRY, Kind.BLOCKED, Kind.GONE})
+AWAY = frozenset({CheckKind.FIRST, CheckKind.RETRY, CheckKind.BLOCKED, CheckKind.GONE})
 """Until such an appointment the binding is in no other lane."""
 REPORT_EVERY = 1.0
 """Seconds between two checks of a normal binding that reports ask for: each failed call is a new reason."""
@@ -18,15 +18,20 @@ MOST = 500
 """Appointments looked at per call, at most."""
 
 
-class Appointments:
+class Timers:
     """The appointments of `entries`. `ready` says from when on (s) an entry may be checked again."""
 
-    def __init__(self, entries: Mapping[Hashable, Entry], ready: Callable[[Entry], float]) -> None:
+    def __init__(self, entries: Mapping[Hashable, PlanEntry], ready: Callable[[PlanEntry], float]) -> None:
         self._entries, self._ready = entries, ready
-        confirm, reports, due, self._hints = self._lanes = Lane(0.1), Lane(0.05), Lane(0.35), Lane(0.1)
-        self._lane_of = {Kind.CONFIRM: confirm, Kind.REPORT: reports} | dict.fromkeys(AWAY, due)
+        confirm, reports, due, self._hints = self._lanes = (
+            TimerLane(0.1),
+            TimerLane(0.05),
+            TimerLane(0.35),
+            TimerLane(0.1),
+        )
+        self._lane_of = {CheckKind.CONFIRM: confirm, CheckKind.REPORT: reports} | dict.fromkeys(AWAY, due)
 
-    def make(self, entry: Entry, at: float, kind: Kind) -> None:
+    def make(self, entry: PlanEntry, at: float, kind: CheckKind) -> None:
         """One at `at`, or as soon after as a call is free."""
         heappush(self._lane_of.get(kind, self._hints).heap, (at, kind, entry))
 
@@ -35,11 +40,11 @@ class Appointments:
         for lane in self._lanes:
             lane.earn()
 
-    def lanes(self, *, paused: bool) -> tuple[Lane, ...]:
+    def lanes(self, *, paused: bool) -> tuple[TimerLane, ...]:
         """In the order in which they go first; those alone that a pause lets through."""
         return self._lanes[:2] if paused else self._lanes
 
-    def called(self, lane: Lane, now: float) -> Entry | None:
+    def called(self, lane: TimerLane, now: float) -> PlanEntry | None:
         """Whose appointment in that lane has come, and still holds."""
         for _ in range(MOST):
             if not lane.heap or lane.heap[0][0] > now:
@@ -56,20 +61,20 @@ class Appointments:
                 return entry
         return None
 
-    def _holds(self, entry: Entry, kind: Kind, now: float) -> bool:
-        if kind is Kind.CONFIRM:
+    def _holds(self, entry: PlanEntry, kind: CheckKind, now: float) -> bool:
+        if kind is CheckKind.CONFIRM:
             return True
-        if entry.rests or (kind is not Kind.REPORT and entry.pool.keeps(entry)):
+        if entry.rests or (kind is not CheckKind.REPORT and entry.pool.keeps(entry)):
             return False
         ready = self._ready(entry)
-        if kind is Kind.REPORT and not entry.face:
+        if kind is CheckKind.REPORT and not entry.face:
             ready = min(ready, entry.last + REPORT_EVERY)
-        if now >= ready or (kind is Kind.REPORT and entry.kind is not kind):
+        if now >= ready or (kind is CheckKind.REPORT and entry.kind is not kind):
             return True
         self.make(entry, ready, kind)
         return False
 
-    def next_of(self, entry: Entry) -> tuple[float | None, Kind | None]:
+    def next_of(self, entry: PlanEntry) -> tuple[float | None, CheckKind | None]:
         """Its next one, if there is one. Reads all of them: for people."""
         dates = [
             (at, kind)

@@ -12,8 +12,8 @@ The rates are those of `learning`; who waits where is `queues`.
 
 from math import exp, expm1
 
-from precall.core.planning.entries import Cause, Doubt, Entry, Face, Phase
-from precall.core.planning.rates import Learned
+from precall.core.planning.entries import Face, PlanEntry, PlanSuspicion, SuspicionCause, ValuePhase
+from precall.core.planning.rates import RateModel
 
 WAVE_PRIOR = 0.5
 """P(wrong) of those last checked before their pool surprised, until some were asked."""
@@ -30,10 +30,10 @@ def shape(x: float, eager: float) -> float:
     return 1 - left * (1 + (1 - eager) * x)
 
 
-class Worth:
+class CheckValue:
     """The tables of `learning`, applied to entries. Ages and times in seconds."""
 
-    def __init__(self, learned: Learned) -> None:
+    def __init__(self, learned: RateModel) -> None:
         self.learned = learned
         self.eager = 0.0
 
@@ -41,7 +41,7 @@ class Worth:
         """Checking all once takes `lap` seconds by now."""
         self.eager = -expm1(-lap * self.learned.rho / LAPS)
 
-    def weigh(self, entry: Entry, now: float) -> tuple[Phase, float]:
+    def weigh(self, entry: PlanEntry, now: float) -> tuple[ValuePhase, float]:
         """How its worth grows, and the factor before the shape. Forgets a doubt that is none any more."""
         learned, habits, abnormal = self.learned, entry.pool.habits, bool(entry.face)
         mu = learned.mu(habits, now - entry.born, entry.reads) * learned.unverified(abnormal)
@@ -49,39 +49,39 @@ class Worth:
         if entry.doubt is not None:
             wrong = self._doubted(entry.doubt, now)
             if wrong > self._calm(entry, now):
-                return Phase.DOUBTED, saved * wrong
+                return ValuePhase.DOUBTED, saved * wrong
             entry.doubt = None
         if abnormal:
-            return Phase.ABNORMAL, saved
-        return Phase.NORMAL, saved * learned.lam(habits, entry.scarred) / learned.rho
+            return ValuePhase.ABNORMAL, saved
+        return ValuePhase.NORMAL, saved * learned.lam(habits, entry.scarred) / learned.rho
 
-    def of(self, entry: Entry, now: float) -> float:
+    def of(self, entry: PlanEntry, now: float) -> float:
         """Dials a check saves now."""
         phase, weight = self.weigh(entry, now)
-        if phase is Phase.DOUBTED:
+        if phase is ValuePhase.DOUBTED:
             return weight
         x = (now - entry.since) * (self.learned.nu if entry.face else self.learned.rho)
         return weight * shape(x, self.eager)
 
-    def wrong(self, entry: Entry, now: float) -> float:
+    def wrong(self, entry: PlanEntry, now: float) -> float:
         """P(what is published is wrong now)."""
         wrong = self._calm(entry, now)
         return wrong if entry.doubt is None else max(wrong, self._doubted(entry.doubt, now))
 
-    def _calm(self, entry: Entry, now: float) -> float:
+    def _calm(self, entry: PlanEntry, now: float) -> float:
         """The same, were there no doubt."""
         age = now - entry.since
         return -expm1(-self.learned.nu * age) if entry.face else self._turned(entry, abnormal=False, age=age)
 
-    def reported(self, entry: Entry, at: float) -> Doubt:
+    def reported(self, entry: PlanEntry, at: float) -> PlanSuspicion:
         """What a report of a failed call makes of it: little when it was checked just before."""
         wrong = self.wrong(entry, at) * REPORT_ODDS
-        return Doubt(Cause.REPORT, at, wrong / (wrong + 1 - wrong / REPORT_ODDS))
+        return PlanSuspicion(SuspicionCause.REPORT, at, wrong / (wrong + 1 - wrong / REPORT_ODDS))
 
-    def _doubted(self, doubt: Doubt, now: float) -> float:
+    def _doubted(self, doubt: PlanSuspicion, now: float) -> float:
         return doubt.wrong() * exp(-self.learned.rho * (now - doubt.since))
 
-    def _turned(self, entry: Entry, *, abnormal: bool, age: float) -> float:
+    def _turned(self, entry: PlanEntry, *, abnormal: bool, age: float) -> float:
         """P(what was right `age` ago has turned normal or abnormal since)."""
         learned = self.learned
         seen = -expm1(-learned.rho * age)
@@ -89,7 +89,7 @@ class Worth:
             seen if abnormal else seen * min(1.0, learned.lam(entry.pool.habits, entry.scarred) / learned.rho)
         )
 
-    def learn(self, entry: Entry, before: Face, age: float) -> bool:
+    def learn(self, entry: PlanEntry, before: Face, age: float) -> bool:
         """A check found `entry.face` where `before` was published for `age`; True when its pool is in trouble (or out
         of it again) by now. What a pool-wide surprise explains says nothing of the pool's usual hazard."""
         learned, pool, abnormal = self.learned, entry.pool, bool(before)
@@ -97,15 +97,17 @@ class Worth:
         cause = None
         if entry.doubt is not None:
             cause = entry.doubt.cause
-            if cause is Cause.KIN:
+            if cause is SuspicionCause.KIN:
                 pool.habits.kin.record(changed)
         alarm = False
-        if cause in (None, Cause.REPORT) and entry.last >= pool.waves[abnormal]:
+        if cause in (None, SuspicionCause.REPORT) and entry.last >= pool.waves[abnormal]:
             chance = self._turned(entry, abnormal=abnormal, age=age)
             alarm = pool.surprises[abnormal].rises(chance, bool(entry.face) != abnormal)
         if abnormal:
             learned.answer_of_abnormal(age, changed, not entry.face)
         else:
-            learned.answer_of_normal(pool.habits, entry.scarred, age, changed, common=cause is Cause.WAVE)
-        entry.scarred = entry.scarred or (bool(entry.face) and cause is not Cause.WAVE)
+            learned.answer_of_normal(
+                pool.habits, entry.scarred, age, changed, common=cause is SuspicionCause.WAVE
+            )
+        entry.scarred = entry.scarred or (bool(entry.face) and cause is not SuspicionCause.WAVE)
         return alarm

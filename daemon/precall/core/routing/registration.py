@@ -4,12 +4,12 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import assert_never
 
-from precall.core.model import Action, Binding, BindingState, Means, Override, Policy, Row, State
+from precall.core.model import Action, Binding, BindingState, NumberRole, Override, Policy, Row, State
 from precall.core.numbers import canonical, same
 from precall.core.routing.route import expired_locally
 
 
-class Registered(StrEnum):
+class RegistrationOutcome(StrEnum):
     """How a registration ended, as told to whoever sent it."""
 
     CREATED = "created"
@@ -19,7 +19,7 @@ class Registered(StrEnum):
 
 def register(
     row: Row | None, wanted: Binding, policy: Policy, now: float, generation: int
-) -> tuple[Registered, Row]:
+) -> tuple[RegistrationOutcome, Row]:
     """The row after `wanted` was registered at `now`; its generation is `generation` if that must begin anew.
 
     A generation is one pair of parties on one X: it begins anew when X, A, B or the pool change, when an expired
@@ -27,14 +27,14 @@ def register(
     an operator ordered end with it.
     """
     if row is None:
-        return Registered.CREATED, _begin(wanted, None, now, generation)
+        return RegistrationOutcome.CREATED, _begin(wanted, None, now, generation)
     old = row.binding
     wanted = replace(wanted, registered_at=old.registered_at, generation=old.generation)
     if wanted == old:
-        return Registered.UNCHANGED, row
+        return RegistrationOutcome.UNCHANGED, row
     if _parties(wanted) != _parties(old) or _extends_expired(row, wanted, policy, now):
-        return Registered.UPDATED, _begin(wanted, row, now, generation)
-    return Registered.UPDATED, replace(row, binding=wanted)
+        return RegistrationOutcome.UPDATED, _begin(wanted, row, now, generation)
+    return RegistrationOutcome.UPDATED, replace(row, binding=wanted)
 
 
 def changes_route(before: Row | None, after: Row) -> bool:
@@ -45,39 +45,39 @@ def changes_route(before: Row | None, after: Row) -> bool:
     return same_facts != before.binding
 
 
-def meant(row: Row, action: Action, number: str) -> Means | None:
+def meant(row: Row, action: Action, number: str) -> NumberRole | None:
     """Which of the binding's numbers an override with `action` means by `number`, None: it may not name this one."""
     match action:
         case Action.HOLD:
-            return None if number else Means.OWN
+            return None if number else NumberRole.OWN
         case Action.DIAL_X:
             if not number:
-                return Means.OWN
+                return NumberRole.OWN
             if same(number, row.binding.number_x):
-                return Means.REGISTERED
+                return NumberRole.REGISTERED
             named = row.state.state is State.NORMAL and same(number, row.state.number)
-            return Means.OBSERVED if named else None
+            return NumberRole.OBSERVED if named else None
         case Action.DIAL_TEMP_X:
             if not row.state.temp_number:
                 return None
             if not number:
-                return Means.OWN
-            return Means.TEMPORARY if same(number, row.state.temp_number) else None
+                return NumberRole.OWN
+            return NumberRole.TEMPORARY if same(number, row.state.temp_number) else None
         case _:
             return None
 
 
 def pinned_number(row: Row) -> str:
     """The number that the override of this row means now, "" where it names none."""
-    means = Means.OWN if row.override is None else row.override.means
+    means = NumberRole.OWN if row.override is None else row.override.means
     match means:
-        case Means.REGISTERED:
+        case NumberRole.REGISTERED:
             return row.binding.number_x
-        case Means.OBSERVED:
+        case NumberRole.OBSERVED:
             return row.state.number
-        case Means.TEMPORARY:
+        case NumberRole.TEMPORARY:
             return row.state.temp_number
-        case Means.OWN | Means.LOST:
+        case NumberRole.OWN | NumberRole.LOST:
             return ""
         case _:
             assert_never(means)

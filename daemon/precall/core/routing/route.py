@@ -14,7 +14,7 @@ from precall.core.model import (
     Binding,
     BindingState,
     Flag,
-    Means,
+    NumberRole,
     Override,
     Policy,
     Reason,
@@ -45,7 +45,7 @@ _BY_ANSWER = (Reason.STATUS_1, Reason.STATUS_2, Reason.STATUS_3, Reason.IN_EFFEC
 
 
 @dataclass(frozen=True, slots=True)
-class Dial:
+class DialTarget:
     """The heart of a route: what to do, with which number, and why."""
 
     action: Action
@@ -209,29 +209,29 @@ def _doubtful(caller: str, party: str) -> bool:
     return may_be_same(caller, party) and not same(caller, party)
 
 
-def _dial(row: Row, caller: str, policy: Policy, now: float, *, halted: bool) -> Dial:
+def _dial(row: Row, caller: str, policy: Policy, now: float, *, halted: bool) -> DialTarget:
     binding, state = row.binding, row.state
     if expired_locally(binding, policy, now):
-        return Dial(Action.EXPIRED, Reason.EXPIRED_LOCALLY)
+        return DialTarget(Action.EXPIRED, Reason.EXPIRED_LOCALLY)
     if state.state is State.EXPIRED:
-        return Dial(Action.EXPIRED, Reason.GONE if is_gone(state) else Reason.STATUS_4)
+        return DialTarget(Action.EXPIRED, Reason.GONE if is_gone(state) else Reason.STATUS_4)
     if not sound(binding):
-        return Dial(Action.HOLD, Reason.UNUSABLE_NUMBER)
+        return DialTarget(Action.HOLD, Reason.UNUSABLE_NUMBER)
     dial = _dial_by_state(row, caller, policy, now, halted=halted)
     # Whatever named the number, a reply to an earlier version or this one: a party's own is never dialled as X.
     if dial.action in _PRIVATE and dial.number != binding.number_x and not usable(row, dial.number):
-        return Dial(Action.HOLD, Reason.UNUSABLE_NUMBER)
+        return DialTarget(Action.HOLD, Reason.UNUSABLE_NUMBER)
     return dial
 
 
-def _dial_by_state(row: Row, caller: str, policy: Policy, now: float, *, halted: bool) -> Dial:
+def _dial_by_state(row: Row, caller: str, policy: Policy, now: float, *, halted: bool) -> DialTarget:
     binding, state = row.binding, row.state
     if pin := pinned(row, now):
         return _pin(pin, binding, state, policy, now)
     match state.state:
         case State.UNVERIFIED:
             if policy.unverified is Action.HOLD:
-                return Dial(Action.HOLD, Reason.UNVERIFIED)
+                return DialTarget(Action.HOLD, Reason.UNVERIFIED)
             return _dial_x(binding, state, Reason.UNVERIFIED, policy, now)
         case State.NORMAL:
             said = Reason.STATUS_1 if state.status else Reason.IN_EFFECT
@@ -241,7 +241,7 @@ def _dial_by_state(row: Row, caller: str, policy: Policy, now: float, *, halted:
         case State.TEMPORARY:
             if _temporary_is_fresh(state, policy, now):
                 return _dial_temporary(state, Reason.STATUS_2)
-            return Dial(Action.HOLD, Reason.TOO_OLD if state.number else Reason.NO_TEMPORARY_NUMBER)
+            return DialTarget(Action.HOLD, Reason.TOO_OLD if state.number else Reason.NO_TEMPORARY_NUMBER)
         case State.FALLBACK:
             return _dial_real(binding, state, caller, policy, now, halted=halted)
         case State.BLOCKED | State.EXPIRED:
@@ -250,18 +250,18 @@ def _dial_by_state(row: Row, caller: str, policy: Policy, now: float, *, halted:
             assert_never(state.state)
 
 
-def _dial_x(binding: Binding, state: BindingState, reason: Reason, policy: Policy, now: float) -> Dial:
+def _dial_x(binding: Binding, state: BindingState, reason: Reason, policy: Policy, now: float) -> DialTarget:
     """X: the one the provider named last, else the registered one; without an end, only as long as it is confirmed."""
     if binding.expires_at is None and age_of(state.checked_at or binding.registered_at, now) > policy.x_ttl:
-        return Dial(Action.HOLD, Reason.TOO_OLD)
+        return DialTarget(Action.HOLD, Reason.TOO_OLD)
     observed = state.state is State.NORMAL
     number = (observed and state.number) or binding.number_x
     extension = (observed and state.extension) or binding.extension
-    return Dial(Action.DIAL_X, reason, number, extension)
+    return DialTarget(Action.DIAL_X, reason, number, extension)
 
 
-def _dial_temporary(state: BindingState, reason: Reason) -> Dial:
-    return Dial(Action.DIAL_TEMP_X, reason, state.temp_number, state.temp_extension)
+def _dial_temporary(state: BindingState, reason: Reason) -> DialTarget:
+    return DialTarget(Action.DIAL_TEMP_X, reason, state.temp_number, state.temp_extension)
 
 
 def _temporary_is_fresh(state: BindingState, policy: Policy, now: float) -> bool:
@@ -270,40 +270,40 @@ def _temporary_is_fresh(state: BindingState, policy: Policy, now: float) -> bool
 
 def _dial_real(
     binding: Binding, state: BindingState, caller: str, policy: Policy, now: float, *, halted: bool
-) -> Dial:
+) -> DialTarget:
     """The real callee: only on a young, confirmed Status 3, and when all who may forbid it allow it."""
     if state.streak < policy.confirm_real:
-        return Dial(Action.HOLD, Reason.UNCONFIRMED)
+        return DialTarget(Action.HOLD, Reason.UNCONFIRMED)
     if policy.fallback is not Action.DIAL_REAL:
-        return Dial(Action.HOLD, Reason.POLICY_HOLD)
+        return DialTarget(Action.HOLD, Reason.POLICY_HOLD)
     if age_of(state.checked_at, now) > policy.real_ttl:
-        return Dial(Action.HOLD, Reason.TOO_OLD)
+        return DialTarget(Action.HOLD, Reason.TOO_OLD)
     if halted or not state.exposed_at:
-        return Dial(Action.HOLD, Reason.EXPOSURE_BRAKE)
+        return DialTarget(Action.HOLD, Reason.EXPOSURE_BRAKE)
     found = callee(binding, caller)
     if isinstance(found, Reason):
-        return Dial(Action.HOLD, found)
-    return Dial(Action.DIAL_REAL, Reason.STATUS_3, found[1])
+        return DialTarget(Action.HOLD, found)
+    return DialTarget(Action.DIAL_REAL, Reason.STATUS_3, found[1])
 
 
-def _pin(pin: Override, binding: Binding, state: BindingState, policy: Policy, now: float) -> Dial:
+def _pin(pin: Override, binding: Binding, state: BindingState, policy: Policy, now: float) -> DialTarget:
     """What the operator ordered, within the limits of time: a number that may be another's is never dialled."""
     if pin.action not in _PRIVATE:
-        return Dial(Action.HOLD, Reason.OVERRIDE)
+        return DialTarget(Action.HOLD, Reason.OVERRIDE)
     if pin.action is Action.DIAL_TEMP_X:
-        if pin.means in (Means.OWN, Means.TEMPORARY) and _temporary_is_fresh(state, policy, now):
+        if pin.means in (NumberRole.OWN, NumberRole.TEMPORARY) and _temporary_is_fresh(state, policy, now):
             return _dial_temporary(state, Reason.OVERRIDE)
-        return Dial(Action.HOLD, Reason.TOO_OLD)
+        return DialTarget(Action.HOLD, Reason.TOO_OLD)
     dial = _dial_x(binding, state, Reason.OVERRIDE, policy, now)
-    if dial.action is not Action.DIAL_X or pin.means is Means.OWN:
+    if dial.action is not Action.DIAL_X or pin.means is NumberRole.OWN:
         return dial
-    if pin.means is Means.REGISTERED:
+    if pin.means is NumberRole.REGISTERED:
         return replace(dial, number=binding.number_x, extension=binding.extension)
-    named = pin.means is Means.OBSERVED and state.state is State.NORMAL and state.number
-    return dial if named else Dial(Action.HOLD, Reason.TOO_OLD)
+    named = pin.means is NumberRole.OBSERVED and state.state is State.NORMAL and state.number
+    return dial if named else DialTarget(Action.HOLD, Reason.TOO_OLD)
 
 
-def _flags(row: Row, dial: Dial, now: float) -> tuple[Flag, ...]:
+def _flags(row: Row, dial: DialTarget, now: float) -> tuple[Flag, ...]:
     flags = []
     if flapping(row.state, now):
         flags.append(Flag.FLAPPING)

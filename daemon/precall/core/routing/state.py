@@ -70,7 +70,7 @@ _STATE_OF = {
 }
 
 
-class Result(StrEnum):
+class CheckResult(StrEnum):
     """How a check ended: the label of `precall_checks_total` and of a row of history."""
 
     STATUS_1 = "status_1"
@@ -101,7 +101,7 @@ class Step:
     """
 
     state: BindingState
-    result: Result
+    result: CheckResult
     changed: bool
     again: float | None = None
     at_rest: bool = False
@@ -114,13 +114,13 @@ class Step:
 
 ANSWERED = frozenset(
     {
-        Result.STATUS_1,
-        Result.STATUS_2,
-        Result.STATUS_3,
-        Result.STATUS_4,
-        Result.GONE,
-        Result.IN_EFFECT,
-        Result.X_ABNORMAL,
+        CheckResult.STATUS_1,
+        CheckResult.STATUS_2,
+        CheckResult.STATUS_3,
+        CheckResult.STATUS_4,
+        CheckResult.GONE,
+        CheckResult.IN_EFFECT,
+        CheckResult.X_ABNORMAL,
     }
 )
 
@@ -139,12 +139,12 @@ def advance(
 ) -> Step:
     """The step from `state` on `reply` to question `seq` about `generation`; `chance` is in [0, 1)."""
     if generation != binding.generation or seq <= state.seq:
-        return Step(state, Result.LATE, changed=False)
+        return Step(state, CheckResult.LATE, changed=False)
     if isinstance(reply, NonAnswer):
         return _excuse(state, reply, seq, now, chance, gone_is_credible)
     expires = isinstance(reply, Answer) and reply.status is Status.EXPIRED
     if state.status == Status.EXPIRED and not expires:
-        return Step(state, Result.CONTRADICTED, changed=False, at_rest=True)
+        return Step(state, CheckResult.CONTRADICTED, changed=False, at_rest=True)
     if isinstance(reply, InEffect):
         return _vouch(state, reply, seq, policy, now)
     return _accept(binding, state, reply, seq, policy, now, chance)
@@ -194,7 +194,7 @@ def _accept(
     expired_once = answer.status == Status.EXPIRED and streak == 1
     return Step(
         after,
-        Result(f"status_{answer.status:d}"),
+        CheckResult(f"status_{answer.status:d}"),
         changed=_stored(after, policy) != _stored(state, policy),
         again=_soon(chance) if unconfirmed or expired_once else None,
         at_rest=answer.status == Status.EXPIRED,
@@ -203,7 +203,7 @@ def _accept(
 
 def _vouch(state: BindingState, reply: InEffect, seq: int, policy: Policy, now: float) -> Step:
     """The binding has not ended: X is confirmed, unless it is doubted or something better still holds."""
-    result = Result.IN_EFFECT if reply.x_sound else Result.X_ABNORMAL
+    result = CheckResult.IN_EFFECT if reply.x_sound else CheckResult.X_ABNORMAL
     heard = replace(state, seq=seq, failures=0, gone_at=0.0, blocked=False)
     if is_gone(state):
         heard = replace(heard, state=State.UNVERIFIED, checked_at=0.0, streak=0)
@@ -229,21 +229,21 @@ def _excuse(
     failed = replace(state, failures=state.failures + 1)
     match reply.failure:
         case Failure.THROTTLED:
-            return Step(state, Result.THROTTLED, changed=False, again=0.0)
+            return Step(state, CheckResult.THROTTLED, changed=False, again=0.0)
         case Failure.STALE:
-            return Step(state, Result.STALE, changed=False, again=0.0)
+            return Step(state, CheckResult.STALE, changed=False, again=0.0)
         case Failure.ACCOUNT:
-            return Step(state, Result.ACCOUNT, changed=False, again=0.0)
+            return Step(state, CheckResult.ACCOUNT, changed=False, again=0.0)
         case Failure.TRANSIENT:
             ceiling = min(BACKOFF_LIMIT, BACKOFF_FIRST * 2.0 ** min(state.failures, 16))
-            return Step(failed, Result.TRANSIENT, changed=False, again=chance * ceiling)
+            return Step(failed, CheckResult.TRANSIENT, changed=False, again=chance * ceiling)
         case Failure.MALFORMED:
             fast = state.failures < len(MALFORMED_FAST)
             again = MALFORMED_FAST[state.failures] if fast else MALFORMED_SLOW
-            return Step(failed, Result.MALFORMED, changed=False, again=again)
+            return Step(failed, CheckResult.MALFORMED, changed=False, again=again)
         case Failure.REFUSED:
             blocked = replace(failed, blocked=True)
-            return Step(blocked, Result.REFUSED, changed=not state.blocked, again=BLOCKED_AGAIN)
+            return Step(blocked, CheckResult.REFUSED, changed=not state.blocked, again=BLOCKED_AGAIN)
         case Failure.GONE:
             return _miss(state, seq, now, chance, gone_is_credible)
         case _:
@@ -253,14 +253,16 @@ def _excuse(
 def _miss(state: BindingState, seq: int, now: float, chance: float, credible: bool) -> Step:
     """The provider knows no such binding: first a doubt; the second time, if the pool is credible, an answer."""
     if state.status == Status.EXPIRED:
-        return Step(state, Result.GONE_UNCONFIRMED, changed=False, at_rest=True)
+        return Step(state, CheckResult.GONE_UNCONFIRMED, changed=False, at_rest=True)
     if not credible:
         doubted = replace(state, failures=state.failures + 1, gone_at=0.0)
         again = min(BACKOFF_LIMIT, BACKOFF_FIRST * 2.0 ** min(state.failures, 16))
-        return Step(doubted, Result.GONE_DOUBTED, changed=False, again=again)
+        return Step(doubted, CheckResult.GONE_DOUBTED, changed=False, again=again)
     already = is_gone(state)
     if not already and not state.gone_at:
-        return Step(replace(state, gone_at=now), Result.GONE_UNCONFIRMED, changed=False, again=_soon(chance))
+        return Step(
+            replace(state, gone_at=now), CheckResult.GONE_UNCONFIRMED, changed=False, again=_soon(chance)
+        )
     streak = state.streak + 1 if already else 1
     after = BindingState(
         state=State.EXPIRED,
@@ -273,7 +275,7 @@ def _miss(state: BindingState, seq: int, now: float, chance: float, credible: bo
         moves=_moves(state, State.EXPIRED, now),
     )
     later = GONE_AGAIN[streak - 1] if streak <= len(GONE_AGAIN) else None
-    return Step(after, Result.GONE, changed=not already, again=later, at_rest=True)
+    return Step(after, CheckResult.GONE, changed=not already, again=later, at_rest=True)
 
 
 def is_gone(state: BindingState) -> bool:

@@ -16,7 +16,7 @@ from math import isfinite
 
 from precall.core.errors import ConfigError
 from precall.core.model import Binding
-from precall.core.numbers import Fault, clean, fault, mistake
+from precall.core.numbers import NumberFault, clean, fault, mistake
 
 REQUIRED = ("subs_id", "pool_key", "number_x", "number_a")
 OPTIONAL = ("number_b", "extension", "expires_at", "labels")
@@ -177,7 +177,7 @@ def _pool_key(value: object) -> str:
 def _number(value: object) -> str:
     text = _text(value)
     if wrong := fault(text):
-        raise _Bad(str(wrong), unsound=wrong is not Fault.SHAPE)
+        raise _Bad(str(wrong), unsound=wrong is not NumberFault.SHAPE)
     return clean(text)
 
 

@@ -20,7 +20,7 @@ FREE_REMOVALS = 9
 EXAMPLES = 20
 
 
-class Fate(StrEnum):
+class SyncOutcome(StrEnum):
     """What became of a row of the source, or of a binding that came from it. A closed set."""
 
     ADDED = "added"
@@ -57,16 +57,16 @@ class SyncPlan:
         """Whether removals are refused."""
         return bool(self.withheld)
 
-    def counts(self) -> dict[Fate, int]:
+    def counts(self) -> dict[SyncOutcome, int]:
         """How many of each fate."""
         return {
-            Fate.ADDED: len(self.added),
-            Fate.UPDATED: len(self.updated),
-            Fate.UNCHANGED: self.unchanged,
-            Fate.REMOVED: len(self.removed),
-            Fate.WITHHELD: len(self.withheld),
-            Fate.EXPIRED: self.expired,
-            Fate.REFUSED: self.refused,
+            SyncOutcome.ADDED: len(self.added),
+            SyncOutcome.UPDATED: len(self.updated),
+            SyncOutcome.UNCHANGED: self.unchanged,
+            SyncOutcome.REMOVED: len(self.removed),
+            SyncOutcome.WITHHELD: len(self.withheld),
+            SyncOutcome.EXPIRED: self.expired,
+            SyncOutcome.REFUSED: self.refused,
         }
 
 
@@ -80,7 +80,7 @@ class Comparison:
         self._current, self._over = current, over
         self._rows = 0
         self._seen: dict[str, int] = {}
-        self._changed: dict[str, tuple[Fate, Binding]] = {}
+        self._changed: dict[str, tuple[SyncOutcome, Binding]] = {}
         self._unchanged: set[str] = set()
         self._contested: set[str] = set()
         self._unsound: dict[str, Binding | None] = {}
@@ -128,12 +128,12 @@ class Comparison:
         guard = "" if force else self._guard(max_removals)
         by_fate = {
             fate: tuple(binding for found, binding in self._changed.values() if found is fate)
-            for fate in (Fate.ADDED, Fate.UPDATED)
+            for fate in (SyncOutcome.ADDED, SyncOutcome.UPDATED)
         }
         withheld = tuple(self._gone_live) if guard else ()
         return SyncPlan(
-            added=by_fate[Fate.ADDED],
-            updated=by_fate[Fate.UPDATED],
+            added=by_fate[SyncOutcome.ADDED],
+            updated=by_fate[SyncOutcome.UPDATED],
             removed=() if guard else tuple(self._gone),
             withheld=withheld,
             unchanged=len(self._unchanged),
@@ -150,14 +150,14 @@ class Comparison:
             if self._over(row):
                 self._expired.add(row.subs_id)
             else:
-                self._changed[row.subs_id] = Fate.ADDED, row
+                self._changed[row.subs_id] = SyncOutcome.ADDED, row
         elif current.origin != ORIGIN:
             text = "is registered over the API; remove it there, and the source will have it"
             self._refuse(BadRow(row.subs_id, "subs_id", text))
         elif replace(row, registered_at=current.registered_at, generation=current.generation) == current:
             self._unchanged.add(row.subs_id)
         else:
-            self._changed[row.subs_id] = Fate.UPDATED, row
+            self._changed[row.subs_id] = SyncOutcome.UPDATED, row
 
     def _doubt(self, subs_id: str) -> None:
         """The binding as it stands may come from this row, read by another rule."""

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from precall.core.calls.call import Call, Result, Source, first_try, in_turn, merge, next_try, seen
-from precall.core.calls.statistics import Tally, report
+from precall.core.calls.call import Call, CallResult, CallSource, first_try, in_turn, merge, next_try, seen
+from precall.core.calls.statistics import CallCounts, report
 
 NOW = 1_790_000_000.0
 
@@ -19,8 +19,8 @@ def a_call(call_id: str = "1", **facts: Any) -> Call:
     return replace(base, **facts)
 
 
-def final(source: Source, state: str = "200005", **facts: Any) -> Call:
-    return a_call(result=Result.FAILED, source=source, state=state, duration=0.0, next_at=None, **facts)
+def final(source: CallSource, state: str = "200005", **facts: Any) -> Call:
+    return a_call(result=CallResult.FAILED, source=source, state=state, duration=0.0, next_at=None, **facts)
 
 
 words = st.sampled_from(
@@ -30,10 +30,12 @@ words = st.sampled_from(
         seen(a_call(), "failed"),
         seen(a_call(), "busy"),
         seen(a_call(prod_id=0, next_at=None), "connected"),
-        final(Source.DETAIL),
-        final(Source.RECEIPT, "1", subs_id="", prod_id=0),
-        a_call(result=Result.CONNECTED, source=Source.RECEIPT, state="16", duration=31.0, next_at=None),
-        a_call(result=Result.UNVERIFIED, next_at=None),
+        final(CallSource.DETAIL),
+        final(CallSource.RECEIPT, "1", subs_id="", prod_id=0),
+        a_call(
+            result=CallResult.CONNECTED, source=CallSource.RECEIPT, state="16", duration=31.0, next_at=None
+        ),
+        a_call(result=CallResult.UNVERIFIED, next_at=None),
     ]
 )
 
@@ -55,16 +57,16 @@ def test_the_same_word_twice_says_nothing_new(word: Call) -> None:
 
 
 def test_the_providers_word_stands_above_the_dispatchers_and_that_above_silence() -> None:
-    reported, dispatcher, provider = a_call(), seen(a_call(), "failed"), final(Source.DETAIL, "200002")
-    assert merge(reported, dispatcher).result is Result.FAILED
+    reported, dispatcher, provider = a_call(), seen(a_call(), "failed"), final(CallSource.DETAIL, "200002")
+    assert merge(reported, dispatcher).result is CallResult.FAILED
     assert merge(dispatcher, provider).state == "200002"
-    given_up = a_call(result=Result.UNVERIFIED, next_at=None)
-    assert merge(given_up, reported).result is Result.UNVERIFIED
-    assert merge(given_up, final(Source.RECEIPT)).source is Source.RECEIPT
+    given_up = a_call(result=CallResult.UNVERIFIED, next_at=None)
+    assert merge(given_up, reported).result is CallResult.UNVERIFIED
+    assert merge(given_up, final(CallSource.RECEIPT)).source is CallSource.RECEIPT
 
 
 def test_nothing_is_asked_about_a_call_whose_end_is_known() -> None:
-    assert merge(a_call(), final(Source.RECEIPT)).next_at is None
+    assert merge(a_call(), final(CallSource.RECEIPT)).next_at is None
     assert seen(a_call(), "connected").next_at is None
     assert seen(a_call(), "failed").next_at == NOW + 180  # its cause is worth a question
     assert seen(a_call(prod_id=0, next_at=None), "failed").next_at is None
@@ -115,7 +117,7 @@ def test_a_report_sums_up() -> None:
             ("FC2", "", "unverified", "", 1),
         ]
     )
-    assert found.total == Tally(16, 6, 2, 3, 1, 4)
+    assert found.total == CallCounts(16, 6, 2, 3, 1, 4)
     assert found.total.wrong == pytest.approx(2 / 11)
     assert list(found.by_route) == [("FC1", "normal"), ("FC1", "temporary"), ("FC2", "")]
     assert found.by_route["FC2", ""].wrong == 0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from precall.core.calls.causes import AT_FAULT, CAUSES, UNFINISHED, End, judge, meaning, over
+from precall.core.calls.causes import AT_FAULT, CAUSES, UNFINISHED, CallEnd, judge, meaning, over
 
 COUNTED = "200004 200005 200012 200117 200121 400 476 482 500 1 3 27 34 38 41 42 failed"
 
@@ -10,7 +10,7 @@ COUNTED = "200004 200005 200012 200117 200121 400 476 482 500 1 3 27 34 38 41 42
 def test_only_what_can_be_the_numbers_fault_counts_against_it() -> None:
     assert set(COUNTED.split()) == AT_FAULT
     for code in ("200002", "200003", "200007", "200010", "200111", "200113", "17", "18", "19", "21", "busy"):
-        assert judge(code, 0) is End.NOT_CONNECTED
+        assert judge(code, 0) is CallEnd.NOT_CONNECTED
 
 
 def test_every_code_that_decides_something_has_a_meaning() -> None:
@@ -29,23 +29,23 @@ def test_states_of_a_call_that_goes_on(code: str) -> None:
 @pytest.mark.parametrize(
     ("code", "duration", "end"),
     [
-        ("200000", 31, End.CONNECTED),
-        ("200000", None, End.CONNECTED),
-        ("200100", None, End.CONNECTED),
-        ("200000", 0, End.NOT_CONNECTED),
-        ("200005", 0, End.FAILED),
-        ("200005", None, End.FAILED),
-        ("200005", 4, End.CONNECTED),
-        ("502", 0, End.NOT_CONNECTED),
-        ("16", 0, End.NOT_CONNECTED),
-        ("16", 12, End.CONNECTED),
-        ("1", 0, End.FAILED),
+        ("200000", 31, CallEnd.CONNECTED),
+        ("200000", None, CallEnd.CONNECTED),
+        ("200100", None, CallEnd.CONNECTED),
+        ("200000", 0, CallEnd.NOT_CONNECTED),
+        ("200005", 0, CallEnd.FAILED),
+        ("200005", None, CallEnd.FAILED),
+        ("200005", 4, CallEnd.CONNECTED),
+        ("502", 0, CallEnd.NOT_CONNECTED),
+        ("16", 0, CallEnd.NOT_CONNECTED),
+        ("16", 12, CallEnd.CONNECTED),
+        ("1", 0, CallEnd.FAILED),
     ],
 )
-def test_connected_is_a_duration_above_zero(code: str, duration: float | None, end: End) -> None:
+def test_connected_is_a_duration_above_zero(code: str, duration: float | None, end: CallEnd) -> None:
     assert judge(code, duration) is end
 
 
 def test_a_call_that_is_over_ended_somehow_whatever_its_state() -> None:
-    assert over("", 0) is End.NOT_CONNECTED
-    assert over("", 5) is End.CONNECTED
+    assert over("", 0) is CallEnd.NOT_CONNECTED
+    assert over("", 5) is CallEnd.CONNECTED

@@ -7,19 +7,19 @@ from hypothesis import strategies as st
 
 from precall.core.calls import suspicion as module
 from precall.core.calls.calibration import Calibration
-from precall.core.calls.suspicion import HALF_LIFE, MOST, Suspicion, Verdict
+from precall.core.calls.suspicion import HALF_LIFE, MOST, CallSuspicion, CallVerdict
 from precall.core.model import Flag, State
 from tests.support.builders import NOW, observed, row
 
 NORMAL = row(observed(State.NORMAL))
 
 
-def a_verdict(place: int, *, failed: bool = True, ago: float = 60.0, damning: bool = False) -> Verdict:
-    return Verdict(f"c{place}", NOW - ago + place, failed, damning)
+def a_verdict(place: int, *, failed: bool = True, ago: float = 60.0, damning: bool = False) -> CallVerdict:
+    return CallVerdict(f"c{place}", NOW - ago + place, failed, damning)
 
 
-def heard(*verdicts: Verdict, now: float = NOW) -> Suspicion:
-    suspicion = Suspicion()
+def heard(*verdicts: CallVerdict, now: float = NOW) -> CallSuspicion:
+    suspicion = CallSuspicion()
     for verdict in verdicts:
         suspicion.hear(NORMAL, verdict, "normal", now)
     return suspicion
@@ -56,11 +56,11 @@ def test_suspicion_fades() -> None:
 
 
 def test_a_reclaimed_number_is_suspect_at_once() -> None:
-    suspicion = Suspicion()
+    suspicion = CallSuspicion()
     assert suspicion.hear(NORMAL, a_verdict(1, damning=True), "normal", NOW)
     assert suspicion.flags(NORMAL, NOW) == (Flag.SUSPECT,)
     assert not suspicion.doubts(NORMAL, NOW + HALF_LIFE)
-    old = Suspicion()
+    old = CallSuspicion()
     assert not old.hear(NORMAL, a_verdict(1, damning=True, ago=5 * HALF_LIFE), "normal", NOW)
 
 
@@ -84,7 +84,7 @@ def test_calls_on_another_route_say_nothing_of_this_one() -> None:
 
 
 def test_a_call_on_an_unknown_route_counts_and_so_does_an_unverified_one() -> None:
-    suspicion = Suspicion()
+    suspicion = CallSuspicion()
     for place, dialled in enumerate(["", "unverified", "normal"]):
         suspicion.hear(NORMAL, a_verdict(place), dialled, NOW)
     assert suspicion.doubts(NORMAL, NOW)
@@ -107,7 +107,7 @@ def test_the_order_in_which_ends_become_known_does_not_matter(ends: list[bool]) 
 
 def test_what_the_provider_reports_of_a_number_counts_by_its_own_time() -> None:
     for order in permutations([(True, NOW - 20), (False, NOW - 10)]):
-        suspicion = Suspicion()
+        suspicion = CallSuspicion()
         for abnormal, at in order:
             suspicion.report(NORMAL, abnormal=abnormal, at=at, now=NOW)
         assert not suspicion.doubts(NORMAL, NOW)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from precall.core.limits.outage import Outage, Turn, Vanishing
+from precall.core.limits.outage import Outage, PoolGoneDetector, Turn
 from precall.core.model import Failure
 
 BAD = Failure.TRANSIENT
@@ -112,14 +112,14 @@ def test_turns_alternate(outcomes):
 
 
 def test_five_gone_of_few_are_not_believed():
-    gone = Vanishing()
+    gone = PoolGoneDetector()
     assert [gone.credible("P", f"{n}", 10.0) for n in range(6)] == [True] * 4 + [False] * 2
     assert gone.accused("P", 10.0) == (6, 6)
     assert gone.credible("Q", "9", 10.0)
 
 
 def test_twenty_of_a_hundred_are_too_many():
-    gone = Vanishing()
+    gone = PoolGoneDetector()
     for n in range(100):
         gone.answered("P", f"{n}")
     verdicts = [gone.credible("P", f"{n}", 10.0) for n in range(100, 120)]
@@ -127,12 +127,12 @@ def test_twenty_of_a_hundred_are_too_many():
 
 
 def test_one_binding_asked_often_counts_once():
-    gone = Vanishing()
+    gone = PoolGoneDetector()
     assert all(gone.credible("P", "1", float(n)) for n in range(20))
 
 
 def test_five_minutes_later_it_is_forgotten():
-    gone = Vanishing()
+    gone = PoolGoneDetector()
     for n in range(6):
         gone.credible("P", f"{n}", 0.0)
     assert gone.accused("P", 301.0) is None
@@ -140,7 +140,7 @@ def test_five_minutes_later_it_is_forgotten():
 
 
 def test_an_answer_clears_its_binding():
-    gone = Vanishing()
+    gone = PoolGoneDetector()
     for n in range(5):
         gone.credible("P", f"{n}", 0.0)
     gone.answered("P", "0")

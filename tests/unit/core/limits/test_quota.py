@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from precall.core.limits.quota import PROBE_EVERY, STALE_LEAST, STALE_SPAN, Bucket, Circuit, Lane, Quota
+from precall.core.limits.quota import PROBE_EVERY, STALE_LEAST, STALE_SPAN, Bucket, Circuit, Priority, Quota
 
 STEPS = st.lists(
     st.tuples(
@@ -20,7 +20,7 @@ STEPS = st.lists(
 )
 
 
-def greedy(quota: Quota, now: float, lane: Lane, most: int = 10_000) -> int:
+def greedy(quota: Quota, now: float, lane: Priority, most: int = 10_000) -> int:
     """How many calls that lane gets at once."""
     calls = 0
     while calls < most and quota.spend(now, lane):
@@ -37,7 +37,7 @@ def test_no_window_holds_more_than_rate_and_burst(steps, rate, burst):
         if what == "throttle":
             quota.throttled(now, 0.5 if many % 2 else None)
         elif what != "wait":
-            lanes = [Lane(what)] if what != "both" else list(Lane)
+            lanes = [Priority(what)] if what != "both" else list(Priority)
             calls.append((now, sum(greedy(quota, now, lane, many) for lane in lanes)))
     for first in range(len(calls)):
         for last in range(first, len(calls)):
@@ -57,10 +57,10 @@ def test_no_window_across_changes_of_rate_and_burst_holds_more_than_they_allow(s
         now += pause
         earned.append(earned[-1] + rate * pause)
         bursts.append(burst)
-        spent.append(spent[-1] + sum(greedy(quota, now, lane) for lane in Lane))
+        spent.append(spent[-1] + sum(greedy(quota, now, lane) for lane in Priority))
         rate, burst = next_rate, next_burst
         quota.retune(rate, burst, now)
-        spent[-1] += sum(greedy(quota, now, lane) for lane in Lane)
+        spent[-1] += sum(greedy(quota, now, lane) for lane in Priority)
     for first in range(len(spent)):
         for last in range(first + 1, len(spent)):
             allowed = earned[last] - earned[first + 1] + max(bursts[first + 1 : last + 1])
@@ -75,7 +75,7 @@ def test_until_is_zero_when_spend_succeeds(steps, rate, burst):
         if what == "throttle":
             quota.throttled(now, float(many))
             continue
-        lane = Lane.DEMAND if what == "demand" else Lane.BACKGROUND
+        lane = Priority.DEMAND if what == "demand" else Priority.BACKGROUND
         while (wait := quota.until(now, lane)) > 0:  # more than once where the rate grows meanwhile
             assert not quota.spend(now, lane)
             now += wait + 1e-3
@@ -84,39 +84,39 @@ def test_until_is_zero_when_spend_succeeds(steps, rate, burst):
 
 def test_the_bucket_starts_empty():
     quota = Quota(20.0, 20.0, 100.0)
-    assert not quota.spend(100.0, Lane.DEMAND)
-    assert not quota.spend(100.0, Lane.BACKGROUND)
-    assert quota.until(100.0, Lane.DEMAND) == pytest.approx(1 / 14)
+    assert not quota.spend(100.0, Priority.DEMAND)
+    assert not quota.spend(100.0, Priority.BACKGROUND)
+    assert quota.until(100.0, Priority.DEMAND) == pytest.approx(1 / 14)
 
 
 @pytest.mark.parametrize("demand_first", [True, False])
 def test_a_flood_of_both_lanes_leaves_each_its_share(demand_first):
     quota = Quota(100.0, 100.0, 0.0)
-    calls = {Lane.DEMAND: 0, Lane.BACKGROUND: 0}
-    order = (Lane.DEMAND, Lane.BACKGROUND) if demand_first else (Lane.BACKGROUND, Lane.DEMAND)
+    calls = {Priority.DEMAND: 0, Priority.BACKGROUND: 0}
+    order = (Priority.DEMAND, Priority.BACKGROUND) if demand_first else (Priority.BACKGROUND, Priority.DEMAND)
     for tick in range(1, 6001):
         for lane in order:
             calls[lane] += greedy(quota, tick / 100, lane)
-    assert calls[Lane.DEMAND] / 6000 == pytest.approx(0.7, abs=0.02)
-    assert calls[Lane.BACKGROUND] / 6000 == pytest.approx(0.3, abs=0.02)
+    assert calls[Priority.DEMAND] / 6000 == pytest.approx(0.7, abs=0.02)
+    assert calls[Priority.BACKGROUND] / 6000 == pytest.approx(0.3, abs=0.02)
 
 
 def test_the_background_gets_all_that_readers_leave():
     quota = Quota(50.0, 50.0, 0.0)
-    assert sum(greedy(quota, tick / 50, Lane.BACKGROUND) for tick in range(1, 3001)) >= 2950
+    assert sum(greedy(quota, tick / 50, Priority.BACKGROUND) for tick in range(1, 3001)) >= 2950
 
 
 def test_a_busy_background_leaves_tokens_for_a_reader():
     quota = Quota(20.0, 20.0, 0.0)
     for tick in range(1, 400):
-        greedy(quota, tick / 20, Lane.BACKGROUND)
-    assert quota.spend(399 / 20, Lane.DEMAND)
+        greedy(quota, tick / 20, Priority.BACKGROUND)
+    assert quota.spend(399 / 20, Priority.DEMAND)
 
 
 def test_a_rate_of_one_with_the_smallest_burst_serves_both_lanes():
     quota = Quota(1.0, 1.0, 0.0)
-    assert quota.spend(1.5, Lane.DEMAND)
-    assert quota.spend(2.6, Lane.BACKGROUND)
+    assert quota.spend(1.5, Priority.DEMAND)
+    assert quota.spend(2.6, Priority.BACKGROUND)
 
 
 def test_throttling_halves_once_per_window_and_grows_back():
@@ -126,7 +126,7 @@ def test_throttling_halves_once_per_window_and_grows_back():
     assert quota.rate == pytest.approx(50.0, rel=0.1)
     quota.throttled(11.5)
     assert quota.rate < 45.0
-    quota.until(300.0, Lane.DEMAND)
+    quota.until(300.0, Priority.DEMAND)
     assert quota.rate == 100.0
 
 
@@ -135,7 +135,7 @@ def test_growth_is_additive():
     quota.throttled(1.0)
     rates = []
     for second in range(8, 28):
-        quota.until(float(second), Lane.DEMAND)
+        quota.until(float(second), Priority.DEMAND)
         rates.append(quota.rate)
     steps = [b - a for a, b in pairwise(rates)]
     assert max(steps) == pytest.approx(min(steps))
@@ -145,10 +145,10 @@ def test_growth_is_additive():
 def test_retry_after_is_honoured():
     quota = Quota(100.0, 100.0, 0.0)
     quota.throttled(5.0, 3.0)
-    assert not quota.spend(7.9, Lane.DEMAND)
-    assert not quota.spend(7.9, Lane.BACKGROUND)
-    assert quota.until(6.0, Lane.BACKGROUND) == pytest.approx(2.0)
-    assert quota.spend(8.1, Lane.DEMAND)
+    assert not quota.spend(7.9, Priority.DEMAND)
+    assert not quota.spend(7.9, Priority.BACKGROUND)
+    assert quota.until(6.0, Priority.BACKGROUND) == pytest.approx(2.0)
+    assert quota.spend(8.1, Priority.DEMAND)
 
 
 @pytest.mark.parametrize("told", [None, 0.2])
@@ -164,7 +164,7 @@ def test_a_provider_that_allows_a_fifth(told, latency):
             quota.throttled(now, told)
         if int(now) != window:
             window, used = int(now), 0
-        if quota.spend(now, Lane.BACKGROUND):
+        if quota.spend(now, Priority.BACKGROUND):
             calls += 1
             used += 1
             if used > 20:
@@ -208,7 +208,7 @@ def test_the_rate_stays_within_what_any_provider_allows_and_comes_back(provider,
         now = tick / 20
         while throttled and throttled[0] <= now:
             quota.throttled(throttled.popleft(), told)
-        for _ in range(greedy(quota, now, Lane.BACKGROUND)):
+        for _ in range(greedy(quota, now, Priority.BACKGROUND)):
             answered = answers(now)
             calls, refused = calls + (now > 60), refused + (now > 60 and not answered)
             if not answered:
@@ -217,17 +217,17 @@ def test_the_rate_stays_within_what_any_provider_allows_and_comes_back(provider,
             limits.append(quota.rate)
     assert 0.75 * share * rate <= sum(limits) / len(limits) <= share * rate
     assert refused < 0.1 * calls
-    quota.until(180.0 + 120.0, Lane.BACKGROUND)
+    quota.until(180.0 + 120.0, Priority.BACKGROUND)
     assert quota.rate == rate
 
 
 def test_nothing_is_saved_up_for_the_end_of_a_pause():
     quota = Quota(100.0, 100.0, 0.0)
-    quota.until(5.0, Lane.DEMAND)
-    left = 100 - greedy(quota, 5.0, Lane.DEMAND)
+    quota.until(5.0, Priority.DEMAND)
+    left = 100 - greedy(quota, 5.0, Priority.DEMAND)
     quota.throttled(5.0, 3.0)
-    assert sum(greedy(quota, 8.0, lane) for lane in Lane) <= left
-    assert 0.0 < quota.until(8.0, Lane.BACKGROUND) < 0.1
+    assert sum(greedy(quota, 8.0, lane) for lane in Priority) <= left
+    assert 0.0 < quota.until(8.0, Priority.BACKGROUND) < 0.1
 
 
 def test_retuning_keeps_what_throttling_taught():
@@ -237,23 +237,23 @@ def test_retuning_keeps_what_throttling_taught():
     quota.throttled(2.0)
     quota.retune(200.0, 20.0, 2.0)
     assert quota.rate == 25.0
-    assert greedy(quota, 60.0, Lane.DEMAND) <= 20
-    quota.until(1000.0, Lane.DEMAND)
+    assert greedy(quota, 60.0, Priority.DEMAND) <= 20
+    quota.until(1000.0, Priority.DEMAND)
     assert quota.rate == 200.0
 
 
 def test_a_smaller_burst_holds_at_once():
     quota = Quota(100.0, 100.0, 0.0)
-    quota.until(10.0, Lane.DEMAND)
+    quota.until(10.0, Priority.DEMAND)
     quota.retune(100.0, 3.0, 10.0)
-    assert greedy(quota, 10.0, Lane.DEMAND) <= 3
+    assert greedy(quota, 10.0, Priority.DEMAND) <= 3
 
 
 def test_a_clock_that_stands_still_gives_nothing():
     quota = Quota(10.0, 10.0, 0.0)
-    quota.until(1.0, Lane.DEMAND)
-    spent = greedy(quota, 1.0, Lane.DEMAND)
-    assert greedy(quota, 0.5, Lane.DEMAND) == 0
+    quota.until(1.0, Priority.DEMAND)
+    spent = greedy(quota, 1.0, Priority.DEMAND)
+    assert greedy(quota, 0.5, Priority.DEMAND) == 0
     assert spent == 7
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from precall.core.planning import calendar_queue
-from precall.core.planning.calendar_queue import Calendar
+from precall.core.planning.calendar_queue import CalendarQueue
 
 SPAN = 5 * calendar_queue.DAY
 
@@ -24,20 +24,20 @@ class Guest:
         return self.name < other.name
 
 
-def a_calendar(*times: float) -> tuple[Calendar[Guest], list[Guest]]:
-    found: Calendar[Guest] = Calendar(time="since", place="page")
+def a_calendar(*times: float) -> tuple[CalendarQueue[Guest], list[Guest]]:
+    found: CalendarQueue[Guest] = CalendarQueue(time="since", place="page")
     guests = [Guest(name, since) for name, since in enumerate(times)]
     for guest in guests:
         found.put(guest)
     return found, guests
 
 
-def first(found: Calendar[Guest]) -> Guest | None:
+def first(found: CalendarQueue[Guest]) -> Guest | None:
     """The earliest, however often one has to look."""
     return next((guest for _ in range(100) if (guest := found.first()) is not None), None)
 
 
-def drained(found: Calendar[Guest]) -> list[Guest]:
+def drained(found: CalendarQueue[Guest]) -> list[Guest]:
     went = []
     while first(found) is not None:
         went.append(found.pop())
@@ -62,7 +62,7 @@ steps = st.lists(st.tuples(st.sampled_from(["put", "pop", "later", "elsewhere"])
 @given(steps)
 def test_whoever_moves_or_leaves_it_is_the_earliest_who_stands(acts: list[tuple[str, int, float]]) -> None:
     found, guests = a_calendar(*[0.0] * 10)
-    other: Calendar[Guest] = Calendar(time="since", place="page")
+    other: CalendarQueue[Guest] = CalendarQueue(time="since", place="page")
     here = set(guests)
     for act, name, seconds in acts:
         guest = guests[name]

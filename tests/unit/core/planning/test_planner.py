@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from precall.core.planning.planner import LOST, Kind, Planner
+from precall.core.planning.planner import LOST, CheckKind, Planner
 from tests.support.examples import examples
 
 RATE = 20.0
@@ -133,7 +133,9 @@ class Overlapping(RuleBasedStateMachine):
                 self.held[subs_id] = self.now + pause
 
     @rule(
-        subs_id=ids, after=st.floats(0.0, 60.0), kind=st.sampled_from([Kind.HINT, Kind.REPORT, Kind.SIBLING])
+        subs_id=ids,
+        after=st.floats(0.0, 60.0),
+        kind=st.sampled_from([CheckKind.HINT, CheckKind.REPORT, CheckKind.SIBLING]),
     )
     def appoint(self, subs_id, after, kind):
         if subs_id not in self.held:
@@ -224,7 +226,9 @@ def test_the_bound_holds_under_a_flood_of_reads(checks, dials):
     assert worst <= (4 + 2) * 1000 / RATE
 
 
-@pytest.mark.parametrize("kind", [Kind.HINT, Kind.REPORT, Kind.RETRY, Kind.CONFIRM, Kind.SIBLING])
+@pytest.mark.parametrize(
+    "kind", [CheckKind.HINT, CheckKind.REPORT, CheckKind.RETRY, CheckKind.CONFIRM, CheckKind.SIBLING]
+)
 def test_no_flood_of_appointments_starves_worth_and_sweep(kind):
     planner = filled(400, max_age=inf)
     for n in range(200):
@@ -239,12 +243,12 @@ def test_no_flood_of_appointments_starves_worth_and_sweep(kind):
 def test_reports_take_a_twentieth_while_others_want_the_calls():
     planner = filled(4000)
     for n in range(1000):
-        planner.appoint(str(3000 + n), 1.0, kind=Kind.REPORT)
+        planner.appoint(str(3000 + n), 1.0, kind=CheckKind.REPORT)
     called = 0
     for tick in range(50 * int(RATE)):
         now = 10.0 + (tick + 1) / RATE
         subs_id = planner.take(now)
-        called += planner._entries[subs_id].kind is Kind.REPORT
+        called += planner._entries[subs_id].kind is CheckKind.REPORT
         planner.settle(subs_id, "", now)
     assert 0.04 * 50 * RATE <= called <= 0.05 * 50 * RATE + 10
 
@@ -276,14 +280,14 @@ def test_a_confirmation_and_the_first_report_break_it_others_do_not():
     planner = filled(1)
     planner.demand("0", 10.0)
     planner.settle("0", "t", 10.0)
-    planner.appoint("0", 12.0, kind=Kind.CONFIRM)
+    planner.appoint("0", 12.0, kind=CheckKind.CONFIRM)
     assert planner.take(11.9) is None
     assert planner.take(12.0) == "0"
     planner.settle("0", "t", 12.0)
-    planner.appoint("0", 14.0, kind=Kind.REPORT)
+    planner.appoint("0", 14.0, kind=CheckKind.REPORT)
     assert planner.take(14.0) == "0"
     planner.settle("0", "t", 14.0)
-    for kind in (Kind.REPORT, Kind.HINT, Kind.SIBLING):
+    for kind in (CheckKind.REPORT, CheckKind.HINT, CheckKind.SIBLING):
         planner.appoint("0", 15.0, kind=kind)
     assert planner.take(15.0) is None
     assert planner.take(44.0) == "0"
@@ -292,7 +296,7 @@ def test_a_confirmation_and_the_first_report_break_it_others_do_not():
 def test_each_failed_call_on_a_normal_route_is_a_reason_to_check_it_a_second_later():
     planner = filled(1, min_interval=100.0)
     for at in (10.0, 11.0, 11.5):
-        planner.appoint("0", at, kind=Kind.REPORT)
+        planner.appoint("0", at, kind=CheckKind.REPORT)
         assert planner.take(at) == ("0" if at < 11.5 else None)
         planner.settle("0", "", at)
     assert planner.take(11.9) is None
@@ -301,7 +305,7 @@ def test_each_failed_call_on_a_normal_route_is_a_reason_to_check_it_a_second_lat
 
 def test_an_answer_makes_a_pending_appointment_void():
     planner = filled(2, min_interval=100.0)
-    planner.appoint("0", 10.0, kind=Kind.HINT)
+    planner.appoint("0", 10.0, kind=CheckKind.HINT)
     planner.demand("0", 11.0)
     planner.settle("0", "", 11.0)
     assert planner.take(12.0) is None
@@ -319,7 +323,7 @@ def test_a_failed_check_backs_off_and_comes_back():
     assert planner.take(10.0) == "0"
     planner.release("0", 40.0, 10.0)
     assert planner.take(39.9) is None
-    assert planner.explain("0", 20.0).kind is Kind.RETRY
+    assert planner.explain("0", 20.0).kind is CheckKind.RETRY
     assert planner.explain("0", 20.0).next_at == 40.0
     assert planner.take(40.0) == "0"
 
@@ -329,7 +333,7 @@ def test_a_released_first_check_stays_a_first_check():
     planner.add("0", 0.0, pool="P", x="X", registered_at=0.0, checked_at=None, face="")
     assert planner.take(0.0) == "0"
     planner.release("0", 5.0, 0.0)
-    assert planner.explain("0", 1.0).kind is Kind.FIRST
+    assert planner.explain("0", 1.0).kind is CheckKind.FIRST
     assert planner.take(5.0) == "0"
     planner.release("0", 0.0, 5.0)
     assert planner.take(5.0) == "0"
@@ -347,13 +351,13 @@ def test_an_expired_binding_rests_until_appointed():
     planner.demand("0", 10.0)
     planner.settle("0", "", 10.0)
     planner.rest("0")
-    planner.appoint("0", 13.0, kind=Kind.CONFIRM)
-    planner.appoint("0", 13.0, kind=Kind.HINT)
+    planner.appoint("0", 13.0, kind=CheckKind.CONFIRM)
+    planner.appoint("0", 13.0, kind=CheckKind.HINT)
     assert "0" not in {subs_id for _, subs_id in run(planner, 10.0, 2.9)}
     assert "0" in {subs_id for _, subs_id in run(planner, 12.9, 0.2)}
     planner.rest("0")
     assert "0" not in {subs_id for _, subs_id in run(planner, 13.1, 600)}
-    planner.appoint("0", 700.0, kind=Kind.GONE)
+    planner.appoint("0", 700.0, kind=CheckKind.GONE)
     assert planner.oldest(690.0) == pytest.approx(690.0 - planner.explain("1", 690.0).checked_at)
     assert "0" in {subs_id for _, subs_id in run(planner, 700.0, 5)}
 
@@ -363,7 +367,7 @@ def test_a_confirmation_without_an_answer_is_asked_again():
     planner.demand("0", 10.0)
     planner.settle("0", "", 10.0)
     planner.rest("0")
-    planner.appoint("0", 13.0, kind=Kind.CONFIRM)
+    planner.appoint("0", 13.0, kind=CheckKind.CONFIRM)
     assert planner.take(13.0) == "0"
     planner.release("0", 20.0, 13.0)
     assert planner.take(19.0) is None
@@ -394,7 +398,7 @@ def test_pausing_a_pool_spares_the_others_and_loses_nobody():
 def test_pausing_all_leaves_confirmations():
     planner = filled(5)
     planner.pause(None)
-    planner.appoint("1", 20.0, kind=Kind.CONFIRM)
+    planner.appoint("1", 20.0, kind=CheckKind.CONFIRM)
     assert {subs_id for _, subs_id in run(planner, 10.0, 60)} == {"1"}
     planner.resume(None)
     assert len({subs_id for _, subs_id in run(planner, 70.0, 60)}) == 5

@@ -25,7 +25,7 @@ from precall.core.model import (
 from precall.core.numbers import same
 from precall.core.routing.registration import changes_route, meant, register
 from precall.core.routing.route import callee, decide, withhold
-from precall.core.routing.state import Result, advance
+from precall.core.routing.state import CheckResult, advance
 from tests.support.builders import NOW, TEMP, A, B, X, binding
 from tests.support.examples import examples
 
@@ -127,9 +127,9 @@ class Life(RuleBasedStateMachine):
             chance=0.5,
         )
         after = step.state
-        if step.result is Result.LATE:
+        if step.result is CheckResult.LATE:
             assert after is before.state
-        elif isinstance(reply, NonAnswer) and step.result is not Result.GONE:
+        elif isinstance(reply, NonAnswer) and step.result is not CheckResult.GONE:
             self.nothing_moved(before, replace(before, state=after))
         elif step.answered:
             self.accepted.append((generation, seq))
@@ -138,7 +138,7 @@ class Life(RuleBasedStateMachine):
         if isinstance(reply, InEffect):
             self.nothing_but_x_began(before, replace(before, state=after))
         confirmed = after.state is State.FALLBACK and after.streak >= self.policy.confirm_real
-        if step.result is Result.STATUS_3 and confirmed and not after.exposed_at and admitted:
+        if step.result is CheckResult.STATUS_3 and confirmed and not after.exposed_at and admitted:
             after, step = replace(after, exposed_at=self.now), replace(step, changed=True)
         if step.changed:
             self.write(replace(before, state=after))

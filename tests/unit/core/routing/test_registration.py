@@ -4,28 +4,32 @@ from dataclasses import replace
 
 import pytest
 
-from precall.core.model import Action, Means, Override, State
-from precall.core.routing.registration import Registered, changes_route, meant, register
+from precall.core.model import Action, NumberRole, Override, State
+from precall.core.routing.registration import RegistrationOutcome, changes_route, meant, register
 from tests.support.builders import NOW, POLICY, TEMP, A, X, binding, observed, row
 
 
 def test_a_new_binding_begins_a_generation_of_its_own() -> None:
     result, after = register(None, binding(generation=0, registered_at=0.0), POLICY, NOW, 77)
-    assert (result, after.binding.generation, after.binding.registered_at) == (Registered.CREATED, 77, NOW)
+    assert (result, after.binding.generation, after.binding.registered_at) == (
+        RegistrationOutcome.CREATED,
+        77,
+        NOW,
+    )
     assert after.state.state is State.UNVERIFIED
 
 
 def test_equal_content_changes_nothing() -> None:
     before = row(observed(State.TEMPORARY))
     result, after = register(before, binding(generation=0, registered_at=0.0), POLICY, NOW, 77)
-    assert result is Registered.UNCHANGED
+    assert result is RegistrationOutcome.UNCHANGED
     assert after is before
 
 
 def test_labels_change_only_labels() -> None:
     before = row(observed(State.TEMPORARY))
     result, after = register(before, binding(labels=(("city", "hz"),)), POLICY, NOW, 77)
-    assert (result, after.binding.generation, after.state) == (Registered.UPDATED, 1, before.state)
+    assert (result, after.binding.generation, after.state) == (RegistrationOutcome.UPDATED, 1, before.state)
     assert not changes_route(before, after)
 
 
@@ -40,9 +44,11 @@ def test_labels_change_only_labels() -> None:
     ids=lambda facts: next(iter(facts)),
 )
 def test_other_parties_begin_a_new_generation(facts: dict[str, str]) -> None:
-    pinned = replace(row(observed(State.NORMAL)), override=Override(Action.HOLD, Means.OWN, None, "", 1, NOW))
+    pinned = replace(
+        row(observed(State.NORMAL)), override=Override(Action.HOLD, NumberRole.OWN, None, "", 1, NOW)
+    )
     result, after = register(pinned, binding(**facts), POLICY, NOW, 77)
-    assert (result, after.binding.generation) == (Registered.UPDATED, 77)
+    assert (result, after.binding.generation) == (RegistrationOutcome.UPDATED, 77)
     assert after.state.state is State.UNVERIFIED
     assert after.override is None
     assert after.version == pinned.version

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from precall.core.model import Action, BindingState, Flag, Means, Override, Policy, Reason, Row, State
+from precall.core.model import Action, BindingState, Flag, NumberRole, Override, Policy, Reason, Row, State
 from precall.core.routing.route import decide, hold, withhold
 from tests.support.builders import NOW, POLICY, TEMP, A, B, X, observed, row
 
@@ -131,7 +131,7 @@ def test_flapping_prefers_a_young_temporary_number_to_x() -> None:
 
 
 def pin(
-    action: Action, means: Means = Means.OWN, until: float | None = None, generation: int = 1
+    action: Action, means: NumberRole = NumberRole.OWN, until: float | None = None, generation: int = 1
 ) -> Override:
     return Override(action, means, until, "because", generation, NOW - 1)
 
@@ -160,15 +160,22 @@ def test_an_override_ends_with_its_time_and_with_its_generation() -> None:
 
 def test_an_override_dials_no_number_beyond_its_ttl() -> None:
     temporary = observed(State.FALLBACK, temp_number=TEMP, temp_at=NOW - 599)
-    assert told(pinned(temporary, pin(Action.DIAL_TEMP_X, Means.TEMPORARY)))[:2] == (Action.DIAL_TEMP_X, TEMP)
+    assert told(pinned(temporary, pin(Action.DIAL_TEMP_X, NumberRole.TEMPORARY)))[:2] == (
+        Action.DIAL_TEMP_X,
+        TEMP,
+    )
     old = replace(temporary, temp_at=NOW - 601)
-    assert told(pinned(old, pin(Action.DIAL_TEMP_X, Means.TEMPORARY))) == (Action.HOLD, "", Reason.TOO_OLD)
+    assert told(pinned(old, pin(Action.DIAL_TEMP_X, NumberRole.TEMPORARY))) == (
+        Action.HOLD,
+        "",
+        Reason.TOO_OLD,
+    )
     other = replace(temporary, temp_number="17100000002")
-    assert told(pinned(other, pin(Action.DIAL_TEMP_X, Means.TEMPORARY)))[:2] == (
+    assert told(pinned(other, pin(Action.DIAL_TEMP_X, NumberRole.TEMPORARY)))[:2] == (
         Action.DIAL_TEMP_X,
         "17100000002",
     )
-    lost = pinned(temporary, pin(Action.DIAL_TEMP_X, Means.LOST))
+    lost = pinned(temporary, pin(Action.DIAL_TEMP_X, NumberRole.LOST))
     assert told(lost) == (Action.HOLD, "", Reason.TOO_OLD)
     endless = pinned(observed(State.NORMAL, age=86_401), pin(Action.DIAL_X), expires_at=None)
     assert told(endless)[0] is Action.HOLD

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from precall.core.model import BindingState, Failure, Policy, Reply, State, Status
-from precall.core.routing.state import GONE_AGAIN, Result, Step, advance, flapping, is_gone
+from precall.core.routing.state import GONE_AGAIN, CheckResult, Step, advance, flapping, is_gone
 from tests.support.builders import NOW, POLICY, TEMP, A, B, X, answer, binding, failure, observed
 
 STATES = [
@@ -54,7 +54,7 @@ def test_an_answer_acts_at_once_whatever_it_finds(state: BindingState, status: i
 def test_status_4_ends_the_generation(status: int) -> None:
     expired = observed(State.EXPIRED)
     result = step(expired, answer(status))
-    assert result.result is Result.CONTRADICTED
+    assert result.result is CheckResult.CONTRADICTED
     assert result.state is expired
     assert result.at_rest
 
@@ -95,12 +95,12 @@ def test_a_refused_question_shows_blocked_until_the_next_answer() -> None:
 
 def test_no_such_binding_becomes_an_answer_the_second_time() -> None:
     first = step(observed(State.NORMAL), failure(Failure.GONE))
-    assert first.result is Result.GONE_UNCONFIRMED
+    assert first.result is CheckResult.GONE_UNCONFIRMED
     assert not first.changed
     assert first.again is not None
     assert 2.0 <= first.again <= 5.0
     second = step(first.state, failure(Failure.GONE), seq=10, now=NOW + 3.0)
-    assert second.result is Result.GONE
+    assert second.result is CheckResult.GONE
     assert is_gone(second.state)
     assert second.changed
 
@@ -118,13 +118,13 @@ def test_a_gone_binding_is_asked_again_after_ten_minutes_and_an_hour_and_then_ne
 def test_an_answer_in_between_clears_the_doubt() -> None:
     doubted = step(observed(State.NORMAL), failure(Failure.GONE)).state
     answered = step(doubted, answer(1), seq=10).state
-    assert step(answered, failure(Failure.GONE), seq=11).result is Result.GONE_UNCONFIRMED
+    assert step(answered, failure(Failure.GONE), seq=11).result is CheckResult.GONE_UNCONFIRMED
 
 
 def test_a_pool_that_knows_none_of_its_bindings_is_not_believed() -> None:
     doubted = step(observed(State.NORMAL), failure(Failure.GONE)).state
     result = step(doubted, failure(Failure.GONE), seq=10, credible=False)
-    assert result.result is Result.GONE_DOUBTED
+    assert result.result is CheckResult.GONE_DOUBTED
     assert result.state.state is State.NORMAL
     assert not result.changed
 
@@ -133,7 +133,7 @@ def test_a_pool_that_knows_none_of_its_bindings_is_not_believed() -> None:
 def test_a_late_reply_is_dropped(seq: int, generation: int) -> None:
     state = observed(State.NORMAL)
     result = step(state, answer(3), seq=seq, generation=generation)
-    assert result.result is Result.LATE
+    assert result.result is CheckResult.LATE
     assert result.state is state
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from precall.core.model import Binding
 from precall.core.sync.columns import BadRow
-from precall.core.sync.plan import EXAMPLES, Comparison, Fate, SyncPlan
+from precall.core.sync.plan import EXAMPLES, Comparison, SyncOutcome, SyncPlan
 from tests.support.builders import NOW, binding
 
 IDS = st.integers(1, 40).map(str)
@@ -180,4 +180,8 @@ def test_counts_and_examples() -> None:
         [known("1")], [row("1"), row("2"), *(BadRow(str(n), "number_a", "x") for n in range(100, 150))]
     )
     assert len(plan.examples) == EXAMPLES
-    assert plan.counts() == dict.fromkeys(Fate, 0) | {Fate.UNCHANGED: 1, Fate.ADDED: 1, Fate.REFUSED: 50}
+    assert plan.counts() == dict.fromkeys(SyncOutcome, 0) | {
+        SyncOutcome.UNCHANGED: 1,
+        SyncOutcome.ADDED: 1,
+        SyncOutcome.REFUSED: 50,
+    }
