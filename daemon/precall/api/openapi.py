@@ -22,7 +22,12 @@ _SCHEMAS = "#/components/schemas/"
 _IN_PATH = re.compile(r"\{(\w+)\}")
 _AREAS = {"operations": "ops"}
 """Tags that are not named as their module: generated clients hold on to them."""
-_COMPONENTS = {"RegistrationOutcome": "Registered", "CallResult": "Result", "CallSource": "Source"}
+_COMPONENTS = {
+    "RegistrationOutcome": "Registered",
+    "CallResult": "Result",
+    "CallSource": "Source",
+    "SyncOutcome": "Fate",
+}
 """Schemas that are not named as their class, for the same reason."""
 _TEXT_FORM = "`ACTION,NUMBER`, with `,EXTENSION` when there is one"
 
