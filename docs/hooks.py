@@ -27,6 +27,9 @@ PICTURES = {
     for name in ("overview", "provider", "privacy", "daemon")
 }
 
+EXAMPLE = "config.example.toml"
+"""Shown as part of a page, so links to it lead there."""
+
 _HOME = {page: Path(path).parent for path, page in PAGES.items()}
 _LINK = re.compile(r"(!?)\[([^][]*(?:\[[^][]*\][^][]*)*)\]\(([^)\s]+)\)")
 _FENCE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
@@ -53,6 +56,8 @@ def _rewritten(link: re.Match[str], home: Path, here: str, files: Files) -> str:
     path, hash_, anchor = target.partition("#")
     if not path or "://" in path or path.startswith("mailto:"):
         return link[0]
+    if os.path.normpath(home / path) == EXAMPLE:
+        path, hash_, anchor = str(os.path.relpath("docs/configuration.md", home)), "#", "every-key"
     place = _place(os.path.normpath(home / path))
     if place is None or files.get_file_from_path(place) is None:
         return text

@@ -107,6 +107,14 @@ def test_every_relative_link_resolves(path: str) -> None:
             assert anchor in anchors(there.read_text(encoding="utf-8")), link
 
 
+@every_manual_page
+def test_every_file_and_module_named_exists(path: str) -> None:
+    for name in re.findall(r"`((?:daemon|deploy|docs|migrations|tests)/[\w./-]*[\w])`", prose(MANUAL[path])):
+        assert (ROOT / name).exists(), name
+    for module in re.findall(r"python -m (tests\.[a-z_.]+)", MANUAL[path]):
+        assert (ROOT / f"{module.replace('.', '/')}.py").exists(), module
+
+
 # -- configuration -----------------------------------------------------------------------------------------
 
 
