@@ -18,10 +18,10 @@ import pytest
 import pytest_asyncio
 from xdist.scheduler import LoadScopeScheduling
 
-from precall import log
-from tests import examples as _examples  # noqa: F401  registers the profiles of Hypothesis
-from tests.needs import last_lines, missing
-from tests.postgres import SHARED, Databases, running
+from precall.telemetry import logging as log
+from tests.support import examples as _examples  # noqa: F401  registers the profiles of Hypothesis
+from tests.support.needs import last_lines, missing
+from tests.support.postgres import SHARED, Databases, running
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -13,10 +13,7 @@ A tick and a moment never meet in one expression: `tick_of` turns a moment into 
 import time
 from collections.abc import Callable
 
-from precall.core.ages import Tick
-
-LEAST = 0.5
-"""Seconds by which the wall clock must have gone astray to count as set: less is the reading of two clocks in turn."""
+from precall.core.ages import SMALLEST_STEP, Tick
 
 
 def boottime() -> float:
@@ -46,7 +43,7 @@ class Clocks:
         machine slept. 0.0 while it was not, and once it was set back."""
         tick = self.tick()
         lead = self._wall() - (self._undisturbed + tick)
-        return lead if lead >= LEAST else 0.0
+        return lead if lead >= SMALLEST_STEP else 0.0
 
     @property
     def behind(self) -> float:
@@ -67,7 +64,7 @@ class Clocks:
         that drifts away is one that is set, half a second at a time."""
         offset = self._wall() - self.tick()
         moved = offset - self._noticed
-        if abs(moved) < LEAST:
+        if abs(moved) < SMALLEST_STEP:
             return 0.0
         self._noticed = offset
         return moved

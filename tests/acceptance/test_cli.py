@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.forked import ended_of, nursery
-from tests.sealed import key_file
-from tests.searched import Search, search_told
+from tests.support.forked import ended_of, nursery
+from tests.support.sealed import key_file
+from tests.support.searched import Search, search_told
 
 PROJECT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("PRECALL_")} | {

@@ -10,8 +10,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.api_daemon import a_binding, scripted
-from tests.needs import faketime
+from tests.support.api_daemon import a_binding, scripted
+from tests.support.needs import faketime
 
 from precall.simulator import Scenario, Simulator
 

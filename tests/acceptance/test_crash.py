@@ -20,8 +20,8 @@ from typing import Any
 import aiohttp
 import pytest
 from tests.acceptance.test_cli import Server, serving
-from tests.sealed import key_file
-from tests.searched import search_told
+from tests.support.sealed import key_file
+from tests.support.searched import search_told
 
 from precall.store import Store
 

@@ -15,11 +15,12 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.virtual_time import VirtualLoop, one_daemon, run_virtual
+from tests.support.virtual_time import VirtualLoop, one_daemon, run_virtual
 
-from precall import app, log
-from precall.demo import as_registered
+from precall.cli.demo import as_registered
+from precall.runtime import daemon as app
 from precall.simulator import Scenario, Simulator
+from precall.telemetry import logging as log
 
 HOURS = int(os.environ.get("PRECALL_TEST_SOAK_HOURS", "4"))
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 60 * HOURS)]
@@ -139,4 +140,5 @@ async def a_day(loop: VirtualLoop, folder: Path) -> None:
     # Pages come back with each retention, which may have been a moment or an hour ago.
     assert peak[0] <= 1.25 * max(pages for pages, _, _ in sizes[:WARM]), sizes
     assert last[1] <= warm[1] + FILLS, sizes
-    assert last[2] <= warm[2] + SOCKETS, sizes
+    # Both ends of every connection to the provider are in this process; how many are open just then varies.
+    assert last[2] <= warm[2] + 2 * SOCKETS, sizes

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from tests.acceptance.test_provider_trouble import figure, virtually
-from tests.api_daemon import Served
-from tests.virtual_time import VirtualLoop, keeps_to_the_quota, run_virtual, until
+from tests.support.api_daemon import Served
+from tests.support.virtual_time import VirtualLoop, keeps_to_the_quota, run_virtual, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 

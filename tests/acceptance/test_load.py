@@ -10,10 +10,10 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.api_daemon import Served
-from tests.virtual_time import VirtualLoop, keeps_to_the_quota, one_daemon, run_virtual, until
+from tests.support.api_daemon import Served
+from tests.support.virtual_time import VirtualLoop, keeps_to_the_quota, one_daemon, run_virtual, until
 
-from precall.demo import as_registered
+from precall.cli.demo import as_registered
 from precall.simulator import Scenario, Simulator
 
 pytestmark = pytest.mark.slow

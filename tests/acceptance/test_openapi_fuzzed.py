@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.api_daemon import scripted, serving, token
+from tests.support.api_daemon import scripted, serving, token
 
-from precall.config import SCOPES
+from precall.config.schema import SCOPES
 
 SECONDS = int(os.environ.get("PRECALL_TEST_FUZZ_SECONDS", "0"))
 CASES = 12

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from tests.acceptance.test_cli import config_file, serving, until
 from tests.acceptance.test_standby import SCENARIO, ask, stands_by
-from tests.postgres import Databases, sql
-from tests.wire import Wire
+from tests.support.postgres import Databases, sql
+from tests.support.wire import Wire
 
 pytestmark = pytest.mark.slow
 

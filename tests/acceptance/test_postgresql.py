@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from tests.acceptance.test_cli import config_file, precall, serving, until
 from tests.acceptance.test_standby import ask
-from tests.postgres import PASSWORD, Databases, PostgresServer, running, sql
-from tests.sealed import key_file
+from tests.support.postgres import PASSWORD, Databases, PostgresServer, running, sql
+from tests.support.sealed import key_file
 
 from precall.store import head
 

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from tests.acceptance.test_cli import Server, config_file, precall, serving, until
 from tests.acceptance.test_standby import ask
-from tests.api_daemon import Served
-from tests.api_daemon import serving as serving_here
-from tests.virtual_time import VirtualLoop, run_virtual
-from tests.virtual_time import until as come_true
+from tests.support.api_daemon import Served
+from tests.support.api_daemon import serving as serving_here
+from tests.support.virtual_time import VirtualLoop, run_virtual
+from tests.support.virtual_time import until as come_true
 
-from precall.demo import as_registered
+from precall.cli.demo import as_registered
 from precall.simulator import Fault
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]

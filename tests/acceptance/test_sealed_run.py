@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.acceptance.test_cli import Server, line, precall, serving, until
-from tests.sealed import dumped
+from tests.support.sealed import dumped
 
 pytestmark = pytest.mark.slow
 

@@ -26,12 +26,12 @@ import aiohttp
 import pytest
 from tests.acceptance.test_cli import Server, config_file, serving, until
 from tests.acceptance.test_standby import ask
-from tests.virtual_time import VirtualLoop, keeps_to_the_quota, one_daemon, run_virtual
-from tests.virtual_time import until as come_true
-from tests.wire import Wire
+from tests.support.virtual_time import VirtualLoop, keeps_to_the_quota, one_daemon, run_virtual
+from tests.support.virtual_time import until as come_true
+from tests.support.wire import Wire
 
-from precall import app
-from precall.demo import as_registered
+from precall.cli.demo import as_registered
+from precall.runtime import daemon as app
 from precall.simulator import Fault, Scenario, Simulator
 
 DAYS = float(os.environ.get("PRECALL_TEST_SOAK_DAYS", "0.02"))

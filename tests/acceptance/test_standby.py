@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 from tests.acceptance.test_cli import PATIENCE, Server, config_file, precall, serving, until
-from tests.postgres import Databases
-from tests.searched import search_told
+from tests.support.postgres import Databases
+from tests.support.searched import search_told
 
-from precall.call_gate import GAP
+from precall.engine.call_gate import GAP
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from tests.acceptance.test_cli import ENVIRONMENT, PATIENCE, PROJECT, URL, config_file, free_port, precall
-from tests.searched import Search
+from tests.support.searched import Search
 
 pytestmark = pytest.mark.slow
 

@@ -22,8 +22,8 @@ import orjson
 
 from precall.store.connection import PRAGMAS, WAL
 from precall.store.schema import calls
-from tests.api_daemon import scripted
-from tests.integration.test_calls import a_receipt, serving
+from tests.integration.engine.test_call_poller import a_receipt, serving
+from tests.support.api_daemon import scripted
 
 ROUNDS = 5
 BINDINGS = 50

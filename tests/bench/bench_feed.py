@@ -18,13 +18,13 @@ from pathlib import Path
 import uvloop
 from aiohttp import web
 
-from precall import log
-from precall.api.bodies import BindingBody
-from precall.app import Daemon
-from precall.config import Config
+from precall.api.schemas.requests import BindingBody
+from precall.config.schema import Config
+from precall.config.settings import Settings
 from precall.core.model import Row
-from precall.registry import Registry
-from precall.settings import Settings
+from precall.engine.registry import Registry
+from precall.runtime.daemon import Daemon
+from precall.telemetry import logging as log
 
 RATE = 50
 P50, P99 = 0.010, 0.050

@@ -16,7 +16,7 @@ from heapq import heappop, heappush
 from pathlib import Path
 from time import thread_time
 
-from precall.core.planner import Planner
+from precall.core.planning.planner import Planner
 
 RATE = 300.0
 POOLS = 200

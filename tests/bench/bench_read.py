@@ -19,10 +19,10 @@ from typing import cast
 import uvloop
 from aiohttp import web
 
-from precall import log
-from precall.api.client import DaemonClient
-from precall.app import Daemon
-from precall.config import Config
+from precall.cli.client import DaemonClient
+from precall.config.schema import Config
+from precall.runtime.daemon import Daemon
+from precall.telemetry import logging as log
 
 BINDINGS = 10_000
 CONNECTIONS = 16

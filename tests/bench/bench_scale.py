@@ -27,13 +27,13 @@ from pathlib import Path
 import aiohttp
 import uvloop
 
-from precall import log
-from precall.api.services import Services
-from precall.app import Daemon
-from precall.assembly import Assembly
-from precall.config import Config
+from precall.config.schema import Config
+from precall.engine.services import Services
+from precall.runtime.assembly import Assembly
+from precall.runtime.daemon import Daemon
 from precall.simulator import Account, Pool, Scenario, Simulator
 from precall.store import Store
+from precall.telemetry import logging as log
 
 RATE = 500
 POOLS = 40

@@ -27,18 +27,18 @@ from precall.core.model import (
     Action,
     Binding,
     BindingState,
-    Cause,
     Change,
     Check,
     Reason,
     Route,
     Row,
     State,
+    WriteCause,
 )
-from precall.store import Lead, Store, seal, upgrade
+from precall.store import LeaderLock, Store, cipher, upgrade
 from precall.store.connection import PRAGMAS, WAL
-from precall.table import Table
-from tests.postgres import Databases, running
+from precall.table.table import Table
+from tests.support.postgres import Databases, running
 
 BATCH = 5000
 ROUTE = Route(
@@ -133,7 +133,7 @@ def registration(of: Row) -> Change:
     """The change that registers `of`, with its first check."""
     binding = of.binding
     return Change(
-        of.index, 1e9, Cause.REGISTERED, binding.subs_id, binding.pool_key, None, of, ROUTE, check(of)
+        of.index, 1e9, WriteCause.REGISTERED, binding.subs_id, binding.pool_key, None, of, ROUTE, check(of)
     )
 
 
@@ -162,7 +162,7 @@ def observations(total: int, batches: int, seed: int) -> list[list[Row]]:
 async def through_store(url: str, total: int, batches: list[list[Row]], keys: Path | None = None) -> None:
     """Register, observe, load, as a leader does; with `keys` all numbers are sealed."""
     await upgrade(url)
-    lead = Lead(url)
+    lead = LeaderLock(url)
     assert await lead.take()
     store = await Store.open(url, key_file=keys, auto_migrate=False)
     store.fencing_token = await lead.fence()
@@ -253,7 +253,7 @@ def main() -> None:
         bare_sqlite(Path(folder, "bare.db"), given.bindings, batches)
         asyncio.run(through_store(f"sqlite:///{folder}/store.db", given.bindings, batches))
         keys = Path(folder, "keys")
-        seal.add(keys, random.Random(2).randbytes(seal.LENGTH))
+        cipher.add(keys, random.Random(2).randbytes(cipher.LENGTH))
         asyncio.run(through_store(f"sqlite:///{folder}/sealed.db", given.bindings, batches, keys))
         for name in ("store.db", "sealed.db"):
             print(f"{name:10} {Path(folder, name).stat().st_size / given.bindings:.0f} bytes per binding")

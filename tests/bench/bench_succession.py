@@ -18,8 +18,8 @@ from pathlib import Path
 from tests.acceptance.test_cli import Server, config_file, precall, serving, until
 from tests.acceptance.test_parted import QUICK
 from tests.acceptance.test_standby import SCENARIO, arrivals, ask, stands_by
-from tests.postgres import Databases, psql, running
-from tests.wire import Wire
+from tests.support.postgres import Databases, psql, running
+from tests.support.wire import Wire
 
 POLL = 0.02
 KINDS = ("SIGTERM", "killed", "hung", "parted", "read-only")

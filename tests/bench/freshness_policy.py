@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from math import inf
 from typing import Any
 
-from precall.core.planner import Kind, Planner
+from precall.core.planning.planner import CheckKind, Planner
 
 
 class Policy:
@@ -46,4 +46,4 @@ class Policy:
 
     def on_report(self, subs_id: int, ok: bool, now: float) -> None:
         if not ok:
-            self.planner.appoint(subs_id, now, kind=Kind.REPORT)
+            self.planner.appoint(subs_id, now, kind=CheckKind.REPORT)

@@ -17,9 +17,9 @@ from typing import Any
 
 from tests.acceptance.test_cli import Server, free_port, precall, serving, until
 from tests.deploy.prometheus import Prometheus, watching
-from tests.postgres import PostgresServer
-from tests.postgres import running as postgres_running
-from tests.sealed import key_file
+from tests.support.postgres import PostgresServer
+from tests.support.postgres import running as postgres_running
+from tests.support.sealed import key_file
 
 LIMIT = 90.0
 STEPS = {

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from precall import __version__
-from precall.config import load
+from precall.config.schema import load
 from tests.acceptance.test_cli import PROJECT
 
 DEPLOY = PROJECT / "deploy"

@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.builders import NOW, POLICY, TEMP, X, answer, binding, row
 
 from precall.clocks import Clocks
 from precall.core.ages import AHEAD, age_of, backdate
 from precall.core.model import Action, Policy, Reason, Row, State
-from precall.core.routing import decide, past, too_old
-from precall.core.state import advance, flapping
-from precall.table import Table
+from precall.core.routing.route import decide, past, too_old
+from precall.core.routing.state import advance, flapping
+from precall.table.table import Table
+from tests.support.builders import NOW, POLICY, TEMP, X, answer, binding, row
 
 DAY = 86_400.0
 

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from precall import __version__
 from precall.api.endpoints import ENDPOINTS
 from precall.cli import app
-from precall.config import Config, keys
+from precall.config.schema import Config, keys
 from precall.core.model import Action, Flag, Reason
-from precall.metrics import Metrics
+from precall.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

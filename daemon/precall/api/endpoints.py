@@ -7,8 +7,55 @@ from dataclasses import dataclass, field
 from aiohttp import web
 from pydantic import BaseModel
 
-from precall.api import bindings, calls, changes, dials, exposures, hints, ops, overrides, routes, sources
-from precall.api.answers import (
+from precall.api.access.authenticator import Client
+from precall.api.handlers import (
+    bindings,
+    calls,
+    changes,
+    dials,
+    exposures,
+    hints,
+    operations,
+    overrides,
+    routes,
+    sources,
+)
+from precall.api.schemas.call_requests import (
+    CallAnswer,
+    CallPage,
+    CallsBody,
+    CallsQuery,
+    ReceiptAnswer,
+    ReceiptsBody,
+    ReportAnswer,
+    ReportedAnswer,
+    ReportQuery,
+)
+from precall.api.schemas.queries import (
+    BatchQuery,
+    BindingsQuery,
+    ChangesQuery,
+    CheckQuery,
+    ExportQuery,
+    ExposuresQuery,
+    FilterQuery,
+    HistoryQuery,
+    NumberQuery,
+    ReadyQuery,
+    RouteQuery,
+    RoutesQuery,
+    StreamQuery,
+)
+from precall.api.schemas.requests import (
+    ApplyBody,
+    BindingBody,
+    DocumentedBatch,
+    HintsBody,
+    LookupBody,
+    OverrideBody,
+    PoolBody,
+)
+from precall.api.schemas.responses import (
     BatchAnswer,
     BindingAnswer,
     BindingPage,
@@ -29,52 +76,16 @@ from precall.api.answers import (
     RoutePage,
     SourceAnswer,
 )
-from precall.api.auth import Reader
-from precall.api.bodies import (
-    ApplyBody,
-    BindingBody,
-    DocumentedBatch,
-    HintsBody,
-    LookupBody,
-    OverrideBody,
-    PoolBody,
-)
-from precall.api.call_bodies import (
-    CallAnswer,
-    CallPage,
-    CallsBody,
-    CallsQuery,
-    ReceiptAnswer,
-    ReceiptsBody,
-    ReportAnswer,
-    ReportedAnswer,
-    ReportQuery,
-)
-from precall.api.queries import (
-    BatchQuery,
-    BindingsQuery,
-    ChangesQuery,
-    CheckQuery,
-    ExportQuery,
-    ExposuresQuery,
-    FilterQuery,
-    HistoryQuery,
-    NumberQuery,
-    ReadyQuery,
-    RouteQuery,
-    RoutesQuery,
-    StreamQuery,
-)
-from precall.api.services import Services
-from precall.config import Scope
+from precall.config.schema import Scope
+from precall.engine.services import Services
 
-Handle = Callable[[web.Request, Services, Reader], Awaitable[web.StreamResponse]]
+Handle = Callable[[web.Request, Services, Client], Awaitable[web.StreamResponse]]
 Answers = dict[int, type[BaseModel] | str | None]
 """By status: a model (JSON), a media type (text), or None (no body)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class Operation:
     """One operation. `scope` None: open to anybody. `problems` are the 4xx and 5xx beside those that follow from the
     rest; its documentation is the handler's."""
 
@@ -93,9 +104,9 @@ def _some(*statuses: int) -> frozenset[int]:
     return frozenset(statuses)
 
 
-ENDPOINTS: tuple[Endpoint, ...] = (
+ENDPOINTS: tuple[Operation, ...] = (
     # The hot path stands first: of the resources under one prefix the router tries them in order.
-    Endpoint(
+    Operation(
         "GET",
         "/v1/routes/{subs_id}",
         "routes:read",
@@ -106,8 +117,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         tagged=True,
     ),
     # -- routes ---------------------------------------------------------------------------------------
-    Endpoint("GET", "/v1/routes", "routes:read", routes.page, {200: RoutePage}, query=RoutesQuery),
-    Endpoint(
+    Operation("GET", "/v1/routes", "routes:read", routes.page, {200: RoutePage}, query=RoutesQuery),
+    Operation(
         "GET",
         "/v1/routes/by-number",
         "routes:read",
@@ -117,10 +128,10 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         problems=_some(404, 409),
         tagged=True,
     ),
-    Endpoint(
+    Operation(
         "GET", "/v1/routes/snapshot", "routes:read", changes.snapshot, {200: changes.LINES}, query=FilterQuery
     ),
-    Endpoint(
+    Operation(
         "GET",
         "/v1/routes/changes",
         "routes:read",
@@ -129,7 +140,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         query=ChangesQuery,
         problems=_some(410, 503),
     ),
-    Endpoint(
+    Operation(
         "GET",
         "/v1/routes/stream",
         "routes:read",
@@ -138,8 +149,10 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         query=StreamQuery,
         problems=_some(410, 503),
     ),
-    Endpoint("POST", "/v1/routes/lookup", "routes:read", routes.lookup, {200: LookupAnswer}, body=LookupBody),
-    Endpoint(
+    Operation(
+        "POST", "/v1/routes/lookup", "routes:read", routes.lookup, {200: LookupAnswer}, body=LookupBody
+    ),
+    Operation(
         "POST",
         "/v1/hints",
         "routes:read",
@@ -149,8 +162,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         problems=_some(429),
     ),
     # -- bindings -------------------------------------------------------------------------------------
-    Endpoint("GET", "/v1/bindings", "routes:read", bindings.page, {200: BindingPage}, query=BindingsQuery),
-    Endpoint(
+    Operation("GET", "/v1/bindings", "routes:read", bindings.page, {200: BindingPage}, query=BindingsQuery),
+    Operation(
         "GET",
         "/v1/bindings/export",
         "admin",
@@ -159,7 +172,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         query=ExportQuery,
         problems=_some(503),
     ),
-    Endpoint(
+    Operation(
         "POST",
         "/v1/bindings/batch",
         "bindings:write",
@@ -169,7 +182,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         body=DocumentedBatch,
         problems=_some(503),
     ),
-    Endpoint(
+    Operation(
         "GET",
         "/v1/bindings/{subs_id}",
         "routes:read",
@@ -177,7 +190,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         {200: BindingAnswer},
         problems=_some(404, 503),
     ),
-    Endpoint(
+    Operation(
         "PUT",
         "/v1/bindings/{subs_id}",
         "bindings:write",
@@ -186,7 +199,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         body=BindingBody,
         problems=_some(409, 503),
     ),
-    Endpoint(
+    Operation(
         "DELETE",
         "/v1/bindings/{subs_id}",
         "bindings:write",
@@ -194,7 +207,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         {204: None},
         problems=_some(404, 409, 503),
     ),
-    Endpoint(
+    Operation(
         "GET",
         "/v1/bindings/{subs_id}/history",
         "routes:read",
@@ -203,7 +216,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         query=HistoryQuery,
         problems=_some(404, 503),
     ),
-    Endpoint(
+    Operation(
         "GET",
         "/v1/bindings/{subs_id}/explain",
         "routes:read",
@@ -211,7 +224,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         {200: ExplainAnswer},
         problems=_some(404),
     ),
-    Endpoint(
+    Operation(
         "POST",
         "/v1/bindings/{subs_id}/check",
         "bindings:write",
@@ -221,8 +234,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         problems=_some(404, 429),
     ),
     # -- calls ----------------------------------------------------------------------------------------
-    Endpoint("GET", "/v1/calls", "routes:read", calls.page, {200: CallPage}, query=CallsQuery),
-    Endpoint(
+    Operation("GET", "/v1/calls", "routes:read", calls.page, {200: CallPage}, query=CallsQuery),
+    Operation(
         "POST",
         "/v1/calls",
         "calls:write",
@@ -231,7 +244,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         body=CallsBody,
         problems=_some(503),
     ),
-    Endpoint(
+    Operation(
         "GET",
         "/v1/calls/{call_id}",
         "routes:read",
@@ -239,7 +252,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         {200: CallAnswer},
         problems=_some(404, 503),
     ),
-    Endpoint(
+    Operation(
         "POST",
         "/v1/receipts",
         "calls:write",
@@ -248,7 +261,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         body=ReceiptsBody,
         problems=_some(503),
     ),
-    Endpoint(
+    Operation(
         "POST",
         "/v1/receipts/{secret}",
         None,
@@ -257,9 +270,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         body=ReceiptsBody,
         problems=_some(404, 503),
     ),
-    Endpoint("GET", "/v1/report", "routes:read", calls.report, {200: ReportAnswer}, query=ReportQuery),
+    Operation("GET", "/v1/report", "routes:read", calls.report, {200: ReportAnswer}, query=ReportQuery),
     # -- orders ---------------------------------------------------------------------------------------
-    Endpoint(
+    Operation(
         "PUT",
         "/v1/overrides/{subs_id}",
         "admin",
@@ -268,7 +281,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         body=OverrideBody,
         problems=_some(404, 503),
     ),
-    Endpoint(
+    Operation(
         "DELETE",
         "/v1/overrides/{subs_id}",
         "admin",
@@ -276,44 +289,44 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         {204: None},
         problems=_some(404, 503),
     ),
-    Endpoint(
+    Operation(
         "POST",
         "/v1/brake/engage",
         "admin",
-        ops.engage,
+        operations.engage,
         {200: BrakeAnswer},
         body=PoolBody,
         problems=_some(404, 503),
     ),
-    Endpoint(
+    Operation(
         "POST",
         "/v1/brake/release",
         "admin",
-        ops.release,
+        operations.release,
         {200: BrakeAnswer},
         body=PoolBody,
         problems=_some(404, 503),
     ),
-    Endpoint(
+    Operation(
         "POST",
         "/v1/pause",
         "admin",
-        ops.pause,
+        operations.pause,
         {200: PausedAnswer},
         body=PoolBody,
         problems=_some(404, 503),
     ),
-    Endpoint(
+    Operation(
         "POST",
         "/v1/resume",
         "admin",
-        ops.resume,
+        operations.resume,
         {200: PausedAnswer},
         body=PoolBody,
         problems=_some(404, 503),
     ),
-    Endpoint("GET", "/v1/source", "admin", sources.show, {200: SourceAnswer}, problems=_some(404)),
-    Endpoint(
+    Operation("GET", "/v1/source", "admin", sources.show, {200: SourceAnswer}, problems=_some(404)),
+    Operation(
         "POST",
         "/v1/source/apply",
         "admin",
@@ -322,7 +335,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         body=ApplyBody,
         problems=_some(404, 503),
     ),
-    Endpoint(
+    Operation(
         "GET",
         "/v1/exposures",
         "admin",
@@ -331,18 +344,18 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         query=ExposuresQuery,
         problems=_some(503),
     ),
-    Endpoint("GET", "/v1/dials", "admin", dials.log, {200: dials.LINES}, problems=_some(503)),
-    Endpoint("POST", "/-/reload", "admin", ops.reload, {200: ReloadAnswer}, problems=_some(422)),
+    Operation("GET", "/v1/dials", "admin", dials.log, {200: dials.LINES}, problems=_some(503)),
+    Operation("POST", "/-/reload", "admin", operations.reload, {200: ReloadAnswer}, problems=_some(422)),
     # -- the daemon -----------------------------------------------------------------------------------
-    Endpoint("GET", "/metrics", "metrics", ops.metrics, {200: "text/plain"}),
-    Endpoint("GET", "/healthz", None, ops.health, {200: HealthAnswer, 503: HealthAnswer}),
-    Endpoint(
+    Operation("GET", "/metrics", "metrics", operations.metrics, {200: "text/plain"}),
+    Operation("GET", "/healthz", None, operations.health, {200: HealthAnswer, 503: HealthAnswer}),
+    Operation(
         "GET",
         "/readyz",
         None,
-        ops.readiness,
+        operations.readiness,
         {200: ReadyAnswer, 503: ReadyAnswer},
         query=ReadyQuery,
     ),
-    Endpoint("GET", "/openapi.json", None, ops.document, {200: "application/json"}),
+    Operation("GET", "/openapi.json", None, operations.document, {200: "application/json"}),
 )

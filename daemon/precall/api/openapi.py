@@ -6,23 +6,33 @@ from http import HTTPStatus
 from inspect import getdoc
 from typing import Any
 
+import orjson
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from precall.api.answers import ProblemAnswer
-from precall.api.bodies import A_CALLER
-from precall.api.changes import INDEX, LAST_EVENT_ID
-from precall.api.endpoints import Endpoint
+from precall.api.endpoints import Operation
+from precall.api.handlers.changes import INDEX, LAST_EVENT_ID
+from precall.api.handlers.routes import CALLER
 from precall.api.problems import CONTENT_TYPE
-from precall.api.routes import CALLER
-from precall.config import SCOPES
+from precall.api.schemas.requests import A_CALLER
+from precall.api.schemas.responses import ProblemAnswer
+from precall.config.schema import SCOPES
 
 _SCHEMAS = "#/components/schemas/"
 _IN_PATH = re.compile(r"\{(\w+)\}")
+_AREAS = {"operations": "ops"}
+"""Tags that are not named as their module: generated clients hold on to them."""
+_COMPONENTS = {
+    "RegistrationOutcome": "Registered",
+    "CallResult": "Result",
+    "CallSource": "Source",
+    "SyncOutcome": "Fate",
+}
+"""Schemas that are not named as their class, for the same reason."""
 _TEXT_FORM = "`ACTION,NUMBER`, with `,EXTENSION` when there is one"
 
 
-def document(endpoints: Iterable[Endpoint], version: str) -> dict[str, Any]:
+def document(endpoints: Iterable[Operation], version: str) -> dict[str, Any]:
     """The whole document."""
     endpoints = list(endpoints)
     models: set[type[BaseModel]] = {ProblemAnswer, *(model for one in endpoints for model in _models(one))}
@@ -33,30 +43,43 @@ def document(endpoints: Iterable[Endpoint], version: str) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint)
-    return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "precall",
-            "version": version,
-            "description": "What to dial now for a number-privacy binding. Without configured tokens no"
-            " authorization is needed; requests must then come from this machine.",
-            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
-        },
-        "paths": paths,
-        "components": {
-            "schemas": schemas["$defs"],
-            "securitySchemes": {
-                "token": {
-                    "type": "http",
-                    "scheme": "bearer",
-                    "description": f"Scopes, none implying another: {', '.join(SCOPES)}.",
-                }
+    return _renamed(
+        {
+            "openapi": "3.1.0",
+            "info": {
+                "title": "precall",
+                "version": version,
+                "description": "What to dial now for a number-privacy binding. Without configured tokens no"
+                " authorization is needed; requests must then come from this machine.",
+                "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             },
-        },
-    }
+            "paths": paths,
+            "components": {
+                "schemas": schemas["$defs"],
+                "securitySchemes": {
+                    "token": {
+                        "type": "http",
+                        "scheme": "bearer",
+                        "description": f"Scopes, none implying another: {', '.join(SCOPES)}.",
+                    }
+                },
+            },
+        }
+    )
 
 
-def _models(endpoint: Endpoint) -> Iterator[type[BaseModel]]:
+def _renamed(whole: dict[str, Any]) -> dict[str, Any]:
+    """The document with the schema names of `_COMPONENTS`, where they are defined and where they are referred to."""
+    text = orjson.dumps(whole).decode()
+    for ours, published in _COMPONENTS.items():
+        text = re.sub(
+            rf'(?<="){ours}(?=":{{)|(?<="title":"){ours}(?=")|(?<={_SCHEMAS}){ours}(?=")', published, text
+        )
+    renamed: dict[str, Any] = orjson.loads(text)
+    return renamed
+
+
+def _models(endpoint: Operation) -> Iterator[type[BaseModel]]:
     if endpoint.body is not None:
         yield endpoint.body
     for answer in endpoint.answers.values():
@@ -64,9 +87,10 @@ def _models(endpoint: Endpoint) -> Iterator[type[BaseModel]]:
             yield answer
 
 
-def _operation(endpoint: Endpoint) -> dict[str, Any]:
+def _operation(endpoint: Operation) -> dict[str, Any]:
     handler = endpoint.handle
-    area = handler.__module__.rpartition(".")[2]
+    module = handler.__module__.rpartition(".")[2]
+    area = _AREAS.get(module, module)
     text = getdoc(handler) or ""
     operation: dict[str, Any] = {
         "operationId": f"{area}_{handler.__name__}",
@@ -84,7 +108,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     return operation
 
 
-def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
+def _parameters(endpoint: Operation) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in _IN_PATH.findall(endpoint.path)
@@ -129,7 +153,7 @@ def _present(schema: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     return shown
 
 
-def _responses(endpoint: Endpoint) -> dict[str, Any]:
+def _responses(endpoint: Operation) -> dict[str, Any]:
     found = {str(status): _answer(status, answer) for status, answer in endpoint.answers.items()}
     if endpoint.tagged:
         found["200"]["content"]["text/plain"] = {"schema": {"type": "string", "description": _TEXT_FORM}}
@@ -147,7 +171,7 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
     return dict(sorted(found.items()))
 
 
-def _problems(endpoint: Endpoint) -> set[int]:
+def _problems(endpoint: Operation) -> set[int]:
     statuses = {*endpoint.problems, 403, 500}
     if endpoint.scope is not None:
         statuses |= {401, 429, 503}  # 503: it starts, or stands by

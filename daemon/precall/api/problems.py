@@ -20,8 +20,8 @@ from aiohttp.typedefs import Handler
 from pydantic import ValidationError
 
 from precall.core.errors import OutcomeUnknown, Refusal, StoreUnavailable
-from precall.log import get_logger
-from precall.secrecy import masked
+from precall.telemetry.logging import get_logger
+from precall.telemetry.redaction import masked
 
 log = get_logger(__name__)
 
@@ -99,7 +99,7 @@ class TooMany(Refusal):
 
 
 @dataclass(frozen=True, slots=True)
-class Mistake:
+class FieldError:
     """One thing wrong with what was sent: where, what kind, and how to mend it."""
 
     field: str
@@ -107,16 +107,16 @@ class Mistake:
     detail: str
 
 
-class Mistakes(Refusal):
+class FieldErrors(Refusal):
     """A body or a query with mistakes; the first one names the problem, all are listed."""
 
-    def __init__(self, status: int, found: list[Mistake]) -> None:
+    def __init__(self, status: int, found: list[FieldError]) -> None:
         first = found[0]
         super().__init__(status, first.code, first.detail, first.field)
         self.found = found
 
 
-def mistakes(error: ValidationError, prefix: str = "", *, parameters: bool = False) -> list[Mistake]:
+def mistakes(error: ValidationError, prefix: str = "", *, parameters: bool = False) -> list[FieldError]:
     """What pydantic found, in our words. `prefix` is where in the body the checked value stands."""
     return [
         _mistake(item, prefix, parameters=parameters)
@@ -204,7 +204,7 @@ def _refused(refusal: Refusal) -> web.Response:
     if isinstance(refusal, TooMany):
         headers[hdrs.RETRY_AFTER] = str(max(1, ceil(refusal.wait)))
     more: dict[str, Any] = {}
-    if isinstance(refusal, Mistakes) and len(refusal.found) > 1:
+    if isinstance(refusal, FieldErrors) and len(refusal.found) > 1:
         more["errors"] = [
             {"field": one.field, "code": one.code, "detail": one.detail} for one in refusal.found
         ]
@@ -239,7 +239,7 @@ def _unexpected(request: web.Request, error: Exception) -> web.Response:
     return problem(500, Code.INTERNAL_ERROR, "something unexpected happened; it has been logged")
 
 
-def _mistake(item: Any, prefix: str, *, parameters: bool) -> Mistake:
+def _mistake(item: Any, prefix: str, *, parameters: bool) -> FieldError:
     kind, place, detail = item["type"], item["loc"], str(item["msg"]).removeprefix("Value error, ")
     code = Code.INVALID_PARAMETER if parameters else Code.INVALID_FIELD
     match kind:
@@ -257,7 +257,7 @@ def _mistake(item: Any, prefix: str, *, parameters: bool) -> Mistake:
             # Several fields together are wrong; the mistake is told at the one that must change.
             place = (*place, item["ctx"]["field"])
     detail = re.sub(r"^(?:Input|String|Value|List|Dictionary) should", "should", detail)
-    return Mistake(_place(prefix, place), code, detail)
+    return FieldError(_place(prefix, place), code, detail)
 
 
 def _place(prefix: str, parts: tuple[int | str, ...]) -> str:

@@ -9,21 +9,22 @@ import orjson
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.typedefs import Handler
 
-from precall.addresses import split_address
-from precall.api import connections, openapi
-from precall.api.answers import reply
-from precall.api.auth import ANYBODY, Gate, Reader
-from precall.api.bodies import MAX_BATCH_BODY
-from precall.api.connections import Connection, Crowd
-from precall.api.endpoints import ENDPOINTS, Endpoint
-from precall.api.ops import DOCUMENT
+from precall.api import openapi
+from precall.api.access import connections
+from precall.api.access.authenticator import ANYBODY, Authenticator, Client
+from precall.api.access.connections import Connection, ConnectionRegistry
+from precall.api.access.tls import CertificateWatch
+from precall.api.endpoints import ENDPOINTS, Operation
+from precall.api.handlers.operations import DOCUMENT
 from precall.api.problems import Code, guard, problem
-from precall.api.services import Services
-from precall.api.tls import Certificates
-from precall.config import ApiConfig
+from precall.api.schemas.requests import MAX_BATCH_BODY
+from precall.api.schemas.responses import reply
+from precall.config.addresses import split_address
+from precall.config.schema import ApiConfig
 from precall.core.errors import ListenError
-from precall.log import get_logger
-from precall.metrics import Metrics
+from precall.engine.services import Services
+from precall.telemetry.logging import get_logger
+from precall.telemetry.metrics import Metrics
 
 log = get_logger(__name__)
 
@@ -77,10 +78,10 @@ class Server:
         self.config, self.version = config, version
         self.services: Services | None = None
         self.waiting = "starting: the table is being loaded"
-        self.gate = Gate(config, metrics, clock)
-        self.crowd = Crowd(config.max_connections, metrics, clock)
+        self.gate = Authenticator(config, metrics, clock)
+        self.crowd = ConnectionRegistry(config.max_connections, metrics, clock)
         self._metrics = metrics
-        self._certificates: Certificates | None = None
+        self._certificates: CertificateWatch | None = None
         self._runner: web.AppRunner | None = None
         self._listeners: list[asyncio.Server] = []
         self._watch: asyncio.Task[None] | None = None
@@ -88,7 +89,7 @@ class Server:
     async def start(self) -> list[str]:
         """Listen; the URLs, in the order of the configuration. ListenError when one is no good."""
         if self.config.tls_cert_file:
-            self._certificates = Certificates(self.config, self._count_reload)
+            self._certificates = CertificateWatch(self.config, self._count_reload)
         runner = self._runner = web.AppRunner(application(self))
         await runner.setup()
         if runner.server is None:
@@ -178,7 +179,7 @@ class Server:
         self._metrics.tls_reloads.labels(result).inc()
 
 
-def _bound(endpoint: Endpoint, server: Server) -> Handler:
+def _bound(endpoint: Operation, server: Server) -> Handler:
     """The endpoint's handler behind the gate."""
     waits, answer = endpoint.path in _FOLLOWED, _answering(endpoint, server)
 
@@ -198,14 +199,14 @@ def _bound(endpoint: Endpoint, server: Server) -> Handler:
 
 
 def _answering(
-    endpoint: Endpoint, server: Server
-) -> Callable[[web.Request, Reader], Awaitable[web.StreamResponse]]:
+    endpoint: Operation, server: Server
+) -> Callable[[web.Request, Client], Awaitable[web.StreamResponse]]:
     """The endpoint's handler, as far as this daemon is up and leads."""
     mirrored = (
         endpoint.scope in _MIRRORED and endpoint.path not in _FOLLOWED | _PUSHED
     ) or endpoint.path in _OWN
 
-    async def answer(request: web.Request, reader: Reader) -> web.StreamResponse:
+    async def answer(request: web.Request, reader: Client) -> web.StreamResponse:
         services = server.services
         if services is None:
             return _not_ready(endpoint, server)
@@ -219,7 +220,7 @@ def _answering(
     return answer
 
 
-def _not_ready(endpoint: Endpoint, server: Server) -> web.Response:
+def _not_ready(endpoint: Operation, server: Server) -> web.Response:
     match endpoint.path:
         case "/healthz":
             return reply({"alive": True, "tick_age": 0.0})

@@ -12,33 +12,34 @@ from collections.abc import Callable
 
 import typer
 
-from precall import __version__, log
+from precall import __version__
 from precall.cli import (
     bindings,
     calls,
+    daemon,
     exposures,
     keys,
-    live,
     orders,
-    planning,
-    replaying,
+    plan,
+    provider,
+    replay,
     routes,
-    serving,
     sources,
     streams,
 )
 from precall.cli.output import say
 from precall.core.errors import (
     ConfigError,
-    Deposed,
+    LeadershipLost,
     ListenError,
     OutOfReach,
+    OutputError,
     PrecallError,
     Refusal,
     StoreError,
-    Unwritten,
 )
-from precall.secrecy import masked
+from precall.telemetry import logging as log
+from precall.telemetry.redaction import masked
 
 BROKEN = 70
 """The exit code of a bug, as sysexits.h has it."""
@@ -73,13 +74,13 @@ def _options(
 
 
 for _commands in (
-    serving.app,
+    daemon.app,
     routes.app,
-    live.app,
+    provider.app,
     orders.app,
     calls.report_app,
-    planning.app,
-    replaying.app,
+    plan.app,
+    replay.app,
 ):
     app.add_typer(_commands)
 app.add_typer(bindings.app, name="bindings", rich_help_panel="A running daemon")
@@ -105,7 +106,7 @@ def _ended(work: Callable[[], object]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(bool(end.code))
     except PrecallError as error:
-        if isinstance(error, Unwritten):
+        if isinstance(error, OutputError):
             streams.part_with(error)
         for line in error.mistakes if isinstance(error, ConfigError) else [str(error)]:
             _complain(line, exit_code(error))
@@ -131,13 +132,13 @@ def _complain(line: str, code: int) -> None:
 def exit_code(error: PrecallError) -> int:
     """What the shell is told of an error."""
     match error:
-        case Deposed():
+        case LeadershipLost():
             return 5
         case ConfigError() | StoreError() | ListenError():
             return 3
         case OutOfReach():
             return 4
-        case Unwritten():
+        case OutputError():
             return UNWRITTEN
         case Refusal(status=401 | 403):
             return 3

@@ -27,23 +27,28 @@ from rich.progress import (
 )
 
 from precall.cli import output
+from precall.cli.binding_import import ImportOutcome, ImportRules, send
+from precall.cli.binding_rows import COLUMNS, EMPTY, BindingRows, FileFormat, RowError, text_of
 from precall.cli.files import OutputFile, writing_text
-from precall.cli.importing import Outcome, Rules, send
 from precall.cli.options import Json, SubsId
 from precall.cli.rejects import write_rejects
-from precall.cli.remote import Session, ask, path, taken
-from precall.cli.rows import COLUMNS, EMPTY, Form, Mistake, Rows, text_of
+from precall.cli.session import Session, ask, path, taken
 from precall.cli.target import Target, asks
 from precall.core.errors import OutOfReach, Refusal
-from precall.private import Output
+from precall.private_files import Output
 
 app = typer.Typer(no_args_is_help=True, help="Registered bindings: import, export, add, remove, show, list.")
 
 PAGE = 1000
 SHOWN_MISTAKES = 5
-_FORMS = {".csv": Form.CSV, ".jsonl": Form.JSONL, ".ndjson": Form.JSONL, ".json": Form.JSONL}
+_FORMS = {
+    ".csv": FileFormat.CSV,
+    ".jsonl": FileFormat.JSONL,
+    ".ndjson": FileFormat.JSONL,
+    ".json": FileFormat.JSONL,
+}
 
-Format = Annotated[Form | None, typer.Option("--format", help="Without: by the file's extension.")]
+Format = Annotated[FileFormat | None, typer.Option("--format", help="Without: by the file's extension.")]
 Pool = Annotated[str, typer.Option("--pool-key", metavar="POOL", help="Only this pool.")]
 LabelFilter = Annotated[str, typer.Option("--label", metavar="KEY:VALUE", help="Only those with this label.")]
 
@@ -58,7 +63,9 @@ def import_(
         ),
     ],
     *,
-    form: Annotated[Form | None, typer.Option("--format", help="Without: what the file begins like.")] = None,
+    form: Annotated[
+        FileFormat | None, typer.Option("--format", help="Without: what the file begins like.")
+    ] = None,
     skip_expired: Annotated[
         bool, typer.Option("--skip-expired", help="Leave out bindings that have ended; they are no refusals.")
     ] = False,
@@ -85,7 +92,7 @@ def import_(
     if keep_going and rejects is None and not Path(file).is_file():
         raise typer.BadParameter(f"--keep-going with {file}: say with --rejects FILE where refused rows go")
     wanted = sys.stderr.isatty() if progress is None else progress
-    outcome = Outcome()
+    outcome = ImportOutcome()
     with _opened(file) as raw:
         with _read_errors(file):
             rows = _rows(raw, file, form)
@@ -98,7 +105,7 @@ def import_(
                     rows,
                     outcome,
                     lambda done: bar(done, raw.tell() if size else 0),
-                    Rules(keep_going, time.time if skip_expired else None),
+                    ImportRules(keep_going, time.time if skip_expired else None),
                 )
         except BaseException as error:
             _report(outcome, None, as_json=as_json)
@@ -112,9 +119,9 @@ def import_(
         raise typer.Exit(1)
 
 
-def _rows(raw: BinaryIO, file: str, form: Form | None) -> Rows:
+def _rows(raw: BinaryIO, file: str, form: FileFormat | None) -> BindingRows:
     try:
-        return Rows(text_of(raw, file), form, _FORMS.get(Path(file).suffix.lower()))
+        return BindingRows(text_of(raw, file), form, _FORMS.get(Path(file).suffix.lower()))
     except Refusal as error:
         if error.code != EMPTY:
             raise
@@ -149,17 +156,19 @@ def export(
     daemon: Target,
 ) -> None:
     """All bindings with their real numbers, as CSV or JSON Lines (the default). Needs scope admin; each is audited."""
-    chosen = form or (_form_of(file) if file and file != Path("-") and not _is_special(file) else Form.JSONL)
+    chosen = form or (
+        _form_of(file) if file and file != Path("-") and not _is_special(file) else FileFormat.JSONL
+    )
     listed = _listed if masked else _exported
 
     def work(out: TextIO) -> int:
         count = 0
         writer = csv.writer(out, lineterminator="\n")
-        if chosen is Form.CSV:
+        if chosen is FileFormat.CSV:
             writer.writerow(COLUMNS)
         for binding in listed(daemon, pool_key, label):
             count += 1
-            if chosen is Form.CSV:
+            if chosen is FileFormat.CSV:
                 packed = json.dumps(binding["labels"], ensure_ascii=False) if binding["labels"] else ""
                 writer.writerow([*(binding[name] for name in COLUMNS if name != "labels"), packed])
             else:
@@ -273,7 +282,7 @@ def _is_special(file: Path) -> bool:
     return file.exists() and not file.is_file()
 
 
-def _form_of(file: Path) -> Form:
+def _form_of(file: Path) -> FileFormat:
     form = _FORMS.get(file.suffix.lower())
     if form is None:
         raise typer.BadParameter(
@@ -325,7 +334,7 @@ def _bar(wanted: bool, size: int) -> Iterator[Any]:
         yield lambda done, position: progress.update(task, completed=position, lines=done)
 
 
-def _report(outcome: Outcome, rejects: Path | None, *, as_json: bool) -> None:
+def _report(outcome: ImportOutcome, rejects: Path | None, *, as_json: bool) -> None:
     counts = {name: outcome.stored[name] for name in ("created", "updated", "unchanged")}
     left_out = sum(len(batch.lines) for batch in outcome.refused)
     refused = [mistake for batch in outcome.refused for mistake in batch.mistakes]
@@ -358,7 +367,7 @@ def _report(outcome: Outcome, rejects: Path | None, *, as_json: bool) -> None:
     typer.echo(line)
 
 
-def _say_mistakes(found: Sequence[Mistake]) -> None:
+def _say_mistakes(found: Sequence[RowError]) -> None:
     for mistake in found[:SHOWN_MISTAKES]:
         output.say(f"  {mistake}")
     if len(found) > SHOWN_MISTAKES:

@@ -8,7 +8,7 @@ import typer
 
 from precall.cli import output
 from precall.cli.options import Json, duration
-from precall.cli.remote import ask, path
+from precall.cli.session import ask, path
 from precall.cli.target import Target, asks
 
 PANEL = "A running daemon"

@@ -12,8 +12,8 @@ from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from precall.config import Config
-from precall.core.calls import query_date
+from precall.config.schema import Config
+from precall.core.calls.call import query_date
 from precall.core.errors import SchemaOutdated, StoreError
 from precall.core.model import Failure, InEffect, NonAnswer, Reply, Status
 from precall.provider import (
@@ -56,7 +56,7 @@ SKEW_REFUSED = 900.0
 """The provider refuses signatures whose time is off by more than 15 minutes."""
 
 
-class Verdict(StrEnum):
+class StepVerdict(StrEnum):
     """How one step ended."""
 
     OK = "ok"
@@ -65,11 +65,11 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class StepFinding:
     """One step: what was examined, what was found, what to do about it."""
 
     what: str
-    verdict: Verdict
+    verdict: StepVerdict
     found: str
     fix: str = ""
     out_of_reach: bool = False
@@ -77,7 +77,7 @@ class Finding:
 
 async def examine(
     config: Config, provider: Provider, wall: Callable[[], float], subs_id: str, pool_key: str
-) -> list[Finding]:
+) -> list[StepFinding]:
     """Every finding, in order. With a `subs_id` its binding is asked about twice, where Status is asked at all."""
     findings = await _status_endpoint(config, provider, wall)
     asks_status = config.provider.status_source == "call_status"
@@ -87,10 +87,12 @@ async def examine(
     return [*findings, *await _store(config)]
 
 
-async def _status_endpoint(config: Config, provider: Provider, wall: Callable[[], float]) -> list[Finding]:
+async def _status_endpoint(
+    config: Config, provider: Provider, wall: Callable[[], float]
+) -> list[StepFinding]:
     endpoint = config.provider.endpoint
     findings = [await _reach("endpoint", endpoint, proxy_for(config.provider.proxy, endpoint))]
-    if findings[0].verdict is Verdict.FAIL:
+    if findings[0].verdict is StepVerdict.FAIL:
         return findings
     raw = {action: await provider.raw(action, params) for action, (params, _) in _PROBES.items()}
     read = {action: raw[action].read(reader) for action, (_, reader) in _PROBES.items()}
@@ -104,32 +106,35 @@ async def _status_endpoint(config: Config, provider: Provider, wall: Callable[[]
     return [finding for finding in findings if finding.found]
 
 
-async def _detail_endpoint(config: Config, provider: Provider, wall: Callable[[], float]) -> list[Finding]:
+async def _detail_endpoint(
+    config: Config, provider: Provider, wall: Callable[[], float]
+) -> list[StepFinding]:
     """Call details are not needed for routing: nothing of them is worse than a warning."""
     endpoint = config.provider.call_detail_endpoint
     findings = [await _reach("call detail endpoint", endpoint, proxy_for(config.provider.proxy, endpoint))]
-    if findings[0].verdict is Verdict.OK:
+    if findings[0].verdict is StepVerdict.OK:
         day = query_date(wall())[0]
         params = {"CallId": UNKNOWN_CALL, "ProdId": VOICE_NOTIFICATION, "QueryDate": str(day)}
         findings += action_findings(DETAIL, (await provider.raw(DETAIL, params)).read(read_detail))
     return [
-        Finding(f.what, Verdict.WARN, f.found, f.fix) if f.verdict is Verdict.FAIL else f for f in findings
+        StepFinding(f.what, StepVerdict.WARN, f.found, f.fix) if f.verdict is StepVerdict.FAIL else f
+        for f in findings
     ]
 
 
-async def _reach(what: str, endpoint: str, proxy: Proxy | None) -> Finding:
+async def _reach(what: str, endpoint: str, proxy: Proxy | None) -> StepFinding:
     """Name, port and TLS of an endpoint, each with its own trouble; of its proxy, if one leads there."""
     if proxy is None:
         return await _connect(what, endpoint)
     found = await _connect(what, proxy.address)
     way = f"through the proxy of {proxy.named_by}"
-    if found.verdict is Verdict.OK:
-        return Finding(what, Verdict.OK, f"{way}, {urlsplit(proxy.address).netloc}, which answers")
+    if found.verdict is StepVerdict.OK:
+        return StepFinding(what, StepVerdict.OK, f"{way}, {urlsplit(proxy.address).netloc}, which answers")
     fix = 'see provider.proxy; "none" is the direct way, NO_PROXY leaves out hosts'
-    return Finding(what, Verdict.FAIL, f"{way}: {found.found}", fix, out_of_reach=True)
+    return StepFinding(what, StepVerdict.FAIL, f"{way}: {found.found}", fix, out_of_reach=True)
 
 
-async def _connect(what: str, endpoint: str) -> Finding:
+async def _connect(what: str, endpoint: str) -> StepFinding:
     parts = urlsplit(endpoint)
     host, tls = parts.hostname or "", parts.scheme == "https"
     port = parts.port or (443 if tls else 80)
@@ -138,9 +143,9 @@ async def _connect(what: str, endpoint: str) -> Finding:
         async with asyncio.timeout(PATIENCE):
             await asyncio.get_running_loop().getaddrinfo(host, port)
     except (OSError, TimeoutError):
-        return Finding(
+        return StepFinding(
             what,
-            Verdict.FAIL,
+            StepVerdict.FAIL,
             f"{host} does not resolve",
             "mend the address, or this machine's DNS",
             out_of_reach=True,
@@ -153,33 +158,39 @@ async def _connect(what: str, endpoint: str) -> Finding:
     except ssl.SSLError as error:
         reason = error.reason or type(error).__name__
         fix = "check this machine's clock and certificates, and for a proxy that intercepts TLS"
-        return Finding(what, Verdict.FAIL, f"no TLS with {host}:{port} ({reason})", fix, out_of_reach=True)
+        return StepFinding(
+            what, StepVerdict.FAIL, f"no TLS with {host}:{port} ({reason})", fix, out_of_reach=True
+        )
     except (OSError, TimeoutError) as error:
         reason = os.strerror(error.errno) if error.errno else "no answer in time"
-        return Finding(
-            what, Verdict.FAIL, f"no connection to {host}:{port} ({reason})", fix, out_of_reach=True
+        return StepFinding(
+            what, StepVerdict.FAIL, f"no connection to {host}:{port} ({reason})", fix, out_of_reach=True
         )
     writer.close()
     if not tls:
         fix = "use https:// unless this is a simulator or a test"
-        return Finding(what, Verdict.OK, f"{host}:{port} answers, without TLS", fix)
-    return Finding(what, Verdict.OK, f"{host}:{port} answers, TLS is good")
+        return StepFinding(what, StepVerdict.OK, f"{host}:{port} answers, without TLS", fix)
+    return StepFinding(what, StepVerdict.OK, f"{host}:{port} answers, TLS is good")
 
 
-def clock_finding(reply: RawReply, now: float) -> Finding:
+def clock_finding(reply: RawReply, now: float) -> StepFinding:
     """This machine's clock against the Date of a reply; nothing found without one."""
     try:
         told = parsedate_to_datetime(reply.headers["Date"]).timestamp()
     except (KeyError, ValueError):
-        return Finding("clock", Verdict.OK, "")
+        return StepFinding("clock", StepVerdict.OK, "")
     skew = now - told
     found = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the provider"
     fix = "set this machine's clock (NTP): expiry is judged by it"
     if abs(skew) > SKEW_REFUSED:
-        return Finding("clock", Verdict.FAIL, found, f"{fix}; signatures over 15 minutes off are refused")
+        return StepFinding(
+            "clock", StepVerdict.FAIL, found, f"{fix}; signatures over 15 minutes off are refused"
+        )
     if abs(skew) > SKEW_NOTICED:
-        return Finding("clock", Verdict.WARN, found, fix)
-    return Finding("clock", Verdict.OK, "within a few seconds of the provider" if abs(skew) < 3 else found)
+        return StepFinding("clock", StepVerdict.WARN, found, fix)
+    return StepFinding(
+        "clock", StepVerdict.OK, "within a few seconds of the provider" if abs(skew) < 3 else found
+    )
 
 
 def _known(read: Reply | CallDetail) -> bool:
@@ -187,7 +198,7 @@ def _known(read: Reply | CallDetail) -> bool:
     return not isinstance(read, NonAnswer) or read.failure in (Failure.GONE, Failure.REFUSED)
 
 
-def source_finding(chosen: StatusSource, read: Mapping[str, Reply]) -> Finding:
+def source_finding(chosen: StatusSource, read: Mapping[str, Reply]) -> StepFinding:
     """Which sources of a binding's status work and why not, by the replies of their actions to questions about
     nothing; whether the chosen one does, and whether the other would be better."""
     what, other = "status source", next(source for source in QUESTIONS if source != chosen)
@@ -201,41 +212,51 @@ def source_finding(chosen: StatusSource, read: Mapping[str, Reply]) -> Finding:
     if works[chosen]:
         better = works[other] and other == "call_status"
         fix = 'provider.status_source = "call_status" would tell of temporary numbers and of Status 3 as well'
-        return Finding(what, Verdict.OK, found, fix if better else "")
+        return StepFinding(what, StepVerdict.OK, found, fix if better else "")
     if not works[other]:
-        return Finding(what, Verdict.FAIL, found, "mend what is named above")
+        return StepFinding(what, StepVerdict.FAIL, found, "mend what is named above")
     fix = f'set provider.status_source = "{other}"'
     if other == "subscription_detail":
         fix += (
             ": it tells of expiry and of a doubtful X, never a temporary number, and never to dial a real one"
         )
-    return Finding(what, Verdict.FAIL, found, fix)
+    return StepFinding(what, StepVerdict.FAIL, found, fix)
 
 
-def action_findings(action: str, read: Reply | CallDetail) -> list[Finding]:
+def action_findings(action: str, read: Reply | CallDetail) -> list[StepFinding]:
     """What one reply to a question about nothing says of key, signature and action: a business answer, even "no
     such binding", proves all three."""
     if not isinstance(read, NonAnswer) or read.failure in (Failure.GONE, Failure.REFUSED):
         code = read.code if isinstance(read, NonAnswer) else "OK"
         if isinstance(read, InEffect):
-            return [Finding(action, Verdict.OK, "signature accepted, action known")]
-        return [Finding(action, Verdict.OK, f"signature accepted, action known (an unknown id gives {code})")]
+            return [StepFinding(action, StepVerdict.OK, "signature accepted, action known")]
+        return [
+            StepFinding(
+                action, StepVerdict.OK, f"signature accepted, action known (an unknown id gives {code})"
+            )
+        ]
     named = f"{read.code}, RequestId {read.request_id}" if read.request_id else read.code
     match read.failure:
         case Failure.THROTTLED:
             fix = "signature and action could not be told; lower provider.rate and try again"
-            return [Finding(action, Verdict.WARN, f"throttled ({named})", fix)]
+            return [StepFinding(action, StepVerdict.WARN, f"throttled ({named})", fix)]
         case Failure.STALE:
-            return [Finding(action, Verdict.WARN, f"a nonce was taken for used ({named})", "try again")]
+            return [
+                StepFinding(action, StepVerdict.WARN, f"a nonce was taken for used ({named})", "try again")
+            ]
         case Failure.TRANSIENT:
             fix = "try again; if it stays, raise provider.timeout or ask the provider"
-            return [Finding(action, Verdict.FAIL, f"{read.detail} ({named})", fix, out_of_reach=True)]
+            return [StepFinding(action, StepVerdict.FAIL, f"{read.detail} ({named})", fix, out_of_reach=True)]
         case _:
             found, _, rest = read.detail.partition(";")[0].partition(": ")
-            return [Finding(action, Verdict.FAIL, f"{found} ({named})", rest or "see the provider's console")]
+            return [
+                StepFinding(
+                    action, StepVerdict.FAIL, f"{found} ({named})", rest or "see the provider's console"
+                )
+            ]
 
 
-async def _quota(config: Config, provider: Provider, action: str) -> Finding:
+async def _quota(config: Config, provider: Provider, action: str) -> StepFinding:
     """A second's worth of the configured rate, ten calls at most, at once."""
     rate = config.provider.rate
     count = max(1, min(BURST, int(rate)))
@@ -248,14 +269,18 @@ async def _quota(config: Config, provider: Provider, action: str) -> Finding:
         waits = [reply.retry_after for reply in refused if reply.retry_after]
         told = f", told to wait {max(waits):g} s" if waits else ""
         fix = f"set provider.rate (now {rate:g}) to what the account may, or ask the provider for more"
-        return Finding("quota", Verdict.WARN, f"{len(refused)} of {count} calls at once throttled{told}", fix)
+        return StepFinding(
+            "quota", StepVerdict.WARN, f"{len(refused)} of {count} calls at once throttled{told}", fix
+        )
     found = f"{count} calls at once, none throttled, slowest {slowest * 1000:.0f} ms"
     if rate > count:
-        return Finding("quota", Verdict.OK, found, f"provider.rate = {rate:g} was not tried out in full")
-    return Finding("quota", Verdict.OK, found)
+        return StepFinding(
+            "quota", StepVerdict.OK, found, f"provider.rate = {rate:g} was not tried out in full"
+        )
+    return StepFinding("quota", StepVerdict.OK, found)
 
 
-async def _twice(provider: Provider, subs_id: str, pool_key: str) -> Finding:
+async def _twice(provider: Provider, subs_id: str, pool_key: str) -> StepFinding:
     """Whether the platform allocates another temporary number each time it is asked."""
     params = {"PoolKey": pool_key, "SubsId": subs_id}
     read = [(await provider.raw(STATUS, params)).read(read_status) for _ in range(2)]
@@ -263,32 +288,32 @@ async def _twice(provider: Provider, subs_id: str, pool_key: str) -> Finding:
     if isinstance(first, NonAnswer) or isinstance(second, NonAnswer):
         bad = first if isinstance(first, NonAnswer) else second
         code = bad.code if isinstance(bad, NonAnswer) else ""
-        return Finding(
-            "asked twice", Verdict.WARN, f"no answer ({code})", "name a binding of this pool and account"
+        return StepFinding(
+            "asked twice", StepVerdict.WARN, f"no answer ({code})", "name a binding of this pool and account"
         )
     if first.status is not Status.TEMPORARY or second.status is not Status.TEMPORARY:
         found = f"Status {int(first.status)}, then {int(second.status)}"
-        return Finding(
-            "asked twice", Verdict.OK, found, "name a binding with Status 2 to see what asking does to it"
+        return StepFinding(
+            "asked twice", StepVerdict.OK, found, "name a binding with Status 2 to see what asking does to it"
         )
     if first.called_no == second.called_no:
-        return Finding(
-            "asked twice", Verdict.OK, "Status 2 with the same temporary number: asking changes nothing"
+        return StepFinding(
+            "asked twice", StepVerdict.OK, "Status 2 with the same temporary number: asking changes nothing"
         )
-    return Finding(
+    return StepFinding(
         "asked twice",
-        Verdict.WARN,
+        StepVerdict.WARN,
         "Status 2 with another temporary number each time: asking allocates",
         "keep freshness.abnormal_min_interval and policy.temporary_ttl high enough",
     )
 
 
-async def _store(config: Config) -> list[Finding]:
+async def _store(config: Config) -> list[StepFinding]:
     """Reachable, schema, writable. A database that does not exist yet is not made."""
     url = config.store.database
     if (file := _yet_to_be_made(url)) is not None:
         fix = "`precall run` or `precall migrate` makes it"
-        return [Finding("store", Verdict.OK, f"{file} does not exist yet", fix)]
+        return [StepFinding("store", StepVerdict.OK, f"{file} does not exist yet", fix)]
     try:
         store = await Store.open(
             url, timeout=config.store.timeout, key_file=config.store.key_file, auto_migrate=False
@@ -296,7 +321,9 @@ async def _store(config: Config) -> list[Finding]:
     except SchemaOutdated as error:
         if config.store.migrates:
             return [
-                Finding("store", Verdict.WARN, str(error).partition(":")[0], "`precall run` will migrate it")
+                StepFinding(
+                    "store", StepVerdict.WARN, str(error).partition(":")[0], "`precall run` will migrate it"
+                )
             ]
         return [_trouble(error)]
     except StoreError as error:
@@ -308,7 +335,7 @@ async def _store(config: Config) -> list[Finding]:
         return [_trouble(error)]
     finally:
         await store.close()
-    return [Finding("store", Verdict.OK, f"{store.name}: schema current, writable")]
+    return [StepFinding("store", StepVerdict.OK, f"{store.name}: schema current, writable")]
 
 
 def _yet_to_be_made(url: str) -> Path | None:
@@ -316,6 +343,6 @@ def _yet_to_be_made(url: str) -> Path | None:
     return file if url.startswith("sqlite:///") and file.parent.is_dir() and not file.exists() else None
 
 
-def _trouble(error: StoreError) -> Finding:
+def _trouble(error: StoreError) -> StepFinding:
     found, _, fix = str(error).partition(": ")
-    return Finding("store", Verdict.FAIL, found, fix)
+    return StepFinding("store", StepVerdict.FAIL, found, fix)

@@ -7,7 +7,7 @@ import typer
 
 from precall.cli import output
 from precall.cli.options import Json
-from precall.cli.remote import Session, taken
+from precall.cli.session import Session, taken
 from precall.cli.target import Target, asks
 
 app = typer.Typer(no_args_is_help=True, help="The audit of real numbers handed out.")

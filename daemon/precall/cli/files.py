@@ -9,7 +9,7 @@ from typing import Annotated, BinaryIO, TextIO, cast
 
 import typer
 
-from precall import private
+from precall import private_files
 
 OutputFile = Annotated[
     Path | None,
@@ -35,7 +35,7 @@ def writing(file: Path | None) -> Iterator[BinaryIO]:
     if file.is_dir() or not file.parent.is_dir():
         wrong = "is a directory" if file.is_dir() else f"the directory {file.parent} does not exist"
         raise typer.BadParameter(f"{file} cannot be written: {wrong}")
-    with private.replacing(file) as out:
+    with private_files.replacing(file) as out:
         yield out
 
 

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from precall.cli.options import ConfigFile
 from precall.cli.output import say
-from precall.config import Config, load
+from precall.config.schema import Config, load
 from precall.core.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, help="Keys that seal the numbers in the database: new, rotate.")
@@ -42,16 +42,16 @@ def new(
 def rotate(config: ConfigFile = None) -> None:
     """Seal every number with the newest key, with a new one when all are sealed with that already. A daemon may be
     running; killed or not, run it again to go on. It says when an earlier key is needed no more."""
-    from precall.store import Rotated, Rotation, Seals  # noqa: PLC0415 - see serving
+    from precall.store import Cipher, KeyRotation, RotationReport  # noqa: PLC0415 - see serving
 
     loaded = load(config)
     file = _file(loaded)
     url = loaded.store.database
 
-    async def work() -> tuple[str, Rotated]:
-        if not await Rotation(url, Seals.of(file)).due():
+    async def work() -> tuple[str, RotationReport]:
+        if not await KeyRotation(url, Cipher.of(file)).due():
             say(f"all is sealed with the newest key: key {_add(file)} made")
-        seals = Seals.of(file)
+        seals = Cipher.of(file)
         with Progress(
             TextColumn("sealing"),
             BarColumn(),
@@ -60,14 +60,14 @@ def rotate(config: ConfigFile = None) -> None:
             console=Console(stderr=True),
         ) as progress:
             task = progress.add_task("")
-            rotated = await Rotation(url, seals).run(
+            rotated = await KeyRotation(url, seals).run(
                 lambda done, total: progress.update(task, completed=done, total=total)
             )
         return seals.newest, rotated
 
     newest, rotated = asyncio.run(work())
     typer.echo(f"{rotated.rows:,} rows sealed with key {newest}, {rotated.plain:,} of them were in plain")
-    idle = sorted({*rotated.idle, *Seals.of(file).names} - {newest})
+    idle = sorted({*rotated.idle, *Cipher.of(file).names} - {newest})
     if idle:
         typer.echo(f"nothing needs {', '.join(idle)} any more: remove that line from {file}")
         say("Copies of the database made before still need it: keep a copy of the key file as long as those.")
@@ -83,6 +83,6 @@ def _file(config: Config) -> Path:
 
 
 def _add(file: Path) -> str:
-    from precall.store import seal  # noqa: PLC0415 - see serving
+    from precall.store import cipher  # noqa: PLC0415 - see serving
 
-    return seal.add(file, secrets.token_bytes(seal.LENGTH))
+    return cipher.add(file, secrets.token_bytes(cipher.LENGTH))

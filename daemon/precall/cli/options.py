@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from precall.addresses import split_address
-from precall.config import seconds
+from precall.config.addresses import split_address
+from precall.config.schema import seconds
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON: the API's own objects.")]
 SubsId = Annotated[str, typer.Argument(metavar="SUBS_ID", help="The provider's id of the binding.")]

@@ -6,23 +6,23 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from precall.cli.binding_rows import ERROR, FileFormat, RowError
 from precall.cli.files import writing_text
-from precall.cli.rows import ERROR, Form, Mistake
 
 
-def write_rejects(file: Path, form: Form, header: Sequence[str], rejected: Sequence[Mistake]) -> None:
+def write_rejects(file: Path, form: FileFormat, header: Sequence[str], rejected: Sequence[RowError]) -> None:
     """Write each row as it stood, and what is wrong with it in one more column, to a file for its owner alone.
 
     Raises Unwritten.
     """
     with writing_text(file) as out:
-        if form is Form.CSV:
+        if form is FileFormat.CSV:
             csv.writer(out, lineterminator="\n").writerows(_table(header, rejected))
         else:
             out.writelines(f"{json.dumps(_object(one), ensure_ascii=False)}\n" for one in rejected)
 
 
-def _table(header: Sequence[str], rejected: Sequence[Mistake]) -> Iterator[list[str]]:
+def _table(header: Sequence[str], rejected: Sequence[RowError]) -> Iterator[list[str]]:
     kept = [place for place, name in enumerate(header) if name.lower() != ERROR]
     yield [*(header[place] for place in kept), ERROR]
     for one in rejected:
@@ -31,10 +31,10 @@ def _table(header: Sequence[str], rejected: Sequence[Mistake]) -> Iterator[list[
         yield [*(cells[place] for place in kept), _why(one), *cells[len(header) :]]
 
 
-def _object(one: Mistake) -> dict[str, Any]:
+def _object(one: RowError) -> dict[str, Any]:
     row = one.row if isinstance(one.row, dict) else {"row": one.row}
     return {name: value for name, value in row.items() if name.lower() != ERROR} | {ERROR: _why(one)}
 
 
-def _why(one: Mistake) -> str:
+def _why(one: RowError) -> str:
     return f"{one.column}: {one.text}" if one.column else one.text

@@ -8,12 +8,12 @@ import typer
 
 from precall.cli import output
 from precall.cli.options import ConfigFile, Json
-from precall.cli.remote import ask
+from precall.cli.session import ask
 from precall.cli.target import Target, asks
-from precall.config import load
-from precall.core.columns import BadRow
+from precall.config.schema import load
 from precall.core.errors import ConfigError
-from precall.core.sync import EXAMPLES, SyncPlan
+from precall.core.sync.columns import BadRow
+from precall.core.sync.plan import EXAMPLES, SyncPlan
 
 app = typer.Typer(no_args_is_help=True, help="Bindings from your own database (\\[source]): check, apply.")
 
@@ -24,7 +24,7 @@ PATIENCE = 600.0
 @app.command("check")
 def check(config: ConfigFile = None, *, as_json: Json = False) -> None:
     """What a sync would do now. Nothing is written, no daemon needed. Exit 1: rows or removals would be refused."""
-    from precall.source import preview  # noqa: PLC0415 - a client of a running daemon starts without it
+    from precall.engine.source_sync import preview  # noqa: PLC0415 - a client of a running daemon starts without it
     from precall.store import snapshot  # noqa: PLC0415
 
     loaded = load(config)

@@ -1,7 +1,7 @@
 """Standard input, output and error as a command finds them: closed, full, broken, or unable to say a character.
 
 A descriptor that is closed is occupied, so that no socket and no database takes its number and gets what is printed.
-Data that cannot be written is an error of its own (`Unwritten`); remarks on standard error that cannot be are let go.
+Data that cannot be written is an error of its own (`OutputError`); remarks on standard error that cannot be are let go.
 """
 
 import codecs
@@ -11,8 +11,8 @@ import os
 import signal
 import sys
 
-from precall.core.errors import Unwritten
-from precall.private import Output
+from precall.core.errors import OutputError
+from precall.private_files import Output
 
 OUTPUT = "standard output"
 
@@ -59,7 +59,7 @@ def is_utf8() -> bool:
         return False
 
 
-def part_with(error: Unwritten) -> None:
+def part_with(error: OutputError) -> None:
     """Write no more to standard output, if that is what could not be written. Where its reader has gone, end the
     process as SIGPIPE would have."""
     if not str(error).startswith(OUTPUT):

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from precall.api.client import DaemonClient
+from precall.cli.client import DaemonClient
 from precall.core.errors import ConfigError
 
 DEFAULT_URL = "http://127.0.0.1:8080"

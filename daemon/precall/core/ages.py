@@ -19,6 +19,10 @@ AHEAD = 5.0
 """Seconds an observation may lie in the future: by so much the clocks of two machines may differ. What lies further
 ahead was stamped by a clock that was wrong, and how old it is cannot be known."""
 
+SMALLEST_STEP = 0.5
+"""Seconds by which the wall clock must move to count as set. A smaller difference comes from reading two clocks in
+turn."""
+
 
 def age_of(at: float, now: float) -> float:
     """Seconds since `at`, never below 0; inf where `at` lies in the future: that is older than anything allows."""

@@ -40,7 +40,7 @@ class OutcomeUnknown(StoreUnavailable):
     always right."""
 
 
-class Deposed(StoreUnavailable):
+class LeadershipLost(StoreUnavailable):
     """Another daemon has taken the lead on this database: nothing of this write is stored, nor of any later one."""
 
 
@@ -56,7 +56,7 @@ class OutOfReach(PrecallError):
     """What a client command talks to does not answer."""
 
 
-class Unwritten(PrecallError):
+class OutputError(PrecallError):
     """A file or standard output could not be written. `errno` is the system's reason, 0 when it gave none."""
 
     def __init__(self, text: str, errno: int = 0) -> None:

@@ -198,7 +198,7 @@ class BindingState:
         return f"BindingState({self.state}, status={self.status}, seq={self.seq}, streak={self.streak})"
 
 
-class Means(StrEnum):
+class NumberRole(StrEnum):
     """Which number of its binding an override means: what the action dials by itself, the registered X, the X that the
     provider named with Status 1, or the temporary number. LOST: one of an earlier version, no longer the binding's."""
 
@@ -215,7 +215,7 @@ class Override:
     a time (None: until lifted) or the end of its generation."""
 
     action: Action
-    means: Means
+    means: NumberRole
     until: float | None
     reason: str
     generation: int
@@ -277,7 +277,7 @@ class Policy:
     abnormal_max_age: float = 60.0
 
 
-class Cause(StrEnum):
+class WriteCause(StrEnum):
     """What made a row change."""
 
     REGISTERED = "registered"
@@ -321,7 +321,7 @@ class Change:
 
     index: int
     at: float
-    cause: Cause
+    cause: WriteCause
     subs_id: str
     pool_key: str
     before: State | None

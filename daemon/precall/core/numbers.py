@@ -30,7 +30,7 @@ UNKNOWN = "unknown"
 """Stands for a caller that is present but no number. It is the same as nothing."""
 
 
-class Fault(StrEnum):
+class NumberFault(StrEnum):
     """Why a text is no number, in the words a sender reads. The texts repeat nothing of what was sent."""
 
     SHAPE = (
@@ -53,7 +53,7 @@ class Reading(NamedTuple):
 
     dialled: str
     canonical: str
-    fault: Fault | None = None
+    fault: NumberFault | None = None
 
 
 class _Kind(IntEnum):
@@ -104,7 +104,7 @@ def clean(number: str) -> str:
     return number if _is_plain(number) else read(number).dialled
 
 
-def fault(number: str) -> Fault | None:
+def fault(number: str) -> NumberFault | None:
     """What is wrong with it, None for a number."""
     return None if _is_plain(number) else read(number).fault
 
@@ -170,7 +170,7 @@ def mistake(number_x: str, number_a: str, number_b: str) -> tuple[str, str] | No
             return name, str(wrong)
     for name, party in (("number_a", number_a), ("number_b", number_b)):
         if may_be_same(number_x, party):
-            return "number_x", f"{Fault.PARTY} {name}: an X is never a party of its own binding"
+            return "number_x", f"{NumberFault.PARTY} {name}: an X is never a party of its own binding"
     return None
 
 
@@ -182,7 +182,7 @@ def read(text: str) -> Reading:
     text = text.translate(_PLAIN).strip()
     found = _GROUPED.fullmatch(text.rstrip(" )"))
     if found is None or not found[2][-1].isdecimal():
-        return _wrong(Fault.EXTENSION if _EXTENDED.fullmatch(text) else Fault.SHAPE)
+        return _wrong(NumberFault.EXTENSION if _EXTENDED.fullmatch(text) else NumberFault.SHAPE)
     plus, body = bool(found[1]), found[2]
     if plus or body.startswith("00"):
         body = _TRUNK_IN_PARENTHESES.sub(" ", body, count=1)
@@ -214,13 +214,13 @@ def _ends_of(groups: Sequence[str], length: int) -> list[int]:
 
 def _foreign(prefix: str, digits: str) -> Reading:
     if not _FOREIGN_LEAST <= len(digits) <= _FOREIGN_MOST or digits[0] == "0":
-        return _wrong(Fault.SHAPE)
+        return _wrong(NumberFault.SHAPE)
     for code, least, most in _LENGTHS:
         if digits.startswith(code):
             if len(digits) > len(code) + most:
-                return _wrong(Fault.EXTENSION)
+                return _wrong(NumberFault.EXTENSION)
             if len(digits) < len(code) + least:
-                return _wrong(Fault.SHAPE)
+                return _wrong(NumberFault.SHAPE)
     return Reading(prefix + digits, digits)
 
 
@@ -229,14 +229,14 @@ def _chinese(code: str, digits: str, ends: Sequence[int]) -> Reading:
     national, kind = _national(digits, coded=bool(code))
     if not kind:
         if len(digits) < 3:
-            return _wrong(Fault.SHAPE)
+            return _wrong(NumberFault.SHAPE)
         certain = code or ends or digits.startswith(("0", "1", "400", "700", "800", "86"))
         longer = any(
             _national(digits[:end], coded=bool(code))[1] is _Kind.CLOSED for end in range(10, len(digits))
         )
-        return _wrong(Fault.EXTENSION if certain and longer else Fault.FOREIGN)
+        return _wrong(NumberFault.EXTENSION if certain and longer else NumberFault.FOREIGN)
     if any(_is_whole(digits[:end], kind, coded=bool(code)) for end in ends if end > 0):
-        return _wrong(Fault.EXTENSION)
+        return _wrong(NumberFault.EXTENSION)
     if kind is _Kind.OPEN and _is_local(national) and not code:
         return Reading(digits, national)
     if not code and digits.startswith("86") and national != digits:
@@ -338,5 +338,5 @@ def _ends(number: str, meanings: frozenset[str]) -> bool:
     return any(len(local) >= 7 and meaning.endswith(local) for local in bare for meaning in meanings)
 
 
-def _wrong(fault: Fault) -> Reading:
+def _wrong(fault: NumberFault) -> Reading:
     return Reading("", "", fault)

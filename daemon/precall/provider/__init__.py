@@ -7,16 +7,16 @@ from precall.provider.client import (
     QUESTIONS,
     STATUS,
     SUBSCRIPTION,
-    Asked,
     Provider,
     ProviderSettings,
     StatusSource,
+    TimedReply,
 )
 from precall.provider.credentials import Credentials
 from precall.provider.endpoint import RawReply
-from precall.provider.failures import Trouble
+from precall.provider.failures import TransportTrouble
 from precall.provider.proxy import Proxy, proxy_for
-from precall.provider.receipts import BadReceipt, Passed, kept, read_receipt
+from precall.provider.receipts import BadReceipt, IgnoredReceipt, kept, read_receipt
 from precall.provider.replies import CallDetail, read_detail, read_status
 from precall.provider.sign import Credential
 from precall.provider.substitutes import read_secret_no, read_subscription
@@ -27,18 +27,18 @@ __all__ = [
     "QUESTIONS",
     "STATUS",
     "SUBSCRIPTION",
-    "Asked",
     "BadReceipt",
     "CallDetail",
     "Credential",
     "Credentials",
-    "Passed",
+    "IgnoredReceipt",
     "Provider",
     "ProviderSettings",
     "Proxy",
     "RawReply",
     "StatusSource",
-    "Trouble",
+    "TimedReply",
+    "TransportTrouble",
     "kept",
     "proxy_for",
     "read_detail",

@@ -14,8 +14,8 @@ from typing import Generic, Literal, TypeVar
 
 from precall.core.model import Answer, Binding, Failure, InEffect, NonAnswer, Reply
 from precall.provider.credentials import Credentials
-from precall.provider.endpoint import Endpoint, RawReply, Reader
-from precall.provider.failures import Trouble, stale_nonce, stale_token, trouble
+from precall.provider.endpoint import ProviderEndpoint, RawReply, Reader
+from precall.provider.failures import TransportTrouble, stale_nonce, stale_token, trouble
 from precall.provider.proxy import ENVIRONMENT, proxy_for
 from precall.provider.replies import CallDetail, read_detail, read_status
 from precall.provider.sign import Credential, Format, Scheme
@@ -52,7 +52,7 @@ class ProviderSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked(Generic[R_co]):
+class TimedReply(Generic[R_co]):
     """A reply, and how many seconds the call took: the last one alone, without renewals."""
 
     reply: R_co
@@ -77,8 +77,8 @@ class Provider:
         self._wall = wall
         self._monotonic = monotonic
         self._nonce = nonce
-        self._endpoints: dict[str, Endpoint] = {}
-        self._retired: list[Endpoint] = []
+        self._endpoints: dict[str, ProviderEndpoint] = {}
+        self._retired: list[ProviderEndpoint] = []
         self._second = -1
         self._timestamp = ""
 
@@ -118,7 +118,7 @@ class Provider:
         """The actions that `query_binding` asks."""
         return QUESTIONS[self._settings.status_source]
 
-    async def query_binding(self, binding: Binding, *, again: Callable[[], bool]) -> Asked[Reply]:
+    async def query_binding(self, binding: Binding, *, again: Callable[[], bool]) -> TimedReply[Reply]:
         """Ask how a binding does, by the source that is configured. `again` as in `query_call_status`."""
         if self._settings.status_source == "subscription_detail":
             return await self.query_subscription_detail(binding, again=again)
@@ -126,7 +126,7 @@ class Provider:
 
     async def query_call_status(
         self, binding: Binding, *, again: Callable[[], bool]
-    ) -> Asked[Answer | NonAnswer]:
+    ) -> TimedReply[Answer | NonAnswer]:
         """Ask how a binding does. `again` says whether the budget allows one call more; it is asked only before
         the repetition that a stale nonce or token may cost."""
         params = {"PoolKey": binding.pool_key, "SubsId": binding.subs_id}
@@ -136,7 +136,7 @@ class Provider:
 
     async def query_subscription_detail(
         self, binding: Binding, *, again: Callable[[], bool]
-    ) -> Asked[Answer | InEffect | NonAnswer]:
+    ) -> TimedReply[Answer | InEffect | NonAnswer]:
         """Ask whether a binding is in effect, and if so whether its X is sound: two calls, one of each action. A
         non-answer to either is one to both, since half of a confirmation is none. `again` as above."""
         params = {"PoolKey": binding.pool_key, "SubsId": binding.subs_id, "PhoneNoX": binding.number_x}
@@ -145,11 +145,11 @@ class Provider:
             return first
         params = {"PoolKey": binding.pool_key, "SecretNo": binding.number_x}
         second = await self._ask(NUMBER, params, read_secret_no, again)
-        return Asked(second.reply, first.seconds + second.seconds)
+        return TimedReply(second.reply, first.seconds + second.seconds)
 
     async def query_call_detail(
         self, call_id: str, prod_id: int, query_date_ms: int, *, again: Callable[[], bool]
-    ) -> Asked[CallDetail | NonAnswer]:
+    ) -> TimedReply[CallDetail | NonAnswer]:
         """Ask how a call went. `query_date_ms` names the day, in milliseconds: a wrong product or day, or a
         date in seconds, is answered like a call that is not over yet. `again` as above."""
         params = {"CallId": call_id, "ProdId": str(prod_id), "QueryDate": str(query_date_ms)}
@@ -160,15 +160,15 @@ class Provider:
         QueryCallStatus goes."""
         credential = self.credentials.current()
         if credential is None:
-            return RawReply(0.0, failure=trouble(Trouble.NO_CREDENTIAL))
+            return RawReply(0.0, failure=trouble(TransportTrouble.NO_CREDENTIAL))
         return await self._call(action, params, credential)
 
     async def _ask(
         self, action: str, params: Mapping[str, str], reader: Reader[T], again: Callable[[], bool]
-    ) -> Asked[T | NonAnswer]:
+    ) -> TimedReply[T | NonAnswer]:
         credential = self.credentials.current()
         if credential is None:
-            return Asked(trouble(Trouble.NO_CREDENTIAL), 0.0)
+            return TimedReply(trouble(TransportTrouble.NO_CREDENTIAL), 0.0)
         came = await self._call(action, params, credential)
         reply = came.read(reader)
         if isinstance(reply, NonAnswer) and await self._renewed(reply, credential):
@@ -177,7 +177,7 @@ class Provider:
                 reply = came.read(reader)
             if isinstance(reply, NonAnswer) and (stale_nonce(reply) or stale_token(reply)):
                 reply = replace(reply, failure=Failure.STALE)
-        return Asked(reply, came.seconds)
+        return TimedReply(reply, came.seconds)
 
     async def _renewed(self, reply: NonAnswer, used: Credential) -> bool:
         """Whether what the reply complains of is repaired: a nonce always is, a token if there is a newer one."""
@@ -189,11 +189,11 @@ class Provider:
         """One call with a nonce and a timestamp of its own."""
         endpoint = self._endpoints.get(action) or self._endpoints.get(STATUS)
         if endpoint is None:
-            return RawReply(0.0, failure=trouble(Trouble.CLOSED))
+            return RawReply(0.0, failure=trouble(TransportTrouble.CLOSED))
         try:
             request = endpoint.signed(action, params, credential, self._now(), self._nonce())
         except ValueError:
-            return RawReply(0.0, failure=trouble(Trouble.UNSENDABLE))
+            return RawReply(0.0, failure=trouble(TransportTrouble.UNSENDABLE))
         return await endpoint.post(request)
 
     def _now(self) -> str:
@@ -202,9 +202,9 @@ class Provider:
             self._second, self._timestamp = now, strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(now))
         return self._timestamp
 
-    def _endpoint(self, url: str) -> Endpoint:
+    def _endpoint(self, url: str) -> ProviderEndpoint:
         settings = self._settings
-        return Endpoint(
+        return ProviderEndpoint(
             url,
             scheme=settings.signature,
             form=settings.format,

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from precall.provider.sign import Credential
-from precall.secrecy import keep
+from precall.telemetry.redaction import keep
 
 _REFRESH_EVERY = 60.0
 """Seconds. The chain keeps its credential and only asks anew some 15 minutes before it expires."""

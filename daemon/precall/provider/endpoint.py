@@ -17,7 +17,7 @@ from yarl import URL
 
 from precall import __version__
 from precall.core.model import NonAnswer
-from precall.provider.failures import Trouble, trouble, without_code
+from precall.provider.failures import TransportTrouble, trouble, without_code
 from precall.provider.proxy import Proxy
 from precall.provider.replies import BODY_LIMIT
 from precall.provider.sign import Credential, Format, Scheme, Signed, Signer, signer
@@ -31,25 +31,25 @@ _SECRET_HEADERS = ("Authorization", "x-acs-security-token")
 _SECRET_PARAMS = ("AccessKeyId=", "SecurityToken=", "Signature=")
 
 # The first that fits names the trouble: aiohttp's errors derive from each other and from the built-in ones.
-_TROUBLES: tuple[tuple[type[Exception], Trouble], ...] = (
-    (aiohttp.ClientProxyConnectionError, Trouble.PROXY_CONNECT),
-    (aiohttp.ClientHttpProxyError, Trouble.PROXY_REFUSED),
-    (aiohttp.ConnectionTimeoutError, Trouble.CONNECT_TIMEOUT),
-    (TimeoutError, Trouble.TIMEOUT),
-    (aiohttp.ClientConnectorDNSError, Trouble.DNS),
-    (aiohttp.ClientSSLError, Trouble.TLS),
-    (ssl.SSLError, Trouble.TLS),
-    (aiohttp.ClientConnectorError, Trouble.CONNECT),
-    (aiohttp.ClientPayloadError, Trouble.TRUNCATED),
-    (aiohttp.ClientResponseError, Trouble.BAD_HTTP),
-    (aiohttp.ServerDisconnectedError, Trouble.RESET),
-    (ConnectionError, Trouble.RESET),
-    (aiohttp.ClientOSError, Trouble.RESET),
-    (aiohttp.ClientConnectionError, Trouble.CLOSED),
-    (RuntimeError, Trouble.CLOSED),
-    (ValueError, Trouble.BAD_HTTP),
+_TROUBLES: tuple[tuple[type[Exception], TransportTrouble], ...] = (
+    (aiohttp.ClientProxyConnectionError, TransportTrouble.PROXY_CONNECT),
+    (aiohttp.ClientHttpProxyError, TransportTrouble.PROXY_REFUSED),
+    (aiohttp.ConnectionTimeoutError, TransportTrouble.CONNECT_TIMEOUT),
+    (TimeoutError, TransportTrouble.TIMEOUT),
+    (aiohttp.ClientConnectorDNSError, TransportTrouble.DNS),
+    (aiohttp.ClientSSLError, TransportTrouble.TLS),
+    (ssl.SSLError, TransportTrouble.TLS),
+    (aiohttp.ClientConnectorError, TransportTrouble.CONNECT),
+    (aiohttp.ClientPayloadError, TransportTrouble.TRUNCATED),
+    (aiohttp.ClientResponseError, TransportTrouble.BAD_HTTP),
+    (aiohttp.ServerDisconnectedError, TransportTrouble.RESET),
+    (ConnectionError, TransportTrouble.RESET),
+    (aiohttp.ClientOSError, TransportTrouble.RESET),
+    (aiohttp.ClientConnectionError, TransportTrouble.CLOSED),
+    (RuntimeError, TransportTrouble.CLOSED),
+    (ValueError, TransportTrouble.BAD_HTTP),
 )
-_CONNECTING = (Trouble.DNS, Trouble.CONNECT, Trouble.CONNECT_TIMEOUT)
+_CONNECTING = (TransportTrouble.DNS, TransportTrouble.CONNECT, TransportTrouble.CONNECT_TIMEOUT)
 _PROXY_AUTH_REQUIRED = 407
 _CAUGHT = (aiohttp.ClientError, OSError, EOFError, RuntimeError, ValueError)
 
@@ -111,7 +111,7 @@ class _Request(aiohttp.ClientRequest):
         self._skip_auto_headers = self._NONE_ADDED
 
 
-class Endpoint:
+class ProviderEndpoint:
     """A session to one address. Made within a running event loop."""
 
     def __init__(
@@ -214,17 +214,17 @@ class Endpoint:
         seconds = self._monotonic() - started
         failure = None
         if body is None:
-            failure = without_code(status, Trouble.BODY_TOO_LARGE)
+            failure = without_code(status, TransportTrouble.BODY_TOO_LARGE)
         elif headers.get(_CONTENT_ENCODING, "identity").strip().lower() not in ("", "identity"):
-            failure = without_code(status, Trouble.COMPRESSED)
+            failure = without_code(status, TransportTrouble.COMPRESSED)
         return RawReply(seconds, status, headers, body or b"", failure, request)
 
-    def _named(self, error: Exception) -> Trouble:
+    def _named(self, error: Exception) -> TransportTrouble:
         """The trouble an exception stands for. Behind a proxy only the proxy is looked up and connected to."""
-        what = next((what for kind, what in _TROUBLES if isinstance(error, kind)), Trouble.IO)
+        what = next((what for kind, what in _TROUBLES if isinstance(error, kind)), TransportTrouble.IO)
         if isinstance(error, aiohttp.ClientHttpProxyError) and error.status == _PROXY_AUTH_REQUIRED:
-            return Trouble.PROXY_AUTH
-        return Trouble.PROXY_CONNECT if self._proxy is not None and what in _CONNECTING else what
+            return TransportTrouble.PROXY_AUTH
+        return TransportTrouble.PROXY_CONNECT if self._proxy is not None and what in _CONNECTING else what
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes | None:

@@ -20,7 +20,7 @@ _LONG_DIGITS = re.compile(r"[0-9]{7,}")
 _CODE_LENGTH = 64
 
 
-class Trouble(StrEnum):
+class TransportTrouble(StrEnum):
     """Our own codes, for what the provider did not name. A closed set: fit for metric labels."""
 
     # nothing came back
@@ -88,63 +88,75 @@ _NONCE_USED = (
     " machine's clock"
 )
 
-_OURS: dict[Trouble, tuple[Failure, str]] = {
-    Trouble.TIMEOUT: (Failure.TRANSIENT, "no complete reply within provider.timeout"),
-    Trouble.CONNECT_TIMEOUT: (Failure.TRANSIENT, "no connection within the connect timeout"),
-    Trouble.DNS: (Failure.TRANSIENT, "the endpoint's name does not resolve"),
-    Trouble.CONNECT: (Failure.TRANSIENT, "the endpoint refuses connections or cannot be reached"),
-    Trouble.TLS: (Failure.TRANSIENT, "no TLS with the endpoint: its certificate or protocol is not accepted"),
-    Trouble.PROXY_CONNECT: (
+_OURS: dict[TransportTrouble, tuple[Failure, str]] = {
+    TransportTrouble.TIMEOUT: (Failure.TRANSIENT, "no complete reply within provider.timeout"),
+    TransportTrouble.CONNECT_TIMEOUT: (Failure.TRANSIENT, "no connection within the connect timeout"),
+    TransportTrouble.DNS: (Failure.TRANSIENT, "the endpoint's name does not resolve"),
+    TransportTrouble.CONNECT: (Failure.TRANSIENT, "the endpoint refuses connections or cannot be reached"),
+    TransportTrouble.TLS: (
+        Failure.TRANSIENT,
+        "no TLS with the endpoint: its certificate or protocol is not accepted",
+    ),
+    TransportTrouble.PROXY_CONNECT: (
         Failure.TRANSIENT,
         "the proxy cannot be reached: see provider.proxy, or HTTPS_PROXY in the environment",
     ),
-    Trouble.PROXY_REFUSED: (
+    TransportTrouble.PROXY_REFUSED: (
         Failure.TRANSIENT,
         "the proxy does not lead to the endpoint: allow it there, or set provider.proxy or NO_PROXY",
     ),
-    Trouble.PROXY_AUTH: (
+    TransportTrouble.PROXY_AUTH: (
         Failure.ACCOUNT,
         "the proxy wants a user and a password: put the right ones into its URL" + _KEPT,
     ),
-    Trouble.RESET: (Failure.TRANSIENT, "the connection was dropped before a reply"),
-    Trouble.TRUNCATED: (Failure.TRANSIENT, "the connection ended within a reply"),
-    Trouble.BAD_HTTP: (Failure.TRANSIENT, "what came back is not HTTP"),
-    Trouble.IO: (Failure.TRANSIENT, "the connection failed"),
-    Trouble.CLOSED: (Failure.TRANSIENT, "the client is not open"),
-    Trouble.NO_CREDENTIAL: (Failure.ACCOUNT, _NO_CREDENTIAL),
-    Trouble.UNSENDABLE: (Failure.REFUSED, "an id or number holds characters that cannot be sent"),
-    Trouble.REDIRECT: (Failure.TRANSIENT, "a redirect; none is followed"),
-    Trouble.HTML: (Failure.TRANSIENT, "a web page instead of a reply"),
-    Trouble.EMPTY: (Failure.TRANSIENT, "an empty reply"),
-    Trouble.HTTP_5XX: (Failure.TRANSIENT, "a server error without a code"),
-    Trouble.HTTP_429: (Failure.THROTTLED, "too many requests"),
-    Trouble.HTTP_404: (Failure.ACCOUNT, _NOT_FOUND),
-    Trouble.HTTP_DENIED: (
+    TransportTrouble.RESET: (Failure.TRANSIENT, "the connection was dropped before a reply"),
+    TransportTrouble.TRUNCATED: (Failure.TRANSIENT, "the connection ended within a reply"),
+    TransportTrouble.BAD_HTTP: (Failure.TRANSIENT, "what came back is not HTTP"),
+    TransportTrouble.IO: (Failure.TRANSIENT, "the connection failed"),
+    TransportTrouble.CLOSED: (Failure.TRANSIENT, "the client is not open"),
+    TransportTrouble.NO_CREDENTIAL: (Failure.ACCOUNT, _NO_CREDENTIAL),
+    TransportTrouble.UNSENDABLE: (Failure.REFUSED, "an id or number holds characters that cannot be sent"),
+    TransportTrouble.REDIRECT: (Failure.TRANSIENT, "a redirect; none is followed"),
+    TransportTrouble.HTML: (Failure.TRANSIENT, "a web page instead of a reply"),
+    TransportTrouble.EMPTY: (Failure.TRANSIENT, "an empty reply"),
+    TransportTrouble.HTTP_5XX: (Failure.TRANSIENT, "a server error without a code"),
+    TransportTrouble.HTTP_429: (Failure.THROTTLED, "too many requests"),
+    TransportTrouble.HTTP_404: (Failure.ACCOUNT, _NOT_FOUND),
+    TransportTrouble.HTTP_DENIED: (
         Failure.ACCOUNT,
         "the endpoint, or a proxy before it, denies access; routes are kept",
     ),
-    Trouble.BODY_TOO_LARGE: (Failure.MALFORMED, "a reply over 64 KiB"),
-    Trouble.COMPRESSED: (
+    TransportTrouble.BODY_TOO_LARGE: (Failure.MALFORMED, "a reply over 64 KiB"),
+    TransportTrouble.COMPRESSED: (
         Failure.MALFORMED,
         "a compressed reply, though the request asks for none: look for a gateway or proxy that compresses",
     ),
-    Trouble.BAD_JSON: (Failure.MALFORMED, "not JSON"),
-    Trouble.BAD_XML: (Failure.MALFORMED, "not XML, or XML with entities, a DTD or repeated elements"),
-    Trouble.NOT_AN_OBJECT: (Failure.MALFORMED, "JSON, but not an object"),
-    Trouble.CONTRADICTORY: (Failure.MALFORMED, "a reply that contradicts itself: a key stands in it twice"),
-    Trouble.NO_CODE: (Failure.MALFORMED, "a reply without a Code"),
-    Trouble.UNKNOWN_CODE: (Failure.MALFORMED, "a Code that is not known"),
-    Trouble.NOT_HTTP_200: (Failure.MALFORMED, "Code OK under an HTTP status that says otherwise"),
-    Trouble.NO_DTO: (Failure.MALFORMED, "Code OK without the object that holds the answer"),
-    Trouble.STATUS_NULL: (Failure.MALFORMED, "Status is null, missing or empty"),
-    Trouble.STATUS_BOOL: (Failure.MALFORMED, "Status is a boolean"),
-    Trouble.STATUS_FLOAT: (Failure.MALFORMED, "Status is a fraction"),
-    Trouble.STATUS_ZERO: (Failure.MALFORMED, "Status is 0"),
-    Trouble.STATUS_TEXT: (Failure.MALFORMED, "Status is text"),
-    Trouble.STATUS_TYPE: (Failure.MALFORMED, "Status is a list or an object"),
-    Trouble.UNKNOWN_STATUS: (Failure.MALFORMED, "Status is a number that is not documented: the API changed"),
-    Trouble.BAD_DATA: (Failure.MALFORMED, "Data cannot be decoded"),
-    Trouble.BAD_EXTENSION: (Failure.MALFORMED, "Extension is not digits"),
+    TransportTrouble.BAD_JSON: (Failure.MALFORMED, "not JSON"),
+    TransportTrouble.BAD_XML: (
+        Failure.MALFORMED,
+        "not XML, or XML with entities, a DTD or repeated elements",
+    ),
+    TransportTrouble.NOT_AN_OBJECT: (Failure.MALFORMED, "JSON, but not an object"),
+    TransportTrouble.CONTRADICTORY: (
+        Failure.MALFORMED,
+        "a reply that contradicts itself: a key stands in it twice",
+    ),
+    TransportTrouble.NO_CODE: (Failure.MALFORMED, "a reply without a Code"),
+    TransportTrouble.UNKNOWN_CODE: (Failure.MALFORMED, "a Code that is not known"),
+    TransportTrouble.NOT_HTTP_200: (Failure.MALFORMED, "Code OK under an HTTP status that says otherwise"),
+    TransportTrouble.NO_DTO: (Failure.MALFORMED, "Code OK without the object that holds the answer"),
+    TransportTrouble.STATUS_NULL: (Failure.MALFORMED, "Status is null, missing or empty"),
+    TransportTrouble.STATUS_BOOL: (Failure.MALFORMED, "Status is a boolean"),
+    TransportTrouble.STATUS_FLOAT: (Failure.MALFORMED, "Status is a fraction"),
+    TransportTrouble.STATUS_ZERO: (Failure.MALFORMED, "Status is 0"),
+    TransportTrouble.STATUS_TEXT: (Failure.MALFORMED, "Status is text"),
+    TransportTrouble.STATUS_TYPE: (Failure.MALFORMED, "Status is a list or an object"),
+    TransportTrouble.UNKNOWN_STATUS: (
+        Failure.MALFORMED,
+        "Status is a number that is not documented: the API changed",
+    ),
+    TransportTrouble.BAD_DATA: (Failure.MALFORMED, "Data cannot be decoded"),
+    TransportTrouble.BAD_EXTENSION: (Failure.MALFORMED, "Extension is not digits"),
 }
 
 # First match wins; matched against the whole code, in any case, with or without "isv." or "isp.".
@@ -219,7 +231,7 @@ _STALE_NONCE = re.compile(r"SignatureNonceUsed", re.IGNORECASE)
 _STALE_TOKEN = re.compile(r"(?:Invalid|Missing)SecurityToken.*|SecurityTokenExpired", re.IGNORECASE)
 
 
-def trouble(what: Trouble, request_id: str = "", retry_after: float | None = None) -> NonAnswer:
+def trouble(what: TransportTrouble, request_id: str = "", retry_after: float | None = None) -> NonAnswer:
     """The non-answer for what the provider did not name itself."""
     failure, explanation = _OURS[what]
     return NonAnswer(failure, str(what), explanation, request_id, retry_after)
@@ -233,7 +245,7 @@ def classify(
     Unlisted codes: HTTP 429 is throttled; `isp.*` and HTTP 5xx are transient, `isv.*` is refused; HTTP 404 is
     an unknown action, 401 and 403 are denials; all else is malformed.
     """
-    shown = safe_code(code) or str(Trouble.UNKNOWN_CODE)
+    shown = safe_code(code) or str(TransportTrouble.UNKNOWN_CODE)
     for pattern, failure, explanation in _RULES:
         if pattern.fullmatch(code):
             return NonAnswer(failure, shown, explanation, request_id, retry_after)
@@ -247,12 +259,14 @@ def classify(
     if (by_status := _by_status(http_status)) is not None:
         failure, explanation = _OURS[by_status]
         return NonAnswer(failure, shown, explanation, request_id, retry_after)
-    explanation = f"{_OURS[Trouble.UNKNOWN_CODE][1]}: {shown}"
-    return NonAnswer(Failure.MALFORMED, str(Trouble.UNKNOWN_CODE), explanation, request_id, retry_after)
+    explanation = f"{_OURS[TransportTrouble.UNKNOWN_CODE][1]}: {shown}"
+    return NonAnswer(
+        Failure.MALFORMED, str(TransportTrouble.UNKNOWN_CODE), explanation, request_id, retry_after
+    )
 
 
 def without_code(
-    http_status: int, otherwise: Trouble, request_id: str = "", retry_after: float | None = None
+    http_status: int, otherwise: TransportTrouble, request_id: str = "", retry_after: float | None = None
 ) -> NonAnswer:
     """What a reply without a readable code is: what its HTTP status says, else what is wrong with its body."""
     return trouble(_by_status(http_status) or otherwise, request_id, retry_after)
@@ -273,17 +287,17 @@ def safe_code(code: str) -> str:
     return _LONG_DIGITS.sub("0", _UNSAFE.sub("", code[:_CODE_LENGTH]))
 
 
-def _by_status(http_status: int) -> Trouble | None:
+def _by_status(http_status: int) -> TransportTrouble | None:
     if http_status == 429:
-        return Trouble.HTTP_429
+        return TransportTrouble.HTTP_429
     if http_status >= 500:
-        return Trouble.HTTP_5XX
+        return TransportTrouble.HTTP_5XX
     if http_status == 404:
-        return Trouble.HTTP_404
+        return TransportTrouble.HTTP_404
     if http_status == 407:
-        return Trouble.PROXY_AUTH
+        return TransportTrouble.PROXY_AUTH
     if http_status in (401, 403):
-        return Trouble.HTTP_DENIED
+        return TransportTrouble.HTTP_DENIED
     if 300 <= http_status < 400:
-        return Trouble.REDIRECT
+        return TransportTrouble.REDIRECT
     return None

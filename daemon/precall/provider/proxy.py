@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from precall.addresses import is_loopback
-from precall.secrecy import keep
+from precall.config.addresses import is_loopback
+from precall.telemetry.redaction import keep
 
 ENVIRONMENT, NONE = "env", "none"
 

@@ -30,9 +30,9 @@ from typing import Any
 
 import orjson
 
-from precall.core.calls import Call, NumberReport, Result, Source
-from precall.core.causes import over, unconnected
-from precall.core.duplicates import Contradiction
+from precall.core.calls.call import Call, CallResult, CallSource, NumberReport
+from precall.core.calls.causes import over, unconnected
+from precall.core.duplicate_keys import Contradiction
 from precall.core.numbers import clean
 from precall.provider.failures import safe_code
 
@@ -67,7 +67,7 @@ _POOL_KEY = re.compile(r"[!-~]{1,64}", re.ASCII)
 _WHOLE = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
-class Passed(StrEnum):
+class IgnoredReceipt(StrEnum):
     """What is acknowledged and not kept: the label of `precall_receipts_total`."""
 
     MESSAGE = "message"
@@ -93,7 +93,7 @@ class BadReceipt(ValueError):
         return self.field or "element"
 
 
-def read_receipt(element: object, now: float) -> Call | NumberReport | Passed:
+def read_receipt(element: object, now: float) -> Call | NumberReport | IgnoredReceipt:
     """One element of JSON, in which a `Contradiction` may stand for an object. Raises BadReceipt."""
     if isinstance(element, Contradiction):
         raise BadReceipt("", "holds a key twice")
@@ -104,7 +104,7 @@ def read_receipt(element: object, now: float) -> Call | NumberReport | Passed:
     if "call_id" in element:
         return _passed(element) or _call(element, now)
     if "callId" in element:
-        return Passed.RECORDING
+        return IgnoredReceipt.RECORDING
     raise BadReceipt("", "is no receipt that is known: it has neither call_id nor noStatus")
 
 
@@ -116,16 +116,16 @@ def kept(data: Mapping[str, Any], names: tuple[str, ...], **more: str | int) -> 
     return orjson.dumps(times | {name: value for name, value in more.items() if value != ""}).decode()
 
 
-def _passed(told: Mapping[str, Any]) -> Passed | None:
+def _passed(told: Mapping[str, Any]) -> IgnoredReceipt | None:
     """What this is, unless it says how a call ended on a binding."""
     call_type = told.get("call_type")
     if call_type not in (None, "") and _whole(call_type) not in _CALL_TYPES:
-        return Passed.MESSAGE
+        return IgnoredReceipt.MESSAGE
     if all(told.get(name) in (None, "") for name in _RELEASED):
-        return Passed.UNDER_WAY
+        return IgnoredReceipt.UNDER_WAY
     if not any(name in told for name in _HOW):
-        return Passed.RECORDING
-    return Passed.UNBOUND if told.get("sub_id") in (None, "", 0, "0") else None
+        return IgnoredReceipt.RECORDING
+    return IgnoredReceipt.UNBOUND if told.get("sub_id") in (None, "", 0, "0") else None
 
 
 def _call(told: Mapping[str, Any], now: float) -> Call:
@@ -147,8 +147,8 @@ def _call(told: Mapping[str, Any], now: float) -> Call:
         called_at=called_at,
         reported_at=now,
         subs_id=subs_id,
-        result=Result(over(cause, duration)),
-        source=Source.RECEIPT,
+        result=CallResult(over(cause, duration)),
+        source=CallSource.RECEIPT,
         state=cause,
         duration=duration,
         detail=kept(told, RECEIPT_FACTS, release_dir="" if direction is None else direction),

@@ -25,10 +25,10 @@ import orjson
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from precall.core.duplicates import parsed, repeated_key
+from precall.core.duplicate_keys import parsed, repeated_key
 from precall.core.model import Answer, Failure, NonAnswer, Status
 from precall.core.numbers import clean
-from precall.provider.failures import Trouble, classify, safe_code, trouble, without_code
+from precall.provider.failures import TransportTrouble, classify, safe_code, trouble, without_code
 
 BODY_LIMIT = 64 * 1024
 
@@ -81,9 +81,9 @@ def read_status(
     content, request_id = reply
     dto = content.get("SecretCallStatusDTO")
     if not isinstance(dto, dict):
-        return trouble(Trouble.NO_DTO, request_id)
+        return trouble(TransportTrouble.NO_DTO, request_id)
     status = _status(dto.get("Status"))
-    if isinstance(status, Trouble):
+    if isinstance(status, TransportTrouble):
         return trouble(status, request_id)
     told = dto.get("CalledNo")
     number = _number(told)
@@ -93,7 +93,7 @@ def read_status(
     if extension is None:
         # The number without its extension reaches somebody else.
         if status is Status.NORMAL:
-            return trouble(Trouble.BAD_EXTENSION, request_id)
+            return trouble(TransportTrouble.BAD_EXTENSION, request_id)
         number, extension, malformed = "", "", True
     return Answer(status, number, extension, request_id, malformed)
 
@@ -109,7 +109,7 @@ def read_detail(
         return reply
     content, request_id = reply
     data = _decoded(content.get("Data"))
-    if isinstance(data, Trouble):
+    if isinstance(data, TransportTrouble):
         return trouble(data, request_id)
     if not data:
         return CallDetail(request_id)
@@ -130,27 +130,27 @@ def opened(
     """The content of a reply that says OK, and its RequestId."""
     retry_after = _retry_after(headers_retry_after) if headers_retry_after else None
     content = _parsed(content_type, body)
-    if isinstance(content, Trouble):
+    if isinstance(content, TransportTrouble):
         return _undecoded(http_status, content, body, retry_after)
     # The gateway's errors spell these with either first letter.
     code = content.get("Code", content.get("code"))
     if content.get("code", code) != code:
-        return without_code(http_status, Trouble.CONTRADICTORY, "", retry_after)
+        return without_code(http_status, TransportTrouble.CONTRADICTORY, "", retry_after)
     request_id = content.get("RequestId", content.get("requestId"))
     if not (isinstance(request_id, str) and _is_request_id(request_id)):
         request_id = ""
     if code == "OK":
         if 200 <= http_status < 300:
             return content, request_id
-        return without_code(http_status, Trouble.NOT_HTTP_200, request_id, retry_after)
+        return without_code(http_status, TransportTrouble.NOT_HTTP_200, request_id, retry_after)
     if isinstance(code, str) and code.strip():
         return classify(code.strip(), http_status, request_id, retry_after)
-    return without_code(http_status, Trouble.NO_CODE, request_id, retry_after)
+    return without_code(http_status, TransportTrouble.NO_CODE, request_id, retry_after)
 
 
-def _undecoded(http_status: int, what: Trouble, body: bytes, retry_after: float | None) -> NonAnswer:
+def _undecoded(http_status: int, what: TransportTrouble, body: bytes, retry_after: float | None) -> NonAnswer:
     """A reply that cannot be read as a whole: by its code, if that can be made out, else by its HTTP status."""
-    if what in (Trouble.BAD_JSON, Trouble.BAD_XML):
+    if what in (TransportTrouble.BAD_JSON, TransportTrouble.BAD_XML):
         for encoding, errors in _ENCODINGS:
             try:
                 told = classify(_code(body.decode(encoding, errors)), http_status, "", retry_after)
@@ -182,30 +182,30 @@ def _is_request_id(told: str) -> bool:
     return len(told) <= 64 and plain.isalnum() and plain.isascii() and not plain.isdecimal()
 
 
-def _parsed(content_type: str, body: bytes) -> dict[str, Any] | Trouble:
+def _parsed(content_type: str, body: bytes) -> dict[str, Any] | TransportTrouble:
     if len(body) > BODY_LIMIT:
-        return Trouble.BODY_TOO_LARGE
+        return TransportTrouble.BODY_TOO_LARGE
     if not body.startswith(b"{"):
         body = body.removeprefix(_BOM).strip()
         if not body:
-            return Trouble.EMPTY
+            return TransportTrouble.EMPTY
         if body.startswith(b"<"):
             return _parsed_xml(content_type, body)
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError:
         if body.startswith(_GZIP):
-            return Trouble.COMPRESSED
-        return Trouble.HTML if "html" in content_type.lower() else Trouble.BAD_JSON
+            return TransportTrouble.COMPRESSED
+        return TransportTrouble.HTML if "html" in content_type.lower() else TransportTrouble.BAD_JSON
     if not isinstance(content, dict):
-        return Trouble.NOT_AN_OBJECT
+        return TransportTrouble.NOT_AN_OBJECT
     keys = len(content)
     for value in content.values():
         if type(value) is dict:
             keys += len(value)
     # As many colons as keys: none stands twice. This is read thousands of times a second.
     if body.count(b":") != keys and _contradicts(body, content):
-        return Trouble.CONTRADICTORY
+        return TransportTrouble.CONTRADICTORY
     return content
 
 
@@ -216,16 +216,16 @@ def _contradicts(text: bytes, content: object) -> bool:
         return True
 
 
-def _parsed_xml(content_type: str, body: bytes) -> dict[str, Any] | Trouble:
+def _parsed_xml(content_type: str, body: bytes) -> dict[str, Any] | TransportTrouble:
     """Two levels of elements as nested mappings; deeper ones hold nothing of ours."""
     if _HTML.match(body):
-        return Trouble.HTML
+        return TransportTrouble.HTML
     try:
         root: Element = fromstring(body, forbid_dtd=True)
         return _children(root)
     # A declared encoding that Python lacks is a LookupError, one that the text is not in a ValueError.
     except (ParseError, DefusedXmlException, LookupError, ValueError):
-        return Trouble.HTML if "html" in content_type.lower() else Trouble.BAD_XML
+        return TransportTrouble.HTML if "html" in content_type.lower() else TransportTrouble.BAD_XML
 
 
 def _children(root: Element) -> dict[str, Any]:
@@ -246,16 +246,16 @@ def _leaves(parent: Element) -> dict[str, str]:
     return leaves
 
 
-def _status(told: object) -> Status | Trouble:
+def _status(told: object) -> Status | TransportTrouble:
     """1 to 4, also as text: that is how XML, and old clients, have it."""
     kind = type(told)
     if kind is int or kind is str:
         return _STATUSES.get(told) or _not_a_status(told)
     if told is None:
-        return Trouble.STATUS_NULL
+        return TransportTrouble.STATUS_NULL
     if kind is bool:
-        return Trouble.STATUS_BOOL
-    return Trouble.STATUS_FLOAT if kind is float else Trouble.STATUS_TYPE
+        return TransportTrouble.STATUS_BOOL
+    return TransportTrouble.STATUS_FLOAT if kind is float else TransportTrouble.STATUS_TYPE
 
 
 def _number(told: object) -> str:
@@ -277,35 +277,35 @@ def _extension(told: object) -> str | None:
     return text if _EXTENSION.fullmatch(text) else None
 
 
-def _not_a_status(told: object) -> Trouble:
+def _not_a_status(told: object) -> TransportTrouble:
     text = str(told)
     if text in ("", "null"):
-        return Trouble.STATUS_NULL
+        return TransportTrouble.STATUS_NULL
     if text == "0":
-        return Trouble.STATUS_ZERO
-    return Trouble.UNKNOWN_STATUS if _INTEGER.fullmatch(text) else Trouble.STATUS_TEXT
+        return TransportTrouble.STATUS_ZERO
+    return TransportTrouble.UNKNOWN_STATUS if _INTEGER.fullmatch(text) else TransportTrouble.STATUS_TEXT
 
 
-def _decoded(data: object) -> dict[str, Any] | Trouble | None:
+def _decoded(data: object) -> dict[str, Any] | TransportTrouble | None:
     """Data is JSON within a string; "", null and absent mean nothing yet."""
     if isinstance(data, str):
         text = data.strip()
         if not text:
             return None
         data = _decoded_json(text)
-        if data is Trouble.BAD_DATA:
+        if data is TransportTrouble.BAD_DATA:
             data = _decoded_json(text.translate(_TYPOGRAPHY).replace(r"\{", "{").replace(r"\}", "}"))
-    if data is None or isinstance(data, dict | Trouble):
+    if data is None or isinstance(data, dict | TransportTrouble):
         return data
-    return Trouble.BAD_DATA
+    return TransportTrouble.BAD_DATA
 
 
 def _decoded_json(text: str) -> object:
     try:
         data = orjson.loads(text)
     except orjson.JSONDecodeError:
-        return Trouble.BAD_DATA
-    return Trouble.CONTRADICTORY if _contradicts(text.encode(), data) else data
+        return TransportTrouble.BAD_DATA
+    return TransportTrouble.CONTRADICTORY if _contradicts(text.encode(), data) else data
 
 
 def _duration(told: object) -> int | None:

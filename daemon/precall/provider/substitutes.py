@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping
 
 from precall.core.model import Answer, Failure, InEffect, NonAnswer, Status
-from precall.provider.failures import Trouble, trouble
+from precall.provider.failures import TransportTrouble, trouble
 from precall.provider.replies import opened
 
 _NO_SUCH_NUMBER = re.compile(r"isv\.NO_NOT_EXISTS?", re.IGNORECASE)
@@ -31,14 +31,14 @@ def read_subscription(
         return reply
     content, request_id = reply
     match _told(content, "SecretBindDetailDTO", "Status"):
-        case Trouble() as what:
+        case TransportTrouble() as what:
             return trouble(what, request_id)
         case 0:
             return Answer(Status.EXPIRED, request_id=request_id)
         case 1:
             return InEffect(x_sound=True, request_id=request_id)
         case _:
-            return trouble(Trouble.UNKNOWN_STATUS, request_id)
+            return trouble(TransportTrouble.UNKNOWN_STATUS, request_id)
 
 
 def read_secret_no(
@@ -54,24 +54,26 @@ def read_secret_no(
         return reply
     content, request_id = reply
     match _told(content, "SecretNoInfoDTO", "SecretStatus"):
-        case Trouble() as what:
+        case TransportTrouble() as what:
             return trouble(what, request_id)
         case 0 | 1 | 2 | 3 as status:
             return InEffect(x_sound=status == 1, request_id=request_id)
         case _:
-            return trouble(Trouble.UNKNOWN_STATUS, request_id)
+            return trouble(TransportTrouble.UNKNOWN_STATUS, request_id)
 
 
-def _told(content: Mapping[str, object], holder: str, name: str) -> int | Trouble:
+def _told(content: Mapping[str, object], holder: str, name: str) -> int | TransportTrouble:
     """A small whole number within the object that holds the answer; as text too, the way XML has it."""
     dto = content.get(holder)
     if not isinstance(dto, dict):
-        return Trouble.NO_DTO
+        return TransportTrouble.NO_DTO
     told = dto.get(name)
     if type(told) is int:
         return told
     if isinstance(told, str):
         if not told.strip() or told.strip() == "null":
-            return Trouble.STATUS_NULL
-        return int(told) if told.strip().isascii() and told.strip().isdecimal() else Trouble.STATUS_TEXT
-    return Trouble.STATUS_NULL if told is None else Trouble.STATUS_TYPE
+            return TransportTrouble.STATUS_NULL
+        return (
+            int(told) if told.strip().isascii() and told.strip().isdecimal() else TransportTrouble.STATUS_TEXT
+        )
+    return TransportTrouble.STATUS_NULL if told is None else TransportTrouble.STATUS_TYPE

@@ -1,25 +1,25 @@
 """Everything SQL: the tables, their migrations, and the store that reads and writes them."""
 
-from precall.store.audit import Wanted
-from precall.store.calls import Backlog, Filed
-from precall.store.foreign import ForeignDatabase
-from precall.store.lead import Lead
+from precall.store.audit import AuditFilter
+from precall.store.calls import PollBacklog, StoredCall
+from precall.store.cipher import Cipher
+from precall.store.leader_lock import LeaderLock
 from precall.store.migration import check, current, head, upgrade
-from precall.store.rotation import Rotated, Rotation
-from precall.store.seal import Seals
-from precall.store.snapshot import snapshot
+from precall.store.read_only import snapshot
+from precall.store.rotation import KeyRotation, RotationReport
+from precall.store.source_database import ForeignDatabase
 from precall.store.store import Store
 
 __all__ = [
-    "Backlog",
-    "Filed",
+    "AuditFilter",
+    "Cipher",
     "ForeignDatabase",
-    "Lead",
-    "Rotated",
-    "Rotation",
-    "Seals",
+    "KeyRotation",
+    "LeaderLock",
+    "PollBacklog",
+    "RotationReport",
     "Store",
-    "Wanted",
+    "StoredCall",
     "check",
     "current",
     "head",

@@ -16,7 +16,7 @@ SAME = ("subs_id", "generation", "reader", "side", "reason", "request_id")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class AuditFilter:
     """Which rows of the audit are looked for: "" and None are any. `since` is a time in Unix seconds: rows that ended
     before are left out. `number_hashes`: any of these, as in Exposure."""
 
@@ -27,7 +27,7 @@ class Wanted:
     since: float | None = None
 
 
-EVERY = Wanted()
+EVERY = AuditFilter()
 
 _BEGIN = insert(exposures)
 
@@ -40,7 +40,7 @@ async def expose(connection: AsyncConnection, handed_out: Sequence[Exposure], fo
 
 
 async def page(
-    connection: AsyncConnection, wanted: Wanted, before_id: int | None, limit: int
+    connection: AsyncConnection, wanted: AuditFilter, before_id: int | None, limit: int
 ) -> list[dict[str, Any]]:
     """At most `limit` rows, newest first, older than the one with `before_id`."""
     rows = select(exposures).order_by(exposures.c.id.desc()).limit(limit)

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy import and_, bindparam, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from precall.core.calls import Call, Result, Source, merge
+from precall.core.calls.call import Call, CallResult, CallSource, merge
 from precall.store.bulk import SLICE, execute_many, insert_new, upsert
 from precall.store.schema import calls, number_reports, route_changes
 
@@ -47,17 +47,17 @@ _DIALLED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Filed:
+class StoredCall:
     """A call as it stands now, its result before it was told of (None: it was not known), and whether anything of it
     changed."""
 
     call: Call
-    before: Result | None
+    before: CallResult | None
     changed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class Backlog:
+class PollBacklog:
     """How many calls wait to be asked about, how many of them are due, and since when the first of these is."""
 
     waiting: int
@@ -77,12 +77,12 @@ class CallBook:
     def __init__(self, write: Transact, read: Transact) -> None:
         self._write, self._read = write, read
 
-    async def file(self, told: Sequence[Call]) -> list[Filed]:
+    async def file(self, told: Sequence[Call]) -> list[StoredCall]:
         """Store what is told of calls, merged with what is known of them; all of it, or nothing. Gives each of these
         calls once."""
 
-        async def work(connection: AsyncConnection) -> list[Filed]:
-            found: list[Filed] = []
+        async def work(connection: AsyncConnection) -> list[StoredCall]:
+            found: list[StoredCall] = []
             for start in range(0, len(told), SLICE):
                 found += await _file(connection, told[start : start + SLICE])
             return found
@@ -111,16 +111,16 @@ class CallBook:
 
         return await self._read(work)
 
-    async def backlog(self, now: float) -> Backlog:
+    async def backlog(self, now: float) -> PollBacklog:
         """What waits."""
 
-        async def work(connection: AsyncConnection) -> Backlog:
+        async def work(connection: AsyncConnection) -> PollBacklog:
             when = calls.c.next_at
             waiting = await connection.scalar(select(func.count(when)).where(when.is_not(None)))
             due, since = (
                 await connection.execute(select(func.count(when), func.min(when)).where(when <= now))
             ).one()
-            return Backlog(waiting or 0, due, since)
+            return PollBacklog(waiting or 0, due, since)
 
         return await self._read(work, REPORT_SIZE)
 
@@ -134,7 +134,7 @@ class CallBook:
         *,
         before: tuple[float, str] | None,
         limit: int,
-        result: Result | None = None,
+        result: CallResult | None = None,
         subs_id: str | None = None,
     ) -> list[Call]:
         """Calls, the latest placed first; `before` is (called_at, call_id) of the last one of the page before."""
@@ -162,7 +162,7 @@ class CallBook:
 
     async def ended(self, since: float, limit: int) -> list[Call]:
         """The calls placed from `since` on whose end is known, the latest first."""
-        over = (Result.CONNECTED.value, Result.FAILED.value, Result.NOT_CONNECTED.value)
+        over = (CallResult.CONNECTED.value, CallResult.FAILED.value, CallResult.NOT_CONNECTED.value)
         wanted = select(calls).where(calls.c.called_at >= since, calls.c.result.in_(over))
         wanted = wanted.order_by(calls.c.called_at.desc()).limit(limit)
         return await self._read(lambda connection: _read(connection, wanted), REPORT_SIZE)
@@ -211,7 +211,7 @@ class CallBook:
         return total
 
 
-async def _file(connection: AsyncConnection, told: Sequence[Call]) -> list[Filed]:
+async def _file(connection: AsyncConnection, told: Sequence[Call]) -> list[StoredCall]:
     known = {
         call.call_id: call for call in await _read(connection, _KNOWN, {"ids": [one.call_id for one in told]})
     }
@@ -230,7 +230,7 @@ async def _file(connection: AsyncConnection, told: Sequence[Call]) -> list[Filed
             stands[call_id] = replace(stands[call_id], route_state=state)
     written = {call.call_id for call in changed}
     return [
-        Filed(stands[call_id], known[call_id].result if call_id in known else None, call_id in written)
+        StoredCall(stands[call_id], known[call_id].result if call_id in known else None, call_id in written)
         for call_id in ids
     ]
 
@@ -242,7 +242,8 @@ async def _read(connection: AsyncConnection, wanted: Any, given: dict[str, Any] 
 def _call(row: Any) -> Call:
     facts = {name: row[name] for name in _COLUMNS}
     return Call(
-        **facts | {"result": Result(row["result"] or Result.PENDING), "source": Source(row["source"])}
+        **facts
+        | {"result": CallResult(row["result"] or CallResult.PENDING), "source": CallSource(row["source"])}
     )
 
 

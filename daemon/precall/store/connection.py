@@ -26,13 +26,14 @@ from sqlalchemy import event, exc
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from precall import database_url, private
+from precall import private_files
+from precall.config import database_url
+from precall.config.database_url import DatabaseUrlError, PostgresqlUrl
 from precall.core.errors import StoreError, StoreUnavailable
-from precall.database_url import PostgresqlUrl, UrlMistake
-from precall.log import get_logger
-from precall.secrecy import keep, masked
 from precall.store.failover import require_version, watch_sessions
 from precall.store.pooler import LOST_STATEMENTS, require_session, shared
+from precall.telemetry.logging import get_logger
+from precall.telemetry.redaction import keep, masked
 
 PATIENCE = 10.0
 """Seconds after our own deadline at which a server ends a statement that we have given up."""
@@ -59,7 +60,7 @@ class Unwritable(StoreUnavailable):
     """The file may not be written. Later it may be; at start that is a mistake."""
 
 
-class Place:
+class DatabaseAddress:
     """Where a database is: its SQLAlchemy URL, and the name it has in messages (never with a password).
 
     Raises StoreError for what cannot be used: an unknown kind, SQLite in memory, a directory that is missing.
@@ -77,7 +78,7 @@ class Place:
                 ignored = database_url.sqlite(url)
                 self.url: URL = make_url(url).set(drivername="sqlite+aiosqlite")
                 self.url = self.url.difference_update_query(ignored)
-        except UrlMistake as mistake:
+        except DatabaseUrlError as mistake:
             raise StoreError(f"store.url: {mistake}") from None
         except (exc.ArgumentError, ValueError):
             raise StoreError("store.url is no URL: write sqlite:///precall.db or postgresql://...") from None
@@ -162,10 +163,10 @@ class Place:
         file = Path(self.name).resolve()
         if self.url.query.get("mode", "rwc") == "rwc":
             with suppress(OSError):  # SQLite says better what is wrong with it
-                private.make(file)
+                private_files.make(file)
         for one in (file, *(file.with_name(file.name + end) for end in ("-wal", "-shm", "-journal"))):
             try:
-                if private.shut(one):
+                if private_files.shut(one):
                     log.warning("store.shut", file=str(one), hint="it was open to every user: mode 0600 now")
             except FileNotFoundError:
                 continue

@@ -15,7 +15,7 @@ import re
 from sqlalchemy import func, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from precall.core.errors import Deposed
+from precall.core.errors import LeadershipLost
 from precall.store.bulk import upsert
 from precall.store.schema import marks
 
@@ -61,4 +61,4 @@ async def confirm(connection: AsyncConnection, token: int, name: str) -> None:
     if connection.dialect.name == "postgresql":
         held = held.add_columns(_silence).with_for_update()
     if await connection.scalar(held) is None:
-        raise Deposed(f"{name}: another precall has taken the lead")
+        raise LeadershipLost(f"{name}: another precall has taken the lead")

@@ -11,14 +11,14 @@ from typing import Any
 from sqlalchemy import Table, and_, bindparam, delete, func, insert, literal_column, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from precall.core.dials import Dial
 from precall.core.errors import StoreError
-from precall.core.model import Action, Cause, Change, Check
-from precall.core.routing import removed
+from precall.core.model import Action, Change, Check, WriteCause
+from precall.core.planning.sample import DialRecord
+from precall.core.routing.route import removed
 from precall.store.bulk import SLICE, execute_many, insert_new
-from precall.store.places import CHANGES, RESULTS
+from precall.store.cipher import Cipher
 from precall.store.schema import REAL, check_results, dial_log, exposures, route_changes, routes
-from precall.store.seal import Seals
+from precall.store.sealed_columns import CHANGES, RESULTS
 
 Run = dict[str, Any]
 """A row of `check_results`, or the part of it that tells whether a check continues it; with an `id` when stored."""
@@ -76,13 +76,13 @@ _CONTINUE = (
 )
 
 
-async def append(connection: AsyncConnection, changes: Iterable[Change], seals: Seals) -> None:
+async def append(connection: AsyncConnection, changes: Iterable[Change], seals: Cipher) -> None:
     """Add `changes`, the quiet ones excepted, to the feed."""
     rows = (CHANGES.seal(seals, row) for change in changes if not change.quiet for row in _rows(change))
     await execute_many(connection, insert_new(connection.dialect.name, route_changes), rows)
 
 
-async def record(connection: AsyncConnection, checks: Iterable[Check], seals: Seals, *, fold: bool) -> None:
+async def record(connection: AsyncConnection, checks: Iterable[Check], seals: Cipher, *, fold: bool) -> None:
     """Keep `checks`. Folded: one that says what its binding's newest run says extends that run.
 
     A check that is no newer than its binding's newest run was kept already, by a transaction believed to have failed.
@@ -94,7 +94,7 @@ async def record(connection: AsyncConnection, checks: Iterable[Check], seals: Se
         await execute_many(connection, insert, (RESULTS.seal(seals, run) for run in begun))
 
 
-async def _extend(connection: AsyncConnection, checks: Sequence[Check], seals: Seals) -> list[Run]:
+async def _extend(connection: AsyncConnection, checks: Sequence[Check], seals: Cipher) -> list[Run]:
     """Extend the runs that `checks` continue; gives the runs to be begun for the others."""
     ids = {check.subs_id for check in checks}
     if len(ids) == len(checks):
@@ -110,7 +110,7 @@ async def _extend(connection: AsyncConnection, checks: Sequence[Check], seals: S
     return begun
 
 
-def _known(run: Mapping[Any, Any], seals: Seals) -> Run:
+def _known(run: Mapping[Any, Any], seals: Cipher) -> Run:
     """A stored run; one that does not open is continued by none."""
     try:
         return RESULTS.open(seals, run)
@@ -138,7 +138,7 @@ def _fold(checks: Sequence[Check], newest: dict[str, Run]) -> tuple[list[Run], l
     return [{"of_id": id_, **{name: run[name] for name in _TAIL}} for id_, run in grown.items()], begun
 
 
-def _continuation(check: Check, seals: Seals) -> dict[str, Any]:
+def _continuation(check: Check, seals: Cipher) -> dict[str, Any]:
     told = {"subs_id": check.subs_id, "number": check.number, "extension": check.extension}
     sealed = RESULTS.seal(seals, told)
     return {
@@ -183,7 +183,7 @@ def _rows(change: Change) -> Iterator[dict[str, Any]]:
             replace(
                 change,
                 index=gone.index,
-                cause=Cause.REMOVED,
+                cause=WriteCause.REMOVED,
                 pool_key=change.left,
                 row=None,
                 route=gone,
@@ -218,7 +218,7 @@ def _told(change: Change) -> dict[str, Any]:
     }
 
 
-async def log(connection: AsyncConnection, dials: Iterable[Dial]) -> None:
+async def log(connection: AsyncConnection, dials: Iterable[DialRecord]) -> None:
     """Append to the log of dials."""
     await execute_many(connection, _LOG, (dial.plain() for dial in dials))
 
@@ -230,7 +230,7 @@ async def logged(connection: AsyncConnection, after_id: int, limit: int) -> list
 
 
 async def page(
-    connection: AsyncConnection, seals: Seals, subs_id: str, before: tuple[int, int] | None, limit: int
+    connection: AsyncConnection, seals: Cipher, subs_id: str, before: tuple[int, int] | None, limit: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(runs, changes) of one binding, newest first, each at most `limit`; `before` as in `Store.history`."""
     runs = select(check_results).where(check_results.c.subs_id == subs_id)
@@ -248,7 +248,7 @@ async def page(
 
 async def after(
     connection: AsyncConnection,
-    seals: Seals,
+    seals: Cipher,
     since: int,
     until: int,
     subs_ids: Collection[str],

@@ -11,7 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from precall.core.errors import SchemaOutdated
-from precall.store.connection import Place, close, failures_of
+from precall.store.connection import DatabaseAddress, close, failures_of
 
 PATIENCE = 30.0
 """Seconds to wait for a lock or an answer, unless told otherwise: another process may be migrating."""
@@ -62,7 +62,7 @@ async def check(url: str, timeout: float = PATIENCE) -> None:
         return
     _refuse_newer(found, url)
     raise SchemaOutdated(
-        f"{Place(url).name} has schema {found or 'none'}, this version needs {head()}:"
+        f"{DatabaseAddress(url).name} has schema {found or 'none'}, this version needs {head()}:"
         " run `precall migrate --config FILE`"
     )
 
@@ -71,8 +71,8 @@ def _refuse_newer(found: str, url: str) -> None:
     known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
     if found and found not in known:
         raise SchemaOutdated(
-            f"{Place(url).name} has schema {found}, which this version does not know: a newer precall wrote it."
-            " Install that version, or restore the copy from before"
+            f"{DatabaseAddress(url).name} has schema {found}, which this version does not know:"
+            " a newer precall wrote it. Install that version, or restore the copy from before"
         )
 
 
@@ -94,7 +94,7 @@ def _upgrade(connection: Connection) -> str:
 
 
 async def _run(url: str, work: Callable[[Connection], str], timeout: float, *, writes: bool) -> str:
-    place = Place(url)
+    place = DatabaseAddress(url)
     engine = place.engine(timeout, writes=writes, patience=LONGEST if writes else 0.0)
     try:
         with failures_of(place.name):

@@ -14,12 +14,12 @@ from sqlalchemy import ColumnElement, UpdateBase, and_, bindparam, func, or_, se
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from precall.core.errors import StoreError, StoreUnavailable
-from precall.store import migration, sealing
+from precall.store import key_registry, migration
 from precall.store.bulk import execute_many
-from precall.store.connection import Place, close, failures_of
-from precall.store.places import EVERYWHERE, MARKS, Places
+from precall.store.cipher import NOTHING, Cipher, is_sealed, key_of
+from precall.store.connection import DatabaseAddress, close, failures_of
 from precall.store.schema import marks
-from precall.store.seal import NOTHING, Seals, is_sealed, key_of
+from precall.store.sealed_columns import EVERYWHERE, MARKS, SealedColumns
 
 SLICE = 500
 PAUSE = 0.005
@@ -35,7 +35,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(slots=True)
-class Rotated:
+class RotationReport:
     """How many rows were sealed anew, how many of them had lain there in plain, and the keys nothing needs any more."""
 
     rows: int = 0
@@ -43,12 +43,12 @@ class Rotated:
     idle: list[str] = field(default_factory=list)
 
 
-class Rotation:
+class KeyRotation:
     """Brings the database at `url` under the newest of `seals`, which holds every key that it needs."""
 
-    def __init__(self, url: str, seals: Seals, timeout: float = PATIENCE) -> None:
+    def __init__(self, url: str, seals: Cipher, timeout: float = PATIENCE) -> None:
         self._url, self._seals, self._timeout = url, seals, timeout
-        self._place = Place(url)
+        self._place = DatabaseAddress(url)
 
     async def due(self) -> bool:
         """Whether anything is not under the newest key. Raises StoreError, SchemaOutdated, StoreUnavailable."""
@@ -56,7 +56,7 @@ class Rotation:
         try:
             with failures_of(self._place.name):
                 async with engine.connect() as connection:
-                    if any(key != self._seals.newest for key in await sealing.needed(connection)):
+                    if any(key != self._seals.newest for key in await key_registry.needed(connection)):
                         return True
                     for places in EVERYWHERE:
                         wanted = select(places.table.c[places.key]).where(self._stale(places)).limit(1)
@@ -66,15 +66,15 @@ class Rotation:
         finally:
             await close(engine, self._timeout)
 
-    async def run(self, tell: Progress, settle: float = SETTLE) -> Rotated:
+    async def run(self, tell: Progress, settle: float = SETTLE) -> RotationReport:
         """Seal everything anew. Raises StoreError where a row does not open, or somebody goes on sealing with another
         key; then what was done stays done."""
-        done = Rotated()
+        done = RotationReport()
         engine = await self._opened(writes=True)
         try:
             with failures_of(self._place.name):
                 async with engine.begin() as connection:
-                    await sealing.begin(connection, self._seals)
+                    await key_registry.begin(connection, self._seals)
                 for _ in range(WALKS):
                     before = done.rows
                     await self._walk(engine, done, tell)
@@ -87,7 +87,7 @@ class Rotation:
                         f" {self._seals.file} as it is here, then rotate again"
                     )
                 async with engine.begin() as connection:
-                    done.idle = await sealing.complete(connection, self._seals)
+                    done.idle = await key_registry.complete(connection, self._seals)
                 if done.plain:
                     await self._wipe(engine)
         finally:
@@ -100,13 +100,13 @@ class Rotation:
         try:
             with failures_of(self._place.name):
                 async with engine.connect() as connection:
-                    await sealing.admit(connection, self._seals, self._place.name)
+                    await key_registry.admit(connection, self._seals, self._place.name)
         except BaseException:
             await close(engine, self._timeout)
             raise
         return engine
 
-    async def _walk(self, engine: AsyncEngine, done: Rotated, tell: Progress) -> None:
+    async def _walk(self, engine: AsyncEngine, done: RotationReport, tell: Progress) -> None:
         """All tables, from their first row to their last."""
         async with engine.begin() as connection:
             counts = [
@@ -128,7 +128,7 @@ class Rotation:
             await self._secrets(connection, done)
 
     async def _slice(
-        self, connection: AsyncConnection, places: Places, after: Any, done: Rotated
+        self, connection: AsyncConnection, places: SealedColumns, after: Any, done: RotationReport
     ) -> tuple[int, Any]:
         """(how many rows were read, the key of the last)"""
         table = places.table
@@ -153,14 +153,14 @@ class Rotation:
         done.rows += await execute_many(connection, _REPLACE[table.name], changed)
         return len(found), found[-1][places.key] if found else after
 
-    async def _secrets(self, connection: AsyncConnection, done: Rotated) -> None:
+    async def _secrets(self, connection: AsyncConnection, done: RotationReport) -> None:
         """The secrets among the marks. One in plain is dropped: the daemon makes another."""
-        for name in sealing.SECRETS:
+        for name in key_registry.SECRETS:
             kept = await connection.scalar(select(marks.c.value).where(marks.c.name == name))
             if kept is None or self._is_fresh(kept):
                 continue
             if is_sealed(kept):
-                await sealing.secret(connection, self._seals, name, "")
+                await key_registry.secret(connection, self._seals, name, "")
             else:
                 await connection.execute(marks.delete().where(marks.c.name == name))
             done.rows += 1
@@ -196,13 +196,13 @@ class Rotation:
     def _is_fresh(self, value: str) -> bool:
         return value in NOTHING or (is_sealed(value) and key_of(value) == self._seals.newest)
 
-    def _stale(self, places: Places) -> ColumnElement[bool]:
+    def _stale(self, places: SealedColumns) -> ColumnElement[bool]:
         columns = [places.table.c[name] for name in places.columns]
         fresh = self._seals.head
         return or_(*(and_(c.not_in(NOTHING), ~c.startswith(fresh, autoescape=True)) for c in columns))
 
 
-def _replacing(places: Places) -> UpdateBase:
+def _replacing(places: SealedColumns) -> UpdateBase:
     table = places.table
     as_read = (table.c[name] == bindparam(f"of_{name}", type_=table.c[name].type) for name in places.columns)
     return (

@@ -16,13 +16,13 @@ from typing import Any
 from sqlalchemy import Integer, UpdateBase, and_, bindparam, case, delete, select, type_coerce, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from precall.core.model import Action, BindingState, Cause, Change, Means, Override, Row, State
+from precall.core.model import Action, BindingState, Change, NumberRole, Override, Row, State, WriteCause
 from precall.core.numbers import clean, may_be_same, mistake, same
-from precall.packing import FACTS, OBSERVED, ORDERED, Packed, wrap
+from precall.core.packing import FACTS, OBSERVED, ORDERED, Packed, wrap
 from precall.store.bulk import INSERTS, execute_many, upsert
-from precall.store.places import BINDINGS, OVERRIDES, ROUTES
+from precall.store.cipher import Cipher
 from precall.store.schema import bindings, overrides, routes
-from precall.store.seal import Seals
+from precall.store.sealed_columns import BINDINGS, OVERRIDES, ROUTES
 
 BATCH = 5000
 SEEN = ("state", *OBSERVED)
@@ -88,10 +88,10 @@ class _Outcome:
     """What several changes of one binding come to: the last row, by all their causes."""
 
     last: Change
-    causes: set[Cause] = field(default_factory=set)
+    causes: set[WriteCause] = field(default_factory=set)
 
 
-async def write(connection: AsyncConnection, changes: Sequence[Change], seals: Seals) -> None:
+async def write(connection: AsyncConnection, changes: Sequence[Change], seals: Cipher) -> None:
     """Store what `changes`, in their order, come to. Doing it twice is doing it once."""
     outcomes: dict[str, _Outcome] = {}
     for change in changes:
@@ -104,25 +104,33 @@ async def write(connection: AsyncConnection, changes: Sequence[Change], seals: S
 
     dialect = connection.dialect.name
     kept = [(o.last, o.last.row, o.causes) for o in outcomes.values() if o.last.row is not None]
-    facts = (BINDINGS.seal(seals, _registered(row)) for _, row, causes in kept if Cause.REGISTERED in causes)
+    facts = (
+        BINDINGS.seal(seals, _registered(row)) for _, row, causes in kept if WriteCause.REGISTERED in causes
+    )
     await execute_many(connection, upsert(dialect, bindings), facts)
     told = (
-        ROUTES.seal(seals, _route(change, row)) for change, row, causes in kept if Cause.CHECKED not in causes
+        ROUTES.seal(seals, _route(change, row))
+        for change, row, causes in kept
+        if WriteCause.CHECKED not in causes
     )
     await execute_many(connection, _tell(dialect), told)
     answered = (
-        ROUTES.seal(seals, _route(change, row)) for change, row, causes in kept if Cause.CHECKED in causes
+        ROUTES.seal(seals, _route(change, row))
+        for change, row, causes in kept
+        if WriteCause.CHECKED in causes
     )
     await execute_many(connection, upsert(dialect, routes), answered)
 
-    owned = [row for _, row, causes in kept if not causes.isdisjoint((Cause.OVERRIDE, Cause.REGISTERED))]
+    owned = [
+        row for _, row, causes in kept if not causes.isdisjoint((WriteCause.OVERRIDE, WriteCause.REGISTERED))
+    ]
     lifted = ({"of_subs_id": row.binding.subs_id} for row in owned if row.override is None)
     await execute_many(connection, _REMOVE[-1], lifted)
     orders = (OVERRIDES.seal(seals, _ordered(row, row.override)) for row in owned if row.override is not None)
     await execute_many(connection, upsert(dialect, overrides), orders)
 
 
-async def refresh(connection: AsyncConnection, rows: Iterable[Row], seals: Seals) -> None:
+async def refresh(connection: AsyncConnection, rows: Iterable[Row], seals: Cipher) -> None:
     """Store the observed columns of rows that did not change. A row of another generation, or one with a newer
     answer, is left alone."""
     await execute_many(
@@ -140,14 +148,14 @@ async def refresh(connection: AsyncConnection, rows: Iterable[Row], seals: Seals
     )
 
 
-async def read(connection: AsyncConnection, seals: Seals) -> AsyncGenerator[list[Packed], None]:
+async def read(connection: AsyncConnection, seals: Cipher) -> AsyncGenerator[list[Packed], None]:
     """All rows, in no order, in batches. StoreError for a number that does not open."""
     async with connection.stream(_LOAD) as result:
         async for part in result.partitions(BATCH):
             yield list(starmap(_packed, (_opened(row, seals) for row in part) if seals else part))
 
 
-def _opened(columns: Sequence[Any], seals: Seals) -> list[Any]:
+def _opened(columns: Sequence[Any], seals: Cipher) -> list[Any]:
     """The columns of `_LOAD`, the sealed ones opened."""
     opened = list(columns)
     for at, column in _SEALED:
@@ -312,9 +320,9 @@ def _order(order: Sequence[Any], number_x: str, observed: str, temporary: str) -
     return tuple(told)
 
 
-def _means(action: str, number: str, number_x: str, observed: str, temporary: str) -> Means:
+def _means(action: str, number: str, number_x: str, observed: str, temporary: str) -> NumberRole:
     if action == Action.DIAL_X.value:
         if same(number, number_x):
-            return Means.REGISTERED
-        return Means.OBSERVED if same(number, observed) else Means.LOST
-    return Means.TEMPORARY if same(number, temporary) else Means.LOST
+            return NumberRole.REGISTERED
+        return NumberRole.OBSERVED if same(number, observed) else NumberRole.LOST
+    return NumberRole.TEMPORARY if same(number, temporary) else NumberRole.LOST

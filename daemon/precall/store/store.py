@@ -15,19 +15,19 @@ from typing import Any, Literal, Self, TypeVar
 from sqlalchemy import Table, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from precall.core.dials import Dial
-from precall.core.errors import Deposed, StoreError, StoreUnavailable
+from precall.core.errors import LeadershipLost, StoreError, StoreUnavailable
 from precall.core.model import Change, Check, Exposure, Policy, Row
-from precall.packing import Packed
-from precall.store import audit, fencing, history, migration, orders, rows, sealing
+from precall.core.packing import Packed
+from precall.core.planning.sample import DialRecord
+from precall.store import audit, fencing, history, key_registry, migration, operator_state, rows
 from precall.store.attempt import Attempt
-from precall.store.audit import EVERY, Wanted
+from precall.store.audit import EVERY, AuditFilter
 from precall.store.bulk import execute_many, upsert
 from precall.store.calls import CallBook
-from precall.store.connection import Place, Unwritable, close, failures_of
-from precall.store.places import BRAKES, PAUSES
+from precall.store.cipher import Cipher
+from precall.store.connection import DatabaseAddress, Unwritable, close, failures_of
 from precall.store.schema import marks, pauses, policy, route_changes
-from precall.store.seal import Seals
+from precall.store.sealed_columns import BRAKES, PAUSES
 
 History = Literal["runs", "every"]
 T = TypeVar("T")
@@ -54,7 +54,7 @@ class Store:
     fencing_token = 0
     deposed = False
 
-    def __init__(self, place: Place, timeout: float, keep: History, seals: Seals) -> None:
+    def __init__(self, place: DatabaseAddress, timeout: float, keep: History, seals: Cipher) -> None:
         self.name = place.name
         self._place, self._seals, self._sealing_with = place, seals, ""
         self._timeout = timeout
@@ -85,22 +85,22 @@ class Store:
         to be migrated first unless `auto_migrate`, StoreUnavailable, ConfigError for a `key_file` that is no good.
         """
         try:
-            return await cls._open(url, timeout, history, Seals.of(key_file), auto_migrate=auto_migrate)
+            return await cls._open(url, timeout, history, Cipher.of(key_file), auto_migrate=auto_migrate)
         except Unwritable as error:
             raise StoreError(str(error)) from error
 
     @classmethod
     async def _open(
-        cls, url: str, timeout: float, history: History, seals: Seals, *, auto_migrate: bool
+        cls, url: str, timeout: float, history: History, seals: Cipher, *, auto_migrate: bool
     ) -> Self:
-        place = Place(url)
+        place = DatabaseAddress(url)
         store = cls(place, timeout, history, seals)
         place.hold()
         try:
             # Before anything is written: whoever has not got the keys must not.
-            await store._read(lambda connection: sealing.admit(connection, seals, store.name))
+            await store._read(lambda connection: key_registry.admit(connection, seals, store.name))
             await (migration.upgrade if auto_migrate else migration.check)(url, timeout)
-            seals.strict = await store._read(sealing.is_strict)
+            seals.strict = await store._read(key_registry.is_strict)
             store._high = await store._read(_high)
             await store.ping()
         except BaseException:
@@ -156,7 +156,7 @@ class Store:
         changes: Sequence[Change],
         checks: Sequence[Check] = (),
         refreshed: Sequence[Row] = (),
-        dials: Sequence[Dial] = (),
+        dials: Sequence[DialRecord] = (),
     ) -> None:
         """In one transaction: make `changes`, in their order, and append them to the feed; keep their checks and
         `checks` (those that changed nothing) in the history; store the observed columns of `refreshed` rows; append
@@ -176,7 +176,7 @@ class Store:
         }
         risen = {name: value for name, value in high.items() if value > self._high[name]}
 
-        async def work(connection: AsyncConnection, seals: Seals) -> None:
+        async def work(connection: AsyncConnection, seals: Cipher) -> None:
             await rows.write(connection, changes, seals)
             await history.append(connection, changes, seals)
             await history.record(connection, kept, seals, fold=self._fold)
@@ -240,7 +240,7 @@ class Store:
         await self._write(lambda connection: audit.expose(connection, exposures, fold), len(exposures))
 
     async def exposures(
-        self, *, limit: int, before_id: int | None = None, wanted: Wanted = EVERY
+        self, *, limit: int, before_id: int | None = None, wanted: AuditFilter = EVERY
     ) -> list[dict[str, Any]]:
         """The audit, newest first, by column name; `before_id` is the `id` that the page before ended with."""
         return await self._read(lambda connection: audit.page(connection, wanted, before_id, limit))
@@ -273,12 +273,12 @@ class Store:
     async def pauses(self) -> dict[str, dict[str, Any]]:
         """Paused pools ("": all) with `at`, `reason` and `by`."""
         seals = self._keys()
-        return await self._read(lambda connection: orders.said(connection, seals, PAUSES))
+        return await self._read(lambda connection: operator_state.said(connection, seals, PAUSES))
 
     async def pause(self, pool_key: str, at: float, reason: str, by: str) -> None:
         """Remember that a pool ("": all) is paused."""
         order = {"at": at, "reason": reason, "by": by}
-        await self._seal(lambda connection, seals: orders.pause(connection, seals, pool_key, order))
+        await self._seal(lambda connection, seals: operator_state.pause(connection, seals, pool_key, order))
 
     async def resume(self, pool_key: str) -> None:
         """Forget the pause of a pool; of "", every pause."""
@@ -290,19 +290,19 @@ class Store:
     async def brakes(self) -> dict[str, dict[str, Any]]:
         """What was last said of each pool's brake ("": all): `engaged`, `at`, `reason` and `by`."""
         seals = self._keys()
-        return await self._read(lambda connection: orders.said(connection, seals, BRAKES))
+        return await self._read(lambda connection: operator_state.said(connection, seals, BRAKES))
 
     async def brake(self, pool_key: str, engaged: bool, at: float, reason: str, by: str) -> None:
         """Remember that a pool's brake ("": all) is engaged or was released; all released is each released."""
         order = {"engaged": engaged, "at": at, "reason": reason, "by": by}
-        await self._seal(lambda connection, seals: orders.brake(connection, seals, pool_key, order))
+        await self._seal(lambda connection, seals: operator_state.brake(connection, seals, pool_key, order))
 
     async def state_policy(self, allowed: Policy) -> None:
         """Tell SQL readers by what, from now on, the view `routing_table` decides. Where numbers are sealed there is no
         view any more."""
         stated = {"id": 1, **asdict(allowed)}
 
-        async def work(connection: AsyncConnection, _seals: Seals) -> None:
+        async def work(connection: AsyncConnection, _seals: Cipher) -> None:
             await execute_many(connection, upsert(connection.dialect.name, policy), [stated])
 
         await self._seal(work)
@@ -324,7 +324,7 @@ class Store:
 
     async def secret(self, name: str, fresh: str) -> str:
         """This database's own secret of this name: `fresh`, unless it has one already."""
-        return await self._seal(lambda connection, seals: sealing.secret(connection, seals, name, fresh))
+        return await self._seal(lambda connection, seals: key_registry.secret(connection, seals, name, fresh))
 
     async def ping(self) -> None:
         """Return if a write would be taken now."""
@@ -332,18 +332,18 @@ class Store:
 
     # -- transactions ---------------------------------------------------------------------------------
 
-    def _keys(self) -> Seals:
+    def _keys(self) -> Cipher:
         """The keys as they are in their file by now."""
         self._seals = self._seals.renewed()
         return self._seals
 
-    async def _seal(self, work: Callable[[AsyncConnection, Seals], Awaitable[T]], size: int = 1) -> T:
+    async def _seal(self, work: Callable[[AsyncConnection, Cipher], Awaitable[T]], size: int = 1) -> T:
         """A write that has numbers to seal."""
         seals = self._keys()
 
         async def sealed(connection: AsyncConnection) -> T:
             if seals.newest != self._sealing_with:
-                await sealing.begin(connection, seals)
+                await key_registry.begin(connection, seals)
             return await work(connection, seals)
 
         result = await self._write(sealed, size)
@@ -352,7 +352,7 @@ class Store:
 
     async def _write(self, work: Work[T], size: int = 1) -> T:
         if self.deposed:
-            raise Deposed(f"{self.name}: another precall leads")
+            raise LeadershipLost(f"{self.name}: another precall leads")
         patience = self._timeout + size * PATIENCE_PER_ROW
         try:
             async with asyncio.timeout(patience):
@@ -381,7 +381,7 @@ class Store:
         try:
             if self.fencing_token:
                 await fencing.confirm(connection, self.fencing_token, self.name)
-        except Deposed:
+        except LeadershipLost:
             self.deposed = True
             self.when_deposed()
             raise

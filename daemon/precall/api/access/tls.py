@@ -1,0 +1,79 @@
+"""TLS of the listeners: the certificate, its key and the authority of client certificates, read again when their files
+change. New handshakes use what was read last and was whole; connections that stand are not touched."""
+
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+
+from precall.config.schema import ApiConfig
+from precall.core.errors import ListenError
+from precall.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
+Stamps = tuple[tuple[int, int, int, int], ...]
+"""By which a changed file is known."""
+
+
+class CertificateWatch:
+    """What a listener shows, and whom it lets in. `told` hears "ok" or "failed" of each attempt to renew them."""
+
+    def __init__(self, config: ApiConfig, told: Callable[[str], None]) -> None:
+        """Raises ListenError when the files are no good."""
+        self._config, self._told = config, told
+        self._files = [config.tls_cert_file, config.tls_key_file, config.client_ca_file]
+        self._stamps = self._stamped()
+        try:
+            self._newest = _context(config)
+            self.context = _context(config)
+        except OSError as error:  # ssl.SSLError is one
+            raise ListenError(f"{_named(config)} cannot be used: {error}") from error
+        # Asked at each handshake, also when the client names no server.
+        self.context.sni_callback = self._choose
+
+    def renew(self) -> None:
+        """Read files that have changed. A pair that does not fit is not taken: half of it may be on its way."""
+        stamps = self._stamped()
+        if stamps == self._stamps:
+            return
+        self._stamps = stamps
+        try:
+            self._newest = _context(self._config)
+        except OSError as error:
+            log.error("tls.not_renewed", error=f"{_named(self._config)} cannot be used: {error}")
+            self._told("failed")
+        else:
+            log.info("tls.renewed", cert=self._config.tls_cert_file)
+            self._told("ok")
+
+    def _choose(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        connection.context = self._newest
+
+    def _stamped(self) -> Stamps:
+        found = []
+        for file in filter(None, self._files):
+            try:
+                stat = Path(file).stat()
+            except OSError:
+                found.append((0, 0, 0, 0))
+            else:
+                found.append((stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino))
+        return tuple(found)
+
+
+def _context(config: ApiConfig) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    # A password is never asked for at the terminal: a key that needs one is refused.
+    context.load_cert_chain(config.tls_cert_file, config.tls_key_file, password="")
+    if config.client_ca_file:
+        context.load_verify_locations(config.client_ca_file)
+        context.verify_mode = ssl.CERT_REQUIRED
+        # A session that is taken up again would not be verified anew.
+        context.num_tickets = 0
+        context.options |= ssl.OP_NO_TICKET
+    return context
+
+
+def _named(config: ApiConfig) -> str:
+    named = f"api.tls_cert_file {config.tls_cert_file} and api.tls_key_file {config.tls_key_file}"
+    return f"{named}, with api.client_ca_file {config.client_ca_file}," if config.client_ca_file else named

@@ -1,0 +1,307 @@
+"""Bindings: registered, read, removed, checked, looked back on."""
+
+import asyncio
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any, assert_never
+
+import orjson
+from aiohttp import hdrs, web
+
+from precall.api.access.authenticator import Client
+from precall.api.problems import HEADERS, Code, FieldError, problem
+from precall.api.schemas.queries import (
+    A_PLACE,
+    BatchQuery,
+    BindingsQuery,
+    CheckQuery,
+    ExportQuery,
+    HistoryQuery,
+    asked,
+)
+from precall.api.schemas.requests import MAX_BATCH_BODY, BatchBody, BindingBody, listed, read
+from precall.api.schemas.responses import (
+    encode,
+    encode_binding,
+    encode_change,
+    encode_override,
+    encode_run,
+    moment,
+    reply,
+)
+from precall.core.errors import Refusal, StoreUnavailable
+from precall.core.model import Binding, BindingState, Row
+from precall.core.numbers import mask
+from precall.core.rounding import micro, significant
+from precall.core.routing.registration import RegistrationOutcome
+from precall.engine.exposure_audit import EXPORTED, READ
+from precall.engine.on_demand import OnDemandOutcome
+from precall.engine.services import Services
+from precall.table.table import TablePage
+
+LINES = "application/x-ndjson"
+
+_SLICE = 500
+_LATEST = 10
+_CURSOR = re.compile(A_PLACE, re.ASCII)
+_PATH_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
+
+Told = tuple[str, RegistrationOutcome | Refusal | FieldError | None]
+"""An id, and what became of it; None: nothing."""
+
+
+async def put(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
+    """Register a binding; stored before the answer, which has A and B masked. 201 when it is new."""
+    subs_id = request.match_info["subs_id"]
+    if not _PATH_ID.fullmatch(subs_id):
+        raise Refusal(400, Code.INVALID_FIELD, "should be 1 to 32 digits", "subs_id")
+    body = await read(request, BindingBody)
+    if body.subs_id not in (None, subs_id):
+        raise Refusal(400, Code.ID_MISMATCH, "the body names another id than the path", "subs_id")
+    wanted = body.binding(subs_id)
+    [result] = await services.registry.register([wanted], atomic=True)
+    if isinstance(result, Refusal):
+        raise result
+    row = services.table.get(subs_id)
+    stored = row.binding if row else wanted
+    return reply(encode_binding(stored, real=False), 201 if result is RegistrationOutcome.CREATED else 200)
+
+
+async def get(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
+    """A binding as it was registered. A and B are masked; with scope routes:real they are told, and that is audited
+    first (503 when it cannot be)."""
+    row = _row(request, services)
+    real = reader.real and request.method == hdrs.METH_GET
+    if real:
+        try:
+            await services.audit.hand_out([row], reader.name, READ)
+        except StoreUnavailable:
+            return _unaudited()
+    return reply(encode_binding(row.binding, real=real))
+
+
+async def delete(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
+    """Remove a binding."""
+    if not await services.registry.remove(request.match_info["subs_id"]):
+        raise _unknown()
+    return web.Response(status=204)
+
+
+async def page(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
+    """Bindings by pages, A and B masked."""
+    query = asked(request, BindingsQuery)
+    found = services.table.page(query.after, query.limit, partial(_keep, query))
+    shown = [encode_binding(row.binding, real=False) for row in found.rows]
+    return reply({"bindings": shown, "cursor": found.cursor})
+
+
+async def export(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
+    """All bindings with their real numbers, one per line in the order of their ids; each is audited before it is sent.
+    An answer without its last chunk is not whole."""
+    query = asked(request, ExportQuery)
+    response = web.StreamResponse(headers=HEADERS)
+    response.content_type = LINES
+    if request.method == hdrs.METH_HEAD:
+        return response
+    try:
+        found = await _audited(services, reader, query, "")
+    except StoreUnavailable:
+        return _unaudited()
+    await response.prepare(request)
+    try:
+        while True:
+            lines = (orjson.dumps(encode_binding(row.binding, real=True)) + b"\n" for row in found.rows)
+            await response.write(b"".join(lines))
+            if not found.cursor:
+                break
+            found = await _audited(services, reader, query, found.cursor)
+    except StoreUnavailable:
+        if request.transport is not None:
+            request.transport.abort()  # without an end nobody takes it for whole
+        return response
+    await response.write_eof()
+    return response
+
+
+async def batch(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
+    """Register many bindings, each by itself or (atomic) all or none."""
+    atomic = asked(request, BatchQuery).atomic
+    items = (await read(request, BatchBody, most=MAX_BATCH_BODY)).bindings
+    parsed: list[tuple[str, Binding | FieldError]] = []
+    for start in range(0, len(items), _SLICE):
+        parsed += listed(items[start : start + _SLICE], start)
+        await asyncio.sleep(0)
+    wanted = [one for _, one in parsed if isinstance(one, Binding)]
+    if atomic and len(wanted) < len(parsed):
+        return _batch_refused(
+            [(subs_id, one if isinstance(one, FieldError) else None) for subs_id, one in parsed]
+        )
+    became = iter(await services.registry.register(wanted, atomic=atomic) if wanted else ())
+    results: list[Told] = [
+        (subs_id, one if isinstance(one, FieldError) else next(became)) for subs_id, one in parsed
+    ]
+    if atomic and any(isinstance(result, Refusal) for _, result in results):
+        return _batch_refused(
+            [(subs_id, one if isinstance(one, Refusal) else None) for subs_id, one in results]
+        )
+    return reply({"results": _results(results)})
+
+
+async def history(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
+    """What the provider answered about a binding, and how its route changed, newest first."""
+    query = asked(request, HistoryQuery)
+    subs_id = _row(request, services).binding.subs_id
+    before = None
+    if query.cursor:
+        if not (match := _CURSOR.fullmatch(query.cursor)):
+            raise Refusal(400, Code.INVALID_CURSOR, "is no cursor of this list", "cursor")
+        before = int(match[1]), int(match[2])
+    runs, changes = await services.store.history(subs_id, before=before, limit=query.limit)
+    cursor = ""
+    if query.limit in (len(runs), len(changes)):
+        last_run = runs[-1]["first_seq"] if runs else 0
+        last_change = changes[-1]["index"] if changes else 0
+        cursor = f"{last_run}.{last_change}"
+    return reply(
+        {
+            "results": [encode_run(run) for run in runs],
+            "changes": [encode_change(change) for change in changes],
+            "cursor": cursor,
+        }
+    )
+
+
+async def check(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
+    """Ask the provider about a binding now. 202 when it has not answered in time; the check goes on."""
+    query = asked(request, CheckQuery)
+    subs_id = _row(request, services).binding.subs_id
+    ended = await services.demand.check_now(subs_id, timeout=query.timeout)
+    match ended.outcome:
+        case OnDemandOutcome.UNKNOWN:
+            raise _unknown()
+        case OnDemandOutcome.SPENT:
+            return problem(
+                429,
+                Code.BUDGET_SPENT,
+                "the budget of provider calls is spent for now",
+                headers={hdrs.RETRY_AFTER: str(max(1, round(ended.retry_after + 0.5)))},
+            )
+        case OnDemandOutcome.ANSWERED | OnDemandOutcome.FAILED | OnDemandOutcome.LATE:
+            data = {
+                "outcome": ended.outcome,
+                "result": ended.result,
+                "route": encode(services.lookup.shown(_row(request, services))),
+            }
+            return reply(data, 202 if ended.outcome is OnDemandOutcome.LATE else 200)
+        case _:
+            assert_never(ended.outcome)
+
+
+async def explain(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
+    """Why a binding has its route: what was observed and ordered, when it is asked about next, and why then."""
+    row = _row(request, services)
+    subs_id = row.binding.subs_id
+    try:
+        runs, _ = await services.store.history(subs_id, limit=_LATEST)
+        results = [encode_run(run) for run in runs]
+    except StoreUnavailable:
+        results = None
+    return reply(
+        {
+            "route": encode(services.lookup.shown(row)),
+            "observed": _observed(row.state),
+            "override": encode_override(row, row.override) if row.override else None,
+            "plan": _planned(services.checker.explain(subs_id)),
+            "results": results,
+        }
+    )
+
+
+def _observed(state: BindingState) -> dict[str, Any]:
+    """The stored observation; the newest number told is masked, since with Status 3 it may be a real one."""
+    data = asdict(state)
+    data["number"] = mask(state.number)
+    for name in ("checked_at", "temp_at", "exposed_at", "gone_at"):
+        data[name] = moment(data[name])
+    data["moves"] = [moment(at) for at in state.moves]
+    return data
+
+
+def _planned(plan: dict[str, object] | None) -> dict[str, object] | None:
+    if plan is None:
+        return None
+    return {name: _figure(name, value) for name, value in plan.items()}
+
+
+def _figure(name: str, value: object) -> object:
+    if not isinstance(value, float):
+        return value
+    if name.endswith("_at"):
+        return moment(value)
+    return micro(value) if name == "age" else significant(value)
+
+
+async def _audited(services: Services, reader: Client, query: ExportQuery, cursor: str) -> TablePage:
+    """Some bindings after `cursor` whose numbers may be handed out: that they are is written down."""
+    found = services.table.page(cursor, _SLICE, partial(_keep, query))
+    if found.rows:
+        await services.audit.hand_out(found.rows, reader.name, EXPORTED, fold=0.0)
+    return found
+
+
+def _unaudited() -> web.Response:
+    detail = (
+        "real numbers are told only when that can be written down first, and the database does not take it"
+    )
+    return problem(503, Code.AUDIT_UNAVAILABLE, detail, headers={hdrs.RETRY_AFTER: "5"})
+
+
+def _keep(query: ExportQuery, row: Row) -> bool:
+    binding = row.binding
+    if query.pool_key not in (None, binding.pool_key) or query.origin not in (None, binding.origin):
+        return False
+    if query.label is None:
+        return True
+    key, _, value = query.label.partition(":")
+    return (key, value) in binding.labels
+
+
+def _batch_refused(results: Sequence[Told]) -> web.Response:
+    refused = [item for item in _results(results) if item["error"]]
+    detail = f"{len(refused)} of {len(results)} are refused; nothing was stored. {refused[0]['error']}"
+    field = refused[0]["error"].partition(": ")[0]
+    return problem(422, Code.BATCH_REFUSED, detail, field, results=_results(results))
+
+
+def _results(results: Sequence[Told]) -> list[dict[str, str]]:
+    return [_result(place, subs_id, result) for place, (subs_id, result) in enumerate(results)]
+
+
+def _result(
+    place: int, subs_id: str, result: RegistrationOutcome | Refusal | FieldError | None
+) -> dict[str, str]:
+    match result:
+        case None:
+            return {"subs_id": subs_id, "result": "not_stored", "error": ""}
+        case RegistrationOutcome():
+            return {"subs_id": subs_id, "result": result, "error": ""}
+        case FieldError():
+            error = f"{result.field}: {result.detail}"
+        case Refusal():
+            error = f"bindings[{place}].{result.field}: {result}"
+        case _:
+            assert_never(result)
+    return {"subs_id": subs_id, "result": "refused", "error": error}
+
+
+def _row(request: web.Request, services: Services) -> Row:
+    row = services.table.get(request.match_info["subs_id"])
+    if row is None:
+        raise _unknown()
+    return row
+
+
+def _unknown() -> Refusal:
+    return Refusal(404, Code.UNKNOWN_BINDING, "there is no binding of this id")

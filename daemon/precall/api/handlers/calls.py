@@ -1,0 +1,193 @@
+"""Calls: reported, looked up, listed, summed up; and the receipts that the provider pushes by itself."""
+
+import asyncio
+import codecs
+import hashlib
+import hmac
+import re
+from typing import Any
+
+import orjson
+from aiohttp import web
+from pydantic import ValidationError
+
+from precall.api.access.authenticator import Client
+from precall.api.problems import Code, FieldError, FieldErrors, mistakes
+from precall.api.schemas.call_requests import (
+    A_CALL,
+    AHEAD,
+    MAX_CALLS,
+    CallBody,
+    CallsQuery,
+    ReportQuery,
+    encode_backlog,
+    encode_call,
+    encode_cause,
+    encode_tally,
+)
+from precall.api.schemas.queries import asked
+from precall.api.schemas.requests import MAX_BATCH_BODY, content, received
+from precall.api.schemas.responses import moment, reply
+from precall.core.calls.call import Call, NumberReport
+from precall.core.calls.statistics import report as sum_up
+from precall.core.duplicate_keys import Contradiction, may_repeat, parsed
+from precall.core.errors import Refusal
+from precall.engine.services import Services
+from precall.provider import BadReceipt, read_receipt
+from precall.store import StoredCall
+from precall.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
+_SLICE = 250
+_SHOWN = 20
+_CURSOR = re.compile(A_CALL, re.ASCII)
+
+
+async def post(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
+    """Report placed calls, one or up to 1000; stored before the answer. A call that is known already changes only by
+    what is new: report it as often as you like."""
+    data = await content(request)
+    items = data if isinstance(data, list) else [data]
+    if len(items) > MAX_CALLS:
+        detail = f"should have at most {MAX_CALLS} items"
+        raise FieldErrors(422, [FieldError("", Code.INVALID_FIELD, detail)])
+    now = services.clock()
+    parsed = [
+        _parsed(item, f"[{place}]" if isinstance(data, list) else "", now) for place, item in enumerate(items)
+    ]
+    if not isinstance(data, list) and isinstance(parsed[0], FieldError):
+        raise FieldErrors(422, [parsed[0]])
+    told = [one for one in parsed if isinstance(one, Call)]
+    filed = await services.outcomes.file(told) if told else {}
+    results = [_became(item, one, filed) for item, one in zip(items, parsed, strict=True)]
+    return reply({"results": results})
+
+
+async def get(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
+    """One reported call and how it ended."""
+    call = await services.store.calls.get(request.match_info["call_id"])
+    if call is None:
+        raise Refusal(404, Code.UNKNOWN_CALL, "no call of this id was reported")
+    return reply(encode_call(call))
+
+
+async def page(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
+    """Reported calls by pages, the latest placed first, and how many wait to be asked about."""
+    query = asked(request, CallsQuery)
+    before = None
+    if query.cursor:
+        if not (match := _CURSOR.fullmatch(query.cursor)):
+            raise Refusal(400, Code.INVALID_CURSOR, "is no cursor of this list", "cursor")
+        before = float(match[1]), match[2]
+    book, now = services.store.calls, services.clock()
+    found = await book.page(before=before, limit=query.limit, result=query.result, subs_id=query.subs_id)
+    more = len(found) == query.limit
+    return reply(
+        {
+            "calls": [encode_call(call) for call in found],
+            "cursor": f"{found[-1].called_at!r}~{found[-1].call_id}" if more else "",
+            "backlog": encode_backlog(await book.backlog(now), now),
+        }
+    )
+
+
+async def report(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
+    """How the calls of the last `since` seconds ended, by pool and by the state of the route when they were dialled."""
+    now = services.clock()
+    since = now - asked(request, ReportQuery).since
+    found = sum_up(await services.store.calls.counts(since))
+    by_route = [
+        {"pool_key": pool_key, "route_state": state, **encode_tally(tally)}
+        for (pool_key, state), tally in found.by_route.items()
+    ]
+    return reply(
+        {
+            "since": moment(since),
+            "until": moment(now),
+            "total": encode_tally(found.total),
+            "by_route": by_route,
+            "causes": [encode_cause(state, calls) for state, calls in found.causes.items()],
+        }
+    )
+
+
+async def receipts(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
+    """Take in receipts that the provider pushes, an array of them; stored before they are acknowledged. They may come
+    twice and in any order. What makes no sense is counted, and logged by its place: a second push mends nothing."""
+    items = await _elements(await received(request, most=MAX_BATCH_BODY, named=False))
+    now, metrics = services.clock(), services.metrics
+    told, numbers, places = list[Call](), list[NumberReport](), list[str]()
+    for place, item in enumerate(items):
+        try:
+            match read_receipt(item, now):
+                case Call() as call:
+                    told.append(call)
+                case NumberReport() as number:
+                    numbers.append(number)
+                case passed:
+                    metrics.receipts.labels(passed).inc()
+        except BadReceipt as error:
+            metrics.receipts_refused.labels(error.reason).inc()
+            places.append(f"[{place}].{error.field}" if error.field else f"[{place}]")
+        if place % _SLICE == _SLICE - 1:
+            await asyncio.sleep(0)
+    if told:
+        await services.outcomes.file(told)
+    if numbers:
+        await services.outcomes.report_numbers(numbers)
+    metrics.receipts.labels("stored").inc(len(told) + len(numbers))
+    metrics.receipts.labels("refused").inc(len(places))
+    if places:
+        log.warning("receipts.not_understood", elements=len(places), among=len(items), places=places[:_SHOWN])
+    return reply({"code": 0, "msg": "OK"})
+
+
+async def _elements(raw: bytearray) -> list[object]:
+    """The elements of a pushed array; one that holds a key twice is a `Contradiction`. A single object, as a queue
+    has it, is an array of one. Raises Refusal: 400 no JSON, 422 no array."""
+    raw = raw.removeprefix(codecs.BOM_UTF8)
+    try:
+        data = orjson.loads(raw)
+        if may_repeat(raw, data):
+            data = await asyncio.to_thread(parsed, raw.decode())
+    except ValueError as error:
+        raise Refusal(400, Code.MALFORMED_JSON, f"the body is no JSON: {error}") from None
+    if isinstance(data, dict | Contradiction):
+        return [data]
+    if not isinstance(data, list):
+        raise Refusal(422, Code.INVALID_FIELD, "should be an array of receipts")
+    return data
+
+
+async def pushed(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
+    """The same for one who cannot send a token: the last part of the path is a secret, whose SHA-256 is configured."""
+    digest = hashlib.sha256(request.match_info["secret"].encode("utf-8", "surrogateescape")).hexdigest()
+    expected = services.settings.config.api.receipts_secret_sha256
+    if not (hmac.compare_digest(digest, expected) and expected):
+        raise Refusal(404, Code.NOT_FOUND, "there is no such path; see /openapi.json")
+    return await receipts(request, services, reader)
+
+
+def _parsed(item: Any, place: str, now: float) -> Call | FieldError:
+    try:
+        call = CallBody.model_validate(item).call(now)
+    except ValidationError as error:
+        return mistakes(error, place)[0]
+    if call.called_at > now + AHEAD:
+        field = f"{place}.called_at" if place else "called_at"
+        return FieldError(field, Code.INVALID_FIELD, "lies in the future")
+    return call
+
+
+def _became(item: Any, parsed: Call | FieldError, filed: dict[str, StoredCall]) -> dict[str, str]:
+    if isinstance(parsed, FieldError):
+        given = item.get("call_id") if isinstance(item, dict) else None
+        known = given if isinstance(given, str) and len(given) <= 128 else ""
+        error = f"{parsed.field}: {parsed.detail}"
+        return {"call_id": known, "result": "refused", "error": error}
+    return {
+        "call_id": parsed.call_id,
+        "result": "stored" if filed[parsed.call_id].changed else "known",
+        "error": "",
+    }

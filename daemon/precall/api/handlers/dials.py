@@ -1,0 +1,28 @@
+"""The log of dials, as lines to be replayed."""
+
+import orjson
+from aiohttp import web
+
+from precall.api.access.authenticator import Client
+from precall.api.problems import HEADERS
+from precall.engine.services import Services
+
+LINES = "application/x-ndjson"
+_PAGE = 2000
+
+
+async def log(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
+    """Dials and answers of a sampled share of the bindings, oldest first, under pseudonyms, for `precall replay`. An
+    answer without its last chunk is not the whole log."""
+    after_id = 0
+    response = web.StreamResponse(headers=HEADERS)
+    response.content_type = LINES
+    rows = await services.store.dials(after_id=after_id, limit=_PAGE)
+    await response.prepare(request)
+    while rows:
+        after_id = rows[-1]["id"]
+        lines = ({str(name): value for name, value in row.items() if name != "id"} for row in rows)
+        await response.write(b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines))
+        rows = await services.store.dials(after_id=after_id, limit=_PAGE)
+    await response.write_eof()
+    return response

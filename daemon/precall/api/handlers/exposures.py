@@ -1,0 +1,35 @@
+"""The audit of real numbers handed out, to be looked through."""
+
+import re
+
+from aiohttp import web
+
+from precall.api.access.authenticator import Client
+from precall.api.problems import Code
+from precall.api.schemas.queries import ExposuresQuery, asked
+from precall.api.schemas.responses import encode_exposure, reply
+from precall.core.errors import Refusal
+from precall.engine.services import Services
+from precall.store import AuditFilter
+
+_CURSOR = re.compile(r"[0-9]{1,18}", re.ASCII)
+
+
+async def page(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
+    """Who was handed which side's real number, when and why, newest first; also of bindings that are gone. With
+    `number` the rows of that number, of whichever binding."""
+    query = asked(request, ExposuresQuery)
+    if query.cursor and not _CURSOR.fullmatch(query.cursor):
+        raise Refusal(400, Code.INVALID_CURSOR, "is no cursor of this list", "cursor")
+    wanted = AuditFilter(
+        pool_key=query.pool_key,
+        reader=query.reader,
+        subs_id=query.subs_id,
+        number_hashes=services.audit.hashes(query.number) if query.number else (),
+        since=query.started,
+    )
+    rows = await services.store.exposures(
+        limit=query.limit, before_id=int(query.cursor) if query.cursor else None, wanted=wanted
+    )
+    cursor = str(rows[-1]["id"]) if len(rows) == query.limit else ""
+    return reply({"exposures": [encode_exposure(row) for row in rows], "cursor": cursor})

@@ -1,0 +1,25 @@
+"""Hints: what a dispatcher is about to dial, so that it is checked just before."""
+
+from aiohttp import hdrs, web
+
+from precall.api.access.authenticator import Client
+from precall.api.problems import Code, problem
+from precall.api.schemas.requests import HintsBody, read
+from precall.api.schemas.responses import reply
+from precall.engine.on_demand import HintOutcome
+from precall.engine.services import Services
+
+
+async def post(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
+    """Say when bindings will be dialled. A hint of a binding that is not known, or has expired, is ignored."""
+    taken, unknown = 0, []
+    for hint in (await read(request, HintsBody)).root:
+        match services.demand.hint(hint.subs_id, hint.moment):
+            case HintOutcome.TAKEN:
+                taken += 1
+            case HintOutcome.UNKNOWN:
+                unknown.append(hint.subs_id)
+            case HintOutcome.FULL:
+                detail = f"too many hints are waiting; {taken} of these were taken"
+                return problem(429, Code.TOO_MANY_HINTS, detail, headers={hdrs.RETRY_AFTER: "10"})
+    return reply({"taken": taken, "unknown": unknown})

@@ -1,0 +1,161 @@
+"""The daemon itself: alive, ready, measured, described; paused and resumed, braked and released."""
+
+import re
+from collections.abc import Iterable
+
+from aiohttp import hdrs, web
+
+from precall.api.access.authenticator import Client
+from precall.api.handlers import order_log
+from precall.api.problems import HEADERS, Code, FieldError, FieldErrors
+from precall.api.schemas.queries import ReadyQuery, asked
+from precall.api.schemas.requests import PoolBody, read
+from precall.api.schemas.responses import reply
+from precall.config.settings import Difference
+from precall.core.errors import ConfigError, Refusal
+from precall.engine.services import Services
+from precall.telemetry.metrics import CONTENT_TYPE
+
+TICKS_WITHIN = 10.0
+"""Seconds within which the check loop must have ticked to count as alive."""
+
+RELEASED_WITHIN = 2.0
+"""Seconds an order to release waits for what it lets go; the rest follows."""
+
+DOCUMENT = web.AppKey("document", bytes)
+
+
+async def health(_request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
+    """Whether the check loop ticked lately."""
+    age = services.monotonic() - services.checker.ticked_at
+    alive = age <= TICKS_WITHIN
+    return reply({"alive": alive, "tick_age": round(age, 3)}, 200 if alive else 503)
+
+
+async def readiness(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
+    """Whether reads are answered (`for=writes`: whether registrations are stored), and what is degraded."""
+    writes = asked(request, ReadyQuery).for_ == "writes"
+    ready = services.ledger.saving or not writes
+    data = {
+        "ready": ready,
+        "degraded": _degraded(services),
+        "bindings": len(services.table),
+        "paused": sorted(services.checker.paused),
+        "version": services.version,
+    }
+    return reply(data, 200 if ready else 503)
+
+
+async def metrics(_request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
+    """All metrics, in the Prometheus text format."""
+    return web.Response(body=services.metrics.render(), headers={**HEADERS, hdrs.CONTENT_TYPE: CONTENT_TYPE})
+
+
+async def document(request: web.Request, _services: Services, _reader: Client) -> web.StreamResponse:
+    """This document."""
+    return web.Response(body=request.app[DOCUMENT], headers=HEADERS, content_type="application/json")
+
+
+async def pause(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
+    """Stop the background checks of a pool, or of all, also across restarts; routes are still served."""
+    body = await read(request, PoolBody)
+    _must_be_known(services, body.pool_key)
+    await services.store.pause(body.pool_key, services.clock(), body.reason, reader.name)
+    services.checker.pause(body.pool_key)
+    order_log.given(request, reader, "pause", body.reason, pool=body.pool_key)
+    return reply({"paused": sorted(services.checker.paused)})
+
+
+async def resume(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
+    """Go on with the background checks of a pool, or of all."""
+    body = await read(request, PoolBody)
+    if body.pool_key not in services.checker.paused:
+        _must_be_known(services, body.pool_key)
+    await services.store.resume(body.pool_key)
+    services.checker.resume(body.pool_key)
+    order_log.given(request, reader, "resume", body.reason, pool=body.pool_key)
+    return reply({"paused": sorted(services.checker.paused)})
+
+
+async def reload(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
+    """Read the configuration again and take it over; with a mistake in it the old one goes on. As SIGHUP."""
+    order_log.given(request, reader, "reload")
+    try:
+        found = await services.reload()
+    except ConfigError as error:
+        raise FieldErrors(422, [_mistake(line) for line in error.mistakes]) from None
+    return reply({"changed": _told(found.changed), "needs_restart": _told(found.needs_restart)})
+
+
+async def engage(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
+    """Stop all exposures of real numbers, of a pool or of all, also across restarts."""
+    body = await read(request, PoolBody)
+    _must_be_known(services, body.pool_key)
+    await services.store.brake(
+        body.pool_key, engaged=True, at=services.clock(), reason=body.reason, by=reader.name
+    )
+    services.checker.brake.halt(body.pool_key)
+    order_log.given(request, reader, "brake engage", body.reason, pool=body.pool_key)
+    return _braked(services, body.pool_key)
+
+
+async def release(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
+    """Lift the exposure brake of a pool, or of all; a fresh cap counts from now. What was held turns to its real number
+    at once, as far as that cap allows, without another check."""
+    body = await read(request, PoolBody)
+    if not services.checker.brake.halted(body.pool_key):
+        _must_be_known(services, body.pool_key)
+    await services.store.brake(
+        body.pool_key, engaged=False, at=services.clock(), reason=body.reason, by=reader.name
+    )
+    services.checker.brake.release(body.pool_key)
+    order_log.given(request, reader, "brake release", body.reason, pool=body.pool_key)
+    await services.checker.braking.released(RELEASED_WITHIN)
+    return _braked(services, body.pool_key)
+
+
+def _degraded(services: Services) -> list[str]:
+    """What is amiss, each in a short line."""
+    found = []
+    if services.standby:
+        found.append("standby: another precall leads on this database; only reads are answered here")
+    elif not services.ledger.saving:
+        found.append("store: the database does not take writes")
+    if services.checker.outage.degraded:
+        found.append("provider: out of reach; routes are kept")
+    if services.checker.circuit.is_open:
+        found.append("account: the provider refuses us; routes are kept")
+    if count := len(services.table.unusable):
+        found.append(
+            f"numbers: {count} bindings are held, their numbers may not be dialled; the log names some"
+        )
+    if services.source is not None and services.source.last.error:
+        found.append("source: bindings are not synced; they are kept as they were")
+    if services.source is not None and services.source.last.guard:
+        found.append("source: removals are refused; `precall source check` shows them")
+    return found
+
+
+def _told(found: Iterable[Difference]) -> list[dict[str, str]]:
+    return [{"key": one.key, "before": one.before, "after": one.after} for one in found]
+
+
+def _mistake(line: str) -> FieldError:
+    """ "provider.rate: must be ..." as the key and what is wrong with it."""
+    key, colon, detail = line.partition(": ")
+    known = colon and re.fullmatch(r"[a-z_.0-9]+", key)
+    return (
+        FieldError(key, Code.BAD_CONFIGURATION, detail)
+        if known
+        else FieldError("", Code.BAD_CONFIGURATION, line)
+    )
+
+
+def _braked(services: Services, pool_key: str) -> web.Response:
+    return reply({"pool_key": pool_key, "halted": services.checker.brake.halted(pool_key)})
+
+
+def _must_be_known(services: Services, pool_key: str) -> None:
+    """An order for a mistyped pool would seem to be in force."""
+    if pool_key and not services.table.active(pool_key):
+        raise Refusal(404, Code.UNKNOWN_POOL, "no active binding belongs to this pool", "pool_key")

@@ -1,0 +1,157 @@
+"""Routes: what dispatchers ask for. Reads are answered from memory."""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+
+from aiohttp import hdrs, web
+from aiohttp.helpers import ETAG_ANY
+
+from precall.api.access.authenticator import Client
+from precall.api.problems import Code, problem
+from precall.api.schemas.queries import NumberQuery, RouteQuery, RoutesQuery, asked
+from precall.api.schemas.requests import LookupBody, read
+from precall.api.schemas.responses import encode, reply, told, unchanged
+from precall.core.callers import acceptable, read_caller
+from precall.core.errors import Refusal
+from precall.core.model import Action, Route, Row
+from precall.core.numbers import UNKNOWN, may_be_same, same
+from precall.engine.services import Services
+
+CALLER = "X-Precall-Caller"
+
+_PLAIN = RouteQuery()
+_SLICE = 250
+_SCAN = 2_000
+_TURNS = 10
+_MANY = 1_000
+
+
+async def route(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
+    """The route of one binding."""
+    query = asked(request, RouteQuery) if request.query_string else _PLAIN
+    return await _tell(request, services, reader, request.match_info["subs_id"], query)
+
+
+async def by_number(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
+    """The route of the binding on an X, told apart by one of its parties."""
+    query = asked(request, NumberQuery)
+    caller = _caller(request, query.caller)
+    known = services.table.by_x(query.x)
+    # First those of whom it is a party for certain, then those of whom it may be one.
+    rows = [row for row in known if _concerns(row, caller, same)] or [
+        row for row in known if _concerns(row, caller, may_be_same)
+    ]
+    rows = [row for row in rows if services.lookup.shown(row).action is not Action.EXPIRED] or rows
+    if not rows:
+        raise Refusal(404, Code.UNKNOWN_BINDING, "there is no binding with this X and this party")
+    ids = sorted(row.binding.subs_id for row in rows)
+    if len(ids) > 1:
+        detail = "several bindings have this X and this party; ask for one of them by its id"
+        return problem(409, Code.AMBIGUOUS_NUMBER, detail, subs_ids=ids[:_MANY])
+    return await _tell(request, services, reader, ids[0], query)
+
+
+async def lookup(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
+    """The routes of many bindings at once."""
+    body = await read(request, LookupBody)
+    caller = _caller(request, body.caller or None)
+    routes, unknown = [], []
+    for place, subs_id in enumerate(body.subs_ids):
+        if place and place % _SLICE == 0:
+            await asyncio.sleep(0)
+        row = services.table.get(subs_id)
+        if row is None:
+            unknown.append(subs_id)
+            continue
+        found = await services.lookup.of(row, caller, reader=reader.name, real=reader.real)
+        _count(services, found, "json")
+        routes.append(encode(found))
+    return reply({"routes": routes, "unknown": unknown})
+
+
+async def page(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
+    """The routing table by pages, as it is without a caller; real numbers withheld."""
+    query = asked(request, RoutesQuery)
+    found: list[Route] = []
+    cursor = query.after
+    # In turns, since all readers share one loop; a page may come up short.
+    for _ in range(_TURNS):
+        keep = partial(_keep, found, services, query)
+        cursor = services.table.page(cursor, query.limit - len(found), keep, _SCAN).cursor
+        if not cursor or len(found) == query.limit:
+            break
+        await asyncio.sleep(0)
+    return reply({"routes": [encode(one) for one in found], "cursor": cursor})
+
+
+def _keep(found: list[Route], services: Services, query: RoutesQuery, row: Row) -> bool:
+    """Whether a row is wanted; if so its route is added to `found`."""
+    if query.pool_key is not None and row.binding.pool_key != query.pool_key:
+        return False
+    shown = services.lookup.shown(row)
+    if query.action not in (None, shown.action) or query.state not in (None, shown.state):
+        return False
+    if query.stale not in (None, shown.stale):
+        return False
+    found.append(shown)
+    return True
+
+
+async def _tell(
+    request: web.Request, services: Services, reader: Client, subs_id: str, query: RouteQuery
+) -> web.StreamResponse:
+    # A reader who has this route already is not about to dial it anew: that is counted once it turns out changed.
+    conditional = hdrs.IF_NONE_MATCH in request.headers
+    dial = query.dial and request.method == hdrs.METH_GET
+    found = await services.lookup.route(
+        subs_id,
+        _caller(request, query.caller),
+        reader=reader.name,
+        real=reader.real,
+        max_age=query.max_age,
+        timeout=query.timeout,
+        dial=dial and not conditional,
+    )
+    if found is None:
+        raise Refusal(404, Code.UNKNOWN_BINDING, "there is no binding of this id")
+    response = told(found, query.format)
+    _count(services, found, query.format)
+    if conditional:
+        if _matches(request, response):
+            return unchanged(response)
+        if dial and (row := services.table.get(subs_id)):
+            services.checker.dialled(subs_id, row.binding.pool_key, verified=False)
+    if dial and found.age is not None:
+        services.metrics.dial_age.observe(found.age)
+    return response
+
+
+def _matches(request: web.Request, response: web.Response) -> bool:
+    known = response.headers[hdrs.ETAG].strip('"')
+    return any(tag.value in (known, ETAG_ANY) for tag in request.if_none_match or ())
+
+
+def _count(services: Services, found: Route, form: str) -> None:
+    services.metrics.reads.labels(form, "true" if found.stale else "false").inc()
+
+
+def _caller(request: web.Request, given: str | None) -> str:
+    """The caller as given, or from the header, which proxies do not log; "" for none. What is given but no number is
+    an unknown caller, an empty parameter included; an empty header is what proxies make of an absent one."""
+    header = request.headers.get(CALLER, "")
+    if not acceptable(header):
+        detail = "should have at most 256 characters, and no control characters"
+        raise Refusal(400, Code.INVALID_CALLER, detail, "caller")
+    if given is None:
+        return read_caller(header) if header.strip() else ""
+    return read_caller(given)
+
+
+def _concerns(row: Row, caller: str, alike: Callable[[str, str], bool]) -> bool:
+    """Whether `caller` may dial this X: a party of it, or anybody where there is no B. Whether an unknown caller is a
+    party cannot be said, and X is dialled for all."""
+    binding = row.binding
+    if caller in ("", UNKNOWN) or not binding.number_b:
+        return True
+    return alike(caller, binding.number_a) or alike(caller, binding.number_b)

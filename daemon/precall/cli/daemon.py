@@ -1,0 +1,242 @@
+"""Commands that serve, and what prepares them: run, demo, simulate, migrate, config check, token new.
+
+The event loop is uvloop's where there is one. Signals end these commands with exit code 0: `run` drains first.
+The daemon, the store and the simulator are imported by the commands that need them: a client of a running daemon
+would start a second later otherwise.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from precall.cli.options import ConfigFile, Json, address, duration
+from precall.cli.output import console, data, say
+from precall.cli.session import Session, answered
+from precall.cli.target import Target, asks
+from precall.config.schema import SCOPES, load, remarks
+from precall.config.settings import compare
+from precall.core.errors import ConfigError
+from precall.telemetry import logging as log
+
+PANEL = "The daemon itself"
+app = typer.Typer()
+config_app = typer.Typer(no_args_is_help=True, help="The configuration file.")
+token_app = typer.Typer(no_args_is_help=True, help="Tokens of the HTTP API.")
+app.add_typer(config_app, name="config", rich_help_panel=PANEL)
+app.add_typer(token_app, name="token", rich_help_panel=PANEL)
+
+T = TypeVar("T")
+
+
+@app.command(rich_help_panel=PANEL)
+def demo(
+    *,
+    length: Annotated[
+        str | None, typer.Option("--for", metavar="DURATION", help="Stop by itself, as in 30s.")
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--dir", metavar="DIR", help="Keep the database here; else it is temporary."),
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="Of the API; 8080 or else any free one.")
+    ] = None,
+) -> None:
+    """The main job with nothing to configure: simulated provider, daemon, and a dispatcher that asks and dials."""
+    if folder is not None and not folder.is_dir():
+        raise typer.BadParameter(f"{folder} is no directory")
+    from precall.cli.calls import show_report  # noqa: PLC0415
+    from precall.cli.demo import DemoSettings, play  # noqa: PLC0415
+    from precall.cli.demo_view import Lines, Panel, summary  # noqa: PLC0415
+
+    settings = DemoSettings(
+        seconds=duration(length),
+        folder=folder,
+        port=port,
+        clock=time.time,
+        monotonic=time.monotonic,
+        stop_signal=stop_signal,
+    )
+    out = console()
+    with Panel(out) if out.is_terminal else Lines(out) as stage:
+        log.configure("error")  # within, since a panel takes over standard error
+        tally = _serve(play(settings, stage))
+    for line in summary(tally):
+        out.print(line)
+    typer.echo("\nWhat precall learned of these calls by itself, as `precall report` shows it:\n")
+    show_report(tally.report)
+
+
+@app.command(rich_help_panel=PANEL)
+def run(config: ConfigFile = None) -> None:
+    """The daemon. SIGTERM and SIGINT drain and stop, a second one stops at once; SIGHUP reloads. Exit code 5: another
+    daemon has taken the lead on this database; started again, this one stands by."""
+    from precall.runtime.daemon import Daemon  # noqa: PLC0415
+    from precall.runtime.systemd import SystemdNotifier  # noqa: PLC0415
+
+    log.take_over()
+    supervisor = SystemdNotifier.of(os.environ, time.monotonic)
+    loaded = load(config)
+    log.configure(loaded.log.level, loaded.log.format)
+    for remark in remarks(loaded):
+        log.get_logger(__name__).warning("config.remark", what=remark)
+
+    async def work() -> None:
+        daemon = Daemon(loaded, read=partial(load, config), supervisor=supervisor)
+        await daemon.serve(_announce)
+
+    _serve(work())
+
+
+def _announce(urls: list[str]) -> None:
+    if log.is_json():
+        log.get_logger("precall").info("precall.serves", urls=urls)
+    else:
+        say(f"precall serves {'  '.join(urls)}")
+
+
+@app.command(rich_help_panel=PANEL)
+def migrate(config: ConfigFile = None) -> None:
+    """Bring the database's schema to what this version needs."""
+    from precall.store import current, head, upgrade  # noqa: PLC0415
+
+    url = load(config).store.database
+
+    async def work() -> tuple[str, str]:
+        before = await current(url)
+        await upgrade(url)
+        return before, head()
+
+    before, after = asyncio.run(work())
+    typer.echo(f"schema {after}, as it was" if before == after else f"schema {before or 'none'} -> {after}")
+
+
+@config_app.command("check")
+def config_check(
+    *,
+    config: ConfigFile = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OLD", help="The file as it was: also say what differs and what needs a restart."
+        ),
+    ] = None,
+) -> None:
+    """Every mistake of the file and of PRECALL_ variables at once; exit 1 if there is any."""
+    try:
+        loaded = load(config)
+        found = None if against is None else compare(load(against), loaded)
+    except ConfigError as error:
+        for mistake in error.mistakes:
+            typer.echo(mistake)
+        raise typer.Exit(1) from None
+    for remark in remarks(loaded):
+        say(f"note: {remark}")
+    typer.echo(f"{config or 'defaults and environment'}: ok")
+    for one in () if found is None else (*found.changed, *found.needs_restart):
+        typer.echo(str(one))
+
+
+@config_app.command("reload")
+@asks
+def config_reload(*, daemon: Target, as_json: Json = False) -> None:
+    """Let a running daemon take its file over as it is now; exit 1, and all goes on as before, if it has mistakes."""
+    with Session(daemon) as session:
+        told = session.request("POST", "/-/reload")
+    content = told.content
+    if told.status == 422:
+        for mistake in content.get("errors", [content]):
+            typer.echo(f"{mistake.get('field', '')}: {mistake['detail']}".removeprefix(": "))
+        raise typer.Exit(1)
+    found = answered(told)
+    if as_json:
+        data(found)
+        return
+    for one in found["changed"]:
+        typer.echo(f"{one['key']}: {one['before']} -> {one['after']}")
+    for one in found["needs_restart"]:
+        typer.echo(f"{one['key']}: {one['before']} -> {one['after']}; needs a restart")
+    if not found["changed"] and not found["needs_restart"]:
+        typer.echo("nothing has changed")
+
+
+@app.command(rich_help_panel=PANEL)
+def simulate(
+    *,
+    listen: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Port 0 takes any free one.")
+    ] = "127.0.0.1:8089",
+    scenario: Annotated[Path | None, typer.Option(metavar="FILE", help="What happens, as TOML.")] = None,
+    bindings: Annotated[
+        int | None, typer.Option(min=1, max=10_000_000, help="Without a scenario: so many bindings (300).")
+    ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write its bindings here, as JSON Lines for `bindings import`."),
+    ] = None,
+    speed: Annotated[
+        float, typer.Option(min=0.001, max=100_000, help="Scenario seconds that pass per second.")
+    ] = 1.0,
+) -> None:
+    """The provider simulator alone; point provider.endpoint at it."""
+    if scenario is not None and bindings is not None:
+        raise typer.BadParameter("give --scenario or --bindings, not both")
+    from precall.cli.simulator import scene, simulating  # noqa: PLC0415
+
+    _serve(simulating(scene(scenario, bindings), *address(listen), export, speed, stop_signal))
+
+
+@token_app.command("new")
+def token_new(
+    *,
+    name: Annotated[str, typer.Option(help="Who will hold it; it stands in audits and logs.")],
+    scope: Annotated[list[str], typer.Option(help=f"What it may do; may be repeated: {', '.join(SCOPES)}.")],
+    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+) -> None:
+    """A new token, printed this once, and the lines that make the daemon know it."""
+    for wanted in scope:
+        if wanted not in SCOPES:
+            raise typer.BadParameter(f"{wanted} is no scope; there are {', '.join(SCOPES)}")
+    token = secrets.token_urlsafe(32)
+    entry = {
+        "name": name,
+        "scopes": list(dict.fromkeys(scope)),
+        "sha256": hashlib.sha256(token.encode()).hexdigest(),
+    }
+    if as_json:
+        data({"token": token} | entry)
+        return
+    typer.echo(f"token: {token}")
+    say("It is not kept anywhere: give it to its holder now. For the configuration:\n")
+    typer.echo("[[api.tokens]]")
+    for key, value in entry.items():
+        typer.echo(f"{key} = {json.dumps(value)}")
+
+
+def stop_signal() -> asyncio.Event:
+    """An event that SIGINT or SIGTERM sets."""
+    stopped, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    return stopped
+
+
+def _serve(work: Coroutine[Any, Any, T]) -> T:
+    factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    if sys.platform != "win32":
+        import uvloop  # noqa: PLC0415 - not made for Windows
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(work)

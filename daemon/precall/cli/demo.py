@@ -1,0 +1,255 @@
+"""The demonstration: a simulated provider, the daemon, and a dispatcher that asks and dials, all in this process.
+
+What happens stands here; how it looks is the business of the stage (`cli.stage`). The daemon is asked over its own
+HTTP API, as anybody would; only the ticker of changes looks into its table.
+"""
+
+import asyncio
+import tempfile
+from collections import Counter, deque
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from precall.cli.client import DaemonClient
+from precall.config.schema import Config
+from precall.core.errors import ListenError, OutOfReach
+from precall.core.model import Action, Row, State
+from precall.core.numbers import mask
+from precall.runtime.daemon import Daemon
+from precall.simulator import DEMO_SPEED, CallTally, Dispatcher, SimBinding, Simulator, demo_scenario
+
+PORT = 8080
+RATE = 80
+STEP = 0.125
+GLANCE = 1.0
+TICKER = 3
+"""Changes told per step at most; what came faster is only counted."""
+CALLS_PER_STEP = 3
+
+
+@dataclass(frozen=True, slots=True)
+class DemoSettings:
+    """`seconds` None: until stopped. `folder` None: the database is temporary. `port` None: 8080, or any free one."""
+
+    seconds: float | None
+    folder: Path | None
+    port: int | None
+    clock: Callable[[], float]
+    monotonic: Callable[[], float]
+    stop_signal: Callable[[], asyncio.Event]
+
+
+@dataclass(frozen=True, slots=True)
+class RouteMove:
+    """A route that changed, as a dispatcher without a caller is told; its number is masked."""
+
+    at: float
+    subs_id: str
+    before: str
+    after: str
+    action: str
+    number: str
+    reason: str
+
+
+@dataclass(slots=True)
+class DemoTally:
+    """What has happened so far; `report`, at the end, is what precall itself learned of the calls."""
+
+    seconds: float = 0.0
+    bindings: int = 0
+    checks: int = 0
+    checks_per_second: float = 0.0
+    changes: int = 0
+    routes: Counter[str] = field(default_factory=Counter)
+    calls: CallTally = field(default_factory=CallTally)
+    report: dict[str, Any] = field(default_factory=dict)
+
+
+class Stage(Protocol):
+    """Where it is shown."""
+
+    def opened(self, url: str, provider: str, bindings: int, remark: str) -> None: ...
+    def moved(self, change: RouteMove) -> None: ...
+    def glance(self, tally: DemoTally) -> None: ...
+
+
+async def play(settings: DemoSettings, stage: Stage) -> DemoTally:
+    """Run until told to stop, or for `settings.seconds`. Raises ListenError when the port asked for is taken."""
+    stopped = settings.stop_signal()
+    async with AsyncExitStack() as stack:
+        folder = settings.folder or Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="precall-demo-"))
+        )
+        simulator = Simulator(demo_scenario(), settings.clock, DEMO_SPEED)
+        provider = await stack.enter_async_context(simulator.running())
+        daemon, url, remark = await _serve(stack, provider, folder, settings.port)
+        client = await stack.enter_async_context(DaemonClient(url, ""))
+        show = _Show(settings, stage, simulator, daemon, client)
+        bindings = await show.register()
+        dispatcher = await stack.enter_async_context(simulator.dispatcher(url, bindings))
+        simulator.push_receipts(f"{url}/v1/receipts")
+        stage.opened(url, provider, show.tally.bindings, remark)
+        await show.go_on(dispatcher, stopped)
+        return show.tally
+
+
+class _Show:
+    """The steps and the ticker."""
+
+    def __init__(
+        self, settings: DemoSettings, stage: Stage, simulator: Simulator, daemon: Daemon, client: DaemonClient
+    ) -> None:
+        self.tally = DemoTally()
+        self._settings, self._stage = settings, stage
+        self._simulator, self._daemon, self._client = simulator, daemon, client
+        self._bindings: set[str] = set()
+        self._changed: deque[tuple[str, str]] = deque(maxlen=100)
+
+    async def register(self) -> list[SimBinding]:
+        """Tell the daemon of every binding the simulator has, unless its end has come already."""
+        soon = self._settings.clock() + 1
+        known = [b for b in self._simulator.bindings() if b.expires_at is None or b.expires_at > soon]
+        self._daemon.table.listeners.append(self._on_change)
+        answer = await self._ask(
+            "POST", "/v1/bindings/batch", body={"bindings": [as_registered(b) for b in known]}
+        )
+        stored = {item["subs_id"] for item in answer["results"] if item["result"] != "refused"}
+        self._bindings = {b.subs_id for b in known} & stored
+        self.tally.bindings = len(self._bindings)
+        return [b for b in known if b.subs_id in stored]
+
+    async def go_on(self, dispatcher: Dispatcher, stopped: asyncio.Event) -> None:
+        """Some calls and some news per step, until it is over."""
+        self.tally.calls = dispatcher.tally
+        monotonic, length = self._settings.monotonic, self._settings.seconds
+        begun = looked = monotonic()
+        await self._look(0.0)
+        while not stopped.is_set() and (length is None or monotonic() - begun < length):
+            for _ in range(CALLS_PER_STEP):
+                await dispatcher.call_somebody()
+            await dispatcher.report()
+            await self._tell_changes()
+            now = monotonic()
+            self.tally.seconds = now - begun
+            if now - looked >= GLANCE:
+                await self._look(now - looked)
+                looked = now
+            await _sleep_unless(stopped, STEP)
+        self.tally.seconds = monotonic() - begun
+        self.tally.report = await self._ask("GET", "/v1/report")
+
+    def _on_change(self, before: Row | None, after: Row | None) -> None:
+        if before is None or after is None:
+            return
+        self.tally.changes += 1
+        self._changed.append((after.binding.subs_id, before.state.state))
+
+    async def _tell_changes(self) -> None:
+        for _ in range(min(TICKER, len(self._changed))):
+            subs_id, before = self._changed.popleft()
+            route = await self._ask("GET", f"/v1/routes/{subs_id}", params={"dial": "0"})
+            confirmed = before == State.UNVERIFIED and route["action"] == Action.DIAL_X
+            if route["state"] != before and not confirmed:  # that X works, as supposed, is no news
+                self._stage.moved(
+                    RouteMove(
+                        at=self._settings.clock(),
+                        subs_id=subs_id,
+                        before=before,
+                        after=route["state"],
+                        action=route["action"],
+                        number=mask(route["number"]),
+                        reason=route["reason"],
+                    )
+                )
+
+    async def _look(self, since: float) -> None:
+        """Count the routes, and how often the provider was asked."""
+        listed = await self._ask("GET", "/v1/routes", params={"limit": "1000"})
+        shown = Counter(r["action"] for r in listed["routes"] if r["subs_id"] in self._bindings)
+        self.tally.routes = Counter({action: shown[action] for action in Action})
+        checks = self._simulator.calls_received["QueryCallStatus"]
+        if since:
+            self.tally.checks_per_second = (checks - self.tally.checks) / since
+        self.tally.checks = checks
+        self._stage.glance(self.tally)
+
+    async def _ask(
+        self, method: str, path: str, *, params: dict[str, str] | None = None, body: object = None
+    ) -> dict[str, Any]:
+        status, content = await self._client.request(method, path, params=params, json=body)
+        if status >= 400 or not isinstance(content, dict):
+            raise OutOfReach(
+                f"the demonstration's own daemon answers {status} to {method} {path.partition('?')[0]}"
+            )
+        return content
+
+
+def as_registered(binding: SimBinding) -> dict[str, Any]:
+    """A simulated binding as a customer registers it at the HTTP API."""
+    end = binding.expires_at
+    registered: dict[str, Any] = {
+        "subs_id": binding.subs_id,
+        "pool_key": binding.pool_key,
+        "number_x": binding.number_x,
+        "number_a": binding.number_a,
+        "number_b": binding.number_b,
+        "extension": binding.extension,
+    }
+    if end is not None:
+        registered["expires_at"] = datetime.fromtimestamp(end, UTC).isoformat()
+    return registered
+
+
+def _config(provider: str, folder: Path, port: int) -> Config:
+    """Everything ten times as fast as by default. The environment of whoever tries this is not asked."""
+    return Config(
+        _env_prefix="PRECALL_DEMONSTRATION_",
+        provider={
+            "endpoint": provider,
+            "call_detail_endpoint": provider,
+            "access_key_id": "demo",
+            "access_key_secret": "demo-secret",
+            "rate": RATE,
+            "call_detail_rate_per_minute": 100 * DEMO_SPEED,
+        },
+        store={"url": f"sqlite:///{folder.resolve() / 'precall.db'}"},
+        api={"listen": f"127.0.0.1:{port}"},
+        freshness={
+            "max_age": "15s",
+            "abnormal_max_age": "6s",
+            "min_interval": "1s",
+            "abnormal_min_interval": "3s",
+        },
+        policy={"skew": "1s"},
+    )
+
+
+async def _serve(
+    stack: AsyncExitStack, provider: str, folder: Path, wanted: int | None
+) -> tuple[Daemon, str, str]:
+    """A running daemon, its URL, and what to say of its port. To look first whether the port is free would be a race
+    with whatever else starts just now, so the daemon itself tries."""
+    remark = ""
+    daemon = Daemon(_config(provider, folder, PORT if wanted is None else wanted))
+    try:
+        [url] = await stack.enter_async_context(daemon.running())
+    except ListenError:
+        if wanted is not None:
+            raise
+        remark = f"port {PORT} is taken, so another one serves"
+        daemon = Daemon(_config(provider, folder, 0))
+        [url] = await stack.enter_async_context(daemon.running())
+    return daemon, url, remark
+
+
+async def _sleep_unless(stopped: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await stopped.wait()
+    except TimeoutError:
+        return

@@ -1,0 +1,53 @@
+"""What a budget buys, before it is bought: `precall plan`."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from precall.cli import output
+from precall.cli.options import Json, duration
+from precall.core.planning.forecast import Forecast, forecast
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel="Looking ahead")
+def plan(
+    bindings: Annotated[int, typer.Option(min=1, max=100_000_000, help="Active bindings.")],
+    rate: Annotated[float, typer.Option(min=0.001, help="Calls per second for checks.")],
+    max_age: Annotated[str, typer.Option(help="freshness.max_age: how old a route may grow.")] = "5m",
+    *,
+    json: Json = False,
+) -> None:
+    """Expected ages and share of wrong dials for a budget, from assumed rates of trouble (one in three days per
+    binding, some 40 minutes long). The metrics of a running daemon tell the true ones."""
+    told = forecast(bindings, rate, max_age=duration(max_age) or 300.0)
+    if json:
+        output.data(asdict(told))
+    else:
+        output.facts(_shown(told))
+        if not told.holds_max_age:
+            output.say(
+                f"precall: {rate:g} calls/s cannot hold a max_age of {max_age} for {bindings} bindings:"
+                f" that takes {told.rate_needed:,.0f} calls/s"
+            )
+
+
+def _shown(told: Forecast) -> dict[str, object]:
+    return {
+        "one round": f"{_time(told.round)}: every binding once",
+        "age of a route": f"{_time(told.mean_age)} on average, never above {_time(told.longest_age)}",
+        "holds max_age": "yes" if told.holds_max_age else "no",
+        "wrong dials": f"{told.wrong:.2%}, against {told.wrong_in_turn:.2%} if checked in turn",
+        "live checks": f"up to {told.verifiable:,.0f} dials/s can be checked as they are made, within this budget",
+        "cost": f"{told.calls_per_day:,.0f} calls a day",
+    }
+
+
+def _time(seconds: float) -> str:
+    """A duration for a person."""
+    for unit, size in (("d", 86_400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"

@@ -1,0 +1,236 @@
+"""The provider asked directly, without a daemon: check, call, doctor. What comes back is shown as it is, less the key
+and token an error may echo: it is the operator's own terminal, and their own numbers."""
+
+import asyncio
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+from precall.cli import output
+from precall.cli.options import ConfigFile
+from precall.config.schema import Config, load
+from precall.core.calls.call import query_date
+from precall.core.calls.causes import meaning as cause_meaning
+from precall.core.errors import ConfigError
+from precall.core.model import Answer, Failure, NonAnswer, Status
+from precall.provider import (
+    DETAIL,
+    STATUS,
+    CallDetail,
+    Provider,
+    RawReply,
+    TransportTrouble,
+    read_detail,
+    read_status,
+)
+from precall.telemetry import logging as log
+from precall.telemetry.redaction import without_secrets
+
+PANEL = "The provider, without a daemon"
+app = typer.Typer()
+
+Json = Annotated[bool, typer.Option("--json", help="As one JSON object.")]
+
+MEANING = {
+    Status.NORMAL: "the binding works: dial X",
+    Status.TEMPORARY: "X fails: dial the temporary number told",
+    Status.UNREACHABLE: "X fails and no temporary number is free: dial the real callee, if policy allows",
+    Status.EXPIRED: "the binding has expired: never dial, whatever number is told",
+}
+_SHOWN_HEADERS = ("Date", "Content-Type", "x-acs-retry-after", "x-acs-request-id")
+_UNREACHABLE = (Failure.TRANSIENT, Failure.THROTTLED, Failure.STALE, Failure.ACCOUNT)
+_EPOCH = re.compile(r"[0-9]+")
+
+
+@app.command(rich_help_panel=PANEL)
+def check(
+    subs_id: Annotated[str, typer.Argument(metavar="SUBS_ID")],
+    *,
+    pool_key: Annotated[str, typer.Option(metavar="POOL", help="The pool the binding belongs to.")],
+    config: ConfigFile = None,
+    as_json: Json = False,
+) -> None:
+    """One live QueryCallStatus, raw and classified. Exit 1: no answer for this binding."""
+    loaded = load(config)
+    reply = asyncio.run(_ask(loaded, STATUS, {"PoolKey": pool_key, "SubsId": subs_id}))
+    read = reply.read(read_status)
+    meaning = MEANING[read.status] if isinstance(read, Answer) else _explained(read)
+    _show(reply, read, meaning, as_json=as_json)
+    _leave(read)
+
+
+@app.command(rich_help_panel=PANEL)
+def call(
+    call_id: Annotated[str, typer.Argument(metavar="CALL_ID")],
+    *,
+    prod_id: Annotated[int, typer.Option(help="Of the product that placed the call, as 11000000300006.")],
+    called_at: Annotated[
+        str, typer.Option(metavar="TIME", help="RFC 3339 with its zone, or epoch milliseconds.")
+    ],
+    config: ConfigFile = None,
+    as_json: Json = False,
+) -> None:
+    """One live QueryCallDetailByCallId, raw and classified. Exit 1: nothing is known of the call."""
+    days = query_date(placed_at(called_at))
+    loaded = load(config)
+
+    async def ask() -> RawReply:
+        for day in days:
+            params = {"CallId": call_id, "ProdId": str(prod_id), "QueryDate": str(day)}
+            reply = await _ask(loaded, DETAIL, params)
+            detail = reply.read(read_detail)
+            if isinstance(detail, NonAnswer) or detail.data is not None:
+                break
+        return reply
+
+    reply = asyncio.run(ask())
+    read = reply.read(read_detail)
+    if isinstance(read, NonAnswer):
+        meaning = _explained(read)
+    elif read.data is None:
+        meaning = "nothing yet: the call ended within the last 5 minutes, or id, product, day or account do not match"
+    else:
+        connected = (
+            "connected" if read.duration else "not connected" if read.duration == 0 else "duration unknown"
+        )
+        meaning = f"state {read.state or 'unknown'}: {cause_meaning(read.state)}; {connected}"
+    _show(reply, read, meaning, as_json=as_json)
+    _leave(read)
+    if isinstance(read, CallDetail) and read.data is None:
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel=PANEL)
+def doctor(
+    *,
+    config: ConfigFile = None,
+    subs_id: Annotated[
+        str, typer.Option(metavar="SUBS_ID", help="Ask twice about this binding: what a Status 2 does.")
+    ] = "",
+    pool_key: Annotated[str, typer.Option(metavar="POOL", help="The pool of --subs-id.")] = "",
+    as_json: Json = False,
+) -> None:
+    """A bounded probe of the provider and of the store; says what to fix. Exit 1: something fails, 4: out of reach."""
+    if bool(subs_id) != bool(pool_key):
+        raise typer.BadParameter("--subs-id and --pool-key go together")
+    from precall.cli.doctor import StepVerdict, examine  # noqa: PLC0415 - see serving
+
+    loaded = load(config)
+    log.configure("critical")
+
+    async def probe() -> Any:
+        async with _provider(loaded) as provider:
+            return await examine(loaded, provider, time.time, subs_id, pool_key)
+
+    findings = asyncio.run(probe())
+    if as_json:
+        output.data([asdict(finding) for finding in findings])
+    else:
+        output.rows(("", "what", "found"), ((f.verdict, f.what, f.found) for f in findings))
+        for finding in findings:
+            if finding.fix:
+                typer.echo(f"{finding.what}: {finding.fix}")
+    failed = [finding for finding in findings if finding.verdict is StepVerdict.FAIL]
+    if failed:
+        raise typer.Exit(4 if any(finding.out_of_reach for finding in failed) else 1)
+
+
+def placed_at(text: str) -> float:
+    """When a call was placed, in epoch seconds. Usage error for what cannot be told for sure."""
+    if _EPOCH.fullmatch(text):
+        if len(text) == 13:
+            return int(text) / 1000
+        if len(text) == 10:
+            raise typer.BadParameter(
+                f"{text} is epoch seconds. The provider's QueryDate is in milliseconds (the example on its product"
+                " page is in seconds, and asks for a day in 1970: answered OK, with nothing in it)."
+                f" Write {text}000, or RFC 3339"
+            )
+        raise typer.BadParameter(f"{text} is no time: epoch milliseconds have 13 digits")
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text} is no time: write 2026-01-02T03:04:05+08:00") from None
+    if at.tzinfo is None:
+        raise typer.BadParameter(
+            f"{text} has no zone: write {text}+08:00 for Beijing time, or {text}Z for UTC"
+        )
+    return at.timestamp()
+
+
+@asynccontextmanager
+async def _provider(config: Config) -> AsyncIterator[Provider]:
+    from precall.provider.account import credentials, provider_settings  # noqa: PLC0415 - see serving
+
+    keys = credentials(config.provider)
+    provider = Provider(
+        provider_settings(config.provider),
+        keys,
+        wall=time.time,
+        monotonic=time.monotonic,
+        nonce=lambda: uuid.uuid4().hex,
+    )
+    await keys.start()
+    try:
+        await provider.start()
+        yield provider
+    finally:
+        await provider.close()
+        await keys.stop()
+
+
+async def _ask(config: Config, action: str, params: Mapping[str, str]) -> RawReply:
+    async with _provider(config) as provider:
+        return await provider.raw(action, params)
+
+
+def _explained(read: NonAnswer) -> str:
+    return f"no answer ({read.failure}, {read.code}): {read.detail or 'no explanation'}; a route would stay as it is"
+
+
+def _show(reply: RawReply, read: Answer | CallDetail | NonAnswer, meaning: str, *, as_json: bool) -> None:
+    headers = {name: reply.headers[name] for name in _SHOWN_HEADERS if name in reply.headers}
+    if as_json:
+        output.data(
+            {
+                "request": reply.request,
+                "http_status": reply.http_status,
+                "headers": headers,
+                "body": without_secrets(reply.text),
+                "seconds": round(reply.seconds, 6),
+                "kind": "non_answer" if isinstance(read, NonAnswer) else "answer",
+                "read": asdict(read),
+                "meaning": meaning,
+            }
+        )
+        return
+    typer.echo(reply.request)
+    typer.echo("")
+    if reply.http_status:
+        typer.echo(f"HTTP {reply.http_status} in {reply.seconds * 1000:.0f} ms")
+        for name, value in headers.items():
+            typer.echo(f"{name}: {value}")
+        typer.echo(f"\n{without_secrets(reply.text)}\n")
+    facts: dict[str, object] = {"request id": read.request_id}
+    match read:
+        case Answer():
+            facts |= {"status": int(read.status), "number": read.called_no, "extension": read.extension}
+        case CallDetail(data=data) if data is not None:
+            facts |= dict(data)
+    output.facts(facts | {"meaning": meaning})
+
+
+def _leave(read: Answer | CallDetail | NonAnswer) -> None:
+    """Exit for what is no answer: 1 about this binding or call, 4 when it is the provider or the account."""
+    if not isinstance(read, NonAnswer):
+        return
+    if read.code == TransportTrouble.NO_CREDENTIAL:
+        raise ConfigError([f"provider.access_key_id: {read.detail.partition(';')[0]}"])
+    raise typer.Exit(4 if read.failure in _UNREACHABLE else 1)

@@ -1,0 +1,123 @@
+"""The log of dials: fetched from a running daemon, and what other orders of checks would have made of it."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import typer
+
+from precall.cli import output
+from precall.cli.files import OutputFile, writing
+from precall.cli.options import Json
+from precall.cli.session import Session
+from precall.cli.target import Target, asks
+from precall.core.errors import ConfigError
+from precall.core.planning import replay as core
+from precall.core.planning.sample import DialRecord, read
+
+PANEL = "Looking ahead"
+SHOWN_MISTAKES = 5
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=PANEL)
+@asks
+def dials(*, file: OutputFile = None, daemon: Target) -> None:
+    """The sampled log of dials and answers, as JSON Lines: precall dials -o LOG. No number and no id is in it."""
+    with writing(file) as out, Session(daemon) as session:
+        session.download("/v1/dials", out.write)
+
+
+@app.command(rich_help_panel=PANEL)
+def replay(
+    file: Annotated[str, typer.Argument(metavar="LOG", help="From `precall dials`; - for stdin.")],
+    rate: Annotated[
+        list[float] | None,
+        typer.Option(
+            min=0.000001,
+            help="Calls per second, on the sampled bindings; may be repeated. Without: the log's.",
+        ),
+    ] = None,
+    *,
+    refit: Annotated[bool, typer.Option("--refit", help="The rates of trouble and dials instead.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Wrong dials that the log's own traffic would have met in another order of checks, at the same number of calls.
+    When a route changed is known to lie between two answers only; it is taken to be half way."""
+    world = core.world(_lines(file))
+    if not world.rate:
+        raise ConfigError([f"{file}: no binding in it was checked"])
+    if refit:
+        _show_fits(core.refit(world), as_json=as_json)
+        return
+    found = []
+    try:
+        for calls in rate or [world.rate]:
+            found += [(calls, core.score(world, name, calls)) for name in core.POLICIES]
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    if as_json:
+        output.data([{"rate": calls, **asdict(score)} for calls, score in found])
+        return
+    base = {calls: score.wrong for calls, score in found if score.policy == core.BASE}
+    output.rows(
+        ("policy", "calls/s", "dials", "wrong", "gain", "age at dial", "longest age"),
+        [
+            (
+                score.policy,
+                f"{calls:.4g}",
+                score.dials,
+                f"{score.wrong:.3%}",
+                f"{base[calls] / score.wrong:.2f}x" if score.wrong else "",
+                f"{score.mean_age:.0f} s",
+                f"{score.longest_age:.0f} s",
+            )
+            for calls, score in found
+        ],
+    )
+
+
+def _show_fits(fits: list[core.RateFit], *, as_json: bool) -> None:
+    if as_json:
+        output.data([asdict(fit) for fit in fits])
+        return
+    output.rows(
+        ("rate per second", "starts at", "in the log", "events"),
+        [(fit.name, f"{fit.start:.2e}", f"{fit.fitted:.2e}", f"{fit.events:.0f}") for fit in fits],
+    )
+
+
+def _lines(file: str) -> list[DialRecord]:
+    try:
+        if file == "-":
+            return _read(file, sys.stdin)
+        with Path(file).open(encoding="utf-8-sig") as source:
+            return _read(file, source)
+    except OSError as error:
+        raise typer.BadParameter(f"{file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError([f"{file}: is no text in UTF-8"]) from None
+
+
+def _read(file: str, source: TextIO) -> list[DialRecord]:
+    """All lines. ConfigError that names those that are none."""
+    mistakes: list[str] = []
+    found = list(_good(file, source, mistakes))
+    if mistakes:
+        more = len(mistakes) - SHOWN_MISTAKES
+        raise ConfigError(
+            mistakes[:SHOWN_MISTAKES] + ([f"{file}: {more} more like these"] if more > 0 else [])
+        )
+    return found
+
+
+def _good(file: str, source: Iterable[str], mistakes: list[str]) -> Iterator[DialRecord]:
+    for number, line in enumerate(source, 1):
+        if line.strip():
+            try:
+                yield read(json.loads(line))
+            except (ValueError, KeyError, TypeError, RecursionError):
+                mistakes.append(f"{file}:{number}: is no line of a log of dials")

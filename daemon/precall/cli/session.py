@@ -1,0 +1,141 @@
+"""A running daemon, asked over its HTTP API: one question or a session of them, and what its refusals mean here.
+
+What is asked and how the answer is shown stands with each command.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from http import HTTPStatus
+from itertools import islice
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import quote
+
+from precall.cli.client import HttpAnswer
+from precall.cli.output import say
+from precall.cli.target import Target
+from precall.core.errors import OutOfReach, PrecallError, Refusal
+
+T = TypeVar("T")
+
+LONGEST_WAIT, PATIENCE = 60.0, 180.0
+"""Seconds that a daemon which is asked too often may name, and that one question waits in all."""
+SHORTEST_WAIT = 0.1
+
+
+class Session:
+    """Questions to one daemon, over one connection, for commands that are not asynchronous themselves: so that
+    Ctrl-C ends them wherever they are, also while they wait for their input.
+
+    Where it is asked more often than it allows (429), it is asked again after the time it names.
+    """
+
+    def __init__(self, daemon: Target, timeout: float = 30.0) -> None:
+        self._client = daemon.client(timeout)
+        self._runner = asyncio.Runner()
+        self._said = False
+
+    def __enter__(self) -> Self:
+        self._runner.run(self._client.__aenter__())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._runner.run(self._client.__aexit__(kind, error, trace))
+        finally:
+            self._runner.close()
+
+    def request(
+        self, method: str, path: str, *, params: Mapping[str, str] | None = None, body: object = None
+    ) -> HttpAnswer:
+        """What is answered, whatever it is. Raises OutOfReach when nobody answers."""
+        return self._patiently(
+            lambda: self._client.exchange(method, path, params=params, json=body),
+        )
+
+    def download(self, path: str, take: Callable[[bytes], object]) -> None:
+        """A good answer, however long it is, in parts. Raises what `answered` raises."""
+        answered(self._patiently(lambda: self._client.download(path, take)))
+
+    def ask(
+        self, method: str, path: str, *, params: Mapping[str, str] | None = None, body: object = None
+    ) -> Any:
+        """The content of a good answer. Raises what `answered` raises."""
+        return answered(self.request(method, path, params=params, body=body))
+
+    def _patiently(self, question: Callable[[], Coroutine[Any, Any, HttpAnswer]]) -> HttpAnswer:
+        waited = 0.0
+        while True:
+            found = self._runner.run(question())
+            wait = max(found.retry_after, SHORTEST_WAIT)
+            if found.status != HTTPStatus.TOO_MANY_REQUESTS or wait > LONGEST_WAIT or waited > PATIENCE:
+                return found
+            self._say_waiting(found, wait)
+            self._runner.run(asyncio.sleep(wait))
+            waited += wait
+
+    def _say_waiting(self, found: HttpAnswer, wait: float) -> None:
+        if not self._said:
+            say(f"the daemon wants {wait:g} s of waiting: {_detail(found)}; this goes on by itself")
+        self._said = True
+
+
+def ask(
+    daemon: Target,
+    method: str,
+    path: str,
+    *,
+    params: Mapping[str, str] | None = None,
+    body: object = None,
+    timeout: float = 30.0,
+) -> Any:
+    """One question. Raises what `answered` raises."""
+    with Session(daemon, timeout) as session:
+        return session.ask(method, path, params=params, body=body)
+
+
+def taken(items: Iterator[T], most: int) -> tuple[list[T], PrecallError | None]:
+    """The first items of a list that is asked for in pages, and the error that ended it early, if any."""
+    found: list[T] = []
+    try:
+        found.extend(islice(items, most))
+    except PrecallError as error:
+        return found, error
+    return found, None
+
+
+def answered(found: HttpAnswer) -> Any:
+    """The content of a good answer.
+
+    Raises Refusal for a refused one, OutOfReach for a daemon that cannot answer and for something else in its place.
+    """
+    problem = found.content if isinstance(found.content, dict) else {}
+    code = str(problem.get("code", "")) or f"http_{found.status}"
+    field = str(problem.get("field", ""))
+    if found.status < 300:
+        if isinstance(found.content, str):
+            raise OutOfReach("what answers there is no precall: it sends no JSON; mend the address")
+        return found.content
+    if found.status < 400:
+        raise OutOfReach(
+            f"what answers there sends us on to {found.location or 'somewhere else'}: give that address"
+        )
+    if found.status >= 500:
+        raise OutOfReach(f"the daemon cannot do this now: {_detail(found)} ({code})")
+    raise Refusal(found.status, code, f"{_detail(found)} ({code})", field)
+
+
+def _detail(found: HttpAnswer) -> str:
+    problem = found.content if isinstance(found.content, dict) else {}
+    field = str(problem.get("field", ""))
+    said = str(problem.get("detail") or problem.get("title") or f"HTTP {found.status}")
+    if not problem:
+        said += ", and no problem document: is it precall that answers there?"
+    return f"{field}: {said}" if field and field not in said else said
+
+
+def path(*parts: str) -> str:
+    """The path of an object of the API, whatever its id holds."""
+    return "/v1/" + "/".join(quote(part, safe="") for part in parts)

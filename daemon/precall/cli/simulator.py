@@ -1,0 +1,60 @@
+"""`precall simulate`: the provider simulator alone, for as long as nobody stops it."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import typer
+
+from precall.cli.demo import as_registered
+from precall.cli.files import writing_text
+from precall.core.errors import ConfigError, ListenError
+from precall.simulator import Pool, Scenario, ScenarioError, SimBinding, Simulator, load_scenario
+from precall.telemetry import logging as log
+
+BINDINGS = 300
+
+
+def scene(file: Path | None, bindings: int | None) -> Scenario:
+    """What a file says, or so many bindings of one pool. Raises ConfigError with every mistake of the file."""
+    if file is None:
+        return Scenario(pools=(Pool(pool_key="FC1", bindings=bindings or BINDINGS),))
+    try:
+        return load_scenario(file)
+    except ScenarioError as error:
+        raise ConfigError([f"{file}: {mistake}" for mistake in error.mistakes]) from None
+
+
+async def simulating(
+    scenario: Scenario,
+    host: str,
+    port: int,
+    export: Path | None,
+    speed: float,
+    stop_signal: Callable[[], asyncio.Event],
+) -> None:
+    """Serve until told to stop. Raises ListenError, and Unwritten when `export` cannot be written."""
+    log.configure("warning")
+    simulator, stopped = Simulator(scenario, speed=speed), stop_signal()
+    known = simulator.bindings()
+    if export is not None:
+        _write(export, known)
+    try:
+        url = await simulator.start(host, port)
+    except OSError as error:
+        raise ListenError(f"{host}:{port} cannot be listened on: {error.strerror or error}") from error
+    try:
+        account = scenario.account
+        typer.echo(f"provider simulator {url}  {len(known)} bindings")
+        typer.echo(f"access key {account.access_key_id}, secret {account.access_key_secret}")
+        typer.echo(f"admin {url}/_admin/stats")
+        await stopped.wait()
+    finally:
+        await simulator.stop()
+
+
+def _write(file: Path, bindings: list[SimBinding]) -> None:
+    with writing_text(file) as out:
+        for binding in bindings:
+            out.write(json.dumps(as_registered(binding)) + "\n")

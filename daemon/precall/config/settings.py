@@ -1,0 +1,183 @@
+"""The configuration in force: what a reload may change of it, and what a change amounts to.
+
+A configuration never changes; another one takes its place, at once. Parts of the daemon keep the `Settings` they were
+given and read from it whenever they need a value, so that none goes on with an old one. What a key takes effect with
+stands in `KEYS`, every key in it once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from pydantic import SecretStr, ValidationError
+
+from precall.config.schema import ApiConfig, Config, Token, keys
+from precall.core.errors import ConfigError
+
+
+class Effect(StrEnum):
+    """When another value of a key counts."""
+
+    RELOAD = "reload"
+    RESTART = "restart"
+
+
+RELOAD, RESTART = Effect.RELOAD, Effect.RESTART
+
+KEYS: Mapping[str, Effect] = {
+    "provider.endpoint": RELOAD,
+    "provider.call_detail_endpoint": RELOAD,
+    "provider.status_source": RESTART,
+    "provider.signature": RELOAD,
+    "provider.format": RELOAD,
+    "provider.access_key_id": RELOAD,
+    "provider.proxy": RELOAD,
+    "provider.access_key_secret": RELOAD,
+    "provider.access_key_secret_file": RELOAD,
+    "provider.security_token": RELOAD,
+    "provider.security_token_file": RELOAD,
+    "provider.timeout": RELOAD,
+    "provider.send_call_no": RELOAD,
+    "provider.rate": RELOAD,
+    "provider.burst": RELOAD,
+    "provider.max_in_flight": RELOAD,
+    "provider.call_detail_rate_per_minute": RELOAD,
+    "store.url": RESTART,
+    "store.url_file": RESTART,
+    "store.auto_migrate": RESTART,
+    "store.timeout": RESTART,
+    "store.history": RESTART,
+    "store.dial_log": RESTART,
+    "store.number_key_file": RESTART,
+    "store.retention": RELOAD,
+    "api.listen": RESTART,
+    "api.tls_cert_file": RESTART,
+    "api.tls_key_file": RESTART,
+    "api.client_ca_file": RESTART,
+    "api.tokens": RELOAD,
+    "api.rate": RELOAD,
+    "api.max_in_flight": RELOAD,
+    "api.max_streams": RELOAD,
+    "api.max_connections": RELOAD,
+    "api.receipts_secret_sha256": RELOAD,
+    "api.insecure": RESTART,
+    "policy.unverified": RELOAD,
+    "policy.fallback": RELOAD,
+    "policy.confirm_real": RELOAD,
+    "policy.temporary_ttl": RELOAD,
+    "policy.real_ttl": RELOAD,
+    "policy.x_ttl": RELOAD,
+    "policy.skew": RELOAD,
+    "brake.share": RELOAD,
+    "brake.floor": RELOAD,
+    "brake.window": RELOAD,
+    "freshness.max_age": RELOAD,
+    "freshness.abnormal_max_age": RELOAD,
+    "freshness.min_interval": RELOAD,
+    "freshness.abnormal_min_interval": RELOAD,
+    "source.url": RESTART,
+    "source.url_file": RESTART,
+    "source.query": RESTART,
+    "source.every": RELOAD,
+    "source.timezone": RESTART,
+    "source.max_removals": RELOAD,
+    "log.level": RELOAD,
+    "log.format": RELOAD,
+}
+
+_HIDDEN = {"store.url", "source.query", "provider.proxy"}
+"""Beside those whose type says so: a URL holds a password, a query may."""
+
+
+class Settings:
+    """The configuration in force, and the policy made of it."""
+
+    def __init__(self, config: Config) -> None:
+        self.take(config)
+
+    def take(self, config: Config) -> None:
+        """Let another one be in force from now on."""
+        self.config, self.policy = config, config.policies()
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Another value of a key. Values are texts; of a secret they do not tell it."""
+
+    key: str
+    before: str
+    after: str
+    effect: Effect
+
+    def __str__(self) -> str:
+        note = "; needs a restart" if self.effect is RESTART else ""
+        return f"{self.key}: {self.before} -> {self.after}{note}"
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadReport:
+    """What a reload found: what it took over, and what needs a restart and stays as it was."""
+
+    changed: tuple[Difference, ...] = ()
+    needs_restart: tuple[Difference, ...] = ()
+
+
+def compare(before: Config, after: Config) -> ReloadReport:
+    """What `after` would change where `before` is in force."""
+    found = [
+        Difference(key, _text(key, _value(before, key)), _text(key, _value(after, key)), KEYS[key])
+        for key in keys()
+        if _value(before, key) != _value(after, key)
+    ]
+    return ReloadReport(
+        tuple(one for one in found if one.effect is RELOAD),
+        tuple(one for one in found if one.effect is RESTART),
+    )
+
+
+def reconcile(running: Config, wanted: Config) -> Config:
+    """The configuration that is in force once `wanted` is loaded: all of it that needs no restart.
+
+    ConfigError where that part cannot be without the rest: tokens that are gone while the API still listens to others.
+    """
+    sections = {}
+    for name in Config.model_fields:
+        stands, comes = getattr(running, name), getattr(wanted, name)
+        kept = {
+            field: getattr(stands, field)
+            for field in type(stands).model_fields
+            if KEYS[f"{name}.{field}"] is RESTART
+        }
+        sections[name] = comes.model_copy(update=kept)
+    merged = wanted.model_copy(update=sections)
+    try:
+        ApiConfig.model_validate(merged.api.model_dump())
+    except ValidationError as error:
+        why = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ConfigError([f"api.tokens: cannot be taken over without a restart: {why}"]) from None
+    return merged
+
+
+def _value(config: Config, key: str) -> Any:
+    section, _, name = key.partition(".")
+    return getattr(getattr(config, section), name)
+
+
+def _text(key: str, value: Any) -> str:
+    if isinstance(value, SecretStr) or key in _HIDDEN:
+        return "(hidden)" if str(value) else '""'
+    if value is None:
+        return "(default)"
+    if isinstance(value, list):
+        return ", ".join(map(_entry, value)) or "none"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return f'"{value}"' if isinstance(value, str) else str(value).lower()
+
+
+def _entry(entry: Any) -> str:
+    """A token by its name, scopes and the beginning of its hash: whoever has that cannot make the token."""
+    if isinstance(entry, Token):
+        return f"{entry.name} ({' '.join(entry.scopes)}; {entry.sha256[:8]})"
+    return str(entry)

@@ -1,0 +1,129 @@
+"""Why calls end: every code the provider names an end by, in plain words, and what it says of the number dialled.
+
+Three vocabularies meet in one table, for no code stands in two of them: the states of QueryCallDetailByCallId (six
+digits, from the carrier receipts of the voice service), the three-digit ones that the switches behind it report, and
+the Q.850 causes of SecretReport's `release_cause`. SecretReport's `unconnected_cause` is a list of its own, whose codes
+are small numbers too: they stand here with a prefix (`unconnected`). Beside them stand the words a dispatcher reports
+an outcome by.
+
+Sources: the product pages of QueryCallDetailByCallId and of SecretReport, the voice service's pages of carrier
+receipts and of states on the way, ITU-T Q.850.
+"""
+
+from enum import StrEnum
+
+
+class CallEnd(StrEnum):
+    """How a call ended, as far as its number is concerned: the number may be at fault only in FAILED."""
+
+    CONNECTED = "connected"
+    FAILED = "failed"
+    NOT_CONNECTED = "not_connected"
+
+
+RECLAIMED = "476"
+"""The number was taken back by force: nobody can reach it any more."""
+
+CAUSES: dict[str, str] = {
+    "200000": "answered, and listened to until the end",
+    "200001": "answered, and hung up before the end",
+    "200002": "the callee was busy",
+    "200003": "it rang, and nobody answered",
+    "200004": "the number is invalid",
+    "200005": "the callee could not be reached: the carrier or the callee refused",
+    "200006": "the voice file cannot be played",
+    "200007": "the callee was out of service area",
+    "200008": "no key was pressed in time",
+    "200010": "the callee's phone was off",
+    "200011": "the callee's line is suspended",
+    "200012": "the call was lost in the network",
+    "200130": "ended for another reason",
+    "200100": "the call has ended normally",
+    "200101": "calling",
+    "200102": "answered, or the caller is connected and the callee is being called",
+    "200103": "in conversation",
+    "200201": "the callee's phone rings",
+    "200104": "the caller is restricted",
+    "200105": "the callee is restricted",
+    "200111": "the callee refused the call",
+    "200112": "the callee was busy",
+    "200113": "the callee did not answer",
+    "200116": "the callee's number is invalid",
+    "200117": "the number to be displayed is invalid",
+    "200118": "outside the hours the supplier places calls in",
+    "200119": "the supplier's limit on the frequency of calls",
+    "200120": "the callee was out of service area",
+    "200121": "too many calls at once on the number",
+    "300000": "a key was pressed",
+    "9996": "the call was not set up, or is over",
+    "999999": "an error within the provider",
+    "400": "a network element was busy",
+    "476": "the number was reclaimed by force",
+    "482": "the callee cannot be reached",
+    "500": "an error of the carrier",
+    "1": "the number is not allocated",
+    "3": "no route to the destination",
+    "16": "ended normally",
+    "17": "the callee was busy",
+    "18": "the callee's phone did not respond",
+    "19": "it rang, and nobody answered",
+    "20": "the callee's phone was off or out of reach",
+    "21": "the call was refused",
+    "22": "the number has changed",
+    "27": "the destination is out of order",
+    "28": "the number is incomplete or of a wrong format",
+    "31": "ended normally, without a further reason",
+    "34": "no line was free",
+    "38": "the network is out of order",
+    "41": "a temporary failure of the network",
+    "42": "the network was congested",
+    "102": "a timer of the network ran out",
+    "127": "an unspecified failure between networks",
+    "unconnected_1": "the platform stopped the call: the caller is on a blacklist",
+    "unconnected_2": "the platform stopped the call: no binding",
+    "unconnected_3": "the platform stopped the call: a restriction",
+    "unconnected_4": "not connected, for another reason",
+    "failed": "reported as failed by the dispatcher",
+    "connected": "reported as connected by the dispatcher",
+    "busy": "reported as busy by the dispatcher",
+    "no_answer": "reported as not answered by the dispatcher",
+}
+
+UNFINISHED = frozenset({"", "200101", "200102", "200103", "200201", "300000"})
+"""States of a call that is still going on; "" is one that was not told."""
+
+AT_FAULT = frozenset(
+    {"200004", "200005", "200012", "200117", "200121", "400", "476", "482", "500"}
+    | {"1", "3", "27", "34", "38", "41", "42", "failed"}
+)
+"""Causes that can be the number's fault. Busy, not answered, off, out of area and refused by the callee are not."""
+
+_ANSWERED = frozenset({"200000", "200001", "200100", "connected"})
+"""What says that a call was answered where its duration is not told."""
+
+
+def meaning(code: str) -> str:
+    """The code in plain words; "" stands for none."""
+    if not code:
+        return "not told"
+    return CAUSES.get(code, "a cause that is not documented")
+
+
+def unconnected(cause: int) -> str:
+    """The code for a value of SecretReport's `unconnected_cause`; "" for 0, a call that went its way.
+
+    Why the platform did not connect a call says nothing of the number: none of these codes is at fault.
+    """
+    return f"unconnected_{cause}" if cause else ""
+
+
+def judge(code: str, duration: float | None) -> CallEnd | None:
+    """How a call of this state and duration (seconds, None: not told) ended; None while it goes on."""
+    return None if code in UNFINISHED else over(code, duration)
+
+
+def over(code: str, duration: float | None) -> CallEnd:
+    """The same of a call that is known to be over."""
+    if duration or (duration is None and code in _ANSWERED):
+        return CallEnd.CONNECTED
+    return CallEnd.FAILED if code in AT_FAULT else CallEnd.NOT_CONNECTED

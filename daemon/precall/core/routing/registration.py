@@ -1,0 +1,106 @@
+"""What a registration makes of a row: nothing, new labels, another end, or another generation."""
+
+from dataclasses import replace
+from enum import StrEnum
+from typing import assert_never
+
+from precall.core.model import Action, Binding, BindingState, NumberRole, Override, Policy, Row, State
+from precall.core.numbers import canonical, same
+from precall.core.routing.route import expired_locally
+
+
+class RegistrationOutcome(StrEnum):
+    """How a registration ended, as told to whoever sent it."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
+
+
+def register(
+    row: Row | None, wanted: Binding, policy: Policy, now: float, generation: int
+) -> tuple[RegistrationOutcome, Row]:
+    """The row after `wanted` was registered at `now`; its generation is `generation` if that must begin anew.
+
+    A generation is one pair of parties on one X: it begins anew when X, A, B or the pool change, when an expired
+    binding is registered with a later end, and after a removal (`row` is None then). What was observed and what
+    an operator ordered end with it.
+    """
+    if row is None:
+        return RegistrationOutcome.CREATED, _begin(wanted, None, now, generation)
+    old = row.binding
+    wanted = replace(wanted, registered_at=old.registered_at, generation=old.generation)
+    if wanted == old:
+        return RegistrationOutcome.UNCHANGED, row
+    if _parties(wanted) != _parties(old) or _extends_expired(row, wanted, policy, now):
+        return RegistrationOutcome.UPDATED, _begin(wanted, row, now, generation)
+    return RegistrationOutcome.UPDATED, replace(row, binding=wanted)
+
+
+def changes_route(before: Row | None, after: Row) -> bool:
+    """Whether readers must be told of this change: labels and origin are no part of a route."""
+    if before is None or before.state is not after.state or before.override is not after.override:
+        return True
+    same_facts = replace(after.binding, labels=before.binding.labels, origin=before.binding.origin)
+    return same_facts != before.binding
+
+
+def meant(row: Row, action: Action, number: str) -> NumberRole | None:
+    """Which of the binding's numbers an override with `action` means by `number`, None: it may not name this one."""
+    match action:
+        case Action.HOLD:
+            return None if number else NumberRole.OWN
+        case Action.DIAL_X:
+            if not number:
+                return NumberRole.OWN
+            if same(number, row.binding.number_x):
+                return NumberRole.REGISTERED
+            named = row.state.state is State.NORMAL and same(number, row.state.number)
+            return NumberRole.OBSERVED if named else None
+        case Action.DIAL_TEMP_X:
+            if not row.state.temp_number:
+                return None
+            if not number:
+                return NumberRole.OWN
+            return NumberRole.TEMPORARY if same(number, row.state.temp_number) else None
+        case _:
+            return None
+
+
+def pinned_number(row: Row) -> str:
+    """The number that the override of this row means now, "" where it names none."""
+    means = NumberRole.OWN if row.override is None else row.override.means
+    match means:
+        case NumberRole.REGISTERED:
+            return row.binding.number_x
+        case NumberRole.OBSERVED:
+            return row.state.number
+        case NumberRole.TEMPORARY:
+            return row.state.temp_number
+        case NumberRole.OWN | NumberRole.LOST:
+            return ""
+        case _:
+            assert_never(means)
+
+
+def pin(row: Row, override: Override | None) -> Row:
+    """The row with this order, or with none."""
+    return replace(row, override=override)
+
+
+def _begin(wanted: Binding, row: Row | None, now: float, generation: int) -> Row:
+    fresh = replace(wanted, registered_at=now, generation=generation)
+    return Row(fresh, BindingState(), None, row.version if row else 0, row.index if row else 0)
+
+
+def _parties(binding: Binding) -> tuple[str, str, str, str]:
+    """However they are written: another spelling of a number is no other party."""
+    x, a, b = (canonical(number) for number in (binding.number_x, binding.number_a, binding.number_b))
+    return x, a, b, binding.pool_key
+
+
+def _extends_expired(row: Row, wanted: Binding, policy: Policy, now: float) -> bool:
+    """An expired binding was given a later end (no end at all is the latest)."""
+    expired = row.state.state is State.EXPIRED or expired_locally(row.binding, policy, now)
+    before, after = row.binding.expires_at, wanted.expires_at
+    return expired and before is not None and (after is None or after > before)

@@ -1,0 +1,314 @@
+"""What a dispatcher is told: a pure function of (row, caller, policy, now). Nothing is stored here, and nothing
+about time is stored anywhere: expiry and the ttls are computed at every read.
+
+Precedence: expiry > override > explicit answer > default. Call reports never decide; they only trigger checks.
+"""
+
+from dataclasses import dataclass, replace
+from math import inf
+from typing import assert_never
+
+from precall.core.ages import age_of
+from precall.core.model import (
+    Action,
+    Binding,
+    BindingState,
+    Flag,
+    NumberRole,
+    Override,
+    Policy,
+    Reason,
+    Route,
+    Row,
+    State,
+)
+from precall.core.numbers import UNKNOWN, clean, may_be_same, mistake, same
+from precall.core.routing.state import flapping, is_gone, is_party
+
+RETRY_AFTER = {
+    Reason.UNVERIFIED: 2,
+    Reason.UNCONFIRMED: 5,
+    Reason.NO_TEMPORARY_NUMBER: 30,
+    Reason.EXPOSURE_BRAKE: 60,
+    Reason.POLICY_HOLD: 60,
+    Reason.TOO_OLD: 10,
+    Reason.OVERRIDE: 60,
+    Reason.UNKNOWN_CALLER: 60,
+    Reason.NO_FALLBACK_NUMBER: 60,
+    Reason.AUDIT_UNAVAILABLE: 5,
+    Reason.UNUSABLE_NUMBER: 60,
+}
+
+_ABNORMAL = frozenset({State.TEMPORARY, State.FALLBACK})
+_PRIVATE = (Action.DIAL_X, Action.DIAL_TEMP_X)
+_BY_ANSWER = (Reason.STATUS_1, Reason.STATUS_2, Reason.STATUS_3, Reason.IN_EFFECT, Reason.UNVERIFIED)
+
+
+@dataclass(frozen=True, slots=True)
+class DialTarget:
+    """The heart of a route: what to do, with which number, and why."""
+
+    action: Action
+    reason: Reason
+    number: str = ""
+    extension: str = ""
+
+    def __repr__(self) -> str:
+        return f"Dial({self.action}, reason={self.reason})"
+
+
+def decide(
+    row: Row,
+    caller: str,
+    policy: Policy,
+    now: float,
+    *,
+    halted: bool = False,
+    flags: tuple[Flag, ...] = (),
+) -> Route:
+    """The route of `row` for `caller` ("" when not told) at `now`.
+
+    `halted`: an operator has engaged the exposure brake for this pool. `flags` are the ones only the shell knows.
+    """
+    binding, state = row.binding, row.state
+    expired = expired_locally(binding, policy, now) or state.state is State.EXPIRED
+    blocked = state.blocked and not expired
+    dial = _dial(row, caller, policy, now, halted=halted)
+    if blocked and dial.reason in _BY_ANSWER:
+        dial = replace(dial, reason=Reason.BLOCKED)
+    return Route(
+        subs_id=binding.subs_id,
+        action=dial.action,
+        number=dial.number,
+        extension=dial.extension,
+        state=State.EXPIRED if expired else State.BLOCKED if blocked else state.state,
+        reason=dial.reason,
+        status=state.status,
+        checked_at=state.checked_at,
+        age=known_age(state.checked_at, now),
+        stale=not expired and age_of(state.checked_at or binding.registered_at, now) > max_age(state, policy),
+        retry_after=RETRY_AFTER.get(dial.reason, 5) if dial.action is Action.HOLD else 0,
+        flags=(*_flags(row, dial, now), *flags),
+        expires_at=binding.expires_at,
+        version=row.version,
+        index=row.index,
+    )
+
+
+def withhold(route: Route) -> Route:
+    """The route as those may see it who must not read real numbers."""
+    if route.action is not Action.DIAL_REAL:
+        return route
+    return replace(route, number="", flags=(*route.flags, Flag.NUMBER_WITHHELD))
+
+
+def hold(route: Route, reason: Reason) -> Route:
+    """The same route, not to be dialled."""
+    return replace(
+        route,
+        action=Action.HOLD,
+        number="",
+        extension="",
+        reason=reason,
+        retry_after=RETRY_AFTER.get(reason, 5),
+    )
+
+
+def removed(route: Route, version: int, index: int) -> Route:
+    """What readers are told when this binding is no longer there, as this version and change."""
+    gone = hold(route, Reason.REMOVED)
+    return replace(
+        gone, action=Action.EXPIRED, state=State.EXPIRED, retry_after=0, version=version, index=index
+    )
+
+
+def past(route: Route, told_at: float, policy: Policy, now: float) -> Route:
+    """A route told at `told_at` and replaced since, as it may be told again: without a number that time took away."""
+    allowed = policy.abnormal_max_age if route.state in _ABNORMAL else policy.max_age
+    stale = route.state is not State.EXPIRED and age_of(route.checked_at or told_at, now) > allowed
+    again = replace(route, age=known_age(route.checked_at, now), stale=stale)
+    if route.action not in (Action.DIAL_X, Action.DIAL_TEMP_X):
+        return again
+    if route.expires_at is not None and now >= route.expires_at - policy.skew:
+        gone = hold(again, Reason.EXPIRED_LOCALLY)
+        return replace(gone, action=Action.EXPIRED, state=State.EXPIRED, stale=False, retry_after=0)
+    ttl = policy.x_ttl if route.action is Action.DIAL_X else policy.temporary_ttl
+    endless = route.action is Action.DIAL_TEMP_X or route.expires_at is None
+    return hold(again, Reason.TOO_OLD) if endless and age_of(told_at, now) > ttl else again
+
+
+def expired_locally(binding: Binding, policy: Policy, now: float) -> bool:
+    """Whether our own clock says that the binding has ended, `skew` seconds ahead of time."""
+    return binding.expires_at is not None and now >= binding.expires_at - policy.skew
+
+
+def known_age(checked_at: float, now: float) -> float | None:
+    """The age of an answer in seconds; None where there was none yet (0), or its age cannot be known."""
+    age = age_of(checked_at, now) if checked_at else inf
+    return None if age == inf else age
+
+
+def too_old(row: Row, policy: Policy, now: float) -> bool:
+    """Whether its age alone keeps this binding from being dialled."""
+    return _dial(row, "", policy, now, halted=False).reason is Reason.TOO_OLD
+
+
+def held_by_brake(row: Row, policy: Policy, now: float) -> bool:
+    """Whether nothing but the exposure brake keeps this binding from its real number."""
+    return _dial(row, "", policy, now, halted=False).reason is Reason.EXPOSURE_BRAKE
+
+
+def max_age(state: BindingState, policy: Policy) -> float:
+    """How old, in seconds, an observation in this state may grow before it is called stale."""
+    return policy.abnormal_max_age if state.state in _ABNORMAL else policy.max_age
+
+
+def pinned(row: Row, now: float) -> Override | None:
+    """The override in force: of this generation, and not over."""
+    pin = row.override
+    if (
+        pin is None
+        or pin.generation != row.binding.generation
+        or (pin.until is not None and now >= pin.until)
+    ):
+        return None
+    return pin
+
+
+def callee(binding: Binding, caller: str) -> tuple[str, str] | Reason:
+    """The side ("a" or "b") and the real number that `caller` must reach, or why there is none.
+
+    A binding without a B is dialled by anybody to reach A; A alone has nobody to call. A caller in doubt, a number that
+    may be the other party's too, is an unknown one.
+    """
+    a, b = binding.number_a, binding.number_b
+    if caller == UNKNOWN:
+        return Reason.UNKNOWN_CALLER
+    if not b:
+        if same(caller, a):
+            return Reason.NO_FALLBACK_NUMBER
+        return Reason.UNKNOWN_CALLER if may_be_same(caller, a) else ("a", a)
+    if not caller or same(caller, a):
+        return Reason.UNKNOWN_CALLER if _doubtful(caller, b) else ("b", b)
+    if same(caller, b):
+        return Reason.UNKNOWN_CALLER if _doubtful(caller, a) else ("a", a)
+    return Reason.UNKNOWN_CALLER
+
+
+def usable(row: Row, number: str) -> bool:
+    """Whether this may be dialled as an X or a temporary X of the binding, by the rules for numbers of this version."""
+    return bool(clean(number)) and not is_party(row.binding, number)
+
+
+def sound(binding: Binding) -> bool:
+    """Whether the registered numbers can be dialled at all: an earlier version stored what is refused now."""
+    return binding.sound and mistake(binding.number_x, binding.number_a, binding.number_b) is None
+
+
+def _doubtful(caller: str, party: str) -> bool:
+    return may_be_same(caller, party) and not same(caller, party)
+
+
+def _dial(row: Row, caller: str, policy: Policy, now: float, *, halted: bool) -> DialTarget:
+    binding, state = row.binding, row.state
+    if expired_locally(binding, policy, now):
+        return DialTarget(Action.EXPIRED, Reason.EXPIRED_LOCALLY)
+    if state.state is State.EXPIRED:
+        return DialTarget(Action.EXPIRED, Reason.GONE if is_gone(state) else Reason.STATUS_4)
+    if not sound(binding):
+        return DialTarget(Action.HOLD, Reason.UNUSABLE_NUMBER)
+    dial = _dial_by_state(row, caller, policy, now, halted=halted)
+    # Whatever named the number, a reply to an earlier version or this one: a party's own is never dialled as X.
+    if dial.action in _PRIVATE and dial.number != binding.number_x and not usable(row, dial.number):
+        return DialTarget(Action.HOLD, Reason.UNUSABLE_NUMBER)
+    return dial
+
+
+def _dial_by_state(row: Row, caller: str, policy: Policy, now: float, *, halted: bool) -> DialTarget:
+    binding, state = row.binding, row.state
+    if pin := pinned(row, now):
+        return _pin(pin, binding, state, policy, now)
+    match state.state:
+        case State.UNVERIFIED:
+            if policy.unverified is Action.HOLD:
+                return DialTarget(Action.HOLD, Reason.UNVERIFIED)
+            return _dial_x(binding, state, Reason.UNVERIFIED, policy, now)
+        case State.NORMAL:
+            said = Reason.STATUS_1 if state.status else Reason.IN_EFFECT
+            if flapping(state, now) and _temporary_is_fresh(state, policy, now):
+                return _dial_temporary(state, said)
+            return _dial_x(binding, state, said, policy, now)
+        case State.TEMPORARY:
+            if _temporary_is_fresh(state, policy, now):
+                return _dial_temporary(state, Reason.STATUS_2)
+            return DialTarget(Action.HOLD, Reason.TOO_OLD if state.number else Reason.NO_TEMPORARY_NUMBER)
+        case State.FALLBACK:
+            return _dial_real(binding, state, caller, policy, now, halted=halted)
+        case State.BLOCKED | State.EXPIRED:
+            raise AssertionError("BLOCKED is shown, never stored, and EXPIRED is not dialled")
+        case _:
+            assert_never(state.state)
+
+
+def _dial_x(binding: Binding, state: BindingState, reason: Reason, policy: Policy, now: float) -> DialTarget:
+    """X: the one the provider named last, else the registered one; without an end, only as long as it is confirmed."""
+    if binding.expires_at is None and age_of(state.checked_at or binding.registered_at, now) > policy.x_ttl:
+        return DialTarget(Action.HOLD, Reason.TOO_OLD)
+    observed = state.state is State.NORMAL
+    number = (observed and state.number) or binding.number_x
+    extension = (observed and state.extension) or binding.extension
+    return DialTarget(Action.DIAL_X, reason, number, extension)
+
+
+def _dial_temporary(state: BindingState, reason: Reason) -> DialTarget:
+    return DialTarget(Action.DIAL_TEMP_X, reason, state.temp_number, state.temp_extension)
+
+
+def _temporary_is_fresh(state: BindingState, policy: Policy, now: float) -> bool:
+    return bool(state.temp_number) and age_of(state.temp_at, now) <= policy.temporary_ttl
+
+
+def _dial_real(
+    binding: Binding, state: BindingState, caller: str, policy: Policy, now: float, *, halted: bool
+) -> DialTarget:
+    """The real callee: only on a young, confirmed Status 3, and when all who may forbid it allow it."""
+    if state.streak < policy.confirm_real:
+        return DialTarget(Action.HOLD, Reason.UNCONFIRMED)
+    if policy.fallback is not Action.DIAL_REAL:
+        return DialTarget(Action.HOLD, Reason.POLICY_HOLD)
+    if age_of(state.checked_at, now) > policy.real_ttl:
+        return DialTarget(Action.HOLD, Reason.TOO_OLD)
+    if halted or not state.exposed_at:
+        return DialTarget(Action.HOLD, Reason.EXPOSURE_BRAKE)
+    found = callee(binding, caller)
+    if isinstance(found, Reason):
+        return DialTarget(Action.HOLD, found)
+    return DialTarget(Action.DIAL_REAL, Reason.STATUS_3, found[1])
+
+
+def _pin(pin: Override, binding: Binding, state: BindingState, policy: Policy, now: float) -> DialTarget:
+    """What the operator ordered, within the limits of time: a number that may be another's is never dialled."""
+    if pin.action not in _PRIVATE:
+        return DialTarget(Action.HOLD, Reason.OVERRIDE)
+    if pin.action is Action.DIAL_TEMP_X:
+        if pin.means in (NumberRole.OWN, NumberRole.TEMPORARY) and _temporary_is_fresh(state, policy, now):
+            return _dial_temporary(state, Reason.OVERRIDE)
+        return DialTarget(Action.HOLD, Reason.TOO_OLD)
+    dial = _dial_x(binding, state, Reason.OVERRIDE, policy, now)
+    if dial.action is not Action.DIAL_X or pin.means is NumberRole.OWN:
+        return dial
+    if pin.means is NumberRole.REGISTERED:
+        return replace(dial, number=binding.number_x, extension=binding.extension)
+    named = pin.means is NumberRole.OBSERVED and state.state is State.NORMAL and state.number
+    return dial if named else DialTarget(Action.HOLD, Reason.TOO_OLD)
+
+
+def _flags(row: Row, dial: DialTarget, now: float) -> tuple[Flag, ...]:
+    flags = []
+    if flapping(row.state, now):
+        flags.append(Flag.FLAPPING)
+    if pinned(row, now):
+        flags.append(Flag.OVERRIDDEN)
+    if dial.action is Action.DIAL_X and not same(dial.number, row.binding.number_x):
+        flags.append(Flag.X_MISMATCH)
+    return tuple(flags)

@@ -1,0 +1,267 @@
+"""A row of the customer's own query as a binding: which columns there must be, and which values will do.
+
+The rules are those of a registration over the API; a row is looked at by itself, so that one mistake does not hide the
+others. No text made here repeats a value: it may be a number. Where the rows come from is none of this module's
+concern.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+from decimal import Decimal
+from math import isfinite
+
+from precall.core.errors import ConfigError
+from precall.core.model import Binding
+from precall.core.numbers import NumberFault, clean, fault, mistake
+
+REQUIRED = ("subs_id", "pool_key", "number_x", "number_a")
+OPTIONAL = ("number_b", "extension", "expires_at", "labels")
+LABEL = "label_"
+ORIGIN = "source"
+
+_SUBS_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
+_POOL_KEY = re.compile(r"[!-~]{1,64}", re.ASCII)
+_EXTENSION = re.compile(r"[0-9]{0,20}", re.ASCII)
+_LEAP = re.compile(r"(.{10}[T ]\d\d:\d\d:)60(?:\.\d+)?(.*)", re.ASCII)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_YEAR_10000 = 253_402_300_800
+_MOST_LABELS, _LONGEST_KEY, _LONGEST_LABEL = 16, 64, 256
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that is no binding. `subs_id` is the one it names: "" when it names none, None when it cannot be read."""
+
+    subs_id: str | None
+    column: str
+    text: str
+    unsound: bool = False
+    """Whether an earlier version took such a row: a binding that it made must not be dialled as it stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Undecodable:
+    """A value that could not be read where it came from; `why` repeats nothing of it."""
+
+    why: str
+
+
+class _Bad(Exception):
+    """A value that will not do. `unsound` as in BadRow."""
+
+    def __init__(self, text: str, *, unsound: bool = False) -> None:
+        super().__init__(text)
+        self.unsound = unsound
+
+
+class Columns:
+    """The columns of a query, by their places. `zone` is that of times that carry none (None: not told).
+
+    Names are those of a binding, in either case; further ones may be `label_*`, one label each. Raises ConfigError
+    with every name that is missing, unknown or twice there.
+    """
+
+    def __init__(self, names: Sequence[str], zone: tzinfo | None) -> None:
+        known = [name.lower() for name in names]
+        if found := _mistakes(known):
+            raise ConfigError(found)
+        self._places = {name: place for place, name in enumerate(known)}
+        self._labels = [
+            (name.removeprefix(LABEL), place)
+            for name, place in self._places.items()
+            if name.startswith(LABEL)
+        ]
+        self._zone = zone
+
+    def read(self, values: Sequence[object]) -> Binding | BadRow:
+        """The binding of one row, with the times in seconds. ConfigError for a time without a zone, when none is told:
+        that is a mistake in every row."""
+        subs_id: str | None = None
+        column = "subs_id"
+        facts: dict[str, str] = {}
+        try:
+            subs_id = _id(values[self._places[column]])
+            if not subs_id:
+                return BadRow(subs_id, column, "is empty: the row names no binding")
+            for column, rule in _RULES.items():
+                facts[column] = rule(self._value(values, column))
+            column = "expires_at"
+            end = _seconds(self._value(values, column), self._zone)
+            column = "labels"
+            labels = self._labels_of(values)
+        except _Bad as bad:
+            return BadRow(subs_id, column, str(bad), unsound=bad.unsound)
+        if wrong := mistake(facts["number_x"], facts["number_a"], facts["number_b"]):
+            return BadRow(subs_id, *wrong, unsound=True)
+        return Binding(subs_id=subs_id, expires_at=end, labels=labels, origin=ORIGIN, **facts)  # type: ignore[arg-type]
+
+    def _value(self, values: Sequence[object], column: str) -> object:
+        place = self._places.get(column)
+        return None if place is None else values[place]
+
+    def _labels_of(self, values: Sequence[object]) -> tuple[tuple[str, str], ...]:
+        labels = _json_labels(self._value(values, "labels"))
+        labels |= {key: _text(values[place]) for key, place in self._labels if values[place] is not None}
+        if len(labels) > _MOST_LABELS:
+            raise _Bad(f"are more than {_MOST_LABELS}")
+        for key, text in labels.items():
+            if not 0 < len(key) <= _LONGEST_KEY or len(text) > _LONGEST_LABEL:
+                raise _Bad(
+                    f"should have keys of 1 to {_LONGEST_KEY} and texts of at most {_LONGEST_LABEL} characters"
+                )
+            if not (key.isprintable() and text.isprintable()):
+                raise _Bad("should be printable")
+        return tuple(sorted(labels.items()))
+
+
+def _mistakes(names: Sequence[str]) -> list[str]:
+    known = [*REQUIRED, *OPTIONAL]
+    unknown = [name for name in names if name not in known and not name.startswith(LABEL)]
+    found = []
+    for name in REQUIRED:
+        if name in names:
+            continue
+        near = difflib.get_close_matches(name, unknown, 1)
+        unknown = [other for other in unknown if other not in near]
+        hint = f"; write {near[0]} AS {name}" if near else ""
+        found.append(f"source.query: gives no column {name}{hint}")
+    for name in unknown:
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"leave it out, or call it {LABEL}{name}"
+        found.append(f"source.query: gives an unknown column {name}; {hint}")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    return found + [f"source.query: gives the column {name} twice" for name in twice]
+
+
+def _text(value: object) -> str:
+    """Text as it stands, its padding aside; a whole number digit by digit."""
+    match value:
+        case None:
+            return ""
+        case str():
+            return value.strip()
+        case Undecodable():
+            raise _Bad(value.why)
+        case bool():
+            raise _Bad("is true or false, and should be text")
+        case int():
+            return str(value)
+        case Decimal() if value.is_finite() and value.adjusted() < 40 and value == value.to_integral_value():
+            return str(int(value))
+        case float() | Decimal():
+            raise _Bad(
+                "is a floating-point number, which does not hold every digit: cast it to text in the query"
+            )
+        case _:
+            raise _Bad(f"is of type {type(value).__name__}: cast it to text in the query")
+
+
+def _id(value: object) -> str:
+    text = _text(value)
+    if text and not _SUBS_ID.fullmatch(text):
+        raise _Bad("should be 1 to 32 digits")
+    return text
+
+
+def _pool_key(value: object) -> str:
+    text = _text(value)
+    if not _POOL_KEY.fullmatch(text):
+        raise _Bad("should be 1 to 64 printable characters without a space")
+    return text
+
+
+def _number(value: object) -> str:
+    text = _text(value)
+    if wrong := fault(text):
+        raise _Bad(str(wrong), unsound=wrong is not NumberFault.SHAPE)
+    return clean(text)
+
+
+def _number_or_none(value: object) -> str:
+    return "" if _text(value) == "" else _number(value)
+
+
+def _extension(value: object) -> str:
+    text = _text(value)
+    if not _EXTENSION.fullmatch(text):
+        raise _Bad("should be at most 20 digits")
+    return text
+
+
+_RULES: dict[str, Callable[[object], str]] = {
+    "pool_key": _pool_key,
+    "number_x": _number,
+    "number_a": _number,
+    "number_b": _number_or_none,
+    "extension": _extension,
+}
+
+
+def _seconds(value: object, zone: tzinfo | None) -> float | None:
+    """Unix seconds, fractions dropped, as over the API; None for no end. Numbers are Unix seconds already."""
+    match value:
+        case None:
+            return None
+        case Undecodable():
+            raise _Bad(value.why)
+        case bool():
+            raise _Bad("is true or false, and should be a time")
+        case int() | float() | Decimal():
+            if not isfinite(value) or not 0 <= value < _YEAR_10000:
+                raise _Bad("is no Unix time in seconds before the year 10000 (milliseconds?)")
+            return float(int(value))
+        case datetime():
+            return _instant(value, zone)
+        case str():
+            return _instant(_moment(value.strip()), zone) if value.strip() else None
+        case _:
+            raise _Bad(f"is of type {type(value).__name__}, and should be a time")
+
+
+def _moment(text: str) -> datetime:
+    if len(text) < len("2030-01-31T12:00"):
+        raise _Bad("should be a time such as 2030-01-31T12:00:00+08:00")
+    text = text.upper()
+    leap = _LEAP.fullmatch(text)
+    try:
+        if leap:  # the first second after it
+            return datetime.fromisoformat(f"{leap[1]}59{leap[2]}") + timedelta(seconds=1)
+        return datetime.fromisoformat(text)
+    except (ValueError, OverflowError):
+        raise _Bad("should be a time such as 2030-01-31T12:00:00+08:00") from None
+
+
+def _instant(moment: datetime, zone: tzinfo | None) -> float:
+    if moment.utcoffset() is None:
+        if zone is None:
+            raise ConfigError(
+                ['source.timezone: expires_at carries no zone; name it, such as timezone = "Asia/Shanghai"']
+            )
+        moment = moment.replace(tzinfo=zone)
+    try:
+        seconds = (moment - _EPOCH) // timedelta(seconds=1)
+    except OverflowError:
+        raise _Bad("should lie between the years 1970 and 9999") from None
+    if not 0 <= seconds < _YEAR_10000:
+        raise _Bad("should lie between the years 1970 and 9999")
+    return float(seconds)
+
+
+def _json_labels(value: object) -> dict[str, str]:
+    if isinstance(value, Undecodable):
+        raise _Bad(value.why)
+    if isinstance(value, str):
+        value = value.strip() or "{}"
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise _Bad("are no JSON") from None
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise _Bad('should be a JSON object of texts, such as {"city": "Hangzhou"}')
+    return {str(key): _text(text) for key, text in value.items()}

@@ -1,0 +1,109 @@
+"""What a dispatcher is told now: read > check if asked > decide > audit > decide.
+
+From memory, in microseconds, unless the reader asks for a check or a real number must leave: then only after an
+audit row is written, and only if the route still says so afterwards.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from precall.config.settings import Settings
+from precall.core.ages import age_of
+from precall.core.errors import StoreUnavailable
+from precall.core.model import Action, Reason, Route, Row
+from precall.core.routing.route import callee, decide, hold, withhold
+from precall.engine.checker import Checker
+from precall.engine.exposure_audit import ExposureAudit
+from precall.engine.on_demand import OnDemandChecks, OnDemandOutcome
+from precall.table.table import Table
+
+
+class Lookup:
+    """Answers dispatchers from the table."""
+
+    def __init__(
+        self,
+        *,
+        table: Table,
+        checker: Checker,
+        demand: OnDemandChecks,
+        audit: ExposureAudit,
+        settings: Settings,
+        clock: Callable[[], float],
+    ) -> None:
+        self._table, self._checker, self._demand, self._audit = table, checker, demand, audit
+        self._settings, self._clock = settings, clock
+
+    async def route(
+        self,
+        subs_id: str,
+        caller: str,
+        *,
+        reader: str,
+        real: bool,
+        max_age: float | None = None,
+        timeout: float = 0.3,
+        dial: bool = True,
+    ) -> Route | None:
+        """The route of a binding, or None when there is none of that id. `max_age` (seconds): an older one is
+        checked now, within `timeout` seconds. It is marked stale when that check was not made, or ended without an
+        answer in time; after an answer it is as fresh as can be, however long the call took."""
+        row = self._table.get(subs_id)
+        if row is None:
+            return None
+        fresh = max_age is None or not self._older(row, max_age)
+        if not fresh and self._demand.worth_waiting(subs_id):
+            checked = await self._demand.check_now(subs_id, timeout=timeout)
+            row = self._table.get(subs_id)
+            if row is None:
+                return None
+            fresh = checked.outcome is OnDemandOutcome.ANSWERED or (
+                max_age is not None and not self._older(row, max_age)
+            )
+        if dial:
+            self._checker.dialled(subs_id, row.binding.pool_key, verified=max_age is not None and fresh)
+        route = await self.of(row, caller, reader=reader, real=real)
+        return route if fresh or route.action is Action.EXPIRED else replace(route, stale=True)
+
+    async def of(self, row: Row, caller: str, *, reader: str, real: bool) -> Route:
+        """The route of a row, for `caller`."""
+        route = self._decide(row, caller)
+        if route.action is not Action.DIAL_REAL:
+            return route
+        if not real:
+            return withhold(route)
+        return await self._expose(row, route, caller, reader)
+
+    def shown(self, row: Row) -> Route:
+        """The route as lists show it: without a caller, a real number withheld."""
+        return withhold(self._decide(row, ""))
+
+    def _older(self, row: Row, max_age: float) -> bool:
+        return not row.state.checked_at or age_of(row.state.checked_at, self._clock()) > max_age
+
+    def _decide(self, row: Row, caller: str) -> Route:
+        halted = self._checker.brake.halted(row.binding.pool_key)
+        return decide(
+            row, caller, self._settings.policy, self._clock(), halted=halted, flags=self._checker.flags(row)
+        )
+
+    async def _expose(self, row: Row, route: Route, caller: str, reader: str) -> Route:
+        """Hand out a real number: written down first, and decided again afterwards."""
+        found = callee(row.binding, caller)
+        if isinstance(found, Reason):
+            raise AssertionError("a real number without a side")  # noqa: TRY004
+        exposure = self._audit.exposure(row, found[0], reader, route.reason, row.state.request_id)
+        try:
+            await self._audit.write([exposure])
+        except StoreUnavailable:
+            return hold(route, Reason.AUDIT_UNAVAILABLE)
+        latest = self._table.get(row.binding.subs_id)
+        if latest is None:
+            return hold(route, Reason.AUDIT_UNAVAILABLE)
+        again = self._decide(latest, caller)
+        if again.action is Action.DIAL_REAL and again.number != route.number:
+            # Re-registered in the meantime: that number has no audit row yet.
+            return hold(again, Reason.AUDIT_UNAVAILABLE)
+        if again.action is Action.DIAL_REAL:
+            self._audit.count([exposure])
+        return again

@@ -1,0 +1,138 @@
+"""Registrations and orders: what customers and operators say of a binding, through the ledger.
+
+Registered columns belong here; override columns to the operator; observed ones to the checker. What a registration
+means for a generation is decided in `core.registration`.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+from precall.config.settings import Settings
+from precall.core.errors import Refusal
+from precall.core.model import Action, Binding, Override, Row, WriteCause
+from precall.core.routing.registration import RegistrationOutcome, meant, register
+from precall.core.routing.route import expired_locally
+from precall.table.table import Table
+from precall.table.writer import Writer
+from precall.table.writes import Amend
+
+
+class Registry:
+    """Registers, removes, pins. Every method returns after the commit and the publication."""
+
+    def __init__(self, ledger: Writer, table: Table, settings: Settings, clock: Callable[[], float]) -> None:
+        self._ledger, self._table, self._settings, self._clock = ledger, table, settings, clock
+
+    async def register(
+        self, wanted: Sequence[Binding], *, atomic: bool
+    ) -> list[RegistrationOutcome | Refusal]:
+        """What became of each, in order. `atomic`: when one is refused none is stored, and the others' entries say
+        what would have become of them. Raises StoreUnavailable, with nothing stored."""
+        refusals = {place: refusal for place, one in enumerate(wanted) if (refusal := self._refusal(one))}
+        if atomic and refusals:
+            return [refusals.get(place) or self._preview(one) for place, one in enumerate(wanted)]
+        results: list[RegistrationOutcome | Refusal] = [
+            refusals.get(i, RegistrationOutcome.UNCHANGED) for i in range(len(wanted))
+        ]
+        wishes = [
+            (one.subs_id, WriteCause.REGISTERED, self._registration(one, partial(results.__setitem__, place)))
+            for place, one in enumerate(wanted)
+            if place not in refusals
+        ]
+        await asyncio.gather(*self._ledger.submit_all(wishes))
+        return results
+
+    async def remove(self, subs_id: str) -> bool:
+        """Forget a binding; False when it is not known."""
+        before = self._table.get(subs_id)
+        if before is None:
+            return False
+        if before.binding.origin != "api":
+            raise _foreign(before.binding.origin)
+        await self.withdraw([subs_id], "api")
+        return True
+
+    async def withdraw(self, subs_ids: Sequence[str], origin: str) -> None:
+        """Forget those of these bindings that come from `origin`, in one transaction."""
+
+        def amend(row: Row | None, _index: int) -> Row | None:
+            return None if row is None or row.binding.origin == origin else row
+
+        wishes = [(subs_id, WriteCause.REMOVED, amend) for subs_id in subs_ids]
+        await asyncio.gather(*self._ledger.submit_all(wishes))
+
+    async def override(
+        self, subs_id: str, action: Action, number: str, until: float | None, reason: str, by: str
+    ) -> Row:
+        """Pin a route until a time, or until lifted (None). Refusal when the binding has no such number."""
+
+        def amend(row: Row | None, _index: int) -> Row | None:
+            now = self._clock()
+            if row is None:
+                raise Refusal(404, "unknown_binding", "there is no binding of this id", "subs_id")
+            if until is not None and until <= now:
+                raise Refusal(422, "in_the_past", "this time has passed", "until")
+            means = meant(row, action, number)
+            if means is None:
+                raise Refusal(
+                    422,
+                    "foreign_number",
+                    "an override may only say hold, dial_x or dial_temp_x, with a number the binding itself has"
+                    " now",
+                    "number" if number else "action",
+                )
+            pin = Override(action, means, until, reason, row.binding.generation, now, by)
+            return replace(row, override=pin)
+
+        row = await self._ledger.submit(subs_id, WriteCause.OVERRIDE, amend)
+        if row is None:
+            raise AssertionError("an override leaves its row")
+        return row
+
+    async def lift(self, subs_id: str) -> bool:
+        """End an override; False when there is none."""
+        before = self._table.get(subs_id)
+        if before is None or before.override is None:
+            return False
+
+        def amend(row: Row | None, _index: int) -> Row | None:
+            return row if row is None or row.override is None else replace(row, override=None)
+
+        await self._ledger.submit(subs_id, WriteCause.OVERRIDE, amend)
+        return True
+
+    def _refusal(self, wanted: Binding) -> Refusal | None:
+        """Why this one cannot be stored, as things stand. An end that has passed is a mistake over the API only: for a
+        source it is how a binding ends early."""
+        row = self._table.get(wanted.subs_id)
+        if row is not None and row.binding.origin != wanted.origin:
+            return _foreign(row.binding.origin)
+        if wanted.origin != "api":
+            return None
+        unchanged = row is not None and row.binding.expires_at == wanted.expires_at
+        if expired_locally(wanted, self._settings.policy, self._clock()) and not unchanged:
+            return Refusal(422, "expires_in_the_past", "this time has passed", "expires_at")
+        return None
+
+    def _registration(self, wanted: Binding, tell: Callable[[RegistrationOutcome | Refusal], None]) -> Amend:
+        def amend(row: Row | None, index: int) -> Row | None:
+            if row is not None and row.binding.origin != wanted.origin:
+                # Another's registration came first, while this one waited for its turn.
+                tell(_foreign(row.binding.origin))
+                return row
+            result, after = register(row, wanted, self._settings.policy, self._clock(), index)
+            tell(result)
+            return after
+
+        return amend
+
+    def _preview(self, wanted: Binding) -> RegistrationOutcome:
+        return register(self._table.get(wanted.subs_id), wanted, self._settings.policy, self._clock(), 0)[0]
+
+
+def _foreign(origin: str) -> Refusal:
+    return Refusal(
+        409, "foreign_origin", f"this binding comes from {origin} and is read-only here", "subs_id"
+    )

@@ -1,0 +1,46 @@
+"""What the handlers work with: the parts of a running daemon, as the composition root hands them over."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from precall.config.settings import ReloadReport, Settings
+from precall.engine.call_poller import CallPoller
+from precall.engine.call_results import CallResults
+from precall.engine.checker import Checker
+from precall.engine.exposure_audit import ExposureAudit
+from precall.engine.lookup import Lookup
+from precall.engine.on_demand import OnDemandChecks
+from precall.engine.registry import Registry
+from precall.engine.source_sync import SourceSync
+from precall.store import Store
+from precall.table.feed import Feed
+from precall.table.table import Table
+from precall.table.writer import Writer
+from precall.telemetry.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """A loaded daemon. `clock` gives Unix seconds, `monotonic` seconds since some moment, `chance` a share of 1.
+    `standby`: another daemon leads, and this one answers reads from what that one has stored."""
+
+    settings: Settings
+    table: Table
+    feed: Feed
+    ledger: Writer
+    lookup: Lookup
+    audit: ExposureAudit
+    registry: Registry
+    source: SourceSync | None
+    checker: Checker
+    demand: OnDemandChecks
+    outcomes: CallResults
+    calls: CallPoller
+    store: Store
+    metrics: Metrics
+    clock: Callable[[], float]
+    monotonic: Callable[[], float]
+    chance: Callable[[], float]
+    version: str
+    reload: Callable[[], Awaitable[ReloadReport]]
+    standby: bool = False

@@ -1,0 +1,230 @@
+"""What a daemon is made of on one database: parts that follow from the configuration in force and from earlier lives.
+
+Here they are made; `app` starts and stops them.
+"""
+
+import gc
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+
+from precall import __version__
+from precall.clocks import Clocks
+from precall.config.settings import ReloadReport, Settings
+from precall.core.limits.quota import Quota
+from precall.engine.call_poller import CallPoller
+from precall.engine.call_results import CallResults
+from precall.engine.checker import Checker
+from precall.engine.exposure_audit import ExposureAudit
+from precall.engine.lookup import Lookup
+from precall.engine.on_demand import OnDemandChecks
+from precall.engine.registry import Registry
+from precall.engine.services import Services
+from precall.engine.source_sync import SourceSync
+from precall.provider import Provider
+from precall.runtime.restore import recall_brake, recall_feed, recall_planner, recall_sample, recall_table
+from precall.store import Store
+from precall.table.feed import Feed
+from precall.table.table import Table
+from precall.table.writer import Writer
+from precall.telemetry.metrics import Metrics
+
+MANY = 20_000
+"""Objects not set apart: a full collection over so many takes 10 to 20 ms."""
+
+
+@contextmanager
+def without_collections() -> Iterator[None]:
+    """While much that will stay is made: a full collection over a million objects stalls readers for 0.3 s. What was
+    made is set apart, so that later collections pass it by."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+async def collect_young() -> None:
+    """Look through what was made lately. Left alone it grows to a hundred thousand objects while as many old ones go,
+    and then takes 0.1 s at once. When much has stayed, registered or queued anew, it is set apart too: garbage is taken
+    out first, and what stays is in no cycle when it goes, so that its last reference frees it."""
+    gc.collect(0)
+    if gc.isenabled() and len(gc.get_objects()) > MANY:
+        gc.collect()
+        gc.freeze()
+
+
+class Assembly:
+    """Makes the parts. `chance` gives a share of 1, `secret` so many bytes nobody can guess, as hex digits."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        provider: Provider,
+        metrics: Metrics,
+        reload: Callable[[], Awaitable[ReloadReport]],
+        *,
+        clocks: Clocks,
+        chance: Callable[[], float],
+        secret: Callable[[int], str],
+    ) -> None:
+        self._settings, self._provider, self._metrics, self._reload = settings, provider, metrics, reload
+        self._clocks, self._chance, self._secret = clocks, chance, secret
+
+    async def leading(self, store: Store) -> Services:
+        """The parts of one that leads."""
+        with without_collections():
+            table, index, seq = await recall_table(store, self._clocks)
+        await store.state_policy(self._settings.policy)
+        feed = await recall_feed(store, index)
+        ledger = self._ledger(store, table, feed, feed.newest)
+        checker = await self._checker(store, table, ledger, seq, logged=self._settings.config.store.dial_log)
+        hash_key = await store.secret("number_hash_key", self._secret(32))
+        return self._services(store, table, feed, ledger, checker, hash_key)
+
+    async def mirroring(self, store: Store) -> Services:
+        """The same for one that stands by: none of them checks or writes."""
+        table, index, seq = await recall_table(store, self._clocks)
+        feed = Feed(index)
+        ledger = self._ledger(store, table, feed, index)
+        ledger.saving = False
+        checker = await self._checker(store, table, ledger, seq, logged=0.0)
+        checker.asks = False
+        return replace(self._services(store, table, feed, ledger, checker), source=None, standby=True)
+
+    def _ledger(self, store: Store, table: Table, feed: Feed, index: int) -> Writer:
+        return Writer(
+            store,
+            table,
+            feed,
+            self._settings,
+            self._metrics,
+            clock=self._clocks.now,
+            monotonic=self._clocks.tick,
+            index=index,
+        )
+
+    async def _checker(
+        self, store: Store, table: Table, ledger: Writer, seq: int, *, logged: float
+    ) -> Checker:
+        """The checker; `logged` is the share of bindings whose dials and answers it logs."""
+        config, marks, clocks = self._settings.config, await store.marks(), self._clocks
+        rate = config.provider.rate
+        checker = Checker(
+            provider=self._provider,
+            ledger=ledger,
+            table=table,
+            planner=recall_planner(marks.get("learned", "{}"), rate, config.freshness, clocks),
+            quota=Quota(rate, config.provider.calls_at_once, clocks.tick()),
+            brake=await recall_brake(store, config.brake, clocks),
+            settings=self._settings,
+            metrics=self._metrics,
+            sample=await recall_sample(store, logged, partial(self._secret, 16)),
+            seq=seq,
+            clocks=clocks,
+            chance=self._chance,
+        )
+        for pool_key in await store.pauses():
+            checker.pause(pool_key)
+        return checker
+
+    def _calls(
+        self, store: Store, table: Table, ledger: Writer, checker: Checker, outcomes: CallResults
+    ) -> CallPoller:
+        return CallPoller(
+            provider=self._provider,
+            store=store,
+            ledger=ledger,
+            table=table,
+            checker=checker,
+            outcomes=outcomes,
+            metrics=self._metrics,
+            per_minute=self._settings.config.provider.call_detail_rate_per_minute,
+            clocks=self._clocks,
+        )
+
+    def _source(self, registry: Registry, table: Table) -> SourceSync | None:
+        if not self._settings.config.source.configured:
+            return None
+        source = SourceSync(
+            self._settings,
+            registry,
+            table,
+            self._metrics,
+            clock=self._clocks.now,
+            monotonic=self._clocks.tick,
+        )
+        self._metrics.show(self._metrics.source_age, lambda: source.age)
+        self._metrics.show(self._metrics.source_every, lambda: source.every)
+        return source
+
+    def _services(
+        self,
+        store: Store,
+        table: Table,
+        feed: Feed,
+        ledger: Writer,
+        checker: Checker,
+        hash_key: str = "",
+    ) -> Services:
+        audit = ExposureAudit(store, ledger, self._metrics, self._clocks.now, bytes.fromhex(hash_key))
+        registry = Registry(ledger, table, self._settings, self._clocks.now)
+        demand = OnDemandChecks(checker, table, self._metrics, clocks=self._clocks)
+        outcomes = CallResults(
+            store=store,
+            ledger=ledger,
+            table=table,
+            checker=checker,
+            settings=self._settings,
+            metrics=self._metrics,
+            clock=self._clocks.now,
+        )
+        self._show(table, ledger, checker)
+        return Services(
+            settings=self._settings,
+            table=table,
+            feed=feed,
+            ledger=ledger,
+            lookup=Lookup(
+                table=table,
+                checker=checker,
+                demand=demand,
+                audit=audit,
+                settings=self._settings,
+                clock=self._clocks.now,
+            ),
+            audit=audit,
+            registry=registry,
+            source=self._source(registry, table),
+            checker=checker,
+            demand=demand,
+            outcomes=outcomes,
+            calls=self._calls(store, table, ledger, checker, outcomes),
+            store=store,
+            metrics=self._metrics,
+            clock=self._clocks.now,
+            monotonic=self._clocks.tick,
+            chance=self._chance,
+            version=__version__,
+            reload=self._reload,
+        )
+
+    def _show(self, table: Table, ledger: Writer, checker: Checker) -> None:
+        """Gauges that are asked for at scrape time."""
+        metrics = self._metrics
+        metrics.show_states(table.count)
+        metrics.show_pools(table.pools, table.count)
+        metrics.show(metrics.max_age, lambda: self._settings.policy.max_age)
+        metrics.show(metrics.unusable, lambda: float(len(table.unusable)))
+        metrics.show(metrics.leading, lambda: float(checker.asks))
+        metrics.show(metrics.store_up, lambda: float(ledger.saving))
+        metrics.show(metrics.rate_limit, lambda: checker.quota.rate)
+        metrics.show(metrics.clock_behind, lambda: self._clocks.behind)
+        metrics.show(metrics.oldest_age, lambda: checker.planner.oldest(self._clocks.tick()))
+        metrics.show(metrics.budget_short, lambda: float(checker.short_of_budget))
+        metrics.show(metrics.degraded, lambda: float(checker.outage.degraded))
+        metrics.show(metrics.circuit_open, lambda: float(checker.circuit.is_open))
+        metrics.show(metrics.paused, lambda: float(len(checker.paused)))
+        metrics.show(metrics.store_pending, lambda: float(ledger.pending))

@@ -1,0 +1,114 @@
+"""What a start waits for: a database that is out of reach, another daemon that leads on it.
+
+One that stands by answers reads from what the leader stores and checks and writes nothing, until the lead is free.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import TypeVar
+
+from precall.api.server import Server
+from precall.core.errors import StoreError, StoreUnavailable
+from precall.runtime.systemd import SystemdNotifier
+from precall.store import LeaderLock, Store
+from precall.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
+T = TypeVar("T")
+
+RETRY = 1.0
+TURN = 0.25
+POLITE = 3.0
+
+
+class Standby:
+    """Waits, and says through the server what for. `urls` is where that listens."""
+
+    def __init__(
+        self,
+        lead: LeaderLock,
+        server: Server,
+        urls: list[str],
+        supervisor: SystemdNotifier,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._lead, self._server, self._urls, self._monotonic = lead, server, urls, monotonic
+        self._supervisor = supervisor
+        self._polite_until = 0.0
+
+    async def insist(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do what needs the database, as often as it takes until it is there."""
+        since = None
+        while True:
+            try:
+                result = await work()
+            except StoreUnavailable as error:
+                if since is None:
+                    since = self._monotonic()
+                    log.error("store.down", error=str(error), retry_every=RETRY, listen=self._urls)
+                    self._supervisor.ready("waits for the database")
+                self._server.waiting = "store: the database is out of reach; it is tried every second"
+            else:
+                if since is not None:
+                    log.warning("store.back", seconds=round(self._monotonic() - since, 1))
+                return result
+            self._supervisor.beat()
+            await asyncio.sleep(RETRY)
+
+    async def take_lead(
+        self,
+        stack: AsyncExitStack,
+        open_store: Callable[[], Awaitable[Store]],
+        mirror: Callable[[Store], Awaitable[None]],
+    ) -> None:
+        """Return once we lead. Until then `mirror` loads what the leader has stored every second, or every few times as
+        long as loading takes; the store it reads is closed by `stack`."""
+        if await self.insist(self._lead.take):
+            return
+        log.warning("precall.standby", listen=self._urls)
+        self._supervisor.ready("stands by: another precall leads on this database")
+        self._server.waiting = "standby: another precall leads on this database, which cannot be read yet"
+        # Beside the question for the lead: loading many rows must not put a succession off.
+        mirroring = asyncio.create_task(self._keep_mirroring(stack, open_store, mirror), name="mirror")
+        try:
+            while not await self._take_over():
+                if mirroring.done():
+                    mirroring.result()
+                await asyncio.sleep(TURN)
+                self._supervisor.beat()
+                if self._server.services is not None:
+                    self._server.services.checker.ticked_at = self._monotonic()
+        finally:
+            mirroring.cancel()
+            await asyncio.wait({mirroring})
+        log.warning("precall.takes_over", listen=self._urls)
+
+    async def _keep_mirroring(
+        self,
+        stack: AsyncExitStack,
+        open_store: Callable[[], Awaitable[Store]],
+        mirror: Callable[[Store], Awaitable[None]],
+    ) -> None:
+        store = None
+        while True:
+            begun = self._monotonic()
+            try:
+                if store is None:
+                    store = await open_store()
+                    stack.push_async_callback(store.close)
+                await mirror(store)
+            except StoreError as error:
+                log.debug("standby.blind", error=str(error))
+            await asyncio.sleep(max(1.0, 4 * (self._monotonic() - begun)))
+
+    async def _take_over(self) -> bool:
+        """Take the lead if it is free. After a loss of the database the daemon that led goes first."""
+        if self._monotonic() < self._polite_until:
+            return False
+        try:
+            return await self._lead.take()
+        except StoreUnavailable:
+            self._polite_until = self._monotonic() + POLITE
+            return False

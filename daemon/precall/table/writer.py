@@ -1,0 +1,468 @@
+"""The one door through which a row changes: amend > commit > publish, one after the other, for everybody.
+
+Registrations, orders and answers arrive as *intents*: functions that amend a row and touch only the columns their
+author owns. A single writer applies them in the order of their arrival, answers before all others, commits what
+changed in one transaction and publishes it afterwards, so that no reader has seen what could be lost. Many intents make
+one transaction.
+
+Observations that changed nothing go along in batches, at most `FLUSH` seconds late.
+
+While the database does not take a commit, requests are refused at once and nothing of them is kept. Answers of the
+provider are published at once, flagged `unsaved`, and queue in their order; every `RETRY` seconds the queue is tried,
+and when all of it is stored the database is back. The queue is bounded (`backlog`).
+
+A commit that is lost in the very moment may be stored or not. What it held of requests is undone at once, and stored
+before anything that comes later. So whoever was told the index of a change that is stored was told, or is told from the
+database, of all that is stored beside it, also when we are killed in between: an answer, which is told whatever became
+of the commit, has a lower index than the requests beside it, which are not, and their undoing has the next ones.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from precall.config.settings import Settings
+from precall.core.errors import OutcomeUnknown, StoreError, StoreUnavailable
+from precall.core.model import Change, Check, Row, WriteCause
+from precall.core.planning.sample import DialRecord
+from precall.core.routing.registration import changes_route
+from precall.core.routing.route import decide, removed, withhold
+from precall.store import Store
+from precall.table.feed import Feed
+from precall.table.table import Table
+from precall.table.unsaved import BACKLOG, UnsavedChanges, UnsavedChecks
+from precall.table.writes import Amend, UnchangedChecks, Write, WriteBatch
+from precall.telemetry.logging import get_logger
+from precall.telemetry.metrics import Metrics
+
+log = get_logger(__name__)
+
+BATCH = 5000
+SLICE = 250
+"""Rows after which the loop is let go: readers share it."""
+FLUSH = 1.0
+RETRY = 0.25
+
+
+class Writer:
+    """The single writer of the table and of the database. `run` must be running for anything to happen."""
+
+    def __init__(
+        self,
+        store: Store,
+        table: Table,
+        feed: Feed,
+        settings: Settings,
+        metrics: Metrics,
+        *,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+        index: int,
+        backlog: int = BACKLOG,
+    ) -> None:
+        self.index = index
+        self.saving = True
+        self._store, self._table, self._feed, self._metrics = store, table, feed, metrics
+        self._settings = settings
+        self._clock, self._monotonic = clock, monotonic
+        self._groups: deque[list[Write]] = deque()
+        self._notes = UnsavedChecks()
+        self._backlog = UnsavedChanges(backlog)
+        self._wake = asyncio.Event()
+        self._flush_at = 0.0
+        self._doubted = False
+        self._alone = 0
+        self._underway = 0
+        self._why, self._down_since = "", 0.0
+        self._closing = False
+
+    # -- what others call ---------------------------------------------------------------------------
+
+    def submit(
+        self,
+        subs_id: str,
+        cause: WriteCause,
+        amend: Amend,
+        *,
+        check: Check | None = None,
+    ) -> "asyncio.Future[Row | None]":
+        """Queue one intent. The future gives the row once it is committed and published; StoreUnavailable if not."""
+        return self.submit_all([(subs_id, cause, amend)], check=check)[0]
+
+    def submit_all(
+        self, wishes: Sequence[tuple[str, WriteCause, Amend]], *, check: Check | None = None
+    ) -> "list[asyncio.Future[Row | None]]":
+        """Queue several intents that stand in one transaction: all are stored, or none."""
+        loop = asyncio.get_running_loop()
+        group = [
+            Write(subs_id, cause, amend, loop.create_future(), check) for subs_id, cause, amend in wishes
+        ]
+        for intent in group:
+            intent.done.add_done_callback(_look_away)
+        if group:
+            self._groups.append(group)
+        if not self.saving:
+            self._refuse_requests()
+        self._wake.set()
+        return [intent.done for intent in group]
+
+    def note(self, check: Check, row: Row | None) -> None:
+        """Keep a check that changed nothing, and that it refreshed `row` in the table, for the next batch."""
+        self._put_off()
+        self._notes.keep(check, refreshed=row is not None)
+        if len(self._notes.checks) in (1, BATCH):
+            self._wake.set()
+
+    def renew(self, row: Row) -> None:
+        """Store the observation of `row` anew with the next batch: its times were set right, nothing else."""
+        self._put_off()
+        self._notes.renew(row.binding.subs_id, row.state.seq)
+        self._wake.set()
+
+    def jot(self, dial: DialRecord) -> None:
+        """Keep a line of the log of dials for the next batch."""
+        self._put_off()
+        self._notes.dials.append(dial)
+        if len(self._notes.dials) == 1:
+            self._wake.set()
+
+    def _put_off(self) -> None:
+        if not self._notes:
+            self._flush_at = self._monotonic() + FLUSH
+
+    def doubt(self) -> None:
+        """Somebody else's write was not taken: see at once whether ours are."""
+        self._doubted = True
+        self._wake.set()
+
+    @property
+    def pending(self) -> int:
+        """Rows that wait for the database."""
+        queued = self._underway + sum(len(group) for group in self._groups)
+        return queued + len(self._notes) + len(self._backlog)
+
+    # -- the writer ---------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Write until `close`, then write what is left, once."""
+        while not self._closing:
+            if self.saving:
+                await self._something_due()
+                await self._write()
+            else:
+                await self._endure()
+        while self.saving and self.pending:
+            await self._write()
+        if not self.saving:
+            await self._get_by()
+            await self._catch_up()
+        if self.pending:
+            log.error("store.lost", rows=self.pending, error=self._why)
+
+    def close(self) -> None:
+        """Let `run` end. To be called after everybody who submits has stopped."""
+        self._closing = True
+        self._wake.set()
+
+    async def _something_due(self) -> None:
+        while not (self._groups or self._doubted or self._closing):
+            left = None
+            if self._notes:
+                left = self._flush_at - self._monotonic()
+                if left <= 0 or len(self._notes.checks) >= BATCH:
+                    return
+            await self._pause(left)
+
+    async def _pause(self, seconds: float | None) -> None:
+        """Wait until something is submitted, or `seconds` have passed."""
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _write(self) -> None:
+        batch = await self._gather()
+        unchanged = UnchangedChecks() if self._alone else await self._gather_unchanged()
+        changes = batch.changes
+        self._underway = len(batch.items)
+        if changes or unchanged.checks or unchanged.rows or unchanged.dials or self._doubted:
+            begun = self._monotonic()
+            try:
+                await self._store.commit(changes, unchanged.checks, unchanged.rows, unchanged.dials)
+            except StoreError as error:
+                await self._fall_out(batch, error)
+                return
+            except Exception as error:
+                if not batch.groups:
+                    raise
+                self._isolate(batch, error)
+                return
+            self._metrics.store_write_seconds.observe(self._monotonic() - begun)
+            self._flush_at = begun + FLUSH
+        self._doubted = False
+        self._alone = max(0, self._alone - 1)
+        self._notes.stored(unchanged)
+        await self._publish(batch, saved=True)
+        self._underway = 0
+
+    async def _gather(self) -> WriteBatch:
+        """Apply some `BATCH` intents, whole groups and in order, answers first, to what they will find."""
+        batch, now, turn = WriteBatch(), self._clock(), SLICE
+        self._groups = deque(sorted(self._groups, key=_refusable))
+        while self._groups and len(batch.items) < BATCH:
+            if batch.groups and _refusable(batch.groups[-1]) > _refusable(self._groups[0]):
+                break
+            await self._apply(self._groups.popleft(), batch, now)
+            if self._alone:
+                break
+            if len(batch.items) >= turn:
+                turn += SLICE
+                await asyncio.sleep(0)
+        return batch
+
+    async def _apply(self, group: list[Write], batch: WriteBatch, now: float) -> None:
+        """All of the group, or, when one of its authors finds that it cannot be, nothing of it."""
+        amended: dict[str, Row | None] = {}
+        items: list[tuple[Write, Change | None]] = []
+        try:
+            for place, intent in enumerate(group, 1):
+                subs_id = intent.subs_id
+                known = next((rows for rows in (amended, batch.amended) if subs_id in rows), None)
+                before = self._table.get(subs_id) if known is None else known[subs_id]
+                after = intent.amend(before, self.index + 1)
+                change = None
+                if after is not before:
+                    quiet = after is not None and not changes_route(before, after)
+                    change = self._change(
+                        subs_id, intent.cause, before, after, now, check=intent.check, quiet=quiet
+                    )
+                    amended[subs_id] = change.row
+                items.append((intent, change))
+                if place % SLICE == 0:
+                    await asyncio.sleep(0)
+        except Exception as error:  # noqa: BLE001  one author's mistake must not stop the writer
+            for intent in group:
+                intent.refuse(error)
+            return
+        batch.groups.append(group)
+        batch.items += items
+        batch.amended |= amended
+
+    def _change(
+        self,
+        subs_id: str,
+        cause: WriteCause,
+        before: Row | None,
+        after: Row | None,
+        now: float,
+        *,
+        check: Check | None = None,
+        quiet: bool = False,
+    ) -> Change:
+        """The next change. It takes an index of its own, and one more if readers of another pool must be told."""
+        left = _left(before, after)
+        step = 2 if left else 1
+        self.index += step
+        if after is not None and not quiet:
+            after = replace(after, version=after.version + step, index=self.index)
+        shown = after or before
+        if shown is None:
+            raise AssertionError("a change of nothing")
+        route = withhold(decide(shown, "", self._settings.policy, now))
+        if after is None:
+            route = removed(route, shown.version + 1, self.index)
+        return Change(
+            index=self.index,
+            at=now,
+            cause=cause,
+            subs_id=subs_id,
+            pool_key=shown.binding.pool_key,
+            before=before.state.state if before else None,
+            row=after,
+            route=route,
+            check=check,
+            quiet=quiet,
+            left=left,
+        )
+
+    async def _gather_unchanged(self) -> UnchangedChecks:
+        unchanged = self._notes.head(BATCH)
+        for place, (subs_id, _) in enumerate(unchanged.refreshed, 1):
+            row = self._table.get(subs_id)
+            if row is not None:
+                unchanged.rows.append(row)
+            if place % SLICE == 0:
+                await asyncio.sleep(0)
+        return unchanged
+
+    async def _publish(self, batch: WriteBatch, *, saved: bool) -> None:
+        for place, (intent, change) in enumerate(batch.items, 1):
+            if change is None:
+                intent.settle(self._table.get(intent.subs_id))
+            else:
+                intent.settle(self._show(change, saved=saved))
+            if place % SLICE == 0:
+                await asyncio.sleep(0)
+
+    def _show(self, change: Change, *, saved: bool) -> Row | None:
+        row = self._current(change)
+        if not saved:
+            self._backlog.append(change)
+            self._table.unsaved.add(change.subs_id)
+        self._table.publish(change.subs_id, row)
+        self._feed.append(change, saved=saved)
+        self._tell(change)
+        return row
+
+    def _current(self, change: Change) -> Row | None:
+        """The row of a change, with the observation that came while it was committed, if one did."""
+        row = change.row
+        stands = self._table.get(change.subs_id)
+        if row is None or stands is None or stands.binding.generation != row.binding.generation:
+            return row
+        return replace(row, state=stands.state) if stands.state.seq > row.state.seq else row
+
+    def _isolate(self, batch: WriteBatch, error: Exception) -> None:
+        """The database refused a value, not the moment: find whose it was, one group after the other."""
+        self._underway = 0
+        if len(batch.groups) > 1 or not self._alone:
+            self._groups.extendleft(reversed(batch.groups))
+            self._alone = len(batch.groups)
+            return
+        self._alone -= 1
+        # Without the error's text, which may quote the value.
+        causes = sorted({intent.cause for intent in batch.groups[0]})
+        log.error("ledger.refused", causes=causes, error=type(error).__name__)
+        for intent in batch.groups[0]:
+            intent.refuse(StoreError("the database refuses a value of this"))
+
+    # -- while the database is down ------------------------------------------------------------------
+
+    async def _fall_out(self, batch: WriteBatch, error: StoreError) -> None:
+        """The database did not take it: refuse what can come again, serve what the provider said, keep that queued."""
+        log.error("store.down", error=str(error), pending=self.pending)
+        self.saving, self._why, self._down_since = False, str(error), self._monotonic()
+        self._backlog.begin()
+        self._alone, self._doubted, self._underway = 0, False, 0
+        kept, refused = WriteBatch(), list[Change]()
+        for intent, change in batch.items:
+            if not intent.refusable:
+                kept.items.append((intent, change))
+                continue
+            intent.refuse(StoreUnavailable(self._why))
+            if change is not None and isinstance(error, OutcomeUnknown):
+                refused.append(change)
+        self._refuse_requests()
+        await self._publish(kept, saved=False)
+        if refused:
+            await self._undo(refused)
+
+    def _refuse_requests(self) -> None:
+        for group in self._groups:
+            if _refusable(group):
+                for intent in group:
+                    intent.refuse(StoreUnavailable(self._why))
+        self._groups = deque(group for group in self._groups if not _refusable(group))
+
+    async def _endure(self) -> None:
+        """Get by without the database for `RETRY` seconds, then, still getting by, try what is queued."""
+        due = self._monotonic() + RETRY
+        while not self._closing and (left := due - self._monotonic()) > 0:
+            await self._get_by()
+            await self._pause(left)
+        self._bound()
+        attempt = asyncio.create_task(self._catch_up(left=BATCH), name="ledger-catch-up")
+        attempt.add_done_callback(lambda _: self._wake.set())
+        while not attempt.done():
+            await self._get_by()
+            if not attempt.done():
+                await self._pause(None)
+        # The rest with nobody adding to it: what comes during each commit would never end.
+        if attempt.result() and await self._catch_up():
+            self.saving = True
+            seconds = round(self._monotonic() - self._down_since, 1)
+            log.warning(
+                "store.back", seconds=seconds, changes=self._backlog.late, folded=self._backlog.folded
+            )
+
+    async def _get_by(self) -> None:
+        """Act on what the provider says. It is told to readers before it is stored."""
+        await self._publish(await self._gather(), saved=False)
+
+    async def _catch_up(self, left: int = 0) -> bool:
+        """Store what has queued, in its order, some at a time, down to `left` changes. Whether it was taken."""
+        while True:
+            changes = self._backlog.head(BATCH)
+            # Not before the last change: an earlier one would put back a row that was observed after it.
+            last = len(changes) == len(self._backlog)
+            unchanged = await self._gather_unchanged() if last else UnchangedChecks()
+            try:
+                await self._store.commit(changes, unchanged.checks, unchanged.rows, unchanged.dials)
+            except StoreError as error:
+                self._why = str(error)
+                return False
+            self._notes.stored(unchanged)
+            self._table.unsaved -= self._backlog.stored(changes)
+            if len(self._backlog) <= left:
+                return True
+
+    async def _undo(self, refused: Sequence[Change]) -> None:
+        """Write the rows of what was refused and may be stored all the same again, as they stand."""
+        now, last = self._clock(), {change.subs_id: change for change in refused}
+        for place, (subs_id, change) in enumerate(last.items(), 1):
+            row = self._table.get(subs_id)
+            might = change.row or row
+            if row is not None:
+                row = replace(row, version=max(row.version, change.route.version))
+                self._show(self._change(subs_id, WriteCause.REGISTERED, might, row, now), saved=False)
+                row = self._table.get(subs_id)
+                # Observed columns are the checker's: its word is needed to write them.
+                self._backlog.append(
+                    replace(self._backlog.newest, cause=WriteCause.CHECKED, row=row, quiet=True)
+                )
+            elif might is not None:
+                self._show(self._change(subs_id, WriteCause.REMOVED, might, None, now), saved=False)
+            if place % SLICE == 0:
+                await asyncio.sleep(0)
+        self._backlog.keep_together()
+
+    def _bound(self) -> None:
+        """Let go of what no longer fits: the oldest unchanged checks, then all changes but each binding's newest."""
+        self._metrics.store_dropped.inc(self._notes.bound())
+        self._backlog.bound()
+
+    def _tell(self, change: Change) -> None:
+        if change.quiet:
+            return
+        after = change.row.state.state if change.row else "removed"
+        self._metrics.route_changes.labels(change.before or "none", after).inc()
+        say = log.debug if change.cause is WriteCause.REGISTERED else log.info
+        say(
+            "route.changed",
+            subs_id=change.subs_id,
+            cause=change.cause,
+            action=change.route.action,
+            reason=change.route.reason,
+            version=change.route.version,
+            index=change.index,
+        )
+
+
+def _refusable(group: list[Write]) -> bool:
+    return group[0].refusable
+
+
+def _left(before: Row | None, after: Row | None) -> str:
+    """The pool a change takes its binding out of; "" if it stays where it is, or goes altogether."""
+    if before is None or after is None or before.binding.pool_key == after.binding.pool_key:
+        return ""
+    return before.binding.pool_key
+
+
+def _look_away(done: "asyncio.Future[Row | None]") -> None:
+    """Nobody need wait: an error nobody looks at is no error of the loop's."""
+    if not done.cancelled():
+        done.exception()

@@ -1,0 +1,107 @@
+"""After the process stood still nothing saved up is spent, and no call begins before it is known who leads."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from precall.core.ages import Tick
+from precall.core.limits.quota import Priority, Quota
+from precall.core.routing.state import CheckResult
+from precall.engine.call_gate import GAP, CallGate
+from precall.engine.on_demand import OnDemandOutcome
+from precall.store import LeaderLock
+from tests.integration.engine.test_main_job import calls, row_of
+from tests.integration.store.test_leader_lock import taken, until_known, way_to
+from tests.support.api_daemon import scripted, serving
+from tests.support.patience import PATIENCE, until
+from tests.support.postgres import Databases
+
+
+class Clock:
+    """Seconds that pass when they are told to."""
+
+    now = 1000.0
+
+    def __call__(self) -> Tick:
+        return Tick(self.now)
+
+
+@pytest.fixture
+def url(databases: Databases) -> Iterator[str]:
+    yield databases.new()
+    databases.drop()
+
+
+async def test_what_was_saved_up_is_gone_and_the_lead_is_asked_for(store_url: str) -> None:
+    time, lead = Clock(), LeaderLock(store_url)
+    await taken(lead)
+    quota = Quota(10.0, 5.0, time())
+    gate = CallGate(lead, [quota], time, time)
+    for _ in range(3):
+        time.now += GAP
+        assert gate.is_open()
+    assert quota.until(time(), Priority.DEMAND) == 0
+    time.now += GAP + 0.1
+    assert not gate.is_open()
+    assert not gate.is_open()
+    assert quota.until(time(), Priority.DEMAND) == pytest.approx(1 / 7)
+    await until_known(lead)
+    assert gate.is_open()
+    await lead.leave()
+
+
+async def test_it_stays_shut_where_another_leads(url: str) -> None:
+    time, lost = Clock(), asyncio.Event()
+    with way_to(url) as wire:
+        lead, other = LeaderLock(wire.of(url), when_lost=lost.set), LeaderLock(url)
+        assert await lead.take()
+        gate = CallGate(lead, [], time, time)
+        wire.cut()
+        await taken(other)
+        time.now += GAP + 0.1
+        assert not gate.is_open()
+        wire.heal()
+        await asyncio.wait_for(lost.wait(), PATIENCE)
+        assert not gate.is_open()
+        await lead.leave()
+        await other.leave()
+
+
+async def test_it_opens_where_the_database_is_out_of_reach(url: str) -> None:
+    time = Clock()
+    with way_to(url) as wire:
+        lead = LeaderLock(wire.of(url), 0.2, limit=1.0)
+        assert await lead.take()
+        gate = CallGate(lead, [], time, time)
+        wire.cut()
+        time.now += GAP + 0.1
+        assert not gate.is_open()
+        await until_known(lead)
+        assert gate.is_open()
+        await lead.leave()
+
+
+async def test_a_daemon_that_wakes_up_calls_nobody_until_it_knows(tmp_path: Path) -> None:
+    """Neither for the background, nor for a reader, nor what was about to be sent."""
+    time = Clock()
+    async with serving(tmp_path, scripted(1), boottime=time) as served:
+        checker, demand = served.daemon.checker, served.daemon.demand
+        checker.pause("")
+        await served.register()
+        await served.checked("1")
+        row, before = row_of(served), calls(served)
+        # About to be sent when the process stood still:
+        time.now += GAP + 0.1
+        assert await checker.start(row, Priority.BACKGROUND) is CheckResult.LATE
+        await until(checker.may_call)
+        time.now += GAP + 0.1
+        checker.resume("")
+        checker.report("1")
+        await checker.tick()
+        assert not checker.in_flight
+        assert (await demand.check_now("1", timeout=0.0)).outcome is OnDemandOutcome.SPENT
+        assert calls(served) == before
+        # A reader that can wait gets its check once the lead is confirmed.
+        assert (await demand.check_now("1", timeout=30.0)).outcome is OnDemandOutcome.ANSWERED

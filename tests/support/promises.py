@@ -1,0 +1,189 @@
+"""What users hold on to, as text: one file in tests/data/promises for each kind.
+
+`python -m tests.support.promises` writes them again after an intended change. A difference is a change of what users
+have:
+it belongs into the CHANGELOG, and into a migration note where something is gone.
+"""
+
+import ast
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+
+import typer
+from pydantic import BaseModel
+from sqlalchemy import create_engine, text
+
+from precall.api.endpoints import ENDPOINTS
+from precall.api.openapi import document
+from precall.api.problems import Code
+from precall.cli import app, exit_code
+from precall.config.schema import Config
+from precall.core import errors
+from precall.core.model import Action, Failure, Flag, Reason, State
+from precall.store import upgrade
+from precall.telemetry.metrics import Metrics
+from tests.support.forked import PROJECT
+
+FOLDER = PROJECT / "tests" / "data" / "promises"
+SOURCE = PROJECT / "daemon" / "precall"
+LOGGING = {"debug", "info", "warning", "error", "critical", "say", "_alarm"}
+"""Methods of a logger, and the two functions of ours that choose one."""
+EVENT = re.compile(r"^[a-z_]+\.[a-z_]+$")
+
+
+def openapi() -> str:
+    """The document that `/openapi.json` serves, its version left out."""
+    whole = document(ENDPOINTS, "")
+    return json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=False)
+
+
+def command_help() -> str:
+    """`--help` of every command, as a terminal of 100 columns shows it."""
+    environment = os.environ | {"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"}
+    code = (
+        "import sys, contextlib; from precall.cli import app\n"
+        "for line in sys.stdin:\n"
+        "    words = line.split()\n"
+        "    print('$ precall', *words, '--help', flush=True)\n"
+        "    with contextlib.suppress(SystemExit):\n"
+        "        app([*words, '--help'], prog_name='precall')\n"
+    )
+    commands = "\n".join(" ".join(words) for words in _commands(typer.main.get_command(app), []))
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=commands,
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
+    )
+    return "\n".join(line.rstrip() for line in done.stdout.splitlines())
+
+
+def _commands(command: object, words: list[str]) -> Iterator[list[str]]:
+    yield words
+    for name, sub in sorted(getattr(command, "commands", {}).items()):
+        yield from _commands(sub, [*words, name])
+
+
+def metrics() -> str:
+    """Name, type, labels and buckets of every family of ours."""
+    lines = []
+    for family in Metrics().registry._collector_to_names:
+        name = getattr(family, "_name", None)
+        if name is None:
+            continue
+        buckets = " ".join(f"{edge:g}" for edge in getattr(family, "_upper_bounds", ()))
+        labels = ",".join(getattr(family, "_labelnames", ()))
+        lines.append(f"{name} {getattr(family, '_type', '')} {{{labels}}} {buckets}".rstrip())
+    return "\n".join(sorted(lines))
+
+
+def log_events() -> str:
+    """The name of every event the daemon logs."""
+    events: set[str] = set()
+    for file in sorted(SOURCE.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and node.args:
+                called = (
+                    node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                )
+                if called in LOGGING:
+                    events.update(
+                        one.value
+                        for one in ast.walk(node.args[0])
+                        if isinstance(one, ast.Constant)
+                        and isinstance(one.value, str)
+                        and EVENT.match(one.value)
+                    )
+    return "\n".join(sorted(events))
+
+
+def exit_codes() -> str:
+    """Each error of the tree with the exit code of a command that ends by it."""
+    lines = []
+    for name, kind in sorted(vars(errors).items()):
+        if isinstance(kind, type) and issubclass(kind, errors.PrecallError):
+            lines.append(f"{name} {exit_code(kind.__new__(kind))}")
+    return "\n".join(lines)
+
+
+def codes() -> str:
+    """The closed sets of words that stand in answers."""
+    sets: tuple[type[StrEnum], ...] = (Code, Action, State, Reason, Flag, Failure)
+    return "\n".join(f"{kind.__name__}: {' '.join(sorted(kind))}" for kind in sets)
+
+
+def configuration() -> str:
+    """Every key with its default."""
+    return "\n".join(_keys(Config, ""))
+
+
+def _keys(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _keys(kind, f"{prefix}{name}.")
+        else:
+            default = field.get_default(call_default_factory=True, validated_data={})
+            yield f"{prefix}{name} = {default!r}"
+
+
+def schema() -> str:
+    """The tables, indexes and views of a new SQLite database."""
+    with tempfile.TemporaryDirectory() as folder:
+        url = f"sqlite:///{folder}/precall.db"
+        asyncio.run(upgrade(url))
+        engine = create_engine(url)
+        with engine.connect() as connection:
+            rows = connection.execute(
+                text("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY type, name")
+            )
+            statements = [row.sql for row in rows]
+        engine.dispose()
+    return ";\n".join(statements)
+
+
+def start_imports() -> str:
+    """What `precall --help` imports from outside the standard library: its start time, counted instead of timed."""
+    code = (
+        "import sys\n"
+        "sys.argv = ['precall', '--help']\n"
+        "from precall.cli import main\n"
+        "try:\n    main()\n"
+        "except SystemExit:\n    pass\n"
+        "names = {name.partition('.')[0] for name in sys.modules} - set(sys.stdlib_module_names)\n"
+        "print(*sorted(name for name in names if not name.startswith('_')), sep='\\n', file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stderr.strip()
+
+
+KINDS: dict[str, Callable[[], str]] = {
+    "openapi.json": openapi,
+    "help.txt": command_help,
+    "metrics.txt": metrics,
+    "log_events.txt": log_events,
+    "exit_codes.txt": exit_codes,
+    "codes.txt": codes,
+    "configuration.txt": configuration,
+    "schema.sql": schema,
+    "start_imports.txt": start_imports,
+}
+
+
+def main() -> None:
+    """Write them all."""
+    for name, made in KINDS.items():
+        (FOLDER / name).write_text(made() + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

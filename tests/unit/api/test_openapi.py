@@ -1,0 +1,61 @@
+"""The OpenAPI document: valid, and neither more nor less than the table of endpoints."""
+
+import json
+import re
+from typing import Any, get_args
+
+import orjson
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from precall.api.endpoints import ENDPOINTS, Operation
+from precall.api.openapi import document
+from precall.api.problems import Code
+from precall.config.schema import Scope
+
+
+@pytest.fixture(scope="module", name="spec")
+def _spec() -> dict[str, Any]:
+    return json.loads(orjson.dumps(document(ENDPOINTS, "1.2.3")))  # type: ignore[no-any-return]
+
+
+def test_it_is_valid(spec: dict[str, Any]) -> None:
+    assert list(OpenAPIV31SpecValidator(spec).iter_errors()) == []
+
+
+def test_it_names_every_endpoint_and_no_other(spec: dict[str, Any]) -> None:
+    named = {(method.upper(), path) for path, item in spec["paths"].items() for method in item}
+    assert named == {(one.method, one.path) for one in ENDPOINTS}
+    assert len(named) == len(ENDPOINTS)
+
+
+def test_no_two_operations_have_one_name(spec: dict[str, Any]) -> None:
+    names = [operation["operationId"] for item in spec["paths"].values() for operation in item.values()]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda one: f"{one.method} {one.path}")
+def test_every_operation_tells_its_scope_and_what_goes_in_and_out(
+    spec: dict[str, Any], endpoint: Operation
+) -> None:
+    operation = spec["paths"][endpoint.path][endpoint.method.lower()]
+    assert operation["summary"]
+    wanted = [] if endpoint.scope is None else [{"token": [endpoint.scope]}]
+    assert operation["security"] == wanted
+    assert ("requestBody" in operation) == (endpoint.body is not None)
+    assert {str(status) for status in endpoint.answers} <= operation["responses"].keys()
+    in_path = [one["name"] for one in operation["parameters"] if one["in"] == "path"]
+    assert in_path == re.findall(r"\{(\w+)\}", endpoint.path)
+
+
+def test_every_code_and_every_scope_of_the_table_is_told(spec: dict[str, Any]) -> None:
+    assert set(spec["components"]["schemas"]["Code"]["enum"]) == set(Code)
+    assert {one.scope for one in ENDPOINTS if one.scope} <= set(get_args(Scope))
+
+
+def test_parameters_are_whole_by_themselves(spec: dict[str, Any]) -> None:
+    listing = spec["paths"]["/v1/routes"]["get"]["parameters"]
+    by_name = {one["name"]: one["schema"] for one in listing}
+    assert by_name["action"]["enum"] == ["dial_x", "dial_temp_x", "dial_real", "hold", "expired"]
+    assert by_name["limit"] == {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}
+    assert "$defs" not in json.dumps(spec)

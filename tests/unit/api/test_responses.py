@@ -1,0 +1,130 @@
+"""What leaves the API: promised key by key."""
+
+import json
+from datetime import datetime
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from precall.api.schemas.responses import (
+    BindingAnswer,
+    RouteAnswer,
+    encode,
+    encode_binding,
+    moment,
+    second,
+    text,
+    told,
+    unchanged,
+)
+from precall.core.model import Action, Flag, Reason, Route, State
+from tests.support.builders import binding
+
+PROMISED = """{"subs_id":"1000000768798832","action":"dial_x","number":"17000000000","extension":"","state":"normal",
+"reason":"status_1","status":1,"checked_at":"2026-01-02T03:04:05.678Z","age_ms":1234,"stale":false,"retry_after":0,
+"flags":[],"expires_at":"2026-02-02T00:00:00Z","version":7,"index":123456}"""
+
+numbers = st.from_regex(r"\A[0-9]{0,20}\Z")
+times = st.floats(1, 253_402_300_000)
+routes = st.builds(
+    Route,
+    subs_id=st.from_regex(r"\A[0-9]{1,32}\Z"),
+    action=st.sampled_from(Action),
+    number=numbers,
+    extension=numbers,
+    state=st.sampled_from(State),
+    reason=st.sampled_from(Reason),
+    status=st.integers(0, 4),
+    checked_at=st.just(0.0) | times,
+    age=st.none() | st.floats(0, 1e9),
+    stale=st.booleans(),
+    retry_after=st.integers(0, 60),
+    flags=st.lists(st.sampled_from(Flag), unique=True).map(tuple),
+    expires_at=st.none() | times,
+    version=st.integers(0, 2**53),
+    index=st.integers(0, 2**53),
+)
+
+
+def a_route(**changes: object) -> Route:
+    facts: dict[str, object] = {
+        "subs_id": "1000000768798832",
+        "action": Action.DIAL_X,
+        "number": "17000000000",
+        "extension": "",
+        "state": State.NORMAL,
+        "reason": Reason.STATUS_1,
+        "status": 1,
+        "checked_at": 1767323045.678,
+        "age": 1.2341,
+        "stale": False,
+        "retry_after": 0,
+        "flags": (),
+        "expires_at": 1769990400.0,
+        "version": 7,
+        "index": 123456,
+    }
+    return Route(**(facts | changes))  # type: ignore[arg-type]
+
+
+def test_a_route_is_as_promised_to_the_order_of_its_keys() -> None:
+    assert orjson.dumps(encode(a_route())).decode() == PROMISED.replace("\n", "")
+
+
+def test_before_the_first_answer() -> None:
+    data = encode(a_route(checked_at=0.0, age=None, expires_at=None, status=0))
+    assert (data["checked_at"], data["age_ms"], data["expires_at"]) == ("", -1, "")
+
+
+@given(routes)
+def test_every_route_is_valid_small_and_without_null(route: Route) -> None:
+    body = orjson.dumps(encode(route))
+    RouteAnswer.model_validate_json(body)
+    assert list(json.loads(body)) == list(RouteAnswer.model_fields)
+    assert len(body) < 1024
+    assert b"null" not in body
+
+
+@given(times)
+def test_times_are_told_back_truly(at: float) -> None:
+    assert abs(datetime.fromisoformat(moment(at)).timestamp() - at) < 0.002
+    assert datetime.fromisoformat(second(at)).timestamp() == int(at)
+
+
+def test_the_text_form_is_one_line() -> None:
+    assert text(a_route()) == "dial_x,17000000000"
+    assert text(a_route(extension="12")) == "dial_x,17000000000,12"
+    assert text(a_route(action=Action.HOLD, number="")) == "hold,"
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_the_tag_changes_with_what_is_said_and_not_with_its_age(form: str) -> None:
+    def tag(**changes: object) -> str:
+        return told(a_route(**changes), form).headers["ETag"]  # type: ignore[arg-type]
+
+    assert tag() == tag(age=99.0)
+    assert tag() != tag(number="17000000009")
+    assert unchanged(told(a_route(), "json")).status == 304
+
+
+def test_every_member_but_the_age_makes_another_tag() -> None:
+    others = {
+        "action": Action.HOLD,
+        "state": State.BLOCKED,
+        "stale": True,
+        "version": 8,
+        "checked_at": 1767323046.0,
+        "flags": (Flag.SUSPECT,),
+    }
+    tags = {told(a_route(**{name: value}), "json").headers["ETag"] for name, value in others.items()}
+    assert len(tags | {told(a_route(), "json").headers["ETag"]}) == len(others) + 1
+
+
+def test_a_binding_is_masked_unless_its_reader_may_see() -> None:
+    shown = encode_binding(binding(labels=(("city", "Hangzhou"),)), real=False)
+    assert (shown["number_x"], shown["number_a"], shown["number_b"]) == ("17000000001", "***01", "***01")
+    shown = encode_binding(binding(number_b=""), real=True)
+    assert (shown["number_a"], shown["number_b"]) == ("13800000001", "")
+    assert list(BindingAnswer.model_validate(shown).model_dump()) == list(shown)

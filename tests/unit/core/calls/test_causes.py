@@ -1,0 +1,51 @@
+"""Why calls end: the table of codes, and what each says of the number."""
+
+import pytest
+
+from precall.core.calls.causes import AT_FAULT, CAUSES, UNFINISHED, CallEnd, judge, meaning, over
+
+COUNTED = "200004 200005 200012 200117 200121 400 476 482 500 1 3 27 34 38 41 42 failed"
+
+
+def test_only_what_can_be_the_numbers_fault_counts_against_it() -> None:
+    assert set(COUNTED.split()) == AT_FAULT
+    for code in ("200002", "200003", "200007", "200010", "200111", "200113", "17", "18", "19", "21", "busy"):
+        assert judge(code, 0) is CallEnd.NOT_CONNECTED
+
+
+def test_every_code_that_decides_something_has_a_meaning() -> None:
+    assert (AT_FAULT | UNFINISHED) - {""} <= set(CAUSES)
+    assert all(text and text[0].islower() for text in CAUSES.values())
+    assert meaning("502") == "a cause that is not documented"
+    assert meaning("") == "not told"
+
+
+@pytest.mark.parametrize("code", ["", "200101", "200102", "200103", "200201", "300000"])
+def test_states_of_a_call_that_goes_on(code: str) -> None:
+    assert judge(code, 0) is None
+    assert judge(code, 31) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "duration", "end"),
+    [
+        ("200000", 31, CallEnd.CONNECTED),
+        ("200000", None, CallEnd.CONNECTED),
+        ("200100", None, CallEnd.CONNECTED),
+        ("200000", 0, CallEnd.NOT_CONNECTED),
+        ("200005", 0, CallEnd.FAILED),
+        ("200005", None, CallEnd.FAILED),
+        ("200005", 4, CallEnd.CONNECTED),
+        ("502", 0, CallEnd.NOT_CONNECTED),
+        ("16", 0, CallEnd.NOT_CONNECTED),
+        ("16", 12, CallEnd.CONNECTED),
+        ("1", 0, CallEnd.FAILED),
+    ],
+)
+def test_connected_is_a_duration_above_zero(code: str, duration: float | None, end: CallEnd) -> None:
+    assert judge(code, duration) is end
+
+
+def test_a_call_that_is_over_ended_somehow_whatever_its_state() -> None:
+    assert over("", 0) is CallEnd.NOT_CONNECTED
+    assert over("", 5) is CallEnd.CONNECTED

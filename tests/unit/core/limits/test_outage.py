@@ -1,0 +1,147 @@
+"""Is it us? When DEGRADED is entered and left, and when "gone" is not believed."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from precall.core.limits.outage import Outage, PoolGoneDetector, Turn
+from precall.core.model import Failure
+
+BAD = Failure.TRANSIENT
+
+
+def feed(
+    outage: Outage, outcomes: list[Failure | None], start: float = 0.0, every: float = 0.1
+) -> list[Turn]:
+    """Record them one after another; the turns they led to."""
+    turns = [outage.record(outcome, start + n * every) for n, outcome in enumerate(outcomes)]
+    return [turn for turn in turns if turn is not None]
+
+
+def test_half_of_twenty_enters():
+    outage = Outage()
+    assert feed(outage, [None] * 10 + [BAD] * 9) == []
+    assert outage.record(BAD, 2.0) == Turn(degraded=True, checks=20, failures=10, duration=0.0)
+    assert outage.degraded
+
+
+def test_less_than_half_does_not():
+    assert feed(Outage(), [None] * 40 + [BAD] * 39) == []
+
+
+def test_nineteen_failures_among_few_do_not_unless_ten_in_a_row():
+    assert feed(Outage(), ([BAD] * 9 + [None]) + [BAD] * 9) == []
+
+
+def test_ten_in_a_row_enter_when_checks_are_rare():
+    outage = Outage()
+    turns = feed(outage, [BAD] * 10, every=60.0)
+    assert turns == [Turn(degraded=True, checks=10, failures=10, duration=0.0)]
+
+
+def test_ten_in_a_row_among_many_good_ones_do_not():
+    assert feed(Outage(), [None] * 30 + [BAD] * 10) == []
+
+
+def test_old_checks_do_not_count():
+    outage = Outage()
+    feed(outage, [None] * 100, every=0.01)
+    assert [t.checks for t in feed(outage, [BAD] * 20, start=40.0)] == [10]
+
+
+@pytest.mark.parametrize("failure", [Failure.TRANSIENT, Failure.ACCOUNT])
+def test_transport_and_account_failures_count(failure):
+    assert len(feed(Outage(), [failure] * 10)) == 1
+
+
+@pytest.mark.parametrize(
+    "failure", [Failure.THROTTLED, Failure.STALE, Failure.REFUSED, Failure.GONE, Failure.MALFORMED]
+)
+def test_other_non_answers_do_not(failure):
+    assert feed(Outage(), [failure] * 100) == []
+
+
+@pytest.mark.parametrize(("outcome", "leaves"), [(None, 1), (Failure.REFUSED, 1), (Failure.GONE, 1)])
+def test_ten_good_answers_in_a_row_leave(outcome, leaves):
+    outage = Outage()
+    feed(outage, [BAD] * 10)
+    assert feed(outage, [outcome] * 9 + [BAD] + [outcome] * 9, start=10.0) == []
+    turn = outage.record(outcome, 20.0)
+    assert turn == Turn(degraded=False, checks=20, failures=1, duration=pytest.approx(19.1))
+    assert not outage.degraded
+
+
+@pytest.mark.parametrize("failure", [Failure.MALFORMED, Failure.THROTTLED, Failure.STALE])
+def test_non_answers_do_not_leave(failure):
+    outage = Outage()
+    feed(outage, [BAD] * 10)
+    assert feed(outage, [failure] * 50, start=10.0) == []
+
+
+def test_a_throttled_check_does_not_break_a_row_of_good_ones():
+    outage = Outage()
+    feed(outage, [BAD] * 10)
+    assert len(feed(outage, [None, Failure.THROTTLED] * 10, start=10.0)) == 1
+
+
+def test_after_leaving_the_past_is_forgiven():
+    outage = Outage()
+    feed(outage, [BAD] * 30 + [None] * 10)
+    assert outage.record(BAD, 4.0) is None
+
+
+def test_background_shrinks_to_a_trickle():
+    outage = Outage()
+    assert all(outage.admits(1.0, 100.0) for _ in range(50))
+    feed(outage, [BAD] * 10)
+    assert sum(outage.admits(1 + n / 100, 100.0) for n in range(1000)) == 10
+    assert sum(outage.admits(100 + n / 100, 2.0) for n in range(10_000)) == pytest.approx(10, abs=1)
+
+
+@given(st.lists(st.tuples(st.sampled_from([None, *Failure]), st.floats(0.0, 20.0)), max_size=200))
+def test_turns_alternate(outcomes):
+    outage, now, degraded = Outage(), 0.0, False
+    for outcome, pause in outcomes:
+        now += pause
+        turn = outage.record(outcome, now)
+        if turn is not None:
+            assert turn.degraded is not degraded
+            assert 0 <= turn.failures <= turn.checks
+            degraded = turn.degraded
+        assert outage.degraded is degraded
+
+
+def test_five_gone_of_few_are_not_believed():
+    gone = PoolGoneDetector()
+    assert [gone.credible("P", f"{n}", 10.0) for n in range(6)] == [True] * 4 + [False] * 2
+    assert gone.accused("P", 10.0) == (6, 6)
+    assert gone.credible("Q", "9", 10.0)
+
+
+def test_twenty_of_a_hundred_are_too_many():
+    gone = PoolGoneDetector()
+    for n in range(100):
+        gone.answered("P", f"{n}")
+    verdicts = [gone.credible("P", f"{n}", 10.0) for n in range(100, 120)]
+    assert verdicts == [True] * 19 + [False]
+
+
+def test_one_binding_asked_often_counts_once():
+    gone = PoolGoneDetector()
+    assert all(gone.credible("P", "1", float(n)) for n in range(20))
+
+
+def test_five_minutes_later_it_is_forgotten():
+    gone = PoolGoneDetector()
+    for n in range(6):
+        gone.credible("P", f"{n}", 0.0)
+    assert gone.accused("P", 301.0) is None
+    assert gone.credible("P", "7", 301.0)
+
+
+def test_an_answer_clears_its_binding():
+    gone = PoolGoneDetector()
+    for n in range(5):
+        gone.credible("P", f"{n}", 0.0)
+    gone.answered("P", "0")
+    assert gone.accused("P", 1.0) is None

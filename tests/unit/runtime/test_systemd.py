@@ -1,0 +1,106 @@
+"""What systemd is told: the words, to whom, and how often."""
+
+import asyncio
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from precall.runtime.systemd import SystemdNotifier
+
+
+class Manager:
+    """A service manager: a datagram socket that keeps what it hears."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(f"\0{address[1:]}" if address.startswith("@") else address)
+        self.socket.settimeout(0.0)
+
+    def heard(self) -> list[str]:
+        """All since the last time."""
+        words = []
+        while True:
+            try:
+                words.append(self.socket.recv(4096).decode())
+            except BlockingIOError:
+                return words
+
+
+@pytest.fixture(params=["path", "abstract"])
+def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]:
+    found = Manager(f"{tmp_path}/notify" if request.param == "path" else f"@precall-{uuid.uuid4()}")
+    yield found
+    found.socket.close()
+
+
+def test_the_words_of_a_life(manager: Manager) -> None:
+    supervisor = SystemdNotifier(manager.address, 0.0, lambda: 12.3456789)
+    supervisor.reloading()
+    supervisor.reloaded("before it is up")
+    assert manager.heard() == [], "nobody waits for a reload of what is not up"
+    supervisor.ready("checks 3 bindings")
+    supervisor.reloading()
+    supervisor.reloaded("anew")
+    supervisor.beat()
+    supervisor.stopping()
+    assert manager.heard() == [
+        "READY=1\nSTATUS=checks 3 bindings",
+        "RELOADING=1\nMONOTONIC_USEC=12345679",
+        "READY=1\nSTATUS=anew",
+        "STOPPING=1",
+    ]
+
+
+def test_beats_are_told_three_times_as_often_as_they_are_expected(manager: Manager) -> None:
+    now = 100.0
+    supervisor = SystemdNotifier(manager.address, 30.0, lambda: now)
+    for _ in range(600):
+        now += 0.1
+        supervisor.beat()
+    assert manager.heard() == ["WATCHDOG=1"] * 6
+
+
+async def test_long_work_beats_as_long_as_the_loop_turns(manager: Manager) -> None:
+    supervisor = SystemdNotifier(manager.address, 1e-6, asyncio.get_running_loop().time)
+    async with supervisor.pulse():
+        await asyncio.sleep(0)
+    assert manager.heard() == ["WATCHDOG=1"]
+
+
+def test_the_environment_is_read_once_and_cleaned(manager: Manager) -> None:
+    environment = {
+        "NOTIFY_SOCKET": manager.address,
+        "WATCHDOG_USEC": "2000000",
+        "WATCHDOG_PID": str(os.getpid()),
+        "HOME": "/",
+    }
+    supervisor = SystemdNotifier.of(environment, lambda: 5.0)
+    assert environment == {"HOME": "/"}
+    supervisor.beat()
+    assert manager.heard() == ["WATCHDOG=1"]
+
+
+def test_a_watchdog_meant_for_another_process_is_none_of_ours(manager: Manager) -> None:
+    supervisor = SystemdNotifier.of(
+        {"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "2000000", "WATCHDOG_PID": "1"}, lambda: 5.0
+    )
+    supervisor.beat()
+    assert manager.heard() == []
+
+
+def test_without_a_manager_nothing_is_told_and_one_that_is_gone_stops_nothing(
+    manager: Manager, caplog: pytest.LogCaptureFixture
+) -> None:
+    silent = SystemdNotifier.of({}, lambda: 5.0)
+    silent.ready("x")
+    silent.beat()
+    assert caplog.text == ""
+    supervisor = SystemdNotifier(f"{manager.address}-elsewhere")
+    supervisor.ready("x")
+    supervisor.stopping()
+    assert caplog.text.count("supervisor.deaf") == 1
