@@ -14,7 +14,7 @@ PIN     = uv pip compile --quiet --universal --generate-hashes --no-header
 # Where the environment forbids compiled files, each command would compile all it imports anew: seconds of a core.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test check audit fmt bench soak dashboards screenshots lock clean
+.PHONY: help setup demo test check audit fmt bench soak docs dashboards screenshots picture lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -60,11 +60,18 @@ soak: $(READY) ## kill -9, a hundred times, with writers and readers at work; ev
 	PRECALL_TEST_SOAK_HOURS=48 PRECALL_TEST_SOAK_CHANGES=1000 $(BIN)/python -m pytest -q -s tests/acceptance/test_day.py tests/acceptance/test_postgresql.py
 	PRECALL_TEST_FUZZ_SECONDS=1260 $(SIDE_BY_SIDE) -q -o timeout=0 --hypothesis-profile=soak tests/acceptance/test_openapi_fuzzed.py tests/unit
 
+docs: $(READY) ## the documentation as a site, in site/; the table of metrics is written from the code
+	$(BIN)/python docs/metrics.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 dashboards: $(READY) ## deploy/grafana/dashboards, from the code beside them
 	$(BIN)/python deploy/grafana/dashboards.py
 
 screenshots: $(READY) ## deploy/grafana/*.png, drawn from a real Prometheus that watched an incident (needs Debian's prometheus)
 	$(BIN)/python -m tests.deploy.pictures
+
+picture: $(READY) ## docs/assets/demo.svg, from the real demo in a terminal (needs Debian's tmux)
+	$(BIN)/python docs/picture.py
 
 lock: ## solve the dependencies anew (needs uv)
 	$(PIN) --all-extras --group dev pyproject.toml -o requirements.lock
@@ -72,4 +79,4 @@ lock: ## solve the dependencies anew (needs uv)
 	printf 'hatchling\nsetuptools\n' | $(PIN) --constraints requirements.lock - -o deploy/docker/build.lock
 
 clean: ## remove what was built
-	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -29,11 +29,11 @@ from precall.store.source_engine import EngineRows
 
 PG = "postgresql://u:S3cret@h/d"
 MY = "mysql://u:S3cret@h/d"
-README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "databases.md").read_text(encoding="utf-8")
 
 
-def test_the_readme_names_every_parameter() -> None:
-    table = README.partition("### Parameters of a database URL")[2].partition("\n##")[0]
+def test_the_page_names_every_parameter() -> None:
+    table = PAGE.partition("## Parameters of a database URL")[2].partition("\n##")[0]
     named = set(re.findall(r"`([A-Za-z_]+)(?:=[^`]*)?`", table))
     lower = {name.lower() for name in named}
     for one in (*POSTGRESQL_MAPPED, *POSTGRESQL_IGNORED, *MYSQL_MAPPED):

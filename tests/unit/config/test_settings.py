@@ -31,10 +31,9 @@ def test_the_example_says_which_keys_need_a_restart() -> None:
     assert told == {key for key, effect in KEYS.items() if effect is Effect.RESTART}
 
 
-def test_the_readme_says_the_same() -> None:
-    section = (
-        (ROOT / "README.md").read_text(encoding="utf-8").partition("### Reload")[2].partition("\n### ")[0]
-    )
+def test_the_page_on_operations_says_the_same() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    section = page.partition("## Reload\n")[2].partition("\n## ")[0]
     told, sections = set(), []
     for row in re.findall(r"^\| (`.*) \|$", section, re.MULTILINE):
         cells = row.split(" | ")
