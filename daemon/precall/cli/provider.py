@@ -27,6 +27,7 @@ from precall.provider import (
     Provider,
     RawReply,
     TransportTrouble,
+    configured_credentials,
     read_detail,
     read_status,
 )
@@ -167,11 +168,9 @@ def placed_at(text: str) -> float:
 
 @asynccontextmanager
 async def _provider(config: Config) -> AsyncIterator[Provider]:
-    from precall.provider.account import credentials, provider_settings  # noqa: PLC0415 - see serving
-
-    keys = credentials(config.provider)
+    keys = configured_credentials(config.provider)
     provider = Provider(
-        provider_settings(config.provider),
+        config.provider,
         keys,
         wall=time.time,
         monotonic=time.monotonic,

@@ -8,11 +8,10 @@ from precall.provider.client import (
     STATUS,
     SUBSCRIPTION,
     Provider,
-    ProviderSettings,
     StatusSource,
     TimedReply,
 )
-from precall.provider.credentials import Credentials
+from precall.provider.credentials import Credentials, configured_credentials
 from precall.provider.endpoint import RawReply
 from precall.provider.failures import TransportTrouble
 from precall.provider.proxy import Proxy, proxy_for
@@ -33,12 +32,12 @@ __all__ = [
     "Credentials",
     "IgnoredReceipt",
     "Provider",
-    "ProviderSettings",
     "Proxy",
     "RawReply",
     "StatusSource",
     "TimedReply",
     "TransportTrouble",
+    "configured_credentials",
     "kept",
     "proxy_for",
     "read_detail",

@@ -8,17 +8,18 @@ question may well be answered. When to ask at all, and how often, is decided els
 
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from time import gmtime, strftime
 from typing import Generic, Literal, TypeVar
 
+from precall.config.schema import ProviderConfig
 from precall.core.model import Answer, Binding, Failure, InEffect, NonAnswer, Reply
 from precall.provider.credentials import Credentials
-from precall.provider.endpoint import ProviderEndpoint, RawReply, Reader
+from precall.provider.endpoint import EndpointSettings, ProviderEndpoint, RawReply, Reader
 from precall.provider.failures import TransportTrouble, stale_nonce, stale_token, trouble
-from precall.provider.proxy import ENVIRONMENT, proxy_for
+from precall.provider.proxy import proxy_for
 from precall.provider.replies import CallDetail, read_detail, read_status
-from precall.provider.sign import Credential, Format, Scheme
+from precall.provider.sign import Credential
 from precall.provider.substitutes import read_secret_no, read_subscription
 
 STATUS = "QueryCallStatus"
@@ -31,24 +32,11 @@ QUESTIONS: dict[StatusSource, tuple[str, ...]] = {
     "subscription_detail": (SUBSCRIPTION, NUMBER),
 }
 
+CONNECT_TIMEOUT = 0.5
+"""Seconds; less where `provider.timeout` is less."""
+
 R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderSettings:
-    """Durations in seconds; endpoints are http:// or https:// and have no path. `proxy` is as `proxy_for` takes it."""
-
-    endpoint: str = "https://dyplsapi.aliyuncs.com"
-    call_detail_endpoint: str = "https://dyvmsapi.aliyuncs.com"
-    status_source: StatusSource = "call_status"
-    signature: Scheme = "acs3"
-    format: Format = "json"
-    timeout: float = 2.0
-    connect_timeout: float = 0.5
-    send_call_no: Literal["never", "number_a"] = "never"
-    max_in_flight: int = 64
-    proxy: str = field(default=ENVIRONMENT, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +48,11 @@ class TimedReply(Generic[R_co]):
 
 
 class Provider:
-    """Every action. Between `start` and `close` calls run concurrently, up to `max_in_flight` per endpoint."""
+    """Every action of the provider. Between `start` and `close` calls run concurrently."""
 
     def __init__(
         self,
-        settings: ProviderSettings,
+        config: ProviderConfig,
         credentials: Credentials,
         *,
         wall: Callable[[], float],
@@ -72,7 +60,7 @@ class Provider:
         nonce: Callable[[], str],
     ) -> None:
         """`wall` dates the signatures, `monotonic` times the calls, `nonce` never returns a string twice."""
-        self._settings = settings
+        self._config = config
         self.credentials = credentials
         self._wall = wall
         self._monotonic = monotonic
@@ -83,21 +71,21 @@ class Provider:
         self._timestamp = ""
 
     async def start(self) -> None:
-        """Connect to nothing yet. The credentials are started and stopped by whoever made them."""
+        """Prepare the sessions; nothing connects yet. The caller starts and stops the credentials."""
         self._tls = ssl.create_default_context()
         self._open()
 
     def _open(self) -> None:
         self._endpoints = {
-            STATUS: self._endpoint(self._settings.endpoint),
-            DETAIL: self._endpoint(self._settings.call_detail_endpoint),
+            action: ProviderEndpoint(settings, tls=self._tls, monotonic=self._monotonic)
+            for action, settings in _endpoint_settings(self._config).items()
         }
 
-    def retune(self, settings: ProviderSettings, credentials: Credentials) -> None:
-        """Ask with these from now on. Calls under way go on as they began; `part` closes what only they use."""
+    def retune(self, config: ProviderConfig, credentials: Credentials) -> None:
+        """Use this configuration from now on. Calls under way end as they began; `part` closes their sessions."""
         self.credentials = credentials
-        if settings != self._settings:
-            self._settings = settings
+        before, self._config = self._config, config
+        if _endpoint_settings(config) != _endpoint_settings(before):
             self._retired += self._endpoints.values()
             self._open()
 
@@ -116,11 +104,11 @@ class Provider:
     @property
     def questions(self) -> tuple[str, ...]:
         """The actions that `query_binding` asks."""
-        return QUESTIONS[self._settings.status_source]
+        return QUESTIONS[self._config.status_source]
 
     async def query_binding(self, binding: Binding, *, again: Callable[[], bool]) -> TimedReply[Reply]:
         """Ask how a binding does, by the source that is configured. `again` as in `query_call_status`."""
-        if self._settings.status_source == "subscription_detail":
+        if self._config.status_source == "subscription_detail":
             return await self.query_subscription_detail(binding, again=again)
         return await self.query_call_status(binding, again=again)
 
@@ -130,7 +118,7 @@ class Provider:
         """Ask how a binding does. `again` says whether the budget allows one call more; it is asked only before
         the repetition that a stale nonce or token may cost."""
         params = {"PoolKey": binding.pool_key, "SubsId": binding.subs_id}
-        if self._settings.send_call_no == "number_a":
+        if self._config.send_call_no == "number_a":
             params["CallNo"] = binding.number_a
         return await self._ask(STATUS, params, read_status, again)
 
@@ -183,7 +171,7 @@ class Provider:
         """Whether what the reply complains of is repaired: a nonce always is, a token if there is a newer one."""
         if stale_nonce(reply):
             return True
-        return stale_token(reply) and await self.credentials.newer_than(used, self._settings.timeout)
+        return stale_token(reply) and await self.credentials.newer_than(used, self._config.timeout)
 
     async def _call(self, action: str, params: Mapping[str, str], credential: Credential) -> RawReply:
         """One call with a nonce and a timestamp of its own."""
@@ -202,16 +190,20 @@ class Provider:
             self._second, self._timestamp = now, strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(now))
         return self._timestamp
 
-    def _endpoint(self, url: str) -> ProviderEndpoint:
-        settings = self._settings
-        return ProviderEndpoint(
-            url,
-            scheme=settings.signature,
-            form=settings.format,
-            timeout=settings.timeout,
-            connect_timeout=settings.connect_timeout,
-            max_in_flight=settings.max_in_flight,
-            tls=self._tls,
-            monotonic=self._monotonic,
-            proxy=proxy_for(settings.proxy, url),
+
+def _endpoint_settings(config: ProviderConfig) -> dict[str, EndpointSettings]:
+    """The settings of each endpoint, by the action that it is for."""
+    urls = {STATUS: config.endpoint, DETAIL: config.call_detail_endpoint}
+    return {
+        action: EndpointSettings(
+            url=url,
+            signature=config.signature,
+            format=config.format,
+            timeout=config.timeout,
+            connect_timeout=min(CONNECT_TIMEOUT, config.timeout),
+            # Checks, and beside them the checks on demand and the polls of calls.
+            max_connections=2 * config.max_in_flight,
+            proxy=proxy_for(config.proxy, url),
         )
+        for action, url in urls.items()
+    }

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from precall.config.schema import ProviderConfig, secret
+from precall.core.errors import ConfigError
 from precall.provider.sign import Credential
 from precall.telemetry.redaction import keep
 
@@ -93,6 +95,21 @@ class Credentials:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_RETRY_EVERY if self.last_error else _REFRESH_EVERY):
                     await self._wanted.wait()
+
+
+def configured_credentials(config: ProviderConfig) -> Credentials:
+    """Return the configured access key, or the default chain where none is configured.
+
+    Raises ConfigError for a file that cannot be read and for a key that cannot be sent.
+    """
+    if not config.access_key_id:
+        return Credentials(None)
+    key = secret(config.access_key_secret, config.access_key_secret_file, "provider.access_key_secret_file")
+    token = secret(config.security_token, config.security_token_file, "provider.security_token_file")
+    try:
+        return Credentials(Credential(config.access_key_id, key, token))
+    except ValueError as error:
+        raise ConfigError([f"provider.access_key_id, access_key_secret or security_token: {error}"]) from None
 
 
 def default_chain() -> Callable[[], Credential]:

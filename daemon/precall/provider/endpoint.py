@@ -111,27 +111,29 @@ class _Request(aiohttp.ClientRequest):
         self._skip_auto_headers = self._NONE_ADDED
 
 
+@dataclass(frozen=True, slots=True)
+class EndpointSettings:
+    """How one address is reached. `url` is http:// or https:// and has no path; timeouts are in seconds."""
+
+    url: str
+    signature: Scheme
+    format: Format
+    timeout: float
+    connect_timeout: float
+    max_connections: int
+    proxy: Proxy | None = None
+
+
 class ProviderEndpoint:
-    """A session to one address. Made within a running event loop."""
+    """A session to one address. Create it within a running event loop."""
 
     def __init__(
-        self,
-        url: str,
-        *,
-        scheme: Scheme,
-        form: Format,
-        timeout: float,
-        connect_timeout: float,
-        max_in_flight: int,
-        tls: ssl.SSLContext,
-        monotonic: Callable[[], float],
-        proxy: Proxy | None = None,
+        self, settings: EndpointSettings, *, tls: ssl.SSLContext, monotonic: Callable[[], float]
     ) -> None:
-        address = URL(url)
+        address, proxy = URL(settings.url), settings.proxy
         self._host = address.host_port_subcomponent or ""
         self._url_scheme = address.scheme
-        self._scheme = scheme
-        self._form = form
+        self._settings = settings
         self._monotonic = monotonic
         # Given with each request: what a session finds by itself, it finds in `.netrc` too.
         self._proxy = URL(proxy.address) if proxy is not None else None
@@ -144,8 +146,8 @@ class ProviderEndpoint:
         self._idle = asyncio.Event()
         self._idle.set()
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=max_in_flight, keepalive_timeout=_IDLE, ssl=tls),
-            timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=connect_timeout),
+            connector=aiohttp.TCPConnector(limit=settings.max_connections, keepalive_timeout=_IDLE, ssl=tls),
+            timeout=aiohttp.ClientTimeout(total=settings.timeout, sock_connect=settings.connect_timeout),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={
                 "Host": self._host,
@@ -174,7 +176,7 @@ class ProviderEndpoint:
         """Raises ValueError for text that has no UTF-8 form."""
         known = self._signers.get(action)
         if known is None or known[0] is not credential:
-            made = signer(self._scheme, self._host, action, credential, self._form)
+            made = signer(self._settings.signature, self._host, action, credential, self._settings.format)
             known = self._signers[action] = (credential, made)
         return known[1].sign(params, timestamp, nonce)
 

@@ -30,8 +30,7 @@ from precall.engine.retention import ROUND, Retention
 from precall.engine.services import Services
 from precall.engine.soundness import enforce
 from precall.engine.source_sync import SourceSync
-from precall.provider import Credentials, Provider
-from precall.provider.account import credentials, provider_settings
+from precall.provider import Credentials, Provider, configured_credentials
 from precall.runtime.assembly import Assembly, collect_young, without_collections
 from precall.runtime.reload import PATIENCE, Reloader
 from precall.runtime.restore import learned_of
@@ -127,7 +126,7 @@ class Daemon:
         self.metrics = Metrics()
         watch = asyncio.create_task(beat(CLOCK, self._look_at_clock, "clock"), name="clock")
         stack.push_async_callback(_end, watch)
-        key = credentials(config.provider)
+        key = configured_credentials(config.provider)
         self._server = Server(config.api, __version__, self.metrics, self._monotonic)
         urls = await self._server.start()
         stack.push_async_callback(self._server.stop, GRACE)
@@ -298,7 +297,7 @@ class Daemon:
 
     def _make_provider(self, key: Credentials) -> Provider:
         return Provider(
-            provider_settings(self.config.provider),
+            self.config.provider,
             key,
             wall=self._wall,
             monotonic=self._monotonic,

@@ -12,8 +12,7 @@ from precall.clocks import Clocks
 from precall.config.schema import Config
 from precall.config.settings import ReloadReport, Settings, compare, reconcile
 from precall.core.errors import ConfigError, StoreUnavailable
-from precall.provider import Credentials, Provider
-from precall.provider.account import credentials, provider_settings
+from precall.provider import Credentials, Provider, configured_credentials
 from precall.runtime.restore import recall_turns
 from precall.runtime.systemd import SystemdNotifier
 from precall.telemetry import logging as logs
@@ -86,7 +85,7 @@ class Reloader:
         # Nothing is awaited from here on until all is in force: no check and no read sees half of it.
         self._settings.take(config)
         self._server.admit(config.api)
-        self._provider.retune(provider_settings(config.provider), key)
+        self._provider.retune(config.provider, key)
         self._tune(turns)
         if config.source.every != before.source.every:
             self._sync_every(config.source.every)
@@ -105,7 +104,7 @@ class Reloader:
         mistakes: list[str] = []
         turns: Turns = []
         try:
-            credentials(config.provider)
+            configured_credentials(config.provider)
         except ConfigError as error:
             mistakes += error.mistakes
         try:
@@ -124,7 +123,7 @@ class Reloader:
 
     async def _key(self, config: Config) -> Credentials:
         """The credentials in use, unless the configuration or a file in it names others; then those."""
-        fresh = credentials(config.provider)
+        fresh = configured_credentials(config.provider)
         if fresh.same_as(self._provider.credentials):
             return self._provider.credentials
         await fresh.start(PATIENCE)
