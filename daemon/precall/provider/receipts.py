@@ -23,13 +23,14 @@ of a call nothing is kept.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 import orjson
 
+from precall.core import rules
 from precall.core.calls.call import Call, CallResult, CallSource, NumberReport
 from precall.core.calls.causes import over, unconnected
 from precall.core.duplicate_keys import Contradiction
@@ -62,8 +63,6 @@ RECEIPT_FACTS = ("call_time", "call_out_time", "ring_time", "start_time", "relea
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d", re.ASCII)
 _CALL_ID = re.compile(r"[!-~]{1,128}", re.ASCII)
-_SUBS_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
-_POOL_KEY = re.compile(r"[!-~]{1,64}", re.ASCII)
 _WHOLE = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
@@ -129,8 +128,8 @@ def _passed(told: Mapping[str, Any]) -> IgnoredReceipt | None:
 
 
 def _call(told: Mapping[str, Any], now: float) -> Call:
-    call_id = _text(told, "call_id", _CALL_ID, "should be 1 to 128 printable characters")
-    subs_id = _text(told, "sub_id", _SUBS_ID, "should be 1 to 32 digits")
+    call_id = _text(told, "call_id", _is_call_id, "should be 1 to 128 printable characters")
+    subs_id = _text(told, "sub_id", rules.is_subs_id, rules.NOT_A_SUBS_ID)
     released = _moment(told.get("release_time"))
     if released is None:
         raise BadReceipt("release_time", 'should be a time such as "2026-01-02 03:04:05"')
@@ -173,7 +172,7 @@ def _number_report(told: Mapping[str, Any]) -> NumberReport:
     if not number_x:
         raise BadReceipt("secretNo", "should be a phone number")
     pool_key = told.get("partnerKey") or ""
-    if not isinstance(pool_key, str) or (pool_key and not _POOL_KEY.fullmatch(pool_key)):
+    if not isinstance(pool_key, str) or (pool_key and not rules.is_pool_key(pool_key)):
         raise BadReceipt("partnerKey", "should be the key of a pool")
     status = _whole(told.get("noStatus"))
     if status not in (0, 1):
@@ -184,12 +183,16 @@ def _number_report(told: Mapping[str, Any]) -> NumberReport:
     return NumberReport(number_x, pool_key, abnormal=status == 0, at=at / 1000)
 
 
-def _text(told: Mapping[str, Any], name: str, shape: re.Pattern[str], hint: str) -> str:
+def _text(told: Mapping[str, Any], name: str, fits: Callable[[str], bool], hint: str) -> str:
     value = told.get(name)
     text = str(value) if type(value) is int else value
-    if not isinstance(text, str) or not shape.fullmatch(text):
+    if not isinstance(text, str) or not fits(text):
         raise BadReceipt(name, hint)
     return text
+
+
+def _is_call_id(text: str) -> bool:
+    return _CALL_ID.fullmatch(text) is not None
 
 
 def _whole(value: object) -> int | None:

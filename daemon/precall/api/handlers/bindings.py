@@ -31,6 +31,7 @@ from precall.api.schemas.responses import (
     moment,
     reply,
 )
+from precall.core import rules
 from precall.core.errors import Refusal, StoreUnavailable
 from precall.core.model import Binding, BindingState, Row
 from precall.core.numbers import mask
@@ -46,7 +47,6 @@ LINES = "application/x-ndjson"
 _SLICE = 500
 _LATEST = 10
 _CURSOR = re.compile(A_PLACE, re.ASCII)
-_PATH_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
 
 Told = tuple[str, RegistrationOutcome | Refusal | FieldError | None]
 """An id, and what became of it; None: nothing."""
@@ -55,8 +55,8 @@ Told = tuple[str, RegistrationOutcome | Refusal | FieldError | None]
 async def put(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
     """Register a binding; stored before the answer, which has A and B masked. 201 when it is new."""
     subs_id = request.match_info["subs_id"]
-    if not _PATH_ID.fullmatch(subs_id):
-        raise Refusal(400, Code.INVALID_FIELD, "should be 1 to 32 digits", "subs_id")
+    if not rules.is_subs_id(subs_id):
+        raise Refusal(400, Code.INVALID_FIELD, rules.NOT_A_SUBS_ID, "subs_id")
     body = await read(request, BindingBody)
     if body.subs_id not in (None, subs_id):
         raise Refusal(400, Code.ID_MISMATCH, "the body names another id than the path", "subs_id")

@@ -16,6 +16,7 @@ from precall.api.schemas.requests import (
     SubsId,
     seconds,
 )
+from precall.core import rules
 from precall.core.errors import Refusal
 from precall.core.model import Action, State
 from precall.table.feed import FeedFilter
@@ -72,9 +73,6 @@ class NumberQuery(RouteQuery):
     x: Annotated[Number, RestoresPlus]
 
 
-_AN_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
-
-
 class PageQuery(QueryModel):
     """A page: `cursor` is "" at the start, else the one the page before ended with."""
 
@@ -90,7 +88,7 @@ class TableQuery(PageQuery):
     @property
     def after(self) -> str:
         """The id the page begins after, "" for none. Raises Refusal (400) for a cursor of something else."""
-        if self.cursor and not _AN_ID.fullmatch(self.cursor):
+        if self.cursor and not rules.is_subs_id(self.cursor):
             raise Refusal(400, Code.INVALID_CURSOR, "is no cursor of this list", "cursor")
         return self.cursor
 

@@ -27,6 +27,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from precall.api.problems import Code, FieldError, FieldErrors, mistakes
+from precall.core import rules
 from precall.core.callers import acceptable
 from precall.core.duplicate_keys import may_repeat, repeated_key
 from precall.core.errors import Refusal
@@ -52,7 +53,6 @@ _TIME = re.compile(
 _PLUS_LOST = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)? \d\d:?\d\d", re.ASCII)
 _LONGEST_KEY = 64
 _MANY_DIGITS = re.compile(r"[0-9]{7}")
-_YEAR_10000 = 253_402_300_800
 
 
 def _number(value: str) -> str:
@@ -95,8 +95,8 @@ def seconds(value: str) -> float:
         seconds = (moment - datetime.fromtimestamp(0, UTC)).total_seconds() + leap
     except (ValueError, OverflowError):
         raise ValueError("should be a time that exists") from None
-    if not 0 <= seconds < _YEAR_10000:
-        raise ValueError("should lie between the years 1970 and 9999")
+    if not rules.is_time(seconds):
+        raise ValueError(rules.NOT_A_TIME)
     return seconds
 
 
@@ -114,13 +114,13 @@ def _time(value: str) -> str:
 
 
 def _labels(value: dict[str, str]) -> dict[str, str]:
-    if not all(key.isprintable() and text.isprintable() for key, text in value.items()):
-        raise ValueError("should be printable")
+    if wrong := rules.fault_of_labels(value):
+        raise ValueError(wrong)
     return value
 
 
-SubsId = Annotated[str, Field(pattern=r"^[0-9]{1,32}$", examples=["1000000768798832"])]
-PoolKey = Annotated[str, Field(pattern=r"^[!-~]{1,64}$", examples=["FC100000022"])]
+SubsId = Annotated[str, Field(pattern=f"^{rules.SUBS_ID}$", examples=["1000000768798832"])]
+PoolKey = Annotated[str, Field(pattern=f"^{rules.POOL_KEY}$", examples=["FC100000022"])]
 Number = Annotated[
     str,
     AfterValidator(_number),
@@ -149,8 +149,8 @@ Time = Annotated[
     WithJsonSchema({"anyOf": [_A_TIME, {"const": ""}, {"type": "null"}]}),
     Field(description='RFC 3339 with a zone; "" for none', examples=["2030-01-31T00:00:00Z"]),
 ]
-Label = Annotated[str, Field(max_length=256)]
-LabelKey = Annotated[str, Field(min_length=1, max_length=64)]
+Label = Annotated[str, Field(max_length=rules.MAX_LABEL_VALUE)]
+LabelKey = Annotated[str, Field(min_length=1, max_length=rules.MAX_LABEL_KEY)]
 Text = Annotated[str, Field(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
@@ -172,9 +172,9 @@ class BindingBody(Body):
     number_x: Number
     number_a: Number
     number_b: NumberOrNone = ""
-    extension: Annotated[str, Field(pattern=r"^[0-9]{0,20}$")] = ""
+    extension: Annotated[str, Field(pattern=f"^{rules.EXTENSION}$")] = ""
     expires_at: Time = ""
-    labels: Annotated[dict[LabelKey, Label], AfterValidator(_labels), Field(max_length=16)] = {}
+    labels: Annotated[dict[LabelKey, Label], AfterValidator(_labels), Field(max_length=rules.MAX_LABELS)] = {}
 
     @model_validator(mode="after")
     def _can_be_dialled(self) -> "BindingBody":
@@ -290,7 +290,7 @@ def _listed(item: Any, place: str) -> tuple[str, Binding | FieldError]:
         body = ListedBinding.model_validate(item)
     except ValidationError as error:
         given = item.get("subs_id") if isinstance(item, dict) else None
-        known = given if isinstance(given, str) and re.fullmatch(r"[0-9]{1,32}", given) else ""
+        known = given if isinstance(given, str) and rules.is_subs_id(given) else ""
         return known, mistakes(error, place)[0]
     return body.subs_id, body.binding(body.subs_id)
 
