@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.acceptance.test_cli import Site, config_file, line, precall, serving, until
 
-from precall.api.schemas.responses import moment
+from precall.api.schemas.fields import moment
 
 pytestmark = pytest.mark.slow
 

@@ -20,7 +20,22 @@ from precall.api.handlers import (
     routes,
     sources,
 )
-from precall.api.schemas.call_requests import (
+from precall.api.schemas.bindings import (
+    BatchAnswer,
+    BatchQuery,
+    BindingAnswer,
+    BindingBody,
+    BindingPage,
+    BindingsQuery,
+    CheckAnswer,
+    CheckQuery,
+    DocumentedBatch,
+    ExplainAnswer,
+    ExportQuery,
+    HistoryAnswer,
+    HistoryQuery,
+)
+from precall.api.schemas.calls import (
     CallAnswer,
     CallPage,
     CallsBody,
@@ -31,51 +46,29 @@ from precall.api.schemas.call_requests import (
     ReportedAnswer,
     ReportQuery,
 )
-from precall.api.schemas.queries import (
-    BatchQuery,
-    BindingsQuery,
-    ChangesQuery,
-    CheckQuery,
-    ExportQuery,
-    ExposuresQuery,
-    FilterQuery,
-    HistoryQuery,
-    NumberQuery,
-    ReadyQuery,
-    RouteQuery,
-    RoutesQuery,
-    StreamQuery,
-)
-from precall.api.schemas.requests import (
-    ApplyBody,
-    BindingBody,
-    DocumentedBatch,
-    HintsBody,
-    LookupBody,
-    OverrideBody,
-    PoolBody,
-)
-from precall.api.schemas.responses import (
-    BatchAnswer,
-    BindingAnswer,
-    BindingPage,
+from precall.api.schemas.changes import ChangesAnswer, ChangesQuery, FilterQuery, StreamQuery
+from precall.api.schemas.exposures import ExposurePage, ExposuresQuery
+from precall.api.schemas.hints import HintsAnswer, HintsBody
+from precall.api.schemas.operations import (
     BrakeAnswer,
-    ChangesAnswer,
-    CheckAnswer,
-    ExplainAnswer,
-    ExposurePage,
     HealthAnswer,
-    HintsAnswer,
-    HistoryAnswer,
-    LookupAnswer,
     PausedAnswer,
-    PinnedAnswer,
+    PoolBody,
     ReadyAnswer,
+    ReadyQuery,
     ReloadAnswer,
+)
+from precall.api.schemas.overrides import OverrideBody, PinnedAnswer
+from precall.api.schemas.routes import (
+    LookupAnswer,
+    LookupBody,
+    NumberQuery,
     RouteAnswer,
     RoutePage,
-    SourceAnswer,
+    RouteQuery,
+    RoutesQuery,
 )
+from precall.api.schemas.sources import ApplyBody, SourceAnswer
 from precall.config.schema import Scope
 from precall.engine.services import Services
 

@@ -14,8 +14,8 @@ from precall.api.endpoints import Operation
 from precall.api.handlers.changes import INDEX, LAST_EVENT_ID
 from precall.api.handlers.routes import CALLER
 from precall.api.problems import CONTENT_TYPE
-from precall.api.schemas.requests import A_CALLER
-from precall.api.schemas.responses import ProblemAnswer
+from precall.api.schemas.fields import A_CALLER
+from precall.api.schemas.problems import ProblemAnswer
 from precall.config.schema import SCOPES
 
 _SCHEMAS = "#/components/schemas/"

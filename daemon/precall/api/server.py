@@ -17,8 +17,8 @@ from precall.api.access.tls import CertificateWatch
 from precall.api.endpoints import ENDPOINTS, Operation
 from precall.api.handlers.operations import DOCUMENT
 from precall.api.problems import Code, guard, problem
-from precall.api.schemas.requests import MAX_BATCH_BODY
-from precall.api.schemas.responses import reply
+from precall.api.replies import reply
+from precall.api.requests import MAX_BATCH_BODY
 from precall.config.addresses import split_address
 from precall.config.schema import ApiConfig
 from precall.core.errors import ListenError

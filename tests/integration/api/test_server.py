@@ -21,8 +21,9 @@ from pydantic import RootModel
 
 from precall.api.endpoints import ENDPOINTS
 from precall.api.problems import guard
-from precall.api.schemas.requests import MAX_BATCH_BODY, MAX_BODY, PoolBody, read
-from precall.api.schemas.responses import BrakeAnswer, HealthAnswer, PausedAnswer, ProblemAnswer, ReadyAnswer
+from precall.api.requests import MAX_BATCH_BODY, MAX_BODY, read
+from precall.api.schemas.operations import BrakeAnswer, HealthAnswer, PausedAnswer, PoolBody, ReadyAnswer
+from precall.api.schemas.problems import ProblemAnswer
 from precall.cli.client import DaemonClient
 from precall.core.errors import ListenError, OutOfReach
 from tests.support.api_daemon import A, B, Served, a_binding, scripted, serving, token

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from precall.api.schemas.call_requests import CallAnswer, CallPage, ReportAnswer, ReportedAnswer
-from precall.api.schemas.responses import moment
+from precall.api.schemas.calls import CallAnswer, CallPage, ReportAnswer, ReportedAnswer
+from precall.api.schemas.fields import moment
 from precall.simulator import Call
 from tests.integration.engine.test_main_job import calls, fault, locked, route, row_of, truth
 from tests.support import api_daemon

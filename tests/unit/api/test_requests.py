@@ -8,16 +8,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from precall.api.problems import FieldError, mistakes
-from precall.api.schemas.queries import NumberQuery, ReadyQuery, RouteQuery, RoutesQuery
-from precall.api.schemas.requests import (
-    BatchBody,
-    BindingBody,
-    ListedBinding,
-    LookupBody,
-    OverrideBody,
-    PoolBody,
-    listed,
-)
+from precall.api.schemas.bindings import BatchBody, BindingBody, ListedBinding, listed
+from precall.api.schemas.operations import PoolBody, ReadyQuery
+from precall.api.schemas.overrides import OverrideBody
+from precall.api.schemas.routes import LookupBody, NumberQuery, RouteQuery, RoutesQuery
 from precall.core.model import Action, Binding
 
 GOOD: dict[str, Any] = {

@@ -8,17 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from precall.api.schemas.responses import (
-    BindingAnswer,
-    RouteAnswer,
-    encode,
-    encode_binding,
-    moment,
-    second,
-    text,
-    told,
-    unchanged,
-)
+from precall.api.replies import told, unchanged
+from precall.api.schemas.bindings import BindingAnswer, encode_binding
+from precall.api.schemas.fields import moment, second
+from precall.api.schemas.routes import RouteAnswer, encode, text
 from precall.core.model import Action, Flag, Reason, Route, State
 from tests.support.builders import binding
 

@@ -16,7 +16,7 @@ from precall.api.access.authenticator import Authenticator
 from precall.api.access.token_throttle import MOST_PEERS
 from precall.api.endpoints import ENDPOINTS
 from precall.api.problems import FieldErrors, mistakes
-from precall.api.schemas.requests import listed
+from precall.api.schemas.bindings import listed
 from precall.config.schema import ApiConfig
 from precall.core.errors import Refusal
 from precall.core.model import Answer, NonAnswer

@@ -8,7 +8,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from precall.api.schemas.requests import listed
+from precall.api.schemas.bindings import listed
 from precall.core.model import Action, Binding, BindingState, NumberRole, Override, Row, State
 from precall.core.numbers import canonical
 from precall.core.packing import pack, unpack

@@ -12,25 +12,25 @@ from aiohttp import hdrs, web
 
 from precall.api.access.authenticator import Client
 from precall.api.problems import HEADERS, Code, FieldError, problem
-from precall.api.schemas.queries import (
+from precall.api.replies import reply
+from precall.api.requests import MAX_BATCH_BODY, asked, read
+from precall.api.schemas.bindings import (
     A_PLACE,
+    BatchBody,
     BatchQuery,
+    BindingBody,
     BindingsQuery,
     CheckQuery,
     ExportQuery,
     HistoryQuery,
-    asked,
-)
-from precall.api.schemas.requests import MAX_BATCH_BODY, BatchBody, BindingBody, listed, read
-from precall.api.schemas.responses import (
-    encode,
     encode_binding,
     encode_change,
-    encode_override,
     encode_run,
-    moment,
-    reply,
+    listed,
 )
+from precall.api.schemas.fields import moment
+from precall.api.schemas.overrides import encode_override
+from precall.api.schemas.routes import encode
 from precall.core import rules
 from precall.core.errors import Refusal, StoreUnavailable
 from precall.core.model import Binding, BindingState, Row

@@ -13,7 +13,9 @@ from pydantic import ValidationError
 
 from precall.api.access.authenticator import Client
 from precall.api.problems import Code, FieldError, FieldErrors, mistakes
-from precall.api.schemas.call_requests import (
+from precall.api.replies import reply
+from precall.api.requests import MAX_BATCH_BODY, asked, content, received
+from precall.api.schemas.calls import (
     A_CALL,
     AHEAD,
     MAX_CALLS,
@@ -25,9 +27,7 @@ from precall.api.schemas.call_requests import (
     encode_cause,
     encode_tally,
 )
-from precall.api.schemas.queries import asked
-from precall.api.schemas.requests import MAX_BATCH_BODY, content, received
-from precall.api.schemas.responses import moment, reply
+from precall.api.schemas.fields import moment
 from precall.core.calls.call import Call, NumberReport
 from precall.core.calls.statistics import report as sum_up
 from precall.core.duplicate_keys import Contradiction, may_repeat, parsed

@@ -19,8 +19,10 @@ from aiohttp import HttpVersion11, hdrs, web
 
 from precall.api.access.authenticator import Client
 from precall.api.problems import HEADERS, Code
-from precall.api.schemas.queries import ChangesQuery, FilterQuery, StreamQuery, asked
-from precall.api.schemas.responses import encode, reply
+from precall.api.replies import reply
+from precall.api.requests import asked
+from precall.api.schemas.changes import ChangesQuery, FilterQuery, StreamQuery
+from precall.api.schemas.routes import encode
 from precall.core.errors import Refusal, StoreUnavailable
 from precall.core.model import Action, Flag, Reason, Route, Row, State, WriteCause
 from precall.core.routing.route import RETRY_AFTER, past

@@ -6,8 +6,9 @@ from aiohttp import web
 
 from precall.api.access.authenticator import Client
 from precall.api.problems import Code
-from precall.api.schemas.queries import ExposuresQuery, asked
-from precall.api.schemas.responses import encode_exposure, reply
+from precall.api.replies import reply
+from precall.api.requests import asked
+from precall.api.schemas.exposures import ExposuresQuery, encode_exposure
 from precall.core.errors import Refusal
 from precall.engine.services import Services
 from precall.store import AuditFilter

@@ -4,8 +4,9 @@ from aiohttp import hdrs, web
 
 from precall.api.access.authenticator import Client
 from precall.api.problems import Code, problem
-from precall.api.schemas.requests import HintsBody, read
-from precall.api.schemas.responses import reply
+from precall.api.replies import reply
+from precall.api.requests import read
+from precall.api.schemas.hints import HintsBody
 from precall.engine.on_demand import HintOutcome
 from precall.engine.services import Services
 

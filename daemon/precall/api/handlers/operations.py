@@ -8,9 +8,9 @@ from aiohttp import hdrs, web
 from precall.api.access.authenticator import Client
 from precall.api.handlers import order_log
 from precall.api.problems import HEADERS, Code, FieldError, FieldErrors
-from precall.api.schemas.queries import ReadyQuery, asked
-from precall.api.schemas.requests import PoolBody, read
-from precall.api.schemas.responses import reply
+from precall.api.replies import reply
+from precall.api.requests import asked, read
+from precall.api.schemas.operations import PoolBody, ReadyQuery
 from precall.config.settings import Difference
 from precall.core.errors import ConfigError, Refusal
 from precall.engine.services import Services

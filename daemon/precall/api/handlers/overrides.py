@@ -5,8 +5,10 @@ from aiohttp import web
 from precall.api.access.authenticator import Client
 from precall.api.handlers import order_log
 from precall.api.problems import Code
-from precall.api.schemas.requests import OverrideBody, read
-from precall.api.schemas.responses import encode, encode_override, reply
+from precall.api.replies import reply
+from precall.api.requests import read
+from precall.api.schemas.overrides import OverrideBody, encode_override
+from precall.api.schemas.routes import encode
 from precall.core.errors import Refusal
 from precall.engine.services import Services
 

@@ -9,9 +9,9 @@ from aiohttp.helpers import ETAG_ANY
 
 from precall.api.access.authenticator import Client
 from precall.api.problems import Code, problem
-from precall.api.schemas.queries import NumberQuery, RouteQuery, RoutesQuery, asked
-from precall.api.schemas.requests import LookupBody, read
-from precall.api.schemas.responses import encode, reply, told, unchanged
+from precall.api.replies import reply, told, unchanged
+from precall.api.requests import asked, read
+from precall.api.schemas.routes import LookupBody, NumberQuery, RouteQuery, RoutesQuery, encode
 from precall.core.callers import acceptable, read_caller
 from precall.core.errors import Refusal
 from precall.core.model import Action, Route, Row

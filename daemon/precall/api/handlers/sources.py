@@ -6,8 +6,10 @@ from aiohttp import web
 
 from precall.api.access.authenticator import Client
 from precall.api.problems import Code
-from precall.api.schemas.requests import ApplyBody, read
-from precall.api.schemas.responses import moment, reply
+from precall.api.replies import reply
+from precall.api.requests import read
+from precall.api.schemas.fields import moment
+from precall.api.schemas.sources import ApplyBody
 from precall.core.errors import Refusal
 from precall.engine.services import Services
 from precall.engine.source_sync import SourceSync, SyncReport

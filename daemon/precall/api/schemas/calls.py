@@ -1,4 +1,4 @@
-"""What may be said of calls, and what is told of them: bodies, queries and answers."""
+"""Calls."""
 
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
@@ -6,9 +6,16 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import BeforeValidator, Field, RootModel, model_validator
 
-from precall.api.schemas.queries import PageQuery, QueryModel
-from precall.api.schemas.requests import Body, Moment, SubsId, seconds
-from precall.api.schemas.responses import ResponseModel, moment
+from precall.api.schemas.fields import (
+    Body,
+    Moment,
+    PageQuery,
+    QueryModel,
+    ResponseModel,
+    SubsId,
+    moment,
+    seconds,
+)
 from precall.core.calls.call import Call, CallResult, CallSource, first_try, seen
 from precall.core.calls.causes import AT_FAULT, meaning
 from precall.core.calls.statistics import CallCounts
