@@ -7,7 +7,7 @@ import orjson
 from aiohttp import hdrs, web
 
 from precall.api.problems import HEADERS
-from precall.api.schemas.routes import encode, text
+from precall.api.schemas.routes import encode_route, route_text
 from precall.core.model import Route
 
 
@@ -18,14 +18,14 @@ def reply(data: Any, status: int = 200) -> web.Response:
     )
 
 
-def told(route: Route, form: Literal["json", "text"]) -> web.Response:
+def route_response(route: Route, form: Literal["json", "text"]) -> web.Response:
     """One route, with the tag of what it says: everything but its age."""
     if form == "text":
-        body = text(route).encode()
+        body = route_text(route).encode()
         tag = blake2b(body, digest_size=9).hexdigest()
         kind = "text/plain; charset=utf-8"
     else:
-        data = encode(route)
+        data = encode_route(route)
         age, data["age_ms"] = data["age_ms"], 0
         tag = blake2b(orjson.dumps(data), digest_size=9).hexdigest()
         data["age_ms"] = age
@@ -34,6 +34,6 @@ def told(route: Route, form: Literal["json", "text"]) -> web.Response:
     return web.Response(body=body, headers={**HEADERS, hdrs.CONTENT_TYPE: kind, hdrs.ETAG: f'"{tag}"'})
 
 
-def unchanged(response: web.Response) -> web.Response:
+def not_modified(response: web.Response) -> web.Response:
     """The 304 that stands for this answer."""
     return web.Response(status=304, headers={**HEADERS, hdrs.ETAG: response.headers[hdrs.ETAG]})

@@ -24,24 +24,26 @@ _MANY_DIGITS = re.compile(r"[0-9]{7}")
 M = TypeVar("M", bound=BaseModel)
 
 
-async def read(request: web.Request, model: type[M], within: float = BODY_TIMEOUT, most: int = MAX_BODY) -> M:
+async def read_body(
+    request: web.Request, model: type[M], within: float = BODY_TIMEOUT, most: int = MAX_BODY
+) -> M:
     """The body as `model`; `within` is how many seconds it may take to arrive, `most` how many bytes it may have.
 
     Raises Refusal: 400 no JSON, 408 too slow, 413 too large, 415 no JSON by its name, 422 not as the model wants it.
     """
-    data = await content(request, within, most)
+    data = await json_body(request, within, most)
     try:
         return model.model_validate(data)
     except ValidationError as error:
         raise FieldErrors(422, mistakes(error)) from None
 
 
-async def content(request: web.Request, within: float = BODY_TIMEOUT, most: int = MAX_BODY) -> Any:
+async def json_body(request: web.Request, within: float = BODY_TIMEOUT, most: int = MAX_BODY) -> Any:
     """The body as JSON, whatever it holds. Raises as `read`."""
-    return await unique(await received(request, within, most))
+    return await parse_unique(await raw_body(request, within, most))
 
 
-async def received(
+async def raw_body(
     request: web.Request, within: float = BODY_TIMEOUT, most: int = MAX_BODY, *, named: bool = True
 ) -> bytearray:
     """The body as it came; `named`: only if its content type says that it is JSON. Raises as `read`."""
@@ -60,7 +62,7 @@ async def received(
     return raw
 
 
-async def unique(raw: bytes | bytearray) -> Any:
+async def parse_unique(raw: bytes | bytearray) -> Any:
     """The JSON of a body in which no key stands twice; an empty one is {}. Raises Refusal (400)."""
     try:
         data = orjson.loads(raw) if raw else {}
@@ -118,7 +120,7 @@ async def _received(request: web.Request, most: int) -> bytearray:
     raise Refusal(413, Code.BODY_TOO_LARGE, f"a body may have at most {most // 1024**2} MiB here")
 
 
-def asked(request: web.Request, model: type[M]) -> M:
+def read_query(request: web.Request, model: type[M]) -> M:
     """The query as `model`. Raises Refusal (400)."""
     query = request.query
     lists = FilterQuery.model_fields if issubclass(model, FilterQuery) else ()

@@ -13,7 +13,7 @@ from aiohttp import hdrs, web
 from precall.api.access.authenticator import Client
 from precall.api.problems import HEADERS, Code, FieldError, problem
 from precall.api.replies import reply
-from precall.api.requests import MAX_BATCH_BODY, asked, read
+from precall.api.requests import MAX_BATCH_BODY, read_body, read_query
 from precall.api.schemas.bindings import (
     A_PLACE,
     BatchBody,
@@ -26,11 +26,11 @@ from precall.api.schemas.bindings import (
     encode_binding,
     encode_change,
     encode_run,
-    listed,
+    parse_batch,
 )
 from precall.api.schemas.fields import moment
 from precall.api.schemas.overrides import encode_override
-from precall.api.schemas.routes import encode
+from precall.api.schemas.routes import encode_route
 from precall.core import rules
 from precall.core.errors import Refusal, StoreUnavailable
 from precall.core.model import Binding, BindingState, Row
@@ -57,7 +57,7 @@ async def put(request: web.Request, services: Services, _reader: Client) -> web.
     subs_id = request.match_info["subs_id"]
     if not rules.is_subs_id(subs_id):
         raise Refusal(400, Code.INVALID_FIELD, rules.NOT_A_SUBS_ID, "subs_id")
-    body = await read(request, BindingBody)
+    body = await read_body(request, BindingBody)
     if body.subs_id not in (None, subs_id):
         raise Refusal(400, Code.ID_MISMATCH, "the body names another id than the path", "subs_id")
     wanted = body.binding(subs_id)
@@ -91,7 +91,7 @@ async def delete(request: web.Request, services: Services, _reader: Client) -> w
 
 async def page(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
     """Bindings by pages, A and B masked."""
-    query = asked(request, BindingsQuery)
+    query = read_query(request, BindingsQuery)
     found = services.table.page(query.after, query.limit, partial(_keep, query))
     shown = [encode_binding(row.binding, real=False) for row in found.rows]
     return reply({"bindings": shown, "cursor": found.cursor})
@@ -100,7 +100,7 @@ async def page(request: web.Request, services: Services, _reader: Client) -> web
 async def export(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
     """All bindings with their real numbers, one per line in the order of their ids; each is audited before it is sent.
     An answer without its last chunk is not whole."""
-    query = asked(request, ExportQuery)
+    query = read_query(request, ExportQuery)
     response = web.StreamResponse(headers=HEADERS)
     response.content_type = LINES
     if request.method == hdrs.METH_HEAD:
@@ -127,11 +127,11 @@ async def export(request: web.Request, services: Services, reader: Client) -> we
 
 async def batch(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
     """Register many bindings, each by itself or (atomic) all or none."""
-    atomic = asked(request, BatchQuery).atomic
-    items = (await read(request, BatchBody, most=MAX_BATCH_BODY)).bindings
+    atomic = read_query(request, BatchQuery).atomic
+    items = (await read_body(request, BatchBody, most=MAX_BATCH_BODY)).bindings
     parsed: list[tuple[str, Binding | FieldError]] = []
     for start in range(0, len(items), _SLICE):
-        parsed += listed(items[start : start + _SLICE], start)
+        parsed += parse_batch(items[start : start + _SLICE], start)
         await asyncio.sleep(0)
     wanted = [one for _, one in parsed if isinstance(one, Binding)]
     if atomic and len(wanted) < len(parsed):
@@ -151,7 +151,7 @@ async def batch(request: web.Request, services: Services, _reader: Client) -> we
 
 async def history(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
     """What the provider answered about a binding, and how its route changed, newest first."""
-    query = asked(request, HistoryQuery)
+    query = read_query(request, HistoryQuery)
     subs_id = _row(request, services).binding.subs_id
     before = None
     if query.cursor:
@@ -175,7 +175,7 @@ async def history(request: web.Request, services: Services, _reader: Client) -> 
 
 async def check(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
     """Ask the provider about a binding now. 202 when it has not answered in time; the check goes on."""
-    query = asked(request, CheckQuery)
+    query = read_query(request, CheckQuery)
     subs_id = _row(request, services).binding.subs_id
     ended = await services.demand.check_now(subs_id, timeout=query.timeout)
     match ended.outcome:
@@ -192,7 +192,7 @@ async def check(request: web.Request, services: Services, _reader: Client) -> we
             data = {
                 "outcome": ended.outcome,
                 "result": ended.result,
-                "route": encode(services.lookup.shown(_row(request, services))),
+                "route": encode_route(services.lookup.shown(_row(request, services))),
             }
             return reply(data, 202 if ended.outcome is OnDemandOutcome.LATE else 200)
         case _:
@@ -210,7 +210,7 @@ async def explain(request: web.Request, services: Services, _reader: Client) -> 
         results = None
     return reply(
         {
-            "route": encode(services.lookup.shown(row)),
+            "route": encode_route(services.lookup.shown(row)),
             "observed": _observed(row.state),
             "override": encode_override(row, row.override) if row.override else None,
             "plan": _planned(services.checker.explain(subs_id)),

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from precall.api.access.authenticator import Client
 from precall.api.problems import Code, FieldError, FieldErrors, mistakes
 from precall.api.replies import reply
-from precall.api.requests import MAX_BATCH_BODY, asked, content, received
+from precall.api.requests import MAX_BATCH_BODY, json_body, raw_body, read_query
 from precall.api.schemas.calls import (
     A_CALL,
     AHEAD,
@@ -47,7 +47,7 @@ _CURSOR = re.compile(A_CALL, re.ASCII)
 async def post(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
     """Report placed calls, one or up to 1000; stored before the answer. A call that is known already changes only by
     what is new: report it as often as you like."""
-    data = await content(request)
+    data = await json_body(request)
     items = data if isinstance(data, list) else [data]
     if len(items) > MAX_CALLS:
         detail = f"should have at most {MAX_CALLS} items"
@@ -74,7 +74,7 @@ async def get(request: web.Request, services: Services, _reader: Client) -> web.
 
 async def page(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
     """Reported calls by pages, the latest placed first, and how many wait to be asked about."""
-    query = asked(request, CallsQuery)
+    query = read_query(request, CallsQuery)
     before = None
     if query.cursor:
         if not (match := _CURSOR.fullmatch(query.cursor)):
@@ -95,7 +95,7 @@ async def page(request: web.Request, services: Services, _reader: Client) -> web
 async def report(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
     """How the calls of the last `since` seconds ended, by pool and by the state of the route when they were dialled."""
     now = services.clock()
-    since = now - asked(request, ReportQuery).since
+    since = now - read_query(request, ReportQuery).since
     found = sum_up(await services.store.calls.counts(since))
     by_route = [
         {"pool_key": pool_key, "route_state": state, **encode_tally(tally)}
@@ -115,7 +115,7 @@ async def report(request: web.Request, services: Services, _reader: Client) -> w
 async def receipts(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
     """Take in receipts that the provider pushes, an array of them; stored before they are acknowledged. They may come
     twice and in any order. What makes no sense is counted, and logged by its place: a second push mends nothing."""
-    items = await _elements(await received(request, most=MAX_BATCH_BODY, named=False))
+    items = await _elements(await raw_body(request, most=MAX_BATCH_BODY, named=False))
     now, metrics = services.clock(), services.metrics
     told, numbers, places = list[Call](), list[NumberReport](), list[str]()
     for place, item in enumerate(items):

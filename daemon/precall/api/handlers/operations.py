@@ -9,7 +9,7 @@ from precall.api.access.authenticator import Client
 from precall.api.handlers import order_log
 from precall.api.problems import HEADERS, Code, FieldError, FieldErrors
 from precall.api.replies import reply
-from precall.api.requests import asked, read
+from precall.api.requests import read_body, read_query
 from precall.api.schemas.operations import PoolBody, ReadyQuery
 from precall.config.settings import Difference
 from precall.core.errors import ConfigError, Refusal
@@ -34,7 +34,7 @@ async def health(_request: web.Request, services: Services, _reader: Client) -> 
 
 async def readiness(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
     """Whether reads are answered (`for=writes`: whether registrations are stored), and what is degraded."""
-    writes = asked(request, ReadyQuery).for_ == "writes"
+    writes = read_query(request, ReadyQuery).for_ == "writes"
     ready = services.ledger.saving or not writes
     data = {
         "ready": ready,
@@ -58,7 +58,7 @@ async def document(request: web.Request, _services: Services, _reader: Client) -
 
 async def pause(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
     """Stop the background checks of a pool, or of all, also across restarts; routes are still served."""
-    body = await read(request, PoolBody)
+    body = await read_body(request, PoolBody)
     _must_be_known(services, body.pool_key)
     await services.store.pause(body.pool_key, services.clock(), body.reason, reader.name)
     services.checker.pause(body.pool_key)
@@ -68,7 +68,7 @@ async def pause(request: web.Request, services: Services, reader: Client) -> web
 
 async def resume(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
     """Go on with the background checks of a pool, or of all."""
-    body = await read(request, PoolBody)
+    body = await read_body(request, PoolBody)
     if body.pool_key not in services.checker.paused:
         _must_be_known(services, body.pool_key)
     await services.store.resume(body.pool_key)
@@ -89,7 +89,7 @@ async def reload(request: web.Request, services: Services, reader: Client) -> we
 
 async def engage(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
     """Stop all exposures of real numbers, of a pool or of all, also across restarts."""
-    body = await read(request, PoolBody)
+    body = await read_body(request, PoolBody)
     _must_be_known(services, body.pool_key)
     await services.store.brake(
         body.pool_key, engaged=True, at=services.clock(), reason=body.reason, by=reader.name
@@ -102,7 +102,7 @@ async def engage(request: web.Request, services: Services, reader: Client) -> we
 async def release(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
     """Lift the exposure brake of a pool, or of all; a fresh cap counts from now. What was held turns to its real number
     at once, as far as that cap allows, without another check."""
-    body = await read(request, PoolBody)
+    body = await read_body(request, PoolBody)
     if not services.checker.brake.halted(body.pool_key):
         _must_be_known(services, body.pool_key)
     await services.store.brake(

@@ -6,23 +6,23 @@ from precall.api.access.authenticator import Client
 from precall.api.handlers import order_log
 from precall.api.problems import Code
 from precall.api.replies import reply
-from precall.api.requests import read
+from precall.api.requests import read_body
 from precall.api.schemas.overrides import OverrideBody, encode_override
-from precall.api.schemas.routes import encode
+from precall.api.schemas.routes import encode_route
 from precall.core.errors import Refusal
 from precall.engine.services import Services
 
 
 async def put(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
     """Pin the route of a binding, within its own numbers, until a time or until lifted."""
-    action, number, until, reason = (await read(request, OverrideBody)).order
+    action, number, until, reason = (await read_body(request, OverrideBody)).order
     subs_id = request.match_info["subs_id"]
     row = await services.registry.override(subs_id, action, number, until, reason, reader.name)
     order_log.given(request, reader, f"override {action}", reason, subs_id=subs_id)
     if row.override is None:
         raise AssertionError("an override that was stored without one")
     return reply(
-        {"override": encode_override(row, row.override), "route": encode(services.lookup.shown(row))}
+        {"override": encode_override(row, row.override), "route": encode_route(services.lookup.shown(row))}
     )
 
 

@@ -9,9 +9,9 @@ from aiohttp.helpers import ETAG_ANY
 
 from precall.api.access.authenticator import Client
 from precall.api.problems import Code, problem
-from precall.api.replies import reply, told, unchanged
-from precall.api.requests import asked, read
-from precall.api.schemas.routes import LookupBody, NumberQuery, RouteQuery, RoutesQuery, encode
+from precall.api.replies import not_modified, reply, route_response
+from precall.api.requests import read_body, read_query
+from precall.api.schemas.routes import LookupBody, NumberQuery, RouteQuery, RoutesQuery, encode_route
 from precall.core.callers import acceptable, read_caller
 from precall.core.errors import Refusal
 from precall.core.model import Action, Route, Row
@@ -29,13 +29,13 @@ _MANY = 1_000
 
 async def route(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
     """The route of one binding."""
-    query = asked(request, RouteQuery) if request.query_string else _PLAIN
+    query = read_query(request, RouteQuery) if request.query_string else _PLAIN
     return await _tell(request, services, reader, request.match_info["subs_id"], query)
 
 
 async def by_number(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
     """The route of the binding on an X, told apart by one of its parties."""
-    query = asked(request, NumberQuery)
+    query = read_query(request, NumberQuery)
     caller = _caller(request, query.caller)
     known = services.table.by_x(query.x)
     # First those of whom it is a party for certain, then those of whom it may be one.
@@ -54,7 +54,7 @@ async def by_number(request: web.Request, services: Services, reader: Client) ->
 
 async def lookup(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
     """The routes of many bindings at once."""
-    body = await read(request, LookupBody)
+    body = await read_body(request, LookupBody)
     caller = _caller(request, body.caller or None)
     routes, unknown = [], []
     for place, subs_id in enumerate(body.subs_ids):
@@ -66,13 +66,13 @@ async def lookup(request: web.Request, services: Services, reader: Client) -> we
             continue
         found = await services.lookup.of(row, caller, reader=reader.name, real=reader.real)
         _count(services, found, "json")
-        routes.append(encode(found))
+        routes.append(encode_route(found))
     return reply({"routes": routes, "unknown": unknown})
 
 
 async def page(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
     """The routing table by pages, as it is without a caller; real numbers withheld."""
-    query = asked(request, RoutesQuery)
+    query = read_query(request, RoutesQuery)
     found: list[Route] = []
     cursor = query.after
     # In turns, since all readers share one loop; a page may come up short.
@@ -82,7 +82,7 @@ async def page(request: web.Request, services: Services, _reader: Client) -> web
         if not cursor or len(found) == query.limit:
             break
         await asyncio.sleep(0)
-    return reply({"routes": [encode(one) for one in found], "cursor": cursor})
+    return reply({"routes": [encode_route(one) for one in found], "cursor": cursor})
 
 
 def _keep(found: list[Route], services: Services, query: RoutesQuery, row: Row) -> bool:
@@ -115,11 +115,11 @@ async def _tell(
     )
     if found is None:
         raise Refusal(404, Code.UNKNOWN_BINDING, "there is no binding of this id")
-    response = told(found, query.format)
+    response = route_response(found, query.format)
     _count(services, found, query.format)
     if conditional:
         if _matches(request, response):
-            return unchanged(response)
+            return not_modified(response)
         if dial and (row := services.table.get(subs_id)):
             services.checker.dialled(subs_id, row.binding.pool_key, verified=False)
     if dial and found.age is not None:

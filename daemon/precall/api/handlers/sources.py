@@ -7,7 +7,7 @@ from aiohttp import web
 from precall.api.access.authenticator import Client
 from precall.api.problems import Code
 from precall.api.replies import reply
-from precall.api.requests import read
+from precall.api.requests import read_body
 from precall.api.schemas.fields import moment
 from precall.api.schemas.sources import ApplyBody
 from precall.core.errors import Refusal
@@ -22,7 +22,7 @@ async def show(_request: web.Request, services: Services, _reader: Client) -> we
 
 async def apply(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
     """Sync now; with `force` removals are applied however many there are."""
-    body = await read(request, ApplyBody)
+    body = await read_body(request, ApplyBody)
     ended = await _source(services).sync(force=body.force)
     if ended.error:
         raise Refusal(503, Code.SOURCE_UNAVAILABLE, ended.error)

@@ -227,7 +227,7 @@ class ExplainAnswer(ResponseModel):
     results: list[RunAnswer] | None
 
 
-def listed(items: Sequence[Any], start: int) -> list[tuple[str, Binding | FieldError]]:
+def parse_batch(items: Sequence[Any], start: int) -> list[tuple[str, Binding | FieldError]]:
     """Each item of a batch as (its id, "" when it has none that could be told; the binding, or the first mistake).
 
     `start` is the place of the first in the whole batch, for the text of the mistakes.

@@ -88,7 +88,7 @@ class LookupAnswer(ResponseModel):
     unknown: list[str]
 
 
-def encode(route: Route) -> dict[str, Any]:
+def encode_route(route: Route) -> dict[str, Any]:
     """A route as it is promised, key by key."""
     age = route.age
     return {
@@ -110,7 +110,7 @@ def encode(route: Route) -> dict[str, Any]:
     }
 
 
-def text(route: Route) -> str:
+def route_text(route: Route) -> str:
     """`ACTION,NUMBER`, and the extension behind when there is one."""
     line = f"{route.action},{route.number}"
     return f"{line},{route.extension}" if route.extension else line
