@@ -14,8 +14,9 @@ from precall.api.access import connections
 from precall.api.access.authenticator import ANYBODY, Authenticator, Client
 from precall.api.access.connections import Connection, ConnectionRegistry
 from precall.api.access.tls import CertificateWatch
-from precall.api.endpoints import ENDPOINTS, Operation
+from precall.api.endpoints import ENDPOINTS
 from precall.api.handlers.operations import DOCUMENT
+from precall.api.operation import Operation
 from precall.api.problems import Code, guard, problem
 from precall.api.replies import reply
 from precall.api.requests import MAX_BATCH_BODY

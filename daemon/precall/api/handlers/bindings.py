@@ -52,8 +52,11 @@ Told = tuple[str, RegistrationOutcome | Refusal | FieldError | None]
 """An id, and what became of it; None: nothing."""
 
 
-async def put(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """Register a binding; stored before the answer, which has A and B masked. 201 when it is new."""
+async def put(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Register a binding. It is stored before the response, in which A and B are masked.
+
+    201 means that the binding is new. Registering the same binding again changes nothing.
+    """
     subs_id = request.match_info["subs_id"]
     if not rules.is_subs_id(subs_id):
         raise Refusal(400, Code.INVALID_FIELD, rules.NOT_A_SUBS_ID, "subs_id")
@@ -69,44 +72,48 @@ async def put(request: web.Request, services: Services, _reader: Client) -> web.
     return reply(encode_binding(stored, real=False), 201 if result is RegistrationOutcome.CREATED else 200)
 
 
-async def get(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
-    """A binding as it was registered. A and B are masked; with scope routes:real they are told, and that is audited
-    first (503 when it cannot be)."""
+async def get(request: web.Request, services: Services, client: Client) -> web.StreamResponse:
+    """Return a binding as it was registered, with A and B masked.
+
+    A token with scope `routes:real` gets the real numbers. That is audited first; 503 means that it could not be.
+    """
     row = _row(request, services)
-    real = reader.real and request.method == hdrs.METH_GET
+    real = client.real and request.method == hdrs.METH_GET
     if real:
         try:
-            await services.audit.hand_out([row], reader.name, READ)
+            await services.audit.hand_out([row], client.name, READ)
         except StoreUnavailable:
             return _unaudited()
     return reply(encode_binding(row.binding, real=real))
 
 
-async def delete(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """Remove a binding."""
+async def delete(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Remove a binding, and stop checking it."""
     if not await services.registry.remove(request.match_info["subs_id"]):
         raise _unknown()
     return web.Response(status=204)
 
 
-async def page(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """Bindings by pages, A and B masked."""
+async def page(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Return bindings page by page, with A and B masked."""
     query = read_query(request, BindingsQuery)
     found = services.table.page(query.after, query.limit, partial(_keep, query))
     shown = [encode_binding(row.binding, real=False) for row in found.rows]
     return reply({"bindings": shown, "cursor": found.cursor})
 
 
-async def export(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
-    """All bindings with their real numbers, one per line in the order of their ids; each is audited before it is sent.
-    An answer without its last chunk is not whole."""
+async def export(request: web.Request, services: Services, client: Client) -> web.StreamResponse:
+    """Return all bindings with their real numbers, one JSON object per line, in the order of their ids.
+
+    Each binding is audited before it is sent. A response without its final chunk is incomplete.
+    """
     query = read_query(request, ExportQuery)
     response = web.StreamResponse(headers=HEADERS)
     response.content_type = LINES
     if request.method == hdrs.METH_HEAD:
         return response
     try:
-        found = await _audited(services, reader, query, "")
+        found = await _audited(services, client, query, "")
     except StoreUnavailable:
         return _unaudited()
     await response.prepare(request)
@@ -116,7 +123,7 @@ async def export(request: web.Request, services: Services, reader: Client) -> we
             await response.write(b"".join(lines))
             if not found.cursor:
                 break
-            found = await _audited(services, reader, query, found.cursor)
+            found = await _audited(services, client, query, found.cursor)
     except StoreUnavailable:
         if request.transport is not None:
             request.transport.abort()  # without an end nobody takes it for whole
@@ -125,8 +132,12 @@ async def export(request: web.Request, services: Services, reader: Client) -> we
     return response
 
 
-async def batch(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """Register many bindings, each by itself or (atomic) all or none."""
+async def batch(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Register up to 5000 bindings: each for itself, or with `atomic` all of them or none.
+
+    The results are in the order of the request. An atomic batch with a refused binding is answered 422, and nothing is
+    stored.
+    """
     atomic = read_query(request, BatchQuery).atomic
     items = (await read_body(request, BatchBody, most=MAX_BATCH_BODY)).bindings
     parsed: list[tuple[str, Binding | FieldError]] = []
@@ -149,8 +160,11 @@ async def batch(request: web.Request, services: Services, _reader: Client) -> we
     return reply({"results": _results(results)})
 
 
-async def history(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """What the provider answered about a binding, and how its route changed, newest first."""
+async def history(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Return what the provider answered about a binding, and how its route changed, newest first.
+
+    Equal answers in a row are one entry with a count.
+    """
     query = read_query(request, HistoryQuery)
     subs_id = _row(request, services).binding.subs_id
     before = None
@@ -173,8 +187,11 @@ async def history(request: web.Request, services: Services, _reader: Client) -> 
     )
 
 
-async def check(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """Ask the provider about a binding now. 202 when it has not answered in time; the check goes on."""
+async def check(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Ask the provider about a binding and wait up to `timeout` seconds for its answer.
+
+    202 means that it has not answered in time; the check continues.
+    """
     query = read_query(request, CheckQuery)
     subs_id = _row(request, services).binding.subs_id
     ended = await services.demand.check_now(subs_id, timeout=query.timeout)
@@ -199,8 +216,8 @@ async def check(request: web.Request, services: Services, _reader: Client) -> we
             assert_never(ended.outcome)
 
 
-async def explain(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """Why a binding has its route: what was observed and ordered, when it is asked about next, and why then."""
+async def explain(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Return why a binding has its route: what was observed, its override, its next check, and the latest answers."""
     row = _row(request, services)
     subs_id = row.binding.subs_id
     try:
@@ -243,11 +260,11 @@ def _figure(name: str, value: object) -> object:
     return micro(value) if name == "age" else significant(value)
 
 
-async def _audited(services: Services, reader: Client, query: ExportQuery, cursor: str) -> TablePage:
+async def _audited(services: Services, client: Client, query: ExportQuery, cursor: str) -> TablePage:
     """Some bindings after `cursor` whose numbers may be handed out: that they are is written down."""
     found = services.table.page(cursor, _SLICE, partial(_keep, query))
     if found.rows:
-        await services.audit.hand_out(found.rows, reader.name, EXPORTED, fold=0.0)
+        await services.audit.hand_out(found.rows, client.name, EXPORTED, fold=0.0)
     return found
 
 

@@ -16,9 +16,11 @@ from precall.store import AuditFilter
 _CURSOR = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
-async def page(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """Who was handed which side's real number, when and why, newest first; also of bindings that are gone. With
-    `number` the rows of that number, of whichever binding."""
+async def page(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Return which client was given which real number, when and why, newest first.
+
+    Entries outlive their bindings. With `number` only exposures of that number are returned, whichever the binding.
+    """
     query = read_query(request, ExposuresQuery)
     if query.cursor and not _CURSOR.fullmatch(query.cursor):
         raise Refusal(400, Code.INVALID_CURSOR, "is no cursor of this list", "cursor")

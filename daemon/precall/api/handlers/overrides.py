@@ -13,12 +13,15 @@ from precall.core.errors import Refusal
 from precall.engine.services import Services
 
 
-async def put(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
-    """Pin the route of a binding, within its own numbers, until a time or until lifted."""
+async def put(request: web.Request, services: Services, client: Client) -> web.StreamResponse:
+    """Override the route of a binding until a time, or until the override is removed.
+
+    An override can dial only X or a temporary number of the binding, never a real one.
+    """
     action, number, until, reason = (await read_body(request, OverrideBody)).order
     subs_id = request.match_info["subs_id"]
-    row = await services.registry.override(subs_id, action, number, until, reason, reader.name)
-    order_log.given(request, reader, f"override {action}", reason, subs_id=subs_id)
+    row = await services.registry.override(subs_id, action, number, until, reason, client.name)
+    order_log.given(request, client, f"override {action}", reason, subs_id=subs_id)
     if row.override is None:
         raise AssertionError("an override that was stored without one")
     return reply(
@@ -26,12 +29,12 @@ async def put(request: web.Request, services: Services, reader: Client) -> web.S
     )
 
 
-async def delete(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
-    """Lift the override of a binding."""
+async def delete(request: web.Request, services: Services, client: Client) -> web.StreamResponse:
+    """Remove the override of a binding, so that its own route is served again."""
     subs_id = request.match_info["subs_id"]
     if services.table.get(subs_id) is None:
         raise Refusal(404, Code.UNKNOWN_BINDING, "there is no binding of this id")
     if not await services.registry.lift(subs_id):
         raise Refusal(404, Code.UNKNOWN_OVERRIDE, "this binding has no override")
-    order_log.given(request, reader, "override lifted", subs_id=subs_id)
+    order_log.given(request, client, "override lifted", subs_id=subs_id)
     return web.Response(status=204)

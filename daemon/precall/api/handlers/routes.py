@@ -27,14 +27,24 @@ _TURNS = 10
 _MANY = 1_000
 
 
-async def route(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
-    """The route of one binding."""
+async def route(request: web.Request, services: Services, client: Client) -> web.StreamResponse:
+    """Return what to dial for a binding now: an action, a number and why.
+
+    The answer comes from memory. With `max_age` a route that is older, in seconds, is checked first; `timeout` is how
+    many seconds to wait for that check. The route that is known is returned when it does not end in time. A real number
+    is returned only to a token with scope `routes:real`, for the caller that it belongs to, and is audited first. With
+    `dial=false` the read does not count as a dial.
+    """
     query = read_query(request, RouteQuery) if request.query_string else _PLAIN
-    return await _tell(request, services, reader, request.match_info["subs_id"], query)
+    return await _tell(request, services, client, request.match_info["subs_id"], query)
 
 
-async def by_number(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
-    """The route of the binding on an X, told apart by one of its parties."""
+async def by_number(request: web.Request, services: Services, client: Client) -> web.StreamResponse:
+    """Return the route of the binding that has this number X.
+
+    Where several bindings share X, `caller` tells them apart: it is one of their parties. 409 lists the ids when more
+    than one binding still fits. The other parameters are those of a read by id.
+    """
     query = read_query(request, NumberQuery)
     caller = _caller(request, query.caller)
     known = services.table.by_x(query.x)
@@ -49,11 +59,11 @@ async def by_number(request: web.Request, services: Services, reader: Client) ->
     if len(ids) > 1:
         detail = "several bindings have this X and this party; ask for one of them by its id"
         return problem(409, Code.AMBIGUOUS_NUMBER, detail, subs_ids=ids[:_MANY])
-    return await _tell(request, services, reader, ids[0], query)
+    return await _tell(request, services, client, ids[0], query)
 
 
-async def lookup(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
-    """The routes of many bindings at once."""
+async def lookup(request: web.Request, services: Services, client: Client) -> web.StreamResponse:
+    """Return the routes of up to 1000 bindings in the order asked, and the ids that are not known."""
     body = await read_body(request, LookupBody)
     caller = _caller(request, body.caller or None)
     routes, unknown = [], []
@@ -64,14 +74,17 @@ async def lookup(request: web.Request, services: Services, reader: Client) -> we
         if row is None:
             unknown.append(subs_id)
             continue
-        found = await services.lookup.of(row, caller, reader=reader.name, real=reader.real)
+        found = await services.lookup.of(row, caller, reader=client.name, real=client.real)
         _count(services, found, "json")
         routes.append(encode_route(found))
     return reply({"routes": routes, "unknown": unknown})
 
 
-async def page(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """The routing table by pages, as it is without a caller; real numbers withheld."""
+async def page(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Return the routing table page by page, as it is without a caller: real numbers are withheld.
+
+    A page may hold fewer routes than `limit` although there are more: an empty `cursor` marks the end.
+    """
     query = read_query(request, RoutesQuery)
     found: list[Route] = []
     cursor = query.after
@@ -99,7 +112,7 @@ def _keep(found: list[Route], services: Services, query: RoutesQuery, row: Row) 
 
 
 async def _tell(
-    request: web.Request, services: Services, reader: Client, subs_id: str, query: RouteQuery
+    request: web.Request, services: Services, client: Client, subs_id: str, query: RouteQuery
 ) -> web.StreamResponse:
     # A reader who has this route already is not about to dial it anew: that is counted once it turns out changed.
     conditional = hdrs.IF_NONE_MATCH in request.headers
@@ -107,8 +120,8 @@ async def _tell(
     found = await services.lookup.route(
         subs_id,
         _caller(request, query.caller),
-        reader=reader.name,
-        real=reader.real,
+        reader=client.name,
+        real=client.real,
         max_age=query.max_age,
         timeout=query.timeout,
         dial=dial and not conditional,

@@ -15,13 +15,13 @@ from precall.engine.services import Services
 from precall.engine.source_sync import SourceSync, SyncReport
 
 
-async def show(_request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """How the latest sync with the customer's own database went."""
+async def show(_request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Return how the latest sync with the customer's own database ended."""
     return reply(_shown(_source(services).last))
 
 
-async def apply(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """Sync now; with `force` removals are applied however many there are."""
+async def apply(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Sync now. With `force` removals are applied, however many there are."""
     body = await read_body(request, ApplyBody)
     ended = await _source(services).sync(force=body.force)
     if ended.error:

@@ -1,4 +1,4 @@
-"""Bindings."""
+"""Bindings: registered, listed, checked and explained."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from precall.api.problems import FieldError, mistakes
 from precall.api.schemas.fields import (
+    CURSOR,
     Body,
     Number,
     NumberOrNone,
@@ -33,7 +34,7 @@ from precall.core.routing.registration import RegistrationOutcome
 
 MAX_BATCH = 5000
 A_PLACE = r"([0-9]{1,18})\.([0-9]{1,18})"
-"""In a history: a number of a run, and one of a change."""
+"""The cursor of a history: the number of a run of replies, and the index of a change."""
 
 
 def _labels(value: dict[str, str]) -> dict[str, str]:
@@ -47,7 +48,7 @@ LabelKey = Annotated[str, Field(min_length=1, max_length=rules.MAX_LABEL_KEY)]
 
 
 class BindingBody(Body):
-    """A binding to register. `number_b` is "" where the binding has no B (AXN, AXG)."""
+    """A binding to register. `number_b` is "" for a binding without B (AXN, AXG)."""
 
     subs_id: SubsId | None = None
     pool_key: PoolKey
@@ -67,7 +68,7 @@ class BindingBody(Body):
         return self
 
     def binding(self, subs_id: str) -> Binding:
-        """The facts as the core holds them."""
+        """Return the binding in the terms of the core."""
         return Binding(
             subs_id=subs_id,
             pool_key=self.pool_key,
@@ -81,13 +82,13 @@ class BindingBody(Body):
 
 
 class ListedBinding(BindingBody):
-    """A binding of a batch, which names its own id."""
+    """A binding of a batch, with its id."""
 
     subs_id: SubsId
 
 
 class BatchBody(Body):
-    """Many bindings; each is looked at by itself, so that one mistake does not hide the others."""
+    """Many bindings. Each is validated by itself, so that one mistake does not hide the others."""
 
     bindings: Annotated[list[Any], Field(max_length=MAX_BATCH)]
 
@@ -99,29 +100,38 @@ class DocumentedBatch(Body):
 
 
 class BatchQuery(QueryModel):
-    """Whether a batch stands or falls as one."""
+    """How a batch is stored."""
 
-    atomic: bool = False
+    atomic: Annotated[bool, Field(description="Store all bindings, or none if one of them is refused.")] = (
+        False
+    )
 
 
 class CheckQuery(QueryModel):
     """How long to wait for a check."""
 
-    timeout: Timeout = 3.0
+    timeout: Annotated[Timeout, Field(description="How many seconds to wait for the provider.")] = 3.0
 
 
 class HistoryQuery(PageQuery):
-    """A page of a history."""
+    """Which page of a history is wanted."""
 
-    cursor: Annotated[str, Field(json_schema_extra={"pattern": f"^$|^{A_PLACE}$"})] = ""
+    cursor: Annotated[str, Field(description=CURSOR, json_schema_extra={"pattern": f"^$|^{A_PLACE}$"})] = ""
 
 
 class ExportQuery(QueryModel):
-    """Which bindings are meant."""
+    """Which bindings are exported."""
 
-    pool_key: str | None = None
-    label: Annotated[str, Field(pattern=r"^[^:]+:", description="key:value")] | None = None
-    origin: str | None = None
+    pool_key: Annotated[str | None, Field(description="Only bindings of this pool.")] = None
+    label: (
+        Annotated[
+            str, Field(pattern=r"^[^:]+:", description="Only bindings with this label, as `key:value`.")
+        ]
+        | None
+    ) = None
+    origin: Annotated[
+        str | None, Field(description="Only bindings of this origin: `source`, or empty for the API.")
+    ] = None
 
 
 class BindingsQuery(ExportQuery, TableQuery):
@@ -142,14 +152,14 @@ class BindingAnswer(ResponseModel):
 
 
 class BindingPage(ResponseModel):
-    """Some bindings, and the cursor of the next page ("": the end)."""
+    """One page of bindings. `cursor` is that of the next page, "" at the end."""
 
     bindings: list[BindingAnswer]
     cursor: str
 
 
 class BatchResult(ResponseModel):
-    """What became of one binding; `not_stored`: nothing, because another of an atomic batch was refused."""
+    """The result for one binding. `not_stored` means that another binding of an atomic batch was refused."""
 
     subs_id: str
     result: RegistrationOutcome | Literal["refused", "not_stored"]
@@ -157,13 +167,13 @@ class BatchResult(ResponseModel):
 
 
 class BatchAnswer(ResponseModel):
-    """What became of each, in order."""
+    """The results of a batch, in the order of the request."""
 
     results: list[BatchResult]
 
 
 class RunAnswer(ResponseModel):
-    """Equal replies of the provider in a row."""
+    """A run of equal replies of the provider. Its number is masked."""
 
     result: str
     status: int
@@ -199,7 +209,7 @@ class ChangeAnswer(ResponseModel):
 
 
 class HistoryAnswer(ResponseModel):
-    """Runs and changes of one binding, newest first."""
+    """Replies about a binding and changes of its route, newest first. `cursor` is that of the next page."""
 
     results: list[RunAnswer]
     changes: list[ChangeAnswer]
@@ -207,7 +217,7 @@ class HistoryAnswer(ResponseModel):
 
 
 class CheckAnswer(ResponseModel):
-    """How a check ended, and the route as it stands now."""
+    """How a check ended, and the route of the binding now."""
 
     outcome: Literal["answered", "failed", "late"]
     result: str
@@ -215,9 +225,9 @@ class CheckAnswer(ResponseModel):
 
 
 class ExplainAnswer(ResponseModel):
-    """Why a binding has its route: what is observed, ordered and planned, and the latest replies.
+    """Why a binding has its route: what was observed, its override, its next check, and the latest replies.
 
-    `results` is null when the database cannot be read.
+    `results` is null if the database cannot be read.
     """
 
     route: RouteAnswer
@@ -228,9 +238,9 @@ class ExplainAnswer(ResponseModel):
 
 
 def parse_batch(items: Sequence[Any], start: int) -> list[tuple[str, Binding | FieldError]]:
-    """Each item of a batch as (its id, "" when it has none that could be told; the binding, or the first mistake).
+    """Validate items of a batch. Return the id of each, "" if it has none, and its binding or its first mistake.
 
-    `start` is the place of the first in the whole batch, for the text of the mistakes.
+    `start` is the index of the first item within the whole batch, for the text of a mistake.
     """
     return [_listed(item, f"bindings[{place}]") for place, item in enumerate(items, start)]
 
@@ -246,7 +256,7 @@ def _listed(item: Any, place: str) -> tuple[str, Binding | FieldError]:
 
 
 def encode_binding(binding: Binding, *, real: bool) -> dict[str, Any]:
-    """A binding as it was registered; A and B masked unless the reader may see real numbers."""
+    """Return a binding as JSON, with A and B masked unless `real` is set."""
     return {
         "subs_id": binding.subs_id,
         "pool_key": binding.pool_key,
@@ -260,7 +270,7 @@ def encode_binding(binding: Binding, *, real: bool) -> dict[str, Any]:
 
 
 def encode_run(run: Mapping[str, Any]) -> dict[str, Any]:
-    """A run of equal replies. The number told is masked: it may be a real one."""
+    """Return a run of equal replies as JSON. Its number is masked, since it may be a real one."""
     return {
         "result": run["result"],
         "status": run["status"],
@@ -277,7 +287,7 @@ def encode_run(run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def encode_change(change: Mapping[str, Any]) -> dict[str, Any]:
-    """A change of the route, as readers without a caller were told of it."""
+    """Return a change of a route as JSON, as it was published to clients without a caller."""
     return {
         "index": change["index"],
         "version": change["version"],

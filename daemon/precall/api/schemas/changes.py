@@ -1,4 +1,4 @@
-"""The change feed."""
+"""Changes of routes: what part of the feed is wanted, and one answer of a long poll."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ from precall.api.schemas.routes import RouteAnswer
 from precall.table.feed import FeedFilter
 
 ListedPoolKey = Annotated[str, Field(pattern=r"^[!-+\--~]{1,64}$")]
-"""Of several, joined by commas."""
+"""A pool key without a comma, since several are joined by commas."""
 
 
 def _split(value: object) -> object:
@@ -17,14 +17,18 @@ def _split(value: object) -> object:
 
 
 class FilterQuery(QueryModel):
-    """Which bindings are followed: ids and pools, each repeated or joined by commas; none is all."""
+    """Which bindings are followed."""
 
-    subs_id: Annotated[list[SubsId], BeforeValidator(_split)] = Field([])
-    pool_key: Annotated[list[ListedPoolKey], BeforeValidator(_split)] = Field([])
+    subs_id: Annotated[list[SubsId], BeforeValidator(_split)] = Field(
+        [], description="Only these bindings; repeat the parameter or join the ids by commas."
+    )
+    pool_key: Annotated[list[ListedPoolKey], BeforeValidator(_split)] = Field(
+        [], description="Only these pools; repeat the parameter or join the keys by commas."
+    )
 
     @property
     def filter(self) -> FeedFilter:
-        """The same for the feed."""
+        """The filter in the terms of the feed."""
         return FeedFilter(frozenset(self.subs_id), frozenset(self.pool_key))
 
 
@@ -32,21 +36,31 @@ Index = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class StreamQuery(FilterQuery):
-    """From which index on; from now when not told."""
+    """Where a stream of changes begins."""
 
-    since: Index | None = None
+    since: Annotated[
+        Index | None,
+        Field(
+            description="The index of the last change already known; without it, only new changes are sent."
+        ),
+    ] = None
 
 
 class ChangesQuery(FilterQuery):
-    """From which index on, how many seconds to wait for the first change, how many to tell at most."""
+    """Which changes are wanted, and how long to wait for them."""
 
-    since: Index
-    wait: Annotated[float, Field(ge=0, le=600, allow_inf_nan=False)] = 55.0
-    limit: Limit = MAX_PAGE
+    since: Annotated[Index, Field(description="The index of the last change already known.")]
+    wait: Annotated[
+        float,
+        Field(
+            ge=0, le=600, allow_inf_nan=False, description="How many seconds to wait for the first change."
+        ),
+    ] = 55.0
+    limit: Annotated[Limit, Field(description="How many changes the answer may have.")] = MAX_PAGE
 
 
 class ChangesAnswer(ResponseModel):
-    """Changed routes in the order of their changes, and the index to go on from."""
+    """Changed routes in the order of their changes, and the index to continue from."""
 
     index: int
     changes: list[RouteAnswer]

@@ -1,4 +1,4 @@
-"""Exposures."""
+"""The audit of real numbers that were handed out."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from precall.api.schemas.fields import (
+    CURSOR,
     Moment,
     NumberOrNone,
     PageQuery,
@@ -17,24 +18,30 @@ from precall.api.schemas.fields import (
 
 
 class ExposuresQuery(PageQuery):
-    """Which rows of the audit are listed: of a pool, a reader, a binding, a number, or that went on after a time."""
+    """Which exposures are listed."""
 
-    pool_key: str = ""
-    reader: str = ""
-    subs_id: str = ""
-    number: Annotated[NumberOrNone, RestoresPlus] = ""
-    since: Moment | None = None
-    cursor: Annotated[str, Field(json_schema_extra={"pattern": r"^[0-9]{0,18}$"})] = ""
+    pool_key: Annotated[str, Field(description="Only of this pool.")] = ""
+    reader: Annotated[str, Field(description="Only to the client with this token name.")] = ""
+    subs_id: Annotated[str, Field(description="Only of this binding.")] = ""
+    number: Annotated[NumberOrNone, RestoresPlus, Field(description="Only of this real number.")] = ""
+    since: Annotated[
+        Moment | None,
+        Field(description="A time, RFC 3339 with a zone: leave out exposures that ended before it."),
+    ] = None
+    cursor: Annotated[str, Field(description=CURSOR, json_schema_extra={"pattern": r"^[0-9]{0,18}$"})] = ""
 
     @property
     def started(self) -> float | None:
-        """`since` as Unix seconds."""
+        """`since` as Unix seconds, None for no limit."""
         return seconds(self.since) if self.since else None
 
 
 class ExposureAnswer(ResponseModel):
-    """Real numbers handed to one reader, within a minute: how often, of which side of which binding, and why. A route
-    says why by its own reason and the provider's RequestId; else it is binding_read or bindings_export."""
+    """Exposures of one real number to one client within a minute.
+
+    `reader` is the name of the client's token. `reason` is the reason of the route, with the provider's RequestId, or
+    `binding_read`, or `bindings_export`.
+    """
 
     subs_id: str
     generation: int
@@ -49,14 +56,14 @@ class ExposureAnswer(ResponseModel):
 
 
 class ExposurePage(ResponseModel):
-    """Some rows of the audit, newest first, and the cursor of the next page ("": the end)."""
+    """One page of exposures, newest first. `cursor` is that of the next page, "" at the end."""
 
     exposures: list[ExposureAnswer]
     cursor: str
 
 
 def encode_exposure(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of the audit."""
+    """Return an entry of the audit as JSON."""
     return {
         "subs_id": row["subs_id"],
         "generation": row["generation"],

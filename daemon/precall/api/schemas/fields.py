@@ -1,9 +1,12 @@
-"""The fields, bases and times that the schemas of all resources share."""
+"""The fields that the schemas of several resources share, and the bases of all models.
+
+Phone numbers are strings, "" for none and never null. Times are RFC 3339; responses give them in UTC.
+"""
 
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -14,7 +17,7 @@ from precall.core.callers import acceptable
 from precall.core.errors import Refusal
 from precall.core.numbers import clean, fault
 
-# Wide enough for all that `core.numbers` reads, full-width forms and unseen marks included; it reads less than this.
+# Accepts at least what `core.numbers` reads, full-width forms and invisible characters included.
 _PARTS = r"[ \t().\u00a0\u00ad\u00b7\u2000-\u206f\u2212\u3000\ufe58\ufe63\ufeff\uff08\uff09\uff0d\uff0e-]*"
 A_NUMBER = rf"^{_PARTS}(?:[+\uff0b]{_PARTS})?(?:[0-9\uff10-\uff19]{_PARTS}){{3,24}}$"
 A_NUMBER_OR_NONE = f"^$|{A_NUMBER}"
@@ -25,6 +28,7 @@ _TIME = re.compile(
 _PLUS_LOST = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)? \d\d:?\d\d", re.ASCII)
 _SPACE_FOR_PLUS = re.compile(r" [0-9\uff10-\uff19(]")
 MAX_PAGE = 1000
+CURSOR = "Where the page begins: empty for the first page, else the `cursor` of the previous one."
 
 
 def _number(value: str) -> str:
@@ -50,9 +54,10 @@ def _caller(value: str) -> str:
 
 
 def seconds(value: str) -> float:
-    """RFC 3339 as Unix seconds, also without seconds or with a zone such as +0800.
+    """Return an RFC 3339 time as Unix seconds. Raises ValueError with a text for the client.
 
-    Fractions are dropped, so that what is shown is what is stored; a leap second is the first one after it.
+    The seconds may be missing, and the zone may be written as +0800. Fractions are dropped, so that what is shown is
+    what is stored. A leap second counts as the second after it.
     """
     if not (match := _TIME.fullmatch(value)):
         if _PLUS_LOST.fullmatch(value):
@@ -96,7 +101,7 @@ Caller = Annotated[
     str,
     AfterValidator(_caller),
     Field(
-        description="A number in any spelling, or a SIP or tel URI with one; anything else is an unknown caller.",
+        description="The calling number in any spelling, or a SIP or tel URI. Anything else is an unknown caller.",
         examples=["13800000000", "sip:+8613800000000@gateway.example"],
         json_schema_extra={"pattern": A_CALLER},
     ),
@@ -113,13 +118,13 @@ Time = Annotated[
     BeforeValidator(_no_later),
     AfterValidator(_time),
     WithJsonSchema({"anyOf": [_A_TIME, {"const": ""}, {"type": "null"}]}),
-    Field(description='RFC 3339 with a zone; "" for none', examples=["2030-01-31T00:00:00Z"]),
+    Field(description='RFC 3339 with a zone; "" for none.', examples=["2030-01-31T00:00:00Z"]),
 ]
 Text = Annotated[str, Field(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
 class Body(BaseModel):
-    """A JSON body: every type as written, nothing unknown."""
+    """A JSON body: types are not coerced, and unknown members are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
@@ -129,7 +134,7 @@ class Body(BaseModel):
 
 
 class QueryModel(BaseModel):
-    """The parameters behind the question mark: nothing unknown, nothing twice."""
+    """The query parameters of an operation; unknown ones are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, populate_by_name=True)
 
@@ -139,7 +144,7 @@ class QueryModel(BaseModel):
 
 
 def _plus_restored(value: object) -> object:
-    """A `+` that a URL has turned into a space, which no number or URI begins with otherwise."""
+    """Restore a leading `+` that URL decoding has turned into a space. No number or URI begins with a space."""
     if isinstance(value, str) and _SPACE_FOR_PLUS.match(value):
         return f"+{value[1:]}"
     return value
@@ -152,36 +157,44 @@ Timeout = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
 
 
 class PageQuery(QueryModel):
-    """A page: `cursor` is "" at the start, else the one the page before ended with."""
+    """Which page of a list is wanted."""
 
-    cursor: Annotated[str, Field(max_length=128)] = ""
-    limit: Limit = 100
+    cursor: Annotated[str, Field(max_length=128, description=CURSOR)] = ""
+    limit: Annotated[Limit, Field(description="How many items the page may have.")] = 100
 
 
 class TableQuery(PageQuery):
-    """A page of the table, which is sorted by id."""
+    """Which page of the routing table, sorted by id, is wanted."""
 
-    cursor: Annotated[str, Field(json_schema_extra={"pattern": r"^[0-9]{0,32}$"})] = ""
+    cursor: Annotated[str, Field(description=CURSOR, json_schema_extra={"pattern": r"^[0-9]{0,32}$"})] = ""
 
     @property
     def after(self) -> str:
-        """The id the page begins after, "" for none. Raises Refusal (400) for a cursor of something else."""
+        """The id that the page begins after, "" for none. Raises Refusal (400) for the cursor of another list."""
         if self.cursor and not rules.is_subs_id(self.cursor):
             raise Refusal(400, Code.INVALID_CURSOR, "is no cursor of this list", "cursor")
         return self.cursor
 
 
-class ResponseModel(BaseModel):
-    """What a 2xx body looks like. Members may be added."""
+def _open(schema: dict[str, Any]) -> None:
+    schema["additionalProperties"] = True
 
-    model_config = ConfigDict(extra="forbid")
+
+class ResponseModel(BaseModel):
+    """The body of a response.
+
+    The published schema allows further members, since later versions may add some. The model itself forbids them, so
+    that a test finds a member that the schema does not describe.
+    """
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_open)
 
 
 def moment(at: float) -> str:
-    """A time to the millisecond; "" for 0, which is never."""
+    """Return Unix seconds as RFC 3339 in UTC, to the millisecond; "" for 0, which stands for never."""
     return f"{datetime.fromtimestamp(at, UTC).isoformat(timespec='milliseconds')[:23]}Z" if at else ""
 
 
 def second(at: float | None) -> str:
-    """A time to the second; "" for none."""
+    """Return Unix seconds as RFC 3339 in UTC, to the second; "" for None."""
     return "" if at is None else f"{datetime.fromtimestamp(int(at), UTC).isoformat()[:19]}Z"

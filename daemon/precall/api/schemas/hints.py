@@ -1,4 +1,4 @@
-"""Hints."""
+"""Hints: which bindings will be dialled, and when."""
 
 from typing import Annotated
 
@@ -21,11 +21,11 @@ class HintBody(Body):
 
 
 class HintsBody(RootModel[Annotated[list[HintBody], Field(max_length=MAX_LOOKUP)]]):
-    """Hints, as a list."""
+    """A list of hints."""
 
 
 class HintsAnswer(ResponseModel):
-    """How many hints were taken, and the ids that are not known or have expired."""
+    """How many hints were accepted, and the ids of unknown or expired bindings."""
 
     taken: int
     unknown: list[str]

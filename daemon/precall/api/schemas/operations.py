@@ -1,4 +1,4 @@
-"""Operations."""
+"""Operations of the daemon: brake, pause, reload, health and readiness."""
 
 from typing import Annotated, Literal
 
@@ -8,33 +8,36 @@ from precall.api.schemas.fields import Body, PoolKey, QueryModel, ResponseModel,
 
 
 class PoolBody(Body):
-    """A pool, or all ("")."""
+    """A pool, or "" for all pools, and the reason of the operation for the log."""
 
     pool_key: PoolKey | Literal[""] = ""
     reason: Text = ""
 
 
 class ReadyQuery(QueryModel):
-    """Ready for what."""
+    """What the daemon should be ready for."""
 
-    for_: Annotated[Literal["", "reads", "writes"], Field(alias="for")] = ""
+    for_: Annotated[
+        Literal["", "reads", "writes"],
+        Field(alias="for", description="`writes` also asks whether registrations can be stored."),
+    ] = ""
 
 
 class PausedAnswer(ResponseModel):
-    """The pools whose background checks are paused ("" stands for all)."""
+    """The pools whose background checks are paused; "" stands for all pools."""
 
     paused: list[str]
 
 
 class BrakeAnswer(ResponseModel):
-    """Whether an operator has stopped the exposures of this pool ("": of all)."""
+    """Whether an operator has engaged the exposure brake of a pool; "" stands for all pools."""
 
     pool_key: str
     halted: bool
 
 
 class DifferenceAnswer(ResponseModel):
-    """Another value of a key of the configuration, in words; of a secret they do not tell it."""
+    """A changed key of the configuration. The value of a secret is not shown."""
 
     key: str
     before: str
@@ -42,21 +45,21 @@ class DifferenceAnswer(ResponseModel):
 
 
 class ReloadAnswer(ResponseModel):
-    """What a reload took over, and what needs a restart and stays as it was."""
+    """Which changes a reload has applied, and which ones need a restart."""
 
     changed: list[DifferenceAnswer]
     needs_restart: list[DifferenceAnswer]
 
 
 class HealthAnswer(ResponseModel):
-    """Whether the check loop ticks."""
+    """Whether the check loop ticks, and seconds since its latest tick."""
 
     alive: bool
     tick_age: float
 
 
 class ReadyAnswer(ResponseModel):
-    """Whether reads are answered, and what is amiss beside that."""
+    """Whether requests are answered, and what is degraded."""
 
     ready: bool
     degraded: list[str]

@@ -1,4 +1,4 @@
-"""Overrides."""
+"""Overrides: routes that an operator has set."""
 
 from typing import Any, Literal
 
@@ -10,7 +10,11 @@ from precall.core.routing.route import usable
 
 
 class OverrideBody(Body):
-    """A pin: what to say instead, with which number of the binding's own ("": its own), until when, and why."""
+    """An override: the action, the number to dial, its end and its reason.
+
+    `number` must belong to the binding; "" stands for X or for the current temporary number, as the action says.
+    `until` is "" for an override without an end.
+    """
 
     action: Literal["hold", "dial_x", "dial_temp_x"]
     number: NumberOrNone = ""
@@ -19,13 +23,13 @@ class OverrideBody(Body):
 
     @property
     def order(self) -> tuple[Action, str, float | None, str]:
-        """(action, number, until, reason), as the registry takes them."""
+        """The action, the number, the end in Unix seconds (None: none) and the reason."""
         until = seconds(self.until) if self.until else None
         return Action(self.action), self.number, until, self.reason
 
 
 class OverrideAnswer(ResponseModel):
-    """A pin."""
+    """An override as it is stored."""
 
     action: Action
     number: str
@@ -36,14 +40,14 @@ class OverrideAnswer(ResponseModel):
 
 
 class PinnedAnswer(ResponseModel):
-    """The pin as stored, and the route it makes."""
+    """The override as it is stored, and the route that follows from it."""
 
     override: OverrideAnswer
     route: RouteAnswer
 
 
 def encode_override(row: Row, override: Override) -> dict[str, Any]:
-    """The pin of this row. Its number is X or a temporary one as it stands now, never a real one."""
+    """Return the override of a binding as JSON. Its number is X or a temporary number, never a real one."""
     return {
         "action": override.action,
         "number": pinned_number(row) if usable(row, pinned_number(row)) else "",

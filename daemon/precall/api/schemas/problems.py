@@ -1,6 +1,6 @@
-"""Problems."""
+"""Problem documents (RFC 9457)."""
 
-from pydantic import BaseModel
+from pydantic import Field
 
 from precall.api.problems import Code
 from precall.api.schemas.bindings import BatchResult
@@ -10,15 +10,19 @@ from precall.api.schemas.fields import (
 
 
 class MistakeAnswer(ResponseModel):
-    """One of several mistakes."""
+    """One of several mistakes in a request."""
 
     field: str
     code: Code
     detail: str
 
 
-class ProblemAnswer(BaseModel):
-    """What went wrong (RFC 9457)."""
+class ProblemAnswer(ResponseModel):
+    """What went wrong (RFC 9457).
+
+    `errors` lists all mistakes where there are several. `subs_ids` lists the bindings of an ambiguous number, and
+    `results` those of a refused batch.
+    """
 
     type: str
     title: str
@@ -26,6 +30,6 @@ class ProblemAnswer(BaseModel):
     code: Code
     detail: str
     field: str = ""
-    errors: list[MistakeAnswer] = []
-    subs_ids: list[str] = []
-    results: list[BatchResult] = []
+    errors: list[MistakeAnswer] = Field([])
+    subs_ids: list[str] = Field([])
+    results: list[BatchResult] = Field([])

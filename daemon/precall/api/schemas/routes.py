@@ -1,4 +1,4 @@
-"""Routes: how they are asked for, and how they are answered."""
+"""Routes: what to dial now. `encode_route` makes a plain dict by hand, since every read of a route runs it."""
 
 from typing import Annotated, Any, Literal
 
@@ -26,36 +26,44 @@ class RouteQuery(QueryModel):
     """How a route is read."""
 
     caller: Annotated[Caller | None, RestoresPlus] = None
-    max_age: Seconds | None = None
-    timeout: Timeout = 0.3
-    dial: bool = True
-    format: Literal["json", "text"] = "json"
+    max_age: Annotated[
+        Seconds | None, Field(description="Check the route first if it is older than this many seconds.")
+    ] = None
+    timeout: Annotated[Timeout, Field(description="How many seconds to wait for that check.")] = 0.3
+    dial: Annotated[bool, Field(description="Whether this read is for a dial, and counts as one.")] = True
+    format: Annotated[
+        Literal["json", "text"], Field(description="`text` is `ACTION,NUMBER` or `ACTION,NUMBER,EXTENSION`.")
+    ] = "json"
 
 
 class NumberQuery(RouteQuery):
-    """How a route is found by its X."""
+    """How a route is found by its number X."""
 
-    x: Annotated[Number, RestoresPlus]
+    x: Annotated[Number, RestoresPlus, Field(description="The number X, in any spelling.")]
 
 
 class RoutesQuery(TableQuery):
     """Which routes are listed."""
 
-    action: Action | None = None
-    state: State | None = None
-    pool_key: str | None = None
-    stale: bool | None = None
+    action: Annotated[Action | None, Field(description="Only routes with this action.")] = None
+    state: Annotated[State | None, Field(description="Only routes in this state.")] = None
+    pool_key: Annotated[str | None, Field(description="Only routes of this pool.")] = None
+    stale: Annotated[bool | None, Field(description="Only routes that are stale, or that are not.")] = None
 
 
 class LookupBody(Body):
-    """Ids whose routes are wanted, and who is calling."""
+    """The ids of the wanted routes, and the calling number."""
 
     subs_ids: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=MAX_LOOKUP)]
     caller: Caller = ""
 
 
 class RouteAnswer(ResponseModel):
-    """What a dispatcher must do now."""
+    """What to dial for a binding now, and why.
+
+    `age_ms` is the age of the latest check, -1 before the first one. `retry_after` is in seconds, 0 where asking again
+    would not help. `index` is the index of the change that made this route.
+    """
 
     subs_id: str
     action: Action
@@ -75,21 +83,21 @@ class RouteAnswer(ResponseModel):
 
 
 class RoutePage(ResponseModel):
-    """Some routes, and the cursor of the next page ("": the end)."""
+    """One page of routes. `cursor` is that of the next page, "" at the end."""
 
     routes: list[RouteAnswer]
     cursor: str
 
 
 class LookupAnswer(ResponseModel):
-    """The routes of the known ids, in the order asked, and the ids that are not known."""
+    """The routes of the known ids in the order of the request, and the unknown ids."""
 
     routes: list[RouteAnswer]
     unknown: list[str]
 
 
 def encode_route(route: Route) -> dict[str, Any]:
-    """A route as it is promised, key by key."""
+    """Return a route as the JSON object that `RouteAnswer` describes."""
     age = route.age
     return {
         "subs_id": route.subs_id,
@@ -111,6 +119,6 @@ def encode_route(route: Route) -> dict[str, Any]:
 
 
 def route_text(route: Route) -> str:
-    """`ACTION,NUMBER`, and the extension behind when there is one."""
+    """Return a route as `ACTION,NUMBER`, followed by `,EXTENSION` if there is one."""
     line = f"{route.action},{route.number}"
     return f"{line},{route.extension}" if route.extension else line

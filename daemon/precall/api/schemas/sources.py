@@ -1,17 +1,17 @@
-"""Source."""
+"""The sync with the customer's own database."""
 
 from precall.api.schemas.fields import Body, ResponseModel
 from precall.core.sync.plan import SyncOutcome
 
 
 class ApplyBody(Body):
-    """A sync with the source. `force`: whatever it removes."""
+    """How to sync. `force` applies removals, however many there are."""
 
     force: bool = False
 
 
 class RefusedRowAnswer(ResponseModel):
-    """A row of the source that is no binding, or not the source's to change."""
+    """A row of the source that is invalid, or that belongs to a binding of another origin."""
 
     subs_id: str
     column: str
@@ -19,10 +19,10 @@ class RefusedRowAnswer(ResponseModel):
 
 
 class SourceAnswer(ResponseModel):
-    """The latest sync that came to its end ("" for none yet), and why none has since.
+    """The latest completed sync, and the error of the one after it, if that failed.
 
-    `rows` counts by what became of them; `removals_refused` says why removals are, "" when they are not; `refused`
-    are the first twenty refused rows.
+    `synced_at` is "" before the first sync. `rows` counts the rows by result. `removals_refused` says why removals were
+    refused, "" if they were not. `refused` lists the first twenty refused rows.
     """
 
     synced_at: str
