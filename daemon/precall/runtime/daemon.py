@@ -163,7 +163,7 @@ class Daemon:
         self._consist_of(await self._assembly().leading(self.store))
         self._retention = Retention(self.store, self.table, self.ledger, self.config.store.retention)
         quotas = (self.checker.quota, self.calls.quota)
-        self.checker.gate = CallGate(self._lead, quotas, self._clocks.tick, self._boottime)
+        self.checker.queries.gate = CallGate(self._lead, quotas, self._clocks.tick, self._boottime)
         self._writer = asyncio.create_task(self.ledger.run(), name="ledger")
         self._writer.add_done_callback(self._guard)
         stack.push_async_callback(self._finish_writing)
@@ -321,7 +321,7 @@ class Daemon:
     async def _adopt(self) -> None:
         """Plan the checks of all that was loaded, in slices: readers are answered already."""
         with without_collections():
-            await self.checker.sweep()
+            await self.checker.plan.sweep()
 
     def _schedule(self) -> Scheduler:
         # APScheduler plans by the clock of the machine, whatever the daemon is given for one.
@@ -362,7 +362,7 @@ class Daemon:
 
     async def _sweep(self) -> None:
         self.demand.forget_hints()
-        await self.checker.sweep(SWEEP_PAUSE)
+        await self.checker.plan.sweep(SWEEP_PAUSE)
 
     async def _first_sync(self) -> None:
         """What it takes in will stay."""

@@ -170,7 +170,7 @@ async def test_the_database_is_lost_and_comes_back(
                 assert (await served.ask("GET", "/readyz?for=writes"))[0] == 503
             await until(lambda: daemon.ledger.saving)
             await until(lambda: load.statuses[-1] == 201)
-        daemon.checker.pause("")
+        daemon.checker.plan.pause("")
         await until(lambda: not daemon.checker.in_flight and not daemon.ledger.pending)
         assert not daemon.table.unsaved
         await journal_is_complete(served, load)

@@ -43,7 +43,7 @@ async def readiness(request: web.Request, services: Services, _client: Client) -
         "ready": ready,
         "degraded": _degraded(services),
         "bindings": len(services.table),
-        "paused": sorted(services.checker.paused),
+        "paused": sorted(services.checker.plan.paused),
         "version": services.version,
     }
     return reply(data, 200 if ready else 503)
@@ -67,20 +67,20 @@ async def pause(request: web.Request, services: Services, client: Client) -> web
     body = await read_body(request, PoolBody)
     _must_be_known(services, body.pool_key)
     await services.store.pause(body.pool_key, services.clock(), body.reason, client.name)
-    services.checker.pause(body.pool_key)
+    services.checker.plan.pause(body.pool_key)
     order_log.given(request, client, "pause", body.reason, pool=body.pool_key)
-    return reply({"paused": sorted(services.checker.paused)})
+    return reply({"paused": sorted(services.checker.plan.paused)})
 
 
 async def resume(request: web.Request, services: Services, client: Client) -> web.StreamResponse:
     """Resume the background checks of a pool, or of all pools."""
     body = await read_body(request, PoolBody)
-    if body.pool_key not in services.checker.paused:
+    if body.pool_key not in services.checker.plan.paused:
         _must_be_known(services, body.pool_key)
     await services.store.resume(body.pool_key)
-    services.checker.resume(body.pool_key)
+    services.checker.plan.resume(body.pool_key)
     order_log.given(request, client, "resume", body.reason, pool=body.pool_key)
-    return reply({"paused": sorted(services.checker.paused)})
+    return reply({"paused": sorted(services.checker.plan.paused)})
 
 
 async def reload(request: web.Request, services: Services, client: Client) -> web.StreamResponse:
