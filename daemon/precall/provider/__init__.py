@@ -1,5 +1,7 @@
-"""Everything about the provider: signatures, replies, credentials, HTTP. Which check to make, and what an answer
-means for a route, is decided in `core`."""
+"""The provider: signatures, requests, replies, receipts and credentials.
+
+What to ask, and what an answer means for a route, is decided in `core`.
+"""
 
 from precall.provider.client import (
     DETAIL,
