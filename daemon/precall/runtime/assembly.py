@@ -3,9 +3,7 @@
 Here they are made; `app` starts and stops them.
 """
 
-import gc
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 
@@ -23,37 +21,13 @@ from precall.engine.registry import Registry
 from precall.engine.services import Services
 from precall.engine.source_sync import SourceSync
 from precall.provider import Provider
+from precall.runtime.gc import without_collections
 from precall.runtime.restore import recall_brake, recall_feed, recall_planner, recall_sample, recall_table
 from precall.store import Store
 from precall.table.feed import Feed
 from precall.table.table import Table
 from precall.table.writer import Writer
 from precall.telemetry.metrics import Metrics
-
-MANY = 20_000
-"""Objects not set apart: a full collection over so many takes 10 to 20 ms."""
-
-
-@contextmanager
-def without_collections() -> Iterator[None]:
-    """While much that will stay is made: a full collection over a million objects stalls readers for 0.3 s. What was
-    made is set apart, so that later collections pass it by."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
-
-
-async def collect_young() -> None:
-    """Look through what was made lately. Left alone it grows to a hundred thousand objects while as many old ones go,
-    and then takes 0.1 s at once. When much has stayed, registered or queued anew, it is set apart too: garbage is taken
-    out first, and what stays is in no cycle when it goes, so that its last reference frees it."""
-    gc.collect(0)
-    if gc.isenabled() and len(gc.get_objects()) > MANY:
-        gc.collect()
-        gc.freeze()
 
 
 class Assembly:

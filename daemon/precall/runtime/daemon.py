@@ -32,7 +32,8 @@ from precall.engine.soundness import enforce
 from precall.engine.source_sync import SourceSync
 from precall.provider import Credentials, Provider
 from precall.provider.account import credentials, provider_settings
-from precall.runtime.assembly import Assembly, collect_young, without_collections
+from precall.runtime.assembly import Assembly
+from precall.runtime.gc import collect_young, without_collections
 from precall.runtime.reload import PATIENCE, Reloader
 from precall.runtime.restore import learned_of
 from precall.runtime.scheduler import Scheduler, beat

@@ -10,8 +10,8 @@ from precall.config.schema import Config
 from precall.core.model import Binding
 from precall.core.planning.entries import PlanEntry
 from precall.core.planning.planner import Planner
-from precall.runtime.assembly import MANY, collect_young, without_collections
 from precall.runtime.daemon import Daemon
+from precall.runtime.gc import MANY, collect_young, without_collections
 
 REGISTERED = 15_000
 """Bindings of which the daemon keeps more than `MANY` objects."""
