@@ -22,6 +22,7 @@ from precall.api.schemas.responses import reply
 from precall.config.addresses import split_address
 from precall.config.schema import ApiConfig
 from precall.core.errors import ListenError
+from precall.core.role import CurrentRole, Role, WaitingFor
 from precall.engine.services import Services
 from precall.telemetry.logging import get_logger
 from precall.telemetry.metrics import Metrics
@@ -43,6 +44,12 @@ _PUSHED = {"/v1/receipts/{secret}"}
 """What is open to anybody, and all the same stored by the leading daemon alone."""
 
 _PLAIN = {endpoint.path for endpoint in ENDPOINTS if "{" not in endpoint.path}
+
+_WAITING = {
+    WaitingFor.TABLE: "starting: the table is being loaded",
+    WaitingFor.DATABASE: "store: the database is out of reach; it is tried every second",
+    WaitingFor.LEADER: "standby: another precall leads on this database, which cannot be read yet",
+}
 
 WATCH = 1.0
 """Seconds between two looks at the connections, the wrong tokens and the files of TLS."""
@@ -70,14 +77,21 @@ def application(server: "Server") -> web.Application:
 
 
 class Server:
-    """Serves a daemon on every address of its configuration. Until it has `services` it says that it is not ready, and
-    what it is `waiting` for."""
+    """Serves a daemon on every address of its configuration. Until it has `services` it answers that it is not ready,
+    and what it waits for."""
 
-    def __init__(self, config: ApiConfig, version: str, metrics: Metrics, clock: Callable[[], float]) -> None:
-        """`clock` is in seconds and never decreases."""
+    def __init__(
+        self,
+        config: ApiConfig,
+        version: str,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        waiting: CurrentRole | None = None,
+    ) -> None:
+        """`clock` is in seconds and never decreases. `waiting` is the role until there are services."""
         self.config, self.version = config, version
         self.services: Services | None = None
-        self.waiting = "starting: the table is being loaded"
+        self._waiting = waiting or CurrentRole(Role.WAITING)
         self.gate = Authenticator(config, metrics, clock)
         self.crowd = ConnectionRegistry(config.max_connections, metrics, clock)
         self._metrics = metrics
@@ -85,6 +99,11 @@ class Server:
         self._runner: web.AppRunner | None = None
         self._listeners: list[asyncio.Server] = []
         self._watch: asyncio.Task[None] | None = None
+
+    @property
+    def waits_for(self) -> str:
+        """What a daemon without services waits for, in a sentence."""
+        return _WAITING[self._waiting.waiting_for]
 
     async def start(self) -> list[str]:
         """Listen; the URLs, in the order of the configuration. ListenError when one is no good."""
@@ -210,7 +229,7 @@ def _answering(
         services = server.services
         if services is None:
             return _not_ready(endpoint, server)
-        if services.standby and not mirrored:
+        if not services.role.leads and not mirrored:
             detail = (
                 "another precall leads on this database; ask that one, or this one once it has taken over"
             )
@@ -226,9 +245,9 @@ def _not_ready(endpoint: Operation, server: Server) -> web.Response:
             return reply({"alive": True, "tick_age": 0.0})
         case "/readyz":
             nothing = {"bindings": 0, "paused": [], "version": server.version}
-            return reply({"ready": False, "degraded": [server.waiting], **nothing}, 503)
+            return reply({"ready": False, "degraded": [server.waits_for], **nothing}, 503)
         case _:
-            return problem(503, Code.STARTING, f"not ready; {server.waiting}", headers=_SOON)
+            return problem(503, Code.STARTING, f"not ready; {server.waits_for}", headers=_SOON)
 
 
 def _pattern(path: str) -> str:

@@ -76,7 +76,6 @@ class Checker:
         self._standing = ProviderHealth(quota, metrics, clocks.tick, provider.questions)
         self.circuit, self.outage = self._standing.circuit, self._standing.outage
         self.suspicion, self.calibration = CallSuspicion(), Calibration()
-        self.asks = True
         self.gate: CallGate | None = None
         self.paused: frozenset[str] = frozenset()
         self.ticked_at: float = clocks.tick()
@@ -117,6 +116,11 @@ class Checker:
             else:
                 self.quota.spend(tick, Priority.BACKGROUND)
                 yield row
+
+    @property
+    def asks(self) -> bool:
+        """Whether this daemon leads, so that checks are its own."""
+        return self._ledger.leads
 
     def may_call(self) -> bool:
         """Whether nothing puts in doubt that calls are ours to make."""

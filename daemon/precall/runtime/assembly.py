@@ -63,10 +63,8 @@ class Assembly:
         table, index, seq = await recall_table(store, self._clocks)
         feed = Feed(index)
         ledger = self._ledger(store, table, feed, index)
-        ledger.saving = False
         checker = await self._checker(store, table, ledger, seq, logged=0.0)
-        checker.asks = False
-        return replace(self._services(store, table, feed, ledger, checker), source=None, standby=True)
+        return replace(self._services(store, table, feed, ledger, checker), source=None)
 
     def _ledger(self, store: Store, table: Table, feed: Feed, index: int) -> Writer:
         return Writer(
@@ -155,7 +153,7 @@ class Assembly:
             metrics=self._metrics,
             clock=self._clocks.now,
         )
-        self._show(table, ledger, checker)
+        self._show(store, table, ledger, checker)
         return Services(
             settings=self._settings,
             table=table,
@@ -185,14 +183,14 @@ class Assembly:
             reload=self._reload,
         )
 
-    def _show(self, table: Table, ledger: Writer, checker: Checker) -> None:
+    def _show(self, store: Store, table: Table, ledger: Writer, checker: Checker) -> None:
         """Gauges that are asked for at scrape time."""
         metrics = self._metrics
         metrics.show_states(table.count)
         metrics.show_pools(table.pools, table.count)
         metrics.show(metrics.max_age, lambda: self._settings.policy.max_age)
         metrics.show(metrics.unusable, lambda: float(len(table.unusable)))
-        metrics.show(metrics.leading, lambda: float(checker.asks))
+        metrics.show(metrics.leading, lambda: float(store.role.leads))
         metrics.show(metrics.store_up, lambda: float(ledger.saving))
         metrics.show(metrics.rate_limit, lambda: checker.quota.rate)
         metrics.show(metrics.clock_behind, lambda: self._clocks.behind)

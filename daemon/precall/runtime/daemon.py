@@ -11,7 +11,6 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import replace
 from functools import partial
 
 from precall import __version__
@@ -20,6 +19,7 @@ from precall.clocks import Clocks, boottime
 from precall.config.schema import Config
 from precall.config.settings import Settings
 from precall.core.errors import ConfigError, LeadershipLost, StoreUnavailable
+from precall.core.role import CurrentRole, Role
 from precall.engine.call_gate import CallGate
 from precall.engine.call_poller import CallPoller
 from precall.engine.call_results import CallResults
@@ -93,6 +93,7 @@ class Daemon:
         self._wall, self._monotonic, self._chance = wall, monotonic, chance
         self._boottime = boottime
         self._clocks = Clocks(wall, monotonic)
+        self._role = CurrentRole(Role.WAITING)
         self._stopped, self._told_to_reload = asyncio.Event(), asyncio.Event()
         self._scheduler: Scheduler | None = None
         self._writer: asyncio.Task[None] | None = None
@@ -129,7 +130,7 @@ class Daemon:
         watch = asyncio.create_task(beat(CLOCK, self._look_at_clock, "clock"), name="clock")
         stack.push_async_callback(_end, watch)
         key = credentials(config.provider)
-        self._server = Server(config.api, __version__, self.metrics, self._monotonic)
+        self._server = Server(config.api, __version__, self.metrics, self._monotonic, self._role)
         urls = await self._server.start()
         stack.push_async_callback(self._server.stop, GRACE)
         self._provider = self._make_provider(key)
@@ -146,9 +147,9 @@ class Daemon:
             when_broken=self._lose_sight,
         )
         stack.push_async_callback(self._lead.leave)
-        standby = Standby(self._lead, self._server, urls, self._supervisor, self._monotonic)
+        standby = Standby(self._lead, self._role, urls, self._supervisor, self._monotonic, self._alive)
         async with AsyncExitStack() as mirror:
-            await standby.take_lead(mirror, partial(self._open_store, auto_migrate=False), self._mirror)
+            await standby.take_lead(mirror, partial(self._open_store, Role.STANDBY), self._mirror)
             await standby.insist(partial(self._brought_up, stack))
         return urls
 
@@ -158,7 +159,8 @@ class Daemon:
             stack.push_async_exit(attempt.pop_all())
 
     async def _bring_up(self, stack: AsyncExitStack) -> None:
-        self.store = await self._open_store(auto_migrate=self.config.store.migrates)
+        self.store = await self._open_store(Role.LEADING)
+        self._role = self.store.role
         stack.push_async_callback(self.store.close)
         self.store.when_deposed = self._lead.lose
         self.store.fencing_token = await self._lead.fence()
@@ -187,11 +189,7 @@ class Daemon:
             "another precall leads on this database: started again, this one stands by"
         )
         log.critical("precall.deposed", hint="another precall leads on this database")
-        services = self._server.services
-        if services is not None and not services.standby:
-            services.store.deposed = True
-            services.checker.asks = False
-            self._server.services = replace(services, standby=True)
+        self._role.fence()
         self._stopped.set()
 
     def _lose_sight(self, error: BaseException) -> None:
@@ -200,20 +198,29 @@ class Daemon:
         log.critical("lead.broken", exc_info=error)
         self._stopped.set()
 
+    def _alive(self) -> None:
+        """Count as alive while no check is made."""
+        self._supervisor.beat()
+        if (parts := self._server.services) is not None:
+            parts.checker.ticked_at = self._monotonic()
+
     async def _mirror(self, store: Store) -> None:
         """The parts as for a leading daemon, none of them running."""
         async with self._reloading.at_work, self._supervisor.pulse():
             self._consist_of(await self._assembly().mirroring(store))
 
-    async def _open_store(self, *, auto_migrate: bool) -> Store:
+    async def _open_store(self, role: Role) -> Store:
+        """Open the database for that role. Only a leader migrates it."""
         store = self.config.store
-        return await Store.open(
+        opened = await Store.open(
             store.database,
             timeout=store.timeout,
             history=store.history,
             key_file=store.key_file,
-            auto_migrate=auto_migrate,
+            auto_migrate=store.migrates and role is Role.LEADING,
         )
+        opened.role = CurrentRole(role)
+        return opened
 
     async def _part_with_provider(self) -> None:
         await self._provider.close()

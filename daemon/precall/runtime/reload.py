@@ -155,7 +155,7 @@ class Reloader:
     async def state_policy(self) -> None:
         """Let SQL readers of the table decide by the policy in force, if they do not yet and the database is there."""
         services = self._server.services
-        if not self._owes_policy or services is None or services.standby:
+        if not self._owes_policy or services is None or not services.role.leads:
             return
         try:
             await services.store.state_policy(self._settings.policy)

@@ -19,6 +19,7 @@ from precall.core.errors import LeadershipLost, StoreError, StoreUnavailable
 from precall.core.model import Change, Check, Exposure, Policy, Row
 from precall.core.packing import Packed
 from precall.core.planning.sample import DialRecord
+from precall.core.role import CurrentRole, Role
 from precall.store import audit, fencing, history, key_registry, migration, operator_state, rows
 from precall.store.attempt import Attempt
 from precall.store.audit import EVERY, AuditFilter
@@ -47,12 +48,11 @@ class Store:
     deadline; then nothing of the call is stored, and calling again with the same values is always right. Only
     where the database is lost in the very COMMIT may it turn out to be stored: that is told as OutcomeUnknown.
 
-    It writes by its `fencing_token` (0: there is nobody to shut out). Once another daemon has a higher one, this store
-    is `deposed`: it writes no more, and calls `when_deposed`.
+    It writes by its `fencing_token` (0: no other writer is to be shut out). A write is refused once another daemon has
+    a higher token; `when_deposed` is called then. A store whose `role` is fenced refuses every write.
     """
 
     fencing_token = 0
-    deposed = False
 
     def __init__(self, place: DatabaseAddress, timeout: float, keep: History, seals: Cipher) -> None:
         self.name = place.name
@@ -65,6 +65,7 @@ class Store:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._high: dict[str, int] = {}
         self.when_deposed: Callable[[], None] = _nothing
+        self.role = CurrentRole()
         self.calls = CallBook(self._write, self._read)
 
     @classmethod
@@ -351,7 +352,7 @@ class Store:
         return result
 
     async def _write(self, work: Work[T], size: int = 1) -> T:
-        if self.deposed:
+        if self.role.value is Role.FENCED:
             raise LeadershipLost(f"{self.name}: another precall leads")
         patience = self._timeout + size * PATIENCE_PER_ROW
         try:
@@ -382,7 +383,6 @@ class Store:
             if self.fencing_token:
                 await fencing.confirm(connection, self.fencing_token, self.name)
         except LeadershipLost:
-            self.deposed = True
             self.when_deposed()
             raise
 

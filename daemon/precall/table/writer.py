@@ -26,6 +26,7 @@ from precall.config.settings import Settings
 from precall.core.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from precall.core.model import Change, Check, Row, WriteCause
 from precall.core.planning.sample import DialRecord
+from precall.core.role import Role
 from precall.core.routing.registration import changes_route
 from precall.core.routing.route import decide, removed, withhold
 from precall.store import Store
@@ -62,7 +63,7 @@ class Writer:
         backlog: int = BACKLOG,
     ) -> None:
         self.index = index
-        self.saving = True
+        self._down = False
         self._store, self._table, self._feed, self._metrics = store, table, feed, metrics
         self._settings = settings
         self._clock, self._monotonic = clock, monotonic
@@ -135,6 +136,16 @@ class Writer:
         """Somebody else's write was not taken: see at once whether ours are."""
         self._doubted = True
         self._wake.set()
+
+    @property
+    def leads(self) -> bool:
+        """Whether this daemon leads, so that writing is its own."""
+        return self._store.role.leads
+
+    @property
+    def saving(self) -> bool:
+        """Whether requests to write are taken: not while standing by, nor while the database is down."""
+        return not self._down and self._store.role.value is not Role.STANDBY
 
     @property
     def pending(self) -> int:
@@ -344,7 +355,7 @@ class Writer:
     async def _fall_out(self, batch: WriteBatch, error: StoreError) -> None:
         """The database did not take it: refuse what can come again, serve what the provider said, keep that queued."""
         log.error("store.down", error=str(error), pending=self.pending)
-        self.saving, self._why, self._down_since = False, str(error), self._monotonic()
+        self._down, self._why, self._down_since = True, str(error), self._monotonic()
         self._backlog.begin()
         self._alone, self._doubted, self._underway = 0, False, 0
         kept, refused = WriteBatch(), list[Change]()
@@ -382,7 +393,7 @@ class Writer:
                 await self._pause(None)
         # The rest with nobody adding to it: what comes during each commit would never end.
         if attempt.result() and await self._catch_up():
-            self.saving = True
+            self._down = False
             seconds = round(self._monotonic() - self._down_since, 1)
             log.warning(
                 "store.back", seconds=seconds, changes=self._backlog.late, folded=self._backlog.folded

@@ -85,7 +85,7 @@ async def test_a_daemon_writes_again_by_itself(tmp_path: Path, url: str) -> None
         await until(lambda: ledger.saving)
         await served.register(subs_id="2")
         assert await served.stored() == 2
-        assert not served.daemon.store.deposed
+        assert served.daemon.store.role.leads
 
 
 async def test_a_start_that_takes_longer_than_the_limit_keeps_the_lead(url: str) -> None:
