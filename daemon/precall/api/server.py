@@ -19,6 +19,7 @@ from precall.api.handlers.operations import DOCUMENT
 from precall.api.problems import Code, guard, problem
 from precall.api.schemas.requests import MAX_BATCH_BODY
 from precall.api.schemas.responses import reply
+from precall.concurrency import cancel_and_wait, guarded
 from precall.config.addresses import split_address
 from precall.config.schema import ApiConfig
 from precall.core.errors import ListenError
@@ -87,14 +88,16 @@ class Server:
         metrics: Metrics,
         clock: Callable[[], float],
         waiting: CurrentRole | None = None,
+        broken: Callable[[BaseException], None] = lambda _error: None,
     ) -> None:
-        """`clock` is in seconds and never decreases. `waiting` is the role until there are services."""
+        """`clock` is in seconds and never decreases. `waiting` is the role until there are services. `broken` is called
+        with the error that ends the watch over connections, tokens and certificates, should one do so."""
         self.config, self.version = config, version
         self.services: Services | None = None
         self._waiting = waiting or CurrentRole(Role.WAITING)
         self.gate = Authenticator(config, metrics, clock)
         self.crowd = ConnectionRegistry(config.max_connections, metrics, clock)
-        self._metrics = metrics
+        self._metrics, self._broken = metrics, broken
         self._certificates: CertificateWatch | None = None
         self._runner: web.AppRunner | None = None
         self._listeners: list[asyncio.Server] = []
@@ -132,8 +135,7 @@ class Server:
         except ListenError:
             await self.stop(0.0)
             raise
-        self._watch = asyncio.create_task(self._look_after(), name="api watch")
-        self._watch.add_done_callback(_must_not_end)
+        self._watch = guarded(self._look_after(), "api watch", self._broken)
         return urls
 
     def admit(self, config: ApiConfig) -> None:
@@ -159,8 +161,7 @@ class Server:
             await runner.server.shutdown(grace)
         await runner.cleanup()
         if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.wait({self._watch})
+            await cancel_and_wait(self._watch)
         self.gate.guessing.report(ending=True)
 
     async def _listen(self, connect: Callable[[], Connection], address: str) -> str:
@@ -257,11 +258,6 @@ def _pattern(path: str) -> str:
         return path
     names = "|".join(sorted({other[len(parent) :] for other in _PLAIN if other.startswith(parent)}))
     return f"{parent}{{subs_id:{f'(?!(?:{names})$)' if names else ''}[^/]+}}{rest}"
-
-
-def _must_not_end(task: "asyncio.Task[None]") -> None:
-    if not task.cancelled() and (error := task.exception()):
-        log.critical("api.unwatched", exc_info=error)
 
 
 async def _go_on(request: web.Request) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import TypeVar
 
+from precall.concurrency import cancel_and_wait
 from precall.core.errors import StoreError, StoreUnavailable
 from precall.core.role import CurrentRole, WaitingFor
 from precall.runtime.systemd import SystemdNotifier
@@ -82,8 +83,7 @@ class Standby:
                 await asyncio.sleep(TURN)
                 self._alive()
         finally:
-            mirroring.cancel()
-            await asyncio.wait({mirroring})
+            await cancel_and_wait(mirroring)
         log.warning("precall.takes_over", listen=self._urls)
 
     async def _keep_mirroring(
