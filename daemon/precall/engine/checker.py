@@ -11,6 +11,7 @@ from math import inf
 from typing import Any
 
 from precall.clocks import Clocks
+from precall.concurrency import breathe
 from precall.config.settings import Settings
 from precall.core.ages import SMALLEST_STEP, Tick, age_of
 from precall.core.calls.calibration import Calibration
@@ -98,8 +99,7 @@ class Checker:
             return
         for count, row in enumerate(self._due(tick), 1):
             self.start(row, Priority.BACKGROUND)
-            if count % ABREAST == 0:
-                await asyncio.sleep(0)
+            await breathe(count, ABREAST)
 
     def _due(self, tick: Tick) -> Iterator[Row]:
         """What the planner wants asked, as long as quota, circuit and the number in flight allow."""

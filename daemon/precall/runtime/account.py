@@ -66,13 +66,18 @@ class Account:
         wall: Callable[[], float],
         monotonic: Callable[[], float],
         nonce: Callable[[], str],
+        broken: Callable[[BaseException], None],
     ) -> None:
-        """Raise ConfigError for a key that cannot be read. `wall` gives Unix seconds; `nonce` makes requests unique."""
+        """Raise ConfigError for a key that cannot be read. `wall` gives Unix seconds; `nonce` makes requests unique.
+
+        `broken` is called with the error that ends the refresh of the key, should one do so.
+        """
         self._settings, self._metrics, self._clocks = settings, metrics, clocks
         self._parts: Services | None = None
         self._retention: Retention | None = None
         self._scheduler: Scheduler | None = None
         self._owes_policy = False
+        self._broken = broken
         config = settings.config.provider
         self.provider = Provider(
             provider_settings(config),
@@ -100,7 +105,7 @@ class Account:
         """Be ready to make calls; `stack` closes the connections and stops the refresh of the key."""
         await self.provider.start()
         stack.push_async_callback(self._close)
-        await self.provider.credentials.start(patience=PATIENCE)
+        await self.provider.credentials.start(PATIENCE, self._broken)
 
     async def _close(self) -> None:
         await self.provider.close()
@@ -227,7 +232,7 @@ class Account:
         if fresh.same_as(self.provider.credentials):
             fresh = self.provider.credentials
         else:
-            await fresh.start(PATIENCE)
+            await fresh.start(PATIENCE, self._broken)
         return Retuning(self._settings.config, self._settings.policy, fresh, turns)
 
     async def _turns(self, config: Config) -> list[tuple[str, float]]:

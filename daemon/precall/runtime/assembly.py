@@ -43,9 +43,11 @@ class Assembly:
         clocks: Clocks,
         chance: Callable[[], float],
         secret: Callable[[int], str],
+        broken: Callable[[BaseException], None],
     ) -> None:
         self._settings, self._provider, self._metrics, self._reload = settings, provider, metrics, reload
         self._clocks, self._chance, self._secret = clocks, chance, secret
+        self._broken = broken
 
     async def leading(self, store: Store) -> Services:
         """The parts of one that leads."""
@@ -152,6 +154,7 @@ class Assembly:
             settings=self._settings,
             metrics=self._metrics,
             clock=self._clocks.now,
+            broken=self._broken,
         )
         self._show(store, table, ledger, checker)
         return Services(

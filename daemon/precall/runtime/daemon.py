@@ -79,6 +79,7 @@ class Daemon:
             wall=wall,
             monotonic=monotonic,
             # Unique, not secret: the system's own randomness costs a turn of the interpreter's lock each time.
+            broken=self._ends_without("credentials"),
             nonce=lambda: f"{random.getrandbits(128):032x}",
         )
         self.server = Server(
@@ -282,12 +283,13 @@ class Daemon:
             clocks=self.clocks,
             chance=self._chance,
             secret=secrets.token_hex,
+            broken=self._ends_without("outcomes"),
         )
 
     def _schedule(self) -> Scheduler:
         # APScheduler plans by the clock of the machine, whatever the daemon is given for one.
         scheduler = Scheduler(time.time, lambda _name: self.metrics.job_failures.inc())
-        scheduler.beat(TICK, self._tick, "check tick")
+        scheduler.beat(TICK, self._tick, "check tick", self._ends_without("check tick"))
         scheduler.every(YOUNG, collect_young, "young collection")
         scheduler.every(MINUTE, self.each_minute, "each minute")
         return scheduler

@@ -75,6 +75,8 @@ class SystemdNotifier:
             yield
         finally:
             await cancel_and_wait(beating)
+            if not beating.cancelled():
+                beating.result()
 
     async def _pulse(self) -> None:
         while True:

@@ -15,6 +15,7 @@ from typing import Any, Literal, Self, TypeVar
 from sqlalchemy import Table, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from precall.concurrency import retrieve_exception
 from precall.core.errors import LeadershipLost, StoreError, StoreUnavailable
 from precall.core.model import Change, Check, Exposure, Policy, Row
 from precall.core.packing import Packed
@@ -403,18 +404,12 @@ class Store:
         task = asyncio.create_task(work, name="store")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(_look_away)
+        task.add_done_callback(retrieve_exception)
         return task
 
 
 def _nothing() -> None:
     """Nobody is to be called."""
-
-
-def _look_away(task: "asyncio.Task[Any]") -> None:
-    """Whoever still waits is told how it ended; where nobody does, that is no error of the loop's."""
-    if not task.cancelled():
-        task.exception()
 
 
 async def _marks(connection: AsyncConnection) -> dict[str, str]:

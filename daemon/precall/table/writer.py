@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from precall.concurrency import breathe, retrieve_exception
 from precall.config.settings import Settings
 from precall.core.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from precall.core.model import Change, Check, Row, WriteCause
@@ -100,7 +101,7 @@ class Writer:
             Write(subs_id, cause, amend, loop.create_future(), check) for subs_id, cause, amend in wishes
         ]
         for intent in group:
-            intent.done.add_done_callback(_look_away)
+            intent.done.add_done_callback(retrieve_exception)
         if group:
             self._groups.append(group)
         if not self.saving:
@@ -252,8 +253,7 @@ class Writer:
                     )
                     amended[subs_id] = change.row
                 items.append((intent, change))
-                if place % SLICE == 0:
-                    await asyncio.sleep(0)
+                await breathe(place, SLICE)
         except Exception as error:  # noqa: BLE001  one author's mistake must not stop the writer
             for intent in group:
                 intent.refuse(error)
@@ -305,8 +305,7 @@ class Writer:
             row = self._table.get(subs_id)
             if row is not None:
                 unchanged.rows.append(row)
-            if place % SLICE == 0:
-                await asyncio.sleep(0)
+            await breathe(place, SLICE)
         return unchanged
 
     async def _publish(self, batch: WriteBatch, *, saved: bool) -> None:
@@ -315,8 +314,7 @@ class Writer:
                 intent.settle(self._table.get(intent.subs_id))
             else:
                 intent.settle(self._show(change, saved=saved))
-            if place % SLICE == 0:
-                await asyncio.sleep(0)
+            await breathe(place, SLICE)
 
     def _show(self, change: Change, *, saved: bool) -> Row | None:
         row = self._current(change)
@@ -436,8 +434,7 @@ class Writer:
                 )
             elif might is not None:
                 self._show(self._change(subs_id, WriteCause.REMOVED, might, None, now), saved=False)
-            if place % SLICE == 0:
-                await asyncio.sleep(0)
+            await breathe(place, SLICE)
         self._backlog.keep_together()
 
     def _bound(self) -> None:
@@ -471,9 +468,3 @@ def _left(before: Row | None, after: Row | None) -> str:
     if before is None or after is None or before.binding.pool_key == after.binding.pool_key:
         return ""
     return before.binding.pool_key
-
-
-def _look_away(done: "asyncio.Future[Row | None]") -> None:
-    """Nobody need wait: an error nobody looks at is no error of the loop's."""
-    if not done.cancelled():
-        done.exception()
