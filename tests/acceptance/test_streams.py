@@ -77,12 +77,52 @@ def test_every_line_of_a_daemon_is_json_from_start_to_end(tmp_path: Path) -> Non
     assert str(port) in last["error"]
 
 
+def test_a_daemon_answers_while_nobody_reads_what_it_logs(tmp_path: Path) -> None:
+    port = free_port()
+    config = config_file(tmp_path, "http://127.0.0.1:9", listen=f"127.0.0.1:{port}")
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(write, bytes(4096))
+    os.set_blocking(write, True)
+    process = subprocess.Popen([*COMMAND, "run", "--config", config], stderr=write, env=ENVIRONMENT)
+    os.close(write)
+    try:
+        until(lambda: answers(f"http://127.0.0.1:{port}"))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(read)
+
+
+@pytest.mark.parametrize("command", ["run", "migrate"])
+@pytest.mark.parametrize(
+    "content", ['[log]\nformat = "json"\nlevle = "info"\n', '[log]\nformat = "json"\n[store\n', ""]
+)
+def test_a_configuration_that_cannot_be_loaded_is_refused_in_its_own_format(
+    tmp_path: Path, content: str, command: str
+) -> None:
+    config = tmp_path / "precall.toml"
+    config.write_text(content or '[log]\nlevle = "info"\n')
+    variables = {} if content else {"PRECALL_LOG__FORMAT": "json"}
+    ended = shell('"$@"', command, "--config", config, **variables)
+    lines = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert ended.returncode == 3
+    assert [(one["event"], one["exit_code"]) for one in lines] == [("precall.failed", 3)]
+    assert "log.levle" in lines[0]["error"] or "TOML" in lines[0]["error"]
+
+
 @pytest.mark.parametrize(
     ("line", "code", "said"),
     [
         ('"$@" >/dev/full', 74, b"precall: standard output cannot be written: No space left on device\n"),
         ('"$@" >&-', 74, b"precall: standard output cannot be written: Bad file descriptor\n"),
         ('"$@" 2>&- <&-', 0, b""),
+        ('"$@" >&- 2>/dev/full', 74, b""),
+        ('"$@" >/dev/full 2>&-', 74, b""),
     ],
 )
 def test_what_a_command_cannot_print_is_one_line(line: str, code: int, said: bytes) -> None:

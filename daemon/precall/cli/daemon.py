@@ -24,7 +24,7 @@ from precall.cli.options import ConfigFile, Json, address, duration
 from precall.cli.output import console, data, say
 from precall.cli.session import Session, answered
 from precall.cli.target import Target, asks
-from precall.config.schema import SCOPES, load, remarks
+from precall.config.schema import SCOPES, load, log_format, remarks
 from precall.config.settings import compare
 from precall.core.errors import ConfigError
 from precall.telemetry import logging as log
@@ -87,6 +87,7 @@ def run(config: ConfigFile = None) -> None:
 
     log.take_over()
     supervisor = SystemdNotifier.of(os.environ, time.monotonic)
+    log.configure("warning", log_format(config))
     loaded = load(config)
     log.configure(loaded.log.level, loaded.log.format)
     for remark in remarks(loaded):
@@ -111,6 +112,8 @@ def migrate(config: ConfigFile = None) -> None:
     """Bring the database's schema to what this version needs."""
     from precall.store import current, head, upgrade  # noqa: PLC0415
 
+    log.take_over()
+    log.configure("warning", log_format(config))
     url = load(config).store.database
 
     async def work() -> tuple[str, str]:

@@ -8,6 +8,7 @@ import difflib
 import os
 import re
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
@@ -373,6 +374,24 @@ def load(path: str | Path | None) -> Config:
     if mistakes:
         raise ConfigError(mistakes)
     return config
+
+
+def log_format(path: str | Path | None) -> Literal["text", "json"]:
+    """How to write the mistakes of a configuration that cannot be loaded: as it asks for in `log.format`, else as text.
+
+    A file that is not valid TOML is searched for the line.
+    """
+    said: object = os.environ.get("PRECALL_LOG__FORMAT", "")
+    if not said and path is not None:
+        with suppress(OSError, text_file.NotTextError):
+            content = text_file.read(path)
+            try:
+                section = tomllib.loads(content).get("log")
+                said = section.get("format") if isinstance(section, dict) else ""
+            except tomllib.TOMLDecodeError:
+                found = re.search(r"""^\s*format\s*=\s*["'](\w+)["']""", content, re.MULTILINE)
+                said = found[1] if found else ""
+    return "json" if said == "json" else "text"
 
 
 def remarks(config: Config) -> list[str]:

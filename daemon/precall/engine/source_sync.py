@@ -215,7 +215,7 @@ class SourceSync:
             log.warning(
                 "source.rows_refused",
                 rows=counts[SyncOutcome.REFUSED],
-                first=first.subs_id,
+                first=first.subs_id or "",
                 column=first.column,
                 why=first.text,
             )

@@ -54,7 +54,7 @@ class Retuning:
     turns: list[tuple[str, float]]
 
 
-class Account:
+class CloudAccount:
     """One cloud account. `start` before anything else; then `mirror` or `lead` make its parts."""
 
     def __init__(

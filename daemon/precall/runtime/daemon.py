@@ -24,7 +24,7 @@ from precall.config.settings import Settings
 from precall.core.errors import ConfigError, LeadershipLost
 from precall.core.role import CurrentRole, Role
 from precall.engine.services import Services
-from precall.runtime.account import GRACE, Account
+from precall.runtime.account import GRACE, CloudAccount
 from precall.runtime.assembly import Assembly
 from precall.runtime.gc import collect_young
 from precall.runtime.reload import Reloader
@@ -72,7 +72,7 @@ class Daemon:
         self._role = CurrentRole(Role.WAITING)
         self.clocks = Clocks(wall, monotonic)
         self.metrics = Metrics()
-        self.account = Account(
+        self.account = CloudAccount(
             settings,
             self.metrics,
             self.clocks,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from precall.config.schema import ApiConfig, Config
 from precall.config.settings import ReloadReport, Settings, compare, reconcile
 from precall.core.errors import ConfigError
-from precall.runtime.account import Account
+from precall.runtime.account import CloudAccount
 from precall.runtime.systemd import SystemdNotifier
 from precall.telemetry import logging as logs
 from precall.telemetry.logging import get_logger
@@ -28,7 +28,7 @@ class Reloader:
         read: Callable[[], Config],
         settings: Settings,
         admit: Callable[[ApiConfig], None],
-        account: Account,
+        account: CloudAccount,
         metrics: Metrics,
         supervisor: SystemdNotifier,
         *,

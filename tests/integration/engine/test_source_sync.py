@@ -405,8 +405,8 @@ async def test_twenty_thousand_rows_never_hold_the_loop_for_long(
         assert counts(source.last) == {"added": 20_000}
         assert counts(await synced(served)) == {"unchanged": 20_000}
         heart.cancel()
-    # A slice takes some milliseconds of a core, all rows at once take seconds.
-    assert max(stalls) < 0.25, sorted(stalls)[-10:]
+    # All rows at once would be most of the work; a slice is a small share of it.
+    assert max(stalls) < sum(stalls) / 10, sorted(stalls)[-10:]
 
 
 async def test_a_row_that_is_refused_by_now_is_not_served_as_it_was_read_before(
