@@ -82,6 +82,11 @@ class Scheduler:
         if not self._paused and (job := self._scheduler.get_job(name)) is not None:
             job.modify(next_run_time=datetime.fromtimestamp(self._wall(), UTC))
 
+    def next_run(self, name: str) -> float | None:
+        """When the job of this name runs next, in Unix seconds of the machine's clock; None if there is no such job."""
+        job = self._scheduler.get_job(name)
+        return job.next_run_time.timestamp() if job is not None and job.next_run_time else None
+
     def replan(self) -> None:
         """Move all plans by as much as the wall clock was set since the last time."""
         if not (moved := self._clocks.step()):
