@@ -128,11 +128,11 @@ async def a_day(loop: VirtualLoop, folder: Path) -> None:
                     reads += 1
                 await asyncio.sleep(20.0)
             assert reads
-            await daemon._retain()
-            await daemon._each_minute()
+            await daemon.account.retire()
+            await daemon.each_minute()
             sizes.append((stored(folder), resident(), open_files()))
         checks = sum(simulator.calls_received.values())
-        changes = daemon.feed.newest
+        changes = daemon.parts.feed.newest
     print(f"{checks} checks", sizes, changes, flush=True)  # noqa: T201
     assert checks > 0.3 * RATE * HOURS * HOUR
     warm, last = sizes[WARM - 1], sizes[-1]

@@ -72,7 +72,7 @@ async def a_flood(loop: VirtualLoop, folder: Path) -> None:
     settings = {"rate": RATE, "burst": BURST}
     async with virtually(loop, folder, BINDINGS, 0, provider=settings, freshness=FRESHNESS) as served:
         received = served.simulator.received_at
-        await until(lambda: all(row.state.status == 1 for row in served.daemon.table.rows()))
+        await until(lambda: all(row.state.status == 1 for row in served.daemon.parts.table.rows()))
         before = len(received)
         flood = Flood(served, loop, tuple(one.subs_id for one in served.simulator.bindings())[:READ])
         # Longer than the bound: who is not checked at all is found out.

@@ -76,7 +76,7 @@ async def the_main_job(loop: VirtualLoop, folder: Path) -> None:
                     simulator.service.world.change(subs_id, {}, {"called_no": None, "status": status})
                     wanted[subs_id] = status
                 await asyncio.sleep(0.1)
-            rows = served.daemon.table
+            rows = served.daemon.parts.table
 
             def all_seen() -> bool:
                 seen = ((rows.get(subs_id), status) for subs_id, status in wanted.items())

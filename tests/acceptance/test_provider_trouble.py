@@ -188,7 +188,7 @@ async def two_minutes(loop: VirtualLoop, folder: Path, said: Callable[[str], int
         end = int(loop.wall()) + 60.0
         facts = as_registered(simulated) | {"expires_at": datetime.fromtimestamp(end + 5.0, UTC).isoformat()}
         assert (await served.ask("PUT", f"/v1/bindings/{ending}", facts))[0] == 200
-        rows = served.daemon.table.rows
+        rows = served.daemon.parts.table.rows
         await come_true(lambda: all(row.state.status == 1 for row in rows()))
         assert loop.wall() < end - 30.0
         before = await routes_of(served)

@@ -109,8 +109,8 @@ async def _daemon(pipe: Connection, seconds: float) -> None:
                 stamps[after.index] = time.monotonic()
 
         async with daemon.running() as [url]:
-            daemon.table.listeners.append(committed)
-            registry = Registry(daemon.ledger, daemon.table, Settings(config), time.time)
+            daemon.parts.table.listeners.append(committed)
+            registry = Registry(daemon.parts.ledger, daemon.parts.table, Settings(config), time.time)
             pipe.send(int(url.rpartition(":")[2]))
             await asyncio.to_thread(pipe.recv)
             cpu = time.process_time()

@@ -29,6 +29,7 @@ import uvloop
 
 from precall.config.schema import Config
 from precall.engine.services import Services
+from precall.runtime import daemon as runtime_daemon
 from precall.runtime.assembly import Assembly
 from precall.runtime.daemon import Daemon
 from precall.simulator import Account, Pool, Scenario, Simulator
@@ -104,18 +105,16 @@ def provide(pipe: Connection, bindings: int) -> None:
     uvloop.run(work())
 
 
-class Timed(Daemon):
-    """The daemon, saying how long it took to make its parts of what is stored: the table above all."""
+class Timed(Assembly):
+    """The assembly, saying how long it took to make the parts of what is stored: the table above all."""
 
     loaded = (0.0, 0.0)
 
-    def _consist_of(self, parts: Services) -> None:
-        self.loaded = (time.perf_counter() - self._begun, time.process_time() - self._cpu)
-        super()._consist_of(parts)
-
-    def _assembly(self) -> Assembly:
-        self._begun, self._cpu = time.perf_counter(), time.process_time()
-        return super()._assembly()
+    async def leading(self, store: Store) -> Services:
+        begun, cpu = time.perf_counter(), time.process_time()
+        parts = await super().leading(store)
+        Timed.loaded = (time.perf_counter() - begun, time.process_time() - cpu)
+        return parts
 
 
 def serve(pipe: Connection, folder: str, provider: str, port: int) -> None:
@@ -132,12 +131,14 @@ def serve(pipe: Connection, folder: str, provider: str, port: int) -> None:
         api={"listen": f"127.0.0.1:{port}"},  # type: ignore[arg-type]
     )
 
+    runtime_daemon.Assembly = Timed  # type: ignore[misc]
+
     async def work() -> None:
         gaps: list[tuple[float, float]] = []
-        daemon = Timed(config)
+        daemon = Daemon(config)
         async with daemon.running():
             watching = asyncio.create_task(probe(gaps))
-            pipe.send(daemon.loaded)
+            pipe.send(Timed.loaded)
             await asyncio.to_thread(pipe.recv)
             watching.cancel()
             checks = daemon.metrics.registry.get_sample_value("precall_check_duration_seconds_count")

@@ -51,7 +51,7 @@ class Served:
 
     async def stored(self) -> int:
         """How many bindings the database holds."""
-        return sum([len(rows) async for rows in self.daemon.store.load()])
+        return sum([len(rows) async for rows in self.daemon.parts.store.load()])
 
 
 def a_binding(**facts: Any) -> dict[str, Any]:

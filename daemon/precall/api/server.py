@@ -20,9 +20,11 @@ from precall.api.operation import Operation
 from precall.api.problems import Code, guard, problem
 from precall.api.replies import reply
 from precall.api.requests import MAX_BATCH_BODY
+from precall.concurrency import cancel_and_wait, guarded
 from precall.config.addresses import split_address
 from precall.config.schema import ApiConfig
 from precall.core.errors import ListenError
+from precall.core.role import CurrentRole, Role, WaitingFor
 from precall.engine.services import Services
 from precall.telemetry.logging import get_logger
 from precall.telemetry.metrics import Metrics
@@ -44,6 +46,12 @@ _PUSHED = {"/v1/receipts/{secret}"}
 """What is open to anybody, and all the same stored by the leading daemon alone."""
 
 _PLAIN = {endpoint.path for endpoint in ENDPOINTS if "{" not in endpoint.path}
+
+_WAITING = {
+    WaitingFor.TABLE: "starting: the table is being loaded",
+    WaitingFor.DATABASE: "store: the database is out of reach; it is tried every second",
+    WaitingFor.LEADER: "standby: another precall leads on this database, which cannot be read yet",
+}
 
 WATCH = 1.0
 """Seconds between two looks at the connections, the wrong tokens and the files of TLS."""
@@ -71,21 +79,35 @@ def application(server: "Server") -> web.Application:
 
 
 class Server:
-    """Serves a daemon on every address of its configuration. Until it has `services` it says that it is not ready, and
-    what it is `waiting` for."""
+    """Serves a daemon on every address of its configuration. Until it has `services` it answers that it is not ready,
+    and what it waits for."""
 
-    def __init__(self, config: ApiConfig, version: str, metrics: Metrics, clock: Callable[[], float]) -> None:
-        """`clock` is in seconds and never decreases."""
+    def __init__(
+        self,
+        config: ApiConfig,
+        version: str,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        waiting: CurrentRole | None = None,
+        broken: Callable[[BaseException], None] = lambda _error: None,
+    ) -> None:
+        """`clock` is in seconds and never decreases. `waiting` is the role until there are services. `broken` is called
+        with the error that ends the watch over connections, tokens and certificates, should one do so."""
         self.config, self.version = config, version
         self.services: Services | None = None
-        self.waiting = "starting: the table is being loaded"
+        self._waiting = waiting or CurrentRole(Role.WAITING)
         self.gate = Authenticator(config, metrics, clock)
         self.crowd = ConnectionRegistry(config.max_connections, metrics, clock)
-        self._metrics = metrics
+        self._metrics, self._broken = metrics, broken
         self._certificates: CertificateWatch | None = None
         self._runner: web.AppRunner | None = None
         self._listeners: list[asyncio.Server] = []
         self._watch: asyncio.Task[None] | None = None
+
+    @property
+    def waits_for(self) -> str:
+        """What a daemon without services waits for, in a sentence."""
+        return _WAITING[self._waiting.waiting_for]
 
     async def start(self) -> list[str]:
         """Listen; the URLs, in the order of the configuration. ListenError when one is no good."""
@@ -114,8 +136,7 @@ class Server:
         except ListenError:
             await self.stop(0.0)
             raise
-        self._watch = asyncio.create_task(self._look_after(), name="api watch")
-        self._watch.add_done_callback(_must_not_end)
+        self._watch = guarded(self._look_after(), "api watch", self._broken)
         return urls
 
     def admit(self, config: ApiConfig) -> None:
@@ -141,8 +162,7 @@ class Server:
             await runner.server.shutdown(grace)
         await runner.cleanup()
         if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.wait({self._watch})
+            await cancel_and_wait(self._watch)
         self.gate.guessing.report(ending=True)
 
     async def _listen(self, connect: Callable[[], Connection], address: str) -> str:
@@ -211,7 +231,7 @@ def _answering(
         services = server.services
         if services is None:
             return _not_ready(endpoint, server)
-        if services.standby and not mirrored:
+        if not services.role.leads and not mirrored:
             detail = (
                 "another precall leads on this database; ask that one, or this one once it has taken over"
             )
@@ -227,9 +247,9 @@ def _not_ready(endpoint: Operation, server: Server) -> web.Response:
             return reply({"alive": True, "tick_age": 0.0})
         case "/readyz":
             nothing = {"bindings": 0, "paused": [], "version": server.version}
-            return reply({"ready": False, "degraded": [server.waiting], **nothing}, 503)
+            return reply({"ready": False, "degraded": [server.waits_for], **nothing}, 503)
         case _:
-            return problem(503, Code.STARTING, f"not ready; {server.waiting}", headers=_SOON)
+            return problem(503, Code.STARTING, f"not ready; {server.waits_for}", headers=_SOON)
 
 
 def _pattern(path: str) -> str:
@@ -239,11 +259,6 @@ def _pattern(path: str) -> str:
         return path
     names = "|".join(sorted({other[len(parent) :] for other in _PLAIN if other.startswith(parent)}))
     return f"{parent}{{subs_id:{f'(?!(?:{names})$)' if names else ''}[^/]+}}{rest}"
-
-
-def _must_not_end(task: "asyncio.Task[None]") -> None:
-    if not task.cancelled() and (error := task.exception()):
-        log.critical("api.unwatched", exc_info=error)
 
 
 async def _go_on(request: web.Request) -> None:

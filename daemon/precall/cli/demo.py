@@ -114,7 +114,7 @@ class _Show:
         """Tell the daemon of every binding the simulator has, unless its end has come already."""
         soon = self._settings.clock() + 1
         known = [b for b in self._simulator.bindings() if b.expires_at is None or b.expires_at > soon]
-        self._daemon.table.listeners.append(self._on_change)
+        self._daemon.parts.table.listeners.append(self._on_change)
         answer = await self._ask(
             "POST", "/v1/bindings/batch", body={"bindings": [as_registered(b) for b in known]}
         )

@@ -11,6 +11,7 @@ from enum import StrEnum
 from math import inf
 
 from precall.clocks import Clocks
+from precall.concurrency import breathe
 from precall.core.ages import Tick
 from precall.core.calls.call import HOURLY, Call, CallResult, CallSource, in_turn, next_try, query_date
 from precall.core.calls.causes import judge
@@ -140,8 +141,7 @@ class CallPoller:
     async def _ask_all(self, due: list[Call]) -> "list[tuple[Call, CallDetail | NonAnswer]]":
         for place, call in enumerate(due, 1):
             self._asking[call.call_id] = asyncio.create_task(self._ask(call), name="call-detail")
-            if place % ABREAST == 0:
-                await asyncio.sleep(0)
+            await breathe(place, ABREAST)
         asking = self._asking
         if asking:
             await asyncio.wait(asking.values())
@@ -269,8 +269,7 @@ class CallPoller:
                 suspects.add(subs_id)
             if Flag.API_DISAGREES in flags:
                 disagreeing.add(subs_id)
-            if place % SLICE == 0:
-                await asyncio.sleep(0)
+            await breathe(place, SLICE)
         self._metrics.calls_suspect.set(len(suspects))
         self._metrics.calls_api_disagrees.set(len(disagreeing))
         if fresh := suspects - self._suspects:

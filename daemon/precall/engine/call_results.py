@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from precall.concurrency import breathe, guarded
 from precall.config.settings import Settings
 from precall.core.calls.call import Call, CallResult, NumberReport
 from precall.core.calls.causes import RECLAIMED
@@ -54,9 +55,11 @@ class CallResults:
         settings: Settings,
         metrics: Metrics,
         clock: Callable[[], float],
+        broken: Callable[[BaseException], None] = lambda _error: None,
     ) -> None:
         self._store, self._ledger, self._table = store, ledger, table
         self._checker, self._settings, self._metrics, self._clock = checker, settings, metrics, clock
+        self._broken = broken
         self._wishes: deque[_Wish] = deque()
         self._writer: asyncio.Task[None] | None = None
 
@@ -68,8 +71,7 @@ class CallResults:
         placed: list[Call] = []
         for place, call in enumerate(told, 1):
             placed.append(self._placed(call))
-            if place % SLICE == 0:
-                await asyncio.sleep(0)
+            await breathe(place, SLICE)
         filed = await asyncio.gather(
             *(self._wish(placed[i : i + BATCH]) for i in range(0, len(placed), BATCH))
         )
@@ -135,7 +137,7 @@ class CallResults:
         wish = _Wish(told, asyncio.get_running_loop().create_future())
         self._wishes.append(wish)
         if self._writer is None or self._writer.done():
-            self._writer = asyncio.create_task(self._write(), name="outcomes")
+            self._writer = guarded(self._write(), "outcomes", self._broken)
         return wish.done
 
     def _some(self) -> Iterator[_Wish]:
@@ -156,8 +158,7 @@ class CallResults:
                 row = self._table.get(call.subs_id)
                 if row is not None:
                     self._judge(row, call)
-            if place % SLICE == 0:
-                await asyncio.sleep(0)
+            await breathe(place, SLICE)
 
     def _judge(self, row: Row, call: Call) -> None:
         failed = call.result is CallResult.FAILED
@@ -174,5 +175,4 @@ class CallResults:
             if row is not None:
                 self._checker.suspicion.report(row, abnormal=abnormal, at=at, now=self._clock())
                 self._checker.plan.hasten(subs_id)
-            if place % SLICE == 0:
-                await asyncio.sleep(0)
+            await breathe(place, SLICE)

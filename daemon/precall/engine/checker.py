@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from precall.clocks import Clocks
+from precall.concurrency import breathe
 from precall.config.settings import Settings
 from precall.core.ages import Tick
 from precall.core.calls.suspicion import CallSuspicion
@@ -52,7 +53,6 @@ class Checker:
         self.brake, self.planner, self.quota = braking.brake, plan.planner, queries.quota
         self.circuit, self.outage = queries.health.circuit, queries.health.outage
         self.suspicion = CallSuspicion()
-        self.asks = True
         self.ticked_at: float = clocks.tick()
         self._table, self._writer, self._settings = table, writer, settings
         self._metrics, self._clocks = metrics, clocks
@@ -71,8 +71,7 @@ class Checker:
             return
         for count, row in enumerate(self._due(tick), 1):
             self.start(row, Priority.BACKGROUND)
-            if count % ABREAST == 0:
-                await asyncio.sleep(0)
+            await breathe(count, ABREAST)
 
     def _due(self, tick: Tick) -> Iterator[Row]:
         """What the planner wants checked, as long as quota, circuit and the number in flight allow."""
@@ -89,6 +88,11 @@ class Checker:
             else:
                 self.quota.spend(tick, Priority.BACKGROUND)
                 yield row
+
+    @property
+    def asks(self) -> bool:
+        """Whether this daemon leads, so that checks are its own."""
+        return self._writer.leads
 
     async def _check(self, query: StatusQuery) -> CheckResult:
         """Ask about one binding, and carry out what the reply amounts to."""

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from precall.config.settings import ReloadReport, Settings
+from precall.core.role import CurrentRole
 from precall.engine.call_poller import CallPoller
 from precall.engine.call_results import CallResults
 from precall.engine.checker import Checker
@@ -22,7 +23,7 @@ from precall.telemetry.metrics import Metrics
 @dataclass(frozen=True, slots=True)
 class Services:
     """A loaded daemon. `clock` gives Unix seconds, `monotonic` seconds since some moment, `chance` a share of 1.
-    `standby`: another daemon leads, and this one answers reads from what that one has stored."""
+    On standby, reads are answered from what the leader has stored."""
 
     settings: Settings
     table: Table
@@ -43,4 +44,8 @@ class Services:
     chance: Callable[[], float]
     version: str
     reload: Callable[[], Awaitable[ReloadReport]]
-    standby: bool = False
+
+    @property
+    def role(self) -> CurrentRole:
+        """The role these parts were made for."""
+        return self.store.role

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from precall.concurrency import cancel_and_wait, guarded
 from precall.config.schema import ProviderConfig, secret
 from precall.core.errors import ConfigError
 from precall.provider.sign import Credential
@@ -48,19 +49,23 @@ class Credentials:
         """Whether both use the default chain, or both the same configured key."""
         return self.configured == other.configured
 
-    async def start(self, patience: float = 5.0) -> None:
-        """Start refreshing, and wait up to `patience` seconds for the first credential."""
+    async def start(
+        self, patience: float = 5.0, broken: Callable[[BaseException], None] = lambda _error: None
+    ) -> None:
+        """Start refreshing, and wait up to `patience` seconds for the first credential.
+
+        `broken` is called with the error that ends the refreshing, should there be one.
+        """
         if self._fetch is None or self._task is not None:
             return
-        self._task = asyncio.create_task(self._keep_fresh(self._fetch), name="credentials")
+        self._task = guarded(self._keep_fresh(self._fetch), "credentials", broken)
         await self._next_round(patience)
 
     async def stop(self) -> None:
         """Stop refreshing. A running fetch ends by itself in its thread, and its result is dropped."""
         if self._task is None:
             return
-        self._task.cancel()
-        await asyncio.wait({self._task})
+        await cancel_and_wait(self._task)
         self._task = None
 
     def refresh_soon(self) -> None:

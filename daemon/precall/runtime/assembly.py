@@ -3,9 +3,7 @@
 Here they are made; `app` starts and stops them.
 """
 
-import gc
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 
@@ -27,37 +25,13 @@ from precall.engine.services import Services
 from precall.engine.source_sync import SourceSync
 from precall.engine.status_queries import StatusQueries
 from precall.provider import Provider
+from precall.runtime.gc import without_collections
 from precall.runtime.restore import recall_brake, recall_feed, recall_planner, recall_sample, recall_table
 from precall.store import Store
 from precall.table.feed import Feed
 from precall.table.table import Table
 from precall.table.writer import Writer
 from precall.telemetry.metrics import Metrics
-
-MANY = 20_000
-"""Objects not set apart: a full collection over so many takes 10 to 20 ms."""
-
-
-@contextmanager
-def without_collections() -> Iterator[None]:
-    """While much that will stay is made: a full collection over a million objects stalls readers for 0.3 s. What was
-    made is set apart, so that later collections pass it by."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
-
-
-async def collect_young() -> None:
-    """Look through what was made lately. Left alone it grows to a hundred thousand objects while as many old ones go,
-    and then takes 0.1 s at once. When much has stayed, registered or queued anew, it is set apart too: garbage is taken
-    out first, and what stays is in no cycle when it goes, so that its last reference frees it."""
-    gc.collect(0)
-    if gc.isenabled() and len(gc.get_objects()) > MANY:
-        gc.collect()
-        gc.freeze()
 
 
 class Assembly:
@@ -73,9 +47,11 @@ class Assembly:
         clocks: Clocks,
         chance: Callable[[], float],
         secret: Callable[[int], str],
+        broken: Callable[[BaseException], None],
     ) -> None:
         self._settings, self._provider, self._metrics, self._reload = settings, provider, metrics, reload
         self._clocks, self._chance, self._secret = clocks, chance, secret
+        self._broken = broken
 
     async def leading(self, store: Store) -> Services:
         """The parts of one that leads."""
@@ -93,10 +69,8 @@ class Assembly:
         table, index, seq = await recall_table(store, self._clocks)
         feed = Feed(index)
         ledger = self._ledger(store, table, feed, index)
-        ledger.saving = False
         checker = await self._checker(store, table, ledger, seq, logged=0.0)
-        checker.asks = False
-        return replace(self._services(store, table, feed, ledger, checker), source=None, standby=True)
+        return replace(self._services(store, table, feed, ledger, checker), source=None)
 
     def _ledger(self, store: Store, table: Table, feed: Feed, index: int) -> Writer:
         return Writer(
@@ -198,8 +172,9 @@ class Assembly:
             settings=self._settings,
             metrics=self._metrics,
             clock=self._clocks.now,
+            broken=self._broken,
         )
-        self._show(table, ledger, checker)
+        self._show(store, table, ledger, checker)
         return Services(
             settings=self._settings,
             table=table,
@@ -229,14 +204,14 @@ class Assembly:
             reload=self._reload,
         )
 
-    def _show(self, table: Table, ledger: Writer, checker: Checker) -> None:
+    def _show(self, store: Store, table: Table, ledger: Writer, checker: Checker) -> None:
         """Gauges that are asked for at scrape time."""
         metrics = self._metrics
         metrics.show_states(table.count)
         metrics.show_pools(table.pools, table.count)
         metrics.show(metrics.max_age, lambda: self._settings.policy.max_age)
         metrics.show(metrics.unusable, lambda: float(len(table.unusable)))
-        metrics.show(metrics.leading, lambda: float(checker.asks))
+        metrics.show(metrics.leading, lambda: float(store.role.leads))
         metrics.show(metrics.store_up, lambda: float(ledger.saving))
         metrics.show(metrics.rate_limit, lambda: checker.quota.rate)
         metrics.show(metrics.clock_behind, lambda: self._clocks.behind)

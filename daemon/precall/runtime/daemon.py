@@ -1,5 +1,6 @@
 """The composition root: everything is made here, started in order, and stopped in the reverse of it.
 
+The process stands here: server, signals, lead, reload, scheduler. What belongs to a cloud account is in `account`.
 Time, chance and signals enter here and nowhere else.
 """
 
@@ -9,69 +10,41 @@ import random
 import secrets
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from precall import __version__
 from precall.api.server import Server
 from precall.clocks import Clocks, boottime
+from precall.concurrency import cancel_and_wait, guarded
 from precall.config.schema import Config
 from precall.config.settings import Settings
-from precall.core.errors import ConfigError, LeadershipLost, StoreUnavailable
-from precall.engine.call_gate import CallGate
-from precall.engine.call_poller import CallPoller
-from precall.engine.call_results import CallResults
-from precall.engine.checker import Checker
-from precall.engine.on_demand import OnDemandChecks
-from precall.engine.registry import Registry
-from precall.engine.retention import ROUND, Retention
+from precall.core.errors import ConfigError, LeadershipLost
+from precall.core.role import CurrentRole, Role
 from precall.engine.services import Services
-from precall.engine.soundness import enforce
-from precall.engine.source_sync import SourceSync
-from precall.provider import Credentials, Provider, configured_credentials
-from precall.runtime.assembly import Assembly, collect_young, without_collections
-from precall.runtime.reload import PATIENCE, Reloader
-from precall.runtime.restore import learned_of
+from precall.runtime.account import GRACE, CloudAccount
+from precall.runtime.assembly import Assembly
+from precall.runtime.gc import collect_young
+from precall.runtime.reload import Reloader
 from precall.runtime.scheduler import Scheduler, beat
 from precall.runtime.standby import Standby
 from precall.runtime.systemd import SystemdNotifier
 from precall.store import LeaderLock, Store
-from precall.table.feed import Feed
-from precall.table.table import Table
-from precall.table.writer import Writer
 from precall.telemetry.logging import get_logger, tell_folded
 from precall.telemetry.metrics import Metrics
 
 log = get_logger(__name__)
 
 TICK = 0.05
-SWEEP = 30.0
-SWEEP_PAUSE = 0.01
-"""Seconds between slices of a sweep: of a million bindings it takes a minute, and a tenth of a core."""
 MINUTE = 60.0
-CALLS = 1.0
 YOUNG = 1.0
 CLOCK = 1.0
-SYNC, SWEEPING = "source sync", "sweep"
-GRACE = 5.0
 
 
 class Daemon:
-    """The daemon: `start`, then reads are answered and bindings checked, until `stop`."""
-
-    table: Table
-    metrics: Metrics
-    checker: Checker
-    demand: OnDemandChecks
-    ledger: Writer
-    feed: Feed
-    registry: Registry
-    outcomes: CallResults
-    calls: CallPoller
-    source: SourceSync | None
-    store: Store
+    """The process: `start`, then reads are answered and bindings checked, until `stop`."""
 
     def __init__(
         self,
@@ -84,22 +57,59 @@ class Daemon:
         boottime: Callable[[], float] = boottime,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """`read` gives the configuration as it stands when a reload is asked for; without it: this one."""
-        self._settings = Settings(config)
-        self._read = read or (lambda: config)
+        """`read` gives the configuration as it stands when a reload is asked for; without it: this one.
+
+        Raises ConfigError for a file named in `config` that cannot be read.
+        """
+        settings = self._settings = Settings(config)
         self._supervisor = supervisor or SystemdNotifier()
-        self._wall, self._monotonic, self._chance = wall, monotonic, chance
-        self._boottime = boottime
-        self._clocks = Clocks(wall, monotonic)
-        self._stopped, self._told_to_reload = asyncio.Event(), asyncio.Event()
+        self._wall, self._monotonic, self._boottime = wall, monotonic, boottime
+        self._chance = chance
+        self._stopped, self._reload_asked = asyncio.Event(), asyncio.Event()
+        self._stack = AsyncExitStack()
         self._scheduler: Scheduler | None = None
-        self._writer: asyncio.Task[None] | None = None
         self._end_by: BaseException | None = None
+        self._role = CurrentRole(Role.WAITING)
+        self.clocks = Clocks(wall, monotonic)
+        self.metrics = Metrics()
+        self.account = CloudAccount(
+            settings,
+            self.metrics,
+            self.clocks,
+            wall=wall,
+            monotonic=monotonic,
+            # Unique, not secret: the system's own randomness costs a turn of the interpreter's lock each time.
+            broken=self._ends_without("credentials"),
+            nonce=lambda: f"{random.getrandbits(128):032x}",
+        )
+        self.server = Server(
+            config.api, __version__, self.metrics, monotonic, self._role, self._ends_without("api watch")
+        )
+        self.lead = LeaderLock(
+            config.store.database,
+            config.store.timeout,
+            when_lost=self._lose_lead,
+            when_broken=self._ends_without("lead"),
+        )
+        self._reloading = Reloader(
+            read or (lambda: config),
+            settings,
+            self.server.admit,
+            self.account,
+            self.metrics,
+            self._supervisor,
+            wall=wall,
+        )
 
     @property
     def config(self) -> Config:
         """The configuration in force."""
         return self._settings.config
+
+    @property
+    def parts(self) -> Services:
+        """The parts of the account, once it is loaded."""
+        return self.account.parts
 
     # -- start and stop: mirror images -----------------------------------------------------------------
 
@@ -108,47 +118,37 @@ class Daemon:
         async with AsyncExitStack() as stack:
             urls = await self._start(stack)
             self._stack = stack.pop_all()
+        bindings = len(self.parts.table)
         self.metrics.reload_ok.set(1)
         self.metrics.reload_at.set(self._wall())
-        self._supervisor.ready(f"checks {len(self.table)} bindings")
-        log.info("precall.started", version=__version__, bindings=len(self.table), listen=urls)
+        self._supervisor.ready(f"checks {bindings} bindings")
+        log.info("precall.started", version=__version__, bindings=bindings, listen=urls)
         return urls
 
     async def stop(self) -> None:
-        """Stop asking, let what is under way end, write what is queued, close: `_start` backwards."""
+        """Stop asking, let what is in flight end, write what is queued, close: `_start` backwards."""
         self._supervisor.stopping()
         await self._stack.aclose()
         log.info("precall.stopped")
 
     async def _start(self, stack: AsyncExitStack) -> list[str]:
         """Each step leaves on the stack what undoes it."""
-        config = self.config
-        self.metrics = Metrics()
-        watch = asyncio.create_task(beat(CLOCK, self._look_at_clock, "clock"), name="clock")
-        stack.push_async_callback(_end, watch)
-        key = configured_credentials(config.provider)
-        self._server = Server(config.api, __version__, self.metrics, self._monotonic)
-        urls = await self._server.start()
-        stack.push_async_callback(self._server.stop, GRACE)
-        self._provider = self._make_provider(key)
-        await self._provider.start()
-        stack.push_async_callback(self._part_with_provider)
-        await key.start(patience=PATIENCE)
-        self._reloading = self._make_reloading()
-        reloads = asyncio.create_task(self._reload_when_told(), name="reloads")
-        stack.push_async_callback(_end, reloads)
-        self._lead = LeaderLock(
-            config.store.database,
-            config.store.timeout,
-            when_lost=self._lose_lead,
-            when_broken=self._lose_sight,
-        )
-        stack.push_async_callback(self._lead.leave)
-        standby = Standby(self._lead, self._server, urls, self._supervisor, self._monotonic)
+        self._run(stack, beat(CLOCK, self._look_at_clock, "clock"), "clock")
+        urls = await self.server.start()
+        stack.push_async_callback(self.server.stop, GRACE)
+        await self.account.start(stack)
+        self._run(stack, self._reload_when_asked(), "reloads")
+        stack.push_async_callback(self.lead.leave)
+        standby = Standby(self.lead, self._role, urls, self._supervisor, self._monotonic, self._alive)
         async with AsyncExitStack() as mirror:
-            await standby.take_lead(mirror, partial(self._open_store, auto_migrate=False), self._mirror)
+            await standby.take_lead(mirror, partial(self._open_store, Role.STANDBY), self._mirror)
             await standby.insist(partial(self._brought_up, stack))
         return urls
+
+    def _run(self, stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Run `work` until the stack is left. Should it end by an error, so does the daemon."""
+        task = guarded(work, name, self._ends_without(name))
+        stack.push_async_callback(cancel_and_wait, task)
 
     async def _brought_up(self, stack: AsyncExitStack) -> None:
         async with AsyncExitStack() as attempt, self._reloading.at_work, self._supervisor.pulse():
@@ -156,28 +156,21 @@ class Daemon:
             stack.push_async_exit(attempt.pop_all())
 
     async def _bring_up(self, stack: AsyncExitStack) -> None:
-        self.store = await self._open_store(auto_migrate=self.config.store.migrates)
-        stack.push_async_callback(self.store.close)
-        self.store.when_deposed = self._lead.lose
-        self.store.fencing_token = await self._lead.fence()
-        self._consist_of(await self._assembly().leading(self.store))
-        self._retention = Retention(self.store, self.table, self.ledger, self.config.store.retention)
-        quotas = (self.checker.quota, self.calls.quota)
-        self.checker.queries.gate = CallGate(self._lead, quotas, self._clocks.tick, self._boottime)
-        self._writer = asyncio.create_task(self.ledger.run(), name="ledger")
-        self._writer.add_done_callback(self._guard)
-        stack.push_async_callback(self._finish_writing)
-        stack.push_async_callback(self.outcomes.close)
-        stack.push_async_callback(self._server.stop, GRACE)
-        await enforce(self.table, self.ledger)
-        await self._adopt()
-        await self.outcomes.recall()
-        stack.push_async_callback(self._keep_learned)
+        store = await self._open_store(Role.LEADING)
+        stack.push_async_callback(store.close)
+        self._role = store.role
+        store.when_deposed = self.lead.lose
+        store.fencing_token = await self.lead.fence()
+        self.server.services = await self.account.load(store, self._assembly(), self.lead, self._boottime)
+        self.account.write(stack, self._ends_without("ledger"))
+        stack.push_async_callback(self.server.stop, GRACE)
+        await self.account.plan()
+        stack.push_async_callback(self.account.keep_learned)
         scheduler = self._scheduler = self._schedule()
         stack.callback(scheduler.stop)
-        stack.push_async_callback(self.calls.drain, GRACE)
-        stack.push_async_callback(self.checker.drain, GRACE)
+        self.account.schedule(scheduler, stack)
         stack.callback(scheduler.pause)
+        scheduler.start()
 
     def _lose_lead(self) -> None:
         """Another daemon leads: neither write nor answer as the leader any more, and end."""
@@ -185,53 +178,61 @@ class Daemon:
             "another precall leads on this database: started again, this one stands by"
         )
         log.critical("precall.deposed", hint="another precall leads on this database")
-        services = self._server.services
-        if services is not None and not services.standby:
-            services.store.deposed = True
-            services.checker.asks = False
-            self._server.services = replace(services, standby=True)
+        self._role.fence()
         self._stopped.set()
 
-    def _lose_sight(self, error: BaseException) -> None:
-        """Whether we lead is watched no more: without that nothing is true."""
-        self._end_by = error
-        log.critical("lead.broken", exc_info=error)
-        self._stopped.set()
+    def _ends_without(self, task: str) -> Callable[[BaseException], None]:
+        """What ends the daemon for the error that ended this background task."""
+
+        def end(error: BaseException) -> None:
+            log.critical(
+                {"ledger": "ledger.broken", "lead": "lead.broken", "api watch": "api.unwatched"}.get(
+                    task, "task.broken"
+                ),
+                task=task,
+                exc_info=error,
+            )
+            self._end_by = self._end_by or error
+            self._stopped.set()
+
+        return end
+
+    def _alive(self) -> None:
+        """Count as alive while no check is made."""
+        self._supervisor.beat()
+        self.account.keep_alive()
 
     async def _mirror(self, store: Store) -> None:
-        """The parts as for a leading daemon, none of them running."""
+        """Answer from what the leader has stored."""
         async with self._reloading.at_work, self._supervisor.pulse():
-            self._consist_of(await self._assembly().mirroring(store))
+            self.server.services = await self.account.mirror(store, self._assembly())
 
-    async def _open_store(self, *, auto_migrate: bool) -> Store:
+    async def _open_store(self, role: Role) -> Store:
+        """Open the database for that role. Only a leader migrates it."""
         store = self.config.store
-        return await Store.open(
+        opened = await Store.open(
             store.database,
             timeout=store.timeout,
             history=store.history,
             key_file=store.key_file,
-            auto_migrate=auto_migrate,
+            auto_migrate=store.migrates and role is Role.LEADING,
         )
+        opened.role = CurrentRole(role)
+        return opened
 
-    async def _part_with_provider(self) -> None:
-        await self._provider.close()
-        await self._provider.credentials.stop()
-
-    async def _reload_when_told(self) -> None:
+    async def _reload_when_asked(self) -> None:
         while True:
-            await self._told_to_reload.wait()
-            self._told_to_reload.clear()
-            with suppress(ConfigError):  # it is told in the log
+            await self._reload_asked.wait()
+            self._reload_asked.clear()
+            with suppress(ConfigError):  # it is in the log
                 await self._reloading.reload()
 
-    async def _finish_writing(self) -> None:
-        self.ledger.close()
-        if self._writer is not None:
-            await asyncio.wait({self._writer})
-
     async def serve(self, announce: Callable[[list[str]], None] = lambda _urls: None) -> None:
-        """Run until SIGTERM or SIGINT, then drain; a second one ends the process at once. Raises Deposed, once drained,
-        where another daemon has taken the lead."""
+        """Run until SIGTERM or SIGINT, then drain. A second signal ends the process at once.
+
+        Raises LeadershipLost, once drained, where another daemon has taken the lead. Raises the error of a background
+        task that has ended by one.
+        """
         loop = asyncio.get_running_loop()
 
         def asked_to_stop(number: int) -> None:
@@ -242,13 +243,12 @@ class Daemon:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, asked_to_stop, number)
-        loop.add_signal_handler(signal.SIGHUP, self._told_to_reload.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_asked.set)
         starting = asyncio.create_task(self.start(), name="start")
         stopping = asyncio.create_task(self._stopped.wait(), name="stop")
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
-            starting.cancel()
-            await asyncio.wait({starting})
+            await cancel_and_wait(starting)
             log.info("precall.stopped")
             self._raise_why()
             return
@@ -256,8 +256,6 @@ class Daemon:
         announce(starting.result())
         await self._stopped.wait()
         await self.stop()
-        if self._writer is not None and not self._writer.cancelled() and (broken := self._writer.exception()):
-            raise broken
         self._raise_why()
 
     def _raise_why(self) -> None:
@@ -279,127 +277,41 @@ class Daemon:
     def _assembly(self) -> Assembly:
         return Assembly(
             self._settings,
-            self._provider,
+            self.account.provider,
             self.metrics,
             self._reloading.reload,
-            clocks=self._clocks,
+            clocks=self.clocks,
             chance=self._chance,
             secret=secrets.token_hex,
+            broken=self._ends_without("outcomes"),
         )
-
-    def _consist_of(self, parts: Services) -> None:
-        """Answer from these parts from now on."""
-        self.store, self.table, self.feed, self.ledger = parts.store, parts.table, parts.feed, parts.ledger
-        self.checker, self.demand = parts.checker, parts.demand
-        self.registry, self.source = parts.registry, parts.source
-        self.outcomes, self.calls = parts.outcomes, parts.calls
-        self._server.services = parts
-
-    def _make_provider(self, key: Credentials) -> Provider:
-        return Provider(
-            self.config.provider,
-            key,
-            wall=self._wall,
-            monotonic=self._monotonic,
-            # Unique, not secret: the system's own randomness costs a turn of the interpreter's lock each time.
-            nonce=lambda: f"{random.getrandbits(128):032x}",
-        )
-
-    def _make_reloading(self) -> Reloader:
-        return Reloader(
-            self._read,
-            self._settings,
-            self._server,
-            self._provider,
-            self.metrics,
-            self._supervisor,
-            clocks=self._clocks,
-            wall=self._wall,
-            sync_every=self._sync_every,
-        )
-
-    async def _adopt(self) -> None:
-        """Plan the checks of all that was loaded, in slices: readers are answered already."""
-        with without_collections():
-            await self.checker.plan.sweep()
 
     def _schedule(self) -> Scheduler:
         # APScheduler plans by the clock of the machine, whatever the daemon is given for one.
         scheduler = Scheduler(time.time, lambda _name: self.metrics.job_failures.inc())
-        scheduler.beat(TICK, self._tick, "check tick")
-        scheduler.every(CALLS, self.calls.tick, "call details")
+        scheduler.beat(TICK, self._tick, "check tick", self._ends_without("check tick"))
         scheduler.every(YOUNG, collect_young, "young collection")
-        scheduler.every(SWEEP, self._sweep, SWEEPING)
-        scheduler.every(MINUTE, self._each_minute, "each minute")
-        scheduler.every(ROUND, self._retain, "retention")
-        if self.source is not None:
-            scheduler.once(self._first_sync, "first source sync")
-            scheduler.every(self.config.source.every, self._sync, SYNC)
-        scheduler.start()
+        scheduler.every(MINUTE, self.each_minute, "each minute")
         return scheduler
 
     async def _tick(self) -> None:
-        self.metrics.scheduler_lag.set(max(0.0, self._monotonic() - self.checker.ticked_at - TICK))
-        await self.checker.tick()
-        self.checker.braking.look()
+        self.metrics.scheduler_lag.set(max(0.0, self._monotonic() - self.parts.checker.ticked_at - TICK))
+        await self.account.tick()
         self._supervisor.beat()
 
     async def _look_at_clock(self) -> None:
         """Say when the wall clock was set, and see at once what that means for everything that goes by it."""
-        if not (moved := self._clocks.step()):
+        if not (moved := self.clocks.step()):
             return
         direction = "forward" if moved > 0 else "back"
         self.metrics.clock_steps.labels(direction).inc()
-        behind = {"behind": round(self._clocks.behind, 1)} if self._clocks.behind else {}
+        behind = {"behind": round(self.clocks.behind, 1)} if self.clocks.behind else {}
         log.warning("clock.stepped", direction=direction, seconds=round(abs(moved), 1), **behind)
         if self._scheduler is not None:
             self._scheduler.replan()
-            self.calls.doubt_dates()
-            # A provider refuses calls that are signed at another time than its own.
-            self.checker.circuit.doubt()
-            self.calls.circuit.doubt()
-            self._scheduler.hasten(SWEEPING)
+            self.account.doubt_dates()
 
-    async def _sweep(self) -> None:
-        self.demand.forget_hints()
-        await self.checker.plan.sweep(SWEEP_PAUSE)
-
-    async def _first_sync(self) -> None:
-        """What it takes in will stay."""
-        with without_collections():
-            await self._sync()
-
-    async def _sync(self) -> None:
-        if self.source is not None:
-            # Only the end of the daemon cancels it; the next start goes on.
-            with suppress(asyncio.CancelledError):
-                await self.source.sync()
-
-    def _sync_every(self, seconds: float) -> None:
-        if self._scheduler is not None and self.source is not None:
-            self._scheduler.every(seconds, self._sync, SYNC)
-
-    async def _each_minute(self) -> None:
-        await self._keep_learned()
-        await self._reloading.state_policy()
+    async def each_minute(self) -> None:
+        """Do what need not be done more often: store what was learned, log what was counted."""
+        await self.account.each_minute()
         tell_folded(self._wall())
-
-    async def _keep_learned(self) -> None:
-        try:
-            await self.store.mark({"learned": learned_of(self.checker.planner, self._clocks)})
-        except StoreUnavailable as error:
-            log.warning("learned.not_kept", error=str(error))
-
-    async def _retain(self) -> None:
-        await self._retention.retire(self._settings.policy, now=self._clocks.now())
-
-    def _guard(self, task: "asyncio.Task[None]") -> None:
-        """The writer must not end by itself: without it nothing is true any more."""
-        if not task.cancelled() and (error := task.exception()):
-            log.critical("ledger.broken", exc_info=error)
-            self._stopped.set()
-
-
-async def _end(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    await asyncio.wait({task})

@@ -7,23 +7,16 @@ in `settings`.
 import asyncio
 from collections.abc import Callable
 
-from precall.api.server import Server
-from precall.clocks import Clocks
-from precall.config.schema import Config
+from precall.config.schema import ApiConfig, Config
 from precall.config.settings import ReloadReport, Settings, compare, reconcile
-from precall.core.errors import ConfigError, StoreUnavailable
-from precall.provider import Credentials, Provider, configured_credentials
-from precall.runtime.restore import recall_turns
+from precall.core.errors import ConfigError
+from precall.runtime.account import CloudAccount
 from precall.runtime.systemd import SystemdNotifier
 from precall.telemetry import logging as logs
 from precall.telemetry.logging import get_logger
 from precall.telemetry.metrics import Metrics
 
 log = get_logger(__name__)
-
-PATIENCE = 3.0
-
-Turns = list[tuple[str, float]]
 
 
 class Reloader:
@@ -34,20 +27,17 @@ class Reloader:
         self,
         read: Callable[[], Config],
         settings: Settings,
-        server: Server,
-        provider: Provider,
+        admit: Callable[[ApiConfig], None],
+        account: CloudAccount,
         metrics: Metrics,
         supervisor: SystemdNotifier,
         *,
-        clocks: Clocks,
         wall: Callable[[], float],
-        sync_every: Callable[[float], None],
     ) -> None:
+        """`admit` puts another section of the API in force. `wall` gives Unix seconds."""
         self.at_work = asyncio.Lock()
-        self._read, self._settings, self._server, self._provider = read, settings, server, provider
-        self._metrics, self._supervisor = metrics, supervisor
-        self._clocks, self._wall, self._sync_every = clocks, wall, sync_every
-        self._owes_policy = False
+        self._read, self._settings, self._admit, self._account = read, settings, admit, account
+        self._metrics, self._supervisor, self._wall = metrics, supervisor, wall
 
     async def reload(self) -> ReloadReport:
         """Take the configuration over as it is now. ConfigError when it has mistakes."""
@@ -79,86 +69,14 @@ class Reloader:
     async def _take_over(self, wanted: Config) -> ReloadReport:
         before = self._settings.config
         config, found = reconcile(before, wanted), compare(before, wanted)
-        turns = await self._prepared(config)
-        key = await self._key(config)
-        policy, replaced = self._settings.policy, self._provider.credentials
+        prepared = await self._account.prepare(config)
         # Nothing is awaited from here on until all is in force: no check and no read sees half of it.
         self._settings.take(config)
-        self._server.admit(config.api)
-        self._provider.retune(config.provider, key)
-        self._tune(turns)
-        if config.source.every != before.source.every:
-            self._sync_every(config.source.every)
+        self._admit(config.api)
+        replaced = self._account.retune(prepared)
         if config.log != before.log:
             logs.configure(config.log.level, config.log.format)
         # What is left over goes when it can.
-        if key is not replaced:
-            await replaced.stop()
-        await self._provider.part()
-        self._owes_policy |= self._settings.policy != policy
-        await self.state_policy()
+        await self._account.part_with(replaced)
+        await self._account.state_policy()
         return found
-
-    async def _prepared(self, config: Config) -> Turns:
-        """See that what is in files can be taken over too. Gives what a longer window of the brake reaches back to."""
-        mistakes: list[str] = []
-        turns: Turns = []
-        try:
-            configured_credentials(config.provider)
-        except ConfigError as error:
-            mistakes += error.mistakes
-        try:
-            turns = await self._turns(config)
-        except StoreUnavailable:
-            mistakes.append("brake.window: a longer one needs the database, which is out of reach; try again")
-        if mistakes:
-            raise ConfigError(mistakes)
-        return turns
-
-    async def _turns(self, config: Config) -> Turns:
-        services, window = self._server.services, config.brake.window
-        if services is None or window <= self._settings.config.brake.window:
-            return []
-        return await recall_turns(services.store, self._clocks, window)
-
-    async def _key(self, config: Config) -> Credentials:
-        """The credentials in use, unless the configuration or a file in it names others; then those."""
-        fresh = configured_credentials(config.provider)
-        if fresh.same_as(self._provider.credentials):
-            return self._provider.credentials
-        await fresh.start(PATIENCE)
-        return fresh
-
-    def _tune(self, turns: Turns) -> None:
-        """What remembers a setting is told."""
-        services, config = self._server.services, self._settings.config
-        if services is None:
-            return
-        checker, provider, freshness, brake = (
-            services.checker,
-            config.provider,
-            config.freshness,
-            config.brake,
-        )
-        checker.quota.retune(provider.rate, provider.calls_at_once, self._clocks.tick())
-        checker.planner.retune(
-            provider.rate,
-            max_age=freshness.max_age,
-            abnormal_max_age=freshness.abnormal_max_age,
-            min_interval=freshness.min_interval,
-            abnormal_min_interval=freshness.abnormal_min_interval,
-        )
-        checker.brake.retune(brake.share, brake.floor, brake.window, turns)
-        services.calls.retune(provider.call_detail_rate_per_minute)
-
-    async def state_policy(self) -> None:
-        """Let SQL readers of the table decide by the policy in force, if they do not yet and the database is there."""
-        services = self._server.services
-        if not self._owes_policy or services is None or services.standby:
-            return
-        try:
-            await services.store.state_policy(self._settings.policy)
-        except StoreUnavailable as error:
-            log.warning("policy.not_stated", error=str(error))
-            return
-        self._owes_policy = False

@@ -16,6 +16,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
 from precall.clocks import Clocks
+from precall.concurrency import guarded
 from precall.telemetry.logging import get_logger
 
 log = get_logger(__name__)
@@ -63,16 +64,28 @@ class Scheduler:
         self.replan()
         self._scheduler.add_job(job, id=name, name=name)
 
-    def beat(self, seconds: float, job: Job, name: str) -> None:
+    def beat(
+        self,
+        seconds: float,
+        job: Job,
+        name: str,
+        ended: Callable[[BaseException], None] = lambda _error: None,
+    ) -> None:
         """Run `job` every `seconds` of the loop's clock from now on, without APScheduler: for what must go on whatever
-        becomes of the wall clock. One that fails is logged and goes on."""
+        becomes of the wall clock. A job that fails is logged and goes on; `ended` is called with
+        the error that ends the beat itself, should one do so."""
         work = beat(seconds, self._unless_paused(job), name, self._broken)
-        self._beats.append(asyncio.create_task(work, name=name))
+        self._beats.append(guarded(work, name, ended))
 
     def hasten(self, name: str) -> None:
         """Run the job of this name now, ahead of its time; no matter that there is none."""
         if not self._paused and (job := self._scheduler.get_job(name)) is not None:
             job.modify(next_run_time=datetime.fromtimestamp(self._wall(), UTC))
+
+    def next_run(self, name: str) -> float | None:
+        """When the job of this name runs next, in Unix seconds of the machine's clock; None if there is no such job."""
+        job = self._scheduler.get_job(name)
+        return job.next_run_time.timestamp() if job is not None and job.next_run_time else None
 
     def replan(self) -> None:
         """Move all plans by as much as the wall clock was set since the last time."""

@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import TypeVar
 
-from precall.api.server import Server
+from precall.concurrency import cancel_and_wait
 from precall.core.errors import StoreError, StoreUnavailable
+from precall.core.role import CurrentRole, WaitingFor
 from precall.runtime.systemd import SystemdNotifier
 from precall.store import LeaderLock, Store
 from precall.telemetry.logging import get_logger
@@ -24,18 +25,21 @@ POLITE = 3.0
 
 
 class Standby:
-    """Waits, and says through the server what for. `urls` is where that listens."""
+    """Waits for the database and the lead, and notes in `role` which of them.
+
+    `urls` is where the daemon listens. `alive` is called at least every second."""
 
     def __init__(
         self,
         lead: LeaderLock,
-        server: Server,
+        role: CurrentRole,
         urls: list[str],
         supervisor: SystemdNotifier,
         monotonic: Callable[[], float],
+        alive: Callable[[], None],
     ) -> None:
-        self._lead, self._server, self._urls, self._monotonic = lead, server, urls, monotonic
-        self._supervisor = supervisor
+        self._lead, self._role, self._urls, self._monotonic = lead, role, urls, monotonic
+        self._supervisor, self._alive = supervisor, alive
         self._polite_until = 0.0
 
     async def insist(self, work: Callable[[], Awaitable[T]]) -> T:
@@ -49,12 +53,12 @@ class Standby:
                     since = self._monotonic()
                     log.error("store.down", error=str(error), retry_every=RETRY, listen=self._urls)
                     self._supervisor.ready("waits for the database")
-                self._server.waiting = "store: the database is out of reach; it is tried every second"
+                self._role.waiting_for = WaitingFor.DATABASE
             else:
                 if since is not None:
                     log.warning("store.back", seconds=round(self._monotonic() - since, 1))
                 return result
-            self._supervisor.beat()
+            self._alive()
             await asyncio.sleep(RETRY)
 
     async def take_lead(
@@ -69,7 +73,7 @@ class Standby:
             return
         log.warning("precall.standby", listen=self._urls)
         self._supervisor.ready("stands by: another precall leads on this database")
-        self._server.waiting = "standby: another precall leads on this database, which cannot be read yet"
+        self._role.waiting_for = WaitingFor.LEADER
         # Beside the question for the lead: loading many rows must not put a succession off.
         mirroring = asyncio.create_task(self._keep_mirroring(stack, open_store, mirror), name="mirror")
         try:
@@ -77,12 +81,9 @@ class Standby:
                 if mirroring.done():
                     mirroring.result()
                 await asyncio.sleep(TURN)
-                self._supervisor.beat()
-                if self._server.services is not None:
-                    self._server.services.checker.ticked_at = self._monotonic()
+                self._alive()
         finally:
-            mirroring.cancel()
-            await asyncio.wait({mirroring})
+            await cancel_and_wait(mirroring)
         log.warning("precall.takes_over", listen=self._urls)
 
     async def _keep_mirroring(

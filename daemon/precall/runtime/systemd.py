@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Self
 
+from precall.concurrency import cancel_and_wait
 from precall.telemetry.logging import get_logger
 
 log = get_logger(__name__)
@@ -73,8 +74,9 @@ class SystemdNotifier:
         try:
             yield
         finally:
-            beating.cancel()
-            await asyncio.wait({beating})
+            await cancel_and_wait(beating)
+            if not beating.cancelled():
+                beating.result()
 
     async def _pulse(self) -> None:
         while True:

@@ -22,6 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from precall.concurrency import cancel_and_wait, guarded
 from precall.core.errors import StoreError, StoreUnavailable
 from precall.store.connection import DatabaseAddress, close, failures_of
 from precall.store.fencing import END_SILENT, HELD, RAISE, SILENCE, count_up
@@ -77,8 +78,7 @@ class LeaderLock:
             taken = not self._is_lost and await self._lock.take()
         if taken and self._keeping is None:
             self._is_known = True
-            self._keeping = asyncio.create_task(self._keep(), name="lead")
-            self._keeping.add_done_callback(self._guard)
+            self._keeping = guarded(self._keep(), "lead", self._broken)
         return taken
 
     async def fence(self) -> int:
@@ -110,8 +110,7 @@ class LeaderLock:
         """Let another have it."""
         keeping, self._keeping = self._keeping, None
         if keeping is not None:
-            keeping.cancel()
-            await asyncio.wait({keeping})
+            await cancel_and_wait(keeping)
         await self._lock.leave()
 
     async def _keep(self) -> None:
@@ -134,10 +133,9 @@ class LeaderLock:
                 async with asyncio.timeout(self._ping):
                     await self._wake.wait()
 
-    def _guard(self, task: "asyncio.Task[None]") -> None:
-        if not task.cancelled() and (error := task.exception()):
-            self._is_known = False
-            self._when_broken(error)
+    def _broken(self, error: BaseException) -> None:
+        self._is_known = False
+        self._when_broken(error)
 
 
 class _File:

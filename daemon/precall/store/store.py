@@ -15,10 +15,12 @@ from typing import Any, Literal, Self, TypeVar
 from sqlalchemy import Table, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from precall.concurrency import retrieve_exception
 from precall.core.errors import LeadershipLost, StoreError, StoreUnavailable
 from precall.core.model import Change, Check, Exposure, Policy, Row
 from precall.core.packing import Packed
 from precall.core.planning.sample import DialRecord
+from precall.core.role import CurrentRole, Role
 from precall.store import audit, fencing, history, key_registry, migration, operator_state, rows
 from precall.store.attempt import Attempt
 from precall.store.audit import EVERY, AuditFilter
@@ -47,12 +49,11 @@ class Store:
     deadline; then nothing of the call is stored, and calling again with the same values is always right. Only
     where the database is lost in the very COMMIT may it turn out to be stored: that is told as OutcomeUnknown.
 
-    It writes by its `fencing_token` (0: there is nobody to shut out). Once another daemon has a higher one, this store
-    is `deposed`: it writes no more, and calls `when_deposed`.
+    It writes by its `fencing_token` (0: no other writer is to be shut out). A write is refused once another daemon has
+    a higher token; `when_deposed` is called then. A store whose `role` is fenced refuses every write.
     """
 
     fencing_token = 0
-    deposed = False
 
     def __init__(self, place: DatabaseAddress, timeout: float, keep: History, seals: Cipher) -> None:
         self.name = place.name
@@ -65,6 +66,7 @@ class Store:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._high: dict[str, int] = {}
         self.when_deposed: Callable[[], None] = _nothing
+        self.role = CurrentRole()
         self.calls = CallBook(self._write, self._read)
 
     @classmethod
@@ -351,7 +353,7 @@ class Store:
         return result
 
     async def _write(self, work: Work[T], size: int = 1) -> T:
-        if self.deposed:
+        if self.role.value is Role.FENCED:
             raise LeadershipLost(f"{self.name}: another precall leads")
         patience = self._timeout + size * PATIENCE_PER_ROW
         try:
@@ -382,7 +384,6 @@ class Store:
             if self.fencing_token:
                 await fencing.confirm(connection, self.fencing_token, self.name)
         except LeadershipLost:
-            self.deposed = True
             self.when_deposed()
             raise
 
@@ -403,18 +404,12 @@ class Store:
         task = asyncio.create_task(work, name="store")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(_look_away)
+        task.add_done_callback(retrieve_exception)
         return task
 
 
 def _nothing() -> None:
     """Nobody is to be called."""
-
-
-def _look_away(task: "asyncio.Task[Any]") -> None:
-    """Whoever still waits is told how it ended; where nobody does, that is no error of the loop's."""
-    if not task.cancelled():
-        task.exception()
 
 
 async def _marks(connection: AsyncConnection) -> dict[str, str]:

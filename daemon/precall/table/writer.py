@@ -22,10 +22,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from precall.concurrency import breathe, retrieve_exception
 from precall.config.settings import Settings
 from precall.core.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from precall.core.model import Change, Check, Row, WriteCause
 from precall.core.planning.sample import DialRecord
+from precall.core.role import Role
 from precall.core.routing.registration import changes_route
 from precall.core.routing.route import decide, removed, withhold
 from precall.store import Store
@@ -62,7 +64,7 @@ class Writer:
         backlog: int = BACKLOG,
     ) -> None:
         self.index = index
-        self.saving = True
+        self._down = False
         self._store, self._table, self._feed, self._metrics = store, table, feed, metrics
         self._settings = settings
         self._clock, self._monotonic = clock, monotonic
@@ -99,7 +101,7 @@ class Writer:
             Write(subs_id, cause, amend, loop.create_future(), check) for subs_id, cause, amend in wishes
         ]
         for intent in group:
-            intent.done.add_done_callback(_look_away)
+            intent.done.add_done_callback(retrieve_exception)
         if group:
             self._groups.append(group)
         if not self.saving:
@@ -135,6 +137,16 @@ class Writer:
         """Somebody else's write was not taken: see at once whether ours are."""
         self._doubted = True
         self._wake.set()
+
+    @property
+    def leads(self) -> bool:
+        """Whether this daemon leads, so that writing is its own."""
+        return self._store.role.leads
+
+    @property
+    def saving(self) -> bool:
+        """Whether requests to write are taken: not while standing by, nor while the database is down."""
+        return not self._down and self._store.role.value is not Role.STANDBY
 
     @property
     def pending(self) -> int:
@@ -241,8 +253,7 @@ class Writer:
                     )
                     amended[subs_id] = change.row
                 items.append((intent, change))
-                if place % SLICE == 0:
-                    await asyncio.sleep(0)
+                await breathe(place, SLICE)
         except Exception as error:  # noqa: BLE001  one author's mistake must not stop the writer
             for intent in group:
                 intent.refuse(error)
@@ -294,8 +305,7 @@ class Writer:
             row = self._table.get(subs_id)
             if row is not None:
                 unchanged.rows.append(row)
-            if place % SLICE == 0:
-                await asyncio.sleep(0)
+            await breathe(place, SLICE)
         return unchanged
 
     async def _publish(self, batch: WriteBatch, *, saved: bool) -> None:
@@ -304,8 +314,7 @@ class Writer:
                 intent.settle(self._table.get(intent.subs_id))
             else:
                 intent.settle(self._show(change, saved=saved))
-            if place % SLICE == 0:
-                await asyncio.sleep(0)
+            await breathe(place, SLICE)
 
     def _show(self, change: Change, *, saved: bool) -> Row | None:
         row = self._current(change)
@@ -344,7 +353,7 @@ class Writer:
     async def _fall_out(self, batch: WriteBatch, error: StoreError) -> None:
         """The database did not take it: refuse what can come again, serve what the provider said, keep that queued."""
         log.error("store.down", error=str(error), pending=self.pending)
-        self.saving, self._why, self._down_since = False, str(error), self._monotonic()
+        self._down, self._why, self._down_since = True, str(error), self._monotonic()
         self._backlog.begin()
         self._alone, self._doubted, self._underway = 0, False, 0
         kept, refused = WriteBatch(), list[Change]()
@@ -382,7 +391,7 @@ class Writer:
                 await self._pause(None)
         # The rest with nobody adding to it: what comes during each commit would never end.
         if attempt.result() and await self._catch_up():
-            self.saving = True
+            self._down = False
             seconds = round(self._monotonic() - self._down_since, 1)
             log.warning(
                 "store.back", seconds=seconds, changes=self._backlog.late, folded=self._backlog.folded
@@ -425,8 +434,7 @@ class Writer:
                 )
             elif might is not None:
                 self._show(self._change(subs_id, WriteCause.REMOVED, might, None, now), saved=False)
-            if place % SLICE == 0:
-                await asyncio.sleep(0)
+            await breathe(place, SLICE)
         self._backlog.keep_together()
 
     def _bound(self) -> None:
@@ -460,9 +468,3 @@ def _left(before: Row | None, after: Row | None) -> str:
     if before is None or after is None or before.binding.pool_key == after.binding.pool_key:
         return ""
     return before.binding.pool_key
-
-
-def _look_away(done: "asyncio.Future[Row | None]") -> None:
-    """Nobody need wait: an error nobody looks at is no error of the loop's."""
-    if not done.cancelled():
-        done.exception()

@@ -12,7 +12,7 @@ PAST = "2001-01-01T00:00:00Z"
 
 async def test_put_get_delete(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
-        served.daemon.checker.plan.pause("")  # a check would change the route, and so its version
+        served.daemon.parts.checker.plan.pause("")  # a check would change the route, and so its version
         body = a_binding(labels={"city": "Hangzhou"}, extension="7")
         shown = body | {"number_a": "***01", "number_b": "***01"}
         assert await served.ask("PUT", "/v1/bindings/1", body) == (201, shown)
@@ -79,7 +79,7 @@ async def test_a_bad_binding_is_refused_by_its_field_and_not_stored(tmp_path: Pa
         found, problem = await served.ask("PUT", "/v1/bindings/abc", without("subs_id"))
         assert (found, problem["field"]) == (400, "subs_id")
         assert await served.stored() == 0
-        assert len(served.daemon.table) == 0
+        assert len(served.daemon.parts.table) == 0
 
 
 async def test_a_batch_tells_of_each_in_order(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ async def test_a_long_poll_is_not_woken_by_what_its_filter_does_not_name(tmp_pat
         await asyncio.sleep(0.05)
         await served.register()
         for answer in await asyncio.gather(*tasks):
-            assert answer == ChangesAnswer(index=served.daemon.feed.newest, changes=[])
+            assert answer == ChangesAnswer(index=served.daemon.parts.feed.newest, changes=[])
             # the index of an idle reader is one to go on from
             assert await changes(served, answer.index) == answer
         assert not any(task.done() for task in patient)
@@ -162,7 +162,7 @@ async def test_what_is_no_index_to_go_on_from(tmp_path: Path) -> None:
     async with serving(tmp_path, **IDLE) as served:
         base, _ = await snapshot(served)
         await served.register()
-        newest = served.daemon.feed.newest
+        newest = served.daemon.parts.feed.newest
         for since in (0, 1, base - 1, newest + 1, newest + 10**9, 2**63 - 1):
             assert await refused(served, since), since
         for since in (base, newest):
@@ -192,7 +192,7 @@ async def test_what_is_no_index_to_go_on_from(tmp_path: Path) -> None:
 
 async def test_readers_go_on_over_a_restart(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(2)) as served:
-        served.daemon.checker.plan.pause("")
+        served.daemon.parts.checker.plan.pause("")
         first, _ = await snapshot(served)
         await served.register(subs_id="1")
         await served.register(subs_id="2", pool_key="FC2")
@@ -245,18 +245,18 @@ async def test_readers_go_on_over_a_restart(tmp_path: Path) -> None:
 async def test_an_index_of_a_future_that_a_restore_undid_is_refused(tmp_path: Path) -> None:
     async with serving(tmp_path, **IDLE) as served:
         await served.register()
-        kept = served.daemon.feed.newest
+        kept = served.daemon.parts.feed.newest
     shutil.copy(tmp_path / "precall.db", tmp_path / "backup.db")
     async with serving(tmp_path, **IDLE) as served:
-        undone = [served.daemon.feed.newest]
+        undone = [served.daemon.parts.feed.newest]
         await served.register(subs_id="2")
-        undone.append(served.daemon.feed.newest)
+        undone.append(served.daemon.parts.feed.newest)
     for leftover in tmp_path.glob("precall.db*"):
         leftover.unlink()
     shutil.copy(tmp_path / "backup.db", tmp_path / "precall.db")
     async with serving(tmp_path, **IDLE) as served:
         await served.register(subs_id="3")
-        assert served.daemon.feed.newest > max(undone)
+        assert served.daemon.parts.feed.newest > max(undone)
         for since in undone:
             assert await refused(served, since)
         assert [one.subs_id for one in (await changes(served, kept)).changes] == ["3"]
@@ -266,13 +266,13 @@ async def test_what_retention_took_away_is_refused(tmp_path: Path) -> None:
     async with serving(tmp_path, **IDLE) as served:
         base, _ = await snapshot(served)
         await served.register(subs_id="1")
-        taken = served.daemon.feed.newest
+        taken = served.daemon.parts.feed.newest
         await asyncio.sleep(0.02)
         border = time.time()
         await served.register(subs_id="2")
-        kept = served.daemon.feed.newest
+        kept = served.daemon.parts.feed.newest
         await served.register(subs_id="3")
-        await served.daemon.store.retire(border)
+        await served.daemon.parts.store.retire(border)
         assert [one.subs_id for one in (await changes(served, base)).changes] == list("123")  # from memory
     async with serving(tmp_path, **IDLE) as served:
         assert await refused(served, base)
@@ -286,7 +286,7 @@ async def test_a_stream_goes_on_where_it_was_left(tmp_path: Path) -> None:
             assert stream.response.headers["X-Accel-Buffering"] == "no"
             assert stream.response.headers["Cache-Control"] == "no-store"
             assert stream.response.content_type == "text/event-stream"
-            assert int(stream.last) == served.daemon.feed.newest
+            assert int(stream.last) == served.daemon.parts.feed.newest
             assert readers(served) == 1
             await served.register(subs_id="1")
             assert (await stream.route())["subs_id"] == "1"
@@ -334,7 +334,7 @@ async def test_the_snapshot_of_what_a_filter_names(tmp_path: Path) -> None:
         bindings = [a_binding(subs_id=str(place), pool_key=f"FC{place % 2}") for place in range(250)]
         await served.ask("POST", "/v1/bindings/batch", {"bindings": bindings})
         index, table = await snapshot(served)
-        assert index == served.daemon.feed.newest
+        assert index == served.daemon.parts.feed.newest
         assert set(table) == {str(place) for place in range(250)}
         _, odd = await snapshot(served, "?pool_key=FC1")
         assert set(odd) == {str(place) for place in range(1, 250, 2)}
@@ -344,7 +344,7 @@ async def test_the_snapshot_of_what_a_filter_names(tmp_path: Path) -> None:
 
 async def test_a_change_the_database_did_not_take_is_streamed_with_a_flag(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(4), store_timeout=BRIEF) as served:
-        served.daemon.checker.plan.pause("")
+        served.daemon.parts.checker.plan.pause("")
         await served.register()
         index, _ = await snapshot(served)
         async with streaming(served, f"?since={index}") as stream:
@@ -378,7 +378,7 @@ async def stopped(folder: Path, count: int) -> tuple[list[dict[str, str]], list[
         connector=aiohttp.TCPConnector(**limits), timeout=aiohttp.ClientTimeout(total=None)
     ) as session:
         async with serving(folder, **IDLE) as served:
-            since = served.daemon.feed.newest
+            since = served.daemon.parts.feed.newest
 
             async def poll() -> dict[str, Any]:
                 query = f"?since={since}&subs_id=2&wait=600"
@@ -444,7 +444,7 @@ async def test_what_was_replaced_is_told_without_a_number_that_time_took_away(tm
             assert row is not None
             return replace(row, binding=replace(row.binding, expires_at=time.time() + 5.2))
 
-        await served.daemon.ledger.submit("1", WriteCause.REGISTERED, ended)
+        await served.daemon.parts.ledger.submit("1", WriteCause.REGISTERED, ended)
         await served.register(number_x="17000000009", expires_at="2099-01-01T00:00:00Z")
         await asyncio.sleep(0.4)
     async with serving(tmp_path, **IDLE) as served:

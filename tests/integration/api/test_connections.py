@@ -104,7 +104,7 @@ async def alone(**config: Any) -> AsyncIterator[Bench]:
 
 
 def crowd_of(served: Served) -> Any:
-    return served.daemon._server.crowd
+    return served.daemon.server.crowd
 
 
 @asynccontextmanager
@@ -160,11 +160,11 @@ async def test_the_head_of_a_second_request_may_not_dribble_either() -> None:
 async def test_a_request_that_takes_long_is_not_taken_for_a_slow_head(tmp_path: Path) -> None:
     async with serving(tmp_path) as served, connected(served) as peer:
         crowd = crowd_of(served)
-        since = served.daemon.feed.newest
+        since = served.daemon.parts.feed.newest
         path = f"/v1/routes/changes?since={since}&wait=600"
         peer.writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         async with asyncio.timeout(PATIENCE):
-            while not served.daemon.feed._sleepers:
+            while not served.daemon.parts.feed._sleepers:
                 await asyncio.sleep(0.01)
         clock = crowd.clock
         crowd.clock = lambda: clock() + 10 * HEAD_WITHIN
@@ -453,14 +453,14 @@ def sizes(served: Served) -> Iterator[tuple[str, int]]:
     """Of everything in the daemon that could remember what it was asked."""
     daemon = served.daemon
     parts = {
-        "table": daemon.table,
-        "checker": daemon.checker,
-        "planner": daemon.checker.planner,
-        "feed": daemon.feed,
-        "lookup": daemon.checker,
-        "registry": daemon.registry,
+        "table": daemon.parts.table,
+        "checker": daemon.parts.checker,
+        "planner": daemon.parts.checker.planner,
+        "feed": daemon.parts.feed,
+        "lookup": daemon.parts.checker,
+        "registry": daemon.parts.registry,
         "metrics": daemon.metrics,
-        "guessing": daemon._server.gate.guessing,
+        "guessing": daemon.server.gate.guessing,
     }
     for name, part in parts.items():
         for attribute, value in vars(part).items():

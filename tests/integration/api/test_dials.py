@@ -30,7 +30,7 @@ async def logged(served: Served, wanted: int) -> list[dict[str, Any]]:
 
 async def checked(served: Served) -> None:
     async with asyncio.timeout(PATIENCE):
-        while not (row := served.daemon.table.get("1")) or not row.state.status:
+        while not (row := served.daemon.parts.table.get("1")) or not row.state.status:
             await asyncio.sleep(0.01)
 
 
@@ -74,7 +74,7 @@ async def test_who_is_not_in_the_sample_leaves_no_line(tmp_path: Path) -> None:
         await served.register()
         await checked(served)
         await served.ask("GET", "/v1/routes/1")
-        assert served.daemon.ledger.pending == 0 or await logged(served, 0) == []
+        assert served.daemon.parts.ledger.pending == 0 or await logged(served, 0) == []
     async with serving(tmp_path, scripted(1)) as served:
         assert await logged(served, 0) == []
 
@@ -83,7 +83,7 @@ async def test_old_lines_are_retired(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1), store=ALL) as served:
         await served.register()
         lines = await logged(served, 2)
-        await served.daemon.store.retire(lines[-1]["at"] + 1)
+        await served.daemon.parts.store.retire(lines[-1]["at"] + 1)
         assert await logged(served, 0) == []
 
 

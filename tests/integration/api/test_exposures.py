@@ -113,7 +113,7 @@ async def test_numbers_are_told_by_a_single_read_and_the_export_alone(tmp_path: 
         [shown] = (await served.ask("GET", "/v1/bindings"))[1]["bindings"]
         assert (shown["number_x"], shown["number_a"], shown["number_b"]) == (X, "***01", "***01")
         assert (await served.ask("GET", "/v1/bindings/export"))[0] == 403
-        assert await served.daemon.store.exposures(limit=9) == []
+        assert await served.daemon.parts.store.exposures(limit=9) == []
         served.session.headers["Authorization"] = f"Bearer {admin}"
         assert [one["number_b"] for one in await exported(served)] == [B]
 
@@ -146,7 +146,7 @@ async def test_without_an_audit_no_number_is_told(tmp_path: Path, path: str) -> 
                 status, problem = await served.ask("GET", path)
                 assert (status, problem["code"]) == (503, "audit_unavailable")
                 assert A not in str(problem)
-        await until(lambda: served.daemon.ledger.saving)
+        await until(lambda: served.daemon.parts.ledger.saving)
         assert await listed(served) == []
         assert (await served.ask("GET", path))[0] == 200
         assert len(await listed(served)) == 2

@@ -134,7 +134,9 @@ async def live(folder: Path, scopes: set[str], turned: list[tuple[str, int]], ch
             for path in ("history", "explain"):
                 _, body = await served.ask("GET", f"/v1/bindings/{subs_id}/{path}", headers=trusted)
                 found += json.dumps(body)
-        changes, _ = await served.daemon.store.changes(0, served.daemon.feed.newest, limit=1000) or ([], 0)
+        changes, _ = await served.daemon.parts.store.changes(
+            0, served.daemon.parts.feed.newest, limit=1000
+        ) or ([], 0)
         found += str(changes)
         # whatever real number was told is in the audit
         assert [number for number in REAL if number in found] == []

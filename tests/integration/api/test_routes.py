@@ -37,7 +37,7 @@ async def test_one_binding_of_each_kind(tmp_path: Path) -> None:
         _, route = await served.ask("GET", f"/v1/routes/{FALLBACK}?caller=13000000000")
         assert (route["action"], route["reason"], route["retry_after"]) == ("hold", "unknown_caller", 60)
         # each real number that left is in the audit
-        exposures = await served.daemon.store.exposures(limit=10)
+        exposures = await served.daemon.parts.store.exposures(limit=10)
         assert sorted((row["subs_id"], row["side"], row["reader"]) for row in exposures) == [
             (FALLBACK, "a", "local"),
             (FALLBACK, "b", "local"),
@@ -120,7 +120,7 @@ async def test_a_read_may_ask_for_a_check_first(tmp_path: Path) -> None:
 async def test_a_read_with_a_check_of_its_own_is_not_stale(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1)) as served:
         await served.register()
-        learned = served.daemon.checker.planner.learned
+        learned = served.daemon.parts.checker.planner.learned
         for query in ("max_age=0", "max_age=0.001"):
             _, route = await served.ask("GET", f"/v1/routes/1?{query}&timeout=5")
             assert (route["status"], route["stale"]) == (1, False), query
@@ -139,10 +139,10 @@ async def test_a_read_whose_check_told_nothing_is_stale_and_not_verified(tmp_pat
         await served.register()
         await served.checked("1")
         served.simulator.service.faults.add(Fault.model_validate({"kind": "reset", "for": "0s"}), 0.0)
-        before = served.daemon.checker.planner.learned.unverified(abnormal=False)
+        before = served.daemon.parts.checker.planner.learned.unverified(abnormal=False)
         _, route = await served.ask("GET", "/v1/routes/1?max_age=0&timeout=5")
         assert (route["action"], route["stale"]) == ("dial_x", True)
-        assert served.daemon.checker.planner.learned.unverified(abnormal=False) > before
+        assert served.daemon.parts.checker.planner.learned.unverified(abnormal=False) > before
         _, route = await served.ask("GET", "/v1/routes/1?max_age=3600")
         assert not route["stale"], "young enough without"
 
@@ -231,12 +231,12 @@ async def test_without_its_scope_no_real_number_leaves(tmp_path: Path) -> None:
             assert status == 200
             assert A not in str(answer), path
             assert B not in str(answer), path
-        assert await served.daemon.store.exposures(limit=1) == []
+        assert await served.daemon.parts.store.exposures(limit=1) == []
         served.session.headers["Authorization"] = f"Bearer {may}"
         _, route = await served.ask("GET", f"/v1/routes/1?caller={A}")
         assert route["number"] == B
         assert (await served.ask("GET", "/v1/bindings/1"))[1]["number_a"] == A
-        assert (await served.daemon.store.exposures(limit=9))[0]["reader"] == "real"
+        assert (await served.daemon.parts.store.exposures(limit=9))[0]["reader"] == "real"
         assert (await served.ask("GET", "/v1/routes"))[1]["routes"][0]["number"] == ""
 
 

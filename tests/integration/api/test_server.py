@@ -85,7 +85,7 @@ async def test_healthy_ready_measured_and_described(tmp_path: Path) -> None:
 
 async def test_a_check_loop_that_stands_still_is_not_healthy(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
-        checker = served.daemon.checker
+        checker = served.daemon.parts.checker
 
         async def still() -> None:
             checker.ticked_at -= 11
@@ -124,7 +124,7 @@ async def test_while_the_database_is_down_reads_are_answered_and_writes_refused(
             _, route = await served.ask("GET", f"/v1/routes/1?caller={A}")
             assert (route["action"], route["reason"]) == ("hold", "audit_unavailable")
             assert (await served.ask("GET", "/v1/routes/2"))[0] == 404
-            assert not served.daemon.checker.plan.paused
+            assert not served.daemon.parts.checker.plan.paused
         finally:
             blocker.close()
         assert await served.stored() == 1
@@ -209,8 +209,8 @@ async def test_a_bad_body_is_refused_by_every_endpoint_that_takes_one(tmp_path: 
                 assert (found, problem["code"]) == (status, code), what
                 ProblemAnswer.model_validate(problem)
         assert await served.stored() == 0
-        assert not served.daemon.checker.plan.paused
-        assert not served.daemon.checker.brake.halted("FC1")
+        assert not served.daemon.parts.checker.plan.paused
+        assert not served.daemon.parts.checker.brake.halted("FC1")
 
 
 @pytest.mark.parametrize("charset", ["utf8", "UTF-8", "UTF_8", '"utf-8"', "us-ascii", "ASCII", "u8"])

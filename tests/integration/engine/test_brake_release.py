@@ -24,12 +24,12 @@ async def until(true: Callable[[], object]) -> None:
 def exposed(served: Served) -> list[str]:
     """The ids of those that have turned, in order."""
     return sorted(
-        (row.binding.subs_id for row in served.daemon.table.rows() if row.state.exposed_at), key=int
+        (row.binding.subs_id for row in served.daemon.parts.table.rows() if row.state.exposed_at), key=int
     )
 
 
 def row_of(served: Served, subs_id: str) -> Row:
-    row = served.daemon.table.get(subs_id)
+    row = served.daemon.parts.table.get(subs_id)
     assert row is not None
     return row
 
@@ -67,15 +67,15 @@ async def test_a_release_turns_the_longest_held_up_to_a_fresh_cap(tmp_path: Path
         assert (told["action"], told["reason"]) == ("dial_real", "status_3")
         assert await reason(served, "7") == "exposure_brake"
         assert served.simulator.calls_received.total() == made, "without a call"
-        [audited] = await served.daemon.store.exposures(limit=10)
+        [audited] = await served.daemon.parts.store.exposures(limit=10)
         assert audited["subs_id"] == "4", "written down when it is read, not before"
-        _, changes = await served.daemon.store.history("4", limit=10)
+        _, changes = await served.daemon.parts.store.history("4", limit=10)
         assert (changes[0]["action"], changes[0]["cause"], changes[0]["number"]) == (
             "dial_real",
             "checked",
             "",
         )
-        stored = {one.subs_id: one.row async for rows in served.daemon.store.load() for one in rows}
+        stored = {one.subs_id: one.row async for rows in served.daemon.parts.store.load() for one in rows}
         assert sorted((key for key, row in stored.items() if row.state.exposed_at), key=int) == exposed(
             served
         )
@@ -99,9 +99,9 @@ async def test_it_lets_go_when_its_window_has_passed(tmp_path: Path) -> None:
 
 async def test_it_lets_go_when_a_larger_cap_is_loaded(tmp_path: Path) -> None:
     async with braked(tmp_path) as served:
-        served.daemon.checker.brake.retune(0.0, 5, 3600.0)
+        served.daemon.parts.checker.brake.retune(0.0, 5, 3600.0)
         await until(lambda: len(exposed(served)) == 5)
-        served.daemon.checker.brake.retune(0.0, 20, 3600.0)
+        served.daemon.parts.checker.brake.retune(0.0, 20, 3600.0)
         await until(lambda: len(exposed(served)) == BINDINGS)
 
 
@@ -118,7 +118,7 @@ async def test_only_what_nothing_else_holds_is_let_go(tmp_path: Path) -> None:
 
 async def test_a_word_too_old_to_act_upon_is_not_acted_upon(tmp_path: Path) -> None:
     async with braked(tmp_path) as served:
-        served.daemon._settings.policy = Policy(real_ttl=0.0)
+        served.daemon.parts.settings.policy = Policy(real_ttl=0.0)
         await order(served, "release")
         assert exposed(served) == ["1", "2", "3"]
         assert await reason(served, "4") == "too_old"
@@ -140,11 +140,11 @@ async def test_many_are_let_go_in_slices_and_each_once(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(*[3] * many), brake=brake, freshness=LAZY) as served:
         bindings = [a_binding(subs_id=str(place)) for place in range(1, many + 1)]
         await served.ask("POST", "/v1/bindings/batch", {"bindings": bindings})
-        await until(lambda: all(row.state.status == 3 for row in served.daemon.table.rows()))
+        await until(lambda: all(row.state.status == 3 for row in served.daemon.parts.table.rows()))
         assert len(exposed(served)) == 1
-        served.daemon.checker.brake.retune(0.0, 600, 3600.0)
+        served.daemon.parts.checker.brake.retune(0.0, 600, 3600.0)
         await until(lambda: len(exposed(served)) == 600)
-        await until(lambda: not served.daemon.checker.braking.under_way)
+        await until(lambda: not served.daemon.parts.checker.braking.under_way)
         assert len(exposed(served)) == 600
-        versions = {row.version for row in served.daemon.table.rows() if row.state.exposed_at}
+        versions = {row.version for row in served.daemon.parts.table.rows() if row.state.exposed_at}
         assert versions <= {2, 3}, "one change by its check, one by its release"

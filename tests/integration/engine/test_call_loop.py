@@ -44,7 +44,7 @@ async def test_a_silent_death_is_found_by_receipts_and_left_when_the_provider_tu
     async with dispatching(tmp_path, 2, fault=silent, habits=EASY | {"handset": 1}) as (served, dispatcher):
         before = await route(served)
         assert (before["action"], before["status"]) == ("dial_x", 1)
-        await call_until(dispatcher, lambda: len(served.daemon.checker.flags(row_of(served))) == 2)
+        await call_until(dispatcher, lambda: len(served.daemon.parts.checker.flags(row_of(served))) == 2)
         during = await route(served)
         assert during["flags"] == ["suspect", "api_disagrees"]
         for name in ("action", "number", "state", "version", "index"):
@@ -69,7 +69,7 @@ async def test_the_report_says_what_the_routes_were_worth(tmp_path: Path) -> Non
     """What precall learned of its own calls equals what they came to, less those that are still under way."""
     told = {"habits": EASY | {"handset": 0.5}, "dispatcher": {"outcomes": 1}}
     async with dispatching(tmp_path, 1, 2, 3, 1, **told) as (served, dispatcher):
-        served.daemon.checker.plan.pause("")
+        served.daemon.parts.checker.plan.pause("")
         served.simulator.service.world.change("4", {}, {"status": 2})
         for _ in range(60):
             await dispatcher.call_somebody()

@@ -116,7 +116,7 @@ async def test_a_call_whose_question_went_stale_is_asked_about_again_at_once(tmp
         assert await tell(served, placed(served, "c1", "200000", duration=31))
         told = served.daemon.metrics.call_details.labels("stale")
         await until(lambda: told._value.get() >= 1)
-        assert not served.daemon.calls.circuit.is_open
+        assert not served.daemon.parts.calls.circuit.is_open
         served.simulator.service.faults.clear()
         # Left to its next turn, it would be asked about in minutes.
         assert (await result(served, "c1", "connected"))["duration"] == 31
@@ -241,9 +241,9 @@ async def test_an_action_that_is_refused_opens_a_circuit_of_its_own(tmp_path: Pa
     async with serving(tmp_path, delisted | ACCOUNT, provider=QUICK) as served:
         await served.register()
         await tell(served, *(placed(served, f"c{n}") for n in range(9)))
-        await until(lambda: served.daemon.calls.circuit.is_open)
+        await until(lambda: served.daemon.parts.calls.circuit.is_open)
         assert (await served.checked("1"))["status"] == 1
-        assert not served.daemon.checker.circuit.is_open
+        assert not served.daemon.parts.checker.circuit.is_open
         assert (await call(served, "c1"))["result"] == "pending"
 
 
@@ -459,7 +459,7 @@ async def test_an_array_that_can_be_read_is_taken_whatever_stands_in_it(tmp_path
         marked = json.dumps([a_receipt("d4")]).encode()
         assert await pushed(served, b"\xef\xbb\xbf" + marked) == ACKNOWLEDGED
         for call_id, known in (("d1", True), ("d2", True), ("d3", False), ("d4", True)):
-            assert (await served.daemon.store.calls.get(call_id) is not None) is known
+            assert (await served.daemon.parts.store.calls.get(call_id) is not None) is known
         assert [(await pushed(served, raw))[0] for raw in (b"[{", b"", b"7", b'"x"')] == [400, 400, 422, 422]
 
 
@@ -527,8 +527,8 @@ async def test_a_path_of_its_own_admits_who_cannot_send_a_token(tmp_path: Path) 
         assert (await served.ask("POST", f"/v1/receipts/{secret}", [a_receipt("r1")]))[0] == 200
         assert (await served.ask("POST", "/v1/receipts/wrong", [a_receipt("r2")]))[0] == 404
         assert (await served.ask("POST", "/v1/receipts", [a_receipt("r2")]))[0] == 401
-        assert await served.daemon.store.calls.get("r1") is not None
-        assert await served.daemon.store.calls.get("r2") is None
+        assert await served.daemon.parts.store.calls.get("r1") is not None
+        assert await served.daemon.parts.store.calls.get("r2") is None
     async with serving(tmp_path) as served:
         assert (await served.ask("POST", f"/v1/receipts/{secret}", []))[0] == 404
         assert (await served.ask("PUT", "/v1/bindings/1", a_binding()))[0] == 201

@@ -46,7 +46,7 @@ def calls(served: Served) -> int:
 
 
 def row_of(served: Served, subs_id: str = "1") -> Row:
-    row = served.daemon.table.get(subs_id)
+    row = served.daemon.parts.table.get(subs_id)
     assert row is not None
     return row
 
@@ -114,11 +114,11 @@ async def test_a_hung_provider_holds_no_tick_and_no_reader(tmp_path: Path) -> No
         fault(served, "hang")
         bindings = [a_binding(subs_id=str(place)) for place in range(1, 41)]
         await served.ask("POST", "/v1/bindings/batch", {"bindings": bindings})
-        await until(lambda: served.daemon.checker.in_flight == 8)
-        ticked = served.daemon.checker.ticked_at
+        await until(lambda: served.daemon.parts.checker.in_flight == 8)
+        ticked = served.daemon.parts.checker.ticked_at
         await asyncio.sleep(0.3)
-        assert served.daemon.checker.ticked_at > ticked
-        assert served.daemon.checker.in_flight == 8
+        assert served.daemon.parts.checker.ticked_at > ticked
+        assert served.daemon.parts.checker.in_flight == 8
         told = await route(served, "40")
         assert told["action"] == "dial_x"
 
@@ -130,7 +130,7 @@ async def test_a_delisted_action_stops_the_checks_with_one_alarm(
         served.simulator.service.gateway.delisted["QueryCallStatus"] = "InvalidApi.NotFound"
         bindings = [a_binding(subs_id=str(place)) for place in range(1, 31)]
         await served.ask("POST", "/v1/bindings/batch", {"bindings": bindings})
-        await until(lambda: served.daemon.checker.circuit.is_open)
+        await until(lambda: served.daemon.parts.checker.circuit.is_open)
         await asyncio.sleep(0.2)
         made = calls(served)
         await asyncio.sleep(0.5)
@@ -140,8 +140,8 @@ async def test_a_delisted_action_stops_the_checks_with_one_alarm(
         assert "QueryCallStatus" in alarms[0].getMessage()
         assert (await route(served))["action"] == "dial_x"
         del served.simulator.service.gateway.delisted["QueryCallStatus"]
-        served.daemon.checker.circuit._probe_at = 0.0
-        await until(lambda: not served.daemon.checker.circuit.is_open)
+        served.daemon.parts.checker.circuit._probe_at = 0.0
+        await until(lambda: not served.daemon.parts.checker.circuit.is_open)
         await until(lambda: row_of(served, "30").state.status == 1)
 
 
@@ -182,9 +182,9 @@ async def test_the_stored_table_is_served_before_the_first_check(tmp_path: Path)
         await served.ask("POST", "/v1/bindings/batch", {"bindings": bindings})
         await until(lambda: all(row_of(served, str(i)).state.status == i for i in range(1, 5)))
         await served.ask("PUT", "/v1/overrides/1", {"action": "hold", "reason": "because"})
-        before = {row.binding.subs_id: row for row in served.daemon.table.rows()}
+        before = {row.binding.subs_id: row for row in served.daemon.parts.table.rows()}
     async with serving(tmp_path, scenario, rate=0.01) as served:
-        after = {row.binding.subs_id: row for row in served.daemon.table.rows()}
+        after = {row.binding.subs_id: row for row in served.daemon.parts.table.rows()}
         assert calls(served) == 0
         assert after == before
         assert (await route(served, "2"))["action"] == "dial_temp_x"
@@ -222,11 +222,11 @@ async def test_a_hint_is_an_appointment_just_before_the_dial(tmp_path: Path) -> 
     async with serving(tmp_path, scripted(1), freshness={"min_interval": "1m"}) as served:
         await served.register()
         await served.checked("1")
-        at = served.daemon._clocks.now() + 600
+        at = served.daemon.clocks.now() + 600
         hints = [{"subs_id": name, "dial_at": datetime.fromtimestamp(at, UTC).isoformat()} for name in "19"]
         for _ in range(2):
             assert await served.ask("POST", "/v1/hints", hints) == (200, {"taken": 1, "unknown": ["9"]})
-        plan = served.daemon.checker.plan.explain("1")
+        plan = served.daemon.parts.checker.plan.explain("1")
         assert plan is not None
         assert plan["kind"] == "hint"
         assert plan["next_at"] == pytest.approx(at - 2, abs=1.1)
@@ -258,8 +258,8 @@ async def test_a_locked_database_refuses_writes_and_serves_what_the_provider_say
             assert (told["action"], "unsaved" in told["flags"]) == ("dial_temp_x", True)
             assert (await served.ask("GET", "/readyz"))[0] == 200
             assert (await served.ask("GET", "/readyz?for=writes"))[0] == 503
-        await until(lambda: served.daemon.ledger.saving)
-        await until(lambda: served.daemon.ledger.pending == 0)
+        await until(lambda: served.daemon.parts.ledger.saving)
+        await until(lambda: served.daemon.parts.ledger.pending == 0)
         assert "unsaved" not in (await route(served))["flags"]
         assert (await served.ask("PUT", "/v1/bindings/2", a_binding(subs_id="2")))[0] == 201
         (_, history) = await served.ask("GET", "/v1/bindings/1/history")
@@ -273,11 +273,11 @@ async def test_a_real_number_leaves_only_after_its_audit_row(tmp_path: Path) -> 
         async with locked(tmp_path):
             told = await route(served, "1", f"?caller={A}")
             assert (told["action"], told["number"], told["reason"]) == ("hold", "", "audit_unavailable")
-        await until(lambda: served.daemon.ledger.saving)
+        await until(lambda: served.daemon.parts.ledger.saving)
         told = await route(served, "1", f"?caller={B}")
         assert (told["action"], told["number"]) == ("dial_real", A)
         await route(served, "1", f"?caller={B}")
-        (audited,) = await served.daemon.store.exposures(limit=10)
+        (audited,) = await served.daemon.parts.store.exposures(limit=10)
         assert (audited["side"], audited["count"], audited["reader"]) == ("a", 2, "local")
         assert audited["request_id"]
         _, listed = await served.ask("GET", "/v1/routes")
@@ -291,17 +291,17 @@ async def test_exactly_the_cap_is_exposed_also_across_a_restart(tmp_path: Path) 
     bindings = [a_binding(subs_id=str(place)) for place in range(1, 61)]
 
     def exposed(served: Served) -> int:
-        return sum(row.state.exposed_at > 0 for row in served.daemon.table.rows())
+        return sum(row.state.exposed_at > 0 for row in served.daemon.parts.table.rows())
 
     async with serving(tmp_path, scenario, brake=brake) as served:
         await served.ask("POST", "/v1/bindings/batch", {"bindings": bindings})
-        await until(lambda: all(row.state.status == 3 for row in served.daemon.table.rows()))
+        await until(lambda: all(row.state.status == 3 for row in served.daemon.parts.table.rows()))
         assert exposed(served) == 7
     async with serving(tmp_path, scenario, brake=brake) as served:
         for place in range(1, 61):
             await served.checked(str(place))
         assert exposed(served) == 7
-        held = [row for row in served.daemon.table.rows() if not row.state.exposed_at]
+        held = [row for row in served.daemon.parts.table.rows() if not row.state.exposed_at]
         assert (await route(served, held[0].binding.subs_id))["reason"] == "exposure_brake"
         assert (await served.ask("POST", "/v1/brake/release", {"pool_key": "FC1", "reason": "seen"}))[
             0
@@ -310,7 +310,7 @@ async def test_exactly_the_cap_is_exposed_also_across_a_restart(tmp_path: Path) 
             await served.checked(str(place))
         assert exposed(served) == 14
         assert (await served.ask("POST", "/v1/brake/engage", {"pool_key": "", "reason": "stop"}))[0] == 200
-        real = next(row for row in served.daemon.table.rows() if row.state.exposed_at)
+        real = next(row for row in served.daemon.parts.table.rows() if row.state.exposed_at)
         assert (await route(served, real.binding.subs_id))["reason"] == "exposure_brake"
     async with serving(tmp_path, scenario, brake=brake, rate=0.01) as served:
         assert (await route(served, real.binding.subs_id))["reason"] == "exposure_brake"
@@ -319,12 +319,12 @@ async def test_exactly_the_cap_is_exposed_also_across_a_restart(tmp_path: Path) 
 async def test_a_binding_expires_at_its_second_with_the_provider_cut_off(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1), policy={"skew": "0s"}) as served:
         fault(served, "reset")
-        end = served.daemon._clocks.now() + 1.5
+        end = served.daemon.clocks.now() + 1.5
         stamp = datetime.fromtimestamp(end, UTC).isoformat()
         await served.register(expires_at=stamp)
         told = await route(served)
         assert (told["action"], told["number"]) == ("dial_x", X)
-        await asyncio.sleep(max(0.0, end - served.daemon._clocks.now()) + 0.01)
+        await asyncio.sleep(max(0.0, end - served.daemon.clocks.now()) + 0.01)
         told = await route(served)
         assert (told["action"], told["reason"], told["number"]) == ("expired", "expired_locally", "")
 
@@ -334,14 +334,14 @@ async def test_degraded_is_entered_and_left_once(tmp_path: Path, caplog: pytest.
     async with serving(tmp_path, scripted(*[1] * 30), freshness=quick) as served:
         bindings = [a_binding(subs_id=str(place)) for place in range(1, 31)]
         await served.ask("POST", "/v1/bindings/batch", {"bindings": bindings})
-        await until(lambda: all(row.state.status == 1 for row in served.daemon.table.rows()))
-        before = {row.binding.subs_id: row.version for row in served.daemon.table.rows()}
+        await until(lambda: all(row.state.status == 1 for row in served.daemon.parts.table.rows()))
+        before = {row.binding.subs_id: row.version for row in served.daemon.parts.table.rows()}
         fault(served, "reset")
-        await until(lambda: served.daemon.checker.outage.degraded)
+        await until(lambda: served.daemon.parts.checker.outage.degraded)
         assert "degraded" in (await route(served))["flags"]
-        assert {row.binding.subs_id: row.version for row in served.daemon.table.rows()} == before
+        assert {row.binding.subs_id: row.version for row in served.daemon.parts.table.rows()} == before
         served.simulator.service.faults.clear()
-        await until(lambda: not served.daemon.checker.outage.degraded, PATIENCE)
+        await until(lambda: not served.daemon.parts.checker.outage.degraded, PATIENCE)
         said = [r.getMessage() for r in caplog.records]
         assert sum("degraded.entered" in line for line in said) == 1
         assert sum("degraded.left" in line for line in said) == 1

@@ -89,7 +89,7 @@ async def test_no_registration_joins_an_extension_or_makes_x_a_party(
         assert (status, problem["field"], problem["code"]) == (422, field, "invalid_field")
         _, batch = await served.ask("POST", "/v1/bindings/batch", {"bindings": [a_binding(**facts)]})
         assert batch["results"][0]["result"] == "refused"
-        assert len(served.daemon.table) == 0
+        assert len(served.daemon.parts.table) == 0
 
 
 # -- what an earlier version stored ----------------------------------------------------------------------
@@ -128,7 +128,7 @@ async def test_what_is_refused_now_is_never_served_as_before(tmp_path: Path) -> 
             assert told["4"][:2] == ("hold", "")
             assert told["5"][:2] == ("dial_x", X)
             assert told["6"][:2] == ("dial_x", X)
-            assert served.daemon.table.unusable == {"1", "2", "3"}
+            assert served.daemon.parts.table.unusable == {"1", "2", "3"}
             assert served.daemon.metrics.registry.get_sample_value("precall_unusable_bindings") == 3.0
             _, ready = await served.ask("GET", "/readyz")
             assert any(line.startswith("numbers: 3 bindings") for line in ready["degraded"])
@@ -138,7 +138,7 @@ async def test_what_is_refused_now_is_never_served_as_before(tmp_path: Path) -> 
         for one in "123":
             await served.register(subs_id=one, expires_at=FUTURE)
             assert (await route(served, one))[:2] == ("dial_x", X)
-        assert served.daemon.table.unusable == set()
+        assert served.daemon.parts.table.unusable == set()
         assert (await served.ask("GET", "/readyz"))[1]["degraded"] == []
 
 
@@ -146,7 +146,7 @@ async def test_the_audit_finds_a_number_by_what_an_earlier_version_hashed(tmp_pa
     async with serving(tmp_path) as served:
         await served.register(number_a=LANDLINE)
         await served.ask("GET", "/v1/bindings/1")
-        audit = served.daemon._server.services.audit
+        audit = served.daemon.parts.audit
         for form in ("057188888888", "57188888888", "+8657188888888", "8657188888888", "008657188888888"):
             digest = blake2b(form.encode(), digest_size=16, key=audit._secret).hexdigest()
             assert digest in audit.hashes(LANDLINE)

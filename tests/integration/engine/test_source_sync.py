@@ -56,8 +56,8 @@ def customer(tmp_path: Path) -> Customer:
 
 
 async def synced(served: Served, *, force: bool = False) -> SyncReport:
-    assert served.daemon.source is not None
-    return await served.daemon.source.sync(force=force)
+    assert served.daemon.parts.source is not None
+    return await served.daemon.parts.source.sync(force=force)
 
 
 def counts(ended: SyncReport) -> dict[str, int]:
@@ -69,7 +69,7 @@ def counts(ended: SyncReport) -> dict[str, int]:
 async def in_step(folder: Path, source: dict[str, Any], **more: Any) -> AsyncIterator[Served]:
     """A daemon whose sync at start has ended, well or not."""
     async with serving(folder, source=source, **more) as served:
-        source_of = served.daemon.source
+        source_of = served.daemon.parts.source
         assert source_of is not None
         await until(lambda: source_of.last.at or source_of.last.error)
         yield served
@@ -78,15 +78,15 @@ async def in_step(folder: Path, source: dict[str, Any], **more: Any) -> AsyncIte
 async def test_rows_come_change_and_go(tmp_path: Path, customer: Customer) -> None:
     customer.add(1, "2", "3")
     async with in_step(tmp_path, customer.section()) as served:
-        await until(lambda: len(served.daemon.table) == 3)  # by itself, at start
+        await until(lambda: len(served.daemon.parts.table) == 3)  # by itself, at start
         status, body = await served.ask("GET", "/v1/bindings?origin=source")
         assert (status, [one["subs_id"] for one in body["bindings"]]) == (200, ["1", "2", "3"])
         assert body["bindings"][0]["number_x"] == X
         assert body["bindings"][0]["expires_at"] == "2099-01-01T00:00:00Z"
         assert counts(await synced(served)) == {"unchanged": 3}
-        index = served.daemon.ledger.index
+        index = served.daemon.parts.ledger.index
         assert counts(await synced(served)) == {"unchanged": 3}
-        assert served.daemon.ledger.index == index
+        assert served.daemon.parts.ledger.index == index
         customer.run("UPDATE relations SET number_x = '17000000009' WHERE subs_id = 1")
         customer.remove(["2"])
         customer.add("4")
@@ -94,16 +94,16 @@ async def test_rows_come_change_and_go(tmp_path: Path, customer: Customer) -> No
         assert (await served.ask("GET", "/v1/routes/1"))[1]["number"] == "17000000009"
         assert (await served.ask("GET", "/v1/routes/2"))[0] == 404
     async with in_step(tmp_path, customer.section()) as served:
-        await until(lambda: served.daemon.source and served.daemon.source.last.at)
-        assert served.daemon.source is not None
-        assert counts(served.daemon.source.last) == {"unchanged": 3}
+        await until(lambda: served.daemon.parts.source and served.daemon.parts.source.last.at)
+        assert served.daemon.parts.source is not None
+        assert counts(served.daemon.parts.source.last) == {"unchanged": 3}
 
 
 async def test_the_job_goes_on_by_itself(tmp_path: Path, customer: Customer) -> None:
     async with in_step(tmp_path, customer.section(every="100ms")) as served:
-        await until(lambda: served.daemon.source and served.daemon.source.last.at)
+        await until(lambda: served.daemon.parts.source and served.daemon.parts.source.last.at)
         customer.add("1")
-        await until(lambda: len(served.daemon.table) == 1)
+        await until(lambda: len(served.daemon.parts.table) == 1)
 
 
 async def test_an_end_moved_into_the_past_ends_the_binding(tmp_path: Path, customer: Customer) -> None:
@@ -150,7 +150,7 @@ async def test_a_registration_that_came_first_stands_though_both_were_under_way(
         puts = [served.ask("PUT", f"/v1/bindings/{n}", body) for n in range(1, 6)]
         answers, ended = await asyncio.gather(asyncio.gather(*puts), synced(served))
         for n, (status, _) in enumerate(answers, 1):
-            row = served.daemon.table.get(str(n))
+            row = served.daemon.parts.table.get(str(n))
             assert row is not None
             assert row.binding.origin == ("api" if status == 201 else "source")
             assert row.binding.number_x == ("17000000006" if status == 201 else X)
@@ -172,7 +172,7 @@ async def test_too_many_removals_wait_for_an_operator(tmp_path: Path, customer: 
         assert [line["event"] for line in lines if line["log_level"] == "error"] == [
             "source.removals_refused"
         ]
-        assert len(served.daemon.table) == 101
+        assert len(served.daemon.parts.table) == 101
         metrics = (await served.ask("GET", "/metrics"))[1]
         assert "precall_source_removals_refused 20.0" in metrics
         assert 'precall_source_rows{result="unchanged"} 81.0' in metrics
@@ -183,7 +183,7 @@ async def test_too_many_removals_wait_for_an_operator(tmp_path: Path, customer: 
         assert told["removals_refused"] == "20 of 101 live bindings left the source (max_removals = 0.05)"
         status, told = await served.ask("POST", "/v1/source/apply", {"force": True})
         assert (status, told["rows"]["removed"], told["removals_refused"]) == (200, 20, "")
-        assert len(served.daemon.table) == 81
+        assert len(served.daemon.parts.table) == 81
         assert "precall_source_removals_refused 0.0" in (await served.ask("GET", "/metrics"))[1]
 
 
@@ -217,7 +217,7 @@ async def test_a_bad_row_keeps_its_binding_and_does_not_stop_the_rest(
         assert (line["rows"], line["first"], line["column"]) == (3, "1", "number_a")
         told = (await served.ask("GET", "/v1/source"))[1]
         assert told["refused"][0]["detail"].startswith("should be a phone number")
-        assert len(served.daemon.table) == 3
+        assert len(served.daemon.parts.table) == 3
 
 
 async def test_times_without_a_zone(tmp_path: Path, customer: Customer) -> None:
@@ -225,7 +225,7 @@ async def test_times_without_a_zone(tmp_path: Path, customer: Customer) -> None:
     async with in_step(tmp_path, customer.section()) as served:
         ended = await synced(served)
         assert ended.error.startswith("source.timezone: expires_at carries no zone")
-        assert len(served.daemon.table) == 0
+        assert len(served.daemon.parts.table) == 0
     async with in_step(tmp_path, customer.section(timezone="Asia/Shanghai")) as served:
         assert (await synced(served)).error == ""
         assert (await served.ask("GET", "/v1/bindings/1"))[1]["expires_at"] == "2099-01-01T00:00:00Z"
@@ -237,7 +237,7 @@ async def test_a_database_that_is_gone_changes_nothing_and_is_one_line(
     customer.add("1", "2")
     async with in_step(tmp_path, customer.section()) as served:
         await synced(served)
-        good = served.daemon.source.last if served.daemon.source else None
+        good = served.daemon.parts.source.last if served.daemon.parts.source else None
         away = customer.file.rename(tmp_path / "away.db")
         with capture_logs() as lines:
             ended = await synced(served)
@@ -265,7 +265,7 @@ async def test_our_own_database_down_stops_a_sync_and_the_next_goes_on(
         with closing(sqlite3.connect(tmp_path / "precall.db")) as rival:
             rival.execute("BEGIN IMMEDIATE")
             assert "precall.db" in (await synced(served)).error
-            assert len(served.daemon.table) == 0
+            assert len(served.daemon.parts.table) == 0
             rival.execute("ROLLBACK")
         async with asyncio.timeout(PATIENCE):
             while (ended := await synced(served)).error:
@@ -399,7 +399,7 @@ async def test_twenty_thousand_rows_never_hold_the_loop_for_long(
 
     async with serving(tmp_path, source=customer.section(), rate=1.0) as served:
         heart = asyncio.create_task(beat())
-        source = served.daemon.source
+        source = served.daemon.parts.source
         assert source is not None
         await until(lambda: source.last.at or source.last.error)
         assert counts(source.last) == {"added": 20_000}
@@ -414,7 +414,7 @@ async def test_a_row_that_is_refused_by_now_is_not_served_as_it_was_read_before(
 ) -> None:
     customer.add("1", "2")
     async with in_step(tmp_path, customer.section()) as served:
-        assert counts(served.daemon.source.last) == {"added": 2}  # type: ignore[union-attr]
+        assert counts(served.daemon.parts.source.last) == {"added": 2}  # type: ignore[union-attr]
         for number in ("0571-88888888-801", f"0086{X}"):
             customer.run("UPDATE relations SET number_a = ? WHERE subs_id = '1'", number)
             for _ in range(2):
@@ -449,7 +449,7 @@ async def test_one_undecodable_value_is_one_refused_row(tmp_path: Path, customer
             ("2", "number_a", "is no text in UTF-8"),
             (None, "subs_id", "is no text in UTF-8 (row 4 of the result)"),
         ]
-        assert len(served.daemon.table) == 3
+        assert len(served.daemon.parts.table) == 3
 
 
 async def test_what_python_has_no_value_for_is_one_refused_row(tmp_path: Path, databases: Databases) -> None:

@@ -59,7 +59,7 @@ async def test_a_failing_x_is_suspect_and_neither_temporary_nor_real(tmp_path: P
         assert (await served.checked("3"))["flags"] == ["suspect"]
         await served.ask("DELETE", "/v1/bindings/3")
         await served.register(subs_id="3", number_x="17000000003")
-        assert "suspect" not in served.daemon.checker.flags(row_of(served, "3"))
+        assert "suspect" not in served.daemon.parts.checker.flags(row_of(served, "3"))
 
 
 async def test_what_was_known_before_the_source_was_changed_is_not_renewed(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ async def test_half_a_confirmation_is_none(tmp_path: Path) -> None:
         status, body = await served.ask("POST", "/v1/bindings/1/check")
         assert (status, body["outcome"], body["route"]["reason"]) == (200, "failed", "unverified")
         await until(lambda: results(served)["account"], PATIENCE)
-        assert served.daemon.checker.circuit.is_open
+        assert served.daemon.parts.checker.circuit.is_open
         assert not results(served)["in_effect"]
 
 

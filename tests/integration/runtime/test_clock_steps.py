@@ -67,7 +67,7 @@ def checks(served: Served) -> int:
 
 
 def row_of(served: Served, subs_id: str = "1") -> Row:
-    row = served.daemon.table.get(subs_id)
+    row = served.daemon.parts.table.get(subs_id)
     assert row is not None
     return row
 
@@ -109,7 +109,7 @@ async def test_checks_go_on_and_routes_are_right_after_each_step(tmp_path: Path,
                 assert told["action"] in allowed, (off, told)
                 assert told["age_ms"] >= -1
                 if not over:
-                    await until(lambda: served.daemon.checker.asks)
+                    await until(lambda: served.daemon.parts.checker.asks)
                     seq = row_of(served, subs_id).state.seq
                     await until(lambda s=subs_id, seq=seq: row_of(served, s).state.seq > seq)  # type: ignore[misc]
                     told = await route(served, subs_id)
@@ -139,7 +139,7 @@ async def test_what_a_step_alone_makes_too_old_is_checked_at_once(tmp_path: Path
     wall = Wall()
     async with watched(tmp_path, 1, 2, 3, wall=wall) as served:
         before = {subs_id: row_of(served, subs_id).state.seq for subs_id in "123"}
-        services = served.daemon._server.services
+        services = served.daemon.parts
         assert services is not None
         wall.off = HOUR
         assert [services.lookup.shown(row_of(served, one)).reason for one in "23"] == ["too_old", "too_old"]
@@ -166,7 +166,7 @@ async def test_what_was_seen_while_the_clock_was_ahead_is_as_old_as_it_is(tmp_pa
         await until(lambda: steps_noticed(served) == 2)
 
         async def set_right() -> bool:
-            [packed] = [packed async for rows in served.daemon.store.load() for packed in rows]
+            [packed] = [packed async for rows in served.daemon.parts.store.load() for packed in rows]
             return packed.row.state.temp_at < stored - HOUR + PATIENCE
 
         async with asyncio.timeout(PATIENCE):
@@ -178,12 +178,12 @@ async def test_what_lapsed_by_a_clock_ahead_is_asked_about_again(tmp_path: Path)
     wall = Wall()
     async with watched(tmp_path, 1, wall=wall, freshness=QUICK) as served:
         wall.off = DAY
-        await until(lambda: len(served.daemon.checker.planner) == 0)
+        await until(lambda: len(served.daemon.parts.checker.planner) == 0)
         assert (await route(served))["reason"] == "expired_locally"
         assert metric(served, "routes", state="expired") == 1
         wall.off = 0.0
         assert (await route(served))["action"] == "dial_x"
-        await until(lambda: len(served.daemon.checker.planner) == 1)
+        await until(lambda: len(served.daemon.parts.checker.planner) == 1)
         assert metric(served, "routes", state="expired") == 0
         made = row_of(served).state.seq
         await until(lambda: row_of(served).state.seq > made)
@@ -214,19 +214,19 @@ async def test_hints_and_the_budget_keep_to_the_clock_nobody_sets(tmp_path: Path
         assert (await served.ask("POST", "/v1/hints", [{"subs_id": "1", "dial_at": at}]))[0] == 200
         for off in (DAY, 0.0, -DAY):
             wall.off = off
-            plan = served.daemon.checker.plan.explain("1")
+            plan = served.daemon.parts.checker.plan.explain("1")
             assert plan is not None
-            left = float(str(plan["next_at"])) - served.daemon._clocks.now()
+            left = float(str(plan["next_at"])) - served.daemon.clocks.now()
             assert 598 - PATIENCE < left <= 598.1, "ten minutes from when it was given"
-        checker = served.daemon.checker
-        assert checker.quota.until(served.daemon._clocks.tick(), "background") < 1.0  # type: ignore[arg-type]
+        checker = served.daemon.parts.checker
+        assert checker.quota.until(served.daemon.clocks.tick(), "background") < 1.0  # type: ignore[arg-type]
 
 
 async def test_calls_filed_by_a_clock_ahead_are_asked_about(tmp_path: Path) -> None:
     wall = Wall()
     async with watched(tmp_path, 1, wall=wall) as served:
         wall.off = DAY
-        book = served.daemon.store.calls
+        book = served.daemon.parts.store.calls
         await book.file([Call("1~1", wall(), wall(), "1", 1, next_at=wall() + 180.0)])
         await until(lambda: steps_noticed(served) == 1)
         wall.off = 0.0
@@ -241,7 +241,7 @@ async def test_calls_filed_by_a_clock_ahead_are_asked_about(tmp_path: Path) -> N
 async def test_a_day_ahead_gives_up_no_call(tmp_path: Path) -> None:
     wall = Wall()
     async with watched(tmp_path, 1, wall=wall) as served:
-        book, placed = served.daemon.store.calls, wall()
+        book, placed = served.daemon.parts.store.calls, wall()
         wall.off = DAY + HOUR
         await until(lambda: steps_noticed(served) == 1)
         await book.file([Call("1~1", placed, placed, "1", 1, next_at=placed)])
@@ -265,27 +265,27 @@ async def test_a_year_ahead_drops_no_history_but_a_share(tmp_path: Path) -> None
         daemon, now = served.daemon, wall()
         old = [Check("1", 1, 1000 + day, now - day * DAY, 0.1, "status_1") for day in range(80, 0, -10)]
         # Each with another answer, so that none extends the run before it.
-        await daemon.store.commit(
+        await daemon.parts.store.commit(
             [], [replace(one, seq=1000 + place, code=str(place)) for place, one in enumerate(old)]
         )
 
         async def kept() -> int:
-            runs, _ = await daemon.store.history("1", limit=100)
+            runs, _ = await daemon.parts.store.history("1", limit=100)
             return sum(run["last_at"] < now - DAY / 2 for run in runs)
 
-        await daemon._retain()
+        await daemon.account.retire()
         assert await kept() == 8
         wall.off = 365 * DAY
-        await daemon._retain()
+        await daemon.account.retire()
         assert await kept() == 8, "at most two days more than before"
-        assert daemon.table.get("1") is not None
+        assert daemon.parts.table.get("1") is not None
         wall.off = 0.0
         for _ in range(3):
-            await daemon._retain()
+            await daemon.account.retire()
         assert await kept() == 8
         wall.off = 25 * DAY
         for _ in range(30):
-            await daemon._retain()
+            await daemon.account.retire()
         assert await kept() == 6, "those of 70 and 80 days ago are over by then"
 
 

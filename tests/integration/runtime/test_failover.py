@@ -77,7 +77,7 @@ async def test_a_session_whose_server_has_turned_read_only_is_not_kept(url: str)
 async def test_a_daemon_writes_again_by_itself(tmp_path: Path, url: str) -> None:
     async with serving(tmp_path, store={"url": url, "auto_migrate": True}) as served:
         await served.register()
-        ledger = served.daemon.ledger
+        ledger = served.daemon.parts.ledger
         async with another_primary(url):
             status, _ = await served.ask("PUT", "/v1/bindings/2", a_binding(subs_id="2"))
             assert status == 503
@@ -85,7 +85,7 @@ async def test_a_daemon_writes_again_by_itself(tmp_path: Path, url: str) -> None
         await until(lambda: ledger.saving)
         await served.register(subs_id="2")
         assert await served.stored() == 2
-        assert not served.daemon.store.deposed
+        assert served.daemon.parts.store.role.leads
 
 
 async def test_a_start_that_takes_longer_than_the_limit_keeps_the_lead(url: str) -> None:
@@ -112,7 +112,7 @@ async def test_a_start_that_takes_longer_than_the_limit_keeps_the_lead(url: str)
     done, _ = await asyncio.wait(starts, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
     assert len(done) == 1
     leading = daemons[starts.index(next(iter(done)))]
-    assert leading._lead.is_known
+    assert leading.lead.is_known
     other = LeaderLock(url)
     assert not await other.take()
     await other.leave()

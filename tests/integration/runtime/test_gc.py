@@ -10,8 +10,8 @@ from precall.config.schema import Config
 from precall.core.model import Binding
 from precall.core.planning.entries import PlanEntry
 from precall.core.planning.planner import Planner
-from precall.runtime.assembly import MANY, collect_young, without_collections
 from precall.runtime.daemon import Daemon
+from precall.runtime.gc import MANY, collect_young, without_collections
 
 REGISTERED = 15_000
 """Bindings of which the daemon keeps more than `MANY` objects."""
@@ -55,9 +55,9 @@ async def test_bindings_registered_after_the_start_are_set_apart(tmp_path: Path)
                 Binding(str(n), "FC1", str(17_000_000_000 + n), "13800000001", "13900000001")
                 for n in range(start, start + 5000)
             ]
-            await daemon.registry.register(wanted, atomic=True)
+            await daemon.parts.registry.register(wanted, atomic=True)
         await collect_young()
-        assert len(daemon.checker.planner) == REGISTERED
+        assert len(daemon.parts.checker.planner) == REGISTERED
         assert len(gc.get_objects()) <= MANY
         assert walked() < REGISTERED / 2
 

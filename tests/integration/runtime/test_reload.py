@@ -101,9 +101,9 @@ async def test_what_changed_is_told_and_in_force(tmp_path: Path) -> None:
         assert {"key": "provider.rate", "before": "500", "after": "300"} in body["changed"]
         assert (len(body["changed"]), body["needs_restart"]) == (12, [])
         assert (await desk.ask("GET", "/v1/routes/1"))[1]["reason"] == "policy_hold"
-        checker, daemon = desk.daemon.checker, desk.daemon
+        checker, daemon = desk.daemon.parts.checker, desk.daemon
         assert (checker.quota.configured, checker.quota.burst, checker.max_in_flight) == (300.0, 30.0, 7)
-        assert (daemon.calls.quota.configured, daemon.calls.quota.burst) == (9.0, 60.0)
+        assert (daemon.parts.calls.quota.configured, daemon.parts.calls.quota.burst) == (9.0, 60.0)
         planner, brake = checker.planner, checker.brake
         assert (planner.price.rate, planner.min_interval, planner.max_age) == (300.0, 7.0, 540.0)
         assert (brake.floor, brake.share, daemon.config.store.retention) == (3, 0.5, 7 * 86_400.0)
@@ -133,7 +133,7 @@ async def test_every_mistake_is_told_and_nothing_is_taken_over(tmp_path: Path) -
         assert (status, body["code"]) == (422, "bad_configuration")
         assert {one["field"] for one in body["errors"]} == {"policy.falback", "brake.share", "provider.rate"}
         assert await desk.gauges() == (0.0, at)
-        assert (desk.daemon.config.policy.skew, desk.daemon.checker.quota.configured) == (5.0, 500.0)
+        assert (desk.daemon.config.policy.skew, desk.daemon.parts.checker.quota.configured) == (5.0, 500.0)
         desk.file.write_text("[policy")
         status, body = await desk.reload()
         assert (status, "is no TOML" in body["detail"]) == (422, True)
@@ -215,7 +215,7 @@ async def test_a_key_that_was_rotated_in_its_file_signs_from_then_on(tmp_path: P
         assert await desk.reloaded() == {"changed": [], "needs_restart": []}, (
             "the same key, though a new content"
         )
-        credential = desk.daemon._provider.credentials.current()
+        credential = desk.daemon.account.provider.credentials.current()
         assert credential is not None
         assert credential.access_key_secret == "demo-secret"
 
@@ -228,7 +228,7 @@ async def test_calls_under_way_end_as_they_began_when_the_endpoint_changes(tmp_p
         async with other.running() as elsewhere:
             fault(desk, "slow", delay="1s")
             slow = asyncio.create_task(desk.ask("POST", "/v1/bindings/1/check?timeout=5"))
-            await until(lambda: desk.daemon.checker.in_flight)
+            await until(lambda: desk.daemon.parts.checker.in_flight)
             desk.write(endpoint=elsewhere)
             assert (await desk.reloaded())["changed"] == ["provider.endpoint"]
             assert (await slow)[1]["result"] == "status_1", "of the one it was sent to"
@@ -240,7 +240,7 @@ async def test_a_longer_window_of_the_brake_reaches_back(tmp_path: Path) -> None
         for subs_id in ("1", "2"):
             await desk.register(subs_id=subs_id)
             assert (await desk.checked(subs_id))["action"] == "dial_real"
-        await until(lambda: not desk.daemon.checker.brake.engaged("FC1", 3, desk.daemon._clocks.tick()))
+        await until(lambda: not desk.daemon.parts.checker.brake.engaged("FC1", 3, desk.daemon.clocks.tick()))
         desk.write('[brake]\nfloor = 2\nshare = 0.0\nwindow = "1h"')
         assert await desk.reloaded() == {"changed": ["brake.window"], "needs_restart": []}
         await desk.register(subs_id="3")
@@ -251,7 +251,7 @@ async def test_a_longer_window_of_the_brake_waits_for_the_database(tmp_path: Pat
     async with reloading(tmp_path, text='[brake]\nwindow = "1s"') as desk:
         desk.write('[brake]\nwindow = "1h"')
         (tmp_path / "precall.db").rename(tmp_path / "elsewhere.db")
-        await desk.daemon.store.close()
+        await desk.daemon.parts.store.close()
         status, body = await desk.reload()
         (tmp_path / "elsewhere.db").rename(tmp_path / "precall.db")
         assert (status, body["field"]) == (422, "brake.window")
@@ -262,7 +262,7 @@ async def test_the_policy_reaches_sql_readers_when_the_database_is_back(tmp_path
         async with locked(tmp_path):
             desk.write('[policy]\nfallback = "hold"')
             assert await desk.reloaded() == {"changed": ["policy.fallback"], "needs_restart": []}
-        await desk.daemon._each_minute()
+        await desk.daemon.each_minute()
         with closing(sqlite3.connect(tmp_path / "precall.db")) as database:
             assert database.execute("SELECT fallback FROM policy").fetchall() == [("hold",)]
 
@@ -292,7 +292,7 @@ async def test_under_load_no_read_fails_and_no_check_is_lost(tmp_path: Path) -> 
         done.set()
         await asyncio.gather(*readers)
         assert set(reads) == {(200, "dial_x")}
-        await until(lambda: not desk.daemon.checker.in_flight)
+        await until(lambda: not desk.daemon.parts.checker.in_flight)
         assert set(results(desk)) == {"status_1"}
         assert sum(results(desk).values()) == calls(desk)
 
@@ -304,11 +304,11 @@ async def test_the_scheduler_syncs_at_the_new_pace(tmp_path: Path) -> None:
         query = 'query = "SELECT * FROM b"'
         source = f'[source]\nurl = "sqlite:///{tmp_path}/theirs.db"\n{query}\n'
         async with reloading(tmp_path, 1, text=f'{source}every = "1h"') as desk:
-            served = desk.daemon.source
+            served = desk.daemon.parts.source
             assert served is not None
             await until(lambda: served.last.at)
             theirs.execute("INSERT INTO b VALUES ('1', 'FC1', '17000000001', '13800000001')")
             theirs.commit()
             desk.write(f'{source}every = "50ms"')
             assert await desk.reloaded() == {"changed": ["source.every"], "needs_restart": []}
-            await until(lambda: len(desk.daemon.table) == 1)
+            await until(lambda: len(desk.daemon.parts.table) == 1)

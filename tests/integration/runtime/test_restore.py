@@ -30,12 +30,12 @@ async def life(folder: Path, wall: Callable[[], float], *labels: str) -> list[in
     daemon = Daemon(config, wall=wall, monotonic=lambda: 0.0)
     told = []
     async with daemon.running():
-        daemon.checker.plan.pause("")
-        told.append(daemon.feed.newest)
+        daemon.parts.checker.plan.pause("")
+        told.append(daemon.parts.feed.newest)
         for number_a in labels:
             wanted = Binding("1", "FC1", "17000000001", number_a, "13900000001")
-            await daemon.registry.register([wanted], atomic=True)
-            row = daemon.table.get("1")
+            await daemon.parts.registry.register([wanted], atomic=True)
+            row = daemon.parts.table.get("1")
             assert row is not None
             told.append(row.index)
     return told

@@ -30,14 +30,14 @@ async def test_a_check_loop_that_hangs_is_heard_no_more(
         daemon = Daemon(config, supervisor=SystemdNotifier(f"{tmp_path}/notify", 0.3, time.monotonic))
         async with daemon.running():
             await until(lambda: heard.count(b"WATCHDOG=1") > 2)
-            go_on, tick, hung = asyncio.Event(), daemon.checker.tick, asyncio.Event()
+            go_on, tick, hung = asyncio.Event(), daemon.parts.checker.tick, asyncio.Event()
 
             async def hang() -> None:
                 hung.set()
                 await go_on.wait()
                 await tick()
 
-            monkeypatch.setattr(daemon.checker, "tick", hang)
+            monkeypatch.setattr(daemon.parts.checker, "tick", hang)
             await asyncio.wait_for(hung.wait(), PATIENCE)
             await asyncio.sleep(0.2)  # for the last word of the tick before
             heard.clear()

@@ -12,6 +12,7 @@ from typing import Any, cast
 from aiohttp import hdrs, web
 
 from precall.api.problems import HEADERS, Code, problem
+from precall.concurrency import breathe
 from precall.telemetry.logging import get_logger
 from precall.telemetry.metrics import Metrics
 
@@ -151,8 +152,7 @@ class ConnectionRegistry:
         for place, connection in enumerate(list(self._all), 1):
             if reason := connection.overdue(self.clock()):
                 self._cut(connection, reason)
-            if place % _SLICE == 0:
-                await asyncio.sleep(0)
+            await breathe(place, _SLICE)
 
     def _cut(self, connection: Connection, reason: str) -> None:
         self._metrics.connections_cut.labels(reason).inc()

@@ -131,7 +131,7 @@ async def release(request: web.Request, services: Services, client: Client) -> w
 def _degraded(services: Services) -> list[str]:
     """What is amiss, each in a short line."""
     found = []
-    if services.standby:
+    if not services.role.leads:
         found.append("standby: another precall leads on this database; only reads are answered here")
     elif not services.ledger.saving:
         found.append("store: the database does not take writes")

@@ -1,0 +1,54 @@
+"""The role of a daemon beside the others on its database.
+
+Only the leader checks and writes. The runtime sets the role; everything else reads it:
+
+    waiting  ->  standby   another daemon leads, and its table could be read
+    waiting  ->  leading   the lead was free
+    standby  ->  leading   the leader is gone
+    leading  ->  fenced    another daemon has taken the lead: the daemon ends
+
+Parts are made for one role. The step from leading to fenced is the only one they live through, so each set of parts
+holds a `CurrentRole` of its own: parts made while standing by never begin to write.
+"""
+
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """What a daemon may do."""
+
+    WAITING = "waiting"
+    STANDBY = "standby"
+    LEADING = "leading"
+    FENCED = "fenced"
+
+
+class WaitingFor(StrEnum):
+    """What keeps a waiting daemon from answering."""
+
+    TABLE = "table"
+    DATABASE = "database"
+    LEADER = "leader"
+
+
+class CurrentRole:
+    """The role in force, shared by the parts that were made for it."""
+
+    def __init__(self, role: Role = Role.LEADING) -> None:
+        self._role = role
+        self.waiting_for = WaitingFor.TABLE
+
+    @property
+    def value(self) -> Role:
+        """The role now."""
+        return self._role
+
+    @property
+    def leads(self) -> bool:
+        """Whether checks and requests to write are this daemon's own."""
+        return self._role is Role.LEADING
+
+    def fence(self) -> None:
+        """Give up the lead for good, because another daemon holds it. Any other role stays."""
+        if self._role is Role.LEADING:
+            self._role = Role.FENCED

@@ -1,0 +1,281 @@
+"""Everything that belongs to one cloud account: its provider, and the parts that check and answer from one database.
+
+The process around it (server, signals, lead, scheduler) stands in `daemon`. Nothing here knows of it, so that a process
+can hold several accounts.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+
+from precall.clocks import Clocks
+from precall.concurrency import guarded
+from precall.config.schema import Config
+from precall.config.settings import Settings
+from precall.core.errors import ConfigError, StoreUnavailable
+from precall.core.model import Policy
+from precall.engine.call_gate import CallGate
+from precall.engine.retention import ROUND, Retention
+from precall.engine.services import Services
+from precall.engine.soundness import enforce
+from precall.provider import Credentials, Provider, configured_credentials
+from precall.runtime.assembly import Assembly
+from precall.runtime.gc import without_collections
+from precall.runtime.restore import learned_of, recall_turns
+from precall.runtime.scheduler import Scheduler
+from precall.store import LeaderLock, Store
+from precall.telemetry.logging import get_logger
+from precall.telemetry.metrics import Metrics
+
+log = get_logger(__name__)
+
+SWEEP = 30.0
+SWEEP_PAUSE = 0.01
+"""Seconds between slices of a sweep. A million bindings take a minute then, and a tenth of a core."""
+CALLS = 1.0
+SYNC, SWEEPING = "source sync", "sweep"
+GRACE = 5.0
+PATIENCE = 3.0
+"""Seconds to wait for the first credential of a key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retuning:
+    """What has to be read before another configuration of an account can be put in force.
+
+    `turns` are (pool key, tick) of earlier turns to the real number, for a longer window of the brake.
+    """
+
+    before: Config
+    policy: Policy
+    key: Credentials
+    turns: list[tuple[str, float]]
+
+
+class CloudAccount:
+    """One cloud account. `start` before anything else; then `mirror` or `lead` make its parts."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        clocks: Clocks,
+        *,
+        wall: Callable[[], float],
+        monotonic: Callable[[], float],
+        nonce: Callable[[], str],
+        broken: Callable[[BaseException], None],
+    ) -> None:
+        """Raise ConfigError for a key that cannot be read. `wall` gives Unix seconds; `nonce` makes requests unique.
+
+        `broken` is called with the error that ends the refresh of the key, should one do so.
+        """
+        self._settings, self._metrics, self._clocks = settings, metrics, clocks
+        self._parts: Services | None = None
+        self._retention: Retention | None = None
+        self._scheduler: Scheduler | None = None
+        self._owes_policy = False
+        self._broken = broken
+        config = settings.config.provider
+        self.provider = Provider(
+            config,
+            configured_credentials(config),
+            wall=wall,
+            monotonic=monotonic,
+            nonce=nonce,
+        )
+
+    @property
+    def parts(self) -> Services:
+        """The parts in use. Raises AssertionError before there are any."""
+        if self._parts is None:
+            raise AssertionError("the account has no parts yet")
+        return self._parts
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether there are parts to answer from."""
+        return self._parts is not None
+
+    # -- start and stop ----------------------------------------------------------------------------------
+
+    async def start(self, stack: AsyncExitStack) -> None:
+        """Be ready to make calls; `stack` closes the connections and stops the refresh of the key."""
+        await self.provider.start()
+        stack.push_async_callback(self._close)
+        await self.provider.credentials.start(PATIENCE, self._broken)
+
+    async def _close(self) -> None:
+        await self.provider.close()
+        await self.provider.credentials.stop()
+
+    async def mirror(self, store: Store, assembly: Assembly) -> Services:
+        """Make the parts that answer from what the leader has stored. None of them runs."""
+        self._parts = await assembly.mirroring(store)
+        return self._parts
+
+    async def load(
+        self, store: Store, assembly: Assembly, lead: LeaderLock, boottime: Callable[[], float]
+    ) -> Services:
+        """Make the parts that check and write."""
+        parts = self._parts = await assembly.leading(store)
+        self._retention = Retention(store, parts.table, parts.ledger, self._settings.config.store.retention)
+        quotas = (parts.checker.quota, parts.calls.quota)
+        parts.checker.queries.gate = CallGate(lead, quotas, self._clocks.tick, boottime)
+        return parts
+
+    def write(self, stack: AsyncExitStack, broken: Callable[[BaseException], None]) -> None:
+        """Run the writer, without which nothing is true; `stack` lets it write what is queued, and end."""
+        parts = self.parts
+        writing = guarded(parts.ledger.run(), "ledger", broken)
+
+        async def finish() -> None:
+            parts.ledger.close()
+            await asyncio.wait({writing})
+
+        stack.push_async_callback(finish)
+        stack.push_async_callback(parts.outcomes.close)
+
+    async def plan(self) -> None:
+        """Hold what may not be dialled, and plan the checks of all bindings, in slices: reads are answered already."""
+        parts = self.parts
+        await enforce(parts.table, parts.ledger)
+        with without_collections():
+            await parts.checker.plan.sweep()
+        await parts.outcomes.recall()
+
+    def schedule(self, scheduler: Scheduler, stack: AsyncExitStack) -> None:
+        """Begin the jobs of this account; `stack` drains what is in flight."""
+        parts = self.parts
+        self._scheduler = scheduler
+        scheduler.every(CALLS, parts.calls.tick, "call details")
+        scheduler.every(SWEEP, self._sweep, SWEEPING)
+        scheduler.every(ROUND, self.retire, "retention")
+        if parts.source is not None:
+            scheduler.once(self._first_sync, "first source sync")
+            scheduler.every(self._settings.config.source.every, self._sync, SYNC)
+        stack.push_async_callback(parts.calls.drain, GRACE)
+        stack.push_async_callback(parts.checker.drain, GRACE)
+
+    # -- jobs --------------------------------------------------------------------------------------------
+
+    def keep_alive(self) -> None:
+        """Count as alive while no check is made."""
+        if self._parts is not None:
+            self._parts.checker.ticked_at = self._clocks.tick()
+
+    async def tick(self) -> None:
+        """Start the checks that are due, and let go of what the brake no longer holds."""
+        await self.parts.checker.tick()
+        self.parts.checker.braking.look()
+
+    def doubt_dates(self) -> None:
+        """Look again at everything that goes by the wall clock, which was set."""
+        if self._scheduler is None:
+            return
+        parts = self.parts
+        parts.calls.doubt_dates()
+        # A provider refuses calls that are signed at another time than its own.
+        parts.checker.circuit.doubt()
+        parts.calls.circuit.doubt()
+        self._scheduler.hasten(SWEEPING)
+
+    async def each_minute(self) -> None:
+        """Keep what was learned, and the policy that SQL readers still lack."""
+        await self.keep_learned()
+        await self.state_policy()
+
+    async def keep_learned(self) -> None:
+        """Store what the planner has learned, for its next life."""
+        try:
+            await self.parts.store.mark({"learned": learned_of(self.parts.checker.planner, self._clocks)})
+        except StoreUnavailable as error:
+            log.warning("learned.not_kept", error=str(error))
+
+    async def retire(self) -> None:
+        """Drop history that is older than the configured retention."""
+        if self._retention is not None:
+            await self._retention.retire(self._settings.policy, now=self._clocks.now())
+
+    async def _sweep(self) -> None:
+        self.parts.demand.forget_hints()
+        await self.parts.checker.plan.sweep(SWEEP_PAUSE)
+
+    async def _first_sync(self) -> None:
+        with without_collections():  # what the first one brings will stay
+            await self._sync()
+
+    async def _sync(self) -> None:
+        if (source := self.parts.source) is not None:
+            # Only the end of the daemon cancels it; the next start goes on.
+            with suppress(asyncio.CancelledError):
+                await source.sync()
+
+    # -- another configuration ---------------------------------------------------------------------------
+
+    async def prepare(self, config: Config) -> Retuning:
+        """Read what `config` names, before it is put in force. Raises ConfigError with every mistake."""
+        mistakes: list[str] = []
+        turns: list[tuple[str, float]] = []
+        try:
+            fresh = configured_credentials(config.provider)
+        except ConfigError as error:
+            mistakes += error.mistakes
+        try:
+            turns = await self._turns(config)
+        except StoreUnavailable:
+            mistakes.append("brake.window: a longer one needs the database, which is out of reach; try again")
+        if mistakes:
+            raise ConfigError(mistakes)
+        if fresh.same_as(self.provider.credentials):
+            fresh = self.provider.credentials
+        else:
+            await fresh.start(PATIENCE, self._broken)
+        return Retuning(self._settings.config, self._settings.policy, fresh, turns)
+
+    async def _turns(self, config: Config) -> list[tuple[str, float]]:
+        window = config.brake.window
+        if self._parts is None or window <= self._settings.config.brake.window:
+            return []
+        return await recall_turns(self._parts.store, self._clocks, window)
+
+    def retune(self, prepared: Retuning) -> Credentials:
+        """Put the configuration of the settings in force. Returns the key that was in use, for `part_with`."""
+        config, before = self._settings.config, prepared.before
+        replaced = self.provider.credentials
+        self.provider.retune(config.provider, prepared.key)
+        self._owes_policy |= self._settings.policy != prepared.policy
+        if (parts := self._parts) is None:
+            return replaced
+        provider, freshness, brake = config.provider, config.freshness, config.brake
+        parts.checker.quota.retune(provider.rate, provider.calls_at_once, self._clocks.tick())
+        parts.checker.planner.retune(
+            provider.rate,
+            max_age=freshness.max_age,
+            abnormal_max_age=freshness.abnormal_max_age,
+            min_interval=freshness.min_interval,
+            abnormal_min_interval=freshness.abnormal_min_interval,
+        )
+        parts.checker.brake.retune(brake.share, brake.floor, brake.window, prepared.turns)
+        parts.calls.retune(provider.call_detail_rate_per_minute)
+        if self._scheduler and parts.source and config.source.every != before.source.every:
+            self._scheduler.every(config.source.every, self._sync, SYNC)
+        return replaced
+
+    async def part_with(self, replaced: Credentials) -> None:
+        """Stop what the configuration before still keeps open."""
+        if replaced is not self.provider.credentials:
+            await replaced.stop()
+        await self.provider.part()
+
+    async def state_policy(self) -> None:
+        """Store the policy in force for SQL readers, unless they have it, another leads or the database is away."""
+        if not self._owes_policy or self._parts is None or not self._parts.role.leads:
+            return
+        try:
+            await self._parts.store.state_policy(self._settings.policy)
+        except StoreUnavailable as error:
+            log.warning("policy.not_stated", error=str(error))
+            return
+        self._owes_policy = False
