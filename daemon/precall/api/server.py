@@ -98,8 +98,8 @@ class Server:
         self._waiting = waiting or CurrentRole(Role.WAITING)
         self.gate = Authenticator(config, metrics, clock)
         self.crowd = ConnectionRegistry(config.max_connections, metrics, clock)
-        self._metrics, self._broken = metrics, broken
-        self._certificates: CertificateWatch | None = None
+        self.metrics, self._broken = metrics, broken
+        self.certificates: CertificateWatch | None = None
         self._runner: web.AppRunner | None = None
         self._listeners: list[asyncio.Server] = []
         self._watch: asyncio.Task[None] | None = None
@@ -112,7 +112,7 @@ class Server:
     async def start(self) -> list[str]:
         """Listen; the URLs, in the order of the configuration. ListenError when one is no good."""
         if self.config.tls_cert_file:
-            self._certificates = CertificateWatch(self.config, self._count_reload)
+            self.certificates = CertificateWatch(self.config, self._count_reload)
         runner = self._runner = web.AppRunner(application(self))
         await runner.setup()
         if runner.server is None:
@@ -167,7 +167,7 @@ class Server:
 
     async def _listen(self, connect: Callable[[], Connection], address: str) -> str:
         host, port = split_address(address)
-        context = self._certificates.context if self._certificates else None
+        context = self.certificates.context if self.certificates else None
         loop = asyncio.get_running_loop()
         try:
             listener = await loop.create_server(
@@ -193,11 +193,11 @@ class Server:
             await asyncio.sleep(WATCH)
             await self.crowd.sweep()
             self.gate.guessing.report()
-            if self._certificates is not None:
-                await asyncio.to_thread(self._certificates.renew)
+            if self.certificates is not None:
+                await asyncio.to_thread(self.certificates.renew)
 
     def _count_reload(self, result: str) -> None:
-        self._metrics.tls_reloads.labels(result).inc()
+        self.metrics.tls_reloads.labels(result).inc()
 
 
 def _bound(endpoint: Operation, server: Server) -> Handler:

@@ -32,7 +32,7 @@ _EXACT = ("subs_id", "number_x", "number_a", "number_b", "extension")
 """Columns whose every digit matters."""
 
 _NOT_UTF8 = (
-    "is no Unicode text in UTF-8 (GBK, perhaps): save the file as UTF-8, or"
+    "is not Unicode text in UTF-8 (GBK, perhaps): save the file as UTF-8, or"
     " iconv -f GBK -t UTF-8 FILE | precall bindings import -"
 )
 _FILES = {
@@ -130,7 +130,7 @@ class BindingRows:
         first = begun[-1].strip() if begun else ""
         chosen = form or ((FileFormat.JSONL if first[0] in "{[" else FileFormat.CSV) if first else else_form)
         if chosen is None:
-            raise Refusal(422, EMPTY, "there is no text in it")
+            raise Refusal(422, EMPTY, "there is not text in it")
         self.form = chosen
         self.header: list[str] = []
         lines = chain(begun, source)
@@ -201,7 +201,7 @@ def _header(reader: Iterator[list[str]], before: int) -> list[str]:
     try:
         header = [name.strip() for name in next(reader, [])]
     except csv.Error as error:
-        raise Refusal(422, "bad_header", f"{place}: is no CSV ({error})") from None
+        raise Refusal(422, "bad_header", f"{place}: is not valid CSV ({error})") from None
     if any(_is_foreign(name) for name in header):
         raise Refusal(422, "bad_header", f"{place}: {_NOT_UTF8}")
     names = _canonical(header)
@@ -255,7 +255,7 @@ def _csv_rows(reader: Any, names: list[str], before: int) -> Iterator[BindingRow
             return
         except csv.Error as error:
             # Where the next row begins can no longer be told.
-            yield RowError(number, "", f"is no CSV ({error}); nothing after it was read")
+            yield RowError(number, "", f"is not valid CSV ({error}); nothing after it was read")
             return
         if not any(cells):  # an empty line, or cleared cells of a spreadsheet
             continue
@@ -286,7 +286,7 @@ def _from_cells(number: int, cells: dict[str, str], row: list[str]) -> BindingRo
         except (ValueError, RecursionError):
             unpacked = None
         if not isinstance(unpacked, dict):
-            return RowError(number, "labels", 'is no JSON object, such as {"city":"Hangzhou"}', row)
+            return RowError(number, "labels", 'is not a JSON object, such as {"city":"Hangzhou"}', row)
         labels = unpacked | labels
     if labels:
         binding["labels"] = labels
@@ -300,7 +300,7 @@ def _json_lines(lines: Iterator[str]) -> Iterator[BindingRow | RowError]:
         try:
             value = json.loads(text)
         except json.JSONDecodeError as error:
-            said = _NOT_UTF8 if _is_foreign(text) else f"is no JSON: {error.msg}"
+            said = _NOT_UTF8 if _is_foreign(text) else f"is not valid JSON: {error.msg}"
             yield RowError(number, f"column {error.colno}", said, text.strip())
             continue
         except RecursionError:
@@ -321,7 +321,7 @@ def _json_array(lines: Iterator[str]) -> Iterator[BindingRow | RowError]:
         try:
             value, end = decoder.raw_decode(text, place)
         except json.JSONDecodeError as error:
-            yield RowError(number, "", f"is no JSON: {error.msg}; nothing after it was read")
+            yield RowError(number, "", f"is not valid JSON: {error.msg}; nothing after it was read")
             return
         except RecursionError:
             yield RowError(number, "", "is nested too deep; nothing after it was read")
@@ -343,7 +343,7 @@ def _after_blank(text: str, place: int) -> int:
 
 def _from_json(number: int, value: object, size: int) -> BindingRow | RowError:
     if not isinstance(value, dict):
-        return RowError(number, "", "is no JSON object", value)
+        return RowError(number, "", "is not a JSON object", value)
     names = _canonical(list(value))
     if len(set(names)) != len(names):
         return RowError(number, "", "names a column twice", value)

@@ -73,7 +73,7 @@ class DaemonClient:
     async def exchange(
         self, method: str, path: str, *, json: Any = None, params: Mapping[str, str] | None = None
     ) -> HttpAnswer:
-        """What is answered. Raises OutOfReach when nobody answers in time, or what answers is no URL to ask."""
+        """What is answered. Raises OutOfReach when nobody answers in time, or what answers is not a URL to ask."""
         data = None if json is None else orjson.dumps(json)
         headers = {} if data is None else {"Content-Type": "application/json"}
         with self._reaching():

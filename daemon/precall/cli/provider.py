@@ -165,11 +165,11 @@ def placed_at(text: str) -> float:
                 " page is in seconds, and asks for a day in 1970: answered OK, with nothing in it)."
                 f" Write {text}000, or RFC 3339"
             )
-        raise typer.BadParameter(f"{text} is no time: epoch milliseconds have 13 digits")
+        raise typer.BadParameter(f"{text} is not a time: epoch milliseconds have 13 digits")
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
-        raise typer.BadParameter(f"{text} is no time: write 2026-01-02T03:04:05+08:00") from None
+        raise typer.BadParameter(f"{text} is not a time: write 2026-01-02T03:04:05+08:00") from None
     if at.tzinfo is None:
         raise typer.BadParameter(
             f"{text} has no zone: write {text}+08:00 for Beijing time, or {text}Z for UTC"

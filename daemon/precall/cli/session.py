@@ -116,7 +116,7 @@ def answered(found: HttpAnswer) -> Any:
     field = str(problem.get("field", ""))
     if found.status < 300:
         if isinstance(found.content, str):
-            raise OutOfReach("what answers there is no precall: it sends no JSON; mend the address")
+            raise OutOfReach("what answers there is not precall: it sends no JSON; mend the address")
         return found.content
     if found.status < 400:
         raise OutOfReach(

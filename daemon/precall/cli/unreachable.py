@@ -20,7 +20,7 @@ def why(error: Exception, url: str, *, shows_certificate: bool) -> str:
     tls = url.startswith("https:")
     match error:
         case aiohttp.InvalidURL():
-            return f'{url} is no address; write it like "http://127.0.0.1:8080"'
+            return f'{url} is not an address; write it like "http://127.0.0.1:8080"'
         case aiohttp.ClientPayloadError():
             return f"{url} broke off in the middle of its answer"
         case aiohttp.ConnectionTimeoutError():

@@ -80,14 +80,14 @@ async def listening(**config: Any) -> AsyncIterator[tuple[Server, int]]:
 
 
 def renewals(server: Server, result: str) -> float:
-    found = server._metrics.registry.get_sample_value("precall_tls_reloads_total", {"result": result})
+    found = server.metrics.registry.get_sample_value("precall_tls_reloads_total", {"result": result})
     assert found is not None
     return found
 
 
 def renew(server: Server) -> None:
-    assert server._certificates is not None
-    server._certificates.renew()
+    assert server.certificates is not None
+    server.certificates.renew()
 
 
 async def shown(port: int, *, by_name: bool = True, client: tuple[Path, Path] | None = None) -> str:

@@ -36,7 +36,7 @@ async def answering(handler: Handler = hello, tls: ssl.SSLContext | None = None)
     site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
     try:
-        yield site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
+        yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
 
@@ -177,7 +177,7 @@ async def test_too_long_a_wait_is_a_refusal() -> None:
 @pytest.mark.parametrize(
     ("status", "headers", "said"),
     [
-        (200, {}, "is no precall"),
+        (200, {}, "is not precall"),
         (302, {"Location": "https://login.example/"}, "sends us on to https://login.example/"),
         (502, {}, "is it precall that answers there"),
     ],
