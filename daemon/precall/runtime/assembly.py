@@ -29,7 +29,9 @@ from precall.runtime.gc import without_collections
 from precall.runtime.restore import recall_brake, recall_feed, recall_planner, recall_sample, recall_table
 from precall.store import Store
 from precall.table.feed import Feed
+from precall.table.publisher import Publisher
 from precall.table.table import Table
+from precall.table.unsaved import UnsavedChanges
 from precall.table.writer import Writer
 from precall.telemetry.metrics import Metrics
 
@@ -76,12 +78,11 @@ class Assembly:
         return Writer(
             store,
             table,
-            feed,
+            Publisher(table, feed, UnsavedChanges(), self._metrics),
             self._settings,
             self._metrics,
-            clock=self._clocks.now,
-            monotonic=self._clocks.tick,
-            index=index,
+            self._clocks,
+            index,
         )
 
     async def _checker(
