@@ -314,7 +314,7 @@ class Check:
         return f"Check({self.subs_id}, seq={self.seq}, {self.result}, code={self.code})"
 
 
-class Columns(enum.Flag):
+class ColumnGroup(enum.Flag):
     """Groups of stored columns. Each has one owner: the registration, the checker, the operator."""
 
     REGISTERED = enum.auto()
@@ -323,10 +323,10 @@ class Columns(enum.Flag):
 
 
 COLUMNS_OF = {
-    WriteCause.REGISTERED: Columns.REGISTERED | Columns.OVERRIDE,
-    WriteCause.CHECKED: Columns.OBSERVED,
-    WriteCause.OVERRIDE: Columns.OVERRIDE,
-    WriteCause.REMOVED: Columns(0),
+    WriteCause.REGISTERED: ColumnGroup.REGISTERED | ColumnGroup.OVERRIDE,
+    WriteCause.CHECKED: ColumnGroup.OBSERVED,
+    WriteCause.OVERRIDE: ColumnGroup.OVERRIDE,
+    WriteCause.REMOVED: ColumnGroup(0),
 }
 """What a change of each cause writes. A new generation ends an override, so a registration owns those columns too."""
 
@@ -353,7 +353,7 @@ class Change:
     check: Check | None = None
     quiet: bool = False
     left: str = ""
-    columns: Columns = field(kw_only=True)
+    columns: ColumnGroup = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Integer, UpdateBase, and_, bindparam, case, delete, select, type_coerce, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from precall.core.model import Action, BindingState, Change, Columns, NumberRole, Override, Row, State
+from precall.core.model import Action, BindingState, Change, ColumnGroup, NumberRole, Override, Row, State
 from precall.core.numbers import clean, may_be_same, mistake, same
 from precall.core.packing import FACTS, OBSERVED, ORDERED, Packed, wrap
 from precall.store.bulk import INSERTS, execute_many, upsert
@@ -87,7 +87,7 @@ class _Outcome:
     """What several changes of one binding come to: the last row, and all the columns they write."""
 
     last: Change
-    columns: Columns
+    columns: ColumnGroup
 
 
 async def write(connection: AsyncConnection, changes: Sequence[Change], seals: Cipher) -> None:
@@ -104,23 +104,25 @@ async def write(connection: AsyncConnection, changes: Sequence[Change], seals: C
     dialect = connection.dialect.name
     kept = [(o.last, o.last.row, o.columns) for o in outcomes.values() if o.last.row is not None]
     facts = (
-        BINDINGS.seal(seals, _registered(row)) for _, row, columns in kept if Columns.REGISTERED in columns
+        BINDINGS.seal(seals, _registered(row))
+        for _, row, columns in kept
+        if ColumnGroup.REGISTERED in columns
     )
     await execute_many(connection, upsert(dialect, bindings), facts)
     told = (
         ROUTES.seal(seals, _route(change, row))
         for change, row, columns in kept
-        if Columns.OBSERVED not in columns
+        if ColumnGroup.OBSERVED not in columns
     )
     await execute_many(connection, _tell(dialect), told)
     answered = (
         ROUTES.seal(seals, _route(change, row))
         for change, row, columns in kept
-        if Columns.OBSERVED in columns
+        if ColumnGroup.OBSERVED in columns
     )
     await execute_many(connection, upsert(dialect, routes), answered)
 
-    owned = [row for _, row, columns in kept if Columns.OVERRIDE in columns]
+    owned = [row for _, row, columns in kept if ColumnGroup.OVERRIDE in columns]
     lifted = ({"of_subs_id": row.binding.subs_id} for row in owned if row.override is None)
     await execute_many(connection, _REMOVE[-1], lifted)
     orders = (OVERRIDES.seal(seals, _ordered(row, row.override)) for row in owned if row.override is not None)

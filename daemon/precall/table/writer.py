@@ -27,7 +27,7 @@ from precall.clocks import Clocks
 from precall.concurrency import breathe, retrieve_exception
 from precall.config.settings import Settings
 from precall.core.errors import OutcomeUnknown, StoreError, StoreUnavailable
-from precall.core.model import COLUMNS_OF, Change, Check, Columns, Row, WriteCause
+from precall.core.model import COLUMNS_OF, Change, Check, ColumnGroup, Row, WriteCause
 from precall.core.planning.sample import DialRecord
 from precall.core.role import Role
 from precall.core.routing.registration import changes_route
@@ -273,7 +273,7 @@ class Writer:
         *,
         check: Check | None = None,
         quiet: bool = False,
-        columns: Columns | None = None,
+        columns: ColumnGroup | None = None,
     ) -> Change:
         """The next change, which writes `columns` (None: those its cause owns). It takes an index of its own, and one
         more if readers of another pool must learn of it."""
@@ -413,7 +413,7 @@ class Writer:
             if row is not None:
                 row = replace(row, version=max(row.version, change.route.version))
                 # All of it may have been stored, so all of it is written again.
-                again = self._change(subs_id, WriteCause.REGISTERED, might, row, now, columns=~Columns(0))
+                again = self._change(subs_id, WriteCause.REGISTERED, might, row, now, columns=~ColumnGroup(0))
                 self._publisher.show(again, saved=False)
             elif might is not None:
                 self._publisher.show(self._change(subs_id, WriteCause.REMOVED, might, None, now), saved=False)

@@ -298,7 +298,9 @@ async def test_a_long_queue_is_stored_in_slices_and_flagged_until_its_own_is(des
         await asyncio.gather(
             *(
                 desk.ledger.submit(
-                    i, WriteCause.CHECKED, lambda row, _, state=state: replace(row, state=state)
+                    i,
+                    WriteCause.CHECKED,
+                    lambda row, _, state=state: Amendment(replace(row, state=state), None),
                 )
                 for i, state in zip(wished, states, strict=True)
             )
@@ -319,7 +321,9 @@ async def test_changes_that_never_pause_do_not_keep_the_database_from_coming_bac
             seq += 1
             state = replace(desk.row("1").state, seq=seq)
             desk.ledger.submit(
-                "1", WriteCause.CHECKED, lambda row, _, state=state: row and replace(row, state=state)
+                "1",
+                WriteCause.CHECKED,
+                lambda row, _, state=state: Amendment(row and replace(row, state=state), None),
             )
             await asyncio.sleep(0.001)
 
