@@ -39,6 +39,10 @@ class State(StrEnum):
     BLOCKED = "blocked"
 
 
+ABNORMAL = frozenset({State.TEMPORARY, State.FALLBACK})
+"""The states in which X does not work, and something else may be dialled."""
+
+
 class Reason(StrEnum):
     """Why the action is what it is. A closed set; it may grow."""
 

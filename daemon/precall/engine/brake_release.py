@@ -6,15 +6,14 @@ Letting go asks the provider nothing: what is held was answered, and is still yo
 """
 
 import asyncio
-from dataclasses import replace
 from functools import partial
 
 from precall.clocks import Clocks
 from precall.config.settings import Settings
 from precall.core.model import Row, WriteCause
-from precall.core.routing.brake import Brake, may_turn
+from precall.core.routing.brake import Brake
+from precall.core.routing.exposure import may_turn, release_to_real
 from precall.core.routing.route import held_by_brake
-from precall.core.routing.state import CheckResult, Step
 from precall.table.table import Table
 from precall.table.writer import Writer
 from precall.telemetry.logging import get_logger
@@ -47,15 +46,13 @@ class BrakeRelease:
         self._turning: set[str] = set()
         self._letting_go: dict[str, asyncio.Task[None]] = {}
 
-    def admit(self, row: Row, step: Step, now: float) -> Step:
-        """The step, with the real number if it is a confirmed Status 3 and the brake has room for one more."""
-        if step.result is not CheckResult.STATUS_3 or not may_turn(step.state, self._settings.policy):
-            return step
+    def admit(self, row: Row) -> bool:
+        """Whether this binding may turn to the real number now; if the brake has no room, it is remembered as held."""
         subs_id, pool_key = row.binding.subs_id, row.binding.pool_key
-        if subs_id not in self._turning and not self._has_room(pool_key):
-            self.hold(row)
-            return step
-        return replace(step, state=replace(step.state, exposed_at=now), changed=True)
+        if subs_id in self._turning or self._has_room(pool_key):
+            return True
+        self.hold(row)
+        return False
 
     def hold(self, row: Row) -> None:
         """Remember that the brake holds this binding."""
@@ -131,11 +128,7 @@ class BrakeRelease:
             self._held.pop(pool_key, None)
 
     def _turn(self, row: Row | None, _index: int) -> Row | None:
-        """Amend a row that nothing but the brake holds."""
-        now = self._clocks.now()
-        if row is None or not held_by_brake(row, self._settings.policy, now):
-            return row
-        return replace(row, state=replace(row.state, exposed_at=now))
+        return None if row is None else release_to_real(row, self._settings.policy, self._clocks.now())
 
     def _forget(self, row: Row) -> None:
         if held := self._held.get(row.binding.pool_key):

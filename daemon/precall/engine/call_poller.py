@@ -119,7 +119,7 @@ class CallPoller:
         """The longest due and the newest by turns, as many as quota and circuit allow."""
         tick = self._clocks.tick()
         if (
-            not self._checker.may_call()
+            not self._checker.queries.may_call()
             or not self._ledger.saving
             or self.quota.until(tick, Priority.BACKGROUND) > 0
         ):
@@ -170,7 +170,7 @@ class CallPoller:
 
     def _again(self) -> bool:
         """Whether the budget has one call more."""
-        return self._checker.may_call() and self.quota.spend(self._clocks.tick(), Priority.BACKGROUND)
+        return self._checker.queries.may_call() and self.quota.spend(self._clocks.tick(), Priority.BACKGROUND)
 
     async def _keep(self, told: list[tuple[Call, CallDetail | NonAnswer]]) -> None:
         """Store what ended, and when to ask again about what did not."""
@@ -250,7 +250,7 @@ class CallPoller:
         if tick - self._shown_at < SHOWN_EVERY:
             return
         self._shown_at = tick
-        metrics, calibration = self._metrics, self._checker.calibration
+        metrics, calibration = self._metrics, self._checker.plan.calibration
         backlog = await self._store.calls.backlog(now)
         metrics.calls_waiting.set(backlog.waiting)
         metrics.calls_due.set(backlog.due)

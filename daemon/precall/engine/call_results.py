@@ -154,7 +154,7 @@ class CallResults:
             if call.result in ENDED and call.result is not one.before:
                 if one.before not in ENDED:
                     wrong = call.result is CallResult.FAILED
-                    self._checker.calibration.ended(self._metrics.pool(call.pool_key), wrong=wrong)
+                    self._checker.plan.calibration.ended(self._metrics.pool(call.pool_key), wrong=wrong)
                 row = self._table.get(call.subs_id)
                 if row is not None:
                     self._judge(row, call)
@@ -166,7 +166,7 @@ class CallResults:
             call.call_id, call.called_at, failed, damning=failed and call.state == RECLAIMED
         )
         if self._checker.suspicion.hear(row, verdict, call.route_state, self._clock()):
-            self._checker.report(row.binding.subs_id)
+            self._checker.plan.hasten(row.binding.subs_id)
 
     async def _hear_numbers(self, told: Iterable[tuple[str, float, bool]]) -> None:
         """(id of a binding, when its number was reported, whether as abnormal)."""
@@ -174,5 +174,5 @@ class CallResults:
             row = self._table.get(subs_id)
             if row is not None:
                 self._checker.suspicion.report(row, abnormal=abnormal, at=at, now=self._clock())
-                self._checker.report(subs_id)
+                self._checker.plan.hasten(subs_id)
             await breathe(place, SLICE)

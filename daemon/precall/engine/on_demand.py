@@ -92,7 +92,7 @@ class OnDemandChecks:
             tick = self._clocks.tick()
             if not checker.asks or checker.outage.degraded or checker.circuit.is_open:
                 return OnDemandCheck(OnDemandOutcome.FAILED, 1.0)
-            may_call = checker.may_call()
+            may_call = checker.queries.may_call()
             if (
                 may_call
                 and checker.in_flight < 2 * checker.max_in_flight

@@ -14,9 +14,9 @@ from zoneinfo import ZoneInfo
 from precall.config.schema import SourceConfig, secret
 from precall.config.settings import Settings
 from precall.core.errors import ConfigError, PrecallError, Refusal
-from precall.core.model import Binding, Policy, Row, State
+from precall.core.model import Binding, Policy, Row
 from precall.core.packing import Packed
-from precall.core.routing.route import expired_locally
+from precall.core.routing.route import expired_locally, is_over
 from precall.core.sync.columns import BadRow, Columns
 from precall.core.sync.plan import EXAMPLES, Comparison, SyncOutcome, SyncPlan
 from precall.engine.registry import Registry
@@ -84,7 +84,7 @@ def _placed(row: Binding | BadRow, place: int) -> Binding | BadRow:
 
 def live(row: Row, policy: Policy, now: float) -> bool:
     """Whether this binding may still be dialled, so that taking it away by mistake would hurt."""
-    return row.state.state is not State.EXPIRED and not expired_locally(row.binding, policy, now)
+    return not is_over(row, policy, now)
 
 
 class SourceSync:

@@ -123,7 +123,7 @@ class CloudAccount:
         parts = self._parts = await assembly.leading(store)
         self._retention = Retention(store, parts.table, parts.ledger, self._settings.config.store.retention)
         quotas = (parts.checker.quota, parts.calls.quota)
-        parts.checker.gate = CallGate(lead, quotas, self._clocks.tick, boottime)
+        parts.checker.queries.gate = CallGate(lead, quotas, self._clocks.tick, boottime)
         return parts
 
     def write(self, stack: AsyncExitStack, broken: Callable[[BaseException], None]) -> None:
@@ -143,7 +143,7 @@ class CloudAccount:
         parts = self.parts
         await enforce(parts.table, parts.ledger)
         with without_collections():
-            await parts.checker.sweep()
+            await parts.checker.plan.sweep()
         await parts.outcomes.recall()
 
     def schedule(self, scheduler: Scheduler, stack: AsyncExitStack) -> None:
@@ -201,7 +201,7 @@ class CloudAccount:
 
     async def _sweep(self) -> None:
         self.parts.demand.forget_hints()
-        await self.parts.checker.sweep(SWEEP_PAUSE)
+        await self.parts.checker.plan.sweep(SWEEP_PAUSE)
 
     async def _first_sync(self) -> None:
         with without_collections():  # what the first one brings will stay

@@ -11,15 +11,19 @@ from precall import __version__
 from precall.clocks import Clocks
 from precall.config.settings import ReloadReport, Settings
 from precall.core.limits.quota import Quota
+from precall.engine.brake_release import BrakeRelease
 from precall.engine.call_poller import CallPoller
 from precall.engine.call_results import CallResults
 from precall.engine.checker import Checker
+from precall.engine.dial_log import DialLog
 from precall.engine.exposure_audit import ExposureAudit
 from precall.engine.lookup import Lookup
 from precall.engine.on_demand import OnDemandChecks
+from precall.engine.plan_keeper import PlanKeeper
 from precall.engine.registry import Registry
 from precall.engine.services import Services
 from precall.engine.source_sync import SourceSync
+from precall.engine.status_queries import StatusQueries
 from precall.provider import Provider
 from precall.runtime.gc import without_collections
 from precall.runtime.restore import (
@@ -96,22 +100,36 @@ class Assembly:
         """The checker. `logged` is the share of bindings (0 to 1) whose dials and answers it logs."""
         config, marks, clocks = self._settings.config, await store.marks(), self._clocks
         rate = config.provider.rate
-        checker = Checker(
-            provider=self._provider,
-            ledger=ledger,
-            table=table,
-            planner=restore_planner(marks.get("learned", "{}"), rate, config.freshness, clocks),
-            quota=Quota(rate, config.provider.calls_at_once, clocks.tick()),
-            brake=await restore_brake(store, config.brake, clocks),
-            settings=self._settings,
-            metrics=self._metrics,
-            sample=await restore_sample(store, logged, partial(self._secret, 16)),
-            seq=seq,
-            clocks=clocks,
-            chance=self._chance,
+        queries = StatusQueries(
+            self._provider,
+            Quota(rate, config.provider.calls_at_once, clocks.tick()),
+            self._metrics,
+            clocks,
+            seq,
+            self._chance,
+        )
+        braking = BrakeRelease(
+            await restore_brake(store, config.brake, clocks),
+            ledger,
+            table,
+            self._settings,
+            self._metrics,
+            clocks,
+        )
+        plan = PlanKeeper(
+            restore_planner(marks.get("learned", "{}"), rate, config.freshness, clocks),
+            table,
+            ledger,
+            braking,
+            DialLog(await restore_sample(store, logged, partial(self._secret, 16)), ledger, table, clocks),
+            self._settings,
+            self._metrics,
+            clocks,
         )
         for pool_key in await store.pauses():
-            checker.pause(pool_key)
+            plan.pause(pool_key)
+        checker = Checker(queries, plan, braking, table, ledger, self._settings, self._metrics, clocks)
+        table.listeners.append(braking.follow)
         return checker
 
     def _calls(
@@ -211,5 +229,5 @@ class Assembly:
         metrics.show(metrics.budget_short, lambda: float(checker.short_of_budget))
         metrics.show(metrics.degraded, lambda: float(checker.outage.degraded))
         metrics.show(metrics.circuit_open, lambda: float(checker.circuit.is_open))
-        metrics.show(metrics.paused, lambda: float(len(checker.paused)))
+        metrics.show(metrics.paused, lambda: float(len(checker.plan.paused)))
         metrics.show(metrics.store_pending, lambda: float(ledger.pending))

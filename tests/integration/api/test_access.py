@@ -106,12 +106,12 @@ async def test_without_tokens_no_web_page_is_answered(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         await served.register()
         for headers, status in PAGES:
-            served.daemon.parts.checker.resume("")
+            served.daemon.parts.checker.plan.resume("")
             for method, path in (("GET", "/v1/routes"), ("POST", "/v1/pause"), ("GET", "/healthz")):
                 found, body = await served.ask(method, path, headers=headers)
                 assert found == status, headers
                 assert status == 200 or body["code"] == "foreign_request"
-            assert bool(served.daemon.parts.checker.paused) == (status == 200)
+            assert bool(served.daemon.parts.checker.plan.paused) == (status == 200)
 
 
 async def test_guarded_elsewhere_any_host_will_do_but_no_page_of_another(tmp_path: Path) -> None:

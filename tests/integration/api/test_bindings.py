@@ -18,7 +18,7 @@ PAST = "2001-01-01T00:00:00Z"
 
 async def test_put_get_delete(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
-        served.daemon.parts.checker.pause("")  # a check would change the route, and so its version
+        served.daemon.parts.checker.plan.pause("")  # a check would change the route, and so its version
         body = a_binding(labels={"city": "Hangzhou"}, extension="7")
         shown = body | {"number_a": "***01", "number_b": "***01"}
         assert await served.ask("PUT", "/v1/bindings/1", body) == (201, shown)

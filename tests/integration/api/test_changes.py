@@ -191,7 +191,7 @@ async def test_what_is_no_index_to_go_on_from(tmp_path: Path) -> None:
 
 async def test_readers_go_on_over_a_restart(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(2)) as served:
-        served.daemon.parts.checker.pause("")
+        served.daemon.parts.checker.plan.pause("")
         first, _ = await snapshot(served)
         await served.register(subs_id="1")
         await served.register(subs_id="2", pool_key="FC2")
@@ -343,7 +343,7 @@ async def test_the_snapshot_of_what_a_filter_names(tmp_path: Path) -> None:
 
 async def test_a_change_the_database_did_not_take_is_streamed_with_a_flag(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(4), store_timeout=BRIEF) as served:
-        served.daemon.parts.checker.pause("")
+        served.daemon.parts.checker.plan.pause("")
         await served.register()
         index, _ = await snapshot(served)
         async with streaming(served, f"?since={index}") as stream:

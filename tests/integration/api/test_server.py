@@ -123,7 +123,7 @@ async def test_while_the_database_is_down_reads_are_answered_and_writes_refused(
             _, route = await served.ask("GET", f"/v1/routes/1?caller={A}")
             assert (route["action"], route["reason"]) == ("hold", "audit_unavailable")
             assert (await served.ask("GET", "/v1/routes/2"))[0] == 404
-            assert not served.daemon.parts.checker.paused
+            assert not served.daemon.parts.checker.plan.paused
         finally:
             blocker.close()
         assert await served.stored() == 1
@@ -208,7 +208,7 @@ async def test_a_bad_body_is_refused_by_every_endpoint_that_takes_one(tmp_path: 
                 assert (found, problem["code"]) == (status, code), what
                 ProblemAnswer.model_validate(problem)
         assert await served.stored() == 0
-        assert not served.daemon.parts.checker.paused
+        assert not served.daemon.parts.checker.plan.paused
         assert not served.daemon.parts.checker.brake.halted("FC1")
 
 

@@ -88,17 +88,17 @@ async def test_a_daemon_that_wakes_up_calls_nobody_until_it_knows(tmp_path: Path
     time = Clock()
     async with serving(tmp_path, scripted(1), boottime=time) as served:
         checker, demand = served.daemon.parts.checker, served.daemon.parts.demand
-        checker.pause("")
+        checker.plan.pause("")
         await served.register()
         await served.checked("1")
         row, before = row_of(served), calls(served)
         # About to be sent when the process stood still:
         time.now += GAP + 0.1
         assert await checker.start(row, Priority.BACKGROUND) is CheckResult.LATE
-        await until(checker.may_call)
+        await until(checker.queries.may_call)
         time.now += GAP + 0.1
-        checker.resume("")
-        checker.report("1")
+        checker.plan.resume("")
+        checker.plan.hasten("1")
         await checker.tick()
         assert not checker.in_flight
         assert (await demand.check_now("1", timeout=0.0)).outcome is OnDemandOutcome.SPENT

@@ -69,7 +69,7 @@ async def test_the_report_says_what_the_routes_were_worth(tmp_path: Path) -> Non
     """What precall learned of its own calls equals what they came to, less those that are still under way."""
     told = {"habits": EASY | {"handset": 0.5}, "dispatcher": {"outcomes": 1}}
     async with dispatching(tmp_path, 1, 2, 3, 1, **told) as (served, dispatcher):
-        served.daemon.parts.checker.pause("")
+        served.daemon.parts.checker.plan.pause("")
         served.simulator.service.world.change("4", {}, {"status": 2})
         for _ in range(60):
             await dispatcher.call_somebody()

@@ -226,7 +226,7 @@ async def test_a_hint_is_an_appointment_just_before_the_dial(tmp_path: Path) -> 
         hints = [{"subs_id": name, "dial_at": datetime.fromtimestamp(at, UTC).isoformat()} for name in "19"]
         for _ in range(2):
             assert await served.ask("POST", "/v1/hints", hints) == (200, {"taken": 1, "unknown": ["9"]})
-        plan = served.daemon.parts.checker.explain("1")
+        plan = served.daemon.parts.checker.plan.explain("1")
         assert plan is not None
         assert plan["kind"] == "hint"
         assert plan["next_at"] == pytest.approx(at - 2, abs=1.1)

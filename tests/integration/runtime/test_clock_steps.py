@@ -214,7 +214,7 @@ async def test_hints_and_the_budget_keep_to_the_clock_nobody_sets(tmp_path: Path
         assert (await served.ask("POST", "/v1/hints", [{"subs_id": "1", "dial_at": at}]))[0] == 200
         for off in (DAY, 0.0, -DAY):
             wall.off = off
-            plan = served.daemon.parts.checker.explain("1")
+            plan = served.daemon.parts.checker.plan.explain("1")
             assert plan is not None
             left = float(str(plan["next_at"])) - served.daemon.clocks.now()
             assert 598 - PATIENCE < left <= 598.1, "ten minutes from when it was given"

@@ -170,7 +170,7 @@ async def test_the_database_is_lost_and_comes_back(
                 assert (await served.ask("GET", "/readyz?for=writes"))[0] == 503
             await until(lambda: daemon.parts.ledger.saving)
             await until(lambda: load.statuses[-1] == 201)
-        daemon.parts.checker.pause("")
+        daemon.parts.checker.plan.pause("")
         await until(lambda: not daemon.parts.checker.in_flight and not daemon.parts.ledger.pending)
         assert not daemon.parts.table.unsaved
         await journal_is_complete(served, load)

@@ -30,7 +30,7 @@ async def life(folder: Path, wall: Callable[[], float], *labels: str) -> list[in
     daemon = Daemon(config, wall=wall, monotonic=lambda: 0.0)
     told = []
     async with daemon.running():
-        daemon.parts.checker.pause("")
+        daemon.parts.checker.plan.pause("")
         told.append(daemon.parts.feed.newest)
         for number_a in labels:
             wanted = Binding("1", "FC1", "17000000001", number_a, "13900000001")

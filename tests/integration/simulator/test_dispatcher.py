@@ -73,7 +73,7 @@ async def test_a_route_that_is_out_of_date_loses_its_call_too(tmp_path: Path) ->
     async with serving(tmp_path, scripted(1, habits=EASY), store_timeout=PATIENCE) as served:
         await served.register()
         await served.checked("1")
-        served.daemon.parts.checker.pause("")
+        served.daemon.parts.checker.plan.pause("")
         truth(served, "1", status=3)
         tally = await called(served.simulator, served.url, 5)
         assert failed(tally.routed) == failed(tally.alone) == (5, 5)

@@ -400,11 +400,11 @@ async def test_a_rotation_that_is_killed_is_gone_on_with(store_url: str, tmp_pat
 ROTATING = """
 import asyncio, sys, time
 from pathlib import Path
-from precall.store import Rotation, Seals
+from precall.store import Cipher, KeyRotation
 
 def tell(done, total):
     print(done, flush=True)
     time.sleep(0.05)
 
-asyncio.run(Rotation(sys.argv[1], Seals.of(Path(sys.argv[2]))).run(tell))
+asyncio.run(KeyRotation(sys.argv[1], Cipher.of(Path(sys.argv[2]))).run(tell))
 """

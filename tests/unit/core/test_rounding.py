@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 
 from precall.api.handlers.bindings import _planned
 from precall.api.schemas.responses import encode_run
+from precall.core.ages import Tick
 from precall.core.model import Answer, Status
 from precall.core.planning.rates import Rate
 from precall.core.rounding import micro, significant
 from precall.core.routing.state import CheckResult
 from precall.engine.checker import _record
+from precall.engine.status_queries import QueryReply, StatusQuery
 from precall.telemetry import logging as log
-from tests.support.builders import A
+from tests.support.builders import A, row
 
 LONG = float(f"0.0{A[1:]}3")
 """Eleven of its digits are a phone number once the point is passed over."""
@@ -40,9 +42,10 @@ def test_a_small_figure_keeps_what_it_says(figure: float) -> None:
 
 
 def test_what_is_stored_shown_and_logged_is_rounded() -> None:
-    check = _record(
-        "1", 1, 1, 0.0, LONG, CheckResult.STATUS_1, Answer(Status(1), "17000000001", request_id="R")
-    )
+    reply = Answer(Status(1), "17000000001", request_id="R")
+    asked = QueryReply(reply, asked_at=0.0, seconds=LONG, now=0.0, tick=Tick(0.0))
+    query = StatusQuery(row(), seq=1, since=Tick(0.0), chance=0.0)
+    check = _record(query, asked, CheckResult.STATUS_1)
     assert check.seconds == micro(LONG)
     run = dict.fromkeys(("result", "status", "number", "extension", "code", "request_id", "count"), "")
     assert encode_run(run | {"first_at": 0, "last_at": 0, "seconds": LONG, "generation": 1})[

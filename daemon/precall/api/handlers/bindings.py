@@ -213,7 +213,7 @@ async def explain(request: web.Request, services: Services, _reader: Client) -> 
             "route": encode(services.lookup.shown(row)),
             "observed": _observed(row.state),
             "override": encode_override(row, row.override) if row.override else None,
-            "plan": _planned(services.checker.explain(subs_id)),
+            "plan": _planned(services.checker.plan.explain(subs_id)),
             "results": results,
         }
     )

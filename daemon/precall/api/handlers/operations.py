@@ -40,7 +40,7 @@ async def readiness(request: web.Request, services: Services, _reader: Client) -
         "ready": ready,
         "degraded": _degraded(services),
         "bindings": len(services.table),
-        "paused": sorted(services.checker.paused),
+        "paused": sorted(services.checker.plan.paused),
         "version": services.version,
     }
     return reply(data, 200 if ready else 503)
@@ -61,20 +61,20 @@ async def pause(request: web.Request, services: Services, reader: Client) -> web
     body = await read(request, PoolBody)
     _must_be_known(services, body.pool_key)
     await services.store.pause(body.pool_key, services.clock(), body.reason, reader.name)
-    services.checker.pause(body.pool_key)
+    services.checker.plan.pause(body.pool_key)
     order_log.given(request, reader, "pause", body.reason, pool=body.pool_key)
-    return reply({"paused": sorted(services.checker.paused)})
+    return reply({"paused": sorted(services.checker.plan.paused)})
 
 
 async def resume(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
     """Go on with the background checks of a pool, or of all."""
     body = await read(request, PoolBody)
-    if body.pool_key not in services.checker.paused:
+    if body.pool_key not in services.checker.plan.paused:
         _must_be_known(services, body.pool_key)
     await services.store.resume(body.pool_key)
-    services.checker.resume(body.pool_key)
+    services.checker.plan.resume(body.pool_key)
     order_log.given(request, reader, "resume", body.reason, pool=body.pool_key)
-    return reply({"paused": sorted(services.checker.paused)})
+    return reply({"paused": sorted(services.checker.plan.paused)})
 
 
 async def reload(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:

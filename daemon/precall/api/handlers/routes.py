@@ -121,7 +121,7 @@ async def _tell(
         if _matches(request, response):
             return unchanged(response)
         if dial and (row := services.table.get(subs_id)):
-            services.checker.dialled(subs_id, row.binding.pool_key, verified=False)
+            services.checker.plan.dialled(subs_id, row.binding.pool_key, verified=False)
     if dial and found.age is not None:
         services.metrics.dial_age.observe(found.age)
     return response

@@ -11,11 +11,10 @@ from enum import StrEnum
 from hashlib import blake2b
 from typing import Any
 
-from precall.core.model import BindingState, Row, State
+from precall.core.model import ABNORMAL, BindingState, Row
 from precall.core.numbers import canonical
 
 _SPAN = 2**64
-_TROUBLE = (State.TEMPORARY, State.FALLBACK)
 
 
 class LogEvent(StrEnum):
@@ -48,7 +47,7 @@ class DialRecord:
 
 def face_of(state: BindingState) -> str:
     """What is published of a binding, as far as its planner is concerned: "" is normal, or not asked yet, or over."""
-    return state.temp_number or state.state.value if state.state in _TROUBLE else ""
+    return state.temp_number or state.state.value if state.state in ABNORMAL else ""
 
 
 class Sample:

@@ -11,17 +11,6 @@ from dataclasses import dataclass, field
 from math import inf
 
 from precall.core.ages import Tick
-from precall.core.model import Action, BindingState, Policy, State
-
-
-def may_turn(state: BindingState, policy: Policy) -> bool:
-    """Whether the provider's word and the policy let this binding turn to its real number, if the brake does."""
-    return (
-        state.state is State.FALLBACK
-        and not state.exposed_at
-        and policy.fallback is Action.DIAL_REAL
-        and state.streak >= policy.confirm_real
-    )
 
 
 @dataclass(slots=True)

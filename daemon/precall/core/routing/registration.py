@@ -6,7 +6,7 @@ from typing import assert_never
 
 from precall.core.model import Action, Binding, BindingState, NumberRole, Override, Policy, Row, State
 from precall.core.numbers import canonical, same
-from precall.core.routing.route import expired_locally
+from precall.core.routing.route import is_over
 
 
 class RegistrationOutcome(StrEnum):
@@ -101,6 +101,6 @@ def _parties(binding: Binding) -> tuple[str, str, str, str]:
 
 def _extends_expired(row: Row, wanted: Binding, policy: Policy, now: float) -> bool:
     """An expired binding was given a later end (no end at all is the latest)."""
-    expired = row.state.state is State.EXPIRED or expired_locally(row.binding, policy, now)
+    expired = is_over(row, policy, now)
     before, after = row.binding.expires_at, wanted.expires_at
     return expired and before is not None and (after is None or after > before)

@@ -10,6 +10,7 @@ from typing import assert_never
 
 from precall.core.ages import age_of
 from precall.core.model import (
+    ABNORMAL,
     Action,
     Binding,
     BindingState,
@@ -39,7 +40,6 @@ RETRY_AFTER = {
     Reason.UNUSABLE_NUMBER: 60,
 }
 
-_ABNORMAL = frozenset({State.TEMPORARY, State.FALLBACK})
 _PRIVATE = (Action.DIAL_X, Action.DIAL_TEMP_X)
 _BY_ANSWER = (Reason.STATUS_1, Reason.STATUS_2, Reason.STATUS_3, Reason.IN_EFFECT, Reason.UNVERIFIED)
 
@@ -71,7 +71,7 @@ def decide(
     `halted`: an operator has engaged the exposure brake for this pool. `flags` are the ones only the shell knows.
     """
     binding, state = row.binding, row.state
-    expired = expired_locally(binding, policy, now) or state.state is State.EXPIRED
+    expired = _is_over(binding, state, policy, now)
     blocked = state.blocked and not expired
     dial = _dial(row, caller, policy, now, halted=halted)
     if blocked and dial.reason in _BY_ANSWER:
@@ -124,7 +124,7 @@ def removed(route: Route, version: int, index: int) -> Route:
 
 def past(route: Route, told_at: float, policy: Policy, now: float) -> Route:
     """A route told at `told_at` and replaced since, as it may be told again: without a number that time took away."""
-    allowed = policy.abnormal_max_age if route.state in _ABNORMAL else policy.max_age
+    allowed = policy.abnormal_max_age if route.state in ABNORMAL else policy.max_age
     stale = route.state is not State.EXPIRED and age_of(route.checked_at or told_at, now) > allowed
     again = replace(route, age=known_age(route.checked_at, now), stale=stale)
     if route.action not in (Action.DIAL_X, Action.DIAL_TEMP_X):
@@ -153,6 +153,15 @@ def too_old(row: Row, policy: Policy, now: float) -> bool:
     return _dial(row, "", policy, now, halted=False).reason is Reason.TOO_OLD
 
 
+def is_over(row: Row, policy: Policy, now: float) -> bool:
+    """Whether a binding has ended: the provider said so, or its time has come."""
+    return _is_over(row.binding, row.state, policy, now)
+
+
+def _is_over(binding: Binding, state: BindingState, policy: Policy, now: float) -> bool:
+    return state.state is State.EXPIRED or expired_locally(binding, policy, now)
+
+
 def held_by_brake(row: Row, policy: Policy, now: float) -> bool:
     """Whether nothing but the exposure brake keeps this binding from its real number."""
     return _dial(row, "", policy, now, halted=False).reason is Reason.EXPOSURE_BRAKE
@@ -160,7 +169,7 @@ def held_by_brake(row: Row, policy: Policy, now: float) -> bool:
 
 def max_age(state: BindingState, policy: Policy) -> float:
     """How old, in seconds, an observation in this state may grow before it is called stale."""
-    return policy.abnormal_max_age if state.state in _ABNORMAL else policy.max_age
+    return policy.abnormal_max_age if state.state in ABNORMAL else policy.max_age
 
 
 def pinned(row: Row, now: float) -> Override | None:

@@ -23,6 +23,7 @@ from precall.core.model import (
     Status,
 )
 from precall.core.numbers import same
+from precall.core.routing.exposure import turn_to_real
 from precall.core.routing.registration import changes_route, meant, register
 from precall.core.routing.route import callee, decide, withhold
 from precall.core.routing.state import CheckResult, advance
@@ -137,9 +138,8 @@ class Life(RuleBasedStateMachine):
                 self.answers.append(reply)
         if isinstance(reply, InEffect):
             self.nothing_but_x_began(before, replace(before, state=after))
-        confirmed = after.state is State.FALLBACK and after.streak >= self.policy.confirm_real
-        if step.result is CheckResult.STATUS_3 and confirmed and not after.exposed_at and admitted:
-            after, step = replace(after, exposed_at=self.now), replace(step, changed=True)
+        step = turn_to_real(step, self.policy, self.now, has_room=admitted)
+        after = step.state
         if step.changed:
             self.write(replace(before, state=after))
         else:

@@ -1,0 +1,170 @@
+"""Keeps the planner in step with the table: which bindings are checked at all, and what it learns of each.
+
+The planner is pure and knows ids, ages and counts. Here the rows of the table become those, at each change of a binding
+and, for whatever the changes missed, in a sweep of the whole table.
+"""
+
+import asyncio
+from dataclasses import asdict
+from math import inf
+
+from precall.clocks import Clocks
+from precall.config.settings import Settings
+from precall.core.ages import SMALLEST_STEP, Tick, age_of
+from precall.core.calls.calibration import Calibration
+from precall.core.model import ABNORMAL, Row, State
+from precall.core.numbers import key_of
+from precall.core.planning.next_check import NextCheck
+from precall.core.planning.planner import CheckKind, Planner
+from precall.core.planning.sample import LogEvent, face_of
+from precall.core.routing.exposure import may_turn
+from precall.core.routing.route import expired_locally, held_by_brake, is_over, known_age, too_old
+from precall.engine.brake_release import BrakeRelease
+from precall.engine.dial_log import DialLog
+from precall.table.table import Table
+from precall.table.writer import Writer
+from precall.telemetry.metrics import Metrics
+
+SLICE = 250
+"""Rows a sweep looks at before it yields to the loop: some 8 ms, if all are to be planned."""
+
+
+class PlanKeeper:
+    """The planner with the table beside it."""
+
+    def __init__(
+        self,
+        planner: Planner,
+        table: Table,
+        writer: Writer,
+        braking: BrakeRelease,
+        dial_log: DialLog,
+        settings: Settings,
+        metrics: Metrics,
+        clocks: Clocks,
+    ) -> None:
+        self.planner = planner
+        self.calibration = Calibration()
+        self.paused: frozenset[str] = frozenset()
+        self._table, self._writer, self._braking, self._dial_log = table, writer, braking, dial_log
+        self._settings, self._metrics, self._clocks = settings, metrics, clocks
+        self._lead = clocks.lead
+        table.listeners.append(self.follow)
+
+    def follow(self, before: Row | None, after: Row | None) -> None:
+        """Keep the planner's set of bindings that of the table. A new generation is another binding to the planner."""
+        if before is not None and after is not None and before.binding.generation == after.binding.generation:
+            return
+        if before is not None:
+            self.planner.remove(before.binding.subs_id)
+            self._dial_log.record_row(before, LogEvent.REMOVE)
+        if after is not None:
+            self._dial_log.record_row(after, LogEvent.ADD)
+            self._adopt(after, self._clocks.now(), self._clocks.tick())
+
+    def settle(self, row: Row, then: NextCheck, tick: Tick) -> None:
+        """Give a checked binding back to the planner. `row` is in the state that the check led to."""
+        subs_id = row.binding.subs_id
+        if then.settled:
+            self.planner.settle(subs_id, face_of(row.state), tick)
+            self._dial_log.record(subs_id, LogEvent.ANSWER)
+            if then.at_rest:
+                self.planner.rest(subs_id)
+        else:
+            self.planner.release(subs_id, tick + (then.after or 0.0), tick)
+        if then.kind is not None and then.after is not None:
+            self.planner.appoint(subs_id, tick + then.after, kind=then.kind)
+
+    def hasten(self, subs_id: str) -> None:
+        """Check this binding soon, whatever else is to be done: its calls fail, or its number is reported."""
+        self.planner.appoint(subs_id, self._clocks.tick(), kind=CheckKind.REPORT)
+
+    def dialled(self, subs_id: str, pool_key: str, *, verified: bool) -> None:
+        """Count a read that is about to be dialled; `verified` when it was just checked, or need not be."""
+        tick = self._clocks.tick()
+        self.calibration.dialled(self._metrics.pool(pool_key), self.planner.wrong_now(subs_id, tick))
+        self.planner.dial(subs_id, tick, verified=verified)
+        self._dial_log.record(subs_id, LogEvent.DIAL, verified=verified)
+
+    def lapse(self, row: Row) -> None:
+        """End a binding whose time has come, though no answer has said so."""
+        if row.binding.subs_id in self.planner:
+            self.planner.remove(row.binding.subs_id)
+            self._dial_log.record_row(row, LogEvent.REMOVE)
+        self._table.lapse(row)
+
+    def pause(self, pool_key: str) -> None:
+        """Stop the background checks of a pool, or of all (""); forced ones still run."""
+        self.paused |= {pool_key}
+        self.planner.pause(pool_key or None)
+
+    def resume(self, pool_key: str) -> None:
+        """Go on with a pool, or with all ("")."""
+        self.paused = self.paused - {pool_key} if pool_key else frozenset()
+        self.planner.resume(pool_key or None)
+
+    def explain(self, subs_id: str) -> dict[str, object] | None:
+        """The plan for one binding, as plain data; None when none is planned."""
+        plan = self.planner.explain(subs_id, self._clocks.tick())
+        if plan is None:
+            return None
+        moment_of = self._clocks.moment_of
+        next_at = None if plan.next_at is None else moment_of(plan.next_at)
+        return asdict(plan) | {"checked_at": moment_of(plan.checked_at), "next_at": next_at}
+
+    async def sweep(self, pause: float = 0.0) -> None:
+        """Walk the whole table, in slices with a pause (s) after each. Expired bindings leave the plan, lost ones come
+        back, and what a stepped clock made too old is checked soon."""
+        lead, before = self._clocks.lead, self._lead
+        self._lead = lead
+        for rows in self._table.slices(SLICE):
+            now, tick, ages = self._clocks.now(), self._clocks.tick(), list[float]()
+            for row in rows:
+                if row.state.state is State.EXPIRED:
+                    continue
+                if expired_locally(row.binding, self._settings.policy, now):
+                    self.lapse(row)
+                    continue
+                age = age_of(row.state.checked_at or row.binding.registered_at, now)
+                if age < inf:
+                    ages.append(age)
+                self._look_after(row, now, tick, lead - before)
+            self._metrics.ages.tally(ages)
+            await asyncio.sleep(pause)
+        self._metrics.ages.turn()
+        self._metrics.keep_pools(self._table.pools())
+
+    def _adopt(self, row: Row, now: float, tick: Tick) -> None:
+        """Plan checks of this binding from now on. The planner keeps `tick`, so many bindings should share one. Moments
+        of the past become ticks by their age; an answer whose age cannot be known counts as none."""
+        binding, state = row.binding, row.state
+        if is_over(row, self._settings.policy, now):
+            return
+        age = known_age(state.checked_at, now)
+        self.planner.add(
+            binding.subs_id,
+            tick,
+            pool=binding.pool_key,
+            x=key_of(binding.number_x),
+            registered_at=tick - max(0.0, now - binding.registered_at),
+            checked_at=None if age is None else tick - age,
+            face=(state.temp_number or state.state) if state.state in ABNORMAL else "",
+        )
+
+    def _look_after(self, row: Row, now: float, tick: Tick, forward: float) -> None:
+        """See that a binding is planned as it stands. `forward`: by how much the clock was set ahead since the last
+        sweep; what that alone makes too old is held until it is checked."""
+        subs_id, policy = row.binding.subs_id, self._settings.policy
+        if subs_id not in self.planner:
+            self._table.revive(row)
+            self._adopt(row, now, tick)
+        if forward <= -SMALLEST_STEP and self._table.restamp(subs_id):
+            self._writer.renew(row)
+        if may_turn(row.state, policy) and held_by_brake(row, policy, now):
+            self._braking.hold(row)
+        misdated = age_of(max(row.state.checked_at, row.state.temp_at), now) == inf
+        aged = (
+            forward >= SMALLEST_STEP and too_old(row, policy, now) and not too_old(row, policy, now - forward)
+        )
+        if misdated or aged:
+            self.planner.hasten(subs_id, tick)

@@ -1,0 +1,54 @@
+"""When a binding is checked again after a reply."""
+
+import pytest
+
+from precall.core.model import BindingState, Failure, Policy, Reply, State
+from precall.core.planning.next_check import NextCheck, next_check
+from precall.core.planning.planner import CheckKind
+from precall.core.routing.state import BLOCKED_AGAIN, CONFIRM_AFTER, advance
+from tests.support.builders import NOW, answer, binding, failure, observed
+
+CONFIRMED = Policy(confirm_real=2)
+
+
+def after(reply: Reply, state: BindingState | None = None, policy: Policy | None = None) -> NextCheck:
+    step = advance(
+        binding(),
+        state or observed(State.NORMAL),
+        reply,
+        generation=1,
+        seq=2,
+        policy=policy or Policy(),
+        now=NOW,
+        chance=0.0,
+    )
+    return next_check(step, reply)
+
+
+@pytest.mark.parametrize(
+    ("reply", "then"),
+    [
+        (answer(1), NextCheck(settled=True)),
+        (answer(2), NextCheck(settled=True)),
+        (answer(3), NextCheck(settled=True)),
+        (answer(4), NextCheck(settled=True, at_rest=True, after=CONFIRM_AFTER, kind=CheckKind.CONFIRM)),
+        (failure(Failure.REFUSED), NextCheck(settled=False, after=BLOCKED_AGAIN)),
+        (failure(Failure.THROTTLED, retry_after=7.0), NextCheck(settled=False, after=7.0)),
+        (failure(Failure.GONE), NextCheck(settled=False, after=CONFIRM_AFTER, kind=CheckKind.CONFIRM)),
+    ],
+)
+def test_each_reply_says_when_to_ask_again(reply: Reply, then: NextCheck) -> None:
+    assert after(reply) == then
+
+
+def test_a_real_number_that_needs_confirming_is_asked_about_soon() -> None:
+    found = after(answer(3), policy=CONFIRMED)
+    assert (found.settled, found.after, found.kind) == (True, CONFIRM_AFTER, CheckKind.CONFIRM)
+
+
+def test_a_vanished_binding_is_looked_for_again_much_later() -> None:
+    doubted = observed(State.NORMAL, gone_at=NOW - 3.0)
+    found = after(failure(Failure.GONE), doubted)
+    assert (found.settled, found.at_rest, found.kind) == (True, True, CheckKind.GONE)
+    assert found.after is not None
+    assert found.after > 60.0
