@@ -133,13 +133,10 @@ class Assembly:
         table.listeners.append(braking.follow)
         return checker
 
-    def _calls(
-        self, store: Store, table: Table, ledger: Writer, checker: Checker, outcomes: CallResults
-    ) -> CallPoller:
+    def _calls(self, store: Store, table: Table, checker: Checker, outcomes: CallResults) -> CallPoller:
         return CallPoller(
             provider=self._provider,
             store=store,
-            ledger=ledger,
             table=table,
             checker=checker,
             outcomes=outcomes,
@@ -205,7 +202,7 @@ class Assembly:
             checker=checker,
             demand=demand,
             outcomes=outcomes,
-            calls=self._calls(store, table, ledger, checker, outcomes),
+            calls=self._calls(store, table, checker, outcomes),
             store=store,
             metrics=self._metrics,
             clock=self._clocks.now,
