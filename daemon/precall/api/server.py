@@ -14,11 +14,12 @@ from precall.api.access import connections
 from precall.api.access.authenticator import ANYBODY, Authenticator, Client
 from precall.api.access.connections import Connection, ConnectionRegistry
 from precall.api.access.tls import CertificateWatch
-from precall.api.endpoints import ENDPOINTS, Operation
+from precall.api.endpoints import ENDPOINTS
 from precall.api.handlers.operations import DOCUMENT
+from precall.api.operation import Operation
 from precall.api.problems import Code, guard, problem
-from precall.api.schemas.requests import MAX_BATCH_BODY
-from precall.api.schemas.responses import reply
+from precall.api.replies import reply
+from precall.api.requests import MAX_BATCH_BODY
 from precall.concurrency import cancel_and_wait, guarded
 from precall.config.addresses import split_address
 from precall.config.schema import ApiConfig
