@@ -58,7 +58,7 @@ class Planned(Planner):
             x=str(17_000_000_000 + n // (POOLS * PER_X) * POOLS + pool),
             registered_at=now - age,
             checked_at=now - n * 104_729 % 3600,
-            face=0,
+            variant=0,
         )
 
 

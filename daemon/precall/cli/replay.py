@@ -47,7 +47,7 @@ def replay(
 ) -> None:
     """Wrong dials that the log's own traffic would have met in another order of checks, at the same number of calls.
     When a route changed is known to lie between two answers only; it is taken to be half way."""
-    world = core.world(_lines(file))
+    world = core.reconstruct(_lines(file))
     if not world.rate:
         raise ConfigError([f"{file}: no binding in it was checked"])
     if refit:
@@ -62,7 +62,7 @@ def replay(
     if as_json:
         output.data([{"rate": calls, **asdict(score)} for calls, score in found])
         return
-    base = {calls: score.wrong for calls, score in found if score.policy == core.BASE}
+    base = {calls: score.wrong for calls, score in found if score.policy == core.BASELINE}
     output.rows(
         ("policy", "calls/s", "dials", "wrong", "gain", "age at dial", "longest age"),
         [
