@@ -177,8 +177,8 @@ class CloudAccount:
         parts = self.parts
         parts.calls.doubt_dates()
         # A provider refuses calls that are signed at another time than its own.
-        parts.checker.circuit.doubt()
-        parts.calls.circuit.doubt()
+        parts.checker.circuit.probe_soon()
+        parts.calls.circuit.probe_soon()
         self._scheduler.hasten(SWEEPING)
 
     async def each_minute(self) -> None:
