@@ -38,7 +38,7 @@ async def admit(connection: AsyncConnection, seals: Cipher, name: str) -> None:
                 f"{name} holds numbers sealed with key {key}, which is not in {seals.file}: restore that file from"
                 " its copy, or put the line of that key back"
             )
-        seals.open(MARKS.of("value", NEEDS + key), proof)
+        seals.open(MARKS.location("value", NEEDS + key), proof)
 
 
 async def needed(connection: AsyncConnection) -> dict[str, str]:
@@ -59,7 +59,7 @@ async def begin(connection: AsyncConnection, seals: Cipher) -> None:
     known = await needed(connection)
     if seals.newest in known:
         return
-    entries = {name: seals.seal(MARKS.of("value", name), _PROOF)}
+    entries = {name: seals.seal(MARKS.location("value", name), _PROOF)}
     if not known:
         await connection.execute(text("DROP VIEW IF EXISTS routing_table"))
         if not await _holds_numbers(connection):
@@ -85,7 +85,7 @@ async def secret(connection: AsyncConnection, seals: Cipher, name: str, fresh: s
 
     With keys, a secret stored in plain is replaced by `fresh`: copies of the database contain the old one.
     """
-    location = MARKS.of("value", name)
+    location = MARKS.location("value", name)
     stored = await connection.scalar(select(marks.c.value).where(marks.c.name == name)) or ""
     if stored and (is_sealed(stored) or not seals):
         opened = seals.open(location, stored)
