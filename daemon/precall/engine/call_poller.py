@@ -113,7 +113,7 @@ class CallPoller:
         try:
             if self._astray and self._outcomes.saving:
                 now = self._clocks.now()
-                await self._store.calls.recall(now, now + FURTHEST)
+                await self._store.calls.make_due(now, now + FURTHEST)
                 self._astray = False
             due = await self._due()
             await self._keep(await self._ask_all(due))
