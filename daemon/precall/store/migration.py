@@ -32,7 +32,7 @@ def scripts() -> Path:
 
 def head() -> str:
     """The revision that this version needs."""
-    found = ScriptDirectory.from_config(_config()).get_current_head()
+    found = ScriptDirectory.from_config(alembic_config()).get_current_head()
     if found is None:
         raise AssertionError("there are no migrations")
     return found
@@ -40,7 +40,7 @@ def head() -> str:
 
 async def current(url: str, timeout: float = PATIENCE) -> str:
     """The revision that the database at `url` has, "" for none."""
-    return await _run(url, _revision, timeout, writes=False)
+    return await run(url, _revision, timeout, writes=False)
 
 
 async def upgrade(url: str, timeout: float = PATIENCE) -> None:
@@ -52,7 +52,7 @@ async def upgrade(url: str, timeout: float = PATIENCE) -> None:
     if found == head():
         return
     _refuse_newer(found, url)
-    await _run(url, _upgrade, timeout, writes=True)
+    await run(url, _upgrade, timeout, writes=True)
 
 
 async def check(url: str, timeout: float = PATIENCE) -> None:
@@ -68,7 +68,7 @@ async def check(url: str, timeout: float = PATIENCE) -> None:
 
 
 def _refuse_newer(found: str, url: str) -> None:
-    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    known = {script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()}
     if found and found not in known:
         raise SchemaOutdated(
             f"{DatabaseAddress(url).name} has schema {found}, which this version does not know:"
@@ -76,7 +76,8 @@ def _refuse_newer(found: str, url: str) -> None:
         )
 
 
-def _config(connection: Connection | None = None) -> Config:
+def alembic_config(connection: Connection | None = None) -> Config:
+    """What Alembic's commands need to find the migrations; they run on `connection` if there is one."""
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(scripts()).replace("%", "%%"))
     return config
@@ -89,11 +90,15 @@ def _revision(connection: Connection) -> str:
 def _upgrade(connection: Connection) -> str:
     if connection.dialect.name == "postgresql":
         connection.execute(LOCK)
-    command.upgrade(_config(connection), "head")
+    command.upgrade(alembic_config(connection), "head")
     return ""
 
 
-async def _run(url: str, work: Callable[[Connection], str], timeout: float, *, writes: bool) -> str:
+async def run(url: str, work: Callable[[Connection], str], timeout: float, *, writes: bool) -> str:
+    """Run `work` in one transaction on a connection of its own and return its result.
+
+    Reads may take twice `timeout` seconds; writes are not bounded, since a migration rewrites whole tables.
+    """
     place = DatabaseAddress(url)
     engine = place.engine(timeout, writes=writes, patience=LONGEST if writes else 0.0)
     try:

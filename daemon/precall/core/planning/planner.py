@@ -294,6 +294,11 @@ class Planner:
 
     # -- what came of a check -------------------------------------------------------------------------
 
+    def kind(self, subs_id: Hashable) -> CheckKind | None:
+        """Which appointment led to the check in flight; None for a check that the queue chose by its worth."""
+        entry = self._entries.get(subs_id)
+        return entry.kind if entry is not None and entry.flight else None
+
     def settle(self, subs_id: Hashable, face: Face, now: Tick) -> None:
         """An answer came: `face` is what is published now. Dropped unless in flight."""
         entry = self._entries.get(subs_id)
