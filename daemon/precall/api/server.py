@@ -146,6 +146,11 @@ class Server:
             self.gate.retune(config)
             self.crowd.most = config.max_connections
 
+    def renew_certificates(self) -> None:
+        """Read the TLS files again if they changed; without TLS do nothing."""
+        if self._certificates is not None:
+            self._certificates.renew()
+
     async def stop(self, grace: float) -> None:
         """Accept no new connections, give requests in flight `grace` seconds, then cut them off."""
         runner, self._runner = self._runner, None
@@ -193,8 +198,7 @@ class Server:
             await asyncio.sleep(WATCH)
             await self.crowd.sweep()
             self.gate.guessing.report()
-            if self._certificates is not None:
-                await asyncio.to_thread(self._certificates.renew)
+            await asyncio.to_thread(self.renew_certificates)
 
     def _count_reload(self, result: str) -> None:
         self._metrics.tls_reloads.labels(result).inc()
