@@ -55,7 +55,7 @@ def replay(
     Shows how many wrong dials the same traffic would have met, at the same number of calls. The log shows only that a
     route changed between two answers; the change is taken to be half way.
     """
-    world = core.world(_lines(file))
+    world = core.reconstruct(_lines(file))
     if not world.rate:
         raise ConfigError([f"{file}: no binding in it was checked"])
     if refit:
@@ -70,7 +70,7 @@ def replay(
     if as_json:
         output.data([{"rate": calls, **asdict(score)} for calls, score in found])
         return
-    base = {calls: score.wrong for calls, score in found if score.policy == core.BASE}
+    base = {calls: score.wrong for calls, score in found if score.policy == core.BASELINE}
     output.rows(
         ("policy", "calls/s", "dials", "wrong", "gain", "age at dial", "longest age"),
         [

@@ -51,7 +51,7 @@ class Listener:
 async def called(simulator: Simulator, url: str, times: int, secret: str = "") -> CallTally:
     async with simulator.dispatcher(url, token=secret) as dispatcher:
         for _ in range(times):
-            await dispatcher.call_somebody()
+            await dispatcher.place_call()
             await dispatcher.report()
         return dispatcher.tally
 
@@ -139,7 +139,7 @@ async def test_calls_are_reported_when_placed_or_with_their_end() -> None:
     listener = Listener()
     simulator = Simulator(Scenario.model_validate(scenario | {"dispatcher": {"outcomes": 1}}), speed=1000)
     async with listener.listening() as url, simulator.dispatcher(url) as dispatcher:
-        await dispatcher.call_somebody()
+        await dispatcher.place_call()
         async with asyncio.timeout(PATIENCE):
             while not dispatcher.tally.reported:
                 await dispatcher.report()

@@ -135,6 +135,7 @@ class ConnectionRegistry:
         return len(self._all)
 
     def __iter__(self) -> Iterator[Connection]:
+        """Iterate over the connections that are open now, in no order."""
         return iter(list(self._all))
 
     def join(self, connection: Connection) -> None:
