@@ -31,7 +31,7 @@ from typing import Any
 import orjson
 
 from precall.core.calls.call import Call, CallResult, CallSource, NumberReport
-from precall.core.calls.causes import over, unconnected
+from precall.core.calls.causes import judge_ended, unconnected
 from precall.core.duplicate_keys import Contradiction
 from precall.core.numbers import clean
 from precall.provider.failures import safe_code
@@ -40,7 +40,7 @@ _INTERCEPTED = 4
 _CALL_TYPES = frozenset({0, 1, _INTERCEPTED})
 """Values of `call_type` that are calls; the others are text messages."""
 _RELEASED = ("release_time", "release_dir", "release_cause")
-"""One of these is given in every report of a call that is over, and in no other."""
+"""One of these is given in every report of a call that is judge_ended, and in no other."""
 _HOW = ("release_dir", "release_cause", "unconnected_cause")
 _STOPPED = frozenset({1, 2, 3})
 """Values of `unconnected_cause` by which the platform itself stopped the call, so that no network has said anything
@@ -147,7 +147,7 @@ def _call(told: Mapping[str, Any], now: float) -> Call:
         called_at=called_at,
         reported_at=now,
         subs_id=subs_id,
-        result=CallResult(over(cause, duration)),
+        result=CallResult(judge_ended(cause, duration)),
         source=CallSource.RECEIPT,
         state=cause,
         duration=duration,
