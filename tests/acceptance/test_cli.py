@@ -555,7 +555,7 @@ def test_the_demonstration_shows_all_five_actions_and_what_asking_is_worth(tmp_p
     assert shown.returncode == 0, shown.stderr
     assert "Traceback" not in shown.stderr
     lines = shown.stdout.splitlines()
-    place = next(place for place, text in enumerate(lines) if "times and was told" in text)
+    place = next(place for place, text in enumerate(lines) if "times, and the answers were" in text)
     told, _, routed, alone = lines[place + 1 : place + 5]
     answers = dict(re.findall(r"(\w+) (\d+)", told))
     assert set(answers) == {"dial_x", "dial_temp_x", "dial_real", "hold", "expired"}
