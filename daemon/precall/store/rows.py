@@ -1,8 +1,8 @@
-"""How a row of the routing table lies in `bindings`, `routes` and `overrides`.
+"""The mapping between a row of the routing table and the tables `bindings`, `routes` and `overrides`.
 
-Each column has one owner. A registration writes `bindings`, and `routes` only where it begins a generation; an order
-writes `overrides`; an answer writes the observed columns. `version`, `index`, `action` and `reason`
-go with every change.
+Each column has one owner. A registration writes `bindings`, and `routes` only if it begins a generation; an override
+writes `overrides`; an answer writes the observed columns. Every change writes `version`, `index`, `action` and
+`reason`.
 """
 
 import functools
@@ -30,7 +30,7 @@ SEEN = ("state", *OBSERVED)
 _LOAD = (
     select(
         bindings.c.subs_id,
-        # As the driver gives it: one column to be converted by SQLAlchemy doubles the cost of a row.
+        # As returned by the driver: a single column converted by SQLAlchemy doubles the cost of a row.
         *(type_coerce(bindings.c[name], Integer) if name == "sound" else bindings.c[name] for name in FACTS),
         *(type_coerce(routes.c[name], Integer) if name == "blocked" else routes.c[name] for name in SEEN),
         routes.c.version,
@@ -52,7 +52,7 @@ _SEALED = tuple(
     for at, name in enumerate(names, start)
     if name in places.columns
 )
-"""Where in a row of `_LOAD` sealed columns are, and their names."""
+"""The positions of sealed columns in a row of `_LOAD`, and their names."""
 
 _REFRESH = (
     update(routes)
@@ -73,7 +73,7 @@ _REMOVE = [
 
 @functools.cache
 def _tell(dialect: str) -> UpdateBase:
-    """Upsert of a route whose observed columns stay as they are, unless a generation begins."""
+    """Build an upsert of a route that keeps its observed columns, unless a generation begins."""
     statement = INSERTS[dialect](routes)
     new = statement.excluded
     same = routes.c.generation == new.generation
@@ -85,14 +85,14 @@ def _tell(dialect: str) -> UpdateBase:
 
 @dataclass(slots=True)
 class _Outcome:
-    """What several changes of one binding come to: the last row, by all their causes."""
+    """The combined effect of several changes to one binding: the last one, and the causes of all."""
 
     last: Change
     causes: set[WriteCause] = field(default_factory=set)
 
 
 async def write(connection: AsyncConnection, changes: Sequence[Change], seals: Cipher) -> None:
-    """Store what `changes`, in their order, come to. Doing it twice is doing it once."""
+    """Store the combined effect of `changes`, in order. The operation is idempotent."""
     outcomes: dict[str, _Outcome] = {}
     for change in changes:
         outcome = outcomes.setdefault(change.subs_id, _Outcome(change))
@@ -131,8 +131,10 @@ async def write(connection: AsyncConnection, changes: Sequence[Change], seals: C
 
 
 async def refresh(connection: AsyncConnection, rows: Iterable[Row], seals: Cipher) -> None:
-    """Store the observed columns of rows that did not change. A row of another generation, or one with a newer
-    answer, is left alone."""
+    """Store the observed columns of rows whose route did not change.
+
+    A stored row of another generation, or with a newer answer, is left unchanged.
+    """
     await execute_many(
         connection,
         _REFRESH,
@@ -149,14 +151,14 @@ async def refresh(connection: AsyncConnection, rows: Iterable[Row], seals: Ciphe
 
 
 async def read(connection: AsyncConnection, seals: Cipher) -> AsyncGenerator[list[Packed], None]:
-    """All rows, in no order, in batches. StoreError for a number that does not open."""
+    """Yield all rows, unordered, in batches. Raises StoreError for a number that does not open."""
     async with connection.stream(_LOAD) as result:
         async for part in result.partitions(BATCH):
             yield list(starmap(_packed, (_opened(row, seals) for row in part) if seals else part))
 
 
 def _opened(columns: Sequence[Any], seals: Cipher) -> list[Any]:
-    """The columns of `_LOAD`, the sealed ones opened."""
+    """Return a row of `_LOAD` with its sealed columns opened."""
     opened = list(columns)
     for at, column in _SEALED:
         if opened[at]:
@@ -265,7 +267,7 @@ def _packed(
     index: int,
     *order: Any,
 ) -> Packed:
-    """The row, from the columns of `_LOAD` in their order. Packed at once: a million of them are to be loaded."""
+    """Build the packed row directly from the columns of `_LOAD`, because a million of them may be loaded."""
     pairs = () if labels == "{}" else tuple(json.loads(labels).items())
     facts = (
         pool_key,
@@ -280,7 +282,7 @@ def _packed(
         generation,
         bool(sound),
     )
-    # What is the same object takes no place twice.
+    # Share equal strings to save memory.
     number = number_x if number == number_x else number
     observed = (
         status,
@@ -311,7 +313,10 @@ def _told_usable(number: str, number_a: str, number_b: str) -> bool:
 
 
 def _order(order: Sequence[Any], number_x: str, observed: str, temporary: str) -> tuple[Any, ...] | None:
-    """The columns of an override. What an earlier version wrote down as a number is taken for what it means now."""
+    """Return the columns of an override.
+
+    Early versions stored the number itself; it is translated to the role that number has now.
+    """
     *told, number = order
     if told[0] is None:
         return None
