@@ -23,7 +23,7 @@ from precall.provider import Credentials, Provider
 from precall.provider.account import credentials, provider_settings
 from precall.runtime.assembly import Assembly
 from precall.runtime.gc import without_collections
-from precall.runtime.restore import learned_of, recall_turns
+from precall.runtime.restore import learned_of, restore_turns
 from precall.runtime.scheduler import Scheduler
 from precall.store import LeaderLock, Store
 from precall.telemetry.logging import get_logger
@@ -55,7 +55,7 @@ class Retuning:
 
 
 class CloudAccount:
-    """One cloud account. `start` before anything else; then `mirror` or `lead` make its parts."""
+    """One cloud account. Call `start` first; `mirror` or `load` then make its parts."""
 
     def __init__(
         self,
@@ -239,7 +239,7 @@ class CloudAccount:
         window = config.brake.window
         if self._parts is None or window <= self._settings.config.brake.window:
             return []
-        return await recall_turns(self._parts.store, self._clocks, window)
+        return await restore_turns(self._parts.store, self._clocks, window)
 
     def retune(self, prepared: Retuning) -> Credentials:
         """Put the configuration of the settings in force. Returns the key that was in use, for `part_with`."""
