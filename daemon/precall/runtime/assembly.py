@@ -174,7 +174,7 @@ class Assembly:
         demand = OnDemandChecks(checker, table, self._metrics, clocks=self._clocks)
         outcomes = CallResults(
             store=store,
-            ledger=ledger,
+            writer=ledger,
             table=table,
             checker=checker,
             settings=self._settings,

@@ -1,8 +1,8 @@
 """The mapping between a row of the routing table and the tables `bindings`, `routes` and `overrides`.
 
 Each column has one owner, and a change names the columns it writes. A registration writes `bindings`, and `routes` only
-where it begins a generation; an operator writes `overrides`; an answer writes the observed columns. `version`, `index`,
-`action` and `reason` go with every change.
+if it begins a generation; an operator writes `overrides`; an answer writes the observed columns. Every change writes
+`version`, `index`, `action` and `reason`.
 """
 
 import functools
