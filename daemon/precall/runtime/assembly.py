@@ -191,7 +191,7 @@ class Assembly:
             lookup=Lookup(
                 table=table,
                 checker=checker,
-                demand=demand,
+                on_demand=demand,
                 audit=audit,
                 settings=self._settings,
                 clock=self._clocks.now,
