@@ -14,11 +14,12 @@ from precall.api.access import connections
 from precall.api.access.authenticator import ANYBODY, Authenticator, Client
 from precall.api.access.connections import Connection, ConnectionRegistry
 from precall.api.access.tls import CertificateWatch
-from precall.api.endpoints import ENDPOINTS, Operation
+from precall.api.endpoints import ENDPOINTS
 from precall.api.handlers.operations import DOCUMENT
+from precall.api.operation import Operation
 from precall.api.problems import Code, guard, problem
-from precall.api.schemas.requests import MAX_BATCH_BODY
-from precall.api.schemas.responses import reply
+from precall.api.replies import reply
+from precall.api.requests import MAX_BATCH_BODY
 from precall.concurrency import cancel_and_wait, guarded
 from precall.config.addresses import split_address
 from precall.config.schema import ApiConfig
@@ -145,6 +146,11 @@ class Server:
             self.gate.retune(config)
             self.crowd.most = config.max_connections
 
+    def renew_certificates(self) -> None:
+        """Read the TLS files again if they changed; without TLS do nothing."""
+        if self._certificates is not None:
+            self._certificates.renew()
+
     async def stop(self, grace: float) -> None:
         """Accept no new connections, give requests in flight `grace` seconds, then cut them off."""
         runner, self._runner = self._runner, None
@@ -192,8 +198,7 @@ class Server:
             await asyncio.sleep(WATCH)
             await self.crowd.sweep()
             self.gate.guessing.report()
-            if self._certificates is not None:
-                await asyncio.to_thread(self._certificates.renew)
+            await asyncio.to_thread(self.renew_certificates)
 
     def _count_reload(self, result: str) -> None:
         self._metrics.tls_reloads.labels(result).inc()

@@ -131,7 +131,7 @@ class _Show:
         await self._look(0.0)
         while not stopped.is_set() and (length is None or monotonic() - begun < length):
             for _ in range(CALLS_PER_STEP):
-                await dispatcher.call_somebody()
+                await dispatcher.place_call()
             await dispatcher.report()
             await self._tell_changes()
             now = monotonic()

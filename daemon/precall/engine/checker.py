@@ -168,7 +168,7 @@ class Checker:
         """Check this binding, for which a call of that priority was spent."""
         subs_id = row.binding.subs_id
         if priority is Priority.DEMAND:
-            self.planner.demand(subs_id, self._clocks.tick())
+            self.planner.take_on_demand(subs_id, self._clocks.tick())
         query = self.queries.number(row)
         task = asyncio.create_task(self._check(query), name=f"check-{query.seq}")
         self._running[subs_id] = task

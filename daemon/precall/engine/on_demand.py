@@ -120,7 +120,7 @@ class OnDemandChecks:
         dials than the planner's current price of a call.
         """
         scarce = self._waiting >= max(1.0, QUEUE * self._checker.quota.rate)
-        return not scarce or self._checker.planner.wanted(subs_id, self._clocks.tick())
+        return not scarce or self._checker.planner.worth_waiting(subs_id, self._clocks.tick())
 
     def hint(self, subs_id: str, dial_at: float) -> HintOutcome:
         """Schedule a check just before a dial at `dial_at` (Unix seconds). Only the newest hint per binding counts."""
@@ -133,7 +133,7 @@ class OnDemandChecks:
             return HintOutcome.FULL
         at = self._clocks.tick() + max(0.0, dial_at - HINT_LEAD - self._clocks.now())
         self._hints[subs_id] = dial_at, at
-        planner.appoint(subs_id, at, kind=CheckKind.HINT)
+        planner.schedule(subs_id, at, kind=CheckKind.HINT)
         return HintOutcome.TAKEN
 
     def forget_hints(self) -> None:

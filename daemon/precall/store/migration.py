@@ -35,7 +35,7 @@ def scripts() -> Path:
 
 def head() -> str:
     """Return the revision that this version needs."""
-    revision = ScriptDirectory.from_config(_config()).get_current_head()
+    revision = ScriptDirectory.from_config(alembic_config()).get_current_head()
     if revision is None:
         raise AssertionError("there are no migrations")
     return revision
@@ -43,7 +43,7 @@ def head() -> str:
 
 async def current(url: str, timeout: float = PATIENCE) -> str:
     """Return the revision of the database at `url`, or "" if it has none."""
-    return await _run(url, _revision, timeout, writes=False)
+    return await run(url, _revision, timeout, writes=False)
 
 
 async def upgrade(url: str, timeout: float = PATIENCE) -> None:
@@ -55,7 +55,7 @@ async def upgrade(url: str, timeout: float = PATIENCE) -> None:
     if revision == head():
         return
     _refuse_newer(revision, url)
-    await _run(url, _upgrade, timeout, writes=True)
+    await run(url, _upgrade, timeout, writes=True)
 
 
 async def check(url: str, timeout: float = PATIENCE) -> None:
@@ -71,7 +71,7 @@ async def check(url: str, timeout: float = PATIENCE) -> None:
 
 
 def _refuse_newer(revision: str, url: str) -> None:
-    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    known = {script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()}
     if revision and revision not in known:
         raise SchemaOutdated(
             f"{DatabaseAddress(url).name} has schema {revision}, which this version does not know:"
@@ -79,7 +79,8 @@ def _refuse_newer(revision: str, url: str) -> None:
         )
 
 
-def _config(connection: Connection | None = None) -> Config:
+def alembic_config(connection: Connection | None = None) -> Config:
+    """What Alembic's commands need to find the migrations; they run on `connection` if there is one."""
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(scripts()).replace("%", "%%"))
     return config
@@ -92,11 +93,11 @@ def _revision(connection: Connection) -> str:
 def _upgrade(connection: Connection) -> str:
     if connection.dialect.name == "postgresql":
         connection.execute(LOCK)
-    command.upgrade(_config(connection), "head")
+    command.upgrade(alembic_config(connection), "head")
     return ""
 
 
-async def _run(url: str, work: Callable[[Connection], str], timeout: float, *, writes: bool) -> str:
+async def run(url: str, work: Callable[[Connection], str], timeout: float, *, writes: bool) -> str:
     address = DatabaseAddress(url)
     engine = address.engine(timeout, writes=writes, patience=LONGEST if writes else 0.0)
     try:

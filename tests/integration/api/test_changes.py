@@ -15,7 +15,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from precall.api.schemas.responses import ChangesAnswer, RouteAnswer
+from precall.api.schemas.changes import ChangesAnswer
+from precall.api.schemas.routes import RouteAnswer
 from precall.core.model import Row, WriteCause
 from precall.table.writes import Amendment
 from tests.support.api_daemon import A, B, Served, X, a_binding, scripted, serving

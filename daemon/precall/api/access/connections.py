@@ -5,7 +5,7 @@ for the reader of an answer, as long as a byte comes now and then; and it takes 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Any, cast
 
@@ -130,6 +130,10 @@ class ConnectionRegistry:
 
     def __len__(self) -> int:
         return len(self._all)
+
+    def __iter__(self) -> Iterator[Connection]:
+        """The open connections, in no order."""
+        return iter(self._all)
 
     def join(self, connection: Connection) -> None:
         """A connection was made."""
