@@ -122,8 +122,8 @@ class BrakeRelease:
                     break
             self._admitted.update(turning)
             try:
-                wishes = [(subs_id, WriteCause.CHECKED, self._turn) for subs_id in turning]
-                await asyncio.gather(*self._writer.submit_all(wishes))
+                writes = [(subs_id, WriteCause.CHECKED, self._turn) for subs_id in turning]
+                await asyncio.gather(*self._writer.submit_all(writes))
             finally:
                 self._admitted.difference_update(turning)
             await asyncio.sleep(0)

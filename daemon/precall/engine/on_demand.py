@@ -71,7 +71,7 @@ class OnDemandChecks:
 
         Concurrent callers for the same binding share one call. It keeps running after a caller has given up.
         """
-        begun = self._clocks.tick()
+        started = self._clocks.tick()
         task = self._checker.under_way(subs_id)
         if task is None:
             row = self._table.get(subs_id)
@@ -82,7 +82,7 @@ class OnDemandChecks:
                 self._metrics.on_demand.labels(refusal.outcome).inc()
                 return refusal
             task = self._checker.under_way(subs_id) or self._checker.start(row, Priority.DEMAND)
-        left = max(0.0, timeout - (self._clocks.tick() - begun))
+        left = max(0.0, timeout - (self._clocks.tick() - started))
         await asyncio.wait({task}, timeout=left)
         check = _outcome(task)
         self._metrics.on_demand.labels(check.outcome).inc()

@@ -27,18 +27,18 @@ async def enforce(table: Table, writer: Writer) -> None:
 
     If the database accepts no writes, this is left to the next start.
     """
-    found = sorted(table.unusable)
-    if not found:
+    unusable = sorted(table.unusable)
+    if not unusable:
         return
     log.error(
         "numbers.unusable",
-        bindings=len(found),
-        first=found[:EXAMPLES],
+        bindings=len(unusable),
+        first=unusable[:EXAMPLES],
         cure="they are held; register each again with the number alone, an extension in `extension`, X no party's",
     )
     try:
-        for start in range(0, len(found), SLICE):
-            await _enforce(writer, found[start : start + SLICE])
+        for start in range(0, len(unusable), SLICE):
+            await _enforce(writer, unusable[start : start + SLICE])
     except StoreUnavailable as error:
         log.warning("numbers.not_marked", error=str(error))
 

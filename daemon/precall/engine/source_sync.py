@@ -125,7 +125,7 @@ class SourceSync:
         Any error makes it a failed sync, which is reported; the next sync tries again.
         """
         async with self._lock:
-            begun = self._monotonic()
+            started = self._monotonic()
             try:
                 plan = await self._compare(force=force)
                 refusals = await self._apply(plan)
@@ -140,7 +140,7 @@ class SourceSync:
                 # This task was not cancelled: the error came from a driver.
                 ended = replace(self.last, error=_unexpected(error))
             else:
-                ended = self._summary(plan, refusals, self._monotonic() - begun)
+                ended = self._summary(plan, refusals, self._monotonic() - started)
                 self._in_step_at = self._monotonic()
             self._report(ended)
             self.last = ended

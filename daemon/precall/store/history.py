@@ -121,21 +121,21 @@ def _opened(run: Mapping[Any, Any], cipher: Cipher) -> Run:
 def _fold(checks: Sequence[Check], newest: dict[str, Run]) -> tuple[list[Run], list[Run]]:
     """Assign `checks`, in the order of their `seq`, to runs. Return (parameters of `_EXTEND`, new runs)."""
     grown: dict[int, Run] = {}
-    begun: list[Run] = []
+    new: list[Run] = []
     for check in checks:
         run = newest.get(check.subs_id)
         if run is not None and check.seq <= run["last_seq"]:
             continue
         if run is None or any(run[name] != getattr(check, name) for name in IDENTITY):
             run = newest[check.subs_id] = _new_run(check)
-            begun.append(run)
+            new.append(run)
             continue
         run["count"] += 1
         run["last_seq"], run["last_at"] = check.seq, check.asked_at
         run["request_id"], run["seconds"] = check.request_id, check.seconds
         if "id" in run:
             grown[run["id"]] = run
-    return [{"of_id": id_, **{name: run[name] for name in _TAIL}} for id_, run in grown.items()], begun
+    return [{"of_id": id_, **{name: run[name] for name in _TAIL}} for id_, run in grown.items()], new
 
 
 def _continuation(check: Check, cipher: Cipher) -> dict[str, Any]:
