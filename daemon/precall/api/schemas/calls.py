@@ -69,7 +69,7 @@ class CallBody(Body):
             prod_id=self.prod_id,
             next_at=first_try(called_at, now) if self.prod_id else None,
         )
-        return told if self.outcome is None else with_outcome(told, self.outcome)
+        return call if self.outcome is None else with_outcome(call, self.outcome)
 
 
 class CallsBody(RootModel[CallBody | Annotated[list[CallBody], Field(max_length=MAX_CALLS)]]):
