@@ -48,7 +48,7 @@ def scene(folder: Path, databases: Databases, port: int) -> Iterator[Scene]:
     scenario.write_text(SCENARIO)
     database, folders = databases.new(), [folder / "first", folder / "second"]
     simulate = ("simulate", "--listen", "127.0.0.1:0", "--scenario", scenario, "--export", bindings)
-    with Wire(port).laid() as wire, serving(folder, *simulate) as simulator:
+    with Wire(port).running() as wire, serving(folder, *simulate) as simulator:
         provider, configs = simulator.url("simulator"), []
         for own, at in zip(folders, (wire.of(database), database), strict=True):
             own.mkdir()
