@@ -28,17 +28,17 @@ class DueTimes:
 
     def __init__(self, rate: float) -> None:
         self.heap: list[tuple[float, str]] = []
-        self.face: dict[str, int] = {}
+        self.variant: dict[str, int] = {}
 
     def add(self, subs_id: str, now: float) -> None:
-        self.face[subs_id] = 0
+        self.variant[subs_id] = 0
         heappush(self.heap, (now, subs_id))
 
     def take(self, now: float) -> str:
         return heappop(self.heap)[1]
 
-    def settle(self, subs_id: str, face: int, now: float) -> None:
-        self.face[subs_id] = face
+    def settle(self, subs_id: str, variant: int, now: float) -> None:
+        self.variant[subs_id] = variant
         heappush(self.heap, (now + 3600.0, subs_id))
 
     def dial(self, subs_id: str, now: float, *, verified: bool) -> None:
@@ -58,7 +58,7 @@ class Planned(Planner):
             x=str(17_000_000_000 + n // (POOLS * PER_X) * POOLS + pool),
             registered_at=now - age,
             checked_at=now - n * 104_729 % 3600,
-            face=0,
+            variant=0,
         )
 
 
@@ -90,9 +90,9 @@ def _measure(
         start = thread_time()
         subs_id = planner.take(now)
         taken = thread_time()
-        face = int(bool(trouble and int(subs_id) % POOLS < 5))
+        variant = int(bool(trouble and int(subs_id) % POOLS < 5))
         settling = thread_time()
-        planner.settle(subs_id, face, now)
+        planner.settle(subs_id, variant, now)
         if not n % RATE:
             gc.collect(0)  # as the daemon does every second
         spent.append(thread_time() - settling + taken - start)

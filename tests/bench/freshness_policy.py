@@ -26,7 +26,7 @@ class Policy:
             x=meta["x"],
             registered_at=meta["created"],
             checked_at=now,
-            face=meta["state"],
+            variant=meta["state"],
         )
 
     def on_remove(self, subs_id: int, now: float) -> None:
@@ -36,14 +36,14 @@ class Policy:
         return self.planner.take(now)
 
     def on_result(self, subs_id: int, state: int, now: float) -> None:
-        self.planner.demand(subs_id, now)
+        self.planner.take_on_demand(subs_id, now)
         self.planner.settle(subs_id, state, now)
 
     def on_dial(self, subs_id: int, now: float, can_wait: bool) -> bool:
-        verified = can_wait and self.planner.wanted(subs_id, now)
+        verified = can_wait and self.planner.worth_waiting(subs_id, now)
         self.planner.dial(subs_id, now, verified=verified)
         return verified
 
     def on_report(self, subs_id: int, ok: bool, now: float) -> None:
         if not ok:
-            self.planner.appoint(subs_id, now, kind=CheckKind.REPORT)
+            self.planner.schedule(subs_id, now, kind=CheckKind.REPORT)

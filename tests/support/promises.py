@@ -32,8 +32,8 @@ from tests.support.forked import PROJECT
 
 FOLDER = PROJECT / "tests" / "data" / "promises"
 SOURCE = PROJECT / "daemon" / "precall"
-LOGGING = {"debug", "info", "warning", "error", "critical", "say", "_alarm"}
-"""Logger methods, and the two functions of precall that choose one."""
+LOGGING = {"debug", "info", "warning", "error", "critical", "say", "_alarm", "AccountHealth"}
+"""Logger methods, and what else in precall takes the name of an event to log."""
 EVENT = re.compile(r"^[a-z_]+\.[a-z_]+$")
 
 
@@ -97,7 +97,8 @@ def log_events() -> str:
                 if called in LOGGING:
                     events.update(
                         part.value
-                        for part in ast.walk(node.args[0])
+                        for argument in (node.args[0], *(keyword.value for keyword in node.keywords))
+                        for part in ast.walk(argument)
                         if isinstance(part, ast.Constant)
                         and isinstance(part.value, str)
                         and EVENT.match(part.value)

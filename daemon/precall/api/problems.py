@@ -43,7 +43,7 @@ _MANY = 20
 
 
 class Code(StrEnum):
-    """The machine-readable codes. A closed set; it may grow."""
+    """The machine-readable codes of problems. Later versions may add some."""
 
     BAD_REQUEST = "bad_request"
     MALFORMED_JSON = "malformed_json"

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from math import inf
 
 from precall.api.problems import Code
-from precall.api.schemas.requests import MAX_BATCH, MAX_BATCH_BODY, seconds
+from precall.api.requests import MAX_BATCH_BODY
+from precall.api.schemas.bindings import MAX_BATCH
+from precall.api.schemas.fields import seconds
 from precall.cli.binding_rows import BindingRow, RowError
 from precall.cli.client import HttpAnswer
 from precall.cli.session import Session, answered

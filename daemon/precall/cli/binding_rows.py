@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, TextIO, cast
 from pydantic import ValidationError
 
 from precall.api.problems import mistakes
-from precall.api.schemas.requests import ListedBinding
+from precall.api.schemas.bindings import ListedBinding
 from precall.core.errors import Refusal
 
 LABEL = "label."

@@ -1,4 +1,4 @@
-"""An operator's orders to a running daemon: override, pause, resume, brake. Thin clients."""
+"""Orders of an operator: override, pause, resume, brake. Thin clients of a running daemon."""
 
 from typing import Annotated, Any
 
@@ -11,15 +11,13 @@ from precall.cli.target import Target, asks
 
 PANEL = "A running daemon"
 app = typer.Typer()
-override_app = typer.Typer(no_args_is_help=True, help="Pin a binding's route, or lift the pin.")
-brake_app = typer.Typer(
-    no_args_is_help=True, help="The exposure brake: whether more real numbers may be served."
-)
+override_app = typer.Typer(no_args_is_help=True, help="Override the route of a binding.")
+brake_app = typer.Typer(no_args_is_help=True, help="Stop handing out real numbers, or allow it again.")
 app.add_typer(override_app, name="override", rich_help_panel=PANEL)
 app.add_typer(brake_app, name="brake", rich_help_panel=PANEL)
 
-Pool = Annotated[str, typer.Option("--pool-key", metavar="POOL", help="Only this pool; without: all.")]
-Reason = Annotated[str, typer.Option(help="Why; it is kept with the order.")]
+Pool = Annotated[str, typer.Option("--pool-key", metavar="POOL", help="Only this pool. Default: all.")]
+Reason = Annotated[str, typer.Option(help="Why; stored and logged.")]
 
 
 @override_app.command("set")
@@ -29,12 +27,15 @@ def override_set(
     action: Annotated[str, typer.Argument(help="hold, dial_x or dial_temp_x.")],
     *,
     reason: Reason = "",
-    number: Annotated[str, typer.Option(help="One the binding itself has; without: the action's own.")] = "",
-    until: Annotated[str, typer.Option(metavar="TIME", help="RFC 3339; without: until lifted.")] = "",
+    number: Annotated[str, typer.Option(help="A number of the binding. Default: by the action.")] = "",
+    until: Annotated[str, typer.Option(metavar="TIME", help="RFC 3339. Default: until it is lifted.")] = "",
     daemon: Target,
     as_json: Json = False,
 ) -> None:
-    """Pin the route until lifted, until a time, or until the binding begins anew."""
+    """Override the route of a binding.
+
+    The override ends when it is lifted, at a given time, or when the binding is replaced by a new one.
+    """
     body: dict[str, Any] = {"action": action, "number": number, "reason": reason}
     if until:
         body["until"] = until
@@ -45,7 +46,10 @@ def override_set(
 @override_app.command("lift")
 @asks
 def override_lift(subs_id: SubsId, *, daemon: Target, as_json: Json = False) -> None:
-    """Let the provider's answers decide again."""
+    """Remove the override of a binding.
+
+    Its route follows the answers of the provider again.
+    """
     told = ask(daemon, "DELETE", path("overrides", subs_id))
     _show(told, f"{subs_id}: no override", as_json=as_json)
 
@@ -59,7 +63,10 @@ def pause(
     daemon: Target,
     as_json: Json = False,
 ) -> None:
-    """Stop background checks, also across restarts; routes keep being served."""
+    """Pause background checks.
+
+    The pause survives a restart. Routes are still served.
+    """
     told = _order(daemon, "/v1/pause", pool_key, reason)
     _show(told, f"paused: {pool_key or 'all pools'}", as_json=as_json)
 
@@ -73,7 +80,7 @@ def resume(
     daemon: Target,
     as_json: Json = False,
 ) -> None:
-    """Go on with background checks."""
+    """Resume background checks."""
     told = _order(daemon, "/v1/resume", pool_key, reason)
     _show(told, f"resumed: {pool_key or 'all pools'}", as_json=as_json)
 
@@ -87,7 +94,10 @@ def brake_engage(
     daemon: Target,
     as_json: Json = False,
 ) -> None:
-    """No further binding turns to its real number."""
+    """Stop turning bindings to their real numbers.
+
+    The brake survives a restart.
+    """
     told = _order(daemon, "/v1/brake/engage", pool_key, reason)
     _show(told, f"brake engaged: {pool_key or 'all pools'}", as_json=as_json)
 
@@ -101,7 +111,7 @@ def brake_release(
     daemon: Target,
     as_json: Json = False,
 ) -> None:
-    """Bindings may turn to their real number again; a fresh cap counts from now."""
+    """Allow real numbers again, with a fresh cap."""
     told = _order(daemon, "/v1/brake/release", pool_key, reason)
     _show(told, f"brake released: {pool_key or 'all pools'}", as_json=as_json)
 

@@ -1,4 +1,4 @@
-"""What a budget buys, before it is bought: `precall plan`."""
+"""What a call budget buys: precall plan."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -14,16 +14,19 @@ app = typer.Typer()
 
 @app.command(rich_help_panel="Looking ahead")
 def plan(
-    bindings: Annotated[int, typer.Option(min=1, max=100_000_000, help="Active bindings.")],
+    bindings: Annotated[int, typer.Option(min=1, max=100_000_000, help="How many active bindings.")],
     rate: Annotated[float, typer.Option(min=0.001, help="Calls per second for checks.")],
-    max_age: Annotated[str, typer.Option(help="freshness.max_age: how old a route may grow.")] = "5m",
+    max_age: Annotated[str, typer.Option(help="freshness.max_age: how old a route may get.")] = "5m",
     *,
-    json: Json = False,
+    as_json: Json = False,
 ) -> None:
-    """Expected ages and share of wrong dials for a budget, from assumed rates of trouble (one in three days per
-    binding, some 40 minutes long). The metrics of a running daemon tell the true ones."""
+    """Forecast what a call budget buys.
+
+    Shows expected ages of routes and the share of wrong dials. It assumes that each binding fails once in three days,
+    for some 40 minutes; the metrics of a running daemon show the real rates.
+    """
     told = forecast(bindings, rate, max_age=duration(max_age) or 300.0)
-    if json:
+    if as_json:
         output.data(asdict(told))
     else:
         output.facts(_shown(told))
@@ -46,7 +49,7 @@ def _shown(told: Forecast) -> dict[str, object]:
 
 
 def _time(seconds: float) -> str:
-    """A duration for a person."""
+    """Return a duration as people write it."""
     for unit, size in (("d", 86_400.0), ("h", 3600.0), ("min", 60.0)):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""The log of dials: fetched from a running daemon, and what other orders of checks would have made of it."""
+"""The dial log: fetched from a running daemon, and replayed under other orders of checks."""
 
 import json
 import sys
@@ -26,28 +26,36 @@ app = typer.Typer()
 @app.command(rich_help_panel=PANEL)
 @asks
 def dials(*, file: OutputFile = None, daemon: Target) -> None:
-    """The sampled log of dials and answers, as JSON Lines: precall dials -o LOG. No number and no id is in it."""
+    """Download the sampled log of dials and answers.
+
+    As JSON Lines, without any number or id: precall dials -o LOG.
+    """
     with writing(file) as out, Session(daemon) as session:
         session.download("/v1/dials", out.write)
 
 
 @app.command(rich_help_panel=PANEL)
 def replay(
-    file: Annotated[str, typer.Argument(metavar="LOG", help="From `precall dials`; - for stdin.")],
+    file: Annotated[str, typer.Argument(metavar="LOG", help="A log of `precall dials`; - for stdin.")],
     rate: Annotated[
         list[float] | None,
         typer.Option(
             min=0.000001,
-            help="Calls per second, on the sampled bindings; may be repeated. Without: the log's.",
+            help="Calls per second for the sampled bindings; may be repeated. Default: that of the log.",
         ),
     ] = None,
     *,
-    refit: Annotated[bool, typer.Option("--refit", help="The rates of trouble and dials instead.")] = False,
+    refit: Annotated[
+        bool, typer.Option("--refit", help="Show the fitted rates of trouble and dials instead.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Wrong dials that the log's own traffic would have met in another order of checks, at the same number of calls.
-    When a route changed is known to lie between two answers only; it is taken to be half way."""
-    world = core.world(_lines(file))
+    """Replay a dial log under another order of checks.
+
+    Shows how many wrong dials the same traffic would have met, at the same number of calls. The log shows only that a
+    route changed between two answers; the change is taken to be half way.
+    """
+    world = core.reconstruct(_lines(file))
     if not world.rate:
         raise ConfigError([f"{file}: no binding in it was checked"])
     if refit:
@@ -62,7 +70,7 @@ def replay(
     if as_json:
         output.data([{"rate": calls, **asdict(score)} for calls, score in found])
         return
-    base = {calls: score.wrong for calls, score in found if score.policy == core.BASE}
+    base = {calls: score.wrong for calls, score in found if score.policy == core.BASELINE}
     output.rows(
         ("policy", "calls/s", "dials", "wrong", "gain", "age at dial", "longest age"),
         [

@@ -1,4 +1,4 @@
-"""The sync with the customer's own database: what it would do, and doing it now."""
+"""The sync with the customer's own database: source check, source apply."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ from precall.core.errors import ConfigError
 from precall.core.sync.columns import BadRow
 from precall.core.sync.plan import EXAMPLES, SyncPlan
 
-app = typer.Typer(no_args_is_help=True, help="Bindings from your own database (\\[source]): check, apply.")
+app = typer.Typer(no_args_is_help=True, help="Sync bindings from your own database (\\[source]).")
 
 PATIENCE = 600.0
 """Seconds to wait for a sync: the first one of a million rows takes minutes."""
@@ -23,7 +23,10 @@ PATIENCE = 600.0
 
 @app.command("check")
 def check(config: ConfigFile = None, *, as_json: Json = False) -> None:
-    """What a sync would do now. Nothing is written, no daemon needed. Exit 1: rows or removals would be refused."""
+    """Show what a sync would do now.
+
+    Writes nothing and needs no daemon. Exit 1: rows or removals would be refused.
+    """
     from precall.engine.source_sync import preview  # noqa: PLC0415 - a client of a running daemon starts without it
     from precall.store import snapshot  # noqa: PLC0415
 
@@ -42,13 +45,15 @@ def check(config: ConfigFile = None, *, as_json: Json = False) -> None:
 def apply(
     *,
     force: Annotated[
-        bool, typer.Option("--force", help="Apply removals however many there are, also of an empty query.")
+        bool, typer.Option("--force", help="Apply all removals, even if the query is empty.")
     ] = False,
     daemon: Target,
     as_json: Json = False,
 ) -> None:
-    """Let a running daemon sync now. Exit 1: rows or removals are refused."""
+    """Make a running daemon sync now.
 
+    Exit 1: rows or removals were refused.
+    """
     told = ask(daemon, "POST", "/v1/source/apply", body={"force": force}, timeout=PATIENCE)
     _show(told, as_json=as_json)
     if told["removals_refused"] or told["refused"]:
@@ -82,5 +87,5 @@ def _show(told: dict[str, Any], *, as_json: bool) -> None:
         typer.echo(f"refused: {row['subs_id'] or 'a row'}, {row['column']} {row['detail']}")
     if told["removals_refused"]:
         typer.echo(
-            f"removals refused: {told['removals_refused']}; if that is right: precall source apply --force"
+            f"removals refused: {told['removals_refused']}; if they are right: precall source apply --force"
         )

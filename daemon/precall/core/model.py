@@ -5,7 +5,8 @@ Only frozen, slotted data lives here; what follows from it is decided in `state`
 strings ("" for none).
 """
 
-from dataclasses import dataclass
+import enum
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 
 
@@ -313,6 +314,23 @@ class Check:
         return f"Check({self.subs_id}, seq={self.seq}, {self.result}, code={self.code})"
 
 
+class ColumnGroup(enum.Flag):
+    """Groups of stored columns. Each has one owner: the registration, the checker, the operator."""
+
+    REGISTERED = enum.auto()
+    OBSERVED = enum.auto()
+    OVERRIDE = enum.auto()
+
+
+COLUMNS_OF = {
+    WriteCause.REGISTERED: ColumnGroup.REGISTERED | ColumnGroup.OVERRIDE,
+    WriteCause.CHECKED: ColumnGroup.OBSERVED,
+    WriteCause.OVERRIDE: ColumnGroup.OVERRIDE,
+    WriteCause.REMOVED: ColumnGroup(0),
+}
+"""What a change of each cause writes. A new generation ends an override, so a registration owns those columns too."""
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """One change of the stored table, to be committed before it is published.
@@ -321,6 +339,7 @@ class Change:
     its number withheld when it is a real one. `check` is the answer that caused it, if one did. A `quiet` change is
     none of the route (labels): it is stored without a row in the change feed. `left` is the pool the binding was in
     before, if it was another: readers of that pool are told that it was removed, at the version and index before.
+    `columns` are those of `row` that are stored; observed ones also where a generation begins.
     """
 
     index: int
@@ -334,6 +353,7 @@ class Change:
     check: Check | None = None
     quiet: bool = False
     left: str = ""
+    columns: ColumnGroup = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

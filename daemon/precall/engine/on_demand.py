@@ -114,7 +114,7 @@ class OnDemandChecks:
         """Whether a reader who wants a fresher route gets a check: always while calls are not scarce (readers do not
         queue for them), else when this check saves more wrong dials than the calls are going for."""
         scarce = self._waiting >= max(1.0, QUEUE * self._checker.quota.rate)
-        return not scarce or self._checker.planner.wanted(subs_id, self._clocks.tick())
+        return not scarce or self._checker.planner.worth_waiting(subs_id, self._clocks.tick())
 
     def hint(self, subs_id: str, dial_at: float) -> HintOutcome:
         """It will be dialled at `dial_at`: check it just before. One hint per binding counts, the newest."""
@@ -127,7 +127,7 @@ class OnDemandChecks:
             return HintOutcome.FULL
         at = self._clocks.tick() + max(0.0, dial_at - HINT_LEAD - self._clocks.now())
         self._hints[subs_id] = dial_at, at
-        planner.appoint(subs_id, at, kind=CheckKind.HINT)
+        planner.schedule(subs_id, at, kind=CheckKind.HINT)
         return HintOutcome.TAKEN
 
     def forget_hints(self) -> None:

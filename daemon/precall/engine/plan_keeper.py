@@ -16,7 +16,7 @@ from precall.core.model import ABNORMAL, Row, State
 from precall.core.numbers import key_of
 from precall.core.planning.next_check import NextCheck
 from precall.core.planning.planner import CheckKind, Planner
-from precall.core.planning.sample import LogEvent, face_of
+from precall.core.planning.sample import LogEvent, variant_of
 from precall.core.routing.exposure import may_turn
 from precall.core.routing.route import expired_locally, held_by_brake, is_over, known_age, too_old
 from precall.engine.brake_release import BrakeRelease
@@ -66,18 +66,18 @@ class PlanKeeper:
         """Give a checked binding back to the planner. `row` is in the state that the check led to."""
         subs_id = row.binding.subs_id
         if then.settled:
-            self.planner.settle(subs_id, face_of(row.state), tick)
+            self.planner.settle(subs_id, variant_of(row.state), tick)
             self._dial_log.record(subs_id, LogEvent.ANSWER)
             if then.at_rest:
                 self.planner.rest(subs_id)
         else:
             self.planner.release(subs_id, tick + (then.after or 0.0), tick)
         if then.kind is not None and then.after is not None:
-            self.planner.appoint(subs_id, tick + then.after, kind=then.kind)
+            self.planner.schedule(subs_id, tick + then.after, kind=then.kind)
 
     def hasten(self, subs_id: str) -> None:
         """Check this binding soon, whatever else is to be done: its calls fail, or its number is reported."""
-        self.planner.appoint(subs_id, self._clocks.tick(), kind=CheckKind.REPORT)
+        self.planner.schedule(subs_id, self._clocks.tick(), kind=CheckKind.REPORT)
 
     def dialled(self, subs_id: str, pool_key: str, *, verified: bool) -> None:
         """Count a read that is about to be dialled; `verified` when it was just checked, or need not be."""
@@ -148,7 +148,7 @@ class PlanKeeper:
             x=key_of(binding.number_x),
             registered_at=tick - max(0.0, now - binding.registered_at),
             checked_at=None if age is None else tick - age,
-            face=(state.temp_number or state.state) if state.state in ABNORMAL else "",
+            variant=(state.temp_number or state.state) if state.state in ABNORMAL else "",
         )
 
     def _look_after(self, row: Row, now: float, tick: Tick, forward: float) -> None:
@@ -167,4 +167,4 @@ class PlanKeeper:
             forward >= SMALLEST_STEP and too_old(row, policy, now) and not too_old(row, policy, now - forward)
         )
         if misdated or aged:
-            self.planner.hasten(subs_id, tick)
+            self.planner.check_soon(subs_id, tick)

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from precall.api.schemas.call_requests import CallAnswer, CallPage, ReportAnswer, ReportedAnswer
-from precall.api.schemas.responses import moment
+from precall.api.schemas.calls import CallAnswer, CallPage, ReportAnswer, ReportedAnswer
+from precall.api.schemas.fields import moment
 from precall.simulator import Call
 from tests.integration.engine.test_main_job import calls, fault, locked, route, row_of, truth
 from tests.support import api_daemon
@@ -300,7 +300,7 @@ async def test_the_report_sums_up_by_pool_and_state(tmp_path: Path) -> None:
         words = ["failed", "connected", "connected", "busy"]
         await tell(served, *(report(f"c{n}", now, outcome=word, prod_id=0) for n, word in enumerate(words)))
         await tell(served, report("unknown", now, "404", outcome="failed", prod_id=0))
-        status, body = await served.ask("GET", "/v1/report?since=3600")
+        status, body = await served.ask("GET", "/v1/report?within=3600")
         assert status == 200
         ReportAnswer.model_validate(body)
         assert body["total"]["placed"] == 5
@@ -314,7 +314,12 @@ async def test_the_report_sums_up_by_pool_and_state(tmp_path: Path) -> None:
             "at_fault": True,
             "calls": 2,
         }
+        status, earlier = await served.ask("GET", "/v1/report?since=3600")
+        assert (status, earlier["total"]) == (200, body["total"])
+        assert (await served.ask("GET", "/v1/report?within=0"))[0] == 400
         assert (await served.ask("GET", "/v1/report?since=0"))[0] == 400
+        status, problem = await served.ask("GET", "/v1/report?within=60&since=60")
+        assert (status, problem["field"], problem["detail"]) == (400, "since", "is another name of within")
 
 
 BAD_CALLS: list[tuple[Any, str]] = [

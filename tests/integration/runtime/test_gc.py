@@ -34,7 +34,7 @@ def walked() -> int:
 def planned(count: int) -> Planner:
     planner = Planner(20.0)
     for n in range(count):
-        planner.add(str(n), 0.0, pool="FC1", x=n, registered_at=0.0, checked_at=None, face="")
+        planner.add(str(n), 0.0, pool="FC1", x=n, registered_at=0.0, checked_at=None, variant="")
     return planner
 
 

@@ -14,9 +14,10 @@ import aiohttp
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from precall.config.schema import ProviderConfig
 from precall.core.calls.call import query_date
 from precall.core.model import State
-from precall.provider import Credential, Credentials, Provider, ProviderSettings
+from precall.provider import Credential, Credentials, Provider
 from precall.simulator import Scenario, Simulator, failed
 from precall.simulator.dispatcher import CallTally
 from tests.integration.engine.test_main_job import row_of, truth
@@ -222,7 +223,7 @@ async def test_the_detail_of_a_call_placed_by_hand_reaches_the_client() -> None:
                 assert answer.status == status
         nonces = iter(range(10_000))
         provider = Provider(
-            ProviderSettings(endpoint=url, call_detail_endpoint=url),
+            ProviderConfig(endpoint=url, call_detail_endpoint=url),
             key,
             wall=time.time,
             monotonic=time.monotonic,

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine, event
 
 from precall.core.errors import StoreError, StoreUnavailable
 from precall.core.model import (
+    COLUMNS_OF,
     Action,
     Binding,
     BindingState,
@@ -89,6 +90,7 @@ def a_change(
         more.pop("before", None),
         row,
         told,
+        columns=COLUMNS_OF[cause],
         **more,
     )
 
@@ -97,7 +99,17 @@ def a_removal(row: Row, index: int) -> Change:
     told = route_of(row, action=Action.EXPIRED, number="", state=State.EXPIRED, reason=Reason.REMOVED)
     told = replace(told, version=row.version + 1, index=index)
     state = row.state.state
-    return Change(index, 100.0, WriteCause.REMOVED, row.binding.subs_id, "FC1", state, None, told)
+    return Change(
+        index,
+        100.0,
+        WriteCause.REMOVED,
+        row.binding.subs_id,
+        "FC1",
+        state,
+        None,
+        told,
+        columns=COLUMNS_OF[WriteCause.REMOVED],
+    )
 
 
 def a_check(seq: int, subs_id: str = "1", **differing: Any) -> Check:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from precall.core.model import Action, Change, Flag, Reason, Route, Row, State, WriteCause
+from precall.core.model import COLUMNS_OF, Action, Change, Flag, Reason, Route, Row, State, WriteCause
 from precall.core.routing.route import decide, past, removed
 from precall.table.feed import PUSH, Feed, FeedEntry, FeedFilter, FeedPage
 from tests.support.builders import NOW, POLICY, X, observed, row
@@ -32,6 +32,7 @@ def change(
         row=None if gone else after,
         route=removed(route, index, index) if gone else route,
         left=left,
+        columns=COLUMNS_OF[WriteCause.REMOVED if gone else WriteCause.REGISTERED],
     )
 
 

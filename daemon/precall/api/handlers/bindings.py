@@ -12,25 +12,26 @@ from aiohttp import hdrs, web
 
 from precall.api.access.authenticator import Client
 from precall.api.problems import HEADERS, Code, FieldError, problem
-from precall.api.schemas.queries import (
+from precall.api.replies import reply
+from precall.api.requests import MAX_BATCH_BODY, read_body, read_query
+from precall.api.schemas.bindings import (
     A_PLACE,
+    BatchBody,
     BatchQuery,
+    BindingBody,
     BindingsQuery,
     CheckQuery,
     ExportQuery,
     HistoryQuery,
-    asked,
-)
-from precall.api.schemas.requests import MAX_BATCH_BODY, BatchBody, BindingBody, listed, read
-from precall.api.schemas.responses import (
-    encode,
     encode_binding,
     encode_change,
-    encode_override,
     encode_run,
-    moment,
-    reply,
+    parse_batch,
 )
+from precall.api.schemas.fields import moment
+from precall.api.schemas.overrides import encode_override
+from precall.api.schemas.routes import encode_route
+from precall.core import rules
 from precall.core.errors import Refusal, StoreUnavailable
 from precall.core.model import Binding, BindingState, Row
 from precall.core.numbers import mask
@@ -46,18 +47,20 @@ LINES = "application/x-ndjson"
 _SLICE = 500
 _LATEST = 10
 _CURSOR = re.compile(A_PLACE, re.ASCII)
-_PATH_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
 
 Told = tuple[str, RegistrationOutcome | Refusal | FieldError | None]
 """An id, and what became of it; None: nothing."""
 
 
-async def put(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """Register a binding; stored before the answer, which has A and B masked. 201 when it is new."""
+async def put(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Register a binding. It is stored before the response, in which A and B are masked.
+
+    201 means that the binding is new. Registering the same binding again changes nothing.
+    """
     subs_id = request.match_info["subs_id"]
-    if not _PATH_ID.fullmatch(subs_id):
-        raise Refusal(400, Code.INVALID_FIELD, "should be 1 to 32 digits", "subs_id")
-    body = await read(request, BindingBody)
+    if not rules.is_subs_id(subs_id):
+        raise Refusal(400, Code.INVALID_FIELD, rules.NOT_A_SUBS_ID, "subs_id")
+    body = await read_body(request, BindingBody)
     if body.subs_id not in (None, subs_id):
         raise Refusal(400, Code.ID_MISMATCH, "the body names another id than the path", "subs_id")
     wanted = body.binding(subs_id)
@@ -69,44 +72,48 @@ async def put(request: web.Request, services: Services, _reader: Client) -> web.
     return reply(encode_binding(stored, real=False), 201 if result is RegistrationOutcome.CREATED else 200)
 
 
-async def get(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
-    """A binding as it was registered. A and B are masked; with scope routes:real they are told, and that is audited
-    first (503 when it cannot be)."""
+async def get(request: web.Request, services: Services, client: Client) -> web.StreamResponse:
+    """Return a binding as it was registered, with A and B masked.
+
+    A token with scope `routes:real` gets the real numbers. That is audited first; 503 means that it could not be.
+    """
     row = _row(request, services)
-    real = reader.real and request.method == hdrs.METH_GET
+    real = client.real and request.method == hdrs.METH_GET
     if real:
         try:
-            await services.audit.hand_out([row], reader.name, READ)
+            await services.audit.hand_out([row], client.name, READ)
         except StoreUnavailable:
             return _unaudited()
     return reply(encode_binding(row.binding, real=real))
 
 
-async def delete(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """Remove a binding."""
+async def delete(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Remove a binding, and stop checking it."""
     if not await services.registry.remove(request.match_info["subs_id"]):
         raise _unknown()
     return web.Response(status=204)
 
 
-async def page(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """Bindings by pages, A and B masked."""
-    query = asked(request, BindingsQuery)
+async def page(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Return bindings page by page, with A and B masked."""
+    query = read_query(request, BindingsQuery)
     found = services.table.page(query.after, query.limit, partial(_keep, query))
     shown = [encode_binding(row.binding, real=False) for row in found.rows]
     return reply({"bindings": shown, "cursor": found.cursor})
 
 
-async def export(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
-    """All bindings with their real numbers, one per line in the order of their ids; each is audited before it is sent.
-    An answer without its last chunk is not whole."""
-    query = asked(request, ExportQuery)
+async def export(request: web.Request, services: Services, client: Client) -> web.StreamResponse:
+    """Return all bindings with their real numbers, one JSON object per line, in the order of their ids.
+
+    Each binding is audited before it is sent. A response without its final chunk is incomplete.
+    """
+    query = read_query(request, ExportQuery)
     response = web.StreamResponse(headers=HEADERS)
     response.content_type = LINES
     if request.method == hdrs.METH_HEAD:
         return response
     try:
-        found = await _audited(services, reader, query, "")
+        found = await _audited(services, client, query, "")
     except StoreUnavailable:
         return _unaudited()
     await response.prepare(request)
@@ -116,7 +123,7 @@ async def export(request: web.Request, services: Services, reader: Client) -> we
             await response.write(b"".join(lines))
             if not found.cursor:
                 break
-            found = await _audited(services, reader, query, found.cursor)
+            found = await _audited(services, client, query, found.cursor)
     except StoreUnavailable:
         if request.transport is not None:
             request.transport.abort()  # without an end nobody takes it for whole
@@ -125,13 +132,17 @@ async def export(request: web.Request, services: Services, reader: Client) -> we
     return response
 
 
-async def batch(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """Register many bindings, each by itself or (atomic) all or none."""
-    atomic = asked(request, BatchQuery).atomic
-    items = (await read(request, BatchBody, most=MAX_BATCH_BODY)).bindings
+async def batch(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Register up to 5000 bindings: each for itself, or with `atomic` all of them or none.
+
+    The results are in the order of the request. An atomic batch with a refused binding is answered 422, and nothing is
+    stored.
+    """
+    atomic = read_query(request, BatchQuery).atomic
+    items = (await read_body(request, BatchBody, most=MAX_BATCH_BODY)).bindings
     parsed: list[tuple[str, Binding | FieldError]] = []
     for start in range(0, len(items), _SLICE):
-        parsed += listed(items[start : start + _SLICE], start)
+        parsed += parse_batch(items[start : start + _SLICE], start)
         await asyncio.sleep(0)
     wanted = [one for _, one in parsed if isinstance(one, Binding)]
     if atomic and len(wanted) < len(parsed):
@@ -149,9 +160,12 @@ async def batch(request: web.Request, services: Services, _reader: Client) -> we
     return reply({"results": _results(results)})
 
 
-async def history(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """What the provider answered about a binding, and how its route changed, newest first."""
-    query = asked(request, HistoryQuery)
+async def history(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Return what the provider answered about a binding, and how its route changed, newest first.
+
+    Equal answers in a row are one entry with a count.
+    """
+    query = read_query(request, HistoryQuery)
     subs_id = _row(request, services).binding.subs_id
     before = None
     if query.cursor:
@@ -173,9 +187,12 @@ async def history(request: web.Request, services: Services, _reader: Client) -> 
     )
 
 
-async def check(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """Ask the provider about a binding now. 202 when it has not answered in time; the check goes on."""
-    query = asked(request, CheckQuery)
+async def check(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Ask the provider about a binding and wait up to `timeout` seconds for its answer.
+
+    202 means that it has not answered in time; the check continues.
+    """
+    query = read_query(request, CheckQuery)
     subs_id = _row(request, services).binding.subs_id
     ended = await services.demand.check_now(subs_id, timeout=query.timeout)
     match ended.outcome:
@@ -192,15 +209,15 @@ async def check(request: web.Request, services: Services, _reader: Client) -> we
             data = {
                 "outcome": ended.outcome,
                 "result": ended.result,
-                "route": encode(services.lookup.shown(_row(request, services))),
+                "route": encode_route(services.lookup.shown(_row(request, services))),
             }
             return reply(data, 202 if ended.outcome is OnDemandOutcome.LATE else 200)
         case _:
             assert_never(ended.outcome)
 
 
-async def explain(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """Why a binding has its route: what was observed and ordered, when it is asked about next, and why then."""
+async def explain(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Return why a binding has its route: what was observed, its override, its next check, and the latest answers."""
     row = _row(request, services)
     subs_id = row.binding.subs_id
     try:
@@ -210,7 +227,7 @@ async def explain(request: web.Request, services: Services, _reader: Client) -> 
         results = None
     return reply(
         {
-            "route": encode(services.lookup.shown(row)),
+            "route": encode_route(services.lookup.shown(row)),
             "observed": _observed(row.state),
             "override": encode_override(row, row.override) if row.override else None,
             "plan": _planned(services.checker.plan.explain(subs_id)),
@@ -243,11 +260,11 @@ def _figure(name: str, value: object) -> object:
     return micro(value) if name == "age" else significant(value)
 
 
-async def _audited(services: Services, reader: Client, query: ExportQuery, cursor: str) -> TablePage:
+async def _audited(services: Services, client: Client, query: ExportQuery, cursor: str) -> TablePage:
     """Some bindings after `cursor` whose numbers may be handed out: that they are is written down."""
     found = services.table.page(cursor, _SLICE, partial(_keep, query))
     if found.rows:
-        await services.audit.hand_out(found.rows, reader.name, EXPORTED, fold=0.0)
+        await services.audit.hand_out(found.rows, client.name, EXPORTED, fold=0.0)
     return found
 
 

@@ -19,8 +19,10 @@ from aiohttp import HttpVersion11, hdrs, web
 
 from precall.api.access.authenticator import Client
 from precall.api.problems import HEADERS, Code
-from precall.api.schemas.queries import ChangesQuery, FilterQuery, StreamQuery, asked
-from precall.api.schemas.responses import encode, reply
+from precall.api.replies import reply
+from precall.api.requests import read_query
+from precall.api.schemas.changes import ChangesQuery, FilterQuery, StreamQuery
+from precall.api.schemas.routes import encode_route
 from precall.core.errors import Refusal, StoreUnavailable
 from precall.core.model import Action, Flag, Reason, Route, Row, State, WriteCause
 from precall.core.routing.route import RETRY_AFTER, past
@@ -115,14 +117,17 @@ class _Follower:
                 route = services.lookup.shown(row)
             else:
                 route = past(entry.route, entry.at, services.settings.policy, services.clock())
-            entry.body, entry.made_at = orjson.dumps(encode(route)), now
+            entry.body, entry.made_at = orjson.dumps(encode_route(route)), now
 
 
-async def changes(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """The changes after an index. Waits for the first one, up to a sixteenth longer than told, so that readers who
-    came together do not come again together. `index` is where to go on, also when nothing has changed. 410: an
-    index not known here, or too old; take a snapshot."""
-    query = asked(request, ChangesQuery)
+async def changes(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Return the changes after an index, waiting for the first one if there are none yet.
+
+    `index` is where to continue, also when nothing has changed. The wait may last up to a sixteenth longer than `wait`,
+    so that clients that came together do not return together. 410 means that the index is unknown or too old: take a
+    snapshot.
+    """
+    query = read_query(request, ChangesQuery)
     follower = await _Follower.after(services, query.filter, query.since)
     wait = query.wait * (1 + services.chance() / 16) if request.method == hdrs.METH_GET else 0.0
     until = services.monotonic() + wait
@@ -134,11 +139,14 @@ async def changes(request: web.Request, services: Services, _reader: Client) -> 
     return reply({"index": follower.position, "changes": [orjson.Fragment(entry.body) for entry in found]})
 
 
-async def stream(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """The changes after an index (none told: from now on) as server-sent events `change`, with the index as their id:
-    the header Last-Event-ID resumes. A comment and an id come when nothing changes. A reader who does not keep up, and
-    every reader when the daemon stops, is told `cut` with the reason. 410: as for changes."""
-    query = asked(request, StreamQuery)
+async def stream(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Send the changes after an index as server-sent events named `change`, with the index as their id.
+
+    Without an index the stream begins with the next change. The header `Last-Event-ID` resumes it. While nothing
+    changes, a comment and an id are sent. A client that does not keep up gets an event `cut` with the reason, and so
+    does every client when the daemon stops. 410 means that the index is unknown or too old: take a snapshot.
+    """
+    query = read_query(request, StreamQuery)
     since = _resumed(request, query.since)
     follower = await _Follower.after(services, query.filter, services.feed.newest if since is None else since)
     # Before the headers, so that one who must take a snapshot is told by a status.
@@ -157,10 +165,13 @@ async def stream(request: web.Request, services: Services, _reader: Client) -> w
     return response
 
 
-async def snapshot(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """The whole table, or what the filter names of it, a route per line. The header X-Precall-Index tells from which
-    index on to follow the changes: they and the snapshot together are the table."""
-    wanted = asked(request, FilterQuery).filter
+async def snapshot(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Return the route of every binding, or of those that the filter names, one JSON object per line.
+
+    The header `X-Precall-Index` is the index to follow the changes from. The snapshot and those changes together are
+    the whole table.
+    """
+    wanted = read_query(request, FilterQuery).filter
     response = _begin({hdrs.CONTENT_TYPE: LINES, INDEX: str(services.feed.newest)})
     try:
         await response.prepare(request)
@@ -279,7 +290,7 @@ def _rows(services: Services, wanted: FeedFilter) -> Iterator[Sequence[Row]]:
 
 
 def _line(services: Services, row: Row) -> bytes:
-    return orjson.dumps(encode(services.lookup.shown(row)), option=orjson.OPT_APPEND_NEWLINE)
+    return orjson.dumps(encode_route(services.lookup.shown(row)), option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _recalled(change: Mapping[str, Any]) -> Route:

@@ -9,9 +9,9 @@ from aiohttp.helpers import ETAG_ANY
 
 from precall.api.access.authenticator import Client
 from precall.api.problems import Code, problem
-from precall.api.schemas.queries import NumberQuery, RouteQuery, RoutesQuery, asked
-from precall.api.schemas.requests import LookupBody, read
-from precall.api.schemas.responses import encode, reply, told, unchanged
+from precall.api.replies import not_modified, reply, route_response
+from precall.api.requests import read_body, read_query
+from precall.api.schemas.routes import LookupBody, NumberQuery, RouteQuery, RoutesQuery, encode_route
 from precall.core.callers import acceptable, read_caller
 from precall.core.errors import Refusal
 from precall.core.model import Action, Route, Row
@@ -27,15 +27,25 @@ _TURNS = 10
 _MANY = 1_000
 
 
-async def route(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
-    """The route of one binding."""
-    query = asked(request, RouteQuery) if request.query_string else _PLAIN
-    return await _tell(request, services, reader, request.match_info["subs_id"], query)
+async def route(request: web.Request, services: Services, client: Client) -> web.StreamResponse:
+    """Return what to dial for a binding now: an action, a number and why.
+
+    The answer comes from memory. With `max_age` a route that is older, in seconds, is checked first; `timeout` is how
+    many seconds to wait for that check. The route that is known is returned when it does not end in time. A real number
+    is returned only to a token with scope `routes:real`, for the caller that it belongs to, and is audited first. With
+    `dial=false` the read does not count as a dial.
+    """
+    query = read_query(request, RouteQuery) if request.query_string else _PLAIN
+    return await _tell(request, services, client, request.match_info["subs_id"], query)
 
 
-async def by_number(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
-    """The route of the binding on an X, told apart by one of its parties."""
-    query = asked(request, NumberQuery)
+async def by_number(request: web.Request, services: Services, client: Client) -> web.StreamResponse:
+    """Return the route of the binding that has this number X.
+
+    Where several bindings share X, `caller` tells them apart: it is one of their parties. 409 lists the ids when more
+    than one binding still fits. The other parameters are those of a read by id.
+    """
+    query = read_query(request, NumberQuery)
     caller = _caller(request, query.caller)
     known = services.table.by_x(query.x)
     # First those of whom it is a party for certain, then those of whom it may be one.
@@ -49,12 +59,12 @@ async def by_number(request: web.Request, services: Services, reader: Client) ->
     if len(ids) > 1:
         detail = "several bindings have this X and this party; ask for one of them by its id"
         return problem(409, Code.AMBIGUOUS_NUMBER, detail, subs_ids=ids[:_MANY])
-    return await _tell(request, services, reader, ids[0], query)
+    return await _tell(request, services, client, ids[0], query)
 
 
-async def lookup(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
-    """The routes of many bindings at once."""
-    body = await read(request, LookupBody)
+async def lookup(request: web.Request, services: Services, client: Client) -> web.StreamResponse:
+    """Return the routes of up to 1000 bindings in the order asked, and the ids that are not known."""
+    body = await read_body(request, LookupBody)
     caller = _caller(request, body.caller or None)
     routes, unknown = [], []
     for place, subs_id in enumerate(body.subs_ids):
@@ -64,15 +74,18 @@ async def lookup(request: web.Request, services: Services, reader: Client) -> we
         if row is None:
             unknown.append(subs_id)
             continue
-        found = await services.lookup.of(row, caller, reader=reader.name, real=reader.real)
+        found = await services.lookup.of(row, caller, reader=client.name, real=client.real)
         _count(services, found, "json")
-        routes.append(encode(found))
+        routes.append(encode_route(found))
     return reply({"routes": routes, "unknown": unknown})
 
 
-async def page(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """The routing table by pages, as it is without a caller; real numbers withheld."""
-    query = asked(request, RoutesQuery)
+async def page(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Return the routing table page by page, as it is without a caller: real numbers are withheld.
+
+    A page may hold fewer routes than `limit` although there are more: an empty `cursor` marks the end.
+    """
+    query = read_query(request, RoutesQuery)
     found: list[Route] = []
     cursor = query.after
     # In turns, since all readers share one loop; a page may come up short.
@@ -82,7 +95,7 @@ async def page(request: web.Request, services: Services, _reader: Client) -> web
         if not cursor or len(found) == query.limit:
             break
         await asyncio.sleep(0)
-    return reply({"routes": [encode(one) for one in found], "cursor": cursor})
+    return reply({"routes": [encode_route(one) for one in found], "cursor": cursor})
 
 
 def _keep(found: list[Route], services: Services, query: RoutesQuery, row: Row) -> bool:
@@ -99,7 +112,7 @@ def _keep(found: list[Route], services: Services, query: RoutesQuery, row: Row) 
 
 
 async def _tell(
-    request: web.Request, services: Services, reader: Client, subs_id: str, query: RouteQuery
+    request: web.Request, services: Services, client: Client, subs_id: str, query: RouteQuery
 ) -> web.StreamResponse:
     # A reader who has this route already is not about to dial it anew: that is counted once it turns out changed.
     conditional = hdrs.IF_NONE_MATCH in request.headers
@@ -107,19 +120,19 @@ async def _tell(
     found = await services.lookup.route(
         subs_id,
         _caller(request, query.caller),
-        reader=reader.name,
-        real=reader.real,
+        reader=client.name,
+        real=client.real,
         max_age=query.max_age,
         timeout=query.timeout,
         dial=dial and not conditional,
     )
     if found is None:
         raise Refusal(404, Code.UNKNOWN_BINDING, "there is no binding of this id")
-    response = told(found, query.format)
+    response = route_response(found, query.format)
     _count(services, found, query.format)
     if conditional:
         if _matches(request, response):
-            return unchanged(response)
+            return not_modified(response)
         if dial and (row := services.table.get(subs_id)):
             services.checker.plan.dialled(subs_id, row.binding.pool_key, verified=False)
     if dial and found.age is not None:

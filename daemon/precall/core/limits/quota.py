@@ -1,8 +1,8 @@
-"""May the provider be called now: one token bucket, two lanes, a rate that yields to throttling, a circuit.
+"""Limits on calls: a token bucket with two lanes whose rate adapts to throttling, and a circuit breaker.
 
-In any window of `w` seconds at most `rate * w + burst` calls are let through, across restarts too: the bucket starts
-empty. What to check is `planner`, whether the provider is in trouble `outage`. `now` is a tick of a monotonic clock, in
-seconds.
+In any window of `w` seconds at most `rate * w + burst` calls are let through. This holds across restarts too, since the
+bucket starts empty. What to check is decided in `planner`, whether the provider is in trouble in `outage`. `now` is a
+tick of a monotonic clock, in seconds.
 """
 
 from enum import StrEnum
@@ -12,42 +12,44 @@ from precall.core.ages import Tick
 from precall.core.planning.admission_price import SHARE
 
 RESERVE = 0.25
-"""Share of the bucket the background leaves to readers, so that they need not queue behind it."""
+"""Share of the bucket that the background leaves to readers, so that they need not wait behind it."""
 WINDOW = 1.0
-"""The rate is halved once in so many seconds, at most."""
-REGAIN = 0.8
-"""Of the rate that was throttled, what is soon regained. A provider that saves up unused calls throttles only at a
-rate well above its quota: with more than this the rate would soon be above it again, and on average."""
-PATIENCE = 60.0
-"""Seconds after throttling during which growth beyond that is slow; in as many more all is regained."""
-CREEP = 0.005
-"""Of the rate that was throttled, that growth per second: in proportion to it, so that a small quota is no sooner
-exceeded than a large one."""
-LONGEST_PAUSE = 60.0
-"""A longer `x-acs-retry-after` is not believed."""
+"""Minimum seconds between two halvings of the rate."""
+FAST_RECOVERY = 0.8
+"""Share of the throttled rate that is regained quickly.
+
+A provider that saves up unused calls throttles only at a rate well above its quota. With a larger share the rate would
+soon exceed the quota again, also on average.
+"""
+SLOW_PERIOD = 60.0
+"""Seconds after throttling during which the rate grows slowly. In the next period of that length it recovers fully."""
+SLOW_GROWTH = 0.005
+"""Slow growth per second, as a share of the throttled rate: a small quota is exceeded no sooner than a large one."""
+MAX_PAUSE = 60.0
+"""Maximum honoured `x-acs-retry-after` (s)."""
 PROBE_EVERY = 30.0
 """Seconds between two probes of an open circuit."""
 PROBE_AGAIN = 0.5
-"""Seconds until the next probe after one that said nothing of the account."""
+"""Seconds until the next probe after an inconclusive one."""
 STALE_LEAST = 10
-"""Stale replies in a row that amount to a refusal of the account, once they last for `STALE_SPAN`."""
+"""Stale replies in a row that count as a refusal of the account, if they span at least `STALE_SPAN`."""
 STALE_SPAN = 5.0
-"""Seconds from the first of these to the last: so that at a high rate a few unlucky ones in a row do not count."""
+"""Seconds from the first of these replies to the last. At a high rate, a few in a row may be chance."""
 
 
 class Priority(StrEnum):
-    """For whom a call is made."""
+    """Whether a reader waits for a call, or the background makes it."""
 
     DEMAND = "demand"
     BACKGROUND = "background"
 
 
 class Quota:
-    """Calls per second, adapted: throttling halves the rate, quiet lets it grow back to the configured one.
+    """A token bucket whose rate is halved by throttling and then grows back to the configured one.
 
-    Growth is additive: fast up to `REGAIN` of the rate that was throttled, slow for `PATIENCE`, then the configured
-    rate within as long. The bucket shrinks with the rate. Readers get 70 % of the calls at most; the background
-    gets the rest for certain, and all that readers leave.
+    Growth is additive: fast up to `FAST_RECOVERY` of the throttled rate, slow for `SLOW_PERIOD`, then up to the
+    configured rate within another such period. The bucket shrinks with the rate. Readers get at most 70 % of the calls;
+    the background gets the rest and whatever readers leave.
     """
 
     def __init__(self, rate: float, burst: float, now: float) -> None:
@@ -63,22 +65,22 @@ class Quota:
 
     @property
     def rate(self) -> float:
-        """Calls per second as of the last call of a method."""
+        """Calls per second, as of the latest method call."""
         return self._rate
 
     def retune(self, rate: float, burst: float, now: Tick) -> None:
-        """The configured rate or burst changed. A rate lowered by throttling is not raised by it."""
+        """Change the configured rate and burst. This does not raise a rate that is lowered by throttling."""
         self._advance(now)
         self.configured, self.burst = rate, max(1.0, burst)
         self._advance(now)
 
     def empty(self, now: Tick) -> None:
-        """Let go of all calls that were saved up until now."""
+        """Discard all saved-up calls."""
         self._advance(now)
         self._tokens = self._readers = 0.0
 
     def spend(self, now: Tick, lane: Priority) -> bool:
-        """Take a token for one call; False when there is none for that lane now."""
+        """Take a token for one call; False when the lane has none now."""
         if self.until(now, lane) > 0:
             return False
         self._tokens = max(0.0, self._tokens - 1)
@@ -87,7 +89,7 @@ class Quota:
         return True
 
     def until(self, now: Tick, lane: Priority) -> float:
-        """Seconds until `spend` can succeed for that lane, if nobody else spends; 0 when it can now."""
+        """Seconds until `spend` can succeed for that lane if nothing else is spent; 0 when it can now."""
         self._advance(now)
         match lane:
             case Priority.DEMAND:
@@ -100,11 +102,14 @@ class Quota:
         return wait if wait > 1e-9 else 0.0
 
     def throttled(self, now: Tick, retry_after: float | None = None) -> None:
-        """The provider said "too fast"; `retry_after` in seconds, when it told. No call is made until then, and none
-        is saved up: at once they would be too fast again, and say nothing of the rate."""
+        """Halve the rate after the provider throttled a call.
+
+        No call is made for `retry_after` seconds, if the provider gave any. None are saved up meanwhile: released at
+        once they would be throttled again, which would say nothing about the rate.
+        """
         self._advance(now)
         if retry_after is not None:
-            self._paused_until = max(self._paused_until, now + min(max(0.0, retry_after), LONGEST_PAUSE))
+            self._paused_until = max(self._paused_until, now + min(max(0.0, retry_after), MAX_PAUSE))
         if now - self._throttled_at < WINDOW:
             return
         least = min(self.configured, max(0.1, self.configured / 100))
@@ -122,15 +127,15 @@ class Quota:
         self._readers = min(self._readers, max(1.0, SHARE * self._capacity()))
 
     def _grown(self, quiet: float) -> float:
-        """The rate after so many seconds without throttling."""
+        """The rate after `quiet` seconds without throttling."""
         if quiet == inf:
             return self.configured
-        regained = max(self._floor, REGAIN * self._ceiling)
+        regained = max(self._floor, FAST_RECOVERY * self._ceiling)
         fast = (regained - self._floor) / (self._ceiling / 5)
         if quiet < fast:
             return min(self.configured, self._floor + quiet * self._ceiling / 5)
-        slow = max(0.0, min(quiet, PATIENCE) - fast) * self._ceiling * CREEP
-        later = max(0.0, quiet - PATIENCE) * self.configured / PATIENCE
+        slow = max(0.0, min(quiet, SLOW_PERIOD) - fast) * self._ceiling * SLOW_GROWTH
+        later = max(0.0, quiet - SLOW_PERIOD) * self.configured / SLOW_PERIOD
         return min(self.configured, regained + slow + later)
 
     def _capacity(self) -> float:
@@ -138,11 +143,11 @@ class Quota:
 
 
 class Circuit:
-    """Open while the account itself is refused (arrears, denied, bad signature ...): then only probes pass.
+    """A circuit breaker that is open while the account is refused (arrears, denied, bad signature ...).
 
-    One reply is enough where it names such a cause. A stale nonce or token is renewed with the next question, so it
-    takes `STALE_LEAST` stale replies in a row over at least `STALE_SPAN` seconds: however large their share, as long
-    as some questions are answered the account is not refused.
+    While it is open, only probes pass. One reply that names such a cause opens it. A stale nonce or token is renewed
+    with the next call, so `STALE_LEAST` stale replies in a row over at least `STALE_SPAN` seconds are needed. As long
+    as some calls are answered the account is not refused, however large the share of stale replies.
     """
 
     def __init__(self) -> None:
@@ -153,11 +158,11 @@ class Circuit:
 
     @property
     def is_open(self) -> bool:
-        """Whether calls are held back."""
+        """Whether only probes pass."""
         return self.opened_at is not None
 
     def fault(self, now: Tick) -> bool:
-        """The account was refused; True when that opened the circuit."""
+        """Record that the account was refused; True when that opens the circuit."""
         opened = self.opened_at is None
         if opened:
             self.opened_at = now
@@ -165,9 +170,9 @@ class Circuit:
         return opened
 
     def stale(self, now: Tick) -> bool:
-        """A nonce or token was taken for stale; True when such replies, in a row, amount to a refusal of the account.
+        """Record a stale nonce or token; True when such replies amount to a refusal of the account.
 
-        Until they do, a probe that ends so has said nothing, and the next one is made soon.
+        Until then, a stale reply to a probe is inconclusive, and the next probe follows soon.
         """
         if not self._stale:
             self._stale_since = now
@@ -178,18 +183,18 @@ class Circuit:
             self._probe_at = now + PROBE_AGAIN
         return False
 
-    def doubt(self) -> None:
-        """What the account was refused for may be over: the next call is a probe."""
+    def probe_soon(self) -> None:
+        """Probe with the next call, since the cause of the refusal may be over."""
         self._probe_at = 0.0
 
     def answered(self, now: Tick) -> float | None:
-        """The provider answered; seconds the circuit was open when that closed it, else None."""
+        """Record an answer. Returns the seconds the circuit was open if this closes it, else None."""
         self._stale = 0
         opened_at, self.opened_at = self.opened_at, None
         return None if opened_at is None else now - opened_at
 
     def admits(self, now: Tick) -> bool:
-        """Whether a call may be made; while open, one probe per 30 s."""
+        """Whether a call may be made; while open, one probe every 30 s."""
         if self.opened_at is None:
             return True
         if now < self._probe_at:
@@ -199,7 +204,7 @@ class Circuit:
 
 
 class Bucket:
-    """A plain token bucket: `rate` a second, `burst` at once, full at first. For those who ask us, not whom we ask."""
+    """A plain token bucket for incoming requests: `rate` per second, `burst` at once, full at first."""
 
     __slots__ = ("_at", "_burst", "_rate", "_tokens")
 
@@ -208,7 +213,7 @@ class Bucket:
         self._tokens, self._at = self._burst, now
 
     def spend(self, now: float) -> float:
-        """Take one, and 0.0; or nothing, and the seconds until there is one."""
+        """Take a token and return 0.0; if there is none, return the seconds until there is."""
         self._advance(now)
         if self._tokens < 1:
             return (1 - self._tokens) / self._rate
@@ -216,7 +221,7 @@ class Bucket:
         return 0.0
 
     def full(self, now: float) -> bool:
-        """Whether nothing was taken for so long that it could as well be a new one."""
+        """Whether the bucket is full, and so equals a new one."""
         self._advance(now)
         return self._tokens >= self._burst
 

@@ -1,7 +1,7 @@
-"""A calendar queue: who waits stands on the page of its day, and only the page that is read is sorted.
+"""A calendar queue: items lie unsorted on a page for their time slot, and only the current page is sorted.
 
-A heap of (time, who) takes 64 bytes per waiting binding beside the place in its list; a page takes 8. The order is by
-time all the same, except that a page with more than `CHUNK` on it is read in the order of its writing, so many at once.
+A heap of (time, item) takes 64 bytes per item; a page takes 8. The order is by time, with one exception: a page with
+more than `CHUNK` items is sorted in chunks of that size, in the order of insertion.
 """
 
 from heapq import heapify, heappop, heappush
@@ -12,84 +12,93 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 Page = list[T]
 
-DAY = 10.0
-"""Seconds a page is for: at a million bindings in some fifty queues a page still has several on it."""
-CHUNK, TURNS, STEPS = 250, 4, 50
-"""Of one look for the first, at most: places looked at on a page, pages looked at, places dropped that were sorted."""
+SLOT = 10.0
+"""Seconds per page. At a million bindings in some fifty queues, a page still holds several items."""
+CHUNK, MAX_PAGES, MAX_STEPS = 250, 4, 50
+"""Limits of one `first` call: items read from a page, pages read, and sorted items dropped."""
 
 
 class CalendarQueue(Generic[T]):
-    """Those who wait, the earliest first. Each has its time (s), which only rises, in one attribute and keeps its place
-    in another: its page, or None where it does not stand.
+    """A priority queue that drops stale entries lazily.
 
-    Nobody is struck off. One who has left, or stands elsewhere, keeps another page, and is recognised by that when its
-    old place comes up; one whose time has moved on moves on then.
+    Each item has its time (s) in one attribute and its page in another (None: not queued). Times only rise. Nothing is
+    removed in place: an item that has left or moved refers to another page, so its old entry is recognised and
+    dropped. An item whose time has risen is moved to its new page when its old entry is reached.
     """
 
-    __slots__ = ("_ahead", "_day", "_heap", "_page", "_pages", "_place", "_place_of", "_time_of")
+    __slots__ = (
+        "_current",
+        "_get_page",
+        "_get_time",
+        "_heap",
+        "_page_attribute",
+        "_pages",
+        "_slot",
+        "_upcoming",
+    )
 
-    def __init__(self, time: str, place: str) -> None:
-        self._time_of, self._place_of, self._place = attrgetter(time), attrgetter(place), place
+    def __init__(self, time: str, page: str) -> None:
+        self._get_time, self._get_page, self._page_attribute = attrgetter(time), attrgetter(page), page
         self._pages: dict[int, Page[T]] = {}
-        self._ahead: list[int] = []
-        self._day: float = -inf
-        self._page: Page[T] = []
+        self._upcoming: list[int] = []
+        self._slot: float = -inf
+        self._current: Page[T] = []
         self._heap: list[tuple[float, T]] = []
 
-    def put(self, who: T) -> None:
-        """Stand here, and nowhere else."""
-        at = self._time_of(who)
-        day = int(at // DAY)
-        if day <= self._day:
-            page = self._page
-            heappush(self._heap, (at, who))
+    def put(self, item: T) -> None:
+        """Queue an item here; its entry in any other queue becomes stale."""
+        at = self._get_time(item)
+        slot = int(at // SLOT)
+        if slot <= self._slot:
+            page = self._current
+            heappush(self._heap, (at, item))
         else:
-            if day not in self._pages:
-                self._pages[day] = []
-                heappush(self._ahead, day)
-            page = self._pages[day]
-            page.append(who)
-        setattr(who, self._place, page)
+            if slot not in self._pages:
+                self._pages[slot] = []
+                heappush(self._upcoming, slot)
+            page = self._pages[slot]
+            page.append(item)
+        setattr(item, self._page_attribute, page)
 
     def first(self) -> T | None:
-        """The earliest; None when there is none, or finding it takes too long."""
-        turns = 0
-        for _ in range(STEPS):
+        """The earliest item; None when the queue is empty, or when finding it takes too long."""
+        pages = 0
+        for _ in range(MAX_STEPS):
             if not self._heap:
-                turns += 1
-                if turns > TURNS or not self._turn():
+                pages += 1
+                if pages > MAX_PAGES or not self._sort_next():
                     break
                 continue
-            at, who = self._heap[0]
-            if self._place_of(who) is self._page:
-                if self._time_of(who) == at:
-                    return who
-                self.put(who)
+            at, item = self._heap[0]
+            if self._get_page(item) is self._current:
+                if self._get_time(item) == at:
+                    return item
+                self.put(item)
             heappop(self._heap)
         return None
 
     def pop(self) -> T:
-        """Take out who was `first` just now."""
-        who = heappop(self._heap)[1]
-        setattr(who, self._place, None)
-        return who
+        """Remove and return the item that `first` has just returned."""
+        item = heappop(self._heap)[1]
+        setattr(item, self._page_attribute, None)
+        return item
 
-    def _turn(self) -> bool:
-        """Sort what comes next of this page, or else of the next one; False when that was the last."""
-        if not self._ahead:
+    def _sort_next(self) -> bool:
+        """Sort the next chunk, of this page or the next one; False when there is none."""
+        if not self._upcoming:
             return False
-        day = self._ahead[0]
-        page = self._pages[day]
+        slot = self._upcoming[0]
+        page = self._pages[slot]
         chunk = page[:CHUNK]
         del page[:CHUNK]
         if not page:
-            heappop(self._ahead)
-            del self._pages[day]
-        self._day, self._page = day, page
-        end, standing = (day + 1) * DAY, [who for who in chunk if self._place_of(who) is page]
-        self._heap = [(at, who) for who in standing if (at := self._time_of(who)) < end]
+            heappop(self._upcoming)
+            del self._pages[slot]
+        self._slot, self._current = slot, page
+        end, valid = (slot + 1) * SLOT, [item for item in chunk if self._get_page(item) is page]
+        self._heap = [(at, item) for item in valid if (at := self._get_time(item)) < end]
         heapify(self._heap)
-        for who in standing:
-            if self._time_of(who) >= end:
-                self.put(who)
+        for item in valid:
+            if self._get_time(item) >= end:
+                self.put(item)
         return True

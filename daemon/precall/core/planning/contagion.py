@@ -1,64 +1,75 @@
-"""Whom else an answer makes suspect: siblings on the same X, and the whole pool.
+"""Suspicion that one answer casts on other bindings: on siblings on the same X, and on a whole pool.
 
-Trouble seldom belongs to one binding. How suspect the others are is learned from those of them that are asked first;
-whether a pool surprises is found in `worth`. Whoever is many is filed anew a slice at a time.
+Trouble seldom affects a single binding. How likely the others are wrong is learned from the first of them that are
+checked; `value` detects trouble of a whole pool. Large groups are queued again a slice at a time.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from math import inf
 
-from precall.core.planning.entries import Face, PlanEntry, PlanPool, PlanSuspicion, SuspicionCause
-from precall.core.planning.value import WAVE_PRIOR
+from precall.core.planning.entries import PlanEntry, PlanPool, PlanSuspicion, SuspicionCause, Variant
+from precall.core.planning.value import POOL_PRIOR
 
-FALSE = 0.15
-"""An alarm is false when no more of the pool than this turned out wrong."""
+FALSE_ALARM = 0.15
+"""A pool alarm is false when no larger share of the suspects turned out wrong."""
 
 
 class Contagion:
-    """Spreads doubt, and takes it back. `file` puts an entry where it now belongs; `later` does so with many."""
+    """Spreads suspicion and withdraws it.
+
+    `enqueue` puts one entry into the queue it now belongs to; `later` runs an iterator a slice at a time.
+    """
 
     def __init__(
-        self, file: Callable[[PlanEntry, float], None], later: Callable[[Iterator[None]], None]
+        self, enqueue: Callable[[PlanEntry, float], None], later: Callable[[Iterator[None]], None]
     ) -> None:
-        self._file, self._later = file, later
+        self._enqueue, self._later = enqueue, later
 
-    def tell_kin(self, entry: PlanEntry, before: Face, now: float) -> None:
-        """A change makes siblings on the same X suspect; an answer without one may vouch for them."""
-        habits = entry.pool.habits
-        if entry.face != before:
-            doubt = PlanSuspicion(SuspicionCause.KIN, now, habits.kin.mean())
-            for sibling in entry.kin or ():
-                if sibling is not entry and sibling.doubt is None and bool(sibling.face) == bool(before):
-                    sibling.doubt = doubt
-                    self._file(sibling, now)
-        elif entry.kin and habits.vouches():
-            for sibling in entry.kin:
-                if sibling.doubt is None and bool(sibling.face) == bool(before):
-                    sibling.since = now
+    def spread_to_siblings(self, entry: PlanEntry, before: Variant, now: float) -> None:
+        """Make the siblings of a changed route suspect; let an unchanged one confirm them where siblings agree."""
+        rates = entry.pool.rates
+        if entry.variant != before:
+            suspicion = PlanSuspicion(SuspicionCause.SIBLING, now, rates.siblings.mean())
+            for sibling in entry.siblings or ():
+                if (
+                    sibling is not entry
+                    and sibling.suspicion is None
+                    and bool(sibling.variant) == bool(before)
+                ):
+                    sibling.suspicion = suspicion
+                    self._enqueue(sibling, now)
+        elif entry.siblings and rates.siblings_agree():
+            for sibling in entry.siblings:
+                if sibling.suspicion is None and bool(sibling.variant) == bool(before):
+                    sibling.confirmed_at = now
 
-    def open(self, pool: PlanPool, abnormal: bool, now: float) -> None:
-        """So many of the pool surprised that all who were not asked since are suspect."""
-        pool.waves[abnormal] = now
-        self._later(self._suspect(pool, abnormal, PlanSuspicion(SuspicionCause.WAVE, now, WAVE_PRIOR)))
+    def spread_to_pool(self, pool: PlanPool, abnormal: bool, now: float) -> None:
+        """Make every binding of an alarmed pool suspect that has not been checked since."""
+        pool.alarmed_at[abnormal] = now
+        self._later(self._suspect(pool, abnormal, PlanSuspicion(SuspicionCause.POOL, now, POOL_PRIOR)))
 
-    def correct(self, doubt: PlanSuspicion, entry: PlanEntry, abnormal: bool) -> None:
-        """Those in that doubt are more or less suspect than they were filed. A false alarm is over at once."""
-        if doubt.cause is SuspicionCause.WAVE:
-            self._later(self._refile(entry.pool.members(), doubt))
-            if doubt.wrong() < FALSE:
-                entry.pool.waves[abnormal] = -inf
-        elif doubt.cause is SuspicionCause.KIN:
-            self._later(self._refile(tuple(entry.kin or ()), doubt))
+    def correct(self, suspicion: PlanSuspicion, entry: PlanEntry, abnormal: bool) -> None:
+        """Queue the remaining suspects again after their P(wrong) has changed. A false alarm ends at once."""
+        if suspicion.cause is SuspicionCause.POOL:
+            self._later(self._enqueue_again(entry.pool.members(), suspicion))
+            if suspicion.wrong() < FALSE_ALARM:
+                entry.pool.alarmed_at[abnormal] = -inf
+        elif suspicion.cause is SuspicionCause.SIBLING:
+            self._later(self._enqueue_again(tuple(entry.siblings or ()), suspicion))
 
-    def _suspect(self, pool: PlanPool, abnormal: bool, doubt: PlanSuspicion) -> Iterator[None]:
+    def _suspect(self, pool: PlanPool, abnormal: bool, suspicion: PlanSuspicion) -> Iterator[None]:
         for entry in pool.members():
-            if entry.last < doubt.since and bool(entry.face) == abnormal and entry.doubt is None:
-                entry.doubt = doubt
-                self._file(entry, doubt.since)
+            if (
+                entry.checked_at < suspicion.since
+                and bool(entry.variant) == abnormal
+                and entry.suspicion is None
+            ):
+                entry.suspicion = suspicion
+                self._enqueue(entry, suspicion.since)
             yield
 
-    def _refile(self, members: Iterable[PlanEntry], doubt: PlanSuspicion) -> Iterator[None]:
+    def _enqueue_again(self, members: Iterable[PlanEntry], suspicion: PlanSuspicion) -> Iterator[None]:
         for entry in members:
-            if entry.doubt is doubt:
-                self._file(entry, entry.counted)
+            if entry.suspicion is suspicion:
+                self._enqueue(entry, entry.counted_until)
             yield

@@ -1,8 +1,7 @@
-"""Where bindings wait for their next check: entries, the queues and lanes they stand in, the pools they share.
+"""The planner's data structures: entries, the queues and lanes they wait in, and the pools they belong to.
 
-Structure only, and its cheap invariants; who goes first is decided in `planner`. Everything is slotted and lazy: a
-binding that moves leaves its old place behind, which is recognised and dropped when it comes up, so that no move costs
-more than one push.
+The decisions are in `planner`. Everything is slotted and lazy. A binding that moves leaves its old queue entry behind,
+which is recognised and dropped when it is reached, so a move costs a single push.
 """
 
 from collections.abc import Hashable, Iterator
@@ -14,12 +13,12 @@ from typing import Self
 from precall.core.planning.calendar_queue import CalendarQueue, Page
 from precall.core.planning.rates import CusumDetector, PoolRates, Ratio
 
-Face = str | int | tuple[Hashable, ...]
-"""What is published of a binding: falsy for normal, else an opaque version of the abnormal route."""
-STEPS = 50
-"""Who cannot be taken is let go per look at a head, so many at most."""
-KIN = 200
-"""Siblings on one X, at most; further ones stand alone."""
+Variant = str | int | tuple[Hashable, ...]
+"""The published variant of a route: falsy for the normal one, else an opaque value that identifies the abnormal one."""
+MAX_DROPS = 50
+"""Unavailable entries dropped per look at the head of a queue."""
+MAX_SIBLINGS = 200
+"""Siblings linked with each other on one X. Further bindings on it have no siblings."""
 
 
 class CheckKind(StrEnum):
@@ -36,7 +35,7 @@ class CheckKind(StrEnum):
 
 
 class ValuePhase(IntEnum):
-    """How the worth of a check grows: by hazard, by the end of an abnormal route, or not at all."""
+    """How the value of a check grows with age: with the failure rate, the abnormal end rate, or not at all."""
 
     NORMAL = 0
     ABNORMAL = 1
@@ -44,34 +43,34 @@ class ValuePhase(IntEnum):
 
 
 class SuspicionCause(IntEnum):
-    """What makes a route suspect: a sibling on the same X, the whole pool, a failed call."""
+    """What makes a route suspect: a change of a sibling on the same X, trouble of the whole pool, or a failed call."""
 
-    KIN = 0
-    WAVE = 1
+    SIBLING = 0
+    POOL = 1
     REPORT = 2
 
 
 class PlanSuspicion:
-    """Why routes are suspect since when, and how many of them turned out wrong."""
+    """A suspicion shared by several routes, and how many of those checked so far turned out wrong."""
 
-    __slots__ = ("_filed", "_prior", "_share", "cause", "since")
+    __slots__ = ("_prior", "_queued_with", "_share", "cause", "since")
 
     def __init__(self, cause: SuspicionCause, since: float, prior: float) -> None:
         self.cause = cause
         self.since = since
-        self._prior = self._filed = prior
+        self._prior = self._queued_with = prior
         self._share = Ratio()
 
     def wrong(self) -> float:
-        """P(one of them is wrong), at first."""
+        """P(a suspect route is wrong), as of the time of the suspicion."""
         return self._share.mean(self._prior)
 
     def record(self, wrong: bool) -> bool:
-        """One of them was checked; True when the others are twice or half as suspect as when they were filed."""
+        """Count a checked route. True when the others must be queued again: their P(wrong) has doubled or halved."""
         self._share.record(wrong)
-        moved = not self._filed / 2 < self.wrong() < self._filed * 2
+        moved = not self._queued_with / 2 < self.wrong() < self._queued_with * 2
         if moved:
-            self._filed = self.wrong()
+            self._queued_with = self.wrong()
         return moved
 
 
@@ -83,32 +82,32 @@ class WeightQueue:
     def __init__(self, phase: ValuePhase, weight: float) -> None:
         self.phase = phase
         self.weight = weight
-        self._calendar: CalendarQueue[PlanEntry] = CalendarQueue(time="since", place="page")
+        self._calendar: CalendarQueue[PlanEntry] = CalendarQueue(time="confirmed_at", page="page")
 
     def put(self, entry: "PlanEntry") -> None:
-        """Stand here, and in no other queue."""
+        """Queue an entry here, and in no other weight queue."""
         if entry.queue is not self:
             entry.queue = self
             self._calendar.put(entry)
 
     def head(self) -> "PlanEntry | None":
-        """The first that can be taken; those that cannot leave. When finding it takes too long, nobody is ready yet."""
-        for _ in range(STEPS):
+        """The first available entry; drops unavailable ones. None also when finding it takes too long."""
+        for _ in range(MAX_DROPS):
             entry = self._calendar.first()
-            if entry is None or entry.stands():
+            if entry is None or entry.available():
                 return entry
             self.pop()
         return None
 
     def pop(self) -> "PlanEntry":
-        """Take the head out."""
+        """Remove and return the head."""
         entry = self._calendar.pop()
         entry.queue = None
         return entry
 
 
 class TimerLane:
-    """Appointments by time, with a share of the calls while others want them too."""
+    """Appointments by time, with a guaranteed share of the calls under contention."""
 
     __slots__ = ("credit", "heap", "share")
 
@@ -118,158 +117,169 @@ class TimerLane:
         self.heap: list[tuple[float, CheckKind, PlanEntry]] = []
 
     def earn(self) -> None:
-        """One call is about to be given away."""
+        """Add the lane's share of one call to its credit."""
         self.credit = min(self.credit + self.share, 10.0)
 
 
 class Sweep(TimerLane):
-    """All active bindings by their newest answer: those that stand in the calendar, and in `absent` those in flight or
-    away, which were found on the way."""
+    """All active bindings, the longest unchecked first.
+
+    Entries in flight or on hold are moved from the calendar to `absent` when they are reached, so that `oldest` still
+    counts them.
+    """
 
     __slots__ = ("_calendar", "absent")
 
     def __init__(self, share: float) -> None:
         super().__init__(share)
-        self._calendar: CalendarQueue[PlanEntry] = CalendarQueue(time="last", place="turn")
+        self._calendar: CalendarQueue[PlanEntry] = CalendarQueue(time="checked_at", page="sweep_page")
         self.absent: list[tuple[float, PlanEntry]] = []
 
     def put(self, entry: "PlanEntry") -> None:
-        """Stand in the order."""
-        if entry.turn is None:
+        """Queue an entry, unless it is queued already."""
+        if entry.sweep_page is None:
             self._calendar.put(entry)
 
     def head(self) -> "PlanEntry | None":
-        """The longest unchecked of those that can be taken; None also when finding it takes too long."""
-        for _ in range(10 * STEPS):
+        """The longest unchecked of the available entries; None also when finding it takes too long."""
+        for _ in range(10 * MAX_DROPS):
             entry = self._calendar.first()
-            if entry is None or entry.stands():
+            if entry is None or entry.available():
                 return entry
             self._calendar.pop()
             self._prune(2)
-            heappush(self.absent, (entry.last, entry))
+            heappush(self.absent, (entry.checked_at, entry))
         return None
 
     def oldest(self) -> float:
-        """When the longest unchecked of all was checked; inf when there is none."""
+        """Time of the oldest check among all active bindings; inf when there are none."""
         entry = self.head()
         self._prune(len(self.absent))
-        return min(inf if entry is None else entry.last, self.absent[0][0] if self.absent else inf)
+        return min(inf if entry is None else entry.checked_at, self.absent[0][0] if self.absent else inf)
 
     def _prune(self, most: int) -> None:
-        """Drop those who are back, checked since, or gone from the top of `absent`."""
+        """Drop entries from the top of `absent` that are queued again, were checked since, or rest."""
         for _ in range(most):
             if self.absent:
-                last, entry = self.absent[0]
-                if entry.turn is None and not entry.rests and entry.last == last:
+                checked_at, entry = self.absent[0]
+                if entry.sweep_page is None and not entry.resting and entry.checked_at == checked_at:
                     return
                 heappop(self.absent)
 
 
 class PlanEntry:
-    """One binding.
+    """The plan of one binding.
 
-    `last` is its newest answer, `since` when its route was last known right (a sibling may have vouched), `counted`
-    until when its reads are counted, `page` its place in `queue`, `turn` its place in the sweep (None: it stands not).
-    `face` is None before the first answer, "" when normal. `flight` is 0, or when a check under way counts as lost.
-    `away` is None, or until when it is in no lane (inf: it rests), with `kind` saying why; else `kind` is what the
-    latest check was for (None: worth, sweep or demand).
+    `checked_at` is the time of the newest answer, `confirmed_at` when the route was last known to be right, perhaps
+    through a sibling. Reads are counted up to `counted_until`. `page` is the entry's page in `queue`, `sweep_page` its
+    page in the sweep (None: not queued). `variant` is None before the first answer and "" when normal.
+
+    `in_flight_until` is 0, or when a check under way counts as lost. `held_until` is None, or until when the entry is
+    in no lane (inf: it rests) for the reason `kind`. Without a hold, `kind` is what the latest check was for (None:
+    value, sweep or on demand).
     """
 
     __slots__ = (
-        "away",
-        "born",
-        "counted",
-        "doubt",
-        "face",
-        "flight",
+        "checked_at",
+        "confirmed_at",
+        "counted_until",
+        "held_until",
         "id",
-        "kin",
+        "in_flight_until",
         "kind",
-        "last",
         "page",
         "pool",
         "queue",
         "reads",
-        "scarred",
-        "since",
-        "turn",
+        "registered_at",
+        "siblings",
+        "suspicion",
+        "sweep_page",
+        "variant",
+        "was_abnormal",
         "x",
     )
 
-    def __init__(self, subs_id: Hashable, pool: "PlanPool", x: Hashable, born: float, now: float) -> None:
+    def __init__(
+        self, subs_id: Hashable, pool: "PlanPool", x: Hashable, registered_at: float, now: float
+    ) -> None:
         self.id = subs_id
         self.pool = pool
         self.x = x
-        self.kin: list[PlanEntry] | None = None
-        self.born = born
-        self.last = self.since = self.counted = now
-        self.face: Face | None = None
-        self.scarred = False
+        self.siblings: list[PlanEntry] | None = None
+        self.registered_at = registered_at
+        self.checked_at = self.confirmed_at = self.counted_until = now
+        self.variant: Variant | None = None
+        self.was_abnormal = False
         self.reads = 0
         self.queue: WeightQueue | None = None
         self.page: Page[PlanEntry] | None = None
-        self.turn: Page[PlanEntry] | None = None
-        self.doubt: PlanSuspicion | None = None
-        self.flight = 0.0
-        self.away: float | None = None
+        self.sweep_page: Page[PlanEntry] | None = None
+        self.suspicion: PlanSuspicion | None = None
+        self.in_flight_until = 0.0
+        self.held_until: float | None = None
         self.kind: CheckKind | None = None
 
     def __lt__(self, other: Self) -> bool:
-        return self.last < other.last
+        return self.checked_at < other.checked_at
 
     @property
-    def rests(self) -> bool:
-        """Expired, gone or removed: not among the active ones."""
-        return self.away == inf or (self.away is not None and self.kind is CheckKind.GONE)
+    def resting(self) -> bool:
+        """Whether it is expired, gone or removed, and so does not count as active."""
+        return self.held_until == inf or (self.held_until is not None and self.kind is CheckKind.GONE)
 
-    def stands(self) -> bool:
-        """Whether it can be taken for its worth or age. If only a pause forbids it, its pool keeps it till the end."""
-        return not self.flight and self.away is None and not self.pool.keeps(self)
+    def available(self) -> bool:
+        """Whether it can be checked for its value or age. If only a pause prevents that, the pool parks it."""
+        return not self.in_flight_until and self.held_until is None and not self.pool.parks(self)
 
 
 class PlanPool:
-    """What the bindings of one pool have in common. `rings` has, per X number, its only binding or all of them."""
+    """State shared by the bindings of one pool.
 
-    __slots__ = ("habits", "parked", "paused", "rings", "surprises", "waves")
+    `by_x` maps each X number to its only binding, or to the list of all. `detectors` and `alarmed_at` are indexed by
+    whether the published route is abnormal.
+    """
 
-    def __init__(self, habits: PoolRates) -> None:
-        self.habits = habits
-        self.rings: dict[Hashable, PlanEntry | list[PlanEntry]] = {}
-        self.surprises = (CusumDetector(), CusumDetector())
-        self.waves = [-inf, -inf]
+    __slots__ = ("alarmed_at", "by_x", "detectors", "parked", "paused", "rates")
+
+    def __init__(self, rates: PoolRates) -> None:
+        self.rates = rates
+        self.by_x: dict[Hashable, PlanEntry | list[PlanEntry]] = {}
+        self.detectors = (CusumDetector(), CusumDetector())
+        self.alarmed_at = [-inf, -inf]
         self.paused = False
         self.parked: list[PlanEntry] = []
 
     def join(self, entry: PlanEntry) -> None:
-        """Stand among the siblings on the same X."""
-        ring = self.rings.get(entry.x)
-        if isinstance(ring, PlanEntry):
-            ring.kin = [ring]
-            ring = self.rings[entry.x] = ring.kin
-        if ring is None or len(ring) >= KIN:
-            if ring is not None:
+        """Add an entry, and link it with its siblings on the same X."""
+        siblings = self.by_x.get(entry.x)
+        if isinstance(siblings, PlanEntry):
+            siblings.siblings = [siblings]
+            siblings = self.by_x[entry.x] = siblings.siblings
+        if siblings is None or len(siblings) >= MAX_SIBLINGS:
+            if siblings is not None:
                 entry.x = (entry.x, entry.id)
-            self.rings[entry.x] = entry
+            self.by_x[entry.x] = entry
         else:
-            entry.x = ring[0].x if ring else entry.x
-            ring.append(entry)
-            entry.kin = ring
+            entry.x = siblings[0].x if siblings else entry.x
+            siblings.append(entry)
+            entry.siblings = siblings
 
     def leave(self, entry: PlanEntry) -> None:
         """Undo `join`."""
-        if entry.kin is not None:
-            entry.kin.remove(entry)
-        if not entry.kin:
-            del self.rings[entry.x]
+        if entry.siblings is not None:
+            entry.siblings.remove(entry)
+        if not entry.siblings:
+            del self.by_x[entry.x]
 
-    def keeps(self, entry: PlanEntry) -> bool:
-        """Whether the pool is paused; the binding then waits for its end here."""
+    def parks(self, entry: PlanEntry) -> bool:
+        """Park the entry if the pool is paused, and return whether it is."""
         if self.paused:
             self.parked.append(entry)
         return self.paused
 
     def members(self) -> Iterator[PlanEntry]:
-        """All bindings; those that come or go while this is read may be missed."""
-        for x in list(self.rings):
-            ring = self.rings.get(x, ())
-            yield from (ring,) if isinstance(ring, PlanEntry) else tuple(ring)
+        """All entries. Those added or removed during the iteration may be missed."""
+        for x in list(self.by_x):
+            siblings = self.by_x.get(x, ())
+            yield from (siblings,) if isinstance(siblings, PlanEntry) else tuple(siblings)

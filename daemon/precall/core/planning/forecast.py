@@ -1,7 +1,6 @@
-"""What a budget buys: expected ages and wrong dials for so many bindings at so many calls per second.
+"""Forecasts ages and the share of wrong dials for a number of bindings and a budget of calls per second.
 
-A forecast, from the planner's starting rates of trouble unless learned ones are given; what a live system reaches
-stands in its metrics.
+By default the forecast assumes the planner's prior rates. The metrics of a running daemon show what it achieves.
 """
 
 from dataclasses import dataclass
@@ -9,19 +8,28 @@ from itertools import pairwise
 from math import expm1
 
 from precall.core.planning.admission_price import SHARE
-from precall.core.planning.rates import START_LAM, START_NU, START_RHO
+from precall.core.planning.rates import (
+    START_ABNORMAL_END_RATE,
+    START_FAILURE_RATE,
+    START_RECOVERY_RATE,
+)
 
 KAPPA = 4.0
 GAINS = ((1000.0, 2.8), (3333.0, 2.5), (10_000.0, 1.8), (30_000.0, 1.3))
-"""(seconds per round, how many times fewer wrong dials than oldest-first) that the planner reached at least, on
-simulated traffic."""
+"""Pairs of the seconds per round and the planner's gain: how many times fewer wrong dials than oldest-first.
+
+The gains are the lowest measured on simulated traffic.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Seconds, calls and shares. `round` is how long every binding once takes; `wrong_in_turn` is the share of dials
-    that would find a wrong route if bindings were checked in turn, `wrong` what precall's order makes of it;
-    `verifiable` is how many dials per second can be checked live within the same budget."""
+    """The forecast. Times are in seconds, rates per second.
+
+    `round` is the time it takes to check every binding once. `wrong` is the share of dials that meet a wrong route,
+    `wrong_in_turn` the same if bindings were checked in turn. `verifiable` is the number of dials per second that can
+    be checked live within the same budget.
+    """
 
     bindings: int
     rate: float
@@ -41,43 +49,47 @@ def forecast(
     rate: float,
     *,
     max_age: float,
-    lam: float = START_LAM[0],
-    rho: float = START_RHO,
-    nu: float = START_NU,
+    failure_rate: float = START_FAILURE_RATE[0],
+    recovery_rate: float = START_RECOVERY_RATE,
+    abnormal_end_rate: float = START_ABNORMAL_END_RATE,
     kappa: float = KAPPA,
 ) -> Forecast:
-    """What `rate` calls per second do for `bindings`. `lam` is the hazard of a normal route, `rho` the rate at which
-    trouble ends, `nu` that at which an abnormal route ends, each per second."""
-    lap = bindings / rate
-    ill = lam / (lam + rho)
-    wrong = (1 - ill) * min(1.0, lam / rho) * _mean_chance(rho * lap) + ill * _mean_chance(nu * lap)
-    longest = (kappa + 2) * lap
+    """Forecast the effect of `rate` calls per second on `bindings` active bindings.
+
+    Per second, a normal route fails at `failure_rate`, trouble ends at `recovery_rate`, and an abnormal route changes
+    or ends at `abnormal_end_rate`.
+    """
+    round_time = bindings / rate
+    abnormal = failure_rate / (failure_rate + recovery_rate)
+    failed = min(1.0, failure_rate / recovery_rate) * _mean_chance(recovery_rate * round_time)
+    wrong = (1 - abnormal) * failed + abnormal * _mean_chance(abnormal_end_rate * round_time)
+    longest = (kappa + 2) * round_time
     return Forecast(
         bindings=bindings,
         rate=rate,
-        round=lap,
-        mean_age=lap / 2,
+        round=round_time,
+        mean_age=round_time / 2,
         longest_age=longest,
         holds_max_age=longest <= max_age,
         rate_needed=(kappa + 2) * bindings / max_age,
         wrong_in_turn=wrong,
-        wrong=wrong / gain(lap),
+        wrong=wrong / gain(round_time),
         verifiable=SHARE * rate,
         calls_per_day=rate * 86_400,
     )
 
 
-def gain(lap: float) -> float:
-    """How many times fewer wrong dials than oldest-first at `lap` seconds per round, between the measured points."""
+def gain(round_time: float) -> float:
+    """How many times fewer wrong dials than oldest-first at `round_time` seconds, interpolated between `GAINS`."""
     (first, best), (last, least) = GAINS[0], GAINS[-1]
-    if lap <= first:
+    if round_time <= first:
         return best
     for (left, high), (right, low) in pairwise(GAINS):
-        if lap <= right:
-            return high + (low - high) * (lap - left) / (right - left)
-    return max(1.0, least * last / lap)
+        if round_time <= right:
+            return high + (low - high) * (round_time - left) / (right - left)
+    return max(1.0, least * last / round_time)
 
 
 def _mean_chance(x: float) -> float:
-    """The mean of 1 - e^-u over u from 0 to x: P(turned since the last check), at a random moment of a round."""
+    """The mean of 1 - e^-u for u in [0, x]: P(changed since the last check) at a random moment of a round."""
     return 1 + expm1(-x) / x if x > 1e-9 else x / 2

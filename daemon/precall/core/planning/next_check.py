@@ -1,5 +1,4 @@
-"""When to check a binding again after a reply, where that is not left to the planner. Pure; `plan_keeper` carries it
-out."""
+"""When to check a binding again after a reply, as far as that is not left to the planner."""
 
 from dataclasses import dataclass
 
@@ -10,10 +9,11 @@ from precall.core.routing.state import Step, is_gone
 
 @dataclass(frozen=True, slots=True)
 class NextCheck:
-    """`settled`: the provider answered, and the planner may choose the time. `at_rest`: no check but the appointed one.
+    """What a reply means for the plan of a binding.
 
-    `after` is in seconds: of an appointment of this `kind` where there is one; else, where the reply was no answer, of
-    the earliest moment the planner may choose.
+    `settled`: the provider answered, so the planner may choose the time. `at_rest`: only the scheduled check, if any.
+    `after` is the delay (s) of a scheduled check of this `kind`. Without a `kind`, and where the reply was no answer,
+    it is the delay after which the planner may choose a time.
     """
 
     settled: bool
@@ -23,7 +23,7 @@ class NextCheck:
 
 
 def next_check(step: Step, reply: Reply) -> NextCheck:
-    """What the step and the provider's own wish to wait (`retry_after`) mean for the plan."""
+    """What a step means for the plan, given the provider's `retry_after` if the reply carries one."""
     if step.answered or step.at_rest:
         kind = CheckKind.GONE if is_gone(step.state) else CheckKind.CONFIRM
         return NextCheck(

@@ -1,13 +1,13 @@
-"""Which binding to check next: each call is spent where it prevents the most wrong dials.
+"""The order of checks: each call goes to the binding where it prevents the most wrong dials.
 
-Most calls go where a check is worth most. Beside worth there are lanes, each with a share of the calls while others
-want them too: appointments (confirmations; first checks and retries; hints; reports) and the sweep of the longest
-unchecked. What was taken is in no lane until it is settled, released, or lost for `LOST` seconds. Whatever touches
-many bindings is done a slice at a time.
+Most calls go where a check is worth most. The other lanes have a guaranteed share under contention: appointments
+(confirmations; first checks and retries; hints; reports) and the sweep of the longest unchecked bindings. A binding
+taken for a check is in no lane until it is settled, released, or lost after `LOST_AFTER` seconds. Work on many bindings
+is done a slice at a time.
 
-Here belongs the order of checks. What a check is worth is `worth`, who is worth most `ranks`, whose time has come
-`appointments`, whom an answer makes suspect `waves`, what a reader's check must be worth `price`; whether a call may be
-made at all is `quota`; what an answer means is `state`. All times are ticks of a monotonic clock, in seconds.
+The planner decides only the order. The value of a check is in `value`, the ranking by it in `ranking`, appointments in
+`timers`, suspicion in `contagion`, and the price of live checks in `admission_price`. Whether a call may be made at all
+is decided in `quota`, what an answer means in `state`. All times are ticks of a monotonic clock, in seconds.
 """
 
 from collections import deque
@@ -20,30 +20,33 @@ from typing import Any
 from precall.core.ages import Tick
 from precall.core.planning.admission_price import SHARE, AdmissionPrice
 from precall.core.planning.contagion import Contagion
-from precall.core.planning.entries import CheckKind, Face, PlanEntry, PlanPool, SuspicionCause, Sweep
+from precall.core.planning.entries import CheckKind, PlanEntry, PlanPool, SuspicionCause, Sweep, Variant
 from precall.core.planning.ranking import Ranking
 from precall.core.planning.rates import RateModel
-from precall.core.planning.timers import AWAY, Timers
+from precall.core.planning.timers import HOLDING, Timers
 from precall.core.planning.value import CheckValue
 
 __all__ = ["CheckKind", "Plan", "Planner"]
 
-LOST = 30.0
-"""A check neither settled nor released for so long (s) comes back."""
+LOST_AFTER = 30.0
+"""Seconds after which a check neither settled nor released counts as lost, and its binding is planned again."""
 SLICE = 500
-"""Bindings moved per call, at most."""
-TREND = 1 / 200
-"""What the newest call counts for in the share of calls that readers leave."""
+"""Maximum number of bindings moved per call."""
+SMOOTHING = 1 / 200
+"""Weight of the newest call in the background's average share of all calls."""
 NORMAL = ""
-MOST = 16
-"""Reads counted per binding: those with more are all alike."""
-SWEEP, HURRY = 0.35, 0.7
-"""Share of the calls for the longest unchecked, and when they are more than a round too old."""
+MAX_READS = 16
+"""Reads counted per binding; beyond that they make no difference."""
+SWEEP_SHARE, CATCH_UP_SHARE = 0.35, 0.7
+"""Share of the calls for the longest unchecked; the second while these are more than a round overdue."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is intended with a binding. `wrong` is P(its route is wrong now), `worth` dials saved by a check now."""
+    """The plan for one binding, for display.
+
+    `wrong` is P(its route is wrong now), `worth` the number of dials that a check now would save.
+    """
 
     lane: str
     checked_at: float
@@ -57,10 +60,10 @@ class Plan:
 
 
 class Planner:
-    """The order of checks of all bindings. Ids are opaque. Raises nothing for ids it does not know.
+    """The order in which all bindings are checked. Ids are opaque; unknown ids are ignored.
 
-    `rate` is what may be spent per second on all checks; ages and intervals are in seconds. `learned` is what `export`
-    gave before a restart.
+    `rate` is the budget for all checks in calls per second; ages and intervals are in seconds. `learned` is the result
+    of `export` from before a restart.
     """
 
     def __init__(
@@ -75,7 +78,7 @@ class Planner:
         learned: Mapping[str, Any] | None = None,
     ) -> None:
         self.learned = RateModel(learned)
-        self.worth = CheckValue(self.learned)
+        self.value = CheckValue(self.learned)
         self.max_age = max_age
         self.abnormal_max_age = abnormal_max_age
         self.min_interval = min_interval
@@ -84,15 +87,15 @@ class Planner:
         self.price = AdmissionPrice(rate)
         self._entries: dict[Hashable, PlanEntry] = {}
         self._pools: dict[str, PlanPool] = {}
-        self._ranks = Ranking(self.worth, self._ready)
-        self._appointments = Timers(self._entries, self._ready)
-        self._sweep = Sweep(SWEEP)
-        self._flights: deque[tuple[float, PlanEntry]] = deque()
-        self._bulk: deque[Iterator[None]] = deque()
-        self._waves = Contagion(self._file, self._bulk.append)
+        self._ranking = Ranking(self.value, self._ready)
+        self._timers = Timers(self._entries, self._ready)
+        self._sweep = Sweep(SWEEP_SHARE)
+        self._in_flight: deque[tuple[float, PlanEntry]] = deque()
+        self._bulk_moves: deque[Iterator[None]] = deque()
+        self._contagion = Contagion(self._enqueue, self._bulk_moves.append)
         self._resting = 0
         self._paused = False
-        self._left = 1.0
+        self._background_share = 1.0
 
     def retune(
         self,
@@ -103,12 +106,12 @@ class Planner:
         min_interval: float,
         abnormal_min_interval: float,
     ) -> None:
-        """Another rate, other ages and intervals from now on."""
+        """Change the rate, ages and intervals."""
         self.price.rate = rate
         self.max_age, self.abnormal_max_age = max_age, abnormal_max_age
         self.min_interval, self.abnormal_min_interval = min_interval, abnormal_min_interval
 
-    # -- who is to be checked -------------------------------------------------------------------------
+    # -- the bindings ---------------------------------------------------------------------------------
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -125,132 +128,139 @@ class Planner:
         x: Hashable,
         registered_at: float,
         checked_at: float | None,
-        face: Face,
+        variant: Variant,
     ) -> None:
-        """Take a binding on, or anew. `face` is what is published: falsy for normal, else an opaque version of the
-        abnormal route. `checked_at` is its newest answer; None appoints a first check."""
+        """Plan checks of a binding, replacing any earlier plan for it.
+
+        `variant` is what is published: falsy for the normal route, else an opaque identifier of the abnormal one.
+        `checked_at` is the time of the newest answer; with None a first check is scheduled at once.
+        """
         self.remove(subs_id)
-        home = self._pools.get(pool)
-        if home is None:
-            home = self._pools[pool] = PlanPool(self.learned.habits(pool))
-        entry = PlanEntry(subs_id, home, x, registered_at, now if checked_at is None else checked_at)
-        entry.counted = now
+        plan_pool = self._pool(pool)
+        entry = PlanEntry(subs_id, plan_pool, x, registered_at, now if checked_at is None else checked_at)
+        entry.counted_until = now
         self._entries[subs_id] = entry
-        home.join(entry)
+        plan_pool.join(entry)
         if checked_at is None:
-            self._send_away(entry, now, CheckKind.FIRST)
+            self._hold_for(entry, now, CheckKind.FIRST)
         else:
-            entry.face = face or NORMAL
-            entry.scarred = bool(face)
-        self._file(entry, now)
+            entry.variant = variant or NORMAL
+            entry.was_abnormal = bool(variant)
+        self._enqueue(entry, now)
 
     def remove(self, subs_id: Hashable) -> None:
-        """Forget a binding, also while in flight: its answer is then dropped."""
+        """Forget a binding. If a check of it is in flight, its answer will be ignored."""
         entry = self._entries.pop(subs_id, None)
         if entry is not None:
-            self._resting -= entry.rests
+            self._resting -= entry.resting
             entry.pool.leave(entry)
-            entry.flight, entry.away, entry.kind = 0.0, inf, None
+            entry.in_flight_until, entry.held_until, entry.kind = 0.0, inf, None
 
     def rest(self, subs_id: Hashable) -> None:
-        """Settled as expired: in no lane until appointed, demanded or added again."""
+        """Keep an expired binding out of all lanes until it is scheduled, checked on demand or added again."""
         entry = self._entries.get(subs_id)
         if entry is not None:
-            self._put_away(entry, inf, None)
+            self._hold(entry, inf, None)
 
-    def appoint(self, subs_id: Hashable, at: float, *, kind: CheckKind) -> None:
-        """Check at that time, or as soon after as a call is free; void when an answer comes after `at` but before.
-        Only a confirmation and the first report come within `abnormal_min_interval`."""
+    def schedule(self, subs_id: Hashable, at: float, *, kind: CheckKind) -> None:
+        """Check a binding at `at`, or as soon after it as a call is free.
+
+        An answer later than `at` but before the check makes the appointment void. Only a confirmation and the first
+        report check ignore `abnormal_min_interval`.
+        """
         entry = self._entries.get(subs_id)
         if entry is None:
             return
-        if kind in AWAY:
-            self._send_away(entry, at, kind)
+        if kind in HOLDING:
+            self._hold_for(entry, at, kind)
             return
-        self._appointments.make(entry, at, kind)
-        if kind is CheckKind.REPORT and entry.doubt is None and entry.face is not None:
-            entry.doubt = self.worth.reported(entry, at)
-            self._file(entry, at)
+        self._timers.schedule(entry, at, kind)
+        if kind is CheckKind.REPORT and entry.suspicion is None and entry.variant is not None:
+            entry.suspicion = self.value.reported(entry, at)
+            self._enqueue(entry, at)
 
-    def hasten(self, subs_id: Hashable, now: Tick) -> None:
-        """Nothing that is published of it can be relied upon: check it as soon as a call is free, unless that is
-        intended already."""
+    def check_soon(self, subs_id: Hashable, now: Tick) -> None:
+        """Check a binding as soon as a call is free, since nothing published of it can be relied upon.
+
+        Does nothing while its check is in flight or already scheduled with a hold.
+        """
         entry = self._entries.get(subs_id)
-        if entry is not None and not entry.flight and entry.away is None:
-            self._send_away(entry, now, CheckKind.RETRY)
+        if entry is not None and not entry.in_flight_until and entry.held_until is None:
+            self._hold_for(entry, now, CheckKind.RETRY)
 
-    def _send_away(self, entry: PlanEntry, at: float, kind: CheckKind) -> None:
-        self._put_away(entry, at, kind)
-        self._appointments.make(entry, at, kind)
+    def _hold_for(self, entry: PlanEntry, at: float, kind: CheckKind) -> None:
+        """Schedule a check, and keep the entry out of all other lanes until then."""
+        self._hold(entry, at, kind)
+        self._timers.schedule(entry, at, kind)
 
-    def _put_away(self, entry: PlanEntry, until: float, kind: CheckKind | None) -> None:
-        self._resting -= entry.rests
-        entry.away, entry.kind = until, kind
-        self._resting += entry.rests
+    def _hold(self, entry: PlanEntry, until: float, kind: CheckKind | None) -> None:
+        self._resting -= entry.resting
+        entry.held_until, entry.kind = until, kind
+        self._resting += entry.resting
 
     # -- the next check -------------------------------------------------------------------------------
 
     def take(self, now: Tick) -> Hashable | None:
-        """The next background check, from now on in flight; None when nothing is due."""
-        self._tend(now)
+        """Take the next background check, which is then in flight; None when nothing is due."""
+        self._maintain(now)
         entry = self._choose(now)
         if entry is None:
             return None
-        self._left += (1 - self._left) * TREND
+        self._background_share += (1 - self._background_share) * SMOOTHING
         self._launch(entry, now)
         return entry.id
 
-    def demand(self, subs_id: Hashable, now: Tick) -> bool:
-        """A reader waits for a check: it is in flight from now on. False when it already is, or is unknown."""
+    def take_on_demand(self, subs_id: Hashable, now: Tick) -> bool:
+        """Take a check that a reader waits for. False when one is in flight already, or the id is unknown."""
         entry = self._entries.get(subs_id)
-        if entry is None or entry.flight:
+        if entry is None or entry.in_flight_until:
             return False
         self.price.spend(now)
         self._sweep.earn()
-        self._left -= self._left * TREND
-        if entry.away is None:
+        self._background_share -= self._background_share * SMOOTHING
+        if entry.held_until is None:
             entry.kind = None
         self._launch(entry, now)
         return True
 
     def _launch(self, entry: PlanEntry, now: float) -> None:
-        entry.flight = now + LOST
-        self._flights.append((entry.flight, entry))
+        entry.in_flight_until = now + LOST_AFTER
+        self._in_flight.append((entry.in_flight_until, entry))
 
-    def _tend(self, now: Tick) -> None:
-        """What is done a slice at a time: lost checks, bulk moves, forgetting."""
-        self.learned.fade(now)
-        self.worth.pace(self._lap())
-        flights = self._flights
-        while flights and (flights[0][0] <= now or flights[0][1].flight != flights[0][0]):
-            deadline, entry = flights.popleft()
-            if entry.flight == deadline:
+    def _maintain(self, now: Tick) -> None:
+        """Do a slice of the housekeeping: halve counters, release lost checks, make bulk moves."""
+        self.learned.halve_daily(now)
+        self.value.set_round_time(self._round_time())
+        queue = self._in_flight
+        while queue and (queue[0][0] <= now or queue[0][1].in_flight_until != queue[0][0]):
+            deadline, entry = queue.popleft()
+            if entry.in_flight_until == deadline:
                 self.release(entry.id, now, now)
-        if self._bulk and sum(1 for _ in islice(self._bulk[0], SLICE)) < SLICE:
-            self._bulk.popleft()
+        if self._bulk_moves and sum(1 for _ in islice(self._bulk_moves[0], SLICE)) < SLICE:
+            self._bulk_moves.popleft()
 
     def _choose(self, now: float) -> PlanEntry | None:
-        self._appointments.earn()
+        self._timers.earn()
         self._sweep.earn()
-        lanes, called = self._appointments.lanes(paused=self._paused), self._appointments.called
+        lanes, due = self._timers.lanes(paused=self._paused), self._timers.due
         for lane in lanes:
-            if lane.credit >= 1 and (entry := called(lane, now)) is not None:
+            if lane.credit >= 1 and (entry := due(lane, now)) is not None:
                 lane.credit -= 1
                 return entry
         if not self._paused:
-            richest = self._ranks.richest(now)
-            if self._sweep.credit >= 1 and (entry := self._late(now)) is not None:
+            best = self._ranking.best(now)
+            if self._sweep.credit >= 1 and (entry := self._overdue(now)) is not None:
                 self._sweep.credit -= 1
                 entry.kind = None
                 return entry
-            if richest is not None:
-                entry = richest.pop()
+            if best is not None:
+                entry = best.pop()
                 entry.kind = None
                 return entry
         for lane in lanes:
-            if (entry := called(lane, now)) is not None:
+            if (entry := due(lane, now)) is not None:
                 return entry
-        # The queues may still be dropping those who left: no call is wasted on that.
+        # The ranking may have found nothing only because it was dropping stale entries: do not waste the call.
         entry = None if self._paused else self._sweep.head()
         if entry is None or now < self._ready(entry):
             return None
@@ -258,158 +268,163 @@ class Planner:
         return entry
 
     def _ready(self, entry: PlanEntry) -> float:
-        return entry.last + (self.abnormal_min_interval if entry.face else self.min_interval)
+        """The time from which an entry may be checked again."""
+        return entry.checked_at + (self.abnormal_min_interval if entry.variant else self.min_interval)
 
-    def _late(self, now: float) -> PlanEntry | None:
-        """The longest unchecked, if that is too long: of all, or of the abnormal ones."""
-        lap = self._lap()
-        # Where readers take most calls a round of the rest takes longer, and has to begin earlier.
-        laps = min(self.kappa, self.kappa + 2 - 1 / max(self._left, 1 - SHARE))
-        limit = max(min(laps * lap, self.max_age), self.min_interval)
+    def _overdue(self, now: float) -> PlanEntry | None:
+        """The longest unchecked entry, if it is overdue: of all, or else of the abnormal ones."""
+        round_time = self._round_time()
+        # Where readers take most of the calls, a round of the rest takes longer and must begin earlier.
+        rounds = min(self.kappa, self.kappa + 2 - 1 / max(self._background_share, 1 - SHARE))
+        limit = max(min(rounds * round_time, self.max_age), self.min_interval)
         entry = self._sweep.head()
-        if entry is not None and now >= max(entry.last + limit, self._ready(entry)):
-            self._sweep.share = SWEEP if now - entry.last < limit + lap else HURRY
+        if entry is not None and now >= max(entry.checked_at + limit, self._ready(entry)):
+            late = now - entry.checked_at >= limit + round_time
+            self._sweep.share = CATCH_UP_SHARE if late else SWEEP_SHARE
             return entry
         if self.abnormal_max_age < limit:
             patience = max(self.abnormal_max_age, self.abnormal_min_interval)
-            return next((one for one in self._ranks.abnormal_heads() if now - one.last >= patience), None)
+            heads = self._ranking.abnormal_heads()
+            return next((entry for entry in heads if now - entry.checked_at >= patience), None)
         return None
 
-    def _lap(self) -> float:
+    def _round_time(self) -> float:
+        """Seconds that checking every active binding once takes."""
         return (len(self._entries) - self._resting) / self.price.rate
 
     def oldest(self, now: Tick) -> float:
-        """Age (s) of the oldest check among active bindings; one never checked counts from when it was added."""
+        """Age (s) of the oldest check among active bindings. Before its first check, a binding's age is since `add`."""
         return max(0.0, now - self._sweep.oldest())
 
-    # -- where a binding waits ------------------------------------------------------------------------
-
-    def _file(self, entry: PlanEntry, now: float) -> None:
-        """Stand in the queue of its weight and in the order of the sweep."""
-        if entry.flight or entry.rests:
+    def _enqueue(self, entry: PlanEntry, now: float) -> None:
+        """Put an entry into the sweep and into the queue of its weight."""
+        if entry.in_flight_until or entry.resting:
             return
         self._sweep.put(entry)
-        if entry.away is None:
-            self._ranks.put(entry, now)
+        if entry.held_until is None:
+            self._ranking.put(entry, now)
 
-    # -- what came of a check -------------------------------------------------------------------------
+    # -- the results of checks ------------------------------------------------------------------------
 
     def kind(self, subs_id: Hashable) -> CheckKind | None:
-        """Which appointment led to the check in flight; None for a check that the queue chose by its worth."""
+        """Which appointment led to the check in flight; None for a check that the queue chose by its value."""
         entry = self._entries.get(subs_id)
-        return entry.kind if entry is not None and entry.flight else None
+        return entry.kind if entry is not None and entry.in_flight_until else None
 
-    def settle(self, subs_id: Hashable, face: Face, now: Tick) -> None:
-        """An answer came: `face` is what is published now. Dropped unless in flight."""
+    def settle(self, subs_id: Hashable, variant: Variant, now: Tick) -> None:
+        """Record an answer; `variant` is what is published now. Ignored unless the check is in flight."""
         entry = self._entries.get(subs_id)
-        if entry is None or not entry.flight:
+        if entry is None or not entry.in_flight_until:
             return
-        before, age, doubt = entry.face, now - entry.last, entry.doubt
-        self._resting -= entry.rests
-        entry.flight, entry.away, entry.face = 0.0, None, face or NORMAL
-        self._count(entry, now)
+        before, age, suspicion = entry.variant, now - entry.checked_at, entry.suspicion
+        self._resting -= entry.resting
+        entry.in_flight_until, entry.held_until, entry.variant = 0.0, None, variant or NORMAL
+        self._observe(entry, now)
         if before is None:
-            entry.scarred = bool(face)
-        elif self.worth.learn(entry, before, age):
-            self._waves.open(entry.pool, bool(before), now)
-        entry.last = entry.since = now
-        entry.doubt = None
-        if doubt is not None and doubt.record(entry.face != before):
-            self._waves.correct(doubt, entry, bool(before))
-        if before is not None and (doubt is None or doubt.cause is SuspicionCause.REPORT):
-            self._waves.tell_kin(entry, before, now)
-        self._file(entry, now)
+            entry.was_abnormal = bool(variant)
+        elif self.value.learn(entry, before, age):
+            self._contagion.spread_to_pool(entry.pool, bool(before), now)
+        entry.checked_at = entry.confirmed_at = now
+        entry.suspicion = None
+        if suspicion is not None and suspicion.record(entry.variant != before):
+            self._contagion.correct(suspicion, entry, bool(before))
+        if before is not None and (suspicion is None or suspicion.cause is SuspicionCause.REPORT):
+            self._contagion.spread_to_siblings(entry, before, now)
+        self._enqueue(entry, now)
 
     def release(self, subs_id: Hashable, not_before: float, now: Tick) -> None:
-        """No answer came: nothing was observed. It is available again at `not_before`, with the same priority when
-        that is not in the future. Dropped unless in flight."""
+        """Give back a check that ended without an answer. Ignored unless the check is in flight.
+
+        The binding is available again at `not_before`. If that is not in the future, it keeps its priority.
+        """
         entry = self._entries.get(subs_id)
-        if entry is None or not entry.flight:
+        if entry is None or not entry.in_flight_until:
             return
-        entry.flight = 0.0
+        entry.in_flight_until = 0.0
         at = max(not_before, now)
-        if entry.away == inf:
+        if entry.held_until == inf:
             if entry.kind is CheckKind.CONFIRM:
-                self.appoint(subs_id, at, kind=CheckKind.CONFIRM)
+                self.schedule(subs_id, at, kind=CheckKind.CONFIRM)
             return
-        if entry.away is not None and entry.kind is not None:
-            self._send_away(entry, max(at, entry.away), entry.kind)
+        if entry.held_until is not None and entry.kind is not None:
+            self._hold_for(entry, max(at, entry.held_until), entry.kind)
         elif not_before > now:
-            self._send_away(entry, at, CheckKind.RETRY)
+            self._hold_for(entry, at, CheckKind.RETRY)
         elif entry.kind is not None:
-            self.appoint(subs_id, at, kind=entry.kind)
-        self._file(entry, now)
+            self.schedule(subs_id, at, kind=entry.kind)
+        self._enqueue(entry, now)
 
     # -- reads ----------------------------------------------------------------------------------------
 
     def dial(self, subs_id: Hashable, now: Tick, *, verified: bool) -> None:
-        """It was read to be dialled, and a live check covered the read, or did not."""
+        """Record a read that precedes a dial; `verified` when a live check covered it."""
         entry = self._entries.get(subs_id)
         if entry is not None:
-            self.learned.read(bool(entry.face), verified)
-            self._count(entry, now, dialled=True)
-            entry.reads = min(entry.reads + 1, MOST)
-            self._file(entry, now)
+            self.learned.record_read(bool(entry.variant), verified)
+            self._observe(entry, now, dialled=True)
+            entry.reads = min(entry.reads + 1, MAX_READS)
+            self._enqueue(entry, now)
 
-    def _count(self, entry: PlanEntry, now: float, *, dialled: bool = False) -> None:
-        start, end = max(0.0, entry.counted - entry.born), max(0.0, now - entry.born)
-        self.learned.watch(entry.pool.habits, entry.reads, start, end, dialled=dialled)
-        entry.counted = now
+    def _observe(self, entry: PlanEntry, now: float, *, dialled: bool = False) -> None:
+        start = max(0.0, entry.counted_until - entry.registered_at)
+        end = max(0.0, now - entry.registered_at)
+        self.learned.observe(entry.pool.rates, entry.reads, start, end, dialled=dialled)
+        entry.counted_until = now
 
-    def wanted(self, subs_id: Hashable, now: Tick) -> bool:
-        """Whether a reader who can wait should: what a live check saves is at least the going price."""
+    def worth_waiting(self, subs_id: Hashable, now: Tick) -> bool:
+        """Whether a reader should wait for a live check: it saves at least as much as the current price."""
         entry = self._entries.get(subs_id)
-        if entry is None or entry.flight:
+        if entry is None or entry.in_flight_until:
             return False
-        return self.price.accepts(self.worth.wrong(entry, now) + self.worth.of(entry, now), now)
+        return self.price.accepts(self.value.wrong(entry, now) + self.value.of(entry, now), now)
 
     def wrong_now(self, subs_id: Hashable, now: Tick) -> float:
-        """P(what is published of it is wrong now); 0 when unknown."""
+        """P(the published route is wrong now); 0 for an unknown id."""
         entry = self._entries.get(subs_id)
-        return 0.0 if entry is None else self.worth.wrong(entry, now)
+        return 0.0 if entry is None else self.value.wrong(entry, now)
 
     # -- the operator ---------------------------------------------------------------------------------
 
     def pause(self, pool: str | None) -> None:
-        """No background checks of a pool, or of any; confirmations, reports and demands still run."""
+        """Stop background checks of a pool (None: of all). Confirmations, reports and on-demand checks continue."""
         if pool is None:
             self._paused = True
         else:
-            self._home(pool).paused = True
+            self._pool(pool).paused = True
 
     def resume(self, pool: str | None) -> None:
-        """Undo `pause` of the same."""
+        """Undo `pause` with the same argument."""
         if pool is None:
             self._paused = False
         else:
-            home = self._home(pool)
-            home.paused = False
-            self._bulk.append(self._unpark(home.parked))
-            home.parked = []
+            plan_pool = self._pool(pool)
+            plan_pool.paused = False
+            self._bulk_moves.append(self._unpark(plan_pool.parked))
+            plan_pool.parked = []
 
-    def _home(self, pool: str) -> PlanPool:
+    def _pool(self, pool: str) -> PlanPool:
         if pool not in self._pools:
-            self._pools[pool] = PlanPool(self.learned.habits(pool))
+            self._pools[pool] = PlanPool(self.learned.of_pool(pool))
         return self._pools[pool]
 
     def _unpark(self, parked: list[PlanEntry]) -> Iterator[None]:
         for entry in parked:
-            if self._entries.get(entry.id) is entry and not entry.flight:
-                if entry.away is not None and entry.kind is not None:
-                    self._send_away(entry, entry.away, entry.kind)
-                self._file(entry, entry.counted)
+            if self._entries.get(entry.id) is entry and not entry.in_flight_until:
+                if entry.held_until is not None and entry.kind is not None:
+                    self._hold_for(entry, entry.held_until, entry.kind)
+                self._enqueue(entry, entry.counted_until)
             yield
 
     def explain(self, subs_id: Hashable, now: Tick) -> Plan | None:
-        """What is intended with a binding and why; None when unknown. Reads every appointment: for people."""
+        """The plan for a binding and its reason; None when unknown. Scans all appointments; not for the hot path."""
         entry = self._entries.get(subs_id)
         if entry is None:
             return None
-        at, kind = self._appointments.next_of(entry)
-        phase, weight = self.worth.weigh(entry, now)
-        if entry.flight:
+        at, kind = self._timers.next_of(entry)
+        phase, weight = self.value.weigh(entry, now)
+        if entry.in_flight_until:
             lane, why = "in flight", "its check is under way"
-        elif entry.away is not None:
+        elif entry.held_until is not None:
             lane = "resting" if at is None else "appointments"
             why = "expired" if at is None else f"{kind}: not before then"
         elif self._paused or entry.pool.paused:
@@ -419,16 +434,16 @@ class Planner:
             why = "when its check is worth most, or is the oldest of all"
         return Plan(
             lane=lane,
-            checked_at=entry.last,
-            age=now - entry.last,
+            checked_at=entry.checked_at,
+            age=now - entry.checked_at,
             weight=weight,
-            worth=self.worth.of(entry, now),
-            wrong=self.worth.wrong(entry, now),
+            worth=self.value.of(entry, now),
+            wrong=self.value.wrong(entry, now),
             next_at=at,
             kind=kind,
             why=why,
         )
 
     def export(self) -> dict[str, Any]:
-        """What was learned, as plain JSON-able data for the constructor of the next life."""
+        """Everything learned, as JSON-able data for `learned` of the next instance."""
         return self.learned.export()

@@ -1,8 +1,7 @@
-"""The sampled log of dials and answers: which bindings are in it, and what is written down of them.
+"""The sampled log of dials and answers: which bindings it covers, and what it records of them.
 
-Either a binding's whole life is logged or nothing of it. No number and no id is: those stand there as pseudonyms, made
-with a key that never leaves the database. Where the log is kept is the store's concern, what can be read from it
-`core.replay`'s.
+A binding's whole life is logged, or nothing of it. The log holds no number and no id, only pseudonyms made with a key
+that never leaves the database. The store keeps the log; `replay` evaluates it.
 """
 
 from collections.abc import Mapping
@@ -28,9 +27,11 @@ class LogEvent(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DialRecord:
-    """One line of the log. `binding`, `x` and `face` are pseudonyms (16 hex digits); `face` is "" for a normal route,
-    else tells one abnormal route from another. `at` is in Unix seconds; `verified`: a dial whose route was just
-    checked."""
+    """One line of the log.
+
+    `binding`, `x` and `face` are pseudonyms (16 hex digits). `face` is the published variant: "" for a normal route,
+    else distinct for each abnormal route. `at` is in Unix seconds; `verified` marks a dial covered by a live check.
+    """
 
     binding: str
     pool: str
@@ -41,36 +42,38 @@ class DialRecord:
     verified: bool
 
     def plain(self) -> dict[str, Any]:
-        """As it is stored and sent."""
+        """The line as it is stored and sent."""
         return asdict(self) | {"kind": self.kind.value}
 
 
-def face_of(state: BindingState) -> str:
-    """What is published of a binding, as far as its planner is concerned: "" is normal, or not asked yet, or over."""
+def variant_of(state: BindingState) -> str:
+    """The published variant of a route: "" when it is normal, not checked yet or over."""
     return state.temp_number or state.state.value if state.state in ABNORMAL else ""
 
 
 class Sample:
-    """A share (0 to 1) of all bindings, chosen by their ids and a secret: the same ones at every start. A smaller share
-    is part of every larger one."""
+    """A sample of all bindings, chosen by a keyed hash of their ids and thus the same after every restart.
+
+    `share` is between 0 and 1. A smaller sample is a subset of every larger one with the same key.
+    """
 
     def __init__(self, share: float, key: bytes) -> None:
         self._below = int(share * _SPAN)
         self._key = key
 
     def holds(self, subs_id: str) -> bool:
-        """Whether this binding is in it."""
+        """Whether a binding is in the sample."""
         return self._below > 0 and int.from_bytes(self._digest("binding", subs_id)) < self._below
 
     def event(self, row: Row, kind: LogEvent, at: float, *, verified: bool = False) -> DialRecord:
-        """The line to write of a binding in the sample, with what is published of it now."""
-        face = face_of(row.state)
+        """The log line for a binding in the sample, with the variant published now."""
+        variant = variant_of(row.state)
         return DialRecord(
             binding=self._digest("binding", row.binding.subs_id).hex(),
             pool=row.binding.pool_key,
             x=self._digest("x", canonical(row.binding.number_x)).hex(),
             kind=kind,
-            face=face and self._digest("face", face).hex(),
+            face=variant and self._digest("face", variant).hex(),
             at=at,
             verified=verified,
         )
@@ -80,7 +83,7 @@ class Sample:
 
 
 def read(line: Mapping[str, Any]) -> DialRecord:
-    """The reverse of `DialRecord.plain`. Raises KeyError, TypeError or ValueError for anything else."""
+    """Reverse `DialRecord.plain`. Raises KeyError, TypeError or ValueError for anything else."""
     texts = [line[name] for name in ("binding", "pool", "x", "face")]
     at, verified = line["at"], line["verified"]
     if not all(isinstance(text, str) for text in texts) or not isinstance(verified, bool) or not texts[0]:

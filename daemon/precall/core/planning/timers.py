@@ -1,7 +1,7 @@
-"""Checks that have a time: everything that says "not before" or "again at" stands here, and only here.
+"""Checks with a set time: first checks, retries, confirmations, hints and reports.
 
-Lanes by what the appointment is for, each with a share of the calls while other checks wait too. An appointment is not
-taken back: whether it still holds is found out when its time has come.
+Appointments wait in lanes by kind. Under contention each lane has a guaranteed share of the calls. Appointments are
+never cancelled: whether one still holds is decided when it is due.
 """
 
 from collections.abc import Callable, Hashable, Mapping
@@ -10,16 +10,16 @@ from math import inf
 
 from precall.core.planning.entries import CheckKind, PlanEntry, TimerLane
 
-AWAY = frozenset({CheckKind.FIRST, CheckKind.RETRY, CheckKind.BLOCKED, CheckKind.GONE})
-"""Until such an appointment the binding is in no other lane."""
-REPORT_EVERY = 1.0
-"""Seconds between two checks of a normal binding that reports ask for: each failed call is a new reason."""
-MOST = 500
-"""Appointments looked at per call, at most."""
+HOLDING = frozenset({CheckKind.FIRST, CheckKind.RETRY, CheckKind.BLOCKED, CheckKind.GONE})
+"""Kinds of appointment that keep a binding out of every other lane until they are due."""
+REPORT_INTERVAL = 1.0
+"""Minimum seconds between two report checks of a normal binding. Each failed call is a new reason to check it."""
+MAX_LOOKS = 500
+"""Appointments examined per call of `due`."""
 
 
 class Timers:
-    """The appointments of `entries`. `ready` says from when on (s) an entry may be checked again."""
+    """The appointments of `entries`. `ready` returns the time (s) from which an entry may be checked again."""
 
     def __init__(self, entries: Mapping[Hashable, PlanEntry], ready: Callable[[PlanEntry], float]) -> None:
         self._entries, self._ready = entries, ready
@@ -29,57 +29,57 @@ class Timers:
             TimerLane(0.35),
             TimerLane(0.1),
         )
-        self._lane_of = {CheckKind.CONFIRM: confirm, CheckKind.REPORT: reports} | dict.fromkeys(AWAY, due)
+        self._lane_of = {CheckKind.CONFIRM: confirm, CheckKind.REPORT: reports} | dict.fromkeys(HOLDING, due)
 
-    def make(self, entry: PlanEntry, at: float, kind: CheckKind) -> None:
-        """One at `at`, or as soon after as a call is free."""
+    def schedule(self, entry: PlanEntry, at: float, kind: CheckKind) -> None:
+        """Make an appointment at `at`, or as soon after it as a call is free."""
         heappush(self._lane_of.get(kind, self._hints).heap, (at, kind, entry))
 
     def earn(self) -> None:
-        """One call is about to be given away."""
+        """Give every lane its share of the next call."""
         for lane in self._lanes:
             lane.earn()
 
     def lanes(self, *, paused: bool) -> tuple[TimerLane, ...]:
-        """In the order in which they go first; those alone that a pause lets through."""
+        """The lanes by precedence; during a pause only confirmations and reports."""
         return self._lanes[:2] if paused else self._lanes
 
-    def called(self, lane: TimerLane, now: float) -> PlanEntry | None:
-        """Whose appointment in that lane has come, and still holds."""
-        for _ in range(MOST):
+    def due(self, lane: TimerLane, now: float) -> PlanEntry | None:
+        """Remove the next due appointment of a lane that still holds, and return its entry."""
+        for _ in range(MAX_LOOKS):
             if not lane.heap or lane.heap[0][0] > now:
                 break
             at, kind, entry = heappop(lane.heap)
-            if entry.flight or self._entries.get(entry.id) is not entry:
+            if entry.in_flight_until or self._entries.get(entry.id) is not entry:
                 continue
-            if kind in AWAY:
-                if entry.away == at and entry.kind is kind and not entry.pool.keeps(entry):
+            if kind in HOLDING:
+                if entry.held_until == at and entry.kind is kind and not entry.pool.parks(entry):
                     return entry
-            elif entry.last < at and self._holds(entry, kind, now):
-                if entry.away in (None, inf):
+            elif entry.checked_at < at and self._still_holds(entry, kind, now):
+                if entry.held_until in (None, inf):
                     entry.kind = kind
                 return entry
         return None
 
-    def _holds(self, entry: PlanEntry, kind: CheckKind, now: float) -> bool:
+    def _still_holds(self, entry: PlanEntry, kind: CheckKind, now: float) -> bool:
         if kind is CheckKind.CONFIRM:
             return True
-        if entry.rests or (kind is not CheckKind.REPORT and entry.pool.keeps(entry)):
+        if entry.resting or (kind is not CheckKind.REPORT and entry.pool.parks(entry)):
             return False
         ready = self._ready(entry)
-        if kind is CheckKind.REPORT and not entry.face:
-            ready = min(ready, entry.last + REPORT_EVERY)
+        if kind is CheckKind.REPORT and not entry.variant:
+            ready = min(ready, entry.checked_at + REPORT_INTERVAL)
         if now >= ready or (kind is CheckKind.REPORT and entry.kind is not kind):
             return True
-        self.make(entry, ready, kind)
+        self.schedule(entry, ready, kind)
         return False
 
     def next_of(self, entry: PlanEntry) -> tuple[float | None, CheckKind | None]:
-        """Its next one, if there is one. Reads all of them: for people."""
+        """The next appointment of an entry, or (None, None). Scans all appointments; not for the hot path."""
         dates = [
             (at, kind)
             for lane in self._lanes
-            for at, kind, who in lane.heap
-            if who is entry and (entry.away == at or kind not in AWAY)
+            for at, kind, other in lane.heap
+            if other is entry and (entry.held_until == at or kind not in HOLDING)
         ]
         return min(dates) if dates else (None, None)

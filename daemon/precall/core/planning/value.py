@@ -1,113 +1,123 @@
-"""What a check of a binding is worth, in dials saved, and what its answer teaches about that.
+"""The value of checking a binding, in dials saved, and what its answer teaches about the rates.
 
-`worth = weight * shape(x)` with `shape(x) = 1 - e^-x (1 + x)`. Published normal: `x = rho age` and
-`weight = mu lam / (rho nu)`; published abnormal: `x = nu age` and `weight = mu / nu`. In doubt, because a sibling on
-the same X, many of the pool or a failed call surprised: `mu P(wrong) / nu`, whatever the age. What a check sets right
-stays right for `1 / nu` only, also where trouble lasts longer: the abnormal route it publishes ends like any other.
-`mu` counts dials no live check covers. That shape supposes that a check can wait for its best moment; where checks are
-too scarce for that, it leans to `1 - e^-x`, the chance that the route is wrong now.
+`value = weight * shape(x)` with `shape(x) = 1 - e^-x (1 + x)`:
 
-The rates are those of `learning`; who waits where is `queues`.
+- published as normal: `x = recovery_rate * age`, `weight = dial_rate * failure_rate / (recovery_rate *
+  abnormal_end_rate)`;
+- published as abnormal: `x = abnormal_end_rate * age`, `weight = dial_rate / abnormal_end_rate`;
+- suspect: `dial_rate * P(wrong) / abnormal_end_rate`, whatever the age.
+
+A corrected route stays right for `1 / abnormal_end_rate` only, even where trouble lasts longer: the abnormal route that
+is then published ends like any other. `dial_rate` counts only dials without a live check. The shape assumes that a
+check can wait for its best moment. Where checks are too scarce for that it approaches `1 - e^-x`, the chance that the
+route is wrong now.
+
+The rates come from `rates`; the queues are in `ranking`.
 """
 
 from math import exp, expm1
 
-from precall.core.planning.entries import Face, PlanEntry, PlanSuspicion, SuspicionCause, ValuePhase
+from precall.core.planning.entries import PlanEntry, PlanSuspicion, SuspicionCause, ValuePhase, Variant
 from precall.core.planning.rates import RateModel
 
-WAVE_PRIOR = 0.5
-"""P(wrong) of those last checked before their pool surprised, until some were asked."""
+POOL_PRIOR = 0.5
+"""P(wrong) of the suspects of a pool in trouble, before any of them is checked."""
 
-LAPS = 8.0
-"""Of the mean length of trouble: how long checking all once takes where checks are scarce."""
+SCARCE_ROUNDS = 8.0
+"""Checks are scarce when a round takes this many times the mean length of trouble."""
 REPORT_ODDS = 10.0
-"""A call is reported as failed so many times more often when its route was wrong."""
+"""How many times likelier a call is to be reported as failed when its route was wrong."""
 
 
-def shape(x: float, eager: float) -> float:
-    """How the worth of a check grows with scaled age, from 0 to 1."""
-    left = exp(-x)
-    return 1 - left * (1 + (1 - eager) * x)
+def shape(x: float, scarcity: float) -> float:
+    """The growth of a check's value with scaled age, from 0 to 1. `scarcity` is between 0 and 1."""
+    return 1 - exp(-x) * (1 + (1 - scarcity) * x)
 
 
 class CheckValue:
-    """The tables of `learning`, applied to entries. Ages and times in seconds."""
+    """Applies the learned rates to entries. Ages and times are in seconds."""
 
     def __init__(self, learned: RateModel) -> None:
         self.learned = learned
-        self.eager = 0.0
+        self.scarcity = 0.0
 
-    def pace(self, lap: float) -> None:
-        """Checking all once takes `lap` seconds by now."""
-        self.eager = -expm1(-lap * self.learned.rho / LAPS)
+    def set_round_time(self, round_time: float) -> None:
+        """Update the scarcity of checks from the time (s) that checking every binding once takes."""
+        self.scarcity = -expm1(-round_time * self.learned.recovery_rate / SCARCE_ROUNDS)
 
     def weigh(self, entry: PlanEntry, now: float) -> tuple[ValuePhase, float]:
-        """How its worth grows, and the factor before the shape. Forgets a doubt that is none any more."""
-        learned, habits, abnormal = self.learned, entry.pool.habits, bool(entry.face)
-        mu = learned.mu(habits, now - entry.born, entry.reads) * learned.unverified(abnormal)
-        saved = mu / learned.nu
-        if entry.doubt is not None:
-            wrong = self._doubted(entry.doubt, now)
-            if wrong > self._calm(entry, now):
+        """The phase and the weight (the factor before the shape) of an entry. Clears a suspicion that has faded."""
+        learned, rates, abnormal = self.learned, entry.pool.rates, bool(entry.variant)
+        dial_rate = learned.dial_rate(rates, now - entry.registered_at, entry.reads)
+        saved = dial_rate * learned.unverified(abnormal) / learned.abnormal_end_rate
+        if entry.suspicion is not None:
+            wrong = self._wrong_if_suspect(entry.suspicion, now)
+            if wrong > self._wrong_by_age(entry, now):
                 return ValuePhase.DOUBTED, saved * wrong
-            entry.doubt = None
+            entry.suspicion = None
         if abnormal:
             return ValuePhase.ABNORMAL, saved
-        return ValuePhase.NORMAL, saved * learned.lam(habits, entry.scarred) / learned.rho
+        failure_rate = learned.failure_rate(rates, entry.was_abnormal)
+        return ValuePhase.NORMAL, saved * failure_rate / learned.recovery_rate
 
     def of(self, entry: PlanEntry, now: float) -> float:
-        """Dials a check saves now."""
+        """Dials saved by a check now."""
         phase, weight = self.weigh(entry, now)
         if phase is ValuePhase.DOUBTED:
             return weight
-        x = (now - entry.since) * (self.learned.nu if entry.face else self.learned.rho)
-        return weight * shape(x, self.eager)
+        rate = self.learned.abnormal_end_rate if entry.variant else self.learned.recovery_rate
+        return weight * shape((now - entry.confirmed_at) * rate, self.scarcity)
 
     def wrong(self, entry: PlanEntry, now: float) -> float:
-        """P(what is published is wrong now)."""
-        wrong = self._calm(entry, now)
-        return wrong if entry.doubt is None else max(wrong, self._doubted(entry.doubt, now))
+        """P(the published route is wrong now)."""
+        wrong = self._wrong_by_age(entry, now)
+        return wrong if entry.suspicion is None else max(wrong, self._wrong_if_suspect(entry.suspicion, now))
 
-    def _calm(self, entry: PlanEntry, now: float) -> float:
-        """The same, were there no doubt."""
-        age = now - entry.since
-        return -expm1(-self.learned.nu * age) if entry.face else self._turned(entry, abnormal=False, age=age)
+    def _wrong_by_age(self, entry: PlanEntry, now: float) -> float:
+        """P(wrong) without regard to any suspicion."""
+        age = now - entry.confirmed_at
+        if entry.variant:
+            return -expm1(-self.learned.abnormal_end_rate * age)
+        return self._crossed(entry, abnormal=False, age=age)
 
     def reported(self, entry: PlanEntry, at: float) -> PlanSuspicion:
-        """What a report of a failed call makes of it: little when it was checked just before."""
+        """The suspicion raised by a report of a failed call; weak when the route was checked just before."""
         wrong = self.wrong(entry, at) * REPORT_ODDS
         return PlanSuspicion(SuspicionCause.REPORT, at, wrong / (wrong + 1 - wrong / REPORT_ODDS))
 
-    def _doubted(self, doubt: PlanSuspicion, now: float) -> float:
-        return doubt.wrong() * exp(-self.learned.rho * (now - doubt.since))
+    def _wrong_if_suspect(self, suspicion: PlanSuspicion, now: float) -> float:
+        return suspicion.wrong() * exp(-self.learned.recovery_rate * (now - suspicion.since))
 
-    def _turned(self, entry: PlanEntry, *, abnormal: bool, age: float) -> float:
-        """P(what was right `age` ago has turned normal or abnormal since)."""
+    def _crossed(self, entry: PlanEntry, *, abnormal: bool, age: float) -> float:
+        """P(a route right `age` seconds ago has since recovered, if `abnormal`, or else has become abnormal)."""
         learned = self.learned
-        seen = -expm1(-learned.rho * age)
-        return (
-            seen if abnormal else seen * min(1.0, learned.lam(entry.pool.habits, entry.scarred) / learned.rho)
-        )
-
-    def learn(self, entry: PlanEntry, before: Face, age: float) -> bool:
-        """A check found `entry.face` where `before` was published for `age`; True when its pool is in trouble (or out
-        of it again) by now. What a pool-wide surprise explains says nothing of the pool's usual hazard."""
-        learned, pool, abnormal = self.learned, entry.pool, bool(before)
-        changed = entry.face != before
-        cause = None
-        if entry.doubt is not None:
-            cause = entry.doubt.cause
-            if cause is SuspicionCause.KIN:
-                pool.habits.kin.record(changed)
-        alarm = False
-        if cause in (None, SuspicionCause.REPORT) and entry.last >= pool.waves[abnormal]:
-            chance = self._turned(entry, abnormal=abnormal, age=age)
-            alarm = pool.surprises[abnormal].rises(chance, bool(entry.face) != abnormal)
+        settled = -expm1(-learned.recovery_rate * age)
         if abnormal:
-            learned.answer_of_abnormal(age, changed, not entry.face)
+            return settled
+        failure_rate = learned.failure_rate(entry.pool.rates, entry.was_abnormal)
+        return settled * min(1.0, failure_rate / learned.recovery_rate)
+
+    def learn(self, entry: PlanEntry, before: Variant, age: float) -> bool:
+        """Learn from an answer: `entry.variant` was found where `before` was published for `age` seconds.
+
+        True when this answer sets off the pool's alarm, into trouble or out of it. A change explained by trouble of the
+        whole pool does not count towards the pool's usual failure rate.
+        """
+        learned, pool, abnormal = self.learned, entry.pool, bool(before)
+        changed = entry.variant != before
+        cause = None
+        if entry.suspicion is not None:
+            cause = entry.suspicion.cause
+            if cause is SuspicionCause.SIBLING:
+                pool.rates.siblings.record(changed)
+        alarm = False
+        if cause in (None, SuspicionCause.REPORT) and entry.checked_at >= pool.alarmed_at[abnormal]:
+            expected = self._crossed(entry, abnormal=abnormal, age=age)
+            alarm = pool.detectors[abnormal].rises(expected, bool(entry.variant) != abnormal)
+        pool_wide = cause is SuspicionCause.POOL
+        if abnormal:
+            learned.observe_abnormal(age, changed, not entry.variant)
         else:
-            learned.answer_of_normal(
-                pool.habits, entry.scarred, age, changed, common=cause is SuspicionCause.WAVE
-            )
-        entry.scarred = entry.scarred or (bool(entry.face) and cause is not SuspicionCause.WAVE)
+            learned.observe_normal(pool.rates, entry.was_abnormal, age, changed, pool_wide=pool_wide)
+        entry.was_abnormal = entry.was_abnormal or (bool(entry.variant) and not pool_wide)
         return alarm

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from precall.core.limits.outage import Outage, PoolGoneDetector, Turn
+from precall.core.limits.outage import Outage, OutageTransition, PoolGoneDetector
 from precall.core.model import Failure
 
 BAD = Failure.TRANSIENT
@@ -12,7 +12,7 @@ BAD = Failure.TRANSIENT
 
 def feed(
     outage: Outage, outcomes: list[Failure | None], start: float = 0.0, every: float = 0.1
-) -> list[Turn]:
+) -> list[OutageTransition]:
     """Record them one after another; the turns they led to."""
     turns = [outage.record(outcome, start + n * every) for n, outcome in enumerate(outcomes)]
     return [turn for turn in turns if turn is not None]
@@ -21,7 +21,7 @@ def feed(
 def test_half_of_twenty_enters():
     outage = Outage()
     assert feed(outage, [None] * 10 + [BAD] * 9) == []
-    assert outage.record(BAD, 2.0) == Turn(degraded=True, checks=20, failures=10, duration=0.0)
+    assert outage.record(BAD, 2.0) == OutageTransition(degraded=True, checks=20, failures=10, duration=0.0)
     assert outage.degraded
 
 
@@ -36,7 +36,7 @@ def test_nineteen_failures_among_few_do_not_unless_ten_in_a_row():
 def test_ten_in_a_row_enter_when_checks_are_rare():
     outage = Outage()
     turns = feed(outage, [BAD] * 10, every=60.0)
-    assert turns == [Turn(degraded=True, checks=10, failures=10, duration=0.0)]
+    assert turns == [OutageTransition(degraded=True, checks=10, failures=10, duration=0.0)]
 
 
 def test_ten_in_a_row_among_many_good_ones_do_not():
@@ -67,7 +67,7 @@ def test_ten_good_answers_in_a_row_leave(outcome, leaves):
     feed(outage, [BAD] * 10)
     assert feed(outage, [outcome] * 9 + [BAD] + [outcome] * 9, start=10.0) == []
     turn = outage.record(outcome, 20.0)
-    assert turn == Turn(degraded=False, checks=20, failures=1, duration=pytest.approx(19.1))
+    assert turn == OutageTransition(degraded=False, checks=20, failures=1, duration=pytest.approx(19.1))
     assert not outage.degraded
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from precall.core.planning import calendar_queue
 from precall.core.planning.calendar_queue import CalendarQueue
 
-SPAN = 5 * calendar_queue.DAY
+SPAN = 5 * calendar_queue.SLOT
 
 
 @dataclass(slots=True, eq=False)
@@ -25,7 +25,7 @@ class Guest:
 
 
 def a_calendar(*times: float) -> tuple[CalendarQueue[Guest], list[Guest]]:
-    found: CalendarQueue[Guest] = CalendarQueue(time="since", place="page")
+    found: CalendarQueue[Guest] = CalendarQueue(time="since", page="page")
     guests = [Guest(name, since) for name, since in enumerate(times)]
     for guest in guests:
         found.put(guest)
@@ -62,7 +62,7 @@ steps = st.lists(st.tuples(st.sampled_from(["put", "pop", "later", "elsewhere"])
 @given(steps)
 def test_whoever_moves_or_leaves_it_is_the_earliest_who_stands(acts: list[tuple[str, int, float]]) -> None:
     found, guests = a_calendar(*[0.0] * 10)
-    other: CalendarQueue[Guest] = CalendarQueue(time="since", place="page")
+    other: CalendarQueue[Guest] = CalendarQueue(time="since", page="page")
     here = set(guests)
     for act, name, seconds in acts:
         guest = guests[name]
@@ -88,7 +88,7 @@ def test_whoever_moves_or_leaves_it_is_the_earliest_who_stands(acts: list[tuple[
 
 
 def test_a_page_too_long_to_sort_at_once_is_read_in_parts() -> None:
-    found, guests = a_calendar(*[1.0] * (3 * calendar_queue.CHUNK + 1), 2 * calendar_queue.DAY, 0.5)
+    found, guests = a_calendar(*[1.0] * (3 * calendar_queue.CHUNK + 1), 2 * calendar_queue.SLOT, 0.5)
     late, early = guests[-2:]
     went = drained(found)
     assert len(went) == len(guests)
@@ -97,7 +97,7 @@ def test_a_page_too_long_to_sort_at_once_is_read_in_parts() -> None:
 
 
 def test_a_look_gives_up_where_many_have_left() -> None:
-    crowd = 2 * calendar_queue.TURNS * calendar_queue.CHUNK
+    crowd = 2 * calendar_queue.MAX_PAGES * calendar_queue.CHUNK
     found, guests = a_calendar(*[1.0] * crowd, 2.0)
     for guest in guests[:-1]:
         guest.page = None

@@ -21,7 +21,7 @@ def test_more_calls_make_fewer_wrong_dials_and_ages_bound_the_share() -> None:
 
 def test_wrong_dials_in_turn_agree_with_the_small_round_limit() -> None:
     """For a short round a route is wrong with about hazard times mean age (plus the abnormal side)."""
-    told = forecast(100, 100.0, max_age=300.0, lam=1e-5, rho=1e-3, nu=1e-3)
+    told = forecast(100, 100.0, max_age=300.0, failure_rate=1e-5, recovery_rate=1e-3, abnormal_end_rate=1e-3)
     assert told.wrong_in_turn == pytest.approx(1e-5 * 0.5 + 1e-5 / 1.01e-3 * 1e-3 * 0.5, rel=0.02)
 
 

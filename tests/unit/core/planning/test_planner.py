@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from precall.core.planning.planner import LOST, CheckKind, Planner
+from precall.core.planning.planner import LOST_AFTER, CheckKind, Planner
 from tests.support.examples import examples
 
 RATE = 20.0
@@ -29,13 +29,13 @@ def filled(
             x=f"X{n // per_x}",
             registered_at=checked,
             checked_at=checked,
-            face="",
+            variant="",
         )
     return planner
 
 
 def run(
-    planner: Planner, start: float, seconds: float, *, rate: float = RATE, face=lambda _: ""
+    planner: Planner, start: float, seconds: float, *, rate: float = RATE, variant=lambda _: ""
 ) -> list[tuple[float, str]]:
     """Take and settle at `rate`; who was checked when."""
     done = []
@@ -43,7 +43,7 @@ def run(
         now = start + (tick + 1) / rate
         subs_id = planner.take(now)
         if subs_id is not None:
-            planner.settle(subs_id, face(subs_id), now)
+            planner.settle(subs_id, variant(subs_id), now)
             done.append((now, subs_id))
     return done
 
@@ -64,11 +64,19 @@ class Overlapping(RuleBasedStateMachine):
     ids = st.integers(0, 80).map(str)
     pools = st.sampled_from(["A", "B"])
 
-    @rule(subs_id=ids, pool=pools, x=st.integers(0, 9), fresh=st.booleans(), face=st.sampled_from(["", "t1"]))
-    def add(self, subs_id, pool, x, fresh, face):
+    @rule(
+        subs_id=ids, pool=pools, x=st.integers(0, 9), fresh=st.booleans(), variant=st.sampled_from(["", "t1"])
+    )
+    def add(self, subs_id, pool, x, fresh, variant):
         checked_at = None if fresh else self.now - x * 50
         self.planner.add(
-            subs_id, self.now, pool=pool, x=x, registered_at=self.now - 100, checked_at=checked_at, face=face
+            subs_id,
+            self.now,
+            pool=pool,
+            x=x,
+            registered_at=self.now - 100,
+            checked_at=checked_at,
+            variant=variant,
         )
         self.forget(subs_id)
         self.known[subs_id] = pool
@@ -93,30 +101,30 @@ class Overlapping(RuleBasedStateMachine):
             if subs_id is None:
                 break
             assert subs_id in self.known
-            assert self.flying.get(subs_id, -inf) + LOST <= self.now, "checked twice at once"
+            assert self.flying.get(subs_id, -inf) + LOST_AFTER <= self.now, "checked twice at once"
             assert self.held.pop(subs_id, -inf) <= self.now, "taken before its time"
             self.flying[subs_id] = self.now
 
     @rule(subs_id=ids)
     def demand(self, subs_id):
-        busy = self.flying.get(subs_id, -inf) + LOST > self.now
-        got = self.planner.demand(subs_id, self.now)
+        busy = self.flying.get(subs_id, -inf) + LOST_AFTER > self.now
+        got = self.planner.take_on_demand(subs_id, self.now)
         if subs_id not in self.known or busy:
             assert not got
         if got:
             self.held.pop(subs_id, None)
             self.flying[subs_id] = self.now
 
-    @rule(subs_id=ids, face=st.sampled_from(["", "t1", "t2"]), expired=st.booleans())
-    def settle(self, subs_id, face, expired):
+    @rule(subs_id=ids, variant=st.sampled_from(["", "t1", "t2"]), expired=st.booleans())
+    def settle(self, subs_id, variant, expired):
         late = subs_id not in self.flying
         before = self.planner.explain(subs_id, self.now)
-        self.planner.settle(subs_id, face, self.now)
+        self.planner.settle(subs_id, variant, self.now)
         self.planner.settle(subs_id, "doubled", self.now)
         if late:
             assert self.planner.explain(subs_id, self.now) == before
             return
-        lost = self.flying.pop(subs_id) + LOST <= self.now
+        lost = self.flying.pop(subs_id) + LOST_AFTER <= self.now
         if expired and not lost:
             self.planner.rest(subs_id)
             self.resting.add(subs_id)
@@ -125,7 +133,7 @@ class Overlapping(RuleBasedStateMachine):
 
     @rule(subs_id=ids, pause=st.floats(-5.0, 60.0))
     def release(self, subs_id, pause):
-        known = subs_id in self.flying and self.flying[subs_id] + LOST > self.now
+        known = subs_id in self.flying and self.flying[subs_id] + LOST_AFTER > self.now
         self.planner.release(subs_id, self.now + pause, self.now)
         if known:
             del self.flying[subs_id]
@@ -139,7 +147,7 @@ class Overlapping(RuleBasedStateMachine):
     )
     def appoint(self, subs_id, after, kind):
         if subs_id not in self.held:
-            self.planner.appoint(subs_id, self.now + after, kind=kind)
+            self.planner.schedule(subs_id, self.now + after, kind=kind)
 
     @rule(pool=st.sampled_from([None, "A", "B"]), on=st.booleans())
     def pause(self, pool, on):
@@ -154,7 +162,7 @@ class Overlapping(RuleBasedStateMachine):
     def dial(self, subs_id, verified):
         self.planner.dial(subs_id, self.now, verified=verified)
         assert 0.0 <= self.planner.wrong_now(subs_id, self.now) <= 1.0
-        assert self.planner.wanted(subs_id, self.now) in (True, False)
+        assert self.planner.worth_waiting(subs_id, self.now) in (True, False)
 
     @rule(seconds=st.floats(0.0, 90.0))
     def wait(self, seconds):
@@ -172,7 +180,7 @@ class Overlapping(RuleBasedStateMachine):
         for pool in (None, "A", "B"):
             self.planner.resume(pool)
         self.paused.clear()
-        self.now += LOST + 61
+        self.now += LOST_AFTER + 61
         active = set(self.known) - self.resting
         seen = set()
         for _ in range(40 * len(self.known) + 40):
@@ -217,7 +225,7 @@ def test_the_bound_holds_under_a_flood_of_reads(checks, dials):
             slots -= 1
             subs_id = planner.take(now)
         else:
-            subs_id = str(tick % 10) if planner.demand(str(tick % 10), now) else None
+            subs_id = str(tick % 10) if planner.take_on_demand(str(tick % 10), now) else None
             for _ in range(dials):
                 planner.dial(str(chance.randrange(100)), now, verified=False)
         if subs_id is not None:
@@ -233,7 +241,7 @@ def test_no_flood_of_appointments_starves_worth_and_sweep(kind):
     planner = filled(400, max_age=inf)
     for n in range(200):
         for k in range(60):
-            planner.appoint(str(n), 10.0 + k, kind=kind)
+            planner.schedule(str(n), 10.0 + k, kind=kind)
     done = run(planner, 10.0, 60)
     others = [subs_id for _, subs_id in done if int(subs_id) >= 200]
     assert len(done) == 60 * RATE
@@ -243,7 +251,7 @@ def test_no_flood_of_appointments_starves_worth_and_sweep(kind):
 def test_reports_take_a_twentieth_while_others_want_the_calls():
     planner = filled(4000)
     for n in range(1000):
-        planner.appoint(str(3000 + n), 1.0, kind=CheckKind.REPORT)
+        planner.schedule(str(3000 + n), 1.0, kind=CheckKind.REPORT)
     called = 0
     for tick in range(50 * int(RATE)):
         now = 10.0 + (tick + 1) / RATE
@@ -256,7 +264,7 @@ def test_reports_take_a_twentieth_while_others_want_the_calls():
 def test_a_first_check_comes_within_two_seconds_of_a_busy_planner():
     planner = filled(5000)
     run(planner, 0.0, 20)
-    planner.add("new", 20.0, pool="P0", x="new", registered_at=20.0, checked_at=None, face="")
+    planner.add("new", 20.0, pool="P0", x="new", registered_at=20.0, checked_at=None, variant="")
     assert "new" in {subs_id for _, subs_id in run(planner, 20.0, 2)}
 
 
@@ -270,7 +278,7 @@ def test_an_abnormal_binding_is_not_asked_more_often_than_allowed():
     planner = filled(3)
     done = [
         now
-        for now, subs_id in run(planner, 0.0, 200, face=lambda i: "t" if i == "1" else "")
+        for now, subs_id in run(planner, 0.0, 200, variant=lambda i: "t" if i == "1" else "")
         if subs_id == "1"
     ]
     assert min(b - a for a, b in pairwise(done)) >= 29.999
@@ -278,17 +286,17 @@ def test_an_abnormal_binding_is_not_asked_more_often_than_allowed():
 
 def test_a_confirmation_and_the_first_report_break_it_others_do_not():
     planner = filled(1)
-    planner.demand("0", 10.0)
+    planner.take_on_demand("0", 10.0)
     planner.settle("0", "t", 10.0)
-    planner.appoint("0", 12.0, kind=CheckKind.CONFIRM)
+    planner.schedule("0", 12.0, kind=CheckKind.CONFIRM)
     assert planner.take(11.9) is None
     assert planner.take(12.0) == "0"
     planner.settle("0", "t", 12.0)
-    planner.appoint("0", 14.0, kind=CheckKind.REPORT)
+    planner.schedule("0", 14.0, kind=CheckKind.REPORT)
     assert planner.take(14.0) == "0"
     planner.settle("0", "t", 14.0)
     for kind in (CheckKind.REPORT, CheckKind.HINT, CheckKind.SIBLING):
-        planner.appoint("0", 15.0, kind=kind)
+        planner.schedule("0", 15.0, kind=kind)
     assert planner.take(15.0) is None
     assert planner.take(44.0) == "0"
 
@@ -296,7 +304,7 @@ def test_a_confirmation_and_the_first_report_break_it_others_do_not():
 def test_each_failed_call_on_a_normal_route_is_a_reason_to_check_it_a_second_later():
     planner = filled(1, min_interval=100.0)
     for at in (10.0, 11.0, 11.5):
-        planner.appoint("0", at, kind=CheckKind.REPORT)
+        planner.schedule("0", at, kind=CheckKind.REPORT)
         assert planner.take(at) == ("0" if at < 11.5 else None)
         planner.settle("0", "", at)
     assert planner.take(11.9) is None
@@ -305,8 +313,8 @@ def test_each_failed_call_on_a_normal_route_is_a_reason_to_check_it_a_second_lat
 
 def test_an_answer_makes_a_pending_appointment_void():
     planner = filled(2, min_interval=100.0)
-    planner.appoint("0", 10.0, kind=CheckKind.HINT)
-    planner.demand("0", 11.0)
+    planner.schedule("0", 10.0, kind=CheckKind.HINT)
+    planner.take_on_demand("0", 11.0)
     planner.settle("0", "", 11.0)
     assert planner.take(12.0) is None
 
@@ -330,7 +338,7 @@ def test_a_failed_check_backs_off_and_comes_back():
 
 def test_a_released_first_check_stays_a_first_check():
     planner = Planner(RATE)
-    planner.add("0", 0.0, pool="P", x="X", registered_at=0.0, checked_at=None, face="")
+    planner.add("0", 0.0, pool="P", x="X", registered_at=0.0, checked_at=None, variant="")
     assert planner.take(0.0) == "0"
     planner.release("0", 5.0, 0.0)
     assert planner.explain("0", 1.0).kind is CheckKind.FIRST
@@ -342,32 +350,32 @@ def test_a_released_first_check_stays_a_first_check():
 def test_a_lost_check_comes_back():
     planner = filled(1)
     assert planner.take(10.0) == "0"
-    assert planner.take(10.0 + LOST - 0.1) is None
-    assert planner.take(10.0 + LOST) == "0"
+    assert planner.take(10.0 + LOST_AFTER - 0.1) is None
+    assert planner.take(10.0 + LOST_AFTER) == "0"
 
 
 def test_an_expired_binding_rests_until_appointed():
     planner = filled(2)
-    planner.demand("0", 10.0)
+    planner.take_on_demand("0", 10.0)
     planner.settle("0", "", 10.0)
     planner.rest("0")
-    planner.appoint("0", 13.0, kind=CheckKind.CONFIRM)
-    planner.appoint("0", 13.0, kind=CheckKind.HINT)
+    planner.schedule("0", 13.0, kind=CheckKind.CONFIRM)
+    planner.schedule("0", 13.0, kind=CheckKind.HINT)
     assert "0" not in {subs_id for _, subs_id in run(planner, 10.0, 2.9)}
     assert "0" in {subs_id for _, subs_id in run(planner, 12.9, 0.2)}
     planner.rest("0")
     assert "0" not in {subs_id for _, subs_id in run(planner, 13.1, 600)}
-    planner.appoint("0", 700.0, kind=CheckKind.GONE)
+    planner.schedule("0", 700.0, kind=CheckKind.GONE)
     assert planner.oldest(690.0) == pytest.approx(690.0 - planner.explain("1", 690.0).checked_at)
     assert "0" in {subs_id for _, subs_id in run(planner, 700.0, 5)}
 
 
 def test_a_confirmation_without_an_answer_is_asked_again():
     planner = filled(1)
-    planner.demand("0", 10.0)
+    planner.take_on_demand("0", 10.0)
     planner.settle("0", "", 10.0)
     planner.rest("0")
-    planner.appoint("0", 13.0, kind=CheckKind.CONFIRM)
+    planner.schedule("0", 13.0, kind=CheckKind.CONFIRM)
     assert planner.take(13.0) == "0"
     planner.release("0", 20.0, 13.0)
     assert planner.take(19.0) is None
@@ -379,7 +387,7 @@ def test_an_answer_to_a_removed_binding_is_dropped():
     assert planner.take(10.0) == "0"
     planner.remove("0")
     planner.settle("0", "t", 11.0)
-    planner.add("0", 12.0, pool="P0", x="X0", registered_at=12.0, checked_at=12.0, face="")
+    planner.add("0", 12.0, pool="P0", x="X0", registered_at=12.0, checked_at=12.0, variant="")
     planner.settle("0", "t", 13.0)
     assert planner.explain("0", 13.0).checked_at == 12.0
 
@@ -388,7 +396,7 @@ def test_pausing_a_pool_spares_the_others_and_loses_nobody():
     planner = filled(40, pools=2)
     planner.pause("P1")
     assert {int(subs_id) % 2 for _, subs_id in run(planner, 0.0, 60)} == {0}
-    assert planner.demand("1", 60.0)
+    assert planner.take_on_demand("1", 60.0)
     planner.settle("1", "", 60.0)
     assert planner.oldest(60.0) == 60.0
     planner.resume("P1")
@@ -398,7 +406,7 @@ def test_pausing_a_pool_spares_the_others_and_loses_nobody():
 def test_pausing_all_leaves_confirmations():
     planner = filled(5)
     planner.pause(None)
-    planner.appoint("1", 20.0, kind=CheckKind.CONFIRM)
+    planner.schedule("1", 20.0, kind=CheckKind.CONFIRM)
     assert {subs_id for _, subs_id in run(planner, 10.0, 60)} == {"1"}
     planner.resume(None)
     assert len({subs_id for _, subs_id in run(planner, 70.0, 60)}) == 5
@@ -407,7 +415,7 @@ def test_pausing_all_leaves_confirmations():
 def test_known_ages_at_restart_make_no_herd():
     planner = Planner(RATE)
     for n in range(1000):
-        planner.add(str(n), 0.0, pool="P", x=n, registered_at=-9000.0, checked_at=-float(n), face="")
+        planner.add(str(n), 0.0, pool="P", x=n, registered_at=-9000.0, checked_at=-float(n), variant="")
     first = [int(subs_id) for _, subs_id in run(planner, 0.0, 10)]
     assert min(first) > 700
 
@@ -426,14 +434,16 @@ def test_checks_are_worth_more_in_a_troubled_pool():
     planner = filled(400, pools=2, kappa=100.0, max_age=inf)
     trouble = {"n": 0}
 
-    def face(subs_id: str) -> str:
+    def variant(subs_id: str) -> str:
         trouble["n"] += 1
         # Rarely enough to be the pool's hazard; a fifth of its answers would be an outage.
         return "t" if int(subs_id) % 2 and trouble["n"] % 20 == 0 else ""
 
-    run(planner, 0.0, 300, face=face)
+    run(planner, 0.0, 300, variant=variant)
     for n in (1000, 1001):
-        planner.add(str(n), 300.0, pool=f"P{n % 2}", x=str(n), registered_at=200.0, checked_at=290.0, face="")
+        planner.add(
+            str(n), 300.0, pool=f"P{n % 2}", x=str(n), registered_at=200.0, checked_at=290.0, variant=""
+        )
     assert planner.explain("1001", 300.0).weight > 4 * planner.explain("1000", 300.0).weight
 
 
@@ -441,7 +451,7 @@ def test_a_pool_outage_is_a_wave():
     planner = filled(3000, pools=10, checked=0.0)
     run(planner, 0.0, 200)
     down = lambda subs_id: "t" if int(subs_id) % 10 == 3 else ""  # noqa: E731
-    done = [int(subs_id) for _, subs_id in run(planner, 200.0, 45, face=down)]
+    done = [int(subs_id) for _, subs_id in run(planner, 200.0, 45, variant=down)]
     assert len({n for n in done if n % 10 == 3}) >= 240
 
 
@@ -449,21 +459,21 @@ def test_trouble_on_an_x_reaches_its_siblings_at_once():
     planner = filled(2000, pools=4, per_x=20)
     run(planner, 0.0, 60)
     down = lambda subs_id: "t" if int(subs_id) // 20 == 7 else ""  # noqa: E731
-    planner.demand("140", 60.0)
+    planner.take_on_demand("140", 60.0)
     planner.settle("140", "t", 60.0)
-    done = [int(subs_id) for _, subs_id in run(planner, 60.0, 3, face=down)]
+    done = [int(subs_id) for _, subs_id in run(planner, 60.0, 3, variant=down)]
     assert len({n for n in done if n // 20 == 7}) >= 3
 
 
 def test_siblings_vouch_only_where_trouble_was_seen_to_be_shared():
     planner = filled(200, per_x=20)
-    planner.demand("0", 600.0)
+    planner.take_on_demand("0", 600.0)
     planner.settle("0", "", 600.0)
     assert planner.wrong_now("1", 600.0) > 0
     for n in range(20, 40):
-        planner.demand(str(n), 601.0)
+        planner.take_on_demand(str(n), 601.0)
         planner.settle(str(n), "t", 601.0)
-    planner.demand("0", 602.0)
+    planner.take_on_demand("0", 602.0)
     planner.settle("0", "", 602.0)
     assert planner.wrong_now("1", 602.0) == 0.0
     assert planner.explain("1", 602.0).age == 602.0
@@ -471,14 +481,14 @@ def test_siblings_vouch_only_where_trouble_was_seen_to_be_shared():
 
 def test_tables_survive_a_restart():
     planner = filled(300, pools=3)
-    run(planner, 0.0, 300, face=lambda i: "t" if int(i) % 3 == 1 else "")
+    run(planner, 0.0, 300, variant=lambda i: "t" if int(i) % 3 == 1 else "")
     for n in range(200):
         planner.dial(str(n), 300.0, verified=n % 2 == 0)
     plain = json.loads(json.dumps(planner.export()))
     again = Planner(RATE, learned=plain)
     assert again.export() == plain
     for both in (planner, again):
-        both.add("new", 400.0, pool="P1", x="X", registered_at=300.0, checked_at=350.0, face="")
+        both.add("new", 400.0, pool="P1", x="X", registered_at=300.0, checked_at=350.0, variant="")
     assert again.wrong_now("new", 400.0) == planner.wrong_now("new", 400.0)
     assert again.wrong_now("new", 400.0) != filled(1).wrong_now("new", 400.0)
 
@@ -492,7 +502,7 @@ def test_tables_of_another_shape_are_refused():
 
 def test_counters_halve_once_a_day():
     planner = filled(100)
-    run(planner, 0.0, 60, face=lambda i: "t" if i == "1" else "")
+    run(planner, 0.0, 60, variant=lambda i: "t" if i == "1" else "")
     before = planner.export()["everywhere"]["lam"]
     assert planner.take(86_500.0) is not None
     assert planner.export()["everywhere"]["lam"][0] == [n / 2 for n in before[0]]
@@ -500,12 +510,12 @@ def test_counters_halve_once_a_day():
 
 def test_live_checks_are_wanted_while_calls_abound_and_priced_when_not():
     planner = filled(1000)
-    assert planner.wanted("1", 200.0)
+    assert planner.worth_waiting("1", 200.0)
     granted = 0
     for tick in range(1, 40_000):
         now = 200 + tick / 100
         subs_id = str(tick * 7919 % 1000)
-        if planner.wanted(subs_id, now) and planner.demand(subs_id, now):
+        if planner.worth_waiting(subs_id, now) and planner.take_on_demand(subs_id, now):
             planner.settle(subs_id, "", now)
             granted += tick > 35_000
     assert granted / 50 <= 0.8 * RATE
@@ -516,5 +526,5 @@ def test_the_same_events_give_the_same_plan():
     runs = []
     for _ in range(2):
         planner = filled(500, pools=5, per_x=7)
-        runs.append(run(planner, 0.0, 120, face=lambda i: "t" if int(i) % 11 == 3 else ""))
+        runs.append(run(planner, 0.0, 120, variant=lambda i: "t" if int(i) % 11 == 3 else ""))
     assert runs[0] == runs[1]

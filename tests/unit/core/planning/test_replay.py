@@ -7,8 +7,8 @@ from math import inf
 import pytest
 
 from precall.core.model import Binding, BindingState, Row, State
-from precall.core.planning.rates import START_MU, START_RHO
-from precall.core.planning.replay import BASE, POLICIES, ReplayLog, refit, score, world
+from precall.core.planning.rates import START_DIAL_RATE, START_RECOVERY_RATE
+from precall.core.planning.replay import BASELINE, POLICIES, ReplayLog, reconstruct, refit, score
 from precall.core.planning.sample import DialRecord, LogEvent, Sample, read
 
 KEY = bytes(range(16))
@@ -94,14 +94,14 @@ def test_a_change_is_taken_to_lie_half_way_between_the_answers_that_frame_it() -
         line(1, LogEvent.ANSWER, 50.0),
         line(1, LogEvent.REMOVE, 60.0),
     ]
-    (life,) = world(told).lives
-    assert life.turns == [(0.0, ""), (15.0, "t1"), (40.0, "")]
-    assert (life.begin, life.born, life.end) == (0.0, 0.0, 60.0)
-    assert world(reversed([*told, *told])) == world(told)
+    (life,) = reconstruct(told).lives
+    assert life.changes == [(0.0, ""), (15.0, "t1"), (40.0, "")]
+    assert (life.begin, life.registered_at, life.end) == (0.0, 0.0, 60.0)
+    assert reconstruct(reversed([*told, *told])) == reconstruct(told)
 
 
 def test_a_binding_older_than_the_log_begins_with_it_and_a_removed_one_may_come_back() -> None:
-    found = world(
+    found = reconstruct(
         [
             line(1, LogEvent.REMOVE, 1.0),
             line(2, LogEvent.ANSWER, 5.0, "t"),
@@ -111,7 +111,7 @@ def test_a_binding_older_than_the_log_begins_with_it_and_a_removed_one_may_come_
             line(3, LogEvent.DIAL, 13.0),
         ]
     )
-    assert [(life.begin, life.born, life.end) for life in found.lives] == [
+    assert [(life.begin, life.registered_at, life.end) for life in found.lives] == [
         (5.0, None, 9.0),
         (11.0, 11.0, inf),
     ]
@@ -127,12 +127,12 @@ def two_bindings() -> ReplayLog:
         line(2, LogEvent.ANSWER, 2000.0),
     ]
     told += [line(1, LogEvent.DIAL, at) for at in range(1050, 2000, 100)]
-    return world(told)
+    return reconstruct(told)
 
 
 def test_known_truth_gives_known_scores() -> None:
     # Calls at 600, 1200 and 1800, in turn: the trouble that began at 1000 is found at 1800.
-    found = score(two_bindings(), BASE, 1 / 600)
+    found = score(two_bindings(), BASELINE, 1 / 600)
     assert found.dials == 10
     assert found.wrong == pytest.approx(8 / 10)
     assert found.longest_age == pytest.approx(1200.0)
@@ -143,7 +143,7 @@ def test_known_truth_gives_known_scores() -> None:
 def test_a_dial_that_was_checked_live_is_never_wrong_and_costs_a_call() -> None:
     told = two_bindings()
     told.lives[0].dials = [(1050.0, True), (1150.0, False)]
-    found = score(told, BASE, 1 / 600)
+    found = score(told, BASELINE, 1 / 600)
     assert (found.dials, found.wrong) == (2, 0.0)
     assert found.longest_age == pytest.approx(1800.0)
 
@@ -151,7 +151,7 @@ def test_a_dial_that_was_checked_live_is_never_wrong_and_costs_a_call() -> None:
 @pytest.mark.parametrize("rate", [0.0, -1.0, 1e9])
 def test_a_rate_that_cannot_be_replayed_is_refused(rate: float) -> None:
     with pytest.raises(ValueError, match="calls"):
-        score(two_bindings(), BASE, rate)
+        score(two_bindings(), BASELINE, rate)
 
 
 def traffic(seed: int) -> ReplayLog:
@@ -165,12 +165,12 @@ def traffic(seed: int) -> ReplayLog:
             told.append(line(n, LogEvent.ANSWER, at + n / 10, "t" if bad_from < at < bad_from + 2400 else ""))
         if n < 40:
             told += [line(n, LogEvent.DIAL, chance.uniform(60, 36_000)) for _ in range(60)]
-    return world(told)
+    return reconstruct(told)
 
 
 def test_the_planner_spends_the_same_calls_better_than_asking_in_turn() -> None:
     told = traffic(1)
-    in_turn, planned = (score(told, name, 0.2) for name in (BASE, "precall"))
+    in_turn, planned = (score(told, name, 0.2) for name in (BASELINE, "precall"))
     assert in_turn.dials == planned.dials > 1000
     assert 0 < planned.wrong < in_turn.wrong
     assert score(told, "precall", 0.2) == planned
@@ -196,10 +196,10 @@ def test_refit_finds_the_rates_the_log_was_made_with() -> None:
         dial = 0.0
         while (dial := dial + chance.expovariate(1e-3)) < 20 * hour:
             told.append(line(n, LogEvent.DIAL, dial))
-    fits = {fit.name: fit for fit in refit(world(told))}
+    fits = {fit.name: fit for fit in refit(reconstruct(told))}
     assert fits["lam, pool FC0"].fitted == pytest.approx(1 / (4 * hour), rel=0.25)
-    assert fits["rho, trouble ends"].start == START_RHO
+    assert fits["rho, trouble ends"].start == START_RECOVERY_RATE
     assert fits["rho, trouble ends"].fitted == pytest.approx(1 / 1200, rel=0.2)
     assert fits["nu, an abnormal route ends"].fitted == pytest.approx(1 / 1200, rel=0.2)
     assert fits["mu, age 180 min to 720 min"].fitted == pytest.approx(1e-3, rel=0.1)
-    assert [fit.start for fit in fits.values() if fit.name.startswith("mu")] == list(START_MU)
+    assert [fit.start for fit in fits.values() if fit.name.startswith("mu")] == list(START_DIAL_RATE)
