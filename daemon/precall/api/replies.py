@@ -12,14 +12,14 @@ from precall.core.model import Route
 
 
 def reply(data: Any, status: int = 200) -> web.Response:
-    """A JSON answer."""
+    """Return a JSON response."""
     return web.Response(
         status=status, body=orjson.dumps(data), headers=HEADERS, content_type="application/json"
     )
 
 
 def route_response(route: Route, form: Literal["json", "text"]) -> web.Response:
-    """One route, with the tag of what it says: everything but its age."""
+    """Return a response for one route. Its ETag covers everything but the age."""
     if form == "text":
         body = route_text(route).encode()
         tag = blake2b(body, digest_size=9).hexdigest()
@@ -35,5 +35,5 @@ def route_response(route: Route, form: Literal["json", "text"]) -> web.Response:
 
 
 def not_modified(response: web.Response) -> web.Response:
-    """The 304 that stands for this answer."""
+    """Return the 304 for a response with this ETag."""
     return web.Response(status=304, headers={**HEADERS, hdrs.ETAG: response.headers[hdrs.ETAG]})

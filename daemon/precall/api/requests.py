@@ -27,9 +27,9 @@ M = TypeVar("M", bound=BaseModel)
 async def read_body(
     request: web.Request, model: type[M], within: float = BODY_TIMEOUT, most: int = MAX_BODY
 ) -> M:
-    """The body as `model`; `within` is how many seconds it may take to arrive, `most` how many bytes it may have.
+    """Return the body as `model`. `within` is its time limit in seconds, `most` its size limit in bytes.
 
-    Raises Refusal: 400 no JSON, 408 too slow, 413 too large, 415 no JSON by its name, 422 not as the model wants it.
+    Raises Refusal: 400 invalid JSON, 408 too slow, 413 too large, 415 another content type, 422 invalid for the model.
     """
     data = await json_body(request, within, most)
     try:
@@ -39,40 +39,40 @@ async def read_body(
 
 
 async def json_body(request: web.Request, within: float = BODY_TIMEOUT, most: int = MAX_BODY) -> Any:
-    """The body as JSON, whatever it holds. Raises as `read`."""
+    """Return the body as any JSON. Raises Refusal as `read_body` does."""
     return await parse_unique(await raw_body(request, within, most))
 
 
 async def raw_body(
     request: web.Request, within: float = BODY_TIMEOUT, most: int = MAX_BODY, *, named: bool = True
 ) -> bytearray:
-    """The body as it came; `named`: only if its content type says that it is JSON. Raises as `read`."""
+    """Return the body as bytes. With `named`, its content type must be JSON. Raises Refusal as `read_body` does."""
     if request.body_exists:
         _must_be_plain(request)
         if named:
             _must_be_json(request)
     try:
-        # aiohttp by itself waits for a slow body without end.
+        # aiohttp would wait for a slow body for ever.
         async with asyncio.timeout(within):
             raw = await _received(request, most)
     except TimeoutError:
         raise Refusal(408, Code.BODY_TOO_SLOW, f"the body took more than {within:g} s") from None
     except (web.RequestPayloadError, ConnectionError):
-        raise Refusal(400, Code.BAD_REQUEST, "the body does not arrive as its headers say") from None
+        raise Refusal(400, Code.BAD_REQUEST, "the body does not match its headers") from None
     return raw
 
 
 async def parse_unique(raw: bytes | bytearray) -> Any:
-    """The JSON of a body in which no key stands twice; an empty one is {}. Raises Refusal (400)."""
+    """Parse a body, {} if it is empty. Raises Refusal (400) for invalid JSON and for a repeated key."""
     try:
         data = orjson.loads(raw) if raw else {}
     except orjson.JSONDecodeError as error:
-        raise Refusal(400, Code.MALFORMED_JSON, f"the body is no JSON: {error}") from None
+        raise Refusal(400, Code.MALFORMED_JSON, f"the body is not JSON: {error}") from None
     if may_repeat(raw, data):
         try:
             key = await asyncio.to_thread(repeated_key, raw, data)
         except ValueError as error:
-            raise Refusal(400, Code.MALFORMED_JSON, f"the body is no JSON: {error}") from None
+            raise Refusal(400, Code.MALFORMED_JSON, f"the body is not JSON: {error}") from None
         if key is not None:
             detail = f"the key {shown_key(key)} stands twice in one object: which of its values is meant is not clear"
             raise Refusal(400, Code.MALFORMED_JSON, detail)
@@ -80,13 +80,13 @@ async def parse_unique(raw: bytes | bytearray) -> Any:
 
 
 def shown_key(key: str) -> str:
-    """A key as it may be repeated: short, and no number of anybody."""
+    """Return a key as an error may show it: shortened, and withheld if it may be a phone number."""
     plain = key[:_LONGEST_KEY]
     return f'"{plain}"' if plain.isprintable() and not _MANY_DIGITS.search(plain) else "(withheld)"
 
 
 def _must_be_json(request: web.Request) -> None:
-    """By its name: a page elsewhere cannot send that name unasked."""
+    """Raise Refusal (415) for another content type. A foreign web page cannot send JSON without permission."""
     if request.content_type != "application/json":
         raise Refusal(415, Code.UNSUPPORTED_MEDIA_TYPE, "send JSON, with `Content-Type: application/json`")
     if not _is_utf8(request.charset or "utf-8"):
@@ -95,7 +95,7 @@ def _must_be_json(request: web.Request) -> None:
 
 
 def _is_utf8(charset: str) -> bool:
-    """Whether a name stands for UTF-8, or for the ASCII within it: clients spell it in many ways (utf8, UTF_8)."""
+    """Whether a charset is UTF-8 or ASCII, in any spelling such as utf8 or UTF_8."""
     try:
         return codecs.lookup(charset.strip("'")).name in ("utf-8", "ascii")
     except (LookupError, ValueError):
@@ -103,7 +103,7 @@ def _is_utf8(charset: str) -> bool:
 
 
 def _must_be_plain(request: web.Request) -> None:
-    """Nothing is unpacked."""
+    """Raise Refusal (415) for a compressed body."""
     if request.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity":
         raise Refusal(415, Code.UNSUPPORTED_MEDIA_TYPE, "send it as it is, without Content-Encoding")
 
@@ -121,7 +121,7 @@ async def _received(request: web.Request, most: int) -> bytearray:
 
 
 def read_query(request: web.Request, model: type[M]) -> M:
-    """The query as `model`. Raises Refusal (400)."""
+    """Return the query parameters as `model`. Raises Refusal (400)."""
     query = request.query
     lists = FilterQuery.model_fields if issubclass(model, FilterQuery) else ()
     given = {name: ",".join(query.getall(name)) for name in query}

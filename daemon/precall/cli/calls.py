@@ -38,12 +38,12 @@ def list_(
     """
     params = {"limit": str(limit)}
     params |= {name: value for name, value in (("result", result), ("subs_id", subs_id)) if value}
-    told = ask(daemon, "GET", "/v1/calls", params=params)
+    answer = ask(daemon, "GET", "/v1/calls", params=params)
     if as_json:
-        output.data(told)
+        output.data(answer)
         return
-    output.rows(LISTED, ([_shown(call, name) for name in LISTED] for call in told["calls"]))
-    backlog = told["backlog"]
+    output.rows(LISTED, ([_shown(call, name) for name in LISTED] for call in answer["calls"]))
+    backlog = answer["backlog"]
     output.say(
         f"{backlog['waiting']} wait for the provider's answer; {backlog['due']} of them are due,"
         f" the first for {backlog['age_seconds']:.0f} s"
@@ -62,11 +62,11 @@ def show(
 
     Exit 1: the call is unknown.
     """
-    told = ask(daemon, "GET", path("calls", call_id))
+    answer = ask(daemon, "GET", path("calls", call_id))
     if as_json:
-        output.data(told)
+        output.data(answer)
     else:
-        output.facts({name: _shown(told, name) for name in told}, title=call_id)
+        output.facts({name: _shown(answer, name) for name in answer}, title=call_id)
 
 
 @report_app.command(rich_help_panel=PANEL)
@@ -85,27 +85,27 @@ def report(
     """
     if as_csv and as_json:
         raise typer.BadParameter("--csv and --json exclude each other")
-    told = ask(daemon, "GET", "/v1/report", params={"within": f"{duration(since or within):g}"})
+    answer = ask(daemon, "GET", "/v1/report", params={"within": f"{duration(since or within):g}"})
     if as_json:
-        output.data(told)
+        output.data(answer)
         return
     if as_csv:
         table = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
         table.writeheader()
-        table.writerows(told["by_route"])
+        table.writerows(answer["by_route"])
         return
-    show_report(told)
+    show_report(answer)
 
 
-def show_report(told: dict[str, Any]) -> None:
+def show_report(answer: dict[str, Any]) -> None:
     """Print the answer of `GET /v1/report` as tables."""
-    lines = [[row.get(name, "all") for name in COLUMNS] for row in (*told["by_route"], told["total"])]
+    lines = [[row.get(name, "all") for name in COLUMNS] for row in (*answer["by_route"], answer["total"])]
     output.rows(COLUMNS, ([*line[:-1], f"{line[-1]:.2%}"] for line in lines))
-    if told["causes"]:
+    if answer["causes"]:
         typer.echo("")
         output.rows(
             ("calls", "cause", "meaning", "number at fault"),
-            ((c["calls"], c["state"], c["meaning"], c["at_fault"]) for c in told["causes"]),
+            ((c["calls"], c["state"], c["meaning"], c["at_fault"]) for c in answer["causes"]),
         )
 
 

@@ -165,13 +165,13 @@ def config_reload(*, daemon: Target, as_json: Json = False) -> None:
     Exit 1: the file has mistakes, and nothing changes.
     """
     with Session(daemon) as session:
-        told = session.request("POST", "/-/reload")
-    content = told.content
-    if told.status == 422:
+        answer = session.request("POST", "/-/reload")
+    content = answer.content
+    if answer.status == 422:
         for mistake in content.get("errors", [content]):
             typer.echo(f"{mistake.get('field', '')}: {mistake['detail']}".removeprefix(": "))
         raise typer.Exit(1)
-    found = answered(told)
+    found = answered(answer)
     if as_json:
         data(found)
         return

@@ -39,8 +39,8 @@ def override_set(
     body: dict[str, Any] = {"action": action, "number": number, "reason": reason}
     if until:
         body["until"] = until
-    told = ask(daemon, "PUT", path("overrides", subs_id), body=body)
-    _show(told, f"{subs_id}: {action}", as_json=as_json)
+    answer = ask(daemon, "PUT", path("overrides", subs_id), body=body)
+    _show(answer, f"{subs_id}: {action}", as_json=as_json)
 
 
 @override_app.command("lift")
@@ -50,8 +50,8 @@ def override_lift(subs_id: SubsId, *, daemon: Target, as_json: Json = False) -> 
 
     Its route follows the answers of the provider again.
     """
-    told = ask(daemon, "DELETE", path("overrides", subs_id))
-    _show(told, f"{subs_id}: no override", as_json=as_json)
+    answer = ask(daemon, "DELETE", path("overrides", subs_id))
+    _show(answer, f"{subs_id}: no override", as_json=as_json)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -67,8 +67,8 @@ def pause(
 
     The pause survives a restart. Routes are still served.
     """
-    told = _order(daemon, "/v1/pause", pool_key, reason)
-    _show(told, f"paused: {pool_key or 'all pools'}", as_json=as_json)
+    answer = _order(daemon, "/v1/pause", pool_key, reason)
+    _show(answer, f"paused: {pool_key or 'all pools'}", as_json=as_json)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -81,8 +81,8 @@ def resume(
     as_json: Json = False,
 ) -> None:
     """Resume background checks."""
-    told = _order(daemon, "/v1/resume", pool_key, reason)
-    _show(told, f"resumed: {pool_key or 'all pools'}", as_json=as_json)
+    answer = _order(daemon, "/v1/resume", pool_key, reason)
+    _show(answer, f"resumed: {pool_key or 'all pools'}", as_json=as_json)
 
 
 @brake_app.command("engage")
@@ -98,8 +98,8 @@ def brake_engage(
 
     The brake survives a restart.
     """
-    told = _order(daemon, "/v1/brake/engage", pool_key, reason)
-    _show(told, f"brake engaged: {pool_key or 'all pools'}", as_json=as_json)
+    answer = _order(daemon, "/v1/brake/engage", pool_key, reason)
+    _show(answer, f"brake engaged: {pool_key or 'all pools'}", as_json=as_json)
 
 
 @brake_app.command("release")
@@ -112,16 +112,16 @@ def brake_release(
     as_json: Json = False,
 ) -> None:
     """Allow real numbers again, with a fresh cap."""
-    told = _order(daemon, "/v1/brake/release", pool_key, reason)
-    _show(told, f"brake released: {pool_key or 'all pools'}", as_json=as_json)
+    answer = _order(daemon, "/v1/brake/release", pool_key, reason)
+    _show(answer, f"brake released: {pool_key or 'all pools'}", as_json=as_json)
 
 
 def _order(daemon: Target, path: str, pool_key: str, reason: str) -> Any:
     return ask(daemon, "POST", path, body={"pool_key": pool_key, "reason": reason})
 
 
-def _show(told: Any, line: str, *, as_json: bool) -> None:
+def _show(answer: Any, line: str, *, as_json: bool) -> None:
     if as_json:
-        output.data(told)
+        output.data(answer)
     else:
         typer.echo(line)

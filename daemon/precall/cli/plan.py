@@ -25,26 +25,26 @@ def plan(
     Shows expected ages of routes and the share of wrong dials. It assumes that each binding fails once in three days,
     for some 40 minutes; the metrics of a running daemon show the real rates.
     """
-    told = forecast(bindings, rate, max_age=duration(max_age) or 300.0)
+    expected = forecast(bindings, rate, max_age=duration(max_age) or 300.0)
     if as_json:
-        output.data(asdict(told))
+        output.data(asdict(expected))
     else:
-        output.facts(_shown(told))
-        if not told.holds_max_age:
+        output.facts(_shown(expected))
+        if not expected.holds_max_age:
             output.say(
                 f"precall: {rate:g} calls/s cannot hold a max_age of {max_age} for {bindings} bindings:"
-                f" that takes {told.rate_needed:,.0f} calls/s"
+                f" that takes {expected.rate_needed:,.0f} calls/s"
             )
 
 
-def _shown(told: Forecast) -> dict[str, object]:
+def _shown(expected: Forecast) -> dict[str, object]:
     return {
-        "one round": f"{_time(told.round)}: every binding once",
-        "age of a route": f"{_time(told.mean_age)} on average, never above {_time(told.longest_age)}",
-        "holds max_age": "yes" if told.holds_max_age else "no",
-        "wrong dials": f"{told.wrong:.2%}, against {told.wrong_in_turn:.2%} if checked in turn",
-        "live checks": f"up to {told.verifiable:,.0f} dials/s can be checked as they are made, within this budget",
-        "cost": f"{told.calls_per_day:,.0f} calls a day",
+        "one round": f"{_time(expected.round)}: every binding once",
+        "age of a route": f"{_time(expected.mean_age)} on average, never above {_time(expected.longest_age)}",
+        "holds max_age": "yes" if expected.holds_max_age else "no",
+        "wrong dials": f"{expected.wrong:.2%}, against {expected.wrong_in_turn:.2%} if checked in turn",
+        "live checks": f"up to {expected.verifiable:,.0f} dials/s can be checked as they are made, within this budget",
+        "cost": f"{expected.calls_per_day:,.0f} calls a day",
     }
 
 

@@ -42,9 +42,9 @@ app = typer.Typer()
 
 MEANING = {
     Status.NORMAL: "the binding works: dial X",
-    Status.TEMPORARY: "X fails: dial the temporary number told",
+    Status.TEMPORARY: "X fails: dial the temporary number of this reply",
     Status.UNREACHABLE: "X fails and no temporary number is free: dial the real callee, if policy allows",
-    Status.EXPIRED: "the binding has expired: never dial, whatever number is told",
+    Status.EXPIRED: "the binding has expired: never dial, whatever the number",
 }
 _SHOWN_HEADERS = ("Date", "Content-Type", "x-acs-retry-after", "x-acs-request-id")
 _UNREACHABLE = (Failure.TRANSIENT, Failure.THROTTLED, Failure.STALE, Failure.ACCOUNT)
@@ -165,11 +165,11 @@ def placed_at(text: str) -> float:
                 " page is in seconds, and asks for a day in 1970: answered OK, with nothing in it)."
                 f" Write {text}000, or RFC 3339"
             )
-        raise typer.BadParameter(f"{text} is no time: epoch milliseconds have 13 digits")
+        raise typer.BadParameter(f"{text} is not a time: epoch milliseconds have 13 digits")
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
-        raise typer.BadParameter(f"{text} is no time: write 2026-01-02T03:04:05+08:00") from None
+        raise typer.BadParameter(f"{text} is not a time: write 2026-01-02T03:04:05+08:00") from None
     if at.tzinfo is None:
         raise typer.BadParameter(
             f"{text} has no zone: write {text}+08:00 for Beijing time, or {text}Z for UTC"
@@ -238,7 +238,7 @@ def _show(reply: RawReply, read: Answer | CallDetail | NonAnswer, meaning: str, 
 
 
 def _leave(read: Answer | CallDetail | NonAnswer) -> None:
-    """Exit for what is no answer: 1 about this binding or call, 4 when it is the provider or the account."""
+    """Exit for a non-answer: 1 if it is about this binding or call, 4 if it is the provider or the account."""
     if not isinstance(read, NonAnswer):
         return
     if read.code == TransportTrouble.NO_CREDENTIAL:

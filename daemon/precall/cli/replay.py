@@ -107,7 +107,7 @@ def _lines(file: str) -> list[DialRecord]:
     except OSError as error:
         raise typer.BadParameter(f"{file} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise ConfigError([f"{file}: is no text in UTF-8"]) from None
+        raise ConfigError([f"{file}: is not text in UTF-8"]) from None
 
 
 def _read(file: str, source: TextIO) -> list[DialRecord]:
@@ -128,4 +128,4 @@ def _good(file: str, source: Iterable[str], mistakes: list[str]) -> Iterator[Dia
             try:
                 yield read(json.loads(line))
             except (ValueError, KeyError, TypeError, RecursionError):
-                mistakes.append(f"{file}:{number}: is no line of a log of dials")
+                mistakes.append(f"{file}:{number}: is not a line of a dial log")

@@ -42,12 +42,12 @@ def route(
             params[name] = f"{given:g}"
     if caller:
         params["caller"] = caller
-    told = ask(daemon, "GET", path("routes", subs_id), params=params)
+    answer = ask(daemon, "GET", path("routes", subs_id), params=params)
     if as_json:
-        output.data(told)
+        output.data(answer)
     else:
-        output.route(told)
-    if told["action"] not in _DIALLED:
+        output.route(answer)
+    if answer["action"] not in _DIALLED:
         raise typer.Exit(1)
 
 
@@ -58,14 +58,14 @@ def explain(subs_id: SubsId, *, daemon: Target, as_json: Json = False) -> None:
 
     Shows the latest answers, the state, the flags and the next check.
     """
-    told = ask(daemon, "GET", path("bindings", subs_id, "explain"))
+    answer = ask(daemon, "GET", path("bindings", subs_id, "explain"))
     if as_json:
-        output.data(told)
+        output.data(answer)
         return
-    output.route(told["route"])
-    for part, content in told.items():
+    output.route(answer["route"])
+    for part, content in answer.items():
         if part != "route" and isinstance(content, dict):
             output.facts(content, title=part.replace("_", " "))
-    results: list[dict[str, Any]] = told["results"] or []
+    results: list[dict[str, Any]] = answer["results"] or []
     if results:
         output.rows(RESULT, ([result[name] for name in RESULT] for result in results))

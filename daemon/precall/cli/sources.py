@@ -54,9 +54,9 @@ def apply(
 
     Exit 1: rows or removals were refused.
     """
-    told = ask(daemon, "POST", "/v1/source/apply", body={"force": force}, timeout=PATIENCE)
-    _show(told, as_json=as_json)
-    if told["removals_refused"] or told["refused"]:
+    answer = ask(daemon, "POST", "/v1/source/apply", body={"force": force}, timeout=PATIENCE)
+    _show(answer, as_json=as_json)
+    if answer["removals_refused"] or answer["refused"]:
         raise typer.Exit(1)
 
 
@@ -75,17 +75,17 @@ def _row(row: BadRow) -> dict[str, str]:
     return {"subs_id": row.subs_id or "", "column": row.column, "detail": row.text}
 
 
-def _show(told: dict[str, Any], *, as_json: bool) -> None:
+def _show(answer: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        output.data(told)
+        output.data(answer)
         return
-    output.facts(told["rows"])
+    output.facts(answer["rows"])
     for name in ("would_add", "would_update", "would_remove"):
-        if shown := told.get(name):
+        if shown := answer.get(name):
             typer.echo(f"{name.replace('_', ' ')}: {', '.join(shown)}")
-    for row in told["refused"]:
+    for row in answer["refused"]:
         typer.echo(f"refused: {row['subs_id'] or 'a row'}, {row['column']} {row['detail']}")
-    if told["removals_refused"]:
+    if answer["removals_refused"]:
         typer.echo(
-            f"removals refused: {told['removals_refused']}; if they are right: precall source apply --force"
+            f"removals refused: {answer['removals_refused']}; if they are right: precall source apply --force"
         )

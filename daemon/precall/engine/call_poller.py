@@ -12,7 +12,7 @@ from math import inf
 
 from precall.clocks import Clocks
 from precall.concurrency import breathe
-from precall.core.calls.call import HOURLY, Call, CallResult, CallSource, in_turn, next_try, query_date
+from precall.core.calls.call import HOURLY, Call, CallResult, CallSource, interleave, next_try, query_date
 from precall.core.calls.causes import judge
 from precall.core.errors import StoreUnavailable
 from precall.core.limits.quota import Priority, Quota
@@ -132,7 +132,7 @@ class CallPoller:
             return []
         oldest, newest = await self._store.calls.due(self._clocks.now(), MOST)
         taken: list[Call] = []
-        for call in in_turn(oldest, newest, newest_first=self._newest_first):
+        for call in interleave(oldest, newest, newest_first=self._newest_first):
             if (
                 len(taken) == MOST
                 or self.quota.until(tick, Priority.BACKGROUND) > 0

@@ -14,7 +14,7 @@ from precall.concurrency import breathe, guarded
 from precall.config.settings import Settings
 from precall.core.calls.call import Call, CallResult, NumberReport
 from precall.core.calls.causes import RECLAIMED
-from precall.core.calls.suspicion import FADED, CallVerdict
+from precall.core.calls.suspicion import FORGET_AFTER, CallVerdict
 from precall.core.errors import StoreError, StoreUnavailable
 from precall.core.model import Row, State
 from precall.core.routing.route import expired_locally
@@ -99,7 +99,7 @@ class CallResults:
 
     async def recall(self) -> None:
         """Doubt again what was in doubt before a restart, and check it."""
-        since = self._clock() - FADED
+        since = self._clock() - FORGET_AFTER
         ended = await self._store.calls.ended(since, RECALLED)
         await self._hear(StoredCall(call, None) for call in reversed(ended))
         await self._hear_numbers(await self._store.calls.numbers(since))
@@ -116,7 +116,7 @@ class CallResults:
             return call
         over = expired_locally(row.binding, self._settings.policy, call.called_at)
         state = State.EXPIRED if over else row.state.state
-        return call.upon(row.binding.pool_key, state.value)
+        return call.with_route(row.binding.pool_key, state.value)
 
     async def _write(self) -> None:
         """Store all that waits, some thousands at a time, until nothing does."""
@@ -170,7 +170,7 @@ class CallResults:
         verdict = CallVerdict(
             call.call_id, call.called_at, failed, damning=failed and call.state == RECLAIMED
         )
-        if self._checker.suspicion.hear(row, verdict, call.route_state, self._clock()):
+        if self._checker.suspicion.record(row, verdict, call.route_state, self._clock()):
             self._checker.plan.hasten(row.binding.subs_id)
 
     async def _hear_numbers(self, told: Iterable[tuple[str, float, bool]]) -> None:

@@ -31,7 +31,7 @@ import orjson
 
 from precall.core import rules
 from precall.core.calls.call import Call, CallResult, CallSource, NumberReport
-from precall.core.calls.causes import over, unconnected
+from precall.core.calls.causes import judge_ended, unconnected
 from precall.core.duplicate_keys import Contradiction
 from precall.core.numbers import clean
 from precall.provider.failures import safe_code
@@ -148,7 +148,7 @@ def _call(element: Mapping[str, Any], now: float) -> Call:
         called_at=called_at,
         reported_at=now,
         subs_id=subs_id,
-        result=CallResult(over(cause, duration)),
+        result=CallResult(judge_ended(cause, duration)),
         source=CallSource.RECEIPT,
         state=cause,
         duration=duration,

@@ -177,8 +177,8 @@ async def test_too_long_a_wait_is_a_refusal() -> None:
 @pytest.mark.parametrize(
     ("status", "headers", "said"),
     [
-        (200, {}, "is no precall"),
-        (302, {"Location": "https://login.example/"}, "sends us on to https://login.example/"),
+        (200, {}, "is not precall"),
+        (302, {"Location": "https://login.example/"}, "redirects to https://login.example/"),
         (502, {}, "is it precall that answers there"),
     ],
 )
@@ -227,7 +227,7 @@ async def imported(port: int, *args: str | Path) -> Any:
         (403, {"code": "forbidden", "detail": "lacks the scope"}, Refusal, "lacks the scope"),
         (429, {"code": "rate_limited", "detail": "too often"}, Refusal, "too often"),
         (503, {"code": "store_unavailable", "detail": "not now"}, OutOfReach, "not now"),
-        (302, {}, OutOfReach, "sends us on"),
+        (302, {}, OutOfReach, "redirects"),
     ],
 )
 async def test_an_import_tells_on_any_end_what_is_stored_and_from_where_it_goes_on(

@@ -668,7 +668,7 @@ async def test_a_full_disk_refuses_the_write_and_keeps_the_rest(tmp_path: Path) 
         ("sqlite:///{dir}", "cannot be written: give this user write access"),
         ("sqlite:////proc/precall.db", "/proc/precall.db cannot be written"),
         ("mysql://localhost/precall", "store.url begins with mysql"),
-        ("precall.db", "store.url: is no URL"),
+        ("precall.db", "store.url: is not a URL"),
     ],
 )
 async def test_an_unusable_place_is_one_clear_line(url: str, said: str, tmp_path: Path) -> None:

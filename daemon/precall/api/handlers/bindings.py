@@ -1,4 +1,4 @@
-"""Bindings: registered, read, removed, checked, looked back on."""
+"""Handlers of bindings: registration, reads, removal, checks and history."""
 
 import asyncio
 import re
@@ -48,8 +48,8 @@ _SLICE = 500
 _LATEST = 10
 _CURSOR = re.compile(A_PLACE, re.ASCII)
 
-Told = tuple[str, RegistrationOutcome | Refusal | FieldError | None]
-"""An id, and what became of it; None: nothing."""
+BatchOutcome = tuple[str, RegistrationOutcome | Refusal | FieldError | None]
+"""An id and its result; None if nothing was stored because of another binding."""
 
 
 async def put(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
@@ -62,7 +62,7 @@ async def put(request: web.Request, services: Services, _client: Client) -> web.
         raise Refusal(400, Code.INVALID_FIELD, rules.NOT_A_SUBS_ID, "subs_id")
     body = await read_body(request, BindingBody)
     if body.subs_id not in (None, subs_id):
-        raise Refusal(400, Code.ID_MISMATCH, "the body names another id than the path", "subs_id")
+        raise Refusal(400, Code.ID_MISMATCH, "the body has another id than the path", "subs_id")
     wanted = body.binding(subs_id)
     [result] = await services.registry.register([wanted], atomic=True)
     if isinstance(result, Refusal):
@@ -126,7 +126,7 @@ async def export(request: web.Request, services: Services, client: Client) -> we
             found = await _audited(services, client, query, found.cursor)
     except StoreUnavailable:
         if request.transport is not None:
-            request.transport.abort()  # without an end nobody takes it for whole
+            request.transport.abort()  # without its end the response is not mistaken for a complete one
         return response
     await response.write_eof()
     return response
@@ -149,9 +149,9 @@ async def batch(request: web.Request, services: Services, _client: Client) -> we
         return _batch_refused(
             [(subs_id, one if isinstance(one, FieldError) else None) for subs_id, one in parsed]
         )
-    became = iter(await services.registry.register(wanted, atomic=atomic) if wanted else ())
-    results: list[Told] = [
-        (subs_id, one if isinstance(one, FieldError) else next(became)) for subs_id, one in parsed
+    registered = iter(await services.registry.register(wanted, atomic=atomic) if wanted else ())
+    results: list[BatchOutcome] = [
+        (subs_id, one if isinstance(one, FieldError) else next(registered)) for subs_id, one in parsed
     ]
     if atomic and any(isinstance(result, Refusal) for _, result in results):
         return _batch_refused(
@@ -170,7 +170,7 @@ async def history(request: web.Request, services: Services, _client: Client) -> 
     before = None
     if query.cursor:
         if not (match := _CURSOR.fullmatch(query.cursor)):
-            raise Refusal(400, Code.INVALID_CURSOR, "is no cursor of this list", "cursor")
+            raise Refusal(400, Code.INVALID_CURSOR, "is not a cursor of this list", "cursor")
         before = int(match[1]), int(match[2])
     runs, changes = await services.store.history(subs_id, before=before, limit=query.limit)
     cursor = ""
@@ -237,7 +237,7 @@ async def explain(request: web.Request, services: Services, _client: Client) -> 
 
 
 def _observed(state: BindingState) -> dict[str, Any]:
-    """The stored observation; the newest number told is masked, since with Status 3 it may be a real one."""
+    """Return the stored observation. Its number is masked, since with Status 3 it is a real one."""
     data = asdict(state)
     data["number"] = mask(state.number)
     for name in ("checked_at", "temp_at", "exposed_at", "gone_at"):
@@ -261,7 +261,7 @@ def _figure(name: str, value: object) -> object:
 
 
 async def _audited(services: Services, client: Client, query: ExportQuery, cursor: str) -> TablePage:
-    """Some bindings after `cursor` whose numbers may be handed out: that they are is written down."""
+    """Return bindings after `cursor`, once the exposure of their numbers has been audited."""
     found = services.table.page(cursor, _SLICE, partial(_keep, query))
     if found.rows:
         await services.audit.hand_out(found.rows, client.name, EXPORTED, fold=0.0)
@@ -269,9 +269,7 @@ async def _audited(services: Services, client: Client, query: ExportQuery, curso
 
 
 def _unaudited() -> web.Response:
-    detail = (
-        "real numbers are told only when that can be written down first, and the database does not take it"
-    )
+    detail = "real numbers are returned only once that is audited, and the database is not available"
     return problem(503, Code.AUDIT_UNAVAILABLE, detail, headers={hdrs.RETRY_AFTER: "5"})
 
 
@@ -285,19 +283,19 @@ def _keep(query: ExportQuery, row: Row) -> bool:
     return (key, value) in binding.labels
 
 
-def _batch_refused(results: Sequence[Told]) -> web.Response:
+def _batch_refused(results: Sequence[BatchOutcome]) -> web.Response:
     refused = [item for item in _results(results) if item["error"]]
     detail = f"{len(refused)} of {len(results)} are refused; nothing was stored. {refused[0]['error']}"
     field = refused[0]["error"].partition(": ")[0]
     return problem(422, Code.BATCH_REFUSED, detail, field, results=_results(results))
 
 
-def _results(results: Sequence[Told]) -> list[dict[str, str]]:
-    return [_result(place, subs_id, result) for place, (subs_id, result) in enumerate(results)]
+def _results(results: Sequence[BatchOutcome]) -> list[dict[str, str]]:
+    return [_result(index, subs_id, result) for index, (subs_id, result) in enumerate(results)]
 
 
 def _result(
-    place: int, subs_id: str, result: RegistrationOutcome | Refusal | FieldError | None
+    index: int, subs_id: str, result: RegistrationOutcome | Refusal | FieldError | None
 ) -> dict[str, str]:
     match result:
         case None:
@@ -307,7 +305,7 @@ def _result(
         case FieldError():
             error = f"{result.field}: {result.detail}"
         case Refusal():
-            error = f"bindings[{place}].{result.field}: {result}"
+            error = f"bindings[{index}].{result.field}: {result}"
         case _:
             assert_never(result)
     return {"subs_id": subs_id, "result": "refused", "error": error}
@@ -321,4 +319,4 @@ def _row(request: web.Request, services: Services) -> Row:
 
 
 def _unknown() -> Refusal:
-    return Refusal(404, Code.UNKNOWN_BINDING, "there is no binding of this id")
+    return Refusal(404, Code.UNKNOWN_BINDING, "there is no binding with this id")

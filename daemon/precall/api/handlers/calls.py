@@ -1,4 +1,4 @@
-"""Calls: reported, looked up, listed, summed up; and the receipts that the provider pushes by itself."""
+"""Handlers of calls and of the receipts that the provider pushes."""
 
 import asyncio
 import codecs
@@ -56,13 +56,13 @@ async def post(request: web.Request, services: Services, _client: Client) -> web
         raise FieldErrors(422, [FieldError("", Code.INVALID_FIELD, detail)])
     now = services.clock()
     parsed = [
-        _parsed(item, f"[{place}]" if isinstance(data, list) else "", now) for place, item in enumerate(items)
+        _parsed(item, f"[{index}]" if isinstance(data, list) else "", now) for index, item in enumerate(items)
     ]
     if not isinstance(data, list) and isinstance(parsed[0], FieldError):
         raise FieldErrors(422, [parsed[0]])
-    told = [one for one in parsed if isinstance(one, Call)]
-    filed = await services.outcomes.file(told) if told else {}
-    results = [_became(item, one, filed) for item, one in zip(items, parsed, strict=True)]
+    reported = [one for one in parsed if isinstance(one, Call)]
+    filed = await services.outcomes.file(reported) if reported else {}
+    results = [_result(item, one, filed) for item, one in zip(items, parsed, strict=True)]
     return reply({"results": results})
 
 
@@ -70,7 +70,7 @@ async def get(request: web.Request, services: Services, _client: Client) -> web.
     """Return a reported call and how it ended."""
     call = await services.store.calls.get(request.match_info["call_id"])
     if call is None:
-        raise Refusal(404, Code.UNKNOWN_CALL, "no call of this id was reported")
+        raise Refusal(404, Code.UNKNOWN_CALL, "no call with this id was reported")
     return reply(encode_call(call))
 
 
@@ -80,7 +80,7 @@ async def page(request: web.Request, services: Services, _client: Client) -> web
     before = None
     if query.cursor:
         if not (match := _CURSOR.fullmatch(query.cursor)):
-            raise Refusal(400, Code.INVALID_CURSOR, "is no cursor of this list", "cursor")
+            raise Refusal(400, Code.INVALID_CURSOR, "is not a cursor of this list", "cursor")
         before = float(match[1]), match[2]
     book, now = services.store.calls, services.clock()
     found = await book.page(before=before, limit=query.limit, result=query.result, subs_id=query.subs_id)
@@ -122,12 +122,12 @@ async def receipts(request: web.Request, services: Services, _client: Client) ->
     """
     items = await _elements(await raw_body(request, most=MAX_BATCH_BODY, named=False))
     now, metrics = services.clock(), services.metrics
-    told, numbers, places = list[Call](), list[NumberReport](), list[str]()
+    reported, numbers, places = list[Call](), list[NumberReport](), list[str]()
     for place, item in enumerate(items):
         try:
             match read_receipt(item, now):
                 case Call() as call:
-                    told.append(call)
+                    reported.append(call)
                 case NumberReport() as number:
                     numbers.append(number)
                 case passed:
@@ -137,11 +137,11 @@ async def receipts(request: web.Request, services: Services, _client: Client) ->
             places.append(f"[{place}].{error.field}" if error.field else f"[{place}]")
         if place % _SLICE == _SLICE - 1:
             await asyncio.sleep(0)
-    if told:
-        await services.outcomes.file(told)
+    if reported:
+        await services.outcomes.file(reported)
     if numbers:
         await services.outcomes.report_numbers(numbers)
-    metrics.receipts.labels("stored").inc(len(told) + len(numbers))
+    metrics.receipts.labels("stored").inc(len(reported) + len(numbers))
     metrics.receipts.labels("refused").inc(len(places))
     if places:
         log.warning("receipts.not_understood", elements=len(places), among=len(items), places=places[:_SHOWN])
@@ -149,15 +149,18 @@ async def receipts(request: web.Request, services: Services, _client: Client) ->
 
 
 async def _elements(raw: bytearray) -> list[object]:
-    """The elements of a pushed array; one that holds a key twice is a `Contradiction`. A single object, as a queue
-    has it, is an array of one. Raises Refusal: 400 no JSON, 422 no array."""
+    """Return the elements of a pushed array; one with a repeated key is a `Contradiction`.
+
+    A single object, as queues deliver it, counts as an array of one. Raises Refusal: 400 for invalid JSON, 422 for
+    anything but an array.
+    """
     raw = raw.removeprefix(codecs.BOM_UTF8)
     try:
         data = orjson.loads(raw)
         if may_repeat(raw, data):
             data = await asyncio.to_thread(parsed, raw.decode())
     except ValueError as error:
-        raise Refusal(400, Code.MALFORMED_JSON, f"the body is no JSON: {error}") from None
+        raise Refusal(400, Code.MALFORMED_JSON, f"the body is not JSON: {error}") from None
     if isinstance(data, dict | Contradiction):
         return [data]
     if not isinstance(data, list):
@@ -188,7 +191,7 @@ def _parsed(item: Any, place: str, now: float) -> Call | FieldError:
     return call
 
 
-def _became(item: Any, parsed: Call | FieldError, filed: dict[str, StoredCall]) -> dict[str, str]:
+def _result(item: Any, parsed: Call | FieldError, filed: dict[str, StoredCall]) -> dict[str, str]:
     if isinstance(parsed, FieldError):
         given = item.get("call_id") if isinstance(item, dict) else None
         known = given if isinstance(given, str) and len(given) <= 128 else ""

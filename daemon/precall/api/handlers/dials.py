@@ -1,4 +1,4 @@
-"""The log of dials, as lines to be replayed."""
+"""Handler of the dial log, which `precall replay` reads."""
 
 import orjson
 from aiohttp import web

@@ -1,4 +1,4 @@
-"""The audit of real numbers handed out, to be looked through."""
+"""Handler of the audit of real numbers that were handed out."""
 
 import re
 
@@ -23,7 +23,7 @@ async def page(request: web.Request, services: Services, _client: Client) -> web
     """
     query = read_query(request, ExposuresQuery)
     if query.cursor and not _CURSOR.fullmatch(query.cursor):
-        raise Refusal(400, Code.INVALID_CURSOR, "is no cursor of this list", "cursor")
+        raise Refusal(400, Code.INVALID_CURSOR, "is not a cursor of this list", "cursor")
     wanted = AuditFilter(
         pool_key=query.pool_key,
         reader=query.reader,

@@ -1,4 +1,4 @@
-"""Hints: what a dispatcher is about to dial, so that it is checked just before."""
+"""Handler of hints about upcoming dials."""
 
 from aiohttp import hdrs, web
 
@@ -24,6 +24,6 @@ async def post(request: web.Request, services: Services, _client: Client) -> web
             case HintOutcome.UNKNOWN:
                 unknown.append(hint.subs_id)
             case HintOutcome.FULL:
-                detail = f"too many hints are waiting; {taken} of these were taken"
+                detail = f"too many hints are waiting; {taken} of these were accepted"
                 return problem(429, Code.TOO_MANY_HINTS, detail, headers={hdrs.RETRY_AFTER: "10"})
     return reply({"taken": taken, "unknown": unknown})

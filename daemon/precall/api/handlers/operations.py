@@ -1,4 +1,4 @@
-"""The daemon itself: alive, ready, measured, described; paused and resumed, braked and released."""
+"""Handlers of the daemon itself: health, metrics, pause, reload and the exposure brake."""
 
 import re
 from collections.abc import Iterable
@@ -17,10 +17,10 @@ from precall.engine.services import Services
 from precall.telemetry.metrics import CONTENT_TYPE
 
 TICKS_WITHIN = 10.0
-"""Seconds within which the check loop must have ticked to count as alive."""
+"""Seconds since the latest tick of the check loop within which the daemon counts as alive."""
 
 RELEASED_WITHIN = 2.0
-"""Seconds an order to release waits for what it lets go; the rest follows."""
+"""Seconds that a release of the brake waits for the bindings on hold; the rest follows."""
 
 DOCUMENT = web.AppKey("document", bytes)
 
@@ -93,7 +93,7 @@ async def reload(request: web.Request, services: Services, client: Client) -> we
         found = await services.reload()
     except ConfigError as error:
         raise FieldErrors(422, [_mistake(line) for line in error.mistakes]) from None
-    return reply({"changed": _told(found.changed), "needs_restart": _told(found.needs_restart)})
+    return reply({"changed": _differences(found.changed), "needs_restart": _differences(found.needs_restart)})
 
 
 async def engage(request: web.Request, services: Services, client: Client) -> web.StreamResponse:
@@ -129,7 +129,7 @@ async def release(request: web.Request, services: Services, client: Client) -> w
 
 
 def _degraded(services: Services) -> list[str]:
-    """What is amiss, each in a short line."""
+    """Return what is degraded, a short line for each."""
     found = []
     if not services.role.leads:
         found.append("standby: another precall leads on this database; only reads are answered here")
@@ -150,7 +150,7 @@ def _degraded(services: Services) -> list[str]:
     return found
 
 
-def _told(found: Iterable[Difference]) -> list[dict[str, str]]:
+def _differences(found: Iterable[Difference]) -> list[dict[str, str]]:
     return [{"key": one.key, "before": one.before, "after": one.after} for one in found]
 
 
@@ -170,6 +170,6 @@ def _braked(services: Services, pool_key: str) -> web.Response:
 
 
 def _must_be_known(services: Services, pool_key: str) -> None:
-    """An order for a mistyped pool would seem to be in force."""
+    """Raise Refusal (404) for an unknown pool, since an order for a mistyped one would seem to be in force."""
     if pool_key and not services.table.active(pool_key):
-        raise Refusal(404, Code.UNKNOWN_POOL, "no active binding belongs to this pool", "pool_key")
+        raise Refusal(404, Code.UNKNOWN_POOL, "this pool has no active binding", "pool_key")

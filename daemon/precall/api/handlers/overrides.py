@@ -1,4 +1,4 @@
-"""Overrides: routes that an operator pins."""
+"""Handlers of overrides: routes that an operator sets."""
 
 from aiohttp import web
 
@@ -33,7 +33,7 @@ async def delete(request: web.Request, services: Services, client: Client) -> we
     """Remove the override of a binding, so that its own route is served again."""
     subs_id = request.match_info["subs_id"]
     if services.table.get(subs_id) is None:
-        raise Refusal(404, Code.UNKNOWN_BINDING, "there is no binding of this id")
+        raise Refusal(404, Code.UNKNOWN_BINDING, "there is no binding with this id")
     if not await services.registry.lift(subs_id):
         raise Refusal(404, Code.UNKNOWN_OVERRIDE, "this binding has no override")
     order_log.given(request, client, "override lifted", subs_id=subs_id)

@@ -1,4 +1,4 @@
-"""Routes: what dispatchers ask for. Reads are answered from memory."""
+"""Handlers of routes: what to dial now. Reads are answered from memory."""
 
 import asyncio
 from collections.abc import Callable
@@ -36,7 +36,7 @@ async def route(request: web.Request, services: Services, client: Client) -> web
     `dial=false` the read does not count as a dial.
     """
     query = read_query(request, RouteQuery) if request.query_string else _PLAIN
-    return await _tell(request, services, client, request.match_info["subs_id"], query)
+    return await _answer(request, services, client, request.match_info["subs_id"], query)
 
 
 async def by_number(request: web.Request, services: Services, client: Client) -> web.StreamResponse:
@@ -48,7 +48,7 @@ async def by_number(request: web.Request, services: Services, client: Client) ->
     query = read_query(request, NumberQuery)
     caller = _caller(request, query.caller)
     known = services.table.by_x(query.x)
-    # First those of whom it is a party for certain, then those of whom it may be one.
+    # Prefer bindings that the caller certainly belongs to over those that it may belong to.
     rows = [row for row in known if _concerns(row, caller, same)] or [
         row for row in known if _concerns(row, caller, may_be_same)
     ]
@@ -59,7 +59,7 @@ async def by_number(request: web.Request, services: Services, client: Client) ->
     if len(ids) > 1:
         detail = "several bindings have this X and this party; ask for one of them by its id"
         return problem(409, Code.AMBIGUOUS_NUMBER, detail, subs_ids=ids[:_MANY])
-    return await _tell(request, services, client, ids[0], query)
+    return await _answer(request, services, client, ids[0], query)
 
 
 async def lookup(request: web.Request, services: Services, client: Client) -> web.StreamResponse:
@@ -88,7 +88,7 @@ async def page(request: web.Request, services: Services, _client: Client) -> web
     query = read_query(request, RoutesQuery)
     found: list[Route] = []
     cursor = query.after
-    # In turns, since all readers share one loop; a page may come up short.
+    # In turns, since all clients share one loop. The page may be short.
     for _ in range(_TURNS):
         keep = partial(_keep, found, services, query)
         cursor = services.table.page(cursor, query.limit - len(found), keep, _SCAN).cursor
@@ -99,7 +99,7 @@ async def page(request: web.Request, services: Services, _client: Client) -> web
 
 
 def _keep(found: list[Route], services: Services, query: RoutesQuery, row: Row) -> bool:
-    """Whether a row is wanted; if so its route is added to `found`."""
+    """Whether the query wants a row. If so, add its route to `found`."""
     if query.pool_key is not None and row.binding.pool_key != query.pool_key:
         return False
     shown = services.lookup.shown(row)
@@ -111,10 +111,10 @@ def _keep(found: list[Route], services: Services, query: RoutesQuery, row: Row) 
     return True
 
 
-async def _tell(
+async def _answer(
     request: web.Request, services: Services, client: Client, subs_id: str, query: RouteQuery
 ) -> web.StreamResponse:
-    # A reader who has this route already is not about to dial it anew: that is counted once it turns out changed.
+    # A client that already has this route does not dial it again. The dial counts only if the route has changed.
     conditional = hdrs.IF_NONE_MATCH in request.headers
     dial = query.dial and request.method == hdrs.METH_GET
     found = await services.lookup.route(
@@ -127,7 +127,7 @@ async def _tell(
         dial=dial and not conditional,
     )
     if found is None:
-        raise Refusal(404, Code.UNKNOWN_BINDING, "there is no binding of this id")
+        raise Refusal(404, Code.UNKNOWN_BINDING, "there is no binding with this id")
     response = route_response(found, query.format)
     _count(services, found, query.format)
     if conditional:
@@ -150,8 +150,11 @@ def _count(services: Services, found: Route, form: str) -> None:
 
 
 def _caller(request: web.Request, given: str | None) -> str:
-    """The caller as given, or from the header, which proxies do not log; "" for none. What is given but no number is
-    an unknown caller, an empty parameter included; an empty header is what proxies make of an absent one."""
+    """Return the caller of the parameter or, without one, of the header; "" for none.
+
+    Proxies do not log the header. A value that is not a number is an unknown caller, even an empty parameter. An empty
+    header counts as absent, since proxies send one.
+    """
     header = request.headers.get(CALLER, "")
     if not acceptable(header):
         detail = "should have at most 256 characters, and no control characters"
@@ -162,8 +165,10 @@ def _caller(request: web.Request, given: str | None) -> str:
 
 
 def _concerns(row: Row, caller: str, alike: Callable[[str, str], bool]) -> bool:
-    """Whether `caller` may dial this X: a party of it, or anybody where there is no B. Whether an unknown caller is a
-    party cannot be said, and X is dialled for all."""
+    """Whether `caller` may dial this X: a party of the binding, or anyone if it has no B.
+
+    An unknown caller may be a party, and X is safe to dial for everyone.
+    """
     binding = row.binding
     if caller in ("", UNKNOWN) or not binding.number_b:
         return True

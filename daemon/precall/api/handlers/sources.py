@@ -1,4 +1,4 @@
-"""The sync with the customer's own database: how the latest went, and a sync asked for by an operator."""
+"""Handlers of the sync with the customer's own database."""
 
 from typing import Any
 

@@ -18,7 +18,7 @@ from precall.api.schemas.fields import (
     moment,
     seconds,
 )
-from precall.core.calls.call import Call, CallResult, CallSource, first_try, seen
+from precall.core.calls.call import Call, CallResult, CallSource, first_try, with_outcome
 from precall.core.calls.causes import AT_FAULT, meaning
 from precall.core.calls.statistics import CallCounts
 from precall.core.model import State
@@ -70,7 +70,7 @@ class CallBody(Body):
             prod_id=self.prod_id,
             next_at=first_try(called_at, now) if self.prod_id else None,
         )
-        return told if self.outcome is None else seen(told, self.outcome)
+        return told if self.outcome is None else with_outcome(told, self.outcome)
 
 
 class CallsBody(RootModel[CallBody | Annotated[list[CallBody], Field(max_length=MAX_CALLS)]]):

@@ -172,7 +172,7 @@ class TableQuery(PageQuery):
     def after(self) -> str:
         """The id that the page begins after, "" for none. Raises Refusal (400) for the cursor of another list."""
         if self.cursor and not rules.is_subs_id(self.cursor):
-            raise Refusal(400, Code.INVALID_CURSOR, "is no cursor of this list", "cursor")
+            raise Refusal(400, Code.INVALID_CURSOR, "is not a cursor of this list", "cursor")
         return self.cursor
 
 

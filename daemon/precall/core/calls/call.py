@@ -1,8 +1,8 @@
-"""Placed calls: under which day the provider files one, when to ask about it, what several words about it come to.
+"""Placed calls: when and under which date to query them, and how several reports of one call are merged.
 
-A call is reported by the dispatcher that placed it, and its end is learnt from the provider's detail, from a pushed
-receipt, or from the dispatcher itself. These come in any order and more than once. `merge` makes one call of them, the
-same one whatever the order: the provider's word stands above the dispatcher's, and the dispatcher's above silence.
+The dispatcher that placed a call reports it. How the call ended is learned from the provider's call detail, from a
+pushed receipt, or from the dispatcher. These reports come in any order and may be repeated. `merge` gives the same call
+whatever the order: the provider takes precedence over the dispatcher, and any result over none.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,18 +10,18 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import zip_longest
 
-from precall.core.calls.causes import over
+from precall.core.calls.causes import judge_ended
 
 DAY = 86_400
 SHANGHAI = 8 * 3600
-"""Seconds ahead of UTC, the whole year: China has kept no summer time since 1991."""
+"""Seconds ahead of UTC, all year: China abolished summer time in 1991."""
 NEAR_MIDNIGHT = 600
 
-RUNGS = (180.0, 300.0, 600.0, 1800.0, 3600.0)
-"""Seconds after the call at which its detail is asked for; the provider has it 3 to 5 minutes after the call ended."""
+QUERY_AFTER = (180.0, 300.0, 600.0, 1800.0, 3600.0)
+"""Seconds after the call at which to query its detail. The provider has it 3 to 5 minutes after the call ends."""
 HOURLY = 3600.0
 GIVE_UP = 86_400.0
-"""Seconds after a call from which on nothing more is expected of it."""
+"""Seconds after a call from which its detail is no longer expected."""
 
 
 class CallResult(StrEnum):
@@ -35,7 +35,7 @@ class CallResult(StrEnum):
 
 
 class CallSource(StrEnum):
-    """Whose word it is."""
+    """Where the result of a call comes from."""
 
     NONE = ""
     DISPATCHER = "dispatcher"
@@ -45,9 +45,12 @@ class CallSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One placed call. `prod_id` is 0 where the provider cannot be asked about it. `route_state` is the state of its
-    binding when it was dialled, "" if that was not known here. `state` is a code of `causes`. `detail` is a JSON object
-    without numbers. `next_at` is when to ask, None: never again."""
+    """One placed call. Times are in Unix seconds, `duration` in seconds.
+
+    `prod_id` is 0 when the provider cannot be queried about the call. `route_state` is the state of its binding when it
+    was dialled ("" if unknown). `state` is a code from `causes`, `detail` a JSON object without phone numbers.
+    `next_at` is the time of the next query (None: no more queries).
+    """
 
     call_id: str
     called_at: float
@@ -63,9 +66,8 @@ class Call:
     detail: str = "{}"
     next_at: float | None = None
 
-    def upon(self, pool_key: str, route_state: str) -> "Call":
-        """The same call, of a binding in this pool and state. Five times as fast as `replace`: receipts come by the
-        thousand."""
+    def with_route(self, pool_key: str, route_state: str) -> "Call":
+        """A copy with this pool and route state. Five times as fast as `replace`: receipts arrive by the thousand."""
         return Call(
             self.call_id,
             self.called_at,
@@ -85,7 +87,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class NumberReport:
-    """The provider's own word on an X: abnormal since `at`, or normal again."""
+    """The provider's report on an X: abnormal since `at` (Unix seconds), or normal again."""
 
     number_x: str
     pool_key: str
@@ -96,24 +98,24 @@ class NumberReport:
         return f"NumberReport(pool={self.pool_key}, abnormal={self.abnormal})"
 
 
-def merge(known: Call, told: Call) -> Call:
-    """One call of two words about it. Commutative in all but `next_at`, where what is known goes before."""
-    word = max(known, told, key=_weight)
+def merge(known: Call, reported: Call) -> Call:
+    """Merge two reports of one call. Commutative except for `next_at`, where `known` takes precedence."""
+    stronger = max(known, reported, key=_precedence)
     merged = replace(
-        word,
-        called_at=min(known.called_at, told.called_at),
-        reported_at=min(known.reported_at, told.reported_at),
-        subs_id=max(known.subs_id, told.subs_id),
-        prod_id=max(known.prod_id, told.prod_id),
-        pool_key=max(known.pool_key, told.pool_key),
-        route_state=max(known.route_state, told.route_state),
-        next_at=known.next_at if known.next_at is not None else told.next_at,
+        stronger,
+        called_at=min(known.called_at, reported.called_at),
+        reported_at=min(known.reported_at, reported.reported_at),
+        subs_id=max(known.subs_id, reported.subs_id),
+        prod_id=max(known.prod_id, reported.prod_id),
+        pool_key=max(known.pool_key, reported.pool_key),
+        route_state=max(known.route_state, reported.route_state),
+        next_at=known.next_at if known.next_at is not None else reported.next_at,
     )
     return replace(merged, next_at=None) if _settled(merged) else merged
 
 
-def _weight(call: Call) -> tuple[int, float, str, str, str]:
-    """Whose word counts more. What lies behind the first only has to be the same for everybody."""
+def _precedence(call: Call) -> tuple[int, float, str, str, str]:
+    """The sort key by which reports take precedence. The fields after the rank only break ties deterministically."""
     match call.source:
         case CallSource.DETAIL | CallSource.RECEIPT:
             rank = 3
@@ -126,7 +128,7 @@ def _weight(call: Call) -> tuple[int, float, str, str, str]:
 
 
 def _settled(call: Call) -> bool:
-    """Whether there is nothing to ask any more. Of a failure that the dispatcher alone told, the cause is worth it."""
+    """Whether no query is needed. A failure reported only by the dispatcher is queried for its cause."""
     if call.source in (CallSource.DETAIL, CallSource.RECEIPT):
         return True
     match call.result:
@@ -136,29 +138,32 @@ def _settled(call: Call) -> bool:
             return not call.prod_id
 
 
-def seen(call: Call, outcome: str) -> Call:
-    """The call with the dispatcher's word on how it ended (a word of `causes`)."""
-    told = replace(call, result=CallResult(over(outcome, None)), source=CallSource.DISPATCHER, state=outcome)
-    return replace(told, next_at=None) if _settled(told) else told
+def with_outcome(call: Call, outcome: str) -> Call:
+    """The call with the outcome reported by the dispatcher, one of the words in `causes`."""
+    result = CallResult(judge_ended(outcome, None))
+    reported = replace(call, result=result, source=CallSource.DISPATCHER, state=outcome)
+    return replace(reported, next_at=None) if _settled(reported) else reported
 
 
 def first_try(called_at: float, now: float) -> float:
-    """When to ask about a call for the first time."""
-    return max(called_at + RUNGS[0], now)
+    """The time of the first query about a call."""
+    return max(called_at + QUERY_AFTER[0], now)
 
 
 def next_try(called_at: float, now: float) -> float | None:
-    """When to ask again about a call of which nothing was told at `now`; None: it is given up. The last time is a day
-    after the call."""
+    """The time of the next query about a call whose query at `now` gave nothing; None to give up.
+
+    The last query is a day after the call.
+    """
     age = now - called_at
     if age >= GIVE_UP:
         return None
     hours = (age // HOURLY + 1) * HOURLY
-    return called_at + min(next((rung for rung in RUNGS if rung > age), hours), GIVE_UP)
+    return called_at + min(next((after for after in QUERY_AFTER if after > age), hours), GIVE_UP)
 
 
-def in_turn(oldest: Sequence[Call], newest: Sequence[Call], *, newest_first: bool) -> Iterator[Call]:
-    """The longest due and the newest, by turns and each once: no backlog keeps a call of this minute waiting."""
+def interleave(oldest: Sequence[Call], newest: Sequence[Call], *, newest_first: bool) -> Iterator[Call]:
+    """Alternate between the longest due and the newest calls, each once, so that a backlog does not delay new calls."""
     first, second = (newest, oldest) if newest_first else (oldest, newest)
     seen: set[str] = set()
     for pair in zip_longest(first, second):
@@ -169,13 +174,14 @@ def in_turn(oldest: Sequence[Call], newest: Sequence[Call], *, newest_first: boo
 
 
 def query_date(called_at: float) -> list[int]:
-    """The values of QueryDate, in milliseconds, under which a call placed at `called_at` may be found, the likeliest
-    first: midnight in Shanghai of its day, and of the day before when it was placed within ten minutes of midnight,
-    since the provider files it by its own clock.
+    """The values of QueryDate (ms) under which the provider may file a call placed at `called_at`, likeliest first.
 
-    Milliseconds, though the example on the product page of QueryCallDetailByCallId is in seconds: a value in
-    seconds is a day in 1970, which is answered `OK` with nothing in it. Midnight, because the page reads "that day"
-    and the newer documents read "the 24 hours after": both then mean the same.
+    The value is midnight in Shanghai of the day of the call. A call within ten minutes after midnight may also be filed
+    under the day before, since the provider uses its own clock.
+
+    The example on the product page of QueryCallDetailByCallId is in seconds. A value in seconds would be a day in 1970,
+    which is answered `OK` with an empty result. The page says "that day" and the newer documents say "the 24 hours
+    after": with midnight both mean the same.
     """
     since_midnight = (called_at + SHANGHAI) % DAY
     midnight = round(called_at - since_midnight)

@@ -1,20 +1,23 @@
-"""Why calls end: every code the provider names an end by, in plain words, and what it says of the number dialled.
+"""Why calls end: the provider's codes in plain words, and which of them can be the fault of the number dialled.
 
-Three vocabularies meet in one table, for no code stands in two of them: the states of QueryCallDetailByCallId (six
-digits, from the carrier receipts of the voice service), the three-digit ones that the switches behind it report, and
-the Q.850 causes of SecretReport's `release_cause`. SecretReport's `unconnected_cause` is a list of its own, whose codes
-are small numbers too: they stand here with a prefix (`unconnected`). Beside them stand the words a dispatcher reports
-an outcome by.
+One table holds three vocabularies, whose codes do not overlap:
 
-Sources: the product pages of QueryCallDetailByCallId and of SecretReport, the voice service's pages of carrier
-receipts and of states on the way, ITU-T Q.850.
+- the states of QueryCallDetailByCallId (six digits, from the carrier receipts of the voice service);
+- the three-digit states reported by the switches behind it;
+- the Q.850 causes in SecretReport's `release_cause`.
+
+The codes of SecretReport's `unconnected_cause` are small numbers too, so they carry a prefix (`unconnected`). The table
+also holds the words by which a dispatcher reports an outcome.
+
+Sources: the product pages of QueryCallDetailByCallId and of SecretReport, the voice service's pages on carrier
+receipts and on intermediate states, ITU-T Q.850.
 """
 
 from enum import StrEnum
 
 
 class CallEnd(StrEnum):
-    """How a call ended, as far as its number is concerned: the number may be at fault only in FAILED."""
+    """How a call ended. Only in FAILED may the number be at fault."""
 
     CONNECTED = "connected"
     FAILED = "failed"
@@ -22,7 +25,7 @@ class CallEnd(StrEnum):
 
 
 RECLAIMED = "476"
-"""The number was taken back by force: nobody can reach it any more."""
+"""The number was forcibly reclaimed and cannot be reached any more."""
 
 CAUSES: dict[str, str] = {
     "200000": "answered, and listened to until the end",
@@ -90,40 +93,40 @@ CAUSES: dict[str, str] = {
 }
 
 UNFINISHED = frozenset({"", "200101", "200102", "200103", "200201", "300000"})
-"""States of a call that is still going on; "" is one that was not told."""
+"""States of a call that is still going on; "" when no state was given."""
 
 AT_FAULT = frozenset(
     {"200004", "200005", "200012", "200117", "200121", "400", "476", "482", "500"}
     | {"1", "3", "27", "34", "38", "41", "42", "failed"}
 )
-"""Causes that can be the number's fault. Busy, not answered, off, out of area and refused by the callee are not."""
+"""Causes that can be the number's fault. Busy, unanswered, off, out of area and refused by the callee cannot."""
 
 _ANSWERED = frozenset({"200000", "200001", "200100", "connected"})
-"""What says that a call was answered where its duration is not told."""
+"""Codes of an answered call, for use where the duration is unknown."""
 
 
 def meaning(code: str) -> str:
-    """The code in plain words; "" stands for none."""
+    """The code in plain words; "" means that none was given."""
     if not code:
         return "not told"
     return CAUSES.get(code, "a cause that is not documented")
 
 
 def unconnected(cause: int) -> str:
-    """The code for a value of SecretReport's `unconnected_cause`; "" for 0, a call that went its way.
+    """The code for a value of SecretReport's `unconnected_cause`; "" for 0, a call that was not stopped.
 
-    Why the platform did not connect a call says nothing of the number: none of these codes is at fault.
+    The platform's reasons for not connecting a call say nothing about the number: none of these codes is in `AT_FAULT`.
     """
     return f"unconnected_{cause}" if cause else ""
 
 
 def judge(code: str, duration: float | None) -> CallEnd | None:
-    """How a call of this state and duration (seconds, None: not told) ended; None while it goes on."""
-    return None if code in UNFINISHED else over(code, duration)
+    """How a call with this state and duration (seconds; None: unknown) ended; None while it is going on."""
+    return None if code in UNFINISHED else judge_ended(code, duration)
 
 
-def over(code: str, duration: float | None) -> CallEnd:
-    """The same of a call that is known to be over."""
+def judge_ended(code: str, duration: float | None) -> CallEnd:
+    """As `judge`, for a call that is known to have ended."""
     if duration or (duration is None and code in _ANSWERED):
         return CallEnd.CONNECTED
     return CallEnd.FAILED if code in AT_FAULT else CallEnd.NOT_CONNECTED

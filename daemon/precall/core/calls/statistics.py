@@ -1,4 +1,4 @@
-"""How many calls ended how: for the report that shows what the routes were worth."""
+"""Counts of calls by how they ended, for the report on how well the routes worked."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -19,20 +19,20 @@ class CallCounts:
     pending: int = 0
 
     def add(self, result: CallResult, count: int) -> None:
-        """Some more calls of this result."""
+        """Add `count` calls with this result."""
         self.placed += count
         setattr(self, result.value, getattr(self, result.value) + count)
 
     @property
     def wrong(self) -> float:
-        """Share that failed by what can be the number's fault, of those whose end is known."""
+        """Share of ended calls that failed for a reason that can be the number's fault."""
         ended = self.connected + self.failed + self.not_connected
         return self.failed / ended if ended else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class CallReport:
-    """All calls; the same by (pool, state of the route when dialled); how many did not connect by each cause."""
+    """Counts of all calls, counts by (pool, state of the route when dialled), and unconnected calls by cause."""
 
     total: CallCounts
     by_route: dict[tuple[str, str], CallCounts]
@@ -40,10 +40,10 @@ class CallReport:
 
 
 def report(counts: Iterable[tuple[str, str, str, str, int]]) -> CallReport:
-    """Of (pool, state of the route, result, cause, how many); the largest causes first."""
+    """Sum up tuples of (pool, state of the route, result, cause, count). The most frequent causes come first."""
     total, by_route, causes = CallCounts(), dict[tuple[str, str], CallCounts](), Counter[str]()
-    for pool_key, route_state, told, cause, count in counts:
-        result = CallResult(told)
+    for pool_key, route_state, stored_result, cause, count in counts:
+        result = CallResult(stored_result)
         total.add(result, count)
         by_route.setdefault((pool_key, route_state), CallCounts()).add(result, count)
         if result in (CallResult.FAILED, CallResult.NOT_CONNECTED):

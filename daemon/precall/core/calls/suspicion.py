@@ -1,38 +1,38 @@
-"""What failed calls say about a binding: enough of them, lately and on the route that is served, make it suspect.
+"""Suspicion raised by failed calls: a binding with enough recent failures on its current route is suspect.
 
-A call can fail by the number's fault or by its callee's; only the former count (`causes`). A binding is suspect while
-at least `NEEDED` of its `LAST` latest calls failed so and the failures, each worth half as much after `HALF_LIFE`, add
-up to `LEAST`. One word of the provider's own is enough: the number was reclaimed (cause 476), or is reported abnormal.
-Suspicion asks for a check and shows a flag. It never changes a route.
+Only failures that can be the number's fault count (see `causes`). A binding is suspect while at least `MIN_FAILURES` of
+its `LATEST_CALLS` latest calls failed and the score of these failures reaches `MIN_SCORE`. The score of a failure is 1
+at first and halves every `HALF_LIFE`. A single statement of the provider is enough: the number was reclaimed (cause
+476) or is reported abnormal. Suspicion causes a check and shows a flag; it never changes a route.
 
-Calls are ordered by when they were placed, not by when their end became known, and each is known by its id: the same
-reports in another order, or twice, come to the same. Once the route is another one (`Aim`), calls placed upon the old
-one say nothing. What was heard is forgotten when it has faded; of `MOST` bindings in doubt it is kept, and of as many
-whose calls work.
+Calls are ordered by when they were placed and identified by their ids, so reports may arrive in any order and more than
+once. Calls placed on an earlier route (`Target`) do not count. Records are forgotten after `FORGET_AFTER`. At most
+`MAX_BINDINGS` with failures are remembered, and as many without.
 """
 
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from math import inf, log2
+from operator import attrgetter
 
 from precall.core.ages import age_of
 from precall.core.model import Flag, Row, State, Status
 
-LAST = 5
-NEEDED = 3
+LATEST_CALLS = 5
+MIN_FAILURES = 3
 HALF_LIFE = 1800.0
-LEAST = 1.5
-FADED = 2 * HALF_LIFE
-"""Seconds after which even `LAST` failures do not add up to `LEAST`."""
-MOST = 100_000
+MIN_SCORE = 1.5
+FORGET_AFTER = 2 * HALF_LIFE
+"""Seconds after which even `LATEST_CALLS` failures score less than `MIN_SCORE`."""
+MAX_BINDINGS = 100_000
 
-Aim = tuple[int, str]
-"""What calls of a binding were dialled upon: its generation, and "x", "temporary" or "real"."""
+Target = tuple[int, str]
+"""The target of a binding's calls: its generation, and "x", "temporary" or "real"."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallVerdict:
-    """A call that ended: whether it failed by what can be the number's fault; `damning`: by its certain end."""
+    """A call that ended; `failed` for a reason that can be the number's fault, `damning` if it certainly is."""
 
     call_id: str
     called_at: float
@@ -41,10 +41,10 @@ class CallVerdict:
 
 
 @dataclass(frozen=True, slots=True)
-class _Doubt:
-    """The latest verdicts on one aim, and the time in which they make it suspect."""
+class _Record:
+    """The latest verdicts on one target, and the period for which they make it suspect."""
 
-    aim: Aim
+    target: Target
     verdicts: tuple[CallVerdict, ...] = ()
     since: float = 0.0
     until: float = 0.0
@@ -52,103 +52,108 @@ class _Doubt:
     reported_at: float = 0.0
     touched_at: float = 0.0
 
-    def holds(self, now: float) -> bool:
-        """Whether it makes suspect. What was heard at a time yet to come was dated by a clock that was wrong."""
+    def suspect(self, now: float) -> bool:
+        """Whether the target is suspect. A record from the future was dated by a wrong clock and does not count."""
         return age_of(self.touched_at, now) < inf and now < max(self.until, self.accused_until)
 
 
 class CallSuspicion:
-    """The bindings in doubt. `now` is in Unix seconds, as the times of calls are."""
+    """The call records of all bindings. Times are in Unix seconds."""
 
     def __init__(self) -> None:
-        self._doubts: OrderedDict[str, _Doubt] = OrderedDict()
-        self._calm: OrderedDict[str, _Doubt] = OrderedDict()
+        self._failing: OrderedDict[str, _Record] = OrderedDict()
+        self._working: OrderedDict[str, _Record] = OrderedDict()
         self._suspects: set[str] = set()
 
     def __len__(self) -> int:
-        return len(self._doubts) + len(self._calm)
+        return len(self._failing) + len(self._working)
 
-    def hear(self, row: Row, verdict: CallVerdict, dialled: str, now: float) -> bool:
-        """Take in how a call ended that was dialled in state `dialled` ("": not known). Whether a check is due."""
-        aim = aim_of(row)
-        if dialled and _way(dialled) != aim[1]:
+    def record(self, row: Row, verdict: CallVerdict, dialled: str, now: float) -> bool:
+        """Record how a call ended, and return whether the binding should be checked.
+
+        `dialled` is the state of the route when the call was placed ("": unknown).
+        """
+        target = target_of(row)
+        if dialled and _number_kind(dialled) != target[1]:
             return False
-        known = self._known(row.binding.subs_id, aim) or _Doubt(aim)
-        others = [one for one in known.verdicts if one.call_id != verdict.call_id]
-        latest = tuple(sorted([*others, verdict], key=lambda one: (one.called_at, one.call_id))[-LAST:])
-        doubt = replace(known, verdicts=latest, until=_until(latest, now))
-        if verdict.failed and verdict.damning and now - verdict.called_at < FADED:
-            doubt = replace(doubt, accused_until=max(known.accused_until, verdict.called_at + HALF_LIFE))
-        self._keep(row.binding.subs_id, doubt, now)
-        return verdict.failed and verdict in latest and self.doubts(row, now)
+        known = self._find(row.binding.subs_id, target) or _Record(target)
+        verdicts = [*(other for other in known.verdicts if other.call_id != verdict.call_id), verdict]
+        latest = tuple(sorted(verdicts, key=attrgetter("called_at", "call_id"))[-LATEST_CALLS:])
+        record = replace(known, verdicts=latest, until=_suspect_until(latest, now))
+        if verdict.failed and verdict.damning and now - verdict.called_at < FORGET_AFTER:
+            record = replace(record, accused_until=max(known.accused_until, verdict.called_at + HALF_LIFE))
+        self._store(row.binding.subs_id, record, now)
+        return verdict.failed and verdict in latest and self.is_suspect(row, now)
 
     def report(self, row: Row, *, abnormal: bool, at: float, now: float) -> None:
-        """The provider itself says of the number of this binding that it is abnormal, or normal again, since `at`. The
-        latest such word counts."""
-        aim = aim_of(row)
-        known = self._known(row.binding.subs_id, aim) or _Doubt(aim)
+        """Record a report of the provider that the binding's number is abnormal, or normal again, since `at`.
+
+        The latest report counts.
+        """
+        target = target_of(row)
+        known = self._find(row.binding.subs_id, target) or _Record(target)
         if at >= known.reported_at:
             accused_until = at + HALF_LIFE if abnormal else 0.0
-            self._keep(row.binding.subs_id, replace(known, accused_until=accused_until, reported_at=at), now)
+            self._store(row.binding.subs_id, replace(known, accused_until=accused_until, reported_at=at), now)
 
-    def doubts(self, row: Row, now: float) -> bool:
-        """Whether calls say that the route of this binding is wrong."""
-        known = self._known(row.binding.subs_id, aim_of(row))
-        return known is not None and known.holds(now)
+    def is_suspect(self, row: Row, now: float) -> bool:
+        """Whether calls suggest that the current route of this binding is wrong."""
+        known = self._find(row.binding.subs_id, target_of(row))
+        return known is not None and known.suspect(now)
 
     def flags(self, row: Row, now: float) -> tuple[Flag, ...]:
-        """What readers should know: `suspect`; `api_disagrees` too when the provider has answered Status 1 since."""
-        if not self._doubts or not self.doubts(row, now):
+        """The flags for readers: `suspect`, and `api_disagrees` if the provider has answered Status 1 since."""
+        if not self._failing or not self.is_suspect(row, now):
             return ()
-        since = self._doubts[row.binding.subs_id].since
+        since = self._failing[row.binding.subs_id].since
         normal = row.state.status == Status.NORMAL and row.state.checked_at >= since
         return (Flag.SUSPECT, Flag.API_DISAGREES) if normal else (Flag.SUSPECT,)
 
     def suspects(self, now: float) -> list[str]:
-        """The ids of all bindings that were made suspect lately; the route of some may be another one by now."""
-        self._fade(now)
-        self._suspects = {subs_id for subs_id in self._suspects if self._doubts[subs_id].holds(now)}
+        """The ids of all bindings with a suspect target. The route of some may have changed since."""
+        self._expire(now)
+        self._suspects = {subs_id for subs_id in self._suspects if self._failing[subs_id].suspect(now)}
         return sorted(self._suspects)
 
-    def _known(self, subs_id: str, aim: Aim) -> _Doubt | None:
-        known = self._doubts.get(subs_id) or self._calm.get(subs_id)
-        return known if known is not None and known.aim == aim else None
+    def _find(self, subs_id: str, target: Target) -> _Record | None:
+        known = self._failing.get(subs_id) or self._working.get(subs_id)
+        return known if known is not None and known.target == target else None
 
-    def _keep(self, subs_id: str, doubt: _Doubt, now: float) -> None:
-        before = self._known(subs_id, doubt.aim)
-        since = before.since if before is not None and before.holds(now) else now
+    def _store(self, subs_id: str, record: _Record, now: float) -> None:
+        before = self._find(subs_id, record.target)
+        since = before.since if before is not None and before.suspect(now) else now
         self._forget(subs_id)
-        calm = not doubt.reported_at and not any(verdict.failed for verdict in doubt.verdicts)
-        kept = self._calm if calm else self._doubts
-        kept[subs_id] = replace(doubt, since=since, touched_at=now)
-        if doubt.holds(now):
+        working = not record.reported_at and not any(verdict.failed for verdict in record.verdicts)
+        records = self._working if working else self._failing
+        records[subs_id] = replace(record, since=since, touched_at=now)
+        if record.suspect(now):
             self._suspects.add(subs_id)
-        self._fade(now)
-        if len(kept) > MOST:
-            self._forget(next(iter(kept)))
+        self._expire(now)
+        if len(records) > MAX_BINDINGS:
+            self._forget(next(iter(records)))
 
-    def _fade(self, now: float) -> None:
-        """Forget those of whom nothing was heard for so long that it matters no more."""
-        for kept in (self._doubts, self._calm):
-            while kept:
-                subs_id, doubt = next(iter(kept.items()))
-                if age_of(doubt.touched_at, now) < FADED:
+    def _expire(self, now: float) -> None:
+        """Forget the bindings without a report for `FORGET_AFTER`."""
+        for records in (self._failing, self._working):
+            while records:
+                subs_id, record = next(iter(records.items()))
+                if age_of(record.touched_at, now) < FORGET_AFTER:
                     break
                 self._forget(subs_id)
 
     def _forget(self, subs_id: str) -> None:
-        self._doubts.pop(subs_id, None)
-        self._calm.pop(subs_id, None)
+        self._failing.pop(subs_id, None)
+        self._working.pop(subs_id, None)
         self._suspects.discard(subs_id)
 
 
-def aim_of(row: Row) -> Aim:
-    """What a call would be dialled upon now."""
-    return row.binding.generation, _way(row.state.state)
+def target_of(row: Row) -> Target:
+    """The target of a call placed now."""
+    return row.binding.generation, _number_kind(row.state.state)
 
 
-def _way(state: str) -> str:
-    """The kind of number a state leads to; unverified, normal and the end of a binding all lead to X."""
+def _number_kind(state: str) -> str:
+    """The kind of number that is dialled in a state. Unverified, normal and ended bindings all lead to X."""
     match state:
         case State.TEMPORARY:
             return "temporary"
@@ -158,11 +163,11 @@ def _way(state: str) -> str:
             return "x"
 
 
-def _until(verdicts: tuple[CallVerdict, ...], now: float) -> float:
-    """Until when these make suspect, if nothing else is heard; 0 when they do not."""
+def _suspect_until(verdicts: tuple[CallVerdict, ...], now: float) -> float:
+    """The time until which these verdicts alone make a target suspect; 0 when they do not."""
     failed = [verdict for verdict in verdicts if verdict.failed]
-    if len(failed) < NEEDED:
+    if len(failed) < MIN_FAILURES:
         return 0.0
-    # In the future at most by what clocks differ: such a call counts as one of now.
+    # Clocks may differ: a call slightly in the future counts as placed now.
     score = sum(2.0 ** -(max(0.0, now - verdict.called_at) / HALF_LIFE) for verdict in failed)
-    return now + HALF_LIFE * log2(score / LEAST) if score > LEAST else 0.0
+    return now + HALF_LIFE * log2(score / MIN_SCORE) if score > MIN_SCORE else 0.0

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from precall.core.calls.call import Call, CallResult, CallSource, first_try, in_turn, merge, next_try, seen
+from precall.core.calls.call import (
+    Call,
+    CallResult,
+    CallSource,
+    first_try,
+    interleave,
+    merge,
+    next_try,
+    with_outcome,
+)
 from precall.core.calls.statistics import CallCounts, report
 
 NOW = 1_790_000_000.0
@@ -27,9 +36,9 @@ words = st.sampled_from(
     [
         a_call(),
         a_call(called_at=NOW - 5, reported_at=NOW + 30),
-        seen(a_call(), "failed"),
-        seen(a_call(), "busy"),
-        seen(a_call(prod_id=0, next_at=None), "connected"),
+        with_outcome(a_call(), "failed"),
+        with_outcome(a_call(), "busy"),
+        with_outcome(a_call(prod_id=0, next_at=None), "connected"),
         final(CallSource.DETAIL),
         final(CallSource.RECEIPT, "1", subs_id="", prod_id=0),
         a_call(
@@ -57,7 +66,11 @@ def test_the_same_word_twice_says_nothing_new(word: Call) -> None:
 
 
 def test_the_providers_word_stands_above_the_dispatchers_and_that_above_silence() -> None:
-    reported, dispatcher, provider = a_call(), seen(a_call(), "failed"), final(CallSource.DETAIL, "200002")
+    reported, dispatcher, provider = (
+        a_call(),
+        with_outcome(a_call(), "failed"),
+        final(CallSource.DETAIL, "200002"),
+    )
     assert merge(reported, dispatcher).result is CallResult.FAILED
     assert merge(dispatcher, provider).state == "200002"
     given_up = a_call(result=CallResult.UNVERIFIED, next_at=None)
@@ -67,9 +80,9 @@ def test_the_providers_word_stands_above_the_dispatchers_and_that_above_silence(
 
 def test_nothing_is_asked_about_a_call_whose_end_is_known() -> None:
     assert merge(a_call(), final(CallSource.RECEIPT)).next_at is None
-    assert seen(a_call(), "connected").next_at is None
-    assert seen(a_call(), "failed").next_at == NOW + 180  # its cause is worth a question
-    assert seen(a_call(prod_id=0, next_at=None), "failed").next_at is None
+    assert with_outcome(a_call(), "connected").next_at is None
+    assert with_outcome(a_call(), "failed").next_at == NOW + 180  # its cause is worth a question
+    assert with_outcome(a_call(prod_id=0, next_at=None), "failed").next_at is None
 
 
 def test_a_call_that_was_put_off_is_not_brought_forward_by_a_repeated_report() -> None:
@@ -99,7 +112,7 @@ def test_the_longest_due_and_the_newest_by_turns() -> None:
     old, new = [a_call(f"o{n}") for n in range(3)], [a_call(f"n{n}") for n in range(3)]
 
     def order(oldest: list[Call], newest: list[Call], *, newest_first: bool) -> list[str]:
-        return [call.call_id for call in in_turn(oldest, newest, newest_first=newest_first)]
+        return [call.call_id for call in interleave(oldest, newest, newest_first=newest_first)]
 
     assert order(old, new, newest_first=False) == ["o0", "n0", "o1", "n1", "o2", "n2"]
     assert order(old, new, newest_first=True) == ["n0", "o0", "n1", "o1", "n2", "o2"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from precall.core.calls.causes import AT_FAULT, CAUSES, UNFINISHED, CallEnd, judge, meaning, over
+from precall.core.calls.causes import AT_FAULT, CAUSES, UNFINISHED, CallEnd, judge, judge_ended, meaning
 
 COUNTED = "200004 200005 200012 200117 200121 400 476 482 500 1 3 27 34 38 41 42 failed"
 
@@ -47,5 +47,5 @@ def test_connected_is_a_duration_above_zero(code: str, duration: float | None, e
 
 
 def test_a_call_that_is_over_ended_somehow_whatever_its_state() -> None:
-    assert over("", 0) is CallEnd.NOT_CONNECTED
-    assert over("", 5) is CallEnd.CONNECTED
+    assert judge_ended("", 0) is CallEnd.NOT_CONNECTED
+    assert judge_ended("", 5) is CallEnd.CONNECTED

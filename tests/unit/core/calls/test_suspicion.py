@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from precall.core.calls import suspicion as module
 from precall.core.calls.calibration import Calibration
-from precall.core.calls.suspicion import HALF_LIFE, MOST, CallSuspicion, CallVerdict
+from precall.core.calls.suspicion import HALF_LIFE, MAX_BINDINGS, CallSuspicion, CallVerdict
 from precall.core.model import Flag, State
 from tests.support.builders import NOW, observed, row
 
@@ -21,33 +21,33 @@ def a_verdict(place: int, *, failed: bool = True, ago: float = 60.0, damning: bo
 def heard(*verdicts: CallVerdict, now: float = NOW) -> CallSuspicion:
     suspicion = CallSuspicion()
     for verdict in verdicts:
-        suspicion.hear(NORMAL, verdict, "normal", now)
+        suspicion.record(NORMAL, verdict, "normal", now)
     return suspicion
 
 
 def test_three_failures_of_the_last_five_and_not_two() -> None:
     two = heard(*(a_verdict(n) for n in range(2)))
-    assert not two.doubts(NORMAL, NOW)
-    assert two.hear(NORMAL, a_verdict(3), "normal", NOW)
+    assert not two.is_suspect(NORMAL, NOW)
+    assert two.record(NORMAL, a_verdict(3), "normal", NOW)
     assert two.flags(NORMAL, NOW) == (Flag.SUSPECT,)
     connected = [a_verdict(n, failed=False) for n in range(5, 7)]
     three_of_five = heard(*(a_verdict(n) for n in range(3)), *connected)
-    assert three_of_five.doubts(NORMAL, NOW)
-    three_of_five.hear(NORMAL, a_verdict(7, failed=False), "normal", NOW)
-    assert not three_of_five.doubts(NORMAL, NOW)
+    assert three_of_five.is_suspect(NORMAL, NOW)
+    three_of_five.record(NORMAL, a_verdict(7, failed=False), "normal", NOW)
+    assert not three_of_five.is_suspect(NORMAL, NOW)
 
 
 def test_every_further_failure_asks_for_a_check_and_a_success_for_none() -> None:
     suspicion = heard(*(a_verdict(n) for n in range(3)))
-    assert suspicion.hear(NORMAL, a_verdict(3), "normal", NOW)
-    assert not suspicion.hear(NORMAL, a_verdict(4, failed=False), "normal", NOW)
+    assert suspicion.record(NORMAL, a_verdict(3), "normal", NOW)
+    assert not suspicion.record(NORMAL, a_verdict(4, failed=False), "normal", NOW)
 
 
 def test_suspicion_fades() -> None:
     suspicion = heard(*(a_verdict(n) for n in range(3)))
-    assert suspicion.doubts(NORMAL, NOW + 0.9 * HALF_LIFE)
-    assert not suspicion.doubts(NORMAL, NOW + HALF_LIFE)
-    assert not heard(*(a_verdict(n, ago=HALF_LIFE + 60) for n in range(3))).doubts(NORMAL, NOW)
+    assert suspicion.is_suspect(NORMAL, NOW + 0.9 * HALF_LIFE)
+    assert not suspicion.is_suspect(NORMAL, NOW + HALF_LIFE)
+    assert not heard(*(a_verdict(n, ago=HALF_LIFE + 60) for n in range(3))).is_suspect(NORMAL, NOW)
     assert suspicion.suspects(NOW) == [NORMAL.binding.subs_id]
     assert suspicion.suspects(NOW + HALF_LIFE) == []
     assert len(suspicion) == 1
@@ -57,11 +57,11 @@ def test_suspicion_fades() -> None:
 
 def test_a_reclaimed_number_is_suspect_at_once() -> None:
     suspicion = CallSuspicion()
-    assert suspicion.hear(NORMAL, a_verdict(1, damning=True), "normal", NOW)
+    assert suspicion.record(NORMAL, a_verdict(1, damning=True), "normal", NOW)
     assert suspicion.flags(NORMAL, NOW) == (Flag.SUSPECT,)
-    assert not suspicion.doubts(NORMAL, NOW + HALF_LIFE)
+    assert not suspicion.is_suspect(NORMAL, NOW + HALF_LIFE)
     old = CallSuspicion()
-    assert not old.hear(NORMAL, a_verdict(1, damning=True, ago=5 * HALF_LIFE), "normal", NOW)
+    assert not old.record(NORMAL, a_verdict(1, damning=True, ago=5 * HALF_LIFE), "normal", NOW)
 
 
 def test_the_provider_disagrees_once_it_has_answered_normal_after() -> None:
@@ -76,31 +76,31 @@ def test_calls_on_another_route_say_nothing_of_this_one() -> None:
     temporary = row(observed(State.TEMPORARY))
     assert suspicion.flags(temporary, NOW) == ()
     for place in range(5, 9):
-        assert not suspicion.hear(temporary, a_verdict(place), "normal", NOW)
+        assert not suspicion.record(temporary, a_verdict(place), "normal", NOW)
     for place in range(5, 7):
-        assert not suspicion.hear(temporary, a_verdict(place), "temporary", NOW)
-    assert suspicion.hear(temporary, a_verdict(7), "temporary", NOW)
+        assert not suspicion.record(temporary, a_verdict(place), "temporary", NOW)
+    assert suspicion.record(temporary, a_verdict(7), "temporary", NOW)
     assert suspicion.flags(row(observed(State.NORMAL), generation=2), NOW) == ()
 
 
 def test_a_call_on_an_unknown_route_counts_and_so_does_an_unverified_one() -> None:
     suspicion = CallSuspicion()
     for place, dialled in enumerate(["", "unverified", "normal"]):
-        suspicion.hear(NORMAL, a_verdict(place), dialled, NOW)
-    assert suspicion.doubts(NORMAL, NOW)
+        suspicion.record(NORMAL, a_verdict(place), dialled, NOW)
+    assert suspicion.is_suspect(NORMAL, NOW)
 
 
 def test_a_later_word_on_the_same_call_replaces_the_earlier() -> None:
     suspicion = heard(*(a_verdict(n) for n in range(3)))
-    suspicion.hear(NORMAL, a_verdict(1, failed=False), "normal", NOW)
-    assert not suspicion.doubts(NORMAL, NOW)
+    suspicion.record(NORMAL, a_verdict(1, failed=False), "normal", NOW)
+    assert not suspicion.is_suspect(NORMAL, NOW)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=6))
 def test_the_order_in_which_ends_become_known_does_not_matter(ends: list[bool]) -> None:
     verdicts = [a_verdict(n, failed=failed) for n, failed in enumerate(ends)]
     orders = [*list(permutations(verdicts))[::97], tuple(verdicts)]
-    found = {heard(*order, *order[::-1]).doubts(NORMAL, NOW) for order in orders}
+    found = {heard(*order, *order[::-1]).is_suspect(NORMAL, NOW) for order in orders}
     assert len(found) == 1
     assert found == {sum(ends[-5:]) >= 3}
 
@@ -110,22 +110,26 @@ def test_what_the_provider_reports_of_a_number_counts_by_its_own_time() -> None:
         suspicion = CallSuspicion()
         for abnormal, at in order:
             suspicion.report(NORMAL, abnormal=abnormal, at=at, now=NOW)
-        assert not suspicion.doubts(NORMAL, NOW)
+        assert not suspicion.is_suspect(NORMAL, NOW)
     suspicion.report(NORMAL, abnormal=True, at=NOW, now=NOW)
     assert suspicion.flags(NORMAL, NOW) == (Flag.SUSPECT,)
 
 
 def test_what_is_remembered_is_bounded_and_those_whose_calls_work_do_not_displace_those_in_doubt() -> None:
     suspicion = heard(*(a_verdict(n) for n in range(3)))
-    for place in range(MOST + 10):
+    for place in range(MAX_BINDINGS + 10):
         other = row(observed(State.NORMAL), subs_id=f"x{place}")
-        suspicion.hear(other, a_verdict(place, failed=False), "normal", NOW)
-    assert len(suspicion) == MOST + 1
-    assert suspicion.doubts(NORMAL, NOW)
+        suspicion.record(other, a_verdict(place, failed=False), "normal", NOW)
+    assert len(suspicion) == MAX_BINDINGS + 1
+    assert suspicion.is_suspect(NORMAL, NOW)
 
 
 def test_faded_is_what_can_not_add_up_any_more() -> None:
-    assert module.LAST * 2.0 ** -(module.FADED / HALF_LIFE) < module.LEAST < module.NEEDED
+    assert (
+        module.LATEST_CALLS * 2.0 ** -(module.FORGET_AFTER / HALF_LIFE)
+        < module.MIN_SCORE
+        < module.MIN_FAILURES
+    )
 
 
 def test_predicted_and_measured_side_by_side() -> None:
