@@ -42,7 +42,7 @@ EVERY = 0.002
 """Seconds that the probe sleeps, and that the reader waits between two reads."""
 GOALS = {"load s": 15.0, "served s": 20.0, "bytes each": 1000.0, "stall ms": 50.0}
 
-BINDINGS = "INSERT INTO bindings VALUES (?, ?, ?, ?, ?, ?, '', ?, '{}', 'api', ?)"
+BINDINGS = "INSERT INTO bindings VALUES (?, ?, ?, ?, ?, ?, '', ?, '{}', 'api', ?, 1)"
 ROUTES = (
     "INSERT INTO routes VALUES"
     " (?, ?, 'normal', 1, ?, '', ?, ?, 3, '', '', 0, 0, 0, 0, 0, '[]', ?, 'dial_x', 'status_1', 2, ?)"
@@ -174,7 +174,7 @@ def plain(pipe: Connection, folder: str) -> None:
     before, begun = resident(os.getpid()), time.perf_counter()
     connection = sqlite3.connect(f"{folder}/scale.db")
     found = connection.execute("SELECT * FROM bindings JOIN routes USING (subs_id)")
-    rows = {row[0]: Plain(row[:11], row[11:]) for row in found}
+    rows = {row[0]: Plain(row[:12], row[12:]) for row in found}
     loaded, size = time.perf_counter() - begun, resident(os.getpid()) - before
     begun = time.perf_counter()
     gc.collect()
