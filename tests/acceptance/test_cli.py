@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.support.forked import ended_of, nursery
+from tests.support.forked import ended_of, fork_server
 from tests.support.sealed import key_file
-from tests.support.searched import Search, search_told
+from tests.support.searched import Search, assert_clean
 
 PROJECT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("PRECALL_")} | {
@@ -69,7 +69,7 @@ def precall(
     environment = ENVIRONMENT | ({"PRECALL_URL": url} if url else {})
     ended = ended_of([str(arg) for arg in args], environment, stdin or "", cwd or Path.cwd())
     if ended.returncode:
-        search_told(ended.stderr)
+        assert_clean(ended.stderr)
     return ended
 
 
@@ -84,7 +84,7 @@ class Server:
         with self.output.open("w") as out:
             given = [str(arg) for arg in args]
             with Path(os.devnull).open("rb") as nothing:
-                self.process = nursery().start(
+                self.process = fork_server().start(
                     given, env=ENVIRONMENT, cwd=folder, streams=(nothing, out, out)
                 )
 
