@@ -75,7 +75,7 @@ def test_mistakes_are_lines_with_their_exit_code(tmp_path: Path) -> None:
     wrong = precall("source", "check", "--config", configured(tmp_path, url, "SELECT subs_id FROM relations"))
     assert wrong.returncode == 3
     assert wrong.stderr.splitlines() == [
-        f"precall: source.query: gives no column {name}" for name in ("pool_key", "number_x", "number_a")
+        f"precall: source.query: returns no column {name}" for name in ("pool_key", "number_x", "number_a")
     ]
     none = precall("source", "check", "--config", config_file(tmp_path, "http://127.0.0.1:9"))
     assert (none.returncode, none.stderr) == (

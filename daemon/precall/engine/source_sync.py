@@ -150,10 +150,10 @@ class SourceSync:
         """read > diff > guard"""
         policy, now = self._settings.policy, self._clock()
         compared = Comparison(self._binding, lambda binding: expired_locally(binding, policy, now))
-        await self._query.rows(compared.take)
+        await self._query.rows(compared.add_row)
         for rows in self._table.slices(SLICE):
             for row in rows:
-                compared.pass_by(row.binding, live=live(row, policy, now))
+                compared.add_binding(row.binding, live=live(row, policy, now))
             await asyncio.sleep(0)
         return compared.plan(self._settings.config.source.max_removals, force=force)
 
@@ -249,8 +249,8 @@ async def preview(
         lambda subs_id: packed.row.binding if (packed := rows.get(subs_id)) else None,
         lambda binding: expired_locally(binding, policy, now),
     )
-    await SourceQuery(config).rows(compared.take)
+    await SourceQuery(config).rows(compared.add_row)
     for packed in rows.values():
         row = packed.row
-        compared.pass_by(row.binding, live=live(row, policy, now))
+        compared.add_binding(row.binding, live=live(row, policy, now))
     return compared.plan(config.max_removals)

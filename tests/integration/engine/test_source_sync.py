@@ -286,7 +286,7 @@ async def test_without_a_source_the_paths_say_so(tmp_path: Path) -> None:
         ("SELECT * FROM relation", "no such table"),
         ("SELEC 1", "syntax error"),
         ("DELETE FROM relations", "readonly"),
-        ("PRAGMA query_only", "gives no column subs_id"),
+        ("PRAGMA query_only", "returns no column subs_id"),
         ("SELECT json_extract(subs_id || '{13800000001', '$') FROM relations", "malformed JSON"),
         (
             "SELECT subs_id, pool_key, number_x AS x_number, number_a FROM relations",

@@ -1,11 +1,11 @@
-"""What a sync makes of the customer's rows: which bindings to add, update and remove, and which removals to refuse.
+"""Plans a sync with the customer's rows: which bindings to add, update and remove, and when to withhold removals.
 
-Rows are taken one by one, so that a long read can share the loop; only what differs is kept. Bindings that somebody
-registered over the API are left alone, whatever the source says, and so are those whose row is no good.
+Rows are added one by one, so that a long read can yield to the event loop; only differences are kept. A binding that
+was registered over the API is never changed by the source, nor is one whose row is invalid.
 
-Additions and updates stand by themselves. Removals are guarded, because a query that went wrong looks like a customer
-who ended his bindings: they are all applied, or all withheld. Only bindings that may still be dialled count for the
-guard; a customer may clear away expired ones at any time. A binding that is over already and not known is not taken in.
+Additions and updates are independent of each other. Removals are guarded, because a broken query looks like a customer
+who ended many bindings: they are all applied or all withheld. Only bindings that may still be dialled count for the
+guard; expired ones may be removed at any time. A row whose binding has already expired and is unknown is not added.
 """
 
 from collections.abc import Callable
@@ -16,12 +16,13 @@ from precall.core.model import Binding
 from precall.core.sync.columns import ORIGIN, BadRow
 
 FREE_REMOVALS = 9
-"""So many removals are never refused."""
+"""Number of removals that is always allowed."""
 EXAMPLES = 20
+"""Maximum number of refused rows shown."""
 
 
 class SyncOutcome(StrEnum):
-    """What became of a row of the source, or of a binding that came from it. A closed set."""
+    """The outcome for a row of the source, or for a binding that came from it. A closed set."""
 
     ADDED = "added"
     UPDATED = "updated"
@@ -34,11 +35,11 @@ class SyncOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SyncPlan:
-    """What to do. `withheld` are the live bindings whose removal is refused, `guard` says why ("" when none is).
+    """The plan of a sync.
 
-    `refused` counts rows; `examples` are the first of them. `expired` counts rows of bindings that are over and not
-    known. `unsound` are bindings made from a row that an earlier version took and that is refused now: they must not be
-    dialled as they stand.
+    `withheld` are the live bindings whose removal is refused, and `guard` is the reason ("" if none is). `refused`
+    counts rows, of which `examples` are the first. `expired` counts rows of unknown bindings that have ended. `unsound`
+    are bindings whose row is refused now but was accepted by an earlier version: they must not be dialled unchanged.
     """
 
     added: tuple[Binding, ...] = ()
@@ -58,7 +59,7 @@ class SyncPlan:
         return bool(self.withheld)
 
     def counts(self) -> dict[SyncOutcome, int]:
-        """How many of each fate."""
+        """The number of rows or bindings by outcome."""
         return {
             SyncOutcome.ADDED: len(self.added),
             SyncOutcome.UPDATED: len(self.updated),
@@ -71,13 +72,13 @@ class SyncPlan:
 
 
 class Comparison:
-    """The rows of the source beside the bindings there are: `take` every row, `pass_by` every binding, then `plan`.
+    """Compares the rows of the source with the bindings: `add_row` all rows, `add_binding` all bindings, then `plan`.
 
-    `current` gives the binding of an id, `over` says that a binding has ended by its own `expires_at`.
+    `current` returns the binding of an id; `expired` tells whether a binding has ended by its own `expires_at`.
     """
 
-    def __init__(self, current: Callable[[str], Binding | None], over: Callable[[Binding], bool]) -> None:
-        self._current, self._over = current, over
+    def __init__(self, current: Callable[[str], Binding | None], expired: Callable[[Binding], bool]) -> None:
+        self._current, self._has_expired = current, expired
         self._rows = 0
         self._seen: dict[str, int] = {}
         self._changed: dict[str, tuple[SyncOutcome, Binding]] = {}
@@ -92,29 +93,29 @@ class Comparison:
         self._gone: list[str] = []
         self._gone_live: list[str] = []
 
-    def take(self, row: Binding | BadRow) -> None:
-        """One row of the source."""
+    def add_row(self, row: Binding | BadRow) -> None:
+        """Add a row of the source."""
         self._rows += 1
         if isinstance(row, BadRow):
             if row.subs_id:
                 self._seen.setdefault(row.subs_id, 0)
             self._unreadable += row.subs_id is None
             if row.subs_id and row.unsound:
-                self._doubt(row.subs_id)
+                self._mark_unsound(row.subs_id)
             self._refuse(row)
             return
-        mark = hash(row) or 1
+        digest = hash(row) or 1
         before = self._seen.get(row.subs_id, 0)
         if row.subs_id in self._unsound:
             self._contest(row.subs_id)
         elif not before:
-            self._seen[row.subs_id] = mark
+            self._seen[row.subs_id] = digest
             self._compare(row)
-        elif before != mark and row.subs_id not in self._contested:
+        elif before != digest and row.subs_id not in self._contested:
             self._contest(row.subs_id)
 
-    def pass_by(self, binding: Binding, *, live: bool) -> None:
-        """One binding there is, after all rows were taken. `live`: it may still be dialled."""
+    def add_binding(self, binding: Binding, *, live: bool) -> None:
+        """Add an existing binding, once all rows are added; `live` when it may still be dialled."""
         if binding.origin != ORIGIN:
             return
         self._owned += live
@@ -124,16 +125,16 @@ class Comparison:
                 self._gone_live.append(binding.subs_id)
 
     def plan(self, max_removals: float, *, force: bool = False) -> SyncPlan:
-        """What to do, when one sync may remove this share of the live bindings; `force`: any."""
+        """The plan, if a sync may remove this share (0 to 1) of the live bindings, or with `force` any share."""
         guard = "" if force else self._guard(max_removals)
-        by_fate = {
-            fate: tuple(binding for found, binding in self._changed.values() if found is fate)
-            for fate in (SyncOutcome.ADDED, SyncOutcome.UPDATED)
+        changed = {
+            kind: tuple(binding for outcome, binding in self._changed.values() if outcome is kind)
+            for kind in (SyncOutcome.ADDED, SyncOutcome.UPDATED)
         }
         withheld = tuple(self._gone_live) if guard else ()
         return SyncPlan(
-            added=by_fate[SyncOutcome.ADDED],
-            updated=by_fate[SyncOutcome.UPDATED],
+            added=changed[SyncOutcome.ADDED],
+            updated=changed[SyncOutcome.UPDATED],
             removed=() if guard else tuple(self._gone),
             withheld=withheld,
             unchanged=len(self._unchanged),
@@ -147,20 +148,20 @@ class Comparison:
     def _compare(self, row: Binding) -> None:
         current = self._current(row.subs_id)
         if current is None:
-            if self._over(row):
+            if self._has_expired(row):
                 self._expired.add(row.subs_id)
             else:
                 self._changed[row.subs_id] = SyncOutcome.ADDED, row
         elif current.origin != ORIGIN:
-            text = "is registered over the API; remove it there, and the source will have it"
+            text = "is registered over the API; remove it there to let the source manage it"
             self._refuse(BadRow(row.subs_id, "subs_id", text))
         elif replace(row, registered_at=current.registered_at, generation=current.generation) == current:
             self._unchanged.add(row.subs_id)
         else:
             self._changed[row.subs_id] = SyncOutcome.UPDATED, row
 
-    def _doubt(self, subs_id: str) -> None:
-        """The binding as it stands may come from this row, read by another rule."""
+    def _mark_unsound(self, subs_id: str) -> None:
+        """Mark the existing binding, which an earlier version may have made from this row."""
         current = self._current(subs_id)
         known = current is not None and current.origin == ORIGIN and current.sound
         self._unsound[subs_id] = replace(current, sound=False) if known and current is not None else None
@@ -168,12 +169,12 @@ class Comparison:
         self._unchanged.discard(subs_id)
 
     def _contest(self, subs_id: str) -> None:
-        """Which of two rows is right cannot be told: the binding stays as it is."""
+        """Leave the binding unchanged, since either of two different rows may be the right one."""
         self._contested.add(subs_id)
         self._changed.pop(subs_id, None)
         self._unchanged.discard(subs_id)
         self._expired.discard(subs_id)
-        self._refuse(BadRow(subs_id, "subs_id", "stands in two rows that differ"))
+        self._refuse(BadRow(subs_id, "subs_id", "appears in two rows that differ"))
 
     def _refuse(self, row: BadRow) -> None:
         self._refused += 1
@@ -183,9 +184,9 @@ class Comparison:
     def _guard(self, max_removals: float) -> str:
         gone = len(self._gone_live)
         if not self._rows:
-            return "the query gave no rows"
+            return "the query returned no rows"
         if self._unreadable:
-            return f"{self._unreadable} rows have a subs_id that cannot be read, and may be those of known bindings"
+            return f"{self._unreadable} rows have an unreadable subs_id and may belong to known bindings"
         if gone > FREE_REMOVALS and gone > max_removals * self._owned:
             return f"{gone} of {self._owned} live bindings left the source (max_removals = {max_removals:g})"
         return ""

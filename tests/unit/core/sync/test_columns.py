@@ -147,11 +147,11 @@ def test_columns_that_are_missing_unknown_or_there_twice_are_all_named() -> None
     with pytest.raises(ConfigError) as caught:
         Columns(["subs_id", "pool", "number_x", "number_X", "expire_at", "id"], None)
     assert caught.value.mistakes == [
-        "source.query: gives no column pool_key; write pool AS pool_key",
-        "source.query: gives no column number_a",
-        "source.query: gives an unknown column expire_at; did you mean expires_at?",
-        "source.query: gives an unknown column id; leave it out, or call it label_id",
-        "source.query: gives the column number_x twice",
+        "source.query: returns no column pool_key; write pool AS pool_key",
+        "source.query: returns no column number_a",
+        "source.query: returns an unknown column expire_at; did you mean expires_at?",
+        "source.query: returns an unknown column id; leave it out, or call it label_id",
+        "source.query: returns the column number_x twice",
     ]
 
 

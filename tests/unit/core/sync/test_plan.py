@@ -40,9 +40,9 @@ def planned(
     there = {one.subs_id: one for one in current}
     compared = Comparison(there.get, over)
     for one in rows:
-        compared.take(one)
+        compared.add_row(one)
     for one in there.values():
-        compared.pass_by(one, live=not over(one))
+        compared.add_binding(one, live=not over(one))
     return compared.plan(max_removals, force=force)
 
 
@@ -135,7 +135,7 @@ def test_nine_may_always_go_but_not_for_an_empty_result(there: int, left: int, r
     plan = planned(current, [*(row(str(n)) for n in range(left)), BadRow("", "subs_id", "is empty")], 0.05)
     assert len(plan.withheld) == refused
     empty = planned(current, [])
-    assert (empty.removed, empty.guard) == ((), "the query gave no rows")
+    assert (empty.removed, empty.guard) == ((), "the query returned no rows")
 
 
 def test_ended_bindings_may_all_be_cleared_away() -> None:
