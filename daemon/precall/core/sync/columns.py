@@ -117,7 +117,7 @@ def _mistakes(names: Sequence[str]) -> list[str]:
         near = difflib.get_close_matches(name, unknown, 1)
         unknown = [other for other in unknown if other not in near]
         hint = f"; write {near[0]} AS {name}" if near else ""
-        found.append(f"source.query: gives no column {name}{hint}")
+        found.append(f"source.query: returns no column {name}{hint}")
     for name in unknown:
         near = difflib.get_close_matches(name, known, 1)
         hint = f"did you mean {near[0]}?" if near else f"leave it out, or call it {LABEL}{name}"
