@@ -1,1 +1,1 @@
-"""What precall decides: pure functions of values. No I/O, no clock, no chance, no third-party import."""
+"""The decisions of precall: pure functions of values, without I/O, clocks, randomness or third-party imports."""

@@ -1,9 +1,9 @@
 """Moments, ticks and ages.
 
-A *moment* is in Unix seconds: what is stored, shown, and what expires. A *tick* is in seconds of a clock that nobody
-can set, from some moment on: what waits, counts, is planned or limited. An age is the distance of two of a kind.
+A *moment* is in Unix seconds, for what is stored, shown or expires. A *tick* is in seconds of the monotonic clock, for
+waiting, planning and limits. An age is the difference of two moments or of two ticks.
 
-An observation may have been stamped by another clock: of another machine, or of this one before its clock was set.
+An observation may have been stamped by another clock: that of another machine, or this one's before it was set.
 """
 
 from dataclasses import replace
@@ -13,24 +13,25 @@ from typing import NewType
 from precall.core.model import Row
 
 Tick = NewType("Tick", float)
-"""A reading of the monotonic clock. A type of its own, so that no moment is taken for one."""
+"""A reading of the monotonic clock. A separate type, so that it is not confused with a moment."""
 
 AHEAD = 5.0
-"""Seconds an observation may lie in the future: by so much the clocks of two machines may differ. What lies further
-ahead was stamped by a clock that was wrong, and how old it is cannot be known."""
+"""Seconds an observation may lie in the future, since the clocks of two machines may differ.
+
+Anything further ahead was stamped by a wrong clock, and its age is unknown.
+"""
 
 SMALLEST_STEP = 0.5
-"""Seconds by which the wall clock must move to count as set. A smaller difference comes from reading two clocks in
-turn."""
+"""Seconds by which the wall clock must move to count as set. Smaller differences come from reading two clocks."""
 
 
 def age_of(at: float, now: float) -> float:
-    """Seconds since `at`, never below 0; inf where `at` lies in the future: that is older than anything allows."""
+    """Seconds since `at`, at least 0; inf if `at` lies too far in the future, so that it exceeds any limit."""
     return max(0.0, now - at) if at - now <= AHEAD else inf
 
 
 def backdate(row: Row, seconds: float) -> Row:
-    """The row as it would be if the clock that stamped it had not been ahead by so many seconds."""
+    """The row with its times corrected for a clock that was `seconds` ahead."""
     state = row.state
     back = {
         name: at - seconds

@@ -1,8 +1,8 @@
-"""The caller of a call as switches name it, read as a number of the core.
+"""Reads the caller of a call, as switches report it, as a phone number.
 
-A caller may be absent, a number in any spelling, the URI of a SIP or tel header, or something that is no number:
-`anonymous`, a name, an extension of a switchboard. The last is an unknown caller. It is not the same as none, for which
-the usual direction is taken: a call by somebody unknown must not be put through to either party's real number.
+A caller may be absent, a number in any spelling, or the URI of a SIP or tel header. Anything else, such as `anonymous`,
+a name or a switchboard extension, is an unknown caller. That differs from an absent one, for which the usual direction
+is assumed: a call from an unknown caller must not be connected to either party's real number.
 """
 
 import re
@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from precall.core.numbers import UNKNOWN, clean
 
 LONGEST = 256
-"""Characters a caller may have."""
+"""Maximum length of a caller in characters."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _ADDRESS = re.compile(r"[^<>]*<([^<>]*)>.*")
@@ -21,12 +21,12 @@ _EXTENSION = re.compile(r";(?:ext|isub)=", re.IGNORECASE)
 
 
 def acceptable(caller: str) -> bool:
-    """Whether it may be a caller at all: not too long, no control characters."""
+    """Whether a text is acceptable as a caller: not too long, and without control characters."""
     return len(caller) <= LONGEST and not _CONTROL.search(caller)
 
 
 def read_caller(caller: str) -> str:
-    """The number that calls, as it was written, or UNKNOWN for a caller that is none. Never ""."""
+    """The calling number as it is dialled, or UNKNOWN for a caller that is not a number. Never ""."""
     if number := clean(caller):
         return number
     return clean(_user_of(caller)) or UNKNOWN

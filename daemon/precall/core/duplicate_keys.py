@@ -1,8 +1,10 @@
-"""Keys that stand twice in one JSON object. RFC 8259 leaves open which of them counts, and parsers differ: such a text
-says two things at once, and is no answer to either. The fast parser keeps the last and says nothing.
+"""Detection of duplicate keys in JSON objects.
 
-Most texts are cleared by counting: every key is followed by a colon, so a text with as many colons as the parsed object
-has keys holds no key twice. Only where that does not settle it is the text parsed again, by the standard library.
+RFC 8259 does not define which of two equal keys counts, and parsers differ, so such a text is ambiguous. The fast
+parser silently keeps the last.
+
+Counting clears most texts. Every key is followed by a colon, so a text with as many colons as its parsed objects have
+keys has no duplicates. Only otherwise is the text parsed again, by the standard library.
 """
 
 import json
@@ -10,37 +12,37 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-_HOLDERS = frozenset({dict, list})
+_CONTAINERS = frozenset({dict, list})
 _KEY_ENDS = re.compile(rb'"[ \t\r\n]*:')
 
 
 @dataclass(frozen=True, slots=True)
 class Contradiction:
-    """Stands in the place of an object that holds `key` twice, or that holds such an object."""
+    """Replaces an object that contains `key` twice, at any depth."""
 
     key: str
 
 
 def repeated_key(raw: bytes | bytearray, content: object) -> str | None:
-    """A key that some object in `raw` holds twice, None when there is none. `content` is what `raw` was parsed to."""
+    """A key that occurs twice in one object of `raw`, or None. `content` is the result of parsing `raw`."""
     if not may_repeat(raw, content):
         return None
-    found = parsed(raw.decode("utf-8", "replace"))
-    clash = found if isinstance(found, Contradiction) else _within(found)
+    value = parsed(raw.decode("utf-8", "replace"))
+    clash = value if isinstance(value, Contradiction) else _within(value)
     return clash.key if clash is not None else None
 
 
 def may_repeat(raw: bytes | bytearray, content: object) -> bool:
-    """False when no object in `raw` can hold a key twice."""
+    """False when no object in `raw` can contain a key twice."""
     keys = _keys(content)
     return raw.count(b":") != keys and len(_KEY_ENDS.findall(raw)) != keys
 
 
 def parsed(text: str, *, strict: bool = True) -> Any:
-    """JSON with a `Contradiction` in the place of each object that holds a key twice, at any depth.
+    """Parse JSON, with a `Contradiction` in place of each object that contains a key twice.
 
-    Numbers stay text where they are too long to convert. `strict=False` takes control characters within strings.
-    Raises ValueError for what is no JSON, or is nested too deeply to be looked through.
+    Integers too long to convert stay text. `strict=False` allows control characters within strings. Raises ValueError
+    for invalid JSON, and for JSON that is nested too deeply.
     """
     try:
         return json.loads(text, object_pairs_hook=_object, parse_int=_whole, strict=strict)
@@ -77,14 +79,14 @@ def _within(value: object) -> Contradiction | None:
 
 
 def _keys(content: object) -> int:
-    """How many keys all objects within hold."""
+    """The number of keys in all nested objects."""
     count, waiting = 0, [content]
-    for one in waiting:  # it grows while it is walked
-        if type(one) is dict:
-            count += len(one)
-            waiting += [value for value in one.values() if type(value) in _HOLDERS]
-        elif type(one) is list:
-            waiting += one
+    for item in waiting:  # grows during the iteration
+        if type(item) is dict:
+            count += len(item)
+            waiting += [value for value in item.values() if type(value) in _CONTAINERS]
+        elif type(item) is list:
+            waiting += item
     return count
 
 

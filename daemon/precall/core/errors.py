@@ -1,26 +1,28 @@
-"""The error tree. An error means that precall itself cannot go on, or that a request cannot be honoured;
-a failed check is data (`model.NonAnswer`), never an error.
+"""The exception hierarchy.
+
+An exception means that precall itself cannot continue, or that a request cannot be honoured. A failed check is data
+(`model.NonAnswer`), never an exception.
 
     PrecallError
     ├── ConfigError        the configuration cannot be used; `mistakes` lists every one     exit 3
     ├── StoreError         the database cannot be used as asked                             exit 3
     │   ├── StoreUnavailable   not now: refused, hung, locked, full                        503
-    │   │   ├── OutcomeUnknown     lost in the very commit: it may be stored all the same
-    │   │   └── Deposed            another daemon leads: never again                        exit 5
+    │   │   ├── OutcomeUnknown     connection lost during a commit, which may be stored
+    │   │   └── LeadershipLost     another daemon leads; no later write succeeds            exit 5
     │   └── SchemaOutdated     its schema is not this version's; `precall migrate`
     ├── ListenError        the address cannot be bound                                      exit 3
     ├── OutOfReach         a daemon or the provider does not answer a client command        exit 4
-    ├── Unwritten          a file or standard output could not be written                   exit 74
+    ├── OutputError        a file or standard output could not be written                   exit 74
     └── Refusal            a request that cannot be honoured; carries `code` and `field`    4xx
 """
 
 
 class PrecallError(Exception):
-    """The base: its text is one clear line for a person, without numbers or secrets."""
+    """The base class. Its text is a single readable line, without phone numbers or secrets."""
 
 
 class ConfigError(PrecallError):
-    """The configuration has mistakes. `mistakes` are lines "dotted.key: what is wrong and how to mend it"."""
+    """The configuration has mistakes. `mistakes` are lines "dotted.key: what is wrong and how to fix it"."""
 
     def __init__(self, mistakes: list[str]) -> None:
         super().__init__("\n".join(mistakes))
@@ -32,20 +34,22 @@ class StoreError(PrecallError):
 
 
 class StoreUnavailable(StoreError):
-    """The database does not take this write now; nothing of it was stored, trying later may do."""
+    """The database does not accept this write now. Nothing of it was stored; a later attempt may succeed."""
 
 
 class OutcomeUnknown(StoreUnavailable):
-    """The database was lost in the very commit: what it was told may be stored all the same. Writing it again is
-    always right."""
+    """The connection was lost during a commit, which may or may not have taken effect.
+
+    Repeating the write is always correct.
+    """
 
 
 class LeadershipLost(StoreUnavailable):
-    """Another daemon has taken the lead on this database: nothing of this write is stored, nor of any later one."""
+    """Another daemon has become the leader. Neither this write nor any later one is stored."""
 
 
 class SchemaOutdated(StoreError):
-    """The database's schema is not the one this version was written for."""
+    """The database's schema is not that of this version."""
 
 
 class ListenError(PrecallError):
@@ -53,7 +57,7 @@ class ListenError(PrecallError):
 
 
 class OutOfReach(PrecallError):
-    """What a client command talks to does not answer."""
+    """The peer of a client command does not answer."""
 
 
 class OutputError(PrecallError):
@@ -65,7 +69,7 @@ class OutputError(PrecallError):
 
 
 class Refusal(PrecallError):
-    """A request that cannot be honoured. `code` is stable and machine-readable, `field` names the place."""
+    """A request that cannot be honoured. `code` is stable and machine-readable; `field` names the faulty field."""
 
     def __init__(self, status: int, code: str, detail: str, field: str = "") -> None:
         super().__init__(detail)

@@ -1,8 +1,7 @@
-"""The words of the domain as values: what is registered, what was answered, what is routed.
+"""The domain model: bindings, answers, states, overrides and routes.
 
-Only frozen, slotted data lives here; what follows from it is decided in `state`, `routing`, `registration`,
-`exposure` and `planner`. Times are seconds since the Unix epoch (UTC), durations seconds, ids and numbers
-strings ("" for none).
+It holds only frozen, slotted data; `state`, `route`, `registration`, `exposure` and `planner` make the decisions. Times
+are Unix seconds, durations are seconds, ids and numbers are strings ("" for none).
 """
 
 import enum
@@ -11,7 +10,7 @@ from enum import IntEnum, StrEnum
 
 
 class Status(IntEnum):
-    """What QueryCallStatus says of a binding (product page, SecretCallStatusDTO.Status)."""
+    """The status of a binding in QueryCallStatus (product page, SecretCallStatusDTO.Status)."""
 
     NORMAL = 1
     TEMPORARY = 2
@@ -30,7 +29,7 @@ class Action(StrEnum):
 
 
 class State(StrEnum):
-    """Where a binding stands. BLOCKED is only ever shown, never stored: it stands before another state."""
+    """The state of a binding. BLOCKED is shown in place of another state and never stored."""
 
     UNVERIFIED = "unverified"
     NORMAL = "normal"
@@ -45,7 +44,7 @@ ABNORMAL = frozenset({State.TEMPORARY, State.FALLBACK})
 
 
 class Reason(StrEnum):
-    """Why the action is what it is. A closed set; it may grow."""
+    """The reason for the action. A closed set, which may grow."""
 
     STATUS_1 = "status_1"
     STATUS_2 = "status_2"
@@ -83,10 +82,10 @@ class Flag(StrEnum):
 
 
 class Failure(StrEnum):
-    """Why the provider could not be asked, or did not say: the classes of non-answers.
+    """The classes of non-answers: why the provider could not be queried, or gave no answer.
 
-    STALE: the question went out with a nonce or a token that had gone stale. The next one carries a new one, so a
-    single such reply says nothing of the binding, nor of the account.
+    STALE: the nonce or token of the call was stale. The next call carries a new one, so a single such reply says
+    nothing about the binding or the account.
     """
 
     THROTTLED = "throttled"
@@ -100,11 +99,11 @@ class Failure(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """The registered facts of one number-privacy relation. They belong to whoever registered it.
+    """The registered facts of one number-privacy binding. Only a registration changes them.
 
-    `generation` is the change index at which these parties got this X: never used twice, so that an answer
-    to a question about an earlier binding of the same id can be told from one about this. `sound` is False where a
-    number is known to be unusable although it looks like one: an earlier version joined an extension to it.
+    `generation` is the change index at which these parties got this X. It is never reused, so an answer about an
+    earlier binding with the same id can be recognised. `sound` is False when a number looks valid but is known to be
+    unusable, because an earlier version joined an extension to it.
     """
 
     subs_id: str
@@ -126,8 +125,10 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the provider explicitly says of a binding. `called_no` is "" unless it is a well-formed number;
-    `malformed` says that something stood there that is none."""
+    """An explicit answer of the provider about a binding.
+
+    `called_no` is "" unless it is a well-formed number; `malformed` is set when the reply had something else there.
+    """
 
     status: Status
     called_no: str = ""
@@ -141,10 +142,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class NonAnswer:
-    """We could not ask, or were not told. It never changes a route.
+    """A query without an answer. It never changes a route.
 
-    `code` is the provider's, or ours for what never reached it ("timeout", "connect", "bad_json" ...);
-    `detail` is safe to log: it holds no number and no secret. `retry_after` is in seconds, when told.
+    `code` is the provider's, or precall's own for a failure in transport or parsing ("timeout", "connect", "bad_json"
+    ...). `detail` is safe to log: it holds no number and no secret. `retry_after` is in seconds, if given.
     """
 
     failure: Failure
@@ -156,10 +157,10 @@ class NonAnswer:
 
 @dataclass(frozen=True, slots=True)
 class InEffect:
-    """What the substitute questions say of a binding that has not ended (QuerySubscriptionDetail, QuerySecretNoDetail).
+    """A reply of the substitute queries (QuerySubscriptionDetail, QuerySecretNoDetail): the binding is in effect.
 
-    `x_sound`: X is bound, as it should be; otherwise it is said to be unbound, locked, frozen or unknown. Weaker than
-    an `Answer`: whether calls reach X is not asked, and no number is told.
+    `x_sound`: X is bound, as it should be; otherwise it is unbound, locked, frozen or unknown. This is weaker than an
+    `Answer`: it does not say whether calls reach X, and gives no number.
     """
 
     x_sound: bool
@@ -171,15 +172,16 @@ Reply = Answer | InEffect | NonAnswer
 
 @dataclass(frozen=True, slots=True)
 class BindingState:
-    """What was observed of a binding within one generation. It belongs to the checker.
+    """What was observed of a binding within one generation. Only the checker changes it.
 
-    `status`, `number`, `extension`, `checked_at`, `seq` are those of the newest accepted answer; `request_id`
-    too, if it was Status 3, the one that may lead to an exposure (the history has every one). `status` is 0
-    before the first, when the provider says that the binding is gone, and when it is NORMAL by the substitute
-    questions alone (`InEffect`). `streak` counts equal answers in a
-    row. `temp_*` is the newest temporary number ever told and when. `exposed_at` is when the brake let this
-    binding turn to the real number (0: it has not). `gone_at` is the first "no such binding", still to be
-    confirmed. `moves` are the times of the latest transitions, at most five.
+    `status`, `number`, `extension`, `checked_at` and `seq` are from the newest accepted answer. So is `request_id`, but
+    only for Status 3, which may lead to an exposure. `status` is 0 before the first answer, when the provider reports
+    the binding gone, and when it is NORMAL by the substitute queries alone (`InEffect`). `streak` counts equal answers
+    in a row.
+
+    `temp_*` is the newest temporary number ever reported, and when. `exposed_at` is when the brake allowed the real
+    number (0: not yet). `gone_at` is the time of the first, unconfirmed "no such binding". `moves` are the times of the
+    latest transitions, at most five.
     """
 
     state: State = State.UNVERIFIED
@@ -204,8 +206,11 @@ class BindingState:
 
 
 class NumberRole(StrEnum):
-    """Which number of its binding an override means: what the action dials by itself, the registered X, the X that the
-    provider named with Status 1, or the temporary number. LOST: one of an earlier version, no longer the binding's."""
+    """Which number of its binding an override refers to.
+
+    OWN is the number its action dials anyway, OBSERVED the X that the provider named with Status 1. LOST is a number
+    stored by an earlier version that no longer belongs to the binding.
+    """
 
     OWN = ""
     REGISTERED = "registered"
@@ -216,8 +221,10 @@ class NumberRole(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """An operator's pin: `hold`, `dial_x` or `dial_temp_x`, with one of the numbers that the binding itself has, until
-    a time (None: until lifted) or the end of its generation."""
+    """An operator's override: `hold`, `dial_x` or `dial_temp_x`, with a number of the binding itself.
+
+    It lasts until a time (None: until lifted), or until the end of its generation.
+    """
 
     action: Action
     means: NumberRole
@@ -233,7 +240,7 @@ class Override:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of the routing table: facts, observations, orders, and which stored version of them this is."""
+    """A row of the routing table: facts, observations, the override, and their stored version and change index."""
 
     binding: Binding
     state: BindingState
@@ -244,8 +251,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What a dispatcher is told. `age` is None before the first answer, and where it cannot be known; `retry_after` is
-    above 0 with `hold`."""
+    """The route given to a dispatcher.
+
+    `age` is None before the first answer, and when it is unknown. `retry_after` is positive with `hold`.
+    """
 
     subs_id: str
     action: Action
@@ -269,7 +278,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the operator allows, and for how long observations hold. Durations in seconds."""
+    """The operator's routing policy, and how long observations are valid. Durations are in seconds."""
 
     unverified: Action = Action.DIAL_X
     fallback: Action = Action.DIAL_REAL
@@ -283,7 +292,7 @@ class Policy:
 
 
 class WriteCause(StrEnum):
-    """What made a row change."""
+    """The cause of a change of a row."""
 
     REGISTERED = "registered"
     CHECKED = "checked"
@@ -293,9 +302,9 @@ class WriteCause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One QueryCallStatus call that has ended: when it was sent, how long it took, what came back.
+    """A completed QueryCallStatus call: when it was sent, how long it took, and its result.
 
-    `result` is a label from the closed set of `state.Result`; `number` is the one told ("" for none).
+    `result` is a label from the closed set `state.Result`; `number` is the one in the reply ("" for none).
     """
 
     subs_id: str
@@ -333,13 +342,13 @@ COLUMNS_OF = {
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change of the stored table, to be committed before it is published.
+    """A change of the stored table, committed before it is published.
 
-    `row` is the row as it will stand (None: removed). `route` is what readers without a caller are told at `at`,
-    its number withheld when it is a real one. `check` is the answer that caused it, if one did. A `quiet` change is
-    none of the route (labels): it is stored without a row in the change feed. `left` is the pool the binding was in
-    before, if it was another: readers of that pool are told that it was removed, at the version and index before.
-    `columns` are those of `row` that are stored; observed ones also where a generation begins.
+    `row` is the new row (None: removed). `route` is the route at `at` for readers without a caller; a real number in it
+    is withheld. `check` is the check that caused the change, if any. A `quiet` change does not affect the route (labels
+    only) and is stored without an entry in the change feed. `left` is the previous pool of a binding that changed
+    pools: readers of that pool see a removal at the previous version and index. `columns` are those of `row` that are
+    stored; the observed ones also where a generation begins.
     """
 
     index: int
@@ -358,8 +367,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """One real number handed to a reader, for the audit. The number itself is not kept: the binding and the
-    side (`a` or `b`) name it, and a keyed hash finds it."""
+    """An audit record of one real number given to a reader.
+
+    The number itself is not stored. The binding and the side (`a` or `b`) identify it, and a keyed hash finds it.
+    """
 
     subs_id: str
     generation: int

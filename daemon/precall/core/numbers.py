@@ -1,21 +1,20 @@
-"""Phone numbers as strings: what is one, what of it is dialled, and when two spellings are one number.
+"""Phone numbers as strings: which texts are valid, what is dialled, and whether two spellings mean the same number.
 
 Theory of operation
 -------------------
-A number is dialled as it was written, less what only helps the eye. Numbers compare by their *canonical form*: the
-digits of E.164 without `+`. `+` or `00` begins an international number; without either it is Chinese.
+A number is dialled as it was written, without separators and other decoration. Numbers compare by their *canonical
+form*: the digits of E.164 without `+`. An international number begins with `+` or `00`; any other is Chinese.
 
-A Chinese number is complete by its shape: a mobile has eleven digits, a landline its area code and seven or eight, and
-so on (`_kind`, `_trunked`). `86` before a complete number is the country code; the trunk `0` of a landline is no
-part of the canonical form, wherever it stands. Separators only part groups of digits, and a group behind a complete
-number is an extension: dialled together with the number it reaches a stranger, so the whole is refused.
+The shape of a Chinese number tells whether it is complete: a mobile has eleven digits, a landline an area code and
+seven or eight digits, and so on (`_kind`, `_trunked`). `86` before a complete number is the country code. The trunk `0`
+of a landline is not part of the canonical form. Separators divide a number into groups of digits. A group after a
+complete number is an extension. Dialled together with the number it would reach a stranger, so the text is refused.
 
-What a spelling means is not always certain: a local number lacks its area code, `85291234567` is a landline of
-Guizhou or a mobile of Hong Kong without its `+`. `same` is the likely meaning, an equivalence. `may_be_same` adds
-every other one. A guard that must not hand out a party's number asks the second; the direction of a call needs both
-to agree.
+Some spellings are ambiguous. A local number lacks its area code; `85291234567` is a landline in Guizhou, or a mobile in
+Hong Kong without its `+`. `same` compares likely meanings and is an equivalence; `may_be_same` considers every
+meaning. Guards against handing out a party's number use `may_be_same`. The direction of a call needs both to agree.
 
-`numbers.csv` beside this file holds worked examples; it is the specification. Nothing here stores or shows a number.
+`numbers.csv` beside this file is the specification, by example. Nothing here stores or shows a number.
 """
 
 import re
@@ -25,13 +24,13 @@ from functools import lru_cache
 from typing import NamedTuple
 
 MOBILE = 11
-"""Digits of a mobile number: with so many, and nothing else, there is nothing to take away."""
+"""Digits of a mobile number."""
 UNKNOWN = "unknown"
-"""Stands for a caller that is present but no number. It is the same as nothing."""
+"""A caller that is present but not a number. It equals no number."""
 
 
 class NumberFault(StrEnum):
-    """Why a text is no number, in the words a sender reads. The texts repeat nothing of what was sent."""
+    """Why a text is not a number, as shown to the sender. The texts repeat nothing of the input."""
 
     SHAPE = (
         "should be a phone number: 3 to 20 digits, with + or 00 if it is not Chinese; spaces, dashes, dots and"
@@ -49,7 +48,7 @@ class NumberFault(StrEnum):
 
 
 class Reading(NamedTuple):
-    """A text as a number: what is dialled and the canonical form, or ("", "") and what is wrong."""
+    """The result of reading a text: the dialled and the canonical form, or ("", "") and the fault."""
 
     dialled: str
     canonical: str
@@ -57,7 +56,7 @@ class Reading(NamedTuple):
 
 
 class _Kind(IntEnum):
-    """Whether digits are a whole number, and if so whether more digits could still belong to it."""
+    """Whether digits are a complete number, and if so whether more digits could still belong to it."""
 
     NONE = 0
     OPEN = 1
@@ -76,8 +75,10 @@ _PLAIN: dict[int, int | None] = (
     | {ord("\u00b7"): ord(".")}
     | {ord(mark): None for mark in _UNSEEN}
 )
-"""Full-width forms, dashes and spaces as ASCII, and no marks that nobody sees. Nothing that could stand for another
-digit: compatibility forms such as footnote figures stay what they are."""
+"""Maps full-width forms, dashes and spaces to ASCII, and removes invisible marks.
+
+Compatibility forms that could mean another digit, such as superscripts, are not mapped.
+"""
 
 _GROUPED = re.compile(r"[ (]*(\+?)[ (]*([0-9][0-9 .()-]*)", re.ASCII)
 _GROUP = re.compile(r"[0-9]+", re.ASCII)
@@ -95,29 +96,33 @@ _LENGTHS: tuple[tuple[str, int, int], ...] = (
     ("65", 8, 8),
     ("886", 8, 10),
 )
-"""Country codes with the least and the most digits behind them, for the neighbours whose parties are usual here."""
+"""Country codes with the fewest and the most digits after them, for the regions most common here."""
 _FOREIGN_LEAST, _FOREIGN_MOST = 7, 15
 
 
 def clean(number: str) -> str:
-    """The number as it is dialled, or "" for what is none."""
+    """The number as it is dialled, or "" for a text that is not a number."""
     return number if _is_plain(number) else read(number).dialled
 
 
 def fault(number: str) -> NumberFault | None:
-    """What is wrong with it, None for a number."""
+    """What is wrong with a text, None for a valid number."""
     return None if _is_plain(number) else read(number).fault
 
 
 def canonical(number: str) -> str:
-    """The form in which numbers compare: E.164 without `+`, or the digits alone where an area code is missing. What is
-    no number stands for itself."""
+    """The form in which numbers compare: E.164 without `+`, or the bare digits if the area code is missing.
+
+    A text that is not a number is returned unchanged.
+    """
     return f"86{number}" if _is_plain(number) else read(number).canonical or number
 
 
 def earlier_forms(number: str) -> tuple[str, ...]:
-    """The forms in which earlier versions compared it, by the way it was written: a number that is not a mobile had
-    several. For what they wrote down of it in a form that cannot be read back."""
+    """The canonical forms that earlier versions may have used, depending on how the number was written.
+
+    Needed to find hashes of numbers that earlier versions stored.
+    """
     form = canonical(number)
     if not form.startswith("86"):
         return (form, f"+{form}", f"00{form}")
@@ -126,14 +131,13 @@ def earlier_forms(number: str) -> tuple[str, ...]:
 
 
 def key_of(number: str) -> int:
-    """What stands for a number where a million of them are keys: half its size. Equal numbers have equal keys; other
-    numbers nearly never have."""
+    """A compact key for a number, half its size. Equal numbers have equal keys; others almost always differ."""
     form = canonical(number)
     return int(form) if form.isascii() and form.isdecimal() else hash(form)
 
 
 def same(one: str, other: str) -> bool:
-    """Whether both are one number by their likely meaning. An empty number equals nothing."""
+    """Whether two texts likely mean the same number. An empty text equals nothing."""
     if not one or not other:
         return False
     if one == other:
@@ -144,7 +148,7 @@ def same(one: str, other: str) -> bool:
 
 
 def may_be_same(one: str, other: str) -> bool:
-    """Whether both can be one number, by any meaning: as bare digits of another country, or without the area code."""
+    """Whether two texts can mean the same number, also as a foreign number without `+` or without an area code."""
     if not one or not other:
         return False
     if one == other:
@@ -156,12 +160,12 @@ def may_be_same(one: str, other: str) -> bool:
 
 
 def mask(number: str) -> str:
-    """What may be shown of a number to who must not read it: its last two digits."""
+    """Mask a number except for its last two digits."""
     return f"***{number[-2:]}" if len(number) > 4 else "***" if number else ""
 
 
 def mistake(number_x: str, number_a: str, number_b: str) -> tuple[str, str] | None:
-    """(the field, what is wrong) when these cannot be the numbers of a binding: one is no number, or X is a party."""
+    """(field, reason) when these cannot be the numbers of a binding: one is invalid, or X is a party. Else None."""
     plain = _is_plain(number_x) and _is_plain(number_a) and (not number_b or _is_plain(number_b))
     if plain and number_x not in (number_a, number_b):
         return None
@@ -176,7 +180,7 @@ def mistake(number_x: str, number_a: str, number_b: str) -> tuple[str, str] | No
 
 @lru_cache(maxsize=4096)
 def read(text: str) -> Reading:
-    """The text as a number."""
+    """Read a text as a number."""
     if text.isascii() and text.isdecimal():
         return _judged([text], plus=False)
     text = text.translate(_PLAIN).strip()
@@ -190,7 +194,7 @@ def read(text: str) -> Reading:
 
 
 def _judged(groups: list[str], *, plus: bool) -> Reading:
-    """The number of these groups of digits, behind a `+` or not."""
+    """The number formed by groups of digits, with or without a leading `+`."""
     digits = "".join(groups)
     prefix = "+" if plus else "00" if digits.startswith("00") else ""
     if prefix == "00":
@@ -204,7 +208,7 @@ def _judged(groups: list[str], *, plus: bool) -> Reading:
 
 
 def _ends_of(groups: Sequence[str], length: int) -> list[int]:
-    """Where in the last `length` digits of the groups a group ends, but for the last."""
+    """The positions, within the last `length` digits, at which a group other than the last ends."""
     ends, end = [], length - sum(map(len, groups))
     for group in groups[:-1]:
         end += len(group)
@@ -225,7 +229,7 @@ def _foreign(prefix: str, digits: str) -> Reading:
 
 
 def _chinese(code: str, digits: str, ends: Sequence[int]) -> Reading:
-    """The Chinese number of these digits behind `code`, its country code as it was written ("" if it was not)."""
+    """Read digits as a Chinese number. `code` is its country code as it was written, or ""."""
     national, kind = _national(digits, coded=bool(code))
     if not kind:
         if len(digits) < 3:
@@ -245,18 +249,18 @@ def _chinese(code: str, digits: str, ends: Sequence[int]) -> Reading:
 
 
 def _is_whole(digits: str, kind: _Kind, *, coded: bool) -> bool:
-    """Whether a number was complete at the end of this group, so that the next group is an extension."""
+    """Whether a number is complete at the end of a group, so that the next group is an extension."""
     national, whole = _national(digits, coded=coded)
     if whole is not _Kind.OPEN:
         return whole is _Kind.CLOSED
     if _is_local(national):
-        # Not 400-8001-234 or 700 1234 ...: those have no local number in them.
+        # 400-8001-234, 700 1234 ... contain no local number.
         return len(national) >= 7 and not digits.startswith(("400", "800", "700"))
     return kind is _Kind.OPEN and len(national) >= 5
 
 
 def _national(digits: str, *, coded: bool) -> tuple[str, _Kind]:
-    """(the national number without its trunk 0, its kind). `coded`: a country code stood before it."""
+    """(the national number without its trunk 0, its kind). `coded`: a country code preceded it."""
     if digits.startswith("0"):
         return digits[1:], _trunked(digits[1:])
     if coded:
@@ -271,14 +275,14 @@ def _national(digits: str, *, coded: bool) -> tuple[str, _Kind]:
 
 
 def _kind(digits: str) -> _Kind:
-    """Of a national number without trunk 0."""
+    """The kind of a national number without its trunk 0."""
     length = len(digits)
     if length < 3:
         return _Kind.NONE
     match digits[0]:
         case "1":
             closed = (length == MOBILE and digits[1] >= "3") or (length == 10 and digits[1] == "0")
-            # Service numbers (110, 10086, 12306) and what short messages come from (106...).
+            # Service numbers (110, 10086, 12306) and senders of short messages (106...).
             opened = length <= 8 or (digits.startswith("106") and length <= 20)
         case "4" | "8" if digits.startswith(("400", "800")):
             closed, opened = length == 10, False
@@ -289,13 +293,13 @@ def _kind(digits: str) -> _Kind:
         case "2":
             closed, opened = length == 10, False
         case _:
-            # 86 is no area code, so that the country code is told from one.
+            # 86 is not an area code, so it is unambiguous as the country code.
             closed, opened = length in (10, 11) and digits[0] >= "3" and not digits.startswith("86"), False
     return _Kind.CLOSED if closed else _Kind.OPEN if opened else _Kind.NONE
 
 
 def _trunked(digits: str) -> _Kind:
-    """Of what stands behind a trunk 0: an area code with a local number or a service number, or a mobile."""
+    """The kind of what follows a trunk 0: an area code with a local or a service number, or a mobile."""
     if len(digits) == MOBILE and digits[0] == "1" and digits[1] >= "3":
         return _Kind.CLOSED
     area = 2 if digits.startswith(("10", "2")) else 3 if digits[:1] >= "3" else 0
@@ -308,12 +312,12 @@ def _trunked(digits: str) -> _Kind:
 
 
 def _is_local(digits: str) -> bool:
-    """Without an area code, or a short number of one town."""
+    """Whether it is a number without an area code, or a short number of one town."""
     return 3 <= len(digits) <= 8 and digits[0] >= "2" and not digits.startswith("95")
 
 
 def _is_plain(number: str) -> bool:
-    """Whether it is a bare mobile or 700 number, as nearly all are: only its equal can be the same number."""
+    """Whether it is a bare mobile or 700 number, as nearly all are. Two such numbers are the same only if equal."""
     length = len(number)
     if length == MOBILE:
         return number[0] == "1" and number[1] > "2" and number.isascii() and number.isdecimal()
@@ -322,14 +326,14 @@ def _is_plain(number: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _meanings(number: str) -> frozenset[str]:
-    """All that a number can mean, in canonical forms: the likely one, and bare digits as those of another country."""
+    """The canonical forms of all meanings: the likely one, and the bare digits as a foreign number."""
     dialled = clean(number) or number
     digits = "".join(_GROUP.findall(dialled.translate(_PLAIN)))
     return frozenset({canonical(number), digits.removeprefix("00")})
 
 
 def _ends(number: str, meanings: frozenset[str]) -> bool:
-    """Whether a number may be the end of another: the area code or the country code is missing."""
+    """Whether a number may be one of `meanings` without its area code or country code."""
     if _is_plain(number) or number.startswith(("+", "00")):
         return False
     if not clean(number):

@@ -1,7 +1,8 @@
-"""A row of the table in as few bytes as will do: a million of them are kept, and few are looked at.
+"""A compact in-memory form of table rows: up to a million are kept, and few are read at a time.
 
-As slotted objects a row takes some 750 bytes and is walked by every full garbage collection; packed it takes about
-190, in one object the collector does not know. `marshal` serves because the bytes never leave this process.
+As slotted objects a row takes some 750 bytes and is traversed by every full garbage collection. Packed it takes about
+190 bytes in a single object that the collector does not track. `marshal` is safe since the bytes never leave the
+process.
 """
 
 from collections.abc import Callable
@@ -20,12 +21,12 @@ _facts, _observed, _ordered = attrgetter(*FACTS), attrgetter(*OBSERVED), attrget
 _STATES = {state.value: state for state in State}
 
 _RARE = slice(OBSERVED.index("temp_number"), OBSERVED.index("request_id"))
-"""What most rows have never had: a temporary number, an exposure, a failure ..."""
+"""Fields that are unset in most rows: the temporary number, the exposure, failures ..."""
 _NEVER = _observed(BindingState())[_RARE]
 
 
 class Packed(NamedTuple):
-    """A packed row with its id, and what the table files it under. `usable`: all its numbers may be dialled."""
+    """A packed row with its id and the fields the table indexes; `usable` when all its numbers may be dialled."""
 
     subs_id: str
     pool_key: str
@@ -45,8 +46,7 @@ class Packed(NamedTuple):
 
 
 def pack(row: Row, lead: float = 0.0) -> bytes:
-    """The row without its id, which is the key it is kept under. `lead`: by how many seconds the clock is ahead that
-    stamped it."""
+    """Pack a row without its id, which is its key. `lead` is how far (s) the clock that stamped it is ahead."""
     override = row.override
     order = (
         None if override is None else (override.action.value, override.means.value, *_ordered(override)[2:])
@@ -65,16 +65,19 @@ def wrap(
     index: int,
     lead: float = 0.0,
 ) -> bytes:
-    """The same of the values that `FACTS`, `OBSERVED` and `ORDERED` name, for who has no row and needs none."""
+    """As `pack`, from the values of the fields in `FACTS`, `OBSERVED` and `ORDERED`; saves building a row."""
     rare = observed[_RARE]
-    kept = None if rare == _NEVER else rare
+    packed_rare = None if rare == _NEVER else rare
     begun, ended = observed[: _RARE.start], observed[_RARE.stop]
-    return dumps((facts, state, begun, kept, ended, order, version, index, lead or None))
+    return dumps((facts, state, begun, packed_rare, ended, order, version, index, lead or None))
 
 
 def unpack(subs_id: str, packed: bytes, lead: Callable[[], float] | None = None) -> Row:
-    """The row that was packed. `lead` gives by how much the clock is ahead now. Where that is less than when the row
-    was stamped, the clock was set back since, and the row is as much older than its stamps say."""
+    """Unpack a row. `lead` returns how far (s) the clock is ahead now.
+
+    If that is less than when the row was stamped, the clock was set back since. The row's times are then moved back by
+    the difference.
+    """
     facts, state, observed, rare, request_id, order, version, index, ahead = loads(packed)  # noqa: S302  our own bytes
     seen = (*observed, *(rare or _NEVER), request_id)
     row = Row(
@@ -90,6 +93,6 @@ def unpack(subs_id: str, packed: bytes, lead: Callable[[], float] | None = None)
 
 
 def lead_of(packed: bytes) -> float:
-    """By how many seconds the clock was ahead that stamped this row."""
+    """How far (s) the clock that stamped this row was ahead."""
     ahead: float | None = loads(packed)[-1]  # noqa: S302  our own bytes
     return ahead or 0.0

@@ -121,9 +121,9 @@ def _mistakes(names: Sequence[str]) -> list[str]:
     for name in unknown:
         near = difflib.get_close_matches(name, known, 1)
         hint = f"did you mean {near[0]}?" if near else f"leave it out, or call it {LABEL}{name}"
-        found.append(f"source.query: gives an unknown column {name}; {hint}")
+        found.append(f"source.query: returns an unknown column {name}; {hint}")
     twice = sorted({name for name in names if names.count(name) > 1})
-    return found + [f"source.query: gives the column {name} twice" for name in twice]
+    return found + [f"source.query: returns the column {name} twice" for name in twice]
 
 
 def _text(value: object) -> str:
