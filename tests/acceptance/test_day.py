@@ -18,6 +18,7 @@ import pytest
 from tests.support.virtual_time import VirtualLoop, one_daemon, run_virtual
 
 from precall.cli.demo import as_registered
+from precall.runtime import account
 from precall.runtime import daemon as app
 from precall.simulator import Scenario, Simulator
 from precall.telemetry import logging as log
@@ -96,7 +97,7 @@ def _lines_are_not_kept() -> Iterator[None]:
 @pytest.fixture
 def _a_coarser_life(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, seconds in PACE.items():
-        monkeypatch.setattr(app, name, seconds)
+        monkeypatch.setattr(account if name == "CALLS" else app, name, seconds)
 
 
 @pytest.mark.usefixtures("_lines_are_not_kept", "_a_coarser_life")
