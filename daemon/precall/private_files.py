@@ -1,7 +1,7 @@
-"""Files with numbers or keys in them: closed to other users before their first byte, and replaced whole or not at all.
+"""Write files that hold numbers or keys: closed to other users from the first byte, and replaced atomically.
 
-A file that cannot be completed leaves the one before it as it was. What is no plain file (a pipe, a terminal,
-`/dev/stdout`) is written to as it is: its permissions are those of whoever opened it.
+If the new file cannot be completed, the earlier one stays unchanged. A pipe, a terminal or `/dev/stdout` is written to
+directly and keeps the permissions it was opened with.
 """
 
 import errno
@@ -24,7 +24,7 @@ _ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Output(io.FileIO):
-    """A file to write to, by its descriptor and the name it has in errors. A write that fails raises Unwritten."""
+    """A file to write to, by its descriptor and its name in errors. A write that fails raises OutputError."""
 
     def __init__(self, descriptor: int, called: str, *, closefd: bool = True) -> None:
         super().__init__(descriptor, "wb", closefd=closefd)
@@ -45,10 +45,10 @@ def unwritten(called: object, error: OSError) -> OutputError:
 
 @contextmanager
 def replacing(file: Path, *, mode: int | None = OWNER_ONLY) -> Iterator[BinaryIO]:
-    """A writer whose content takes the place of `file` when the block ends without an error.
+    """Yield a writer whose content replaces `file` when the block ends without an error.
 
-    The new file has the permissions `mode`; None keeps those of an earlier one. A symbolic link stays one, and the
-    file's owner stays its owner where this process may say so. Raises Unwritten.
+    The new file has the permissions `mode`; None keeps those of the earlier file. A symbolic link stays a link. The
+    owner is kept where this process may set it. Raises OutputError.
     """
     try:
         target = _plain_target(file)
@@ -75,9 +75,9 @@ def replacing(file: Path, *, mode: int | None = OWNER_ONLY) -> Iterator[BinaryIO
 
 
 def shut(file: Path) -> bool:
-    """Close a file to other users if anybody at all may read it; whether that was done.
+    """Close a file to all other users if it is open to everybody. Returns whether it was.
 
-    One that only its group may read was opened to it on purpose, and stays so. Raises OSError where it is not ours.
+    A file that is open to its group alone stays so: that was done on purpose. Raises OSError for another user's file.
     """
     found = file.stat()
     if not stat.S_ISREG(found.st_mode) or not found.st_mode & stat.S_IRWXO:
@@ -87,7 +87,7 @@ def shut(file: Path) -> bool:
 
 
 def make(file: Path) -> bool:
-    """Make an empty file for its owner alone, unless something is there; whether it was made. Raises OSError."""
+    """Make an empty file for its owner alone, unless the path exists. Returns whether it did. Raises OSError."""
     try:
         os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, OWNER_ONLY))
     except FileExistsError:
@@ -96,10 +96,10 @@ def make(file: Path) -> bool:
 
 
 def _plain_target(file: Path) -> Path | None:
-    """The path that a plain file is to have, past symbolic links; None for what is no plain file.
+    """The path of a plain file, with symbolic links followed; None for anything else.
 
-    An open file that is named by its descriptor (`/dev/stdout`) counts as none: whoever opened it goes on writing to
-    the file it is now.
+    An open file named by its descriptor (`/dev/stdout`) counts as anything else: the process that opened it goes on
+    writing to the same file.
     """
     for _ in range(40):
         if file.parent.resolve().is_relative_to("/proc"):
@@ -130,7 +130,7 @@ def _put_in_place(descriptor: int, fresh: Path, target: Path, mode: int | None) 
     fresh.replace(target)
     folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        # Some file systems have no such thing for directories; the content is safe without it.
+        # Some file systems cannot sync directories; the content is safe without it.
         with suppress(OSError):
             os.fsync(folder)
     finally:
@@ -139,7 +139,7 @@ def _put_in_place(descriptor: int, fresh: Path, target: Path, mode: int | None) 
 
 @contextmanager
 def _removed_when_killed(fresh: Path) -> Iterator[None]:
-    """Remove the unfinished file also when a signal ends the process; only its main thread can see to that."""
+    """Remove the unfinished file when a signal ends the process. Works in the main thread only."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -257,7 +257,7 @@ def test_an_outdated_schema_names_the_command_that_mends_it(tmp_path: Path) -> N
     config.write_text(config.read_text().replace("[store]", "[store]\nauto_migrate = false"))
     assert "precall migrate" in line(precall("run", "--config", config), 3)
     assert "none ->" in precall("migrate", "--config", config).stdout
-    assert "as it was" in precall("migrate", "--config", config).stdout
+    assert "unchanged" in precall("migrate", "--config", config).stdout
     with serving(tmp_path, "run", "--config", config) as daemon:
         daemon.url("precall serves")
         assert daemon.stop() == 0

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.acceptance.test_cli import Site, config_file, line, precall, serving, until
 
-from precall.api.schemas.responses import moment
+from precall.api.schemas.fields import moment
 
 pytestmark = pytest.mark.slow
 
@@ -77,7 +77,7 @@ def test_calls_are_listed_with_what_waits(site: Site) -> None:
     )
     assert re.search(r"failed +200005", lines["116012854210^2"])
     assert re.search(
-        r"1 wait for the provider's word; [01] of them are due, the first since \d+ s", told.stderr
+        r"1 wait for the provider's answer; [01] of them are due, the first for \d+ s", told.stderr
     )
     assert "138" not in told.stdout
     only = json.loads(site.ask("calls", "list", "--result", "failed", "--subs-id", "1", "--json").stdout)

@@ -27,8 +27,9 @@ from alibabacloud_tea_openapi import models as sdk_settings
 from rich.console import Console
 from rich.table import Table
 
+from precall.config.schema import ProviderConfig
 from precall.core.model import Answer, Binding
-from precall.provider import Credential, Credentials, Provider, ProviderSettings
+from precall.provider import Credential, Credentials, Provider
 from precall.provider.replies import read_status
 from precall.provider.sign import signer
 
@@ -152,7 +153,9 @@ async def compare(address: str) -> list[Side]:
     nonces = count()
     providers = [
         Provider(
-            ProviderSettings(url, url, signature=scheme, max_in_flight=CONCURRENCY),
+            ProviderConfig(
+                endpoint=url, call_detail_endpoint=url, signature=scheme, max_in_flight=CONCURRENCY
+            ),
             credentials,
             wall=time.time,
             monotonic=time.monotonic,

@@ -18,7 +18,7 @@ from pathlib import Path
 import uvloop
 from aiohttp import web
 
-from precall.api.schemas.requests import BindingBody
+from precall.api.schemas.bindings import BindingBody
 from precall.config.schema import Config
 from precall.config.settings import Settings
 from precall.core.model import Row

@@ -24,6 +24,7 @@ from pathlib import Path
 import asyncpg
 
 from precall.core.model import (
+    COLUMNS_OF,
     Action,
     Binding,
     BindingState,
@@ -129,11 +130,23 @@ def check(of: Row) -> Check:
     )
 
 
+REGISTERED = COLUMNS_OF[WriteCause.REGISTERED]
+
+
 def registration(of: Row) -> Change:
     """The change that registers `of`, with its first check."""
     binding = of.binding
     return Change(
-        of.index, 1e9, WriteCause.REGISTERED, binding.subs_id, binding.pool_key, None, of, ROUTE, check(of)
+        of.index,
+        1e9,
+        WriteCause.REGISTERED,
+        binding.subs_id,
+        binding.pool_key,
+        None,
+        of,
+        ROUTE,
+        check(of),
+        columns=COLUMNS_OF[WriteCause.REGISTERED],
     )
 
 

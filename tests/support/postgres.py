@@ -120,7 +120,7 @@ class Cluster:
         cluster = cls(_copied(binaries(), folder / "wheel") if _user() else binaries(), folder / "data")
         password = folder / "password"
         password.write_text(PASSWORD)
-        cluster._run("initdb", "-D", cluster.data, "-U", USER, "-A", "scram-sha-256", "-E", "UTF8", "--no-sync",
+        cluster.run("initdb", "-D", cluster.data, "-U", USER, "-A", "scram-sha-256", "-E", "UTF8", "--no-sync",
                      "--locale=C", "--wal-segsize=1", f"--pwfile={password}")  # fmt: skip
         server = PostgresServer(folder, cluster)
         try:
@@ -131,10 +131,10 @@ class Cluster:
 
     def copied(self, folder: Path) -> "Cluster":
         copy = Cluster(self.bin, folder / "data")
-        copy._run("cp", "-a", f"{self.data}/.", copy.data)
+        copy.run("cp", "-a", f"{self.data}/.", copy.data)
         return copy
 
-    def _run(self, command: str, *args: str | Path) -> None:
+    def run(self, command: str, *args: str | Path) -> None:
         """As the user that owns the data."""
         self.data.mkdir(mode=0o700)
         shutil.chown(self.data, _user() or os.geteuid())

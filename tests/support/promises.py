@@ -33,8 +33,8 @@ from tests.support.forked import PROJECT
 
 FOLDER = PROJECT / "tests" / "data" / "promises"
 SOURCE = PROJECT / "daemon" / "precall"
-LOGGING = {"debug", "info", "warning", "error", "critical", "say", "_alarm"}
-"""Methods of a logger, and the two functions of ours that choose one."""
+LOGGING = {"debug", "info", "warning", "error", "critical", "say", "_alarm", "AccountHealth"}
+"""Methods of a logger, and what of ours is given a name to log."""
 EVENT = re.compile(r"^[a-z_]+\.[a-z_]+$")
 
 
@@ -98,7 +98,8 @@ def log_events() -> str:
                 if called in LOGGING:
                     events.update(
                         one.value
-                        for one in ast.walk(node.args[0])
+                        for part in (node.args[0], *(keyword.value for keyword in node.keywords))
+                        for one in ast.walk(part)
                         if isinstance(one, ast.Constant)
                         and isinstance(one.value, str)
                         and EVENT.match(one.value)

@@ -1,6 +1,6 @@
-"""What goes wrong, as `application/problem+json` (RFC 9457): the closed set of codes, and which error is which.
+"""Errors as `application/problem+json` (RFC 9457): the codes, and the response to each error.
 
-No text that leaves here repeats what was sent: it may hold a number or a secret.
+No text repeats what was sent, since it may hold a phone number or a secret.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ HEADERS: dict[str, str] = {
     "Referrer-Policy": "no-referrer",
     hdrs.SERVER: "precall",
 }
-"""On every answer."""
+"""Headers of every response."""
 
 RETRY_STORE = 5
 DRAIN, DRAIN_BYTES = 2.0, 16 * 1024 * 1024
@@ -43,7 +43,7 @@ _MANY = 20
 
 
 class Code(StrEnum):
-    """The machine-readable codes. A closed set; it may grow."""
+    """The machine-readable codes of problems. Later versions may add some."""
 
     BAD_REQUEST = "bad_request"
     MALFORMED_JSON = "malformed_json"
@@ -91,7 +91,7 @@ class Code(StrEnum):
 
 
 class TooMany(Refusal):
-    """More than is allowed; `wait` is how many seconds to let pass before the next try."""
+    """A rate limit is exceeded. `wait` is how many seconds to wait before the next try."""
 
     def __init__(self, code: Code, detail: str, wait: float) -> None:
         super().__init__(429, code, detail)
@@ -100,7 +100,7 @@ class TooMany(Refusal):
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One thing wrong with what was sent: where, what kind, and how to mend it."""
+    """One mistake in a request: its field, its code, and how to correct it."""
 
     field: str
     code: str
@@ -108,7 +108,7 @@ class FieldError:
 
 
 class FieldErrors(Refusal):
-    """A body or a query with mistakes; the first one names the problem, all are listed."""
+    """A request with mistakes. The first one names the problem, and all are listed."""
 
     def __init__(self, status: int, found: list[FieldError]) -> None:
         first = found[0]
@@ -117,7 +117,7 @@ class FieldErrors(Refusal):
 
 
 def mistakes(error: ValidationError, prefix: str = "", *, parameters: bool = False) -> list[FieldError]:
-    """What pydantic found, in our words. `prefix` is where in the body the checked value stands."""
+    """Return the mistakes that pydantic found. `prefix` is the path of the validated value in the body."""
     return [
         _mistake(item, prefix, parameters=parameters)
         for item in error.errors(include_url=False, include_input=False)[:_MANY]
@@ -133,7 +133,7 @@ def problem(
     headers: Mapping[str, str] | None = None,
     **more: Any,
 ) -> web.Response:
-    """A problem document; `more` are further members."""
+    """Return a problem document. `more` are further members."""
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -153,17 +153,17 @@ def problem(
 
 @web.middleware
 async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turns every error into a problem document."""
+    """Turn every error into a problem document."""
     try:
         return await handler(request)
-    except Exception as error:  # noqa: BLE001  whatever it is, its text must not reach the client
-        response = _told(request, error)
+    except Exception as error:  # noqa: BLE001  the text of an unknown error must not reach the client
+        response = _problem_of(request, error)
     if response.status != 408:
         await _drain(request)
     return response
 
 
-def _told(request: web.Request, error: Exception) -> web.Response:
+def _problem_of(request: web.Request, error: Exception) -> web.Response:
     match error:
         case Refusal():
             return _refused(error)
@@ -184,12 +184,12 @@ def _unavailable(request: web.Request, error: StoreUnavailable) -> str:
     if request.method in (hdrs.METH_GET, hdrs.METH_HEAD) or request.path in _READ_BY_POST:
         return "the database does not answer now"
     if isinstance(error, OutcomeUnknown):
-        return "the database was lost in the middle of it: it may be stored or not; send it again"
-    return "the database does not take it now; nothing of it was stored"
+        return "the database was lost during the write, which may be stored or not: send it again"
+    return "the database does not accept writes now; nothing was stored"
 
 
 async def _drain(request: web.Request) -> None:
-    """Take what is still coming of the body, for a while: a sender whose connection is cut off would not read why."""
+    """Read the rest of the body for a while, since a client that is cut off would not read the response."""
     with suppress(TimeoutError, ConnectionError, web.RequestPayloadError):
         async with asyncio.timeout(DRAIN):
             taken = 0
@@ -212,7 +212,7 @@ def _refused(refusal: Refusal) -> web.Response:
 
 
 def _http_error(error: web.HTTPException) -> web.Response:
-    """What aiohttp itself refuses."""
+    """Return the problem document for an error of aiohttp itself."""
     match error:
         case web.HTTPNotFound():
             return problem(404, Code.NOT_FOUND, "there is no such path; see /openapi.json")
@@ -233,7 +233,7 @@ def _unexpected(request: web.Request, error: Exception) -> web.Response:
         method=request.method,
         path=resource.canonical if resource else "",
         error=type(error).__name__,
-        # Without the error's text, which may quote what was sent.
+        # Without the text of the error, which may quote the request.
         where="".join(traceback.format_tb(error.__traceback__)[-3:]),
     )
     return problem(500, Code.INTERNAL_ERROR, "something unexpected happened; it has been logged")
@@ -254,14 +254,14 @@ def _mistake(item: Any, prefix: str, *, parameters: bool) -> FieldError:
         case "invalid_caller":
             code = Code.INVALID_CALLER
         case "at_field":
-            # Several fields together are wrong; the mistake is told at the one that must change.
+            # Several fields together are wrong: report the one that must change.
             place = (*place, item["ctx"]["field"])
     detail = re.sub(r"^(?:Input|String|Value|List|Dictionary) should", "should", detail)
     return FieldError(_place(prefix, place), code, detail)
 
 
 def _place(prefix: str, parts: tuple[int | str, ...]) -> str:
-    """Where in the body: "bindings[17].labels.city"; a part that looks like a number is not repeated."""
+    """Return a path such as "bindings[17].labels.city". Phone numbers in it are masked."""
     place = prefix
     for part in parts:
         if isinstance(part, int):

@@ -1,4 +1,4 @@
-"""The HTTP server: the application made of the table of endpoints, its listeners, limits, start and stop."""
+"""The HTTP server: an application made from the table of endpoints, its listeners and limits."""
 
 import asyncio
 import logging
@@ -14,11 +14,12 @@ from precall.api.access import connections
 from precall.api.access.authenticator import ANYBODY, Authenticator, Client
 from precall.api.access.connections import Connection, ConnectionRegistry
 from precall.api.access.tls import CertificateWatch
-from precall.api.endpoints import ENDPOINTS, Operation
+from precall.api.endpoints import ENDPOINTS
 from precall.api.handlers.operations import DOCUMENT
+from precall.api.operation import Operation
 from precall.api.problems import Code, guard, problem
-from precall.api.schemas.requests import MAX_BATCH_BODY
-from precall.api.schemas.responses import reply
+from precall.api.replies import reply
+from precall.api.requests import MAX_BATCH_BODY
 from precall.concurrency import cancel_and_wait, guarded
 from precall.config.addresses import split_address
 from precall.config.schema import ApiConfig
@@ -33,16 +34,16 @@ log = get_logger(__name__)
 __all__ = ["Server", "Services", "application"]
 
 KEEP_ALIVE = 90.0
-"""Seconds an idle connection is kept: longer than the proxies in front of us keep theirs."""
+"""Seconds an idle connection is kept open: longer than proxies in front of the daemon keep theirs."""
 
 _MIRRORED = (None, "routes:read", "metrics")
-"""The scopes of what one that stands by answers, from what the leading daemon has stored."""
+"""Scopes that a daemon on standby answers, from what the leader has stored."""
 
 _FOLLOWED = {"/v1/routes/changes", "/v1/routes/stream", "/v1/routes/snapshot"}
-"""Whose indexes only the leading daemon knows. They take as long as there are changes, or a table, to tell."""
+"""Endpoints whose indexes only the leader knows. A request lasts while there are changes, or a table, to send."""
 
 _PUSHED = {"/v1/receipts/{secret}"}
-"""What is open to anybody, and all the same stored by the leading daemon alone."""
+"""Endpoints that are open to anybody, although only the leader may store what they receive."""
 
 _PLAIN = {endpoint.path for endpoint in ENDPOINTS if "{" not in endpoint.path}
 
@@ -53,13 +54,13 @@ _WAITING = {
 }
 
 WATCH = 1.0
-"""Seconds between two looks at the connections, the wrong tokens and the files of TLS."""
+"""Seconds between two checks of the connections, the wrong tokens and the TLS files."""
 
 HANDSHAKE = 10.0
-"""Seconds in which TLS must be agreed on."""
+"""Seconds allowed for a TLS handshake."""
 
 _OWN = {"/-/reload"}
-"""What concerns this daemon alone, whoever leads."""
+"""Endpoints that concern this daemon alone, in any role."""
 
 _SOON: dict[str, str] = {hdrs.RETRY_AFTER: "1"}
 _LINE = 8190
@@ -67,7 +68,7 @@ _HEADERS = 64
 
 
 def application(server: "Server") -> web.Application:
-    """The whole HTTP interface of one daemon."""
+    """Make the HTTP application of a daemon."""
     app = web.Application(client_max_size=MAX_BATCH_BODY, middlewares=[guard])
     app[DOCUMENT] = orjson.dumps(openapi.document(ENDPOINTS, server.version))
     for endpoint in ENDPOINTS:
@@ -109,7 +110,7 @@ class Server:
         return _WAITING[self._waiting.waiting_for]
 
     async def start(self) -> list[str]:
-        """Listen; the URLs, in the order of the configuration. ListenError when one is no good."""
+        """Listen. Returns the URLs in the order of the configuration. Raises ListenError for an unusable address."""
         if self.config.tls_cert_file:
             self._certificates = CertificateWatch(self.config, self._count_reload)
         runner = self._runner = web.AppRunner(application(self))
@@ -139,14 +140,19 @@ class Server:
         return urls
 
     def admit(self, config: ApiConfig) -> None:
-        """Let in whom this configuration lets in, from now on. Listen as before."""
+        """Put the tokens and limits of `config` in force. The listeners stay."""
         if config != self.config:
             self.config = config
             self.gate.retune(config)
             self.crowd.most = config.max_connections
 
+    def renew_certificates(self) -> None:
+        """Read the TLS files again if they changed; without TLS do nothing."""
+        if self._certificates is not None:
+            self._certificates.renew()
+
     async def stop(self, grace: float) -> None:
-        """Take no new connection, give the requests under way `grace` seconds, then cut them off."""
+        """Accept no new connections, give requests in flight `grace` seconds, then cut them off."""
         runner, self._runner = self._runner, None
         if runner is None:
             return
@@ -155,7 +161,7 @@ class Server:
         self._listeners.clear()
         if self.services is not None:
             self.services.feed.close()
-        await asyncio.sleep(0)  # whoever was just accepted gets to be a request under way
+        await asyncio.sleep(0)  # a connection accepted just now becomes a request in flight
         if runner.server is not None:
             runner.server.pre_shutdown()
             await runner.server.shutdown(grace)
@@ -192,15 +198,14 @@ class Server:
             await asyncio.sleep(WATCH)
             await self.crowd.sweep()
             self.gate.guessing.report()
-            if self._certificates is not None:
-                await asyncio.to_thread(self._certificates.renew)
+            await asyncio.to_thread(self.renew_certificates)
 
     def _count_reload(self, result: str) -> None:
         self._metrics.tls_reloads.labels(result).inc()
 
 
 def _bound(endpoint: Operation, server: Server) -> Handler:
-    """The endpoint's handler behind the gate."""
+    """The endpoint's handler behind authentication and limits."""
     waits, answer = endpoint.path in _FOLLOWED, _answering(endpoint, server)
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -221,7 +226,7 @@ def _bound(endpoint: Operation, server: Server) -> Handler:
 def _answering(
     endpoint: Operation, server: Server
 ) -> Callable[[web.Request, Client], Awaitable[web.StreamResponse]]:
-    """The endpoint's handler, as far as this daemon is up and leads."""
+    """The endpoint's handler, or a refusal while the daemon is not ready or does not lead."""
     mirrored = (
         endpoint.scope in _MIRRORED and endpoint.path not in _FOLLOWED | _PUSHED
     ) or endpoint.path in _OWN
@@ -252,7 +257,7 @@ def _not_ready(endpoint: Operation, server: Server) -> web.Response:
 
 
 def _pattern(path: str) -> str:
-    """A path for the router. A name that another endpoint has beside it is no id: it answers its own methods alone."""
+    """A path for the router. A segment that is the name of another endpoint is never taken for an id."""
     parent, found, rest = path.partition("{subs_id}")
     if not found:
         return path
@@ -261,14 +266,14 @@ def _pattern(path: str) -> str:
 
 
 async def _go_on(request: web.Request) -> None:
-    """What a sender with `Expect: 100-continue` waits for; any other expectation is passed over."""
+    """Answer `Expect: 100-continue`; ignore any other expectation."""
     if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.version >= HttpVersion11:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
 
 
 def _quiet_logger() -> logging.Logger:
-    """aiohttp's own complaints, without what was sent: it quotes malformed header lines, a token included."""
+    """The logger for aiohttp's own errors, without causes: they quote malformed header lines, tokens included."""
     logger = logging.getLogger("precall.api.wire")
     logger.addFilter(_without_cause)
     return logger

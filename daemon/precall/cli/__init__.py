@@ -1,9 +1,8 @@
-"""The command line: `main` runs one command and turns the error tree into exit codes and one clear line each.
+"""The command line. `main` runs one command and turns each expected error into an exit code and one line.
 
-0 ok, 1 the answer is no, 2 usage, 3 configuration, 4 daemon or provider out of reach, 5 a daemon that has lost the
-lead, 74 a file or standard output that cannot be written. A reader of standard output that has gone ends a command
-without a word, as SIGPIPE does. Commands stand in the modules beside this one; time and chance enter there, as they do
-in `app`.
+Exit codes: 0 success, 1 the answer is no, 2 usage, 3 configuration, 4 daemon or provider out of reach, 5 leadership
+lost, 70 a bug, 74 a file or standard output cannot be written. A closed pipe on standard output ends a command
+silently, as SIGPIPE does. The commands are in the modules beside this one, where clocks and chance enter as well.
 """
 
 import sys
@@ -27,6 +26,7 @@ from precall.cli import (
     sources,
     streams,
 )
+from precall.cli.help import tidy
 from precall.cli.output import say
 from precall.core.errors import (
     ConfigError,
@@ -42,14 +42,14 @@ from precall.telemetry import logging as log
 from precall.telemetry.redaction import masked
 
 BROKEN = 70
-"""The exit code of a bug, as sysexits.h has it."""
+"""The exit code of a bug (EX_SOFTWARE of sysexits.h)."""
 
 UNWRITTEN = 74
-"""The exit code where a file or standard output could not be written, likewise."""
+"""The exit code where a file or standard output cannot be written (EX_IOERR of sysexits.h)."""
 
 app = typer.Typer(
     name="precall",
-    help="Checks number-privacy bindings before they are dialled, and says which number to dial instead.",
+    help="Check number-privacy bindings before they are dialled, and say which number to dial instead.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -67,7 +67,11 @@ def _version(*, wanted: bool) -> None:
 def _options(
     *,
     version: bool = typer.Option(
-        False, "--version", callback=lambda value: _version(wanted=value), is_eager=True
+        False,
+        "--version",
+        callback=lambda value: _version(wanted=value),
+        is_eager=True,
+        help="Show the version and exit.",
     ),
 ) -> None:
     pass
@@ -88,19 +92,20 @@ app.add_typer(calls.app, name="calls", rich_help_panel="A running daemon")
 app.add_typer(sources.app, name="source", rich_help_panel="A running daemon")
 app.add_typer(exposures.app, name="exposures", rich_help_panel="A running daemon")
 app.add_typer(keys.app, name="keys", rich_help_panel="The daemon itself")
+tidy(app)
 
 
 def main() -> None:
-    """The entry point. Expected errors are lines on standard error, never a traceback."""
+    """Run one command and exit. Expected errors are lines on standard error, never a traceback."""
     streams.prepare()
     log.configure("warning")
-    code = _ended(lambda: app())  # noqa: PLW0108  looked up when called: tests put another in its place
-    # What stands in a buffer may still meet a full disk.
+    code = _ended(lambda: app())  # noqa: PLW0108  looked up at call time: tests replace it
+    # Flushing what is buffered may still fail, for instance on a full disk.
     sys.exit(_ended(sys.stdout.flush) or code)
 
 
 def _ended(work: Callable[[], object]) -> int:
-    """The exit code of `work`, once its error has been said."""
+    """Run `work`, print its error if it has one, and return the exit code."""
     try:
         work()
     except SystemExit as end:
@@ -130,7 +135,7 @@ def _complain(line: str, code: int) -> None:
 
 
 def exit_code(error: PrecallError) -> int:
-    """What the shell is told of an error."""
+    """Return the exit code of a command that ends with this error."""
     match error:
         case LeadershipLost():
             return 5

@@ -1,8 +1,8 @@
-"""Bindings from a file into a daemon: read line by line, checked here first, sent in batches that stand or fall whole.
+"""Imports bindings into a running daemon: validates them line by line and sends batches, each stored as a whole.
 
-A batch with a refused line is not stored; those before and after it are. Every line ends as stored (created, updated,
-unchanged), as refused with its line and column, or as left out with its batch: none is lost silently. Running an
-import again changes nothing that is stored already, so that is how an interrupted one goes on.
+A batch with a refused line is not stored, while the others are. Every line ends as stored (created, updated or
+unchanged), as refused with its line and column, or as left out with its batch. None is lost silently. Importing a file
+again changes nothing.
 """
 
 import re
@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 from math import inf
 
 from precall.api.problems import Code
-from precall.api.schemas.requests import MAX_BATCH, MAX_BATCH_BODY, seconds
+from precall.api.requests import MAX_BATCH_BODY
+from precall.api.schemas.bindings import MAX_BATCH
+from precall.api.schemas.fields import seconds
 from precall.cli.binding_rows import BindingRow, RowError
 from precall.cli.client import HttpAnswer
 from precall.cli.session import Session, answered
 
 BATCH_BYTES = MAX_BATCH_BODY // 3
-"""Of the file's own text: as JSON it may take more."""
+"""Size of a batch in bytes of the file. As JSON it may take more."""
 _PLACE = re.compile(r"bindings\[\d+\]\.?")
 
 
@@ -47,10 +49,10 @@ class ImportChunk:
 
 @dataclass(slots=True)
 class ImportOutcome:
-    """What became of the lines.
+    """The results of an import.
 
-    `refused` are the batches that were not stored, `rejected` the lines left out of batches that were; `ended` counts
-    bindings left out since they had ended. `at_line` is the first line whose fate is not known, should it end now.
+    `refused` are batches that were not stored, `rejected` lines left out of stored batches. `ended` counts expired
+    bindings that were left out. `at_line` is the first line whose result is not known yet.
     """
 
     stored: Counter[str] = field(default_factory=Counter)
@@ -62,8 +64,11 @@ class ImportOutcome:
 
 @dataclass(frozen=True, slots=True)
 class ImportRules:
-    """What is done with lines that cannot be stored. `keep_going`: they are left out of their batch, which is stored.
-    `clock` (Unix seconds): bindings that have ended by then are left out and refused by nobody; None: they are."""
+    """What to do with lines that cannot be stored.
+
+    With `keep_going` they are left out of their batch, and the rest of it is stored. With a `clock` in Unix seconds,
+    expired bindings are left out rather than refused.
+    """
 
     keep_going: bool = False
     clock: Callable[[], float] | None = None
@@ -73,14 +78,14 @@ def send(
     session: Session,
     items: Iterable[BindingRow | RowError],
     outcome: ImportOutcome,
-    told: Callable[[int], None],
+    progress: Callable[[int], None],
     rules: ImportRules = ImportRules(),
 ) -> None:
-    """Store everything, batch by batch, and write down in `outcome` what became of it. `told` is called with the
-    lines done after each batch.
+    """Store all lines, batch by batch, and record the results in `outcome`.
 
-    Raises OutOfReach when the daemon does not answer, Refusal when it refuses more than a batch (a token that may
-    not write): `outcome.at_line` is then the first line whose fate is not known.
+    `progress` is called after each batch with the number of lines done. Raises OutOfReach if the daemon does not
+    answer, and Refusal if it refuses more than a batch, for instance the token. `outcome.at_line` then says how far it
+    got.
     """
     done = 0
     for batch in batches(items):
@@ -88,7 +93,7 @@ def send(
         done += len(batch)
         _store(session, batch, outcome, rules)
         outcome.at_line = batch.last + 1
-        told(done)
+        progress(done)
 
 
 def _store(session: Session, batch: ImportChunk, outcome: ImportOutcome, rules: ImportRules) -> None:
@@ -114,7 +119,7 @@ def _store(session: Session, batch: ImportChunk, outcome: ImportOutcome, rules: 
 
 
 def _may_be_sent(batch: ImportChunk, outcome: ImportOutcome, rules: ImportRules) -> bool:
-    """Whether what is left of the batch is to be stored; its mistakes are filed either way."""
+    """Record the mistakes of a batch, and return whether the rest of it is to be stored."""
     if not batch.mistakes:
         return True
     if not rules.keep_going:
@@ -131,13 +136,13 @@ def _leave_out(batch: ImportChunk, outcome: ImportOutcome, ended: set[int]) -> N
 
 
 def _ends(line: BindingRow) -> float:
-    """When the binding ends (Unix seconds)."""
+    """Return when a binding ends, in Unix seconds."""
     end = line.binding.get("expires_at")
     return seconds(end) if isinstance(end, str) and end else inf
 
 
 def _refused(batch: ImportChunk, found: HttpAnswer) -> list[RowError]:
-    """The lines that the daemon names as the reason why it stores none of them."""
+    """Return the lines that made the daemon refuse a batch."""
     content = found.content
     if found.status != 422 or not isinstance(content, dict) or content.get("code") != Code.BATCH_REFUSED:
         return []
@@ -150,7 +155,7 @@ def _refused(batch: ImportChunk, found: HttpAnswer) -> list[RowError]:
 
 
 def batches(items: Iterable[BindingRow | RowError]) -> Iterator[ImportChunk]:
-    """The lines in batches that the API takes."""
+    """Yield the lines in batches that the API accepts."""
     batch = ImportChunk()
     for item in items:
         batch.add(item)

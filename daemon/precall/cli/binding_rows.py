@@ -1,8 +1,7 @@
-"""The rows of a file of bindings: CSV with a header, JSON Lines or a JSON array, as spreadsheets leave them.
+"""The rows of a file of bindings: CSV with a header, JSON Lines or a JSON array, as spreadsheets write them.
 
-Each becomes a binding as the API takes it, or a mistake that says what is wrong and what is likely.
-
-What is right in a binding is decided by the API's own models, so that both sides say the same.
+Each row becomes a binding for the API, or an error that says what is wrong and what probably caused it. The models of
+the API validate the rows, so that both sides agree.
 """
 
 import csv
@@ -19,20 +18,20 @@ from typing import Any, BinaryIO, TextIO, cast
 from pydantic import ValidationError
 
 from precall.api.problems import mistakes
-from precall.api.schemas.requests import ListedBinding
+from precall.api.schemas.bindings import ListedBinding
 from precall.core.errors import Refusal
 
 LABEL = "label."
 EMPTY = "empty"
 ERROR = "error"
-"""A column of files of refused rows; it is passed over, so that such a file can be imported once it is right."""
+"""A column in files of refused rows. It is ignored, so that a corrected file can be imported."""
 COLUMNS = tuple(ListedBinding.model_fields)
 REQUIRED = ("subs_id", "pool_key", "number_x", "number_a")
 _EXACT = ("subs_id", "number_x", "number_a", "number_b", "extension")
-"""Columns whose every digit matters."""
+"""Columns in which every digit matters."""
 
 _NOT_UTF8 = (
-    "is no Unicode text in UTF-8 (GBK, perhaps): save the file as UTF-8, or"
+    "is not Unicode text in UTF-8 (GBK, perhaps): save the file as UTF-8, or"
     " iconv -f GBK -t UTF-8 FILE | precall bindings import -"
 )
 _FILES = {
@@ -52,7 +51,7 @@ _LIKELY = (
     ),
     (
         re.compile(r"['\u2018\u2019`].*"),
-        "it begins with an apostrophe, a spreadsheet's sign for text: take that away",
+        "it begins with an apostrophe, which marks text in a spreadsheet: remove it",
     ),
     (re.compile(r"=.*"), 'it is a spreadsheet\'s formula, such as ="610": export values instead'),
     (
@@ -64,7 +63,7 @@ _BLANK = re.compile(r"[ \t\r\n]*")
 
 
 class FileFormat(StrEnum):
-    """What the file holds."""
+    """The format of a file."""
 
     CSV = "csv"
     JSONL = "jsonl"
@@ -72,7 +71,7 @@ class FileFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RowError:
-    """One refused line. `column` is "" for the whole line; the text never repeats what stood there, `row` is that."""
+    """A refused line. `column` is "" for the whole line. The text never repeats the content, which is in `row`."""
 
     line: int
     column: str
@@ -86,7 +85,7 @@ class RowError:
 
 @dataclass(frozen=True, slots=True)
 class BindingRow:
-    """A binding as it is sent, and where it stood; `row` is what stood there."""
+    """A binding as it is sent, its line number, and the row that it was read from."""
 
     number: int
     binding: dict[str, object] = field(repr=False)
@@ -95,9 +94,10 @@ class BindingRow:
 
 
 def text_of(raw: BinaryIO, called: str) -> TextIO:
-    """The text of a file in UTF-8, or in UTF-16 or UTF-32 as spreadsheets save it. Raises Refusal for what is no text.
+    """Return a file as text, from UTF-8 or, as spreadsheets save it, UTF-16 or UTF-32. `called` names it in errors.
 
-    Bytes that are no UTF-8 become characters that no column accepts: the line is named, the rest is read.
+    Bytes outside UTF-8 become characters that no column accepts, so that only their line is refused. Raises Refusal for
+    files that are not text.
     """
     head = raw.read(4)
     for magic, said in _FILES.items():
@@ -110,9 +110,10 @@ def text_of(raw: BinaryIO, called: str) -> TextIO:
 
 
 class BindingRows:
-    """The rows of `source`, each a Line or a Mistake. `form` None: what the text begins like, or `else_form` if empty.
+    """Iterates over the rows of `source`, each a BindingRow or a RowError.
 
-    Raises Refusal for a CSV header that cannot be used, and (code EMPTY) where there is neither text nor form to go by.
+    Without a `form`, the first text decides, or `else_form` for an empty source. Raises Refusal for an unusable CSV
+    header, and with the code EMPTY if nothing tells the format.
     """
 
     def __init__(
@@ -130,7 +131,7 @@ class BindingRows:
         first = begun[-1].strip() if begun else ""
         chosen = form or ((FileFormat.JSONL if first[0] in "{[" else FileFormat.CSV) if first else else_form)
         if chosen is None:
-            raise Refusal(422, EMPTY, "there is no text in it")
+            raise Refusal(422, EMPTY, "there is not text in it")
         self.form = chosen
         self.header: list[str] = []
         lines = chain(begun, source)
@@ -143,12 +144,12 @@ class BindingRows:
         return self._rows
 
     def _csv(self, lines: Iterator[str], begun: list[str]) -> Iterator[BindingRow | RowError]:
-        """Cells of `label.KEY` columns are labels, one of `labels` is a JSON object of them; an empty cell is none."""
+        """Read CSV. A column `label.KEY` holds a label, `labels` a JSON object of labels. Empty cells are none."""
         before = 0
-        told = re.fullmatch(r"sep=(.)\s*", begun[0], re.IGNORECASE) if begun else None
-        if told:  # a spreadsheet's own way to say it
+        declared = re.fullmatch(r"sep=(.)\s*", begun[0], re.IGNORECASE) if begun else None
+        if declared:  # as some spreadsheets declare the delimiter
             next(lines)
-            before, delimiter = 1, told[1]
+            before, delimiter = 1, declared[1]
         else:
             delimiter = _delimiter(begun[-1] if begun else "")
         reader = csv.reader(lines, strict=True, delimiter=delimiter)
@@ -161,7 +162,7 @@ def _encoding(head: bytes) -> str:
         return "utf-32"
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"
-    # Every file that can be meant begins with ASCII.
+    # Every valid file begins with ASCII.
     if len(head) == 4 and head[1] == head[3] == 0 and head[0]:
         return "utf-16-le"
     if len(head) == 4 and head[0] == head[2] == 0 and head[1]:
@@ -170,7 +171,7 @@ def _encoding(head: bytes) -> str:
 
 
 class _Prefixed(io.RawIOBase):
-    """A stream whose first bytes were read already."""
+    """A stream with its first bytes put back."""
 
     def __init__(self, head: bytes, rest: BinaryIO) -> None:
         self._head, self._rest = head, rest
@@ -187,7 +188,7 @@ class _Prefixed(io.RawIOBase):
 
 
 def _delimiter(header: str) -> str:
-    """The one by which most of the header's names are known."""
+    """Return the delimiter that yields the most known column names."""
 
     def known(delimiter: str) -> int:
         names = [name.strip(' \t\r\n"').lower() for name in header.split(delimiter)]
@@ -201,7 +202,7 @@ def _header(reader: Iterator[list[str]], before: int) -> list[str]:
     try:
         header = [name.strip() for name in next(reader, [])]
     except csv.Error as error:
-        raise Refusal(422, "bad_header", f"{place}: is no CSV ({error})") from None
+        raise Refusal(422, "bad_header", f"{place}: is not valid CSV ({error})") from None
     if any(_is_foreign(name) for name in header):
         raise Refusal(422, "bad_header", f"{place}: {_NOT_UTF8}")
     names = _canonical(header)
@@ -210,7 +211,7 @@ def _header(reader: Iterator[list[str]], before: int) -> list[str]:
             continue
         if name.startswith(LABEL) and name != LABEL:
             continue
-        # A file without a header has numbers there, which are not to be repeated.
+        # Without a header there are phone numbers here, which must not be repeated.
         what = repr(shown[:64]) if re.fullmatch(r"[^0-9]*", shown) else str(column)
         raise Refusal(
             422,
@@ -235,7 +236,7 @@ def _meant(name: str) -> str:
 
 
 def _canonical(header: list[str]) -> list[str]:
-    """The columns' names, which may stand in either case; the key of a label is kept as it is."""
+    """Return the column names in lower case, except for the keys of labels."""
     names = []
     for name in header:
         low = name.lower()
@@ -254,8 +255,8 @@ def _csv_rows(reader: Any, names: list[str], before: int) -> Iterator[BindingRow
         except StopIteration:
             return
         except csv.Error as error:
-            # Where the next row begins can no longer be told.
-            yield RowError(number, "", f"is no CSV ({error}); nothing after it was read")
+            # It is not known where the next row begins.
+            yield RowError(number, "", f"is not valid CSV ({error}); nothing after it was read")
             return
         if not any(cells):  # an empty line, or cleared cells of a spreadsheet
             continue
@@ -286,7 +287,7 @@ def _from_cells(number: int, cells: dict[str, str], row: list[str]) -> BindingRo
         except (ValueError, RecursionError):
             unpacked = None
         if not isinstance(unpacked, dict):
-            return RowError(number, "labels", 'is no JSON object, such as {"city":"Hangzhou"}', row)
+            return RowError(number, "labels", 'is not a JSON object, such as {"city":"Hangzhou"}', row)
         labels = unpacked | labels
     if labels:
         binding["labels"] = labels
@@ -300,7 +301,7 @@ def _json_lines(lines: Iterator[str]) -> Iterator[BindingRow | RowError]:
         try:
             value = json.loads(text)
         except json.JSONDecodeError as error:
-            said = _NOT_UTF8 if _is_foreign(text) else f"is no JSON: {error.msg}"
+            said = _NOT_UTF8 if _is_foreign(text) else f"is not valid JSON: {error.msg}"
             yield RowError(number, f"column {error.colno}", said, text.strip())
             continue
         except RecursionError:
@@ -321,7 +322,7 @@ def _json_array(lines: Iterator[str]) -> Iterator[BindingRow | RowError]:
         try:
             value, end = decoder.raw_decode(text, place)
         except json.JSONDecodeError as error:
-            yield RowError(number, "", f"is no JSON: {error.msg}; nothing after it was read")
+            yield RowError(number, "", f"is not valid JSON: {error.msg}; nothing after it was read")
             return
         except RecursionError:
             yield RowError(number, "", "is nested too deep; nothing after it was read")
@@ -343,7 +344,7 @@ def _after_blank(text: str, place: int) -> int:
 
 def _from_json(number: int, value: object, size: int) -> BindingRow | RowError:
     if not isinstance(value, dict):
-        return RowError(number, "", "is no JSON object", value)
+        return RowError(number, "", "is not a JSON object", value)
     names = _canonical(list(value))
     if len(set(names)) != len(names):
         return RowError(number, "", "names a column twice", value)
@@ -353,7 +354,7 @@ def _from_json(number: int, value: object, size: int) -> BindingRow | RowError:
 
 
 def checked(number: int, binding: dict[str, object], size: int, row: Any = None) -> BindingRow | RowError:
-    """The line if the API's own model takes it, else the first thing wrong with it."""
+    """Return the row if the model of the API accepts it, else its first mistake."""
     try:
         ListedBinding.model_validate(binding)
     except ValidationError as error:
@@ -363,14 +364,14 @@ def checked(number: int, binding: dict[str, object], size: int, row: Any = None)
             return RowError(number, first.field, _NOT_UTF8, row)
         likely = _likely(value)
         return RowError(number, first.field, f"{first.detail}; {likely}" if likely else first.detail, row)
-    for column in _EXACT:  # with a separator in it, it may still look like a number
+    for column in _EXACT:  # a spreadsheet's damage may still look like a number
         if likely := _likely(str(binding.get(column, ""))):
             return RowError(number, column, likely, row)
     return BindingRow(number, binding, size, row)
 
 
 def _value(binding: dict[str, object], place: str) -> str:
-    """What stands at a place such as "number_a" or "labels.city"; "" for what is no text."""
+    """Return the text at a path such as "number_a" or "labels.city", "" if there is none."""
     found: object = binding
     for part in place.split(".", 1):
         found = found.get(part, "") if isinstance(found, dict) else ""

@@ -1,19 +1,13 @@
-"""Registrations: bindings import, export, add, remove, show, list. Thin clients of a running daemon, but for reading
-files, which stands in `rows`, and sending what they hold (`importing`)."""
+"""Registrations: bindings import, export, add, remove, show, list. Thin clients of a running daemon."""
 
-import csv
-import io
-import json
 import os
 import stat
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, TextIO
-from urllib.parse import urlencode
+from typing import Annotated, Any, BinaryIO
 
 import typer
 from rich.console import Console
@@ -27,17 +21,18 @@ from rich.progress import (
 )
 
 from precall.cli import output
+from precall.cli.binding_export import downloaded, pages, write_csv, write_jsonl
 from precall.cli.binding_import import ImportOutcome, ImportRules, send
 from precall.cli.binding_rows import COLUMNS, EMPTY, BindingRows, FileFormat, RowError, text_of
 from precall.cli.files import OutputFile, writing_text
-from precall.cli.options import Json, SubsId
+from precall.cli.options import Json, SubsId, label_filter
+from precall.cli.options import label as label_of
 from precall.cli.rejects import write_rejects
 from precall.cli.session import Session, ask, path, taken
 from precall.cli.target import Target, asks
 from precall.core.errors import OutOfReach, Refusal
-from precall.private_files import Output
 
-app = typer.Typer(no_args_is_help=True, help="Registered bindings: import, export, add, remove, show, list.")
+app = typer.Typer(no_args_is_help=True, help="Import, export, add, remove and show bindings.")
 
 PAGE = 1000
 SHOWN_MISTAKES = 5
@@ -48,9 +43,13 @@ _FORMS = {
     ".json": FileFormat.JSONL,
 }
 
-Format = Annotated[FileFormat | None, typer.Option("--format", help="Without: by the file's extension.")]
-Pool = Annotated[str, typer.Option("--pool-key", metavar="POOL", help="Only this pool.")]
-LabelFilter = Annotated[str, typer.Option("--label", metavar="KEY:VALUE", help="Only those with this label.")]
+Format = Annotated[
+    FileFormat | None, typer.Option("--format", help="Default: by the file extension, else jsonl.")
+]
+Pool = Annotated[str, typer.Option("--pool-key", metavar="POOL", help="Only bindings of this pool.")]
+LabelFilter = Annotated[
+    str, typer.Option("--label", metavar="KEY=VALUE", help="Only bindings with this label.")
+]
 
 
 @app.command("import")
@@ -58,55 +57,53 @@ LabelFilter = Annotated[str, typer.Option("--label", metavar="KEY:VALUE", help="
 def import_(
     file: Annotated[
         str,
-        typer.Argument(
-            metavar="FILE", help="CSV with a header row, JSON Lines or a JSON array; - for stdin."
-        ),
+        typer.Argument(metavar="FILE", help="CSV with a header, JSON Lines or a JSON array; - for stdin."),
     ],
     *,
     form: Annotated[
-        FileFormat | None, typer.Option("--format", help="Without: what the file begins like.")
+        FileFormat | None, typer.Option("--format", help="Default: by the content of the file.")
     ] = None,
     skip_expired: Annotated[
-        bool, typer.Option("--skip-expired", help="Leave out bindings that have ended; they are no refusals.")
+        bool, typer.Option("--skip-expired", help="Leave out expired bindings; they do not count as refused.")
     ] = False,
     keep_going: Annotated[
         bool,
         typer.Option(
             "--keep-going",
-            help="Store the rest of a batch with refused rows; those go to FILE.rejected.csv or .jsonl.",
+            help="Store the other rows of a batch; refused ones go to FILE.rejected.csv or .jsonl.",
         ),
     ] = False,
     rejects: Annotated[
         Path | None,
-        typer.Option("--rejects", metavar="FILE", help="Where refused rows go; means --keep-going."),
+        typer.Option("--rejects", metavar="FILE", help="Where refused rows go; implies --keep-going."),
     ] = None,
     progress: Annotated[
         bool | None,
-        typer.Option("--progress/--no-progress", help="A bar on stderr; without: if it is a terminal."),
+        typer.Option("--progress/--no-progress", help="A bar on stderr. Default: if it is a terminal."),
     ] = None,
     daemon: Target,
     as_json: Json = False,
 ) -> None:
-    """Register many bindings. All or nothing per batch of 5,000; running it again changes nothing. Exit 1: refusals."""
+    """Register many bindings from a file.
+
+    Each batch of 5,000 is stored as a whole or not at all. Importing a file again changes nothing. Exit 1: some
+    bindings were refused.
+    """
     keep_going = keep_going or rejects is not None
     if keep_going and rejects is None and not Path(file).is_file():
-        raise typer.BadParameter(f"--keep-going with {file}: say with --rejects FILE where refused rows go")
-    wanted = sys.stderr.isatty() if progress is None else progress
+        raise typer.BadParameter(
+            f"--keep-going with {file}: name the file for refused rows with --rejects FILE"
+        )
+    rules = ImportRules(keep_going, time.time if skip_expired else None)
+    shows_bar = sys.stderr.isatty() if progress is None else progress
     outcome = ImportOutcome()
     with _opened(file) as raw:
         with _read_errors(file):
             rows = _rows(raw, file, form)
-        size = _size(raw)
         kept = rejects or Path(f"{file}.rejected.{rows.form}")
         try:
-            with _read_errors(file), _bar(wanted, size) as bar, Session(daemon) as session:
-                send(
-                    session,
-                    rows,
-                    outcome,
-                    lambda done: bar(done, raw.tell() if size else 0),
-                    ImportRules(keep_going, time.time if skip_expired else None),
-                )
+            with _read_errors(file), _bar(raw, wanted=shows_bar) as moved, Session(daemon) as session:
+                send(session, rows, outcome, moved, rules)
         except BaseException as error:
             _report(outcome, None, as_json=as_json)
             _stop(outcome.at_line, error)
@@ -125,12 +122,12 @@ def _rows(raw: BinaryIO, file: str, form: FileFormat | None) -> BindingRows:
     except Refusal as error:
         if error.code != EMPTY:
             raise
-        raise typer.BadParameter(f"{file} is empty, and nothing says what it was to hold") from None
+        raise typer.BadParameter(f"{file} is empty, and nothing says what it should hold") from None
 
 
 def _stop(line: int, error: BaseException) -> None:
-    """Say where an import ended, and how it goes on. Raises errors that are told in one line with that in it."""
-    where, goes_on = f"stopped at line {line}", "the same import again goes on from there"
+    """Print where an import stopped. Raises errors of one line again, with that place in their text."""
+    where, goes_on = f"stopped at line {line}", "the same import continues from there"
     match error:
         case OutOfReach():
             raise OutOfReach(f"{where}: {error}; {goes_on}") from None
@@ -149,34 +146,21 @@ def export(
     form: Format = None,
     file: OutputFile = None,
     masked: Annotated[
-        bool, typer.Option("--masked", help="A and B masked: needs no scope admin, cannot be imported.")
+        bool, typer.Option("--masked", help="Mask A and B: needs no scope admin, and cannot be imported.")
     ] = False,
     pool_key: Pool = "",
     label: LabelFilter = "",
     daemon: Target,
 ) -> None:
-    """All bindings with their real numbers, as CSV or JSON Lines (the default). Needs scope admin; each is audited."""
+    """Export all bindings with their real numbers.
+
+    As JSON Lines or CSV. Needs scope admin, and every binding is audited.
+    """
     chosen = form or (
         _form_of(file) if file and file != Path("-") and not _is_special(file) else FileFormat.JSONL
     )
-    listed = _listed if masked else _exported
-
-    def work(out: TextIO) -> int:
-        count = 0
-        writer = csv.writer(out, lineterminator="\n")
-        if chosen is FileFormat.CSV:
-            writer.writerow(COLUMNS)
-        for binding in listed(daemon, pool_key, label):
-            count += 1
-            if chosen is FileFormat.CSV:
-                packed = json.dumps(binding["labels"], ensure_ascii=False) if binding["labels"] else ""
-                writer.writerow([*(binding[name] for name in COLUMNS if name != "labels"), packed])
-            else:
-                out.write(json.dumps(binding, ensure_ascii=False) + "\n")
-        return count
-
-    with writing_text(file) as out:
-        count = work(out)
+    with writing_text(file) as out, downloaded(daemon, _filter(pool_key, label), masked=masked) as bindings:
+        count = write_csv(bindings, out) if chosen is FileFormat.CSV else write_jsonl(bindings(), out)
     if file is not None and file != Path("-"):
         output.say(f"{count} bindings to {file}")
 
@@ -186,24 +170,26 @@ def export(
 def add(
     subs_id: SubsId,
     *,
-    pool_key: Annotated[str, typer.Option(metavar="POOL", help="The number pool it belongs to.")],
+    pool_key: Annotated[str, typer.Option(metavar="POOL", help="The number pool of the binding.")],
     number_x: Annotated[str, typer.Option(metavar="NUMBER", help="The privacy number.")],
     number_a: Annotated[str, typer.Option(metavar="NUMBER", help="Party A.")],
     number_b: Annotated[str, typer.Option(metavar="NUMBER", help="Party B; none for AXN and AXG.")] = "",
-    extension: Annotated[str, typer.Option(metavar="DIGITS", help="Dialled behind X.")] = "",
-    expires_at: Annotated[str, typer.Option(metavar="TIME", help="RFC 3339 with its zone.")] = "",
-    label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="May be repeated.")] = None,
+    extension: Annotated[str, typer.Option(metavar="DIGITS", help="Dialled after X.")] = "",
+    expires_at: Annotated[str, typer.Option(metavar="TIME", help="RFC 3339 with a zone.")] = "",
+    label: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A label; may be repeated.")
+    ] = None,
     daemon: Target,
     as_json: Json = False,
 ) -> None:
-    """Register one binding, or bring it up to date."""
+    """Register a binding, or update it."""
     body: dict[str, Any] = {
         "pool_key": pool_key,
         "number_x": number_x,
         "number_a": number_a,
         "number_b": number_b,
         "extension": extension,
-        "labels": dict(_pair(given) for given in label or ()),
+        "labels": dict(label_of(given) for given in label or ()),
     }
     if expires_at:
         body["expires_at"] = expires_at
@@ -213,7 +199,10 @@ def add(
 @app.command("remove")
 @asks
 def remove(subs_id: SubsId, *, daemon: Target) -> None:
-    """Remove one binding. Exit 1: there is none."""
+    """Remove a binding.
+
+    Exit 1: the binding is unknown.
+    """
     ask(daemon, "DELETE", path("bindings", subs_id))
     typer.echo(f"{subs_id}: removed")
 
@@ -221,7 +210,10 @@ def remove(subs_id: SubsId, *, daemon: Target) -> None:
 @app.command("show")
 @asks
 def show(subs_id: SubsId, *, daemon: Target, as_json: Json = False) -> None:
-    """One binding as it was registered. Exit 1: there is none."""
+    """Show a binding as it was registered.
+
+    Exit 1: the binding is unknown.
+    """
     _show(ask(daemon, "GET", path("bindings", subs_id)), as_json=as_json)
 
 
@@ -231,71 +223,46 @@ def list_(
     *,
     pool_key: Pool = "",
     label: LabelFilter = "",
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="How many to list.")] = 100,
     daemon: Target,
     as_json: Json = False,
 ) -> None:
-    """Bindings, in order of their ids."""
-
-    found, broken_off = taken(_listed(daemon, pool_key, label), limit + 1)
+    """List bindings in the order of their ids."""
+    with Session(daemon) as session:
+        found, broken_off = taken(pages(session, _filter(pool_key, label)), limit + 1)
     more = len(found) > limit
     del found[limit:]
     if as_json:
         output.data({"bindings": found})
     else:
-        output.rows(COLUMNS, ([binding[name] for name in COLUMNS] for binding in found))
+        output.rows(COLUMNS, ([_cell(binding[name]) for name in COLUMNS] for binding in found))
     if more:
         output.say(f"the first {limit}; --limit shows more")
     if broken_off is not None:
-        output.say(f"the list breaks off after {len(found)}")
+        output.say(f"the list ends early, after {len(found)}")
         raise broken_off
 
 
-def _exported(daemon: Target, pool_key: str, label: str) -> Iterator[dict[str, Any]]:
-    wanted = urlencode(_filter(pool_key, label))
-    with tempfile.TemporaryFile() as lines:
-        spool = Output(lines.fileno(), f"a temporary file in {tempfile.gettempdir()}", closefd=False)
-        with Session(daemon) as session, io.BufferedWriter(spool) as out:
-            session.download(f"/v1/bindings/export?{wanted}", out.write)
-        lines.seek(0)
-        for line in lines:
-            yield json.loads(line)
+def _cell(value: object) -> object:
+    """Return a value for a table: labels are shown as KEY=VALUE."""
+    return ", ".join(f"{key}={text}" for key, text in value.items()) if isinstance(value, dict) else value
 
 
 def _filter(pool_key: str, label: str) -> dict[str, str]:
-    return {name: given for name, given in (("pool_key", pool_key), ("label", label)) if given}
-
-
-def _listed(daemon: Target, pool_key: str, label: str) -> Iterator[dict[str, Any]]:
-    params = {"limit": str(PAGE)} | _filter(pool_key, label)
-    with Session(daemon) as session:
-        while True:
-            page = session.ask("GET", "/v1/bindings", params=params)
-            yield from page["bindings"]
-            if not page["cursor"]:
-                return
-            params["cursor"] = page["cursor"]
+    found = label_filter(label) if label else ""
+    return {name: given for name, given in (("pool_key", pool_key), ("label", found)) if given}
 
 
 def _is_special(file: Path) -> bool:
-    """Whether it is there and no plain file, so that its name says nothing."""
+    """Whether the file exists and is a device or a pipe, whose name says nothing about its format."""
     return file.exists() and not file.is_file()
 
 
 def _form_of(file: Path) -> FileFormat:
     form = _FORMS.get(file.suffix.lower())
     if form is None:
-        raise typer.BadParameter(
-            f"what {file} is to hold cannot be told: give --format csv or --format jsonl"
-        )
+        raise typer.BadParameter(f"the format of {file} is not known: give --format csv or --format jsonl")
     return form
-
-
-def _pair(given: str) -> tuple[str, str]:
-    key, equals, value = given.partition("=")
-    if not (key and equals):
-        raise typer.BadParameter(f"--label {given}: write KEY=VALUE")
-    return key, value
 
 
 def _opened(file: str) -> BinaryIO:
@@ -313,14 +280,15 @@ def _read_errors(file: str) -> Iterator[None]:
 
 
 def _size(raw: BinaryIO) -> int:
-    """In bytes; 0 for what has none, as a pipe."""
+    """Return the size of a file in bytes, 0 for a pipe."""
     found = os.fstat(raw.fileno())
     return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
 @contextmanager
-def _bar(wanted: bool, size: int) -> Iterator[Any]:
-    """A function of (lines done, bytes read) that moves the bar; without a size it only counts."""
+def _bar(raw: BinaryIO, *, wanted: bool) -> Iterator[Callable[[int], None]]:
+    """Yield a function of the lines done, which moves the bar. It only counts where the input has no size."""
+    size = _size(raw)
     measure = (BarColumn(), TaskProgressColumn()) if size else (SpinnerColumn(),)
     columns = (
         TextColumn("importing"),
@@ -331,7 +299,7 @@ def _bar(wanted: bool, size: int) -> Iterator[Any]:
     console = Console(stderr=True, force_terminal=True if wanted else None)
     with Progress(*columns, console=console, disable=not wanted) as progress:
         task = progress.add_task("", total=size or None, lines=0)
-        yield lambda done, position: progress.update(task, completed=position, lines=done)
+        yield lambda done: progress.update(task, completed=raw.tell() if size else 0, lines=done)
 
 
 def _report(outcome: ImportOutcome, rejects: Path | None, *, as_json: bool) -> None:
@@ -357,13 +325,11 @@ def _report(outcome: ImportOutcome, rejects: Path | None, *, as_json: bool) -> N
     _say_mistakes(outcome.rejected)
     line = ", ".join(f"{count:,} {name}" for name, count in counts.items())
     if outcome.ended:
-        line += f"; {outcome.ended:,} left out, as they have ended"
+        line += f"; {outcome.ended:,} expired, left out"
     if outcome.rejected:
         line += f"; {len(outcome.rejected):,} refused" + (f": they are in {rejects}" if rejects else "")
     if refused:
-        line += (
-            f"; {len(refused):,} refused and {left_out:,} left out with them: mend those lines, import again"
-        )
+        line += f"; {len(refused):,} refused and {left_out:,} left out with them: correct those lines and import again"
     typer.echo(line)
 
 
@@ -371,7 +337,7 @@ def _say_mistakes(found: Sequence[RowError]) -> None:
     for mistake in found[:SHOWN_MISTAKES]:
         output.say(f"  {mistake}")
     if len(found) > SHOWN_MISTAKES:
-        output.say(f"  and {len(found) - SHOWN_MISTAKES} lines more")
+        output.say(f"  and {len(found) - SHOWN_MISTAKES} more lines")
 
 
 def _show(binding: Any, *, as_json: bool) -> None:

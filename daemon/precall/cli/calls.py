@@ -1,4 +1,4 @@
-"""Placed calls and how they ended: calls list, calls show, report. Thin clients of a running daemon."""
+"""Reported calls and how they ended: calls list, calls show, report. Thin clients of a running daemon."""
 
 import csv
 import sys
@@ -12,7 +12,7 @@ from precall.cli.session import ask, path
 from precall.cli.target import Target, asks
 
 PANEL = "A running daemon"
-app = typer.Typer(no_args_is_help=True, help="Reported calls: list, show.")
+app = typer.Typer(no_args_is_help=True, help="Show reported calls.")
 report_app = typer.Typer()
 
 LISTED = ("called_at", "call_id", "subs_id", "route_state", "result", "state", "meaning", "duration")
@@ -25,77 +25,87 @@ COLUMNS = ("pool_key", "route_state", *TALLIED)
 def list_(
     *,
     result: Annotated[
-        str, typer.Option(help="Only pending, connected, failed, not_connected or unverified ones.")
+        str, typer.Option(help="Only pending, connected, failed, not_connected or unverified.")
     ] = "",
-    subs_id: Annotated[str, typer.Option(metavar="SUBS_ID", help="Only those of this binding.")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
+    subs_id: Annotated[str, typer.Option(metavar="SUBS_ID", help="Only calls of this binding.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many to list.")] = 20,
     daemon: Target,
     as_json: Json = False,
 ) -> None:
-    """The latest reported calls, and how many wait to be asked about."""
+    """List the latest reported calls.
+
+    Also says how many still wait for the provider's answer.
+    """
     params = {"limit": str(limit)}
     params |= {name: value for name, value in (("result", result), ("subs_id", subs_id)) if value}
-    told = ask(daemon, "GET", "/v1/calls", params=params)
+    answer = ask(daemon, "GET", "/v1/calls", params=params)
     if as_json:
-        output.data(told)
+        output.data(answer)
         return
-    output.rows(LISTED, ([_shown(call, name) for name in LISTED] for call in told["calls"]))
-    backlog = told["backlog"]
+    output.rows(LISTED, ([_shown(call, name) for name in LISTED] for call in answer["calls"]))
+    backlog = answer["backlog"]
     output.say(
-        f"{backlog['waiting']} wait for the provider's word; {backlog['due']} of them are due,"
-        f" the first since {backlog['age_seconds']:.0f} s"
+        f"{backlog['waiting']} wait for the provider's answer; {backlog['due']} of them are due,"
+        f" the first for {backlog['age_seconds']:.0f} s"
     )
 
 
 @app.command("show")
 @asks
 def show(
-    call_id: Annotated[str, typer.Argument(metavar="CALL_ID")],
+    call_id: Annotated[str, typer.Argument(metavar="CALL_ID", help="The provider's id of the call.")],
     *,
     daemon: Target,
     as_json: Json = False,
 ) -> None:
-    """One reported call and how it ended. Exit 1: not known."""
-    told = ask(daemon, "GET", path("calls", call_id))
+    """Show a reported call and how it ended.
+
+    Exit 1: the call is unknown.
+    """
+    answer = ask(daemon, "GET", path("calls", call_id))
     if as_json:
-        output.data(told)
+        output.data(answer)
     else:
-        output.facts({name: _shown(told, name) for name in told}, title=call_id)
+        output.facts({name: _shown(answer, name) for name in answer}, title=call_id)
 
 
 @report_app.command(rich_help_panel=PANEL)
 @asks
 def report(
     *,
-    since: Annotated[str, typer.Option(metavar="DURATION", help="How far to look back.")] = "24h",
-    as_csv: Annotated[bool, typer.Option("--csv", help="Pools and states as CSV.")] = False,
+    within: Annotated[str, typer.Option(metavar="DURATION", help="How far to look back.")] = "24h",
+    since: Annotated[str, typer.Option(metavar="DURATION", hidden=True)] = "",
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print pools and states as CSV.")] = False,
     daemon: Target,
     as_json: Json = False,
 ) -> None:
-    """Calls placed, connected and failed by cause, per pool and per state of the route when they were dialled."""
+    """Summarize how calls ended.
+
+    Calls placed, connected and failed by cause, per pool and per state of the route when dialled.
+    """
     if as_csv and as_json:
         raise typer.BadParameter("--csv and --json exclude each other")
-    told = ask(daemon, "GET", "/v1/report", params={"since": f"{duration(since):g}"})
+    answer = ask(daemon, "GET", "/v1/report", params={"within": f"{duration(since or within):g}"})
     if as_json:
-        output.data(told)
+        output.data(answer)
         return
     if as_csv:
         table = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
         table.writeheader()
-        table.writerows(told["by_route"])
+        table.writerows(answer["by_route"])
         return
-    show_report(told)
+    show_report(answer)
 
 
-def show_report(told: dict[str, Any]) -> None:
-    """The answer of `GET /v1/report` as tables."""
-    lines = [[row.get(name, "all") for name in COLUMNS] for row in (*told["by_route"], told["total"])]
+def show_report(answer: dict[str, Any]) -> None:
+    """Print the answer of `GET /v1/report` as tables."""
+    lines = [[row.get(name, "all") for name in COLUMNS] for row in (*answer["by_route"], answer["total"])]
     output.rows(COLUMNS, ([*line[:-1], f"{line[-1]:.2%}"] for line in lines))
-    if told["causes"]:
+    if answer["causes"]:
         typer.echo("")
         output.rows(
             ("calls", "cause", "meaning", "number at fault"),
-            ((c["calls"], c["state"], c["meaning"], c["at_fault"]) for c in told["causes"]),
+            ((c["calls"], c["state"], c["meaning"], c["at_fault"]) for c in answer["causes"]),
         )
 
 

@@ -1,4 +1,4 @@
-"""The client of a running daemon, for the command line."""
+"""The HTTP client of a running daemon, for the command line."""
 
 import ssl
 from collections.abc import Callable, Iterator, Mapping
@@ -17,9 +17,10 @@ from precall.telemetry.redaction import keep
 
 
 class HttpAnswer(NamedTuple):
-    """An answer: `content` is parsed when it is JSON, else its text, None when empty.
+    """A response. `content` is parsed JSON, or text, or None if it is empty.
 
-    `retry_after` is in seconds, 0 when none is named; `location` is where a redirection leads."""
+    `retry_after` is in seconds, 0 without one. `location` is the target of a redirect.
+    """
 
     status: int
     content: Any
@@ -28,10 +29,10 @@ class HttpAnswer(NamedTuple):
 
 
 class DaemonClient:
-    """Talks to the daemon at `url`, with a bearer token if there is one. `tls` says whom to trust and which certificate
-    to show, if any (`shows_certificate`, for the words of errors); without it the system's authorities are trusted.
+    """Talks to the daemon at `url`, with a bearer token if there is one.
 
-    To be used as an asynchronous context manager: one session, kept alive.
+    Without `tls` the authorities of the system are trusted. `shows_certificate` says whether `tls` has a client
+    certificate, for the texts of errors. Use it as an asynchronous context manager: it keeps one session alive.
     """
 
     def __init__(
@@ -66,14 +67,14 @@ class DaemonClient:
     async def request(
         self, method: str, path: str, *, json: Any = None, params: Mapping[str, str] | None = None
     ) -> tuple[int, Any]:
-        """(HTTP status, body) of `exchange`."""
+        """Return status and content of `exchange`."""
         found = await self.exchange(method, path, json=json, params=params)
         return found.status, found.content
 
     async def exchange(
         self, method: str, path: str, *, json: Any = None, params: Mapping[str, str] | None = None
     ) -> HttpAnswer:
-        """What is answered. Raises OutOfReach when nobody answers in time, or what answers is no URL to ask."""
+        """Make a request and return its answer. Raises OutOfReach if there is none in time, or for a wrong URL."""
         data = None if json is None else orjson.dumps(json)
         headers = {} if data is None else {"Content-Type": "application/json"}
         with self._reaching():
@@ -83,7 +84,7 @@ class DaemonClient:
                 return _exchange(response, await response.read())
 
     async def download(self, path: str, take: Callable[[bytes], object]) -> HttpAnswer:
-        """As `exchange`, but the body of a good answer, however long it is, goes to `take` in parts."""
+        """Make a request as `exchange` does, but pass the body of a successful answer to `take` in parts."""
         patience = aiohttp.ClientTimeout(connect=5.0, sock_read=self._timeout.total)
         with self._reaching():
             async with self._opened.get(

@@ -1,8 +1,7 @@
-"""Commands that serve, and what prepares them: run, demo, simulate, migrate, config check, token new.
+"""Commands that serve or prepare serving: run, demo, simulate, migrate, config, token.
 
-The event loop is uvloop's where there is one. Signals end these commands with exit code 0: `run` drains first.
-The daemon, the store and the simulator are imported by the commands that need them: a client of a running daemon
-would start a second later otherwise.
+They run on uvloop where it exists. A signal ends them with exit code 0; `run` drains first. Each command imports the
+daemon, the store or the simulator itself, so that a client of a running daemon does not wait a second for them.
 """
 
 import asyncio
@@ -20,7 +19,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from precall.cli.options import ConfigFile, Json, address, duration
+from precall.cli.options import ConfigFile, Json, JsonObject, address, duration
 from precall.cli.output import console, data, say
 from precall.cli.session import Session, answered
 from precall.cli.target import Target, asks
@@ -31,8 +30,8 @@ from precall.telemetry import logging as log
 
 PANEL = "The daemon itself"
 app = typer.Typer()
-config_app = typer.Typer(no_args_is_help=True, help="The configuration file.")
-token_app = typer.Typer(no_args_is_help=True, help="Tokens of the HTTP API.")
+config_app = typer.Typer(no_args_is_help=True, help="Check or reload the configuration.")
+token_app = typer.Typer(no_args_is_help=True, help="Create tokens for the HTTP API.")
 app.add_typer(config_app, name="config", rich_help_panel=PANEL)
 app.add_typer(token_app, name="token", rich_help_panel=PANEL)
 
@@ -43,19 +42,22 @@ T = TypeVar("T")
 def demo(
     *,
     length: Annotated[
-        str | None, typer.Option("--for", metavar="DURATION", help="Stop by itself, as in 30s.")
+        str | None, typer.Option("--for", metavar="DURATION", help="Stop after this time, such as 30s.")
     ] = None,
     folder: Annotated[
         Path | None,
-        typer.Option("--dir", metavar="DIR", help="Keep the database here; else it is temporary."),
+        typer.Option("--dir", metavar="DIR", help="Keep the database here. Default: it is temporary."),
     ] = None,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65_535, help="Of the API; 8080 or else any free one.")
+        int | None, typer.Option(min=0, max=65_535, help="Port of the API. Default: 8080, or any free one.")
     ] = None,
 ) -> None:
-    """The main job with nothing to configure: simulated provider, daemon, and a dispatcher that asks and dials."""
+    """Show precall at work, with nothing to configure.
+
+    Runs a simulated provider, the daemon, and a dispatcher that asks and dials.
+    """
     if folder is not None and not folder.is_dir():
-        raise typer.BadParameter(f"{folder} is no directory")
+        raise typer.BadParameter(f"{folder} is not a directory")
     from precall.cli.calls import show_report  # noqa: PLC0415
     from precall.cli.demo import DemoSettings, play  # noqa: PLC0415
     from precall.cli.demo_view import Lines, Panel, summary  # noqa: PLC0415
@@ -80,8 +82,11 @@ def demo(
 
 @app.command(rich_help_panel=PANEL)
 def run(config: ConfigFile = None) -> None:
-    """The daemon. SIGTERM and SIGINT drain and stop, a second one stops at once; SIGHUP reloads. Exit code 5: another
-    daemon has taken the lead on this database; started again, this one stands by."""
+    """Run the daemon.
+
+    SIGTERM or SIGINT stops it once requests in progress have ended, a second one at once. SIGHUP reloads the
+    configuration. Exit 5: another daemon now leads on this database; start this one again and it stands by.
+    """
     from precall.runtime.daemon import Daemon  # noqa: PLC0415
     from precall.runtime.systemd import SystemdNotifier  # noqa: PLC0415
 
@@ -109,7 +114,7 @@ def _announce(urls: list[str]) -> None:
 
 @app.command(rich_help_panel=PANEL)
 def migrate(config: ConfigFile = None) -> None:
-    """Bring the database's schema to what this version needs."""
+    """Upgrade the database schema to this version."""
     from precall.store import current, head, upgrade  # noqa: PLC0415
 
     log.take_over()
@@ -122,7 +127,7 @@ def migrate(config: ConfigFile = None) -> None:
         return before, head()
 
     before, after = asyncio.run(work())
-    typer.echo(f"schema {after}, as it was" if before == after else f"schema {before or 'none'} -> {after}")
+    typer.echo(f"schema {after}, unchanged" if before == after else f"schema {before or 'none'} -> {after}")
 
 
 @config_app.command("check")
@@ -131,12 +136,13 @@ def config_check(
     config: ConfigFile = None,
     against: Annotated[
         Path | None,
-        typer.Option(
-            metavar="OLD", help="The file as it was: also say what differs and what needs a restart."
-        ),
+        typer.Option(metavar="OLD", help="An earlier file: also show what differs and what needs a restart."),
     ] = None,
 ) -> None:
-    """Every mistake of the file and of PRECALL_ variables at once; exit 1 if there is any."""
+    """Check the configuration file and PRECALL_ variables.
+
+    Lists all mistakes at once. Exit 1: there are some.
+    """
     try:
         loaded = load(config)
         found = None if against is None else compare(load(against), loaded)
@@ -154,15 +160,18 @@ def config_check(
 @config_app.command("reload")
 @asks
 def config_reload(*, daemon: Target, as_json: Json = False) -> None:
-    """Let a running daemon take its file over as it is now; exit 1, and all goes on as before, if it has mistakes."""
+    """Make a running daemon reload its configuration.
+
+    Exit 1: the file has mistakes, and nothing changes.
+    """
     with Session(daemon) as session:
-        told = session.request("POST", "/-/reload")
-    content = told.content
-    if told.status == 422:
+        answer = session.request("POST", "/-/reload")
+    content = answer.content
+    if answer.status == 422:
         for mistake in content.get("errors", [content]):
             typer.echo(f"{mistake.get('field', '')}: {mistake['detail']}".removeprefix(": "))
         raise typer.Exit(1)
-    found = answered(told)
+    found = answered(answer)
     if as_json:
         data(found)
         return
@@ -178,21 +187,23 @@ def config_reload(*, daemon: Target, as_json: Json = False) -> None:
 def simulate(
     *,
     listen: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="Port 0 takes any free one.")
+        str, typer.Option(metavar="HOST:PORT", help="Address to listen on; port 0 is any free one.")
     ] = "127.0.0.1:8089",
     scenario: Annotated[Path | None, typer.Option(metavar="FILE", help="What happens, as TOML.")] = None,
     bindings: Annotated[
-        int | None, typer.Option(min=1, max=10_000_000, help="Without a scenario: so many bindings (300).")
+        int | None,
+        typer.Option(min=1, max=10_000_000, help="How many bindings without a scenario. Default: 300."),
     ] = None,
     export: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write its bindings here, as JSON Lines for `bindings import`."),
+        typer.Option(metavar="FILE", help="Write the bindings here, for `bindings import`."),
     ] = None,
-    speed: Annotated[
-        float, typer.Option(min=0.001, max=100_000, help="Scenario seconds that pass per second.")
-    ] = 1.0,
+    speed: Annotated[float, typer.Option(min=0.001, max=100_000, help="Scenario seconds per second.")] = 1.0,
 ) -> None:
-    """The provider simulator alone; point provider.endpoint at it."""
+    """Run the provider simulator alone.
+
+    Point provider.endpoint at it.
+    """
     if scenario is not None and bindings is not None:
         raise typer.BadParameter("give --scenario or --bindings, not both")
     from precall.cli.simulator import scene, simulating  # noqa: PLC0415
@@ -203,14 +214,17 @@ def simulate(
 @token_app.command("new")
 def token_new(
     *,
-    name: Annotated[str, typer.Option(help="Who will hold it; it stands in audits and logs.")],
-    scope: Annotated[list[str], typer.Option(help=f"What it may do; may be repeated: {', '.join(SCOPES)}.")],
-    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+    name: Annotated[str, typer.Option(help="The name of its holder, for audits and logs.")],
+    scope: Annotated[list[str], typer.Option(help=f"What it permits; may be repeated: {', '.join(SCOPES)}.")],
+    as_json: JsonObject = False,
 ) -> None:
-    """A new token, printed this once, and the lines that make the daemon know it."""
+    """Create a token and print it once.
+
+    Prints the lines of configuration that admit it as well.
+    """
     for wanted in scope:
         if wanted not in SCOPES:
-            raise typer.BadParameter(f"{wanted} is no scope; there are {', '.join(SCOPES)}")
+            raise typer.BadParameter(f"{wanted} is not a scope; there are {', '.join(SCOPES)}")
     token = secrets.token_urlsafe(32)
     entry = {
         "name": name,
@@ -221,14 +235,14 @@ def token_new(
         data({"token": token} | entry)
         return
     typer.echo(f"token: {token}")
-    say("It is not kept anywhere: give it to its holder now. For the configuration:\n")
+    say("It is not stored anywhere: give it to its holder now. For the configuration:\n")
     typer.echo("[[api.tokens]]")
     for key, value in entry.items():
         typer.echo(f"{key} = {json.dumps(value)}")
 
 
 def stop_signal() -> asyncio.Event:
-    """An event that SIGINT or SIGTERM sets."""
+    """Return an event that SIGINT or SIGTERM sets."""
     stopped, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)

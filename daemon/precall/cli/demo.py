@@ -27,13 +27,17 @@ RATE = 80
 STEP = 0.125
 GLANCE = 1.0
 TICKER = 3
-"""Changes told per step at most; what came faster is only counted."""
+"""How many changes are shown per step; others are only counted."""
 CALLS_PER_STEP = 3
 
 
 @dataclass(frozen=True, slots=True)
 class DemoSettings:
-    """`seconds` None: until stopped. `folder` None: the database is temporary. `port` None: 8080, or any free one."""
+    """How to run the demonstration.
+
+    Without `seconds` it runs until it is stopped. Without a `folder` the database is temporary. Without a `port` it
+    uses 8080 or any free one.
+    """
 
     seconds: float | None
     folder: Path | None
@@ -45,7 +49,7 @@ class DemoSettings:
 
 @dataclass(frozen=True, slots=True)
 class RouteMove:
-    """A route that changed, as a dispatcher without a caller is told; its number is masked."""
+    """A changed route as a dispatcher without a caller sees it, with a masked number."""
 
     at: float
     subs_id: str
@@ -58,7 +62,7 @@ class RouteMove:
 
 @dataclass(slots=True)
 class DemoTally:
-    """What has happened so far; `report`, at the end, is what precall itself learned of the calls."""
+    """What has happened so far. At the end `report` holds what precall itself learned about the calls."""
 
     seconds: float = 0.0
     bindings: int = 0
@@ -71,7 +75,7 @@ class DemoTally:
 
 
 class Stage(Protocol):
-    """Where it is shown."""
+    """Shows the demonstration."""
 
     def opened(self, url: str, provider: str, bindings: int, remark: str) -> None: ...
     def moved(self, change: RouteMove) -> None: ...
@@ -79,7 +83,7 @@ class Stage(Protocol):
 
 
 async def play(settings: DemoSettings, stage: Stage) -> DemoTally:
-    """Run until told to stop, or for `settings.seconds`. Raises ListenError when the port asked for is taken."""
+    """Run until `stop_signal`, or for `settings.seconds`. Raises ListenError if the given port is taken."""
     stopped = settings.stop_signal()
     async with AsyncExitStack() as stack:
         folder = settings.folder or Path(
@@ -99,7 +103,7 @@ async def play(settings: DemoSettings, stage: Stage) -> DemoTally:
 
 
 class _Show:
-    """The steps and the ticker."""
+    """The steps of the demonstration, and its ticker of changes."""
 
     def __init__(
         self, settings: DemoSettings, stage: Stage, simulator: Simulator, daemon: Daemon, client: DaemonClient
@@ -111,7 +115,7 @@ class _Show:
         self._changed: deque[tuple[str, str]] = deque(maxlen=100)
 
     async def register(self) -> list[SimBinding]:
-        """Tell the daemon of every binding the simulator has, unless its end has come already."""
+        """Register all bindings of the simulator that have not expired."""
         soon = self._settings.clock() + 1
         known = [b for b in self._simulator.bindings() if b.expires_at is None or b.expires_at > soon]
         self._daemon.parts.table.listeners.append(self._on_change)
@@ -124,14 +128,14 @@ class _Show:
         return [b for b in known if b.subs_id in stored]
 
     async def go_on(self, dispatcher: Dispatcher, stopped: asyncio.Event) -> None:
-        """Some calls and some news per step, until it is over."""
+        """Place some calls and show some changes per step, until the end."""
         self.tally.calls = dispatcher.tally
         monotonic, length = self._settings.monotonic, self._settings.seconds
         begun = looked = monotonic()
         await self._look(0.0)
         while not stopped.is_set() and (length is None or monotonic() - begun < length):
             for _ in range(CALLS_PER_STEP):
-                await dispatcher.call_somebody()
+                await dispatcher.place_call()
             await dispatcher.report()
             await self._tell_changes()
             now = monotonic()
@@ -154,7 +158,7 @@ class _Show:
             subs_id, before = self._changed.popleft()
             route = await self._ask("GET", f"/v1/routes/{subs_id}", params={"dial": "0"})
             confirmed = before == State.UNVERIFIED and route["action"] == Action.DIAL_X
-            if route["state"] != before and not confirmed:  # that X works, as supposed, is no news
+            if route["state"] != before and not confirmed:  # that X works was assumed before
                 self._stage.moved(
                     RouteMove(
                         at=self._settings.clock(),
@@ -168,7 +172,7 @@ class _Show:
                 )
 
     async def _look(self, since: float) -> None:
-        """Count the routes, and how often the provider was asked."""
+        """Count the routes and the checks. `since` is in seconds, 0 at the start."""
         listed = await self._ask("GET", "/v1/routes", params={"limit": "1000"})
         shown = Counter(r["action"] for r in listed["routes"] if r["subs_id"] in self._bindings)
         self.tally.routes = Counter({action: shown[action] for action in Action})
@@ -190,7 +194,7 @@ class _Show:
 
 
 def as_registered(binding: SimBinding) -> dict[str, Any]:
-    """A simulated binding as a customer registers it at the HTTP API."""
+    """Return a simulated binding as the body of a registration."""
     end = binding.expires_at
     registered: dict[str, Any] = {
         "subs_id": binding.subs_id,
@@ -206,7 +210,7 @@ def as_registered(binding: SimBinding) -> dict[str, Any]:
 
 
 def _config(provider: str, folder: Path, port: int) -> Config:
-    """Everything ten times as fast as by default. The environment of whoever tries this is not asked."""
+    """Return a configuration ten times as fast as the default. The environment is not read."""
     return Config(
         _env_prefix="PRECALL_DEMONSTRATION_",
         provider={
@@ -232,8 +236,10 @@ def _config(provider: str, folder: Path, port: int) -> Config:
 async def _serve(
     stack: AsyncExitStack, provider: str, folder: Path, wanted: int | None
 ) -> tuple[Daemon, str, str]:
-    """A running daemon, its URL, and what to say of its port. To look first whether the port is free would be a race
-    with whatever else starts just now, so the daemon itself tries."""
+    """Start the daemon, and return it with its URL and a remark about its port.
+
+    The daemon itself tries the port, since looking first whether it is free would be a race.
+    """
     remark = ""
     daemon = Daemon(_config(provider, folder, PORT if wanted is None else wanted))
     try:
@@ -241,7 +247,7 @@ async def _serve(
     except ListenError:
         if wanted is not None:
             raise
-        remark = f"port {PORT} is taken, so another one serves"
+        remark = f"port {PORT} is taken, so another one is used"
         daemon = Daemon(_config(provider, folder, 0))
         [url] = await stack.enter_async_context(daemon.running())
     return daemon, url, remark

@@ -1,4 +1,4 @@
-"""How the demonstration looks: a panel that is redrawn on a terminal, plain lines elsewhere."""
+"""Views of the demonstration: a panel that is redrawn on a terminal, plain lines elsewhere."""
 
 from collections import deque
 from types import TracebackType
@@ -21,7 +21,7 @@ BAR = 40
 
 
 class Lines:
-    """For pipes and files: news as it comes, a summary now and then."""
+    """A view for pipes and files: changes as they come, and a summary now and then."""
 
     def __init__(self, out: Console) -> None:
         self._out = out
@@ -57,7 +57,7 @@ class Lines:
 
 
 class Panel:
-    """For terminals: everything at a glance, redrawn in place."""
+    """A view for terminals: everything at a glance, redrawn in place."""
 
     def __init__(self, out: Console) -> None:
         self._heading: list[Text] = []
@@ -95,7 +95,7 @@ class Panel:
         table.add_column("told to the dispatcher", justify="right")
         for action in Action:
             count = tally.routes[action]
-            # A few of many must still be seen.
+            # A small share must still be visible.
             length = max(1, round(BAR * count / (tally.bindings or 1))) if count else 0
             style = STYLES[action]
             bar = Text("█" * length, style=style)
@@ -106,7 +106,7 @@ class Panel:
 
 
 def summary(tally: DemoTally) -> list[Text]:
-    """What it came to."""
+    """Return the summary at the end."""
     answers = Text("  ")
     for action in Action:
         answers.append(f"{action} {tally.calls.told[action]}   ", style=STYLES[action])
@@ -122,7 +122,7 @@ def summary(tally: DemoTally) -> list[Text]:
 
 
 def _calls(tally: DemoTally) -> list[Text]:
-    """How many calls failed by what can be the number's fault: precall's routes beside the bound X alone."""
+    """Return how many calls failed through the number dialled: by the routes of precall, and by X alone."""
     calls, lines = tally.calls, []
     for name, endings in (("by precall's route", calls.routed), ("by the bound X alone", calls.alone)):
         bad, placed = failed(endings)

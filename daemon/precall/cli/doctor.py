@@ -1,5 +1,7 @@
-"""What `precall doctor` examines: a bounded probe of the provider (some fifteen calls, none of which names a real
-binding unless asked to) and of the store. It returns findings; how they are shown stands with the command.
+"""The checks of `precall doctor`: a bounded probe of the provider, and of the store.
+
+It makes some fifteen calls, none of which names a real binding unless one is given. It returns findings, which the
+command prints.
 """
 
 import asyncio
@@ -57,7 +59,7 @@ SKEW_REFUSED = 900.0
 
 
 class StepVerdict(StrEnum):
-    """How one step ended."""
+    """The result of one step."""
 
     OK = "ok"
     WARN = "warn"
@@ -66,7 +68,7 @@ class StepVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StepFinding:
-    """One step: what was examined, what was found, what to do about it."""
+    """What one step examined, what it found, and what to do about it."""
 
     what: str
     verdict: StepVerdict
@@ -78,7 +80,7 @@ class StepFinding:
 async def examine(
     config: Config, provider: Provider, wall: Callable[[], float], subs_id: str, pool_key: str
 ) -> list[StepFinding]:
-    """Every finding, in order. With a `subs_id` its binding is asked about twice, where Status is asked at all."""
+    """Return all findings in order. A `subs_id` is asked about twice, if QueryCallStatus is the status source."""
     findings = await _status_endpoint(config, provider, wall)
     asks_status = config.provider.status_source == "call_status"
     if subs_id and asks_status and not any(finding.out_of_reach for finding in findings):
@@ -109,7 +111,7 @@ async def _status_endpoint(
 async def _detail_endpoint(
     config: Config, provider: Provider, wall: Callable[[], float]
 ) -> list[StepFinding]:
-    """Call details are not needed for routing: nothing of them is worse than a warning."""
+    """Examine the endpoint of call details. Routing does not need it, so every failure is a warning."""
     endpoint = config.provider.call_detail_endpoint
     findings = [await _reach("call detail endpoint", endpoint, proxy_for(config.provider.proxy, endpoint))]
     if findings[0].verdict is StepVerdict.OK:
@@ -123,14 +125,14 @@ async def _detail_endpoint(
 
 
 async def _reach(what: str, endpoint: str, proxy: Proxy | None) -> StepFinding:
-    """Name, port and TLS of an endpoint, each with its own trouble; of its proxy, if one leads there."""
+    """Examine name, port and TLS of an endpoint, or of its proxy."""
     if proxy is None:
         return await _connect(what, endpoint)
     found = await _connect(what, proxy.address)
     way = f"through the proxy of {proxy.named_by}"
     if found.verdict is StepVerdict.OK:
         return StepFinding(what, StepVerdict.OK, f"{way}, {urlsplit(proxy.address).netloc}, which answers")
-    fix = 'see provider.proxy; "none" is the direct way, NO_PROXY leaves out hosts'
+    fix = 'see provider.proxy; "none" connects directly, and NO_PROXY excludes hosts'
     return StepFinding(what, StepVerdict.FAIL, f"{way}: {found.found}", fix, out_of_reach=True)
 
 
@@ -147,7 +149,7 @@ async def _connect(what: str, endpoint: str) -> StepFinding:
             what,
             StepVerdict.FAIL,
             f"{host} does not resolve",
-            "mend the address, or this machine's DNS",
+            "correct the address, or this machine's DNS",
             out_of_reach=True,
         )
     try:
@@ -174,12 +176,12 @@ async def _connect(what: str, endpoint: str) -> StepFinding:
 
 
 def clock_finding(reply: RawReply, now: float) -> StepFinding:
-    """This machine's clock against the Date of a reply; nothing found without one."""
+    """Compare this machine's clock with the Date of a reply. `found` is "" without one."""
     try:
-        told = parsedate_to_datetime(reply.headers["Date"]).timestamp()
+        dated = parsedate_to_datetime(reply.headers["Date"]).timestamp()
     except (KeyError, ValueError):
         return StepFinding("clock", StepVerdict.OK, "")
-    skew = now - told
+    skew = now - dated
     found = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the provider"
     fix = "set this machine's clock (NTP): expiry is judged by it"
     if abs(skew) > SKEW_REFUSED:
@@ -194,38 +196,39 @@ def clock_finding(reply: RawReply, now: float) -> StepFinding:
 
 
 def _known(read: Reply | CallDetail) -> bool:
-    """Whether the provider has dealt with the question: a business answer proves key, signature and action."""
+    """Whether a reply is a business answer, which proves key, signature and action."""
     return not isinstance(read, NonAnswer) or read.failure in (Failure.GONE, Failure.REFUSED)
 
 
 def source_finding(chosen: StatusSource, read: Mapping[str, Reply]) -> StepFinding:
-    """Which sources of a binding's status work and why not, by the replies of their actions to questions about
-    nothing; whether the chosen one does, and whether the other would be better."""
+    """Say which status sources work, whether the chosen one does, and whether the other one would be better.
+
+    `read` are the replies of their actions to requests about unknown objects.
+    """
     what, other = "status source", next(source for source in QUESTIONS if source != chosen)
     works = {source: all(_known(read[action]) for action in QUESTIONS[source]) for source in QUESTIONS}
-    told = []
+    sources = []
     for source in (chosen, other):
         bad = [(action, reply) for action in QUESTIONS[source] if not _known(reply := read[action])]
         why = ", ".join(f"{action}: {reply.code}" for action, reply in bad if isinstance(reply, NonAnswer))
-        told.append(f"{source} does not work ({why})" if bad else f"{source} works")
-    found = "; ".join(told)
+        sources.append(f"{source} does not work ({why})" if bad else f"{source} works")
+    found = "; ".join(sources)
     if works[chosen]:
         better = works[other] and other == "call_status"
-        fix = 'provider.status_source = "call_status" would tell of temporary numbers and of Status 3 as well'
+        fix = 'provider.status_source = "call_status" would also give temporary numbers and Status 3'
         return StepFinding(what, StepVerdict.OK, found, fix if better else "")
     if not works[other]:
-        return StepFinding(what, StepVerdict.FAIL, found, "mend what is named above")
+        return StepFinding(what, StepVerdict.FAIL, found, "correct what is named above")
     fix = f'set provider.status_source = "{other}"'
     if other == "subscription_detail":
         fix += (
-            ": it tells of expiry and of a doubtful X, never a temporary number, and never to dial a real one"
+            ": it reports expiry and a doubtful X, but never a temporary number, and never to dial a real one"
         )
     return StepFinding(what, StepVerdict.FAIL, found, fix)
 
 
 def action_findings(action: str, read: Reply | CallDetail) -> list[StepFinding]:
-    """What one reply to a question about nothing says of key, signature and action: a business answer, even "no
-    such binding", proves all three."""
+    """Say what a reply about an unknown object proves: any business answer proves key, signature and action."""
     if not isinstance(read, NonAnswer) or read.failure in (Failure.GONE, Failure.REFUSED):
         code = read.code if isinstance(read, NonAnswer) else "OK"
         if isinstance(read, InEffect):

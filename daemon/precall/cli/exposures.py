@@ -1,4 +1,4 @@
-"""The audit of real numbers handed out. A thin client of a running daemon."""
+"""The audit of real numbers that were handed out: exposures list. A thin client of a running daemon."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -10,7 +10,7 @@ from precall.cli.options import Json
 from precall.cli.session import Session, taken
 from precall.cli.target import Target, asks
 
-app = typer.Typer(no_args_is_help=True, help="The audit of real numbers handed out.")
+app = typer.Typer(no_args_is_help=True, help="Show which real numbers were handed out.")
 
 PAGE = 1000
 COLUMNS = ("last_at", "count", "reader", "pool_key", "subs_id", "side", "reason", "request_id")
@@ -21,15 +21,18 @@ COLUMNS = ("last_at", "count", "reader", "pool_key", "subs_id", "side", "reason"
 def list_(
     *,
     pool_key: Annotated[str, typer.Option("--pool-key", metavar="POOL", help="Only of this pool.")] = "",
-    reader: Annotated[str, typer.Option(metavar="NAME", help="Only to the token of this name.")] = "",
+    reader: Annotated[str, typer.Option(metavar="NAME", help="Only to the token with this name.")] = "",
     subs_id: Annotated[str, typer.Option(metavar="SUBS_ID", help="Only of this binding.")] = "",
-    number: Annotated[str, typer.Option(metavar="NUMBER", help="Only this number, of any binding.")] = "",
-    since: Annotated[str, typer.Option(metavar="TIME", help="RFC 3339: not what ended before.")] = "",
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
+    number: Annotated[str, typer.Option(metavar="NUMBER", help="Only of this real number.")] = "",
+    since: Annotated[str, typer.Option(metavar="TIME", help="RFC 3339: leave out what ended before.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="How many to list.")] = 100,
     daemon: Target,
     as_json: Json = False,
 ) -> None:
-    """Who was handed whose real number, when, how often within a minute, and why; newest first. Needs scope admin."""
+    """List exposures of real numbers, newest first.
+
+    Shows which client got which number, when, how often within a minute, and why. Needs scope admin.
+    """
     wanted = {"pool_key": pool_key, "reader": reader, "subs_id": subs_id, "number": number, "since": since}
     params = {name: given for name, given in wanted.items() if given}
     found, broken_off = taken(_listed(daemon, params), limit + 1)
@@ -42,7 +45,7 @@ def list_(
     if more:
         output.say(f"the newest {limit}; --limit shows more")
     if broken_off is not None:
-        output.say(f"the list breaks off after {len(found)}")
+        output.say(f"the list ends early, after {len(found)}")
         raise broken_off
 
 

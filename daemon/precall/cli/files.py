@@ -1,4 +1,4 @@
-"""Where a command's data goes: to standard output, or to a file that takes its place when it is complete."""
+"""Where the data of a command goes: to standard output, or to a file that appears once it is complete."""
 
 import codecs
 import sys
@@ -17,16 +17,16 @@ OutputFile = Annotated[
         "--output",
         "-o",
         metavar="FILE",
-        help="Written whole or not at all, for you alone. Without, or -: stdout.",
+        help="Written as a whole, readable by you alone. Default: stdout.",
     ),
 ]
 
 
 @contextmanager
 def writing(file: Path | None) -> Iterator[BinaryIO]:
-    """Bytes to a file for its owner alone, or to standard output (None, "-").
+    """Yield a binary file that only its owner may read, or standard output for None and "-".
 
-    Raises Unwritten; usage error for what can be no file.
+    Raises OutputError if it cannot be written. Usage error for a path that cannot be a file.
     """
     if file is None or file == Path("-"):
         yield cast("BinaryIO", sys.stdout.buffer)
@@ -41,6 +41,6 @@ def writing(file: Path | None) -> Iterator[BinaryIO]:
 
 @contextmanager
 def writing_text(file: Path | None) -> Iterator[TextIO]:
-    """As `writing`, text in UTF-8 whatever the terminal can show: it is data, to be read again."""
+    """Yield what `writing` yields as a text file in UTF-8, whatever the terminal can show: it is data."""
     with writing(file) as out:
         yield cast("TextIO", codecs.getwriter("utf-8")(out))

@@ -1,4 +1,4 @@
-"""The keys that seal numbers in the database: made, and brought into use. No daemon is needed; one may be running."""
+"""The keys that seal numbers in the database: keys new, keys rotate. A daemon may be running, but is not needed."""
 
 import asyncio
 import secrets
@@ -14,18 +14,19 @@ from precall.cli.output import say
 from precall.config.schema import Config, load
 from precall.core.errors import ConfigError
 
-app = typer.Typer(no_args_is_help=True, help="Keys that seal the numbers in the database: new, rotate.")
+app = typer.Typer(no_args_is_help=True, help="Manage the keys that seal numbers in the database.")
 
 
 @app.command("new")
 def new(
     config: ConfigFile = None,
     *,
-    file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Without: store.number_key_file of the configuration.")
-    ] = None,
+    file: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: store.number_key_file.")] = None,
 ) -> None:
-    """Make a key file, or add a key to it. The newest key seals, all open; keep a copy of the file."""
+    """Create a key file, or add a key to it.
+
+    The newest key seals, and every key opens. Keep a copy of the file.
+    """
     target = file or _file(load(config))
     there = target.exists()
     name = _add(target)
@@ -35,13 +36,16 @@ def new(
             "Copy this file to a safe place, apart from the database: without it the numbers are lost. Then set"
         )
         say(f'  [store]\n  number_key_file = "{target}"')
-        say("restart precall, and seal what lies there in plain: precall keys rotate")
+        say("restart precall, and seal the numbers that are stored in plain: precall keys rotate")
 
 
 @app.command("rotate")
 def rotate(config: ConfigFile = None) -> None:
-    """Seal every number with the newest key, with a new one when all are sealed with that already. A daemon may be
-    running; killed or not, run it again to go on. It says when an earlier key is needed no more."""
+    """Seal every number with the newest key.
+
+    Creates a new key if all numbers are sealed with the newest one already. A daemon may be running. An interrupted
+    rotation continues when it is run again. Says when an earlier key is no longer needed.
+    """
     from precall.store import Cipher, KeyRotation, RotationReport  # noqa: PLC0415 - see serving
 
     loaded = load(config)
@@ -50,7 +54,7 @@ def rotate(config: ConfigFile = None) -> None:
 
     async def work() -> tuple[str, RotationReport]:
         if not await KeyRotation(url, Cipher.of(file)).due():
-            say(f"all is sealed with the newest key: key {_add(file)} made")
+            say(f"everything is sealed with the newest key: created key {_add(file)}")
         seals = Cipher.of(file)
         with Progress(
             TextColumn("sealing"),
@@ -66,19 +70,19 @@ def rotate(config: ConfigFile = None) -> None:
         return seals.newest, rotated
 
     newest, rotated = asyncio.run(work())
-    typer.echo(f"{rotated.rows:,} rows sealed with key {newest}, {rotated.plain:,} of them were in plain")
+    typer.echo(f"{rotated.rows:,} rows sealed with key {newest}, of which {rotated.plain:,} were in plain")
     idle = sorted({*rotated.idle, *Cipher.of(file).names} - {newest})
     if idle:
         typer.echo(f"nothing needs {', '.join(idle)} any more: remove that line from {file}")
-        say("Copies of the database made before still need it: keep a copy of the key file as long as those.")
+        say("Earlier copies of the database still need it: keep a copy of the key file as long as those.")
     if rotated.plain:
-        say("Copies of the database made before hold plain numbers: destroy them.")
+        say("Earlier copies of the database hold plain numbers: destroy them.")
 
 
 def _file(config: Config) -> Path:
     found = config.store.key_file
     if found is None:
-        raise ConfigError(["store.number_key_file: is not set: name the file, or give --file"])
+        raise ConfigError(["store.number_key_file: is not set: set it, or give --file"])
     return found
 
 

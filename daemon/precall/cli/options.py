@@ -1,4 +1,4 @@
-"""Options and arguments that several commands share, and the text forms of durations and addresses."""
+"""Options and arguments that several commands share, and parsers for durations, addresses and labels."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,18 +8,19 @@ import typer
 from precall.config.addresses import split_address
 from precall.config.schema import seconds
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON: the API's own objects.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, as the API returns it.")]
+JsonObject = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 SubsId = Annotated[str, typer.Argument(metavar="SUBS_ID", help="The provider's id of the binding.")]
 ConfigFile = Annotated[
     Path | None,
     typer.Option(
-        "--config", "-c", metavar="FILE", envvar="PRECALL_CONFIG", help="TOML; see config.example.toml."
+        "--config", "-c", metavar="FILE", envvar="PRECALL_CONFIG", help="The configuration file (TOML)."
     ),
 ]
 
 
 def duration(text: str | None) -> float | None:
-    """Seconds of "30s", "5m" or plain seconds. Usage error otherwise."""
+    """Return the seconds of "30s", "5m" or "30", and None for None. Usage error for anything else."""
     if text is None:
         return None
     try:
@@ -29,8 +30,24 @@ def duration(text: str | None) -> float | None:
 
 
 def address(text: str) -> tuple[str, int]:
-    """Host and port of "127.0.0.1:8080". Usage error otherwise."""
+    """Return host and port of "127.0.0.1:8080". Usage error for anything else."""
     try:
         return split_address(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+
+
+def label(text: str) -> tuple[str, str]:
+    """Return key and value of "city=Hangzhou". Usage error for anything else."""
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise typer.BadParameter(f"--label {text}: write KEY=VALUE")
+    return key, value
+
+
+def label_filter(text: str) -> str:
+    """Return the label of a filter as the API takes it, "key:value". KEY:VALUE, the earlier spelling, is accepted."""
+    colon, equals = text.find(":"), text.find("=")
+    if colon > 0 and (equals < 0 or colon < equals):
+        return text
+    return ":".join(label(text))

@@ -1,4 +1,4 @@
-"""An operator's orders to a running daemon: override, pause, resume, brake. Thin clients."""
+"""Orders of an operator: override, pause, resume, brake. Thin clients of a running daemon."""
 
 from typing import Annotated, Any
 
@@ -11,15 +11,13 @@ from precall.cli.target import Target, asks
 
 PANEL = "A running daemon"
 app = typer.Typer()
-override_app = typer.Typer(no_args_is_help=True, help="Pin a binding's route, or lift the pin.")
-brake_app = typer.Typer(
-    no_args_is_help=True, help="The exposure brake: whether more real numbers may be served."
-)
+override_app = typer.Typer(no_args_is_help=True, help="Override the route of a binding.")
+brake_app = typer.Typer(no_args_is_help=True, help="Stop handing out real numbers, or allow it again.")
 app.add_typer(override_app, name="override", rich_help_panel=PANEL)
 app.add_typer(brake_app, name="brake", rich_help_panel=PANEL)
 
-Pool = Annotated[str, typer.Option("--pool-key", metavar="POOL", help="Only this pool; without: all.")]
-Reason = Annotated[str, typer.Option(help="Why; it is kept with the order.")]
+Pool = Annotated[str, typer.Option("--pool-key", metavar="POOL", help="Only this pool. Default: all.")]
+Reason = Annotated[str, typer.Option(help="Why; stored and logged.")]
 
 
 @override_app.command("set")
@@ -29,25 +27,31 @@ def override_set(
     action: Annotated[str, typer.Argument(help="hold, dial_x or dial_temp_x.")],
     *,
     reason: Reason = "",
-    number: Annotated[str, typer.Option(help="One the binding itself has; without: the action's own.")] = "",
-    until: Annotated[str, typer.Option(metavar="TIME", help="RFC 3339; without: until lifted.")] = "",
+    number: Annotated[str, typer.Option(help="A number of the binding. Default: by the action.")] = "",
+    until: Annotated[str, typer.Option(metavar="TIME", help="RFC 3339. Default: until it is lifted.")] = "",
     daemon: Target,
     as_json: Json = False,
 ) -> None:
-    """Pin the route until lifted, until a time, or until the binding begins anew."""
+    """Override the route of a binding.
+
+    The override ends when it is lifted, at a given time, or when the binding is replaced by a new one.
+    """
     body: dict[str, Any] = {"action": action, "number": number, "reason": reason}
     if until:
         body["until"] = until
-    told = ask(daemon, "PUT", path("overrides", subs_id), body=body)
-    _show(told, f"{subs_id}: {action}", as_json=as_json)
+    answer = ask(daemon, "PUT", path("overrides", subs_id), body=body)
+    _show(answer, f"{subs_id}: {action}", as_json=as_json)
 
 
 @override_app.command("lift")
 @asks
 def override_lift(subs_id: SubsId, *, daemon: Target, as_json: Json = False) -> None:
-    """Let the provider's answers decide again."""
-    told = ask(daemon, "DELETE", path("overrides", subs_id))
-    _show(told, f"{subs_id}: no override", as_json=as_json)
+    """Remove the override of a binding.
+
+    Its route follows the answers of the provider again.
+    """
+    answer = ask(daemon, "DELETE", path("overrides", subs_id))
+    _show(answer, f"{subs_id}: no override", as_json=as_json)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -59,9 +63,12 @@ def pause(
     daemon: Target,
     as_json: Json = False,
 ) -> None:
-    """Stop background checks, also across restarts; routes keep being served."""
-    told = _order(daemon, "/v1/pause", pool_key, reason)
-    _show(told, f"paused: {pool_key or 'all pools'}", as_json=as_json)
+    """Pause background checks.
+
+    The pause survives a restart. Routes are still served.
+    """
+    answer = _order(daemon, "/v1/pause", pool_key, reason)
+    _show(answer, f"paused: {pool_key or 'all pools'}", as_json=as_json)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -73,9 +80,9 @@ def resume(
     daemon: Target,
     as_json: Json = False,
 ) -> None:
-    """Go on with background checks."""
-    told = _order(daemon, "/v1/resume", pool_key, reason)
-    _show(told, f"resumed: {pool_key or 'all pools'}", as_json=as_json)
+    """Resume background checks."""
+    answer = _order(daemon, "/v1/resume", pool_key, reason)
+    _show(answer, f"resumed: {pool_key or 'all pools'}", as_json=as_json)
 
 
 @brake_app.command("engage")
@@ -87,9 +94,12 @@ def brake_engage(
     daemon: Target,
     as_json: Json = False,
 ) -> None:
-    """No further binding turns to its real number."""
-    told = _order(daemon, "/v1/brake/engage", pool_key, reason)
-    _show(told, f"brake engaged: {pool_key or 'all pools'}", as_json=as_json)
+    """Stop turning bindings to their real numbers.
+
+    The brake survives a restart.
+    """
+    answer = _order(daemon, "/v1/brake/engage", pool_key, reason)
+    _show(answer, f"brake engaged: {pool_key or 'all pools'}", as_json=as_json)
 
 
 @brake_app.command("release")
@@ -101,17 +111,17 @@ def brake_release(
     daemon: Target,
     as_json: Json = False,
 ) -> None:
-    """Bindings may turn to their real number again; a fresh cap counts from now."""
-    told = _order(daemon, "/v1/brake/release", pool_key, reason)
-    _show(told, f"brake released: {pool_key or 'all pools'}", as_json=as_json)
+    """Allow real numbers again, with a fresh cap."""
+    answer = _order(daemon, "/v1/brake/release", pool_key, reason)
+    _show(answer, f"brake released: {pool_key or 'all pools'}", as_json=as_json)
 
 
 def _order(daemon: Target, path: str, pool_key: str, reason: str) -> Any:
     return ask(daemon, "POST", path, body={"pool_key": pool_key, "reason": reason})
 
 
-def _show(told: Any, line: str, *, as_json: bool) -> None:
+def _show(answer: Any, line: str, *, as_json: bool) -> None:
     if as_json:
-        output.data(told)
+        output.data(answer)
     else:
         typer.echo(line)

@@ -1,6 +1,6 @@
-"""What a person or a script sees: tables, lists of facts, JSON, and text forms of times and numbers.
+"""Output of commands: tables, lists of facts, JSON, and text forms of times and numbers.
 
-Data goes to standard output, all else (progress, warnings, errors) to standard error. Nothing here asks anybody.
+Data goes to standard output; progress, warnings and errors go to standard error.
 """
 
 import json
@@ -26,32 +26,32 @@ STYLES = {
     "warn": "yellow",
     "fail": "bold red",
 }
-"""Colours of the words that matter; a terminal without colours shows the words alone."""
+"""Colours of important words."""
 
 
 def console() -> Console:
-    """Standard output; never breaks a line that a program may read."""
+    """Return a console on standard output. It never wraps lines, since programs may read them."""
     return Console(highlight=False, soft_wrap=True)
 
 
 def aside() -> Console:
-    """Standard error."""
+    """Return a console on standard error."""
     return Console(stderr=True, highlight=False)
 
 
 def say(text: str) -> None:
-    """One line to a person, on standard error."""
+    """Print a line on standard error."""
     sys.stderr.write(f"{text}\n")
 
 
 def data(value: object) -> None:
-    """One JSON document, exactly what the API answered."""
-    # Where standard output cannot say it, JSON's own escapes lose nothing.
+    """Print a JSON document on standard output."""
+    # The escapes of JSON are lossless where standard output cannot encode a character.
     typer.echo(json.dumps(value, ensure_ascii=not streams.is_utf8(), indent=2))
 
 
 def facts(pairs: Mapping[str, object], title: str = "") -> None:
-    """Names and values, one per line; empty values are shown as a dash."""
+    """Print names and values, one per line. Empty values are shown as a dash."""
     if title:
         console().print(Text(title, style="bold underline"))
     width = max(map(len, pairs), default=0)
@@ -60,7 +60,7 @@ def facts(pairs: Mapping[str, object], title: str = "") -> None:
 
 
 def rows(columns: Sequence[str], lines: Iterable[Sequence[object]]) -> None:
-    """A table without frames, one line each whatever their length: made for eyes, grep and cut alike."""
+    """Print a table without frames. Each row is one line of any length, so that grep and cut can read it."""
     cells = [[_shown(value) for value in line] for line in lines]
     widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
     console().print(_line(columns, widths, "bold"))
@@ -69,7 +69,7 @@ def rows(columns: Sequence[str], lines: Iterable[Sequence[object]]) -> None:
 
 
 def route(value: Mapping[str, Any]) -> None:
-    """A route as the API gives it."""
+    """Print a route of the API."""
     number = str(value["number"])
     if value["extension"]:
         number = f"{number}  extension {value['extension']}"
@@ -91,12 +91,12 @@ def route(value: Mapping[str, Any]) -> None:
 
 
 def instant(at: float) -> str:
-    """RFC 3339 in UTC, to the second."""
+    """Return Unix seconds as RFC 3339 in UTC, to the second."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def clock_time(at: float) -> str:
-    """The time of day, for lines that scroll by."""
+    """Return Unix seconds as a time of day in UTC."""
     return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%SZ")
 
 

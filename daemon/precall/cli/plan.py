@@ -1,4 +1,4 @@
-"""What a budget buys, before it is bought: `precall plan`."""
+"""What a call budget buys: precall plan."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -14,39 +14,42 @@ app = typer.Typer()
 
 @app.command(rich_help_panel="Looking ahead")
 def plan(
-    bindings: Annotated[int, typer.Option(min=1, max=100_000_000, help="Active bindings.")],
+    bindings: Annotated[int, typer.Option(min=1, max=100_000_000, help="How many active bindings.")],
     rate: Annotated[float, typer.Option(min=0.001, help="Calls per second for checks.")],
-    max_age: Annotated[str, typer.Option(help="freshness.max_age: how old a route may grow.")] = "5m",
+    max_age: Annotated[str, typer.Option(help="freshness.max_age: how old a route may get.")] = "5m",
     *,
-    json: Json = False,
+    as_json: Json = False,
 ) -> None:
-    """Expected ages and share of wrong dials for a budget, from assumed rates of trouble (one in three days per
-    binding, some 40 minutes long). The metrics of a running daemon tell the true ones."""
-    told = forecast(bindings, rate, max_age=duration(max_age) or 300.0)
-    if json:
-        output.data(asdict(told))
+    """Forecast what a call budget buys.
+
+    Shows expected ages of routes and the share of wrong dials. It assumes that each binding fails once in three days,
+    for some 40 minutes; the metrics of a running daemon show the real rates.
+    """
+    expected = forecast(bindings, rate, max_age=duration(max_age) or 300.0)
+    if as_json:
+        output.data(asdict(expected))
     else:
-        output.facts(_shown(told))
-        if not told.holds_max_age:
+        output.facts(_shown(expected))
+        if not expected.holds_max_age:
             output.say(
                 f"precall: {rate:g} calls/s cannot hold a max_age of {max_age} for {bindings} bindings:"
-                f" that takes {told.rate_needed:,.0f} calls/s"
+                f" that takes {expected.rate_needed:,.0f} calls/s"
             )
 
 
-def _shown(told: Forecast) -> dict[str, object]:
+def _shown(expected: Forecast) -> dict[str, object]:
     return {
-        "one round": f"{_time(told.round)}: every binding once",
-        "age of a route": f"{_time(told.mean_age)} on average, never above {_time(told.longest_age)}",
-        "holds max_age": "yes" if told.holds_max_age else "no",
-        "wrong dials": f"{told.wrong:.2%}, against {told.wrong_in_turn:.2%} if checked in turn",
-        "live checks": f"up to {told.verifiable:,.0f} dials/s can be checked as they are made, within this budget",
-        "cost": f"{told.calls_per_day:,.0f} calls a day",
+        "one round": f"{_time(expected.round)}: every binding once",
+        "age of a route": f"{_time(expected.mean_age)} on average, never above {_time(expected.longest_age)}",
+        "holds max_age": "yes" if expected.holds_max_age else "no",
+        "wrong dials": f"{expected.wrong:.2%}, against {expected.wrong_in_turn:.2%} if checked in turn",
+        "live checks": f"up to {expected.verifiable:,.0f} dials/s can be checked as they are made, within this budget",
+        "cost": f"{expected.calls_per_day:,.0f} calls a day",
     }
 
 
 def _time(seconds: float) -> str:
-    """A duration for a person."""
+    """Return a duration as people write it."""
     for unit, size in (("d", 86_400.0), ("h", 3600.0), ("min", 60.0)):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"

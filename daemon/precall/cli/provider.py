@@ -1,5 +1,8 @@
-"""The provider asked directly, without a daemon: check, call, doctor. What comes back is shown as it is, less the key
-and token an error may echo: it is the operator's own terminal, and their own numbers."""
+"""The provider asked directly, without a daemon: check, call, doctor.
+
+Replies are shown as they come, since terminal and numbers belong to the operator. Only keys and tokens that an error
+may echo are left out.
+"""
 
 import asyncio
 import re
@@ -14,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from precall.cli import output
-from precall.cli.options import ConfigFile
+from precall.cli.options import ConfigFile, JsonObject, SubsId
 from precall.config.schema import Config, load
 from precall.core.calls.call import query_date
 from precall.core.calls.causes import meaning as cause_meaning
@@ -27,6 +30,7 @@ from precall.provider import (
     Provider,
     RawReply,
     TransportTrouble,
+    configured_credentials,
     read_detail,
     read_status,
 )
@@ -36,13 +40,11 @@ from precall.telemetry.redaction import without_secrets
 PANEL = "The provider, without a daemon"
 app = typer.Typer()
 
-Json = Annotated[bool, typer.Option("--json", help="As one JSON object.")]
-
 MEANING = {
     Status.NORMAL: "the binding works: dial X",
-    Status.TEMPORARY: "X fails: dial the temporary number told",
+    Status.TEMPORARY: "X fails: dial the temporary number of this reply",
     Status.UNREACHABLE: "X fails and no temporary number is free: dial the real callee, if policy allows",
-    Status.EXPIRED: "the binding has expired: never dial, whatever number is told",
+    Status.EXPIRED: "the binding has expired: never dial, whatever the number",
 }
 _SHOWN_HEADERS = ("Date", "Content-Type", "x-acs-retry-after", "x-acs-request-id")
 _UNREACHABLE = (Failure.TRANSIENT, Failure.THROTTLED, Failure.STALE, Failure.ACCOUNT)
@@ -51,13 +53,16 @@ _EPOCH = re.compile(r"[0-9]+")
 
 @app.command(rich_help_panel=PANEL)
 def check(
-    subs_id: Annotated[str, typer.Argument(metavar="SUBS_ID")],
+    subs_id: SubsId,
     *,
-    pool_key: Annotated[str, typer.Option(metavar="POOL", help="The pool the binding belongs to.")],
+    pool_key: Annotated[str, typer.Option(metavar="POOL", help="The number pool of the binding.")],
     config: ConfigFile = None,
-    as_json: Json = False,
+    as_json: JsonObject = False,
 ) -> None:
-    """One live QueryCallStatus, raw and classified. Exit 1: no answer for this binding."""
+    """Ask the provider about a binding (QueryCallStatus).
+
+    Shows the reply as it came, and what it means. Exit 1: no answer for this binding.
+    """
     loaded = load(config)
     reply = asyncio.run(_ask(loaded, STATUS, {"PoolKey": pool_key, "SubsId": subs_id}))
     read = reply.read(read_status)
@@ -68,16 +73,19 @@ def check(
 
 @app.command(rich_help_panel=PANEL)
 def call(
-    call_id: Annotated[str, typer.Argument(metavar="CALL_ID")],
+    call_id: Annotated[str, typer.Argument(metavar="CALL_ID", help="The provider's id of the call.")],
     *,
-    prod_id: Annotated[int, typer.Option(help="Of the product that placed the call, as 11000000300006.")],
+    prod_id: Annotated[int, typer.Option(help="The product that placed the call, such as 11000000300006.")],
     called_at: Annotated[
-        str, typer.Option(metavar="TIME", help="RFC 3339 with its zone, or epoch milliseconds.")
+        str, typer.Option(metavar="TIME", help="RFC 3339 with a zone, or epoch milliseconds.")
     ],
     config: ConfigFile = None,
-    as_json: Json = False,
+    as_json: JsonObject = False,
 ) -> None:
-    """One live QueryCallDetailByCallId, raw and classified. Exit 1: nothing is known of the call."""
+    """Ask the provider how a call ended (QueryCallDetailByCallId).
+
+    Shows the reply as it came, and what it means. Exit 1: the provider knows nothing about the call.
+    """
     days = query_date(placed_at(called_at))
     loaded = load(config)
 
@@ -112,12 +120,16 @@ def doctor(
     *,
     config: ConfigFile = None,
     subs_id: Annotated[
-        str, typer.Option(metavar="SUBS_ID", help="Ask twice about this binding: what a Status 2 does.")
+        str,
+        typer.Option(metavar="SUBS_ID", help="Ask about this binding twice, to see what a Status 2 does."),
     ] = "",
-    pool_key: Annotated[str, typer.Option(metavar="POOL", help="The pool of --subs-id.")] = "",
-    as_json: Json = False,
+    pool_key: Annotated[str, typer.Option(metavar="POOL", help="The number pool of --subs-id.")] = "",
+    as_json: JsonObject = False,
 ) -> None:
-    """A bounded probe of the provider and of the store; says what to fix. Exit 1: something fails, 4: out of reach."""
+    """Check the provider and the database, and say what to fix.
+
+    Makes only a few calls. Exit 1: something fails. Exit 4: something is out of reach.
+    """
     if bool(subs_id) != bool(pool_key):
         raise typer.BadParameter("--subs-id and --pool-key go together")
     from precall.cli.doctor import StepVerdict, examine  # noqa: PLC0415 - see serving
@@ -143,7 +155,7 @@ def doctor(
 
 
 def placed_at(text: str) -> float:
-    """When a call was placed, in epoch seconds. Usage error for what cannot be told for sure."""
+    """Return when a call was placed, in epoch seconds. Usage error for an ambiguous time."""
     if _EPOCH.fullmatch(text):
         if len(text) == 13:
             return int(text) / 1000
@@ -153,11 +165,11 @@ def placed_at(text: str) -> float:
                 " page is in seconds, and asks for a day in 1970: answered OK, with nothing in it)."
                 f" Write {text}000, or RFC 3339"
             )
-        raise typer.BadParameter(f"{text} is no time: epoch milliseconds have 13 digits")
+        raise typer.BadParameter(f"{text} is not a time: epoch milliseconds have 13 digits")
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
-        raise typer.BadParameter(f"{text} is no time: write 2026-01-02T03:04:05+08:00") from None
+        raise typer.BadParameter(f"{text} is not a time: write 2026-01-02T03:04:05+08:00") from None
     if at.tzinfo is None:
         raise typer.BadParameter(
             f"{text} has no zone: write {text}+08:00 for Beijing time, or {text}Z for UTC"
@@ -167,11 +179,9 @@ def placed_at(text: str) -> float:
 
 @asynccontextmanager
 async def _provider(config: Config) -> AsyncIterator[Provider]:
-    from precall.provider.account import credentials, provider_settings  # noqa: PLC0415 - see serving
-
-    keys = credentials(config.provider)
+    keys = configured_credentials(config.provider)
     provider = Provider(
-        provider_settings(config.provider),
+        config.provider,
         keys,
         wall=time.time,
         monotonic=time.monotonic,
@@ -228,7 +238,7 @@ def _show(reply: RawReply, read: Answer | CallDetail | NonAnswer, meaning: str, 
 
 
 def _leave(read: Answer | CallDetail | NonAnswer) -> None:
-    """Exit for what is no answer: 1 about this binding or call, 4 when it is the provider or the account."""
+    """Exit for a non-answer: 1 if it is about this binding or call, 4 if it is the provider or the account."""
     if not isinstance(read, NonAnswer):
         return
     if read.code == TransportTrouble.NO_CREDENTIAL:

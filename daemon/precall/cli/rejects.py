@@ -1,4 +1,4 @@
-"""The rows of an import that were refused, as a file of the same form: to be put right and imported again."""
+"""Refused rows of an import, as a file of the same format that can be corrected and imported again."""
 
 import csv
 import json
@@ -11,9 +11,9 @@ from precall.cli.files import writing_text
 
 
 def write_rejects(file: Path, form: FileFormat, header: Sequence[str], rejected: Sequence[RowError]) -> None:
-    """Write each row as it stood, and what is wrong with it in one more column, to a file for its owner alone.
+    """Write each row unchanged, with its error in an additional column, to a file that only its owner may read.
 
-    Raises Unwritten.
+    Raises OutputError.
     """
     with writing_text(file) as out:
         if form is FileFormat.CSV:

@@ -1,4 +1,4 @@
-"""The log of dials: fetched from a running daemon, and what other orders of checks would have made of it."""
+"""The dial log: fetched from a running daemon, and replayed under other orders of checks."""
 
 import json
 import sys
@@ -26,27 +26,35 @@ app = typer.Typer()
 @app.command(rich_help_panel=PANEL)
 @asks
 def dials(*, file: OutputFile = None, daemon: Target) -> None:
-    """The sampled log of dials and answers, as JSON Lines: precall dials -o LOG. No number and no id is in it."""
+    """Download the sampled log of dials and answers.
+
+    As JSON Lines, without any number or id: precall dials -o LOG.
+    """
     with writing(file) as out, Session(daemon) as session:
         session.download("/v1/dials", out.write)
 
 
 @app.command(rich_help_panel=PANEL)
 def replay(
-    file: Annotated[str, typer.Argument(metavar="LOG", help="From `precall dials`; - for stdin.")],
+    file: Annotated[str, typer.Argument(metavar="LOG", help="A log of `precall dials`; - for stdin.")],
     rate: Annotated[
         list[float] | None,
         typer.Option(
             min=0.000001,
-            help="Calls per second, on the sampled bindings; may be repeated. Without: the log's.",
+            help="Calls per second for the sampled bindings; may be repeated. Default: that of the log.",
         ),
     ] = None,
     *,
-    refit: Annotated[bool, typer.Option("--refit", help="The rates of trouble and dials instead.")] = False,
+    refit: Annotated[
+        bool, typer.Option("--refit", help="Show the fitted rates of trouble and dials instead.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Wrong dials that the log's own traffic would have met in another order of checks, at the same number of calls.
-    When a route changed is known to lie between two answers only; it is taken to be half way."""
+    """Replay a dial log under another order of checks.
+
+    Shows how many wrong dials the same traffic would have met, at the same number of calls. The log shows only that a
+    route changed between two answers; the change is taken to be half way.
+    """
     world = core.reconstruct(_lines(file))
     if not world.rate:
         raise ConfigError([f"{file}: no binding in it was checked"])
@@ -99,7 +107,7 @@ def _lines(file: str) -> list[DialRecord]:
     except OSError as error:
         raise typer.BadParameter(f"{file} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise ConfigError([f"{file}: is no text in UTF-8"]) from None
+        raise ConfigError([f"{file}: is not text in UTF-8"]) from None
 
 
 def _read(file: str, source: TextIO) -> list[DialRecord]:
@@ -120,4 +128,4 @@ def _good(file: str, source: Iterable[str], mistakes: list[str]) -> Iterator[Dia
             try:
                 yield read(json.loads(line))
             except (ValueError, KeyError, TypeError, RecursionError):
-                mistakes.append(f"{file}:{number}: is no line of a log of dials")
+                mistakes.append(f"{file}:{number}: is not a line of a dial log")

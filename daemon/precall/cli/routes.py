@@ -1,4 +1,4 @@
-"""What a dispatcher would be told, and why: route, explain. Thin clients of a running daemon."""
+"""What to dial for a binding, and why: route, explain. Thin clients of a running daemon."""
 
 from typing import Annotated, Any
 
@@ -21,44 +21,51 @@ _DIALLED = ("dial_x", "dial_temp_x", "dial_real")
 def route(
     subs_id: SubsId,
     *,
-    caller: Annotated[str, typer.Option(metavar="NUMBER", help="Who is about to call.")] = "",
+    caller: Annotated[str, typer.Option(metavar="NUMBER", help="The calling number.")] = "",
     max_age: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="Check now if the route is older, as in 5s.")
+        str | None,
+        typer.Option(metavar="DURATION", help="Check first if the route is older than this, such as 5s."),
     ] = None,
     timeout: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="How long to wait for such a check (0.3s).")
+        str | None, typer.Option(metavar="DURATION", help="How long to wait for that check. Default: 0.3s.")
     ] = None,
     daemon: Target,
     as_json: Json = False,
 ) -> None:
-    """What a dispatcher would be told. Exit 1: unknown, or not to be dialled."""
-    params = {"dial": "0"}  # asked by a person: nothing is about to be dialled
+    """Show what to dial for a binding.
+
+    Exit 1: the binding is unknown, or must not be dialled.
+    """
+    params = {"dial": "0"}  # a person asks: nothing is about to be dialled
     for name, given in (("max_age", duration(max_age)), ("timeout", duration(timeout))):
         if given is not None:
             params[name] = f"{given:g}"
     if caller:
         params["caller"] = caller
-    told = ask(daemon, "GET", path("routes", subs_id), params=params)
+    answer = ask(daemon, "GET", path("routes", subs_id), params=params)
     if as_json:
-        output.data(told)
+        output.data(answer)
     else:
-        output.route(told)
-    if told["action"] not in _DIALLED:
+        output.route(answer)
+    if answer["action"] not in _DIALLED:
         raise typer.Exit(1)
 
 
 @app.command(rich_help_panel=PANEL)
 @asks
 def explain(subs_id: SubsId, *, daemon: Target, as_json: Json = False) -> None:
-    """Why this route: last answers, state, flags, and when it is checked next."""
-    told = ask(daemon, "GET", path("bindings", subs_id, "explain"))
+    """Explain the route of a binding.
+
+    Shows the latest answers, the state, the flags and the next check.
+    """
+    answer = ask(daemon, "GET", path("bindings", subs_id, "explain"))
     if as_json:
-        output.data(told)
+        output.data(answer)
         return
-    output.route(told["route"])
-    for part, content in told.items():
+    output.route(answer["route"])
+    for part, content in answer.items():
         if part != "route" and isinstance(content, dict):
             output.facts(content, title=part.replace("_", " "))
-    results: list[dict[str, Any]] = told["results"] or []
+    results: list[dict[str, Any]] = answer["results"] or []
     if results:
         output.rows(RESULT, ([result[name] for name in RESULT] for result in results))

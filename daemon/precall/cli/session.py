@@ -1,7 +1,4 @@
-"""A running daemon, asked over its HTTP API: one question or a session of them, and what its refusals mean here.
-
-What is asked and how the answer is shown stands with each command.
-"""
+"""Requests to a running daemon for commands that are not asynchronous, and the errors that its answers become."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -19,15 +16,14 @@ from precall.core.errors import OutOfReach, PrecallError, Refusal
 T = TypeVar("T")
 
 LONGEST_WAIT, PATIENCE = 60.0, 180.0
-"""Seconds that a daemon which is asked too often may name, and that one question waits in all."""
+"""Seconds: the longest Retry-After that is followed, and the longest time that one request waits in all."""
 SHORTEST_WAIT = 0.1
 
 
 class Session:
-    """Questions to one daemon, over one connection, for commands that are not asynchronous themselves: so that
-    Ctrl-C ends them wherever they are, also while they wait for their input.
+    """Requests to one daemon over one connection. Ctrl-C ends them at any time, also while input is awaited.
 
-    Where it is asked more often than it allows (429), it is asked again after the time it names.
+    A request that exceeds the rate limit (429) is repeated after the time that the daemon names.
     """
 
     def __init__(self, daemon: Target, timeout: float = 30.0) -> None:
@@ -50,19 +46,19 @@ class Session:
     def request(
         self, method: str, path: str, *, params: Mapping[str, str] | None = None, body: object = None
     ) -> HttpAnswer:
-        """What is answered, whatever it is. Raises OutOfReach when nobody answers."""
+        """Return any answer. Raises OutOfReach if there is none."""
         return self._patiently(
             lambda: self._client.exchange(method, path, params=params, json=body),
         )
 
     def download(self, path: str, take: Callable[[bytes], object]) -> None:
-        """A good answer, however long it is, in parts. Raises what `answered` raises."""
+        """Pass a successful answer of any length to `take`, in parts. Raises as `answered` does."""
         answered(self._patiently(lambda: self._client.download(path, take)))
 
     def ask(
         self, method: str, path: str, *, params: Mapping[str, str] | None = None, body: object = None
     ) -> Any:
-        """The content of a good answer. Raises what `answered` raises."""
+        """Return the content of a successful answer. Raises as `answered` does."""
         return answered(self.request(method, path, params=params, body=body))
 
     def _patiently(self, question: Callable[[], Coroutine[Any, Any, HttpAnswer]]) -> HttpAnswer:
@@ -78,7 +74,7 @@ class Session:
 
     def _say_waiting(self, found: HttpAnswer, wait: float) -> None:
         if not self._said:
-            say(f"the daemon wants {wait:g} s of waiting: {_detail(found)}; this goes on by itself")
+            say(f"waiting {wait:g} s, as the daemon asks: {_detail(found)}")
         self._said = True
 
 
@@ -91,13 +87,13 @@ def ask(
     body: object = None,
     timeout: float = 30.0,
 ) -> Any:
-    """One question. Raises what `answered` raises."""
+    """Make one request and return the content of its answer. Raises as `answered` does."""
     with Session(daemon, timeout) as session:
         return session.ask(method, path, params=params, body=body)
 
 
 def taken(items: Iterator[T], most: int) -> tuple[list[T], PrecallError | None]:
-    """The first items of a list that is asked for in pages, and the error that ended it early, if any."""
+    """Return the first items of a list that is fetched in pages, and the error that ended it early, if any."""
     found: list[T] = []
     try:
         found.extend(islice(items, most))
@@ -107,20 +103,20 @@ def taken(items: Iterator[T], most: int) -> tuple[list[T], PrecallError | None]:
 
 
 def answered(found: HttpAnswer) -> Any:
-    """The content of a good answer.
+    """Return the content of a successful answer.
 
-    Raises Refusal for a refused one, OutOfReach for a daemon that cannot answer and for something else in its place.
+    Raises Refusal for a refused request. Raises OutOfReach if the daemon cannot answer, or if it is not precall.
     """
     problem = found.content if isinstance(found.content, dict) else {}
     code = str(problem.get("code", "")) or f"http_{found.status}"
     field = str(problem.get("field", ""))
     if found.status < 300:
         if isinstance(found.content, str):
-            raise OutOfReach("what answers there is no precall: it sends no JSON; mend the address")
+            raise OutOfReach("what answers there is not precall, since it sends no JSON: correct the address")
         return found.content
     if found.status < 400:
         raise OutOfReach(
-            f"what answers there sends us on to {found.location or 'somewhere else'}: give that address"
+            f"what answers there redirects to {found.location or 'somewhere else'}: give that address"
         )
     if found.status >= 500:
         raise OutOfReach(f"the daemon cannot do this now: {_detail(found)} ({code})")
@@ -137,5 +133,5 @@ def _detail(found: HttpAnswer) -> str:
 
 
 def path(*parts: str) -> str:
-    """The path of an object of the API, whatever its id holds."""
+    """Return the path of an object of the API, with its ids escaped."""
     return "/v1/" + "/".join(quote(part, safe="") for part in parts)

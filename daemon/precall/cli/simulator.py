@@ -1,4 +1,4 @@
-"""`precall simulate`: the provider simulator alone, for as long as nobody stops it."""
+"""Runs the provider simulator alone, until it is stopped: precall simulate."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ BINDINGS = 300
 
 
 def scene(file: Path | None, bindings: int | None) -> Scenario:
-    """What a file says, or so many bindings of one pool. Raises ConfigError with every mistake of the file."""
+    """Return the scenario of a file, or one pool of `bindings`. Raises ConfigError with all mistakes of the file."""
     if file is None:
         return Scenario(pools=(Pool(pool_key="FC1", bindings=bindings or BINDINGS),))
     try:
@@ -34,7 +34,7 @@ async def simulating(
     speed: float,
     stop_signal: Callable[[], asyncio.Event],
 ) -> None:
-    """Serve until told to stop. Raises ListenError, and Unwritten when `export` cannot be written."""
+    """Serve until `stop_signal`. Raises ListenError, and OutputError if `export` cannot be written."""
     log.configure("warning")
     simulator, stopped = Simulator(scenario, speed=speed), stop_signal()
     known = simulator.bindings()

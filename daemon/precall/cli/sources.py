@@ -1,4 +1,4 @@
-"""The sync with the customer's own database: what it would do, and doing it now."""
+"""The sync with the customer's own database: source check, source apply."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ from precall.core.errors import ConfigError
 from precall.core.sync.columns import BadRow
 from precall.core.sync.plan import EXAMPLES, SyncPlan
 
-app = typer.Typer(no_args_is_help=True, help="Bindings from your own database (\\[source]): check, apply.")
+app = typer.Typer(no_args_is_help=True, help="Sync bindings from your own database (\\[source]).")
 
 PATIENCE = 600.0
 """Seconds to wait for a sync: the first one of a million rows takes minutes."""
@@ -23,7 +23,10 @@ PATIENCE = 600.0
 
 @app.command("check")
 def check(config: ConfigFile = None, *, as_json: Json = False) -> None:
-    """What a sync would do now. Nothing is written, no daemon needed. Exit 1: rows or removals would be refused."""
+    """Show what a sync would do now.
+
+    Writes nothing and needs no daemon. Exit 1: rows or removals would be refused.
+    """
     from precall.engine.source_sync import preview  # noqa: PLC0415 - a client of a running daemon starts without it
     from precall.store import snapshot  # noqa: PLC0415
 
@@ -42,16 +45,18 @@ def check(config: ConfigFile = None, *, as_json: Json = False) -> None:
 def apply(
     *,
     force: Annotated[
-        bool, typer.Option("--force", help="Apply removals however many there are, also of an empty query.")
+        bool, typer.Option("--force", help="Apply all removals, even if the query is empty.")
     ] = False,
     daemon: Target,
     as_json: Json = False,
 ) -> None:
-    """Let a running daemon sync now. Exit 1: rows or removals are refused."""
+    """Make a running daemon sync now.
 
-    told = ask(daemon, "POST", "/v1/source/apply", body={"force": force}, timeout=PATIENCE)
-    _show(told, as_json=as_json)
-    if told["removals_refused"] or told["refused"]:
+    Exit 1: rows or removals were refused.
+    """
+    answer = ask(daemon, "POST", "/v1/source/apply", body={"force": force}, timeout=PATIENCE)
+    _show(answer, as_json=as_json)
+    if answer["removals_refused"] or answer["refused"]:
         raise typer.Exit(1)
 
 
@@ -70,17 +75,17 @@ def _row(row: BadRow) -> dict[str, str]:
     return {"subs_id": row.subs_id or "", "column": row.column, "detail": row.text}
 
 
-def _show(told: dict[str, Any], *, as_json: bool) -> None:
+def _show(answer: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        output.data(told)
+        output.data(answer)
         return
-    output.facts(told["rows"])
+    output.facts(answer["rows"])
     for name in ("would_add", "would_update", "would_remove"):
-        if shown := told.get(name):
+        if shown := answer.get(name):
             typer.echo(f"{name.replace('_', ' ')}: {', '.join(shown)}")
-    for row in told["refused"]:
+    for row in answer["refused"]:
         typer.echo(f"refused: {row['subs_id'] or 'a row'}, {row['column']} {row['detail']}")
-    if told["removals_refused"]:
+    if answer["removals_refused"]:
         typer.echo(
-            f"removals refused: {told['removals_refused']}; if that is right: precall source apply --force"
+            f"removals refused: {answer['removals_refused']}; if they are right: precall source apply --force"
         )

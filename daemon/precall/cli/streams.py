@@ -1,7 +1,7 @@
-"""Standard input, output and error as a command finds them: closed, full, broken, or unable to say a character.
+"""Standard input, output and error, which may be closed, full, broken, or unable to encode a character.
 
-A descriptor that is closed is occupied, so that no socket and no database takes its number and gets what is printed.
-Data that cannot be written is an error of its own (`OutputError`); remarks on standard error that cannot be are let go.
+A closed descriptor is occupied, so that no socket or database file gets its number and what is printed. Data that
+cannot be written is an `OutputError`; remarks on standard error are dropped.
 """
 
 import codecs
@@ -18,10 +18,10 @@ OUTPUT = "standard output"
 
 
 class _Remarks(io.FileIO):
-    """Standard error, where nothing can be done about a write that fails."""
+    """Standard error that ignores failed writes."""
 
     def write(self, data: object, /) -> int:
-        """As FileIO; what cannot be written counts as written."""
+        """Write as FileIO does. A failed write counts as done."""
         try:
             return super().write(data)  # type: ignore[arg-type]
         except OSError:
@@ -29,8 +29,8 @@ class _Remarks(io.FileIO):
 
 
 def prepare() -> None:
-    """Put the three streams in order. To be called once, before anything is opened."""
-    # The first two the wrong way round, so that using them fails: nothing may seem read or written.
+    """Set up the three streams. Call it once, before anything is opened."""
+    # Opened the wrong way round, so that using them fails rather than seems to succeed.
     _occupy(0, os.O_WRONLY)
     _occupy(1, os.O_RDONLY)
     _occupy(2, os.O_WRONLY)
@@ -52,7 +52,7 @@ def prepare() -> None:
 
 
 def is_utf8() -> bool:
-    """Whether standard output can say everything."""
+    """Whether standard output can encode every character."""
     try:
         return codecs.lookup(getattr(sys.stdout, "encoding", None) or "utf-8").name == "utf-8"
     except LookupError:
@@ -60,8 +60,7 @@ def is_utf8() -> bool:
 
 
 def part_with(error: OutputError) -> None:
-    """Write no more to standard output, if that is what could not be written. Where its reader has gone, end the
-    process as SIGPIPE would have."""
+    """Stop writing to standard output if it caused this error. If its reader has gone, end as SIGPIPE would."""
     if not str(error).startswith(OUTPUT):
         return
     null = os.open(os.devnull, os.O_WRONLY)

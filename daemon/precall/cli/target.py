@@ -1,6 +1,7 @@
-"""Which daemon a client command asks, and how: its address, a token, and what TLS needs.
+"""Which daemon a client command asks, and how: its address, a token, and TLS.
 
-The options for that are the same for all commands, so they stand here once."""
+All client commands share the options for it.
+"""
 
 import inspect
 import re
@@ -18,18 +19,18 @@ from precall.cli.client import DaemonClient
 from precall.core.errors import ConfigError
 
 DEFAULT_URL = "http://127.0.0.1:8080"
-PANEL = "The daemon that is asked"
+PANEL = "Connection to the daemon"
 
 R = TypeVar("R")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _TOKEN = re.compile(r"[!-~]+")
 _BLANK = " \t\r\n\v\f\0\u00a0\u200b\ufeff"
-"""What an editor, a shell or a secret store leaves around a token."""
+"""Characters that an editor, a shell or a secret store may leave around a token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A running daemon. `token` may be "", `tls` None: then what the system trusts is trusted, and nothing is shown."""
+    """A running daemon. Without `tls` the system's authorities are trusted and no certificate is shown."""
 
     url: str
     token: str = field(default="", repr=False)
@@ -37,7 +38,7 @@ class Target:
     shows_certificate: bool = False
 
     def client(self, timeout: float = 30.0) -> DaemonClient:
-        """To ask it with; `timeout` is for each answer, in seconds."""
+        """Return a client of the daemon. `timeout` is for each response, in seconds."""
         return DaemonClient(
             self.url,
             self.token,
@@ -48,7 +49,7 @@ class Target:
 
 
 def asks(work: Callable[..., R]) -> Callable[..., R]:
-    """Give a command that takes `daemon: Target` the options that say which one and how."""
+    """Give a command that takes `daemon: Target` the options that choose it."""
     given = inspect.signature(work)
     shared = inspect.signature(target).parameters
     own = [parameter for parameter in given.parameters.values() if parameter.name != "daemon"]
@@ -66,7 +67,7 @@ def target(
     *,
     context: typer.Context,
     url: Annotated[
-        str, typer.Option(envvar="PRECALL_URL", help="Its address.", rich_help_panel=PANEL)
+        str, typer.Option(envvar="PRECALL_URL", help="Address of the daemon.", rich_help_panel=PANEL)
     ] = DEFAULT_URL,
     token: Annotated[str, typer.Option(envvar="PRECALL_TOKEN", hidden=True)] = "",
     token_file: Annotated[
@@ -74,7 +75,7 @@ def target(
         typer.Option(
             metavar="FILE",
             envvar="PRECALL_TOKEN_FILE",
-            help="Where its token stands, if PRECALL_TOKEN does not hold it.",
+            help="File with the token, unless PRECALL_TOKEN is set.",
             rich_help_panel=PANEL,
         ),
     ] = None,
@@ -83,7 +84,7 @@ def target(
         typer.Option(
             metavar="FILE",
             envvar="PRECALL_CACERT",
-            help="The authorities that may have signed its certificate; without: the system's.",
+            help="Trusted authorities. Default: those of the system.",
             rich_help_panel=PANEL,
         ),
     ] = None,
@@ -92,7 +93,7 @@ def target(
         typer.Option(
             metavar="FILE",
             envvar="PRECALL_CERT",
-            help="A certificate to show it, where api.client_ca_file wants one.",
+            help="Client certificate, for api.client_ca_file.",
             rich_help_panel=PANEL,
         ),
     ] = None,
@@ -101,12 +102,12 @@ def target(
         typer.Option(
             metavar="FILE",
             envvar="PRECALL_KEY",
-            help="The key of --cert, unless it stands in the same file.",
+            help="Key of --cert, unless it is in the same file.",
             rich_help_panel=PANEL,
         ),
     ] = None,
 ) -> Target:
-    """The daemon that these options name. Usage error, or ConfigError for a file or token that is no good."""
+    """Return the daemon that these options name. Usage error, or ConfigError for an unusable file or token."""
     if key is not None and cert is None:
         raise typer.BadParameter("--key goes with --cert")
     if token_file is not None and (not token or _was_typed(context, "token_file")):
@@ -115,12 +116,12 @@ def target(
     url = address(url, "https" if wants_tls else "http")
     tls = _context(cacert, cert, key) if url.startswith("https:") and wants_tls else None
     if wants_tls and tls is None and any(_was_typed(context, name) for name in ("cacert", "cert", "key")):
-        raise typer.BadParameter(f"{url} is asked without TLS: write https:// for --cacert, --cert and --key")
+        raise typer.BadParameter(f"{url} does not use TLS: write https:// for --cacert, --cert and --key")
     return Target(url, bare_token(token), tls, cert is not None)
 
 
 def address(text: str, scheme: str = "http") -> str:
-    """The URL that was meant, with its scheme and no slash at its end. Usage error for what can be none."""
+    """Return the URL of an address, with a scheme and without a trailing slash. Usage error if it has none."""
     given = text.strip(_BLANK)
     shown = "--url" if "@" in given else f"--url {given}"  # what stands before an @ may be a password
     if not _SCHEME.match(given):
@@ -133,7 +134,7 @@ def address(text: str, scheme: str = "http") -> str:
         host = port = None
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not host or port == 0 or re.search(r"\s", given):
-        raise typer.BadParameter(f'{shown} is no address: write it like "http://127.0.0.1:8080"')
+        raise typer.BadParameter(f'{shown} is not an address: write it like "http://127.0.0.1:8080"')
     if "@" in parts.netloc:
         raise typer.BadParameter(
             f"{shown}: a token goes into PRECALL_TOKEN or --token-file, not into the address"
@@ -144,7 +145,7 @@ def address(text: str, scheme: str = "http") -> str:
 
 
 def bare_token(text: str) -> str:
-    """A token without what stands around it. Raises ConfigError for one that no header can carry."""
+    """Return a token without surrounding blanks. Raises ConfigError if no header can carry it."""
     token = text.strip(_BLANK)
     if token and not _TOKEN.fullmatch(token):
         raise ConfigError([_CARRIED_BY_NO_HEADER])
@@ -163,7 +164,7 @@ def _read(file: Path) -> str:
     except OSError as error:
         raise ConfigError([f"--token-file {file}: cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError:
-        raise ConfigError([f"--token-file {file}: is no text in UTF-8"]) from None
+        raise ConfigError([f"--token-file {file}: is not text in UTF-8"]) from None
 
 
 def _context(cacert: Path | None, cert: Path | None, key: Path | None) -> ssl.SSLContext:
@@ -175,7 +176,7 @@ def _context(cacert: Path | None, cert: Path | None, key: Path | None) -> ssl.SS
             cafile=None if directory else cacert, capath=cacert if directory else None
         )
     except ssl.SSLError:
-        raise ConfigError([f"--cacert {cacert}: holds no certificate in PEM"]) from None
+        raise ConfigError([f"--cacert {cacert}: does not hold a certificate in PEM"]) from None
     if cert is not None:
         try:
             # A password is never asked for.
@@ -187,7 +188,7 @@ def _context(cacert: Path | None, cert: Path | None, key: Path | None) -> ssl.SS
     return context
 
 
-_NO_PAIR = "no certificate and key in PEM can be read there (a key with a password is not taken)"
+_NO_PAIR = "no certificate and key in PEM can be read there (a key with a password is not accepted)"
 
 
 def _must_be_readable(option: str, file: Path | None) -> None:
@@ -200,6 +201,6 @@ def _must_be_readable(option: str, file: Path | None) -> None:
 
 
 def _was_typed(context: typer.Context, name: str) -> bool:
-    """Whether an option stands on the command line; else it comes from a variable, or was not given."""
+    """Whether an option was given on the command line, rather than by a variable or by default."""
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"

@@ -1,4 +1,4 @@
-"""Why a daemon could not be asked, in one line that names the cause and what to do about it."""
+"""Why a daemon cannot be reached, in one line with the cause and what to do about it."""
 
 import errno
 import os
@@ -16,11 +16,14 @@ _EXPIRED, _NOT_YET = 10, 9
 
 
 def why(error: Exception, url: str, *, shows_certificate: bool) -> str:
-    """The line for an error of aiohttp or of the system. `shows_certificate`: a client certificate was offered."""
+    """Return the line for an error of aiohttp or the system.
+
+    `shows_certificate` is set if a client certificate was offered.
+    """
     tls = url.startswith("https:")
     match error:
         case aiohttp.InvalidURL():
-            return f'{url} is no address; write it like "http://127.0.0.1:8080"'
+            return f'{url} is not an address; write it like "http://127.0.0.1:8080"'
         case aiohttp.ClientPayloadError():
             return f"{url} broke off in the middle of its answer"
         case aiohttp.ConnectionTimeoutError():
@@ -97,7 +100,7 @@ def _distrusted(error: Exception) -> str:
 
 
 def _proxy(url: str) -> str:
-    """A remark, where a proxy is set that would have been asked by others."""
+    """Return a remark if a proxy is set that other programs would use."""
     parts = urlsplit(url)
     if parts.scheme in getproxies() and not proxy_bypass(parts.hostname or ""):
         return f" ({parts.scheme.upper()}_PROXY is not used: a daemon is asked directly)"

@@ -1,5 +1,7 @@
-"""Addresses as a configuration holds them: an endpoint to call, and what to listen on. A wrong one is a ValueError
-whose text says what to write."""
+"""Addresses in the configuration: endpoints, proxies, ports and what to listen on.
+
+A wrong one raises ValueError with a text that says what to write.
+"""
 
 import ipaddress
 from urllib.parse import urlsplit
@@ -8,12 +10,12 @@ HIGHEST_PORT = 65_535
 
 
 def endpoint(value: str) -> str:
-    """An endpoint, "https://host" or "http://host:port", without a slash at its end."""
-    shown = "this" if "@" in value else repr(value)  # what stands before an @ is a password
-    wrong = f'{shown} is no endpoint; write "https://host" or "http://host:port"'
+    """Return an endpoint such as "https://host" or "http://host:port", without a trailing slash."""
+    shown = "this" if "@" in value else repr(value)  # a password stands before the @
+    wrong = f'{shown} is not an endpoint; write "https://host" or "http://host:port"'
     try:
         parts = urlsplit(value)
-    except ValueError:  # brackets that do not match
+    except ValueError:  # unbalanced brackets
         raise ValueError(wrong) from None
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
         raise ValueError(wrong)
@@ -26,27 +28,27 @@ def endpoint(value: str) -> str:
 
 
 def proxy(value: str) -> str:
-    """A proxy, "http://user:password@host:port", or "env" or "none". It is never repeated: it may hold a password."""
+    """Return a proxy: "http://user:password@host:port", "env" or "none". Errors do not repeat it."""
     if value in ("env", "none"):
         return value
     try:
         endpoint(value)
     except ValueError:
         raise ValueError(
-            'this is no proxy; write "env", "none" or "http://user:password@host:port"'
+            'this is not a proxy; write "env", "none" or "http://user:password@host:port"'
         ) from None
     return value.rstrip("/")
 
 
 def port(text: str) -> int:
-    """A port that can be connected to."""
+    """Return a port that can be connected to."""
     if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= HIGHEST_PORT):
-        raise ValueError(f"{text[:20]!r} is no port; there are 1 to {HIGHEST_PORT}")
+        raise ValueError(f"{text[:20]!r} is not a port; there are 1 to {HIGHEST_PORT}")
     return int(text)
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """("127.0.0.1", 8080) of "127.0.0.1:8080"; "[::1]:8080" for IPv6. Port 0 stands for any free one."""
+    """Return host and port of "127.0.0.1:8080" or "[::1]:8080". Port 0 stands for any free port."""
     host, _, text = address.rpartition(":")
     if not host or not (text.isascii() and text.isdecimal()) or int(text) > HIGHEST_PORT:
         raise ValueError(f'{address!r} must look like "127.0.0.1:8080" or "[::1]:8080"')
@@ -54,7 +56,7 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches `host`."""
+    """Whether `host` can be reached from this machine only."""
     if host == "localhost":
         return True
     try:

@@ -1,9 +1,8 @@
-"""What the URL of a database asks for, taken apart before any driver sees it.
+"""Database URLs, parsed and validated before any driver sees them.
 
-Every parameter of a URL is on one of three lists. *Mapped* ones do what they do in the database's own tools. *Ignored*
-ones tune what precall leaves as it is; leaving them aside weakens nothing, and a log line names them. All others are
-*refused* with what to write instead: a mistyped one, one that a driver would pass on to the server, and above all one
-that promises a protection this driver does not give.
+Every parameter is on one of three lists. *Mapped* ones work as in the tools of the database. *Ignored* ones tune what
+precall leaves alone: dropping them weakens nothing, and a log line names them. All others are *refused* with a hint:
+mistyped ones, those that a driver would pass on to the server, and those that promise a protection the driver lacks.
 """
 
 import difflib
@@ -64,7 +63,7 @@ POSTGRESQL_IGNORED: Mapping[str, frozenset[str] | None] = {
     "prepared_statement_cache_size": None,
     "statement_cache_size": None,
 }
-"""With the values at which each may be left aside (None: any)."""
+"""With the values for which each may be ignored (None: any)."""
 POSTGRESQL_REFUSED = {
     "channel_binding": "this driver cannot do it; write sslmode=verify-full with sslrootcert=FILE, and leave it out",
     "require_auth": "this driver cannot insist on a way to log in; write sslmode=verify-full, and leave it out",
@@ -167,15 +166,15 @@ SQLITE_REFUSED = {
 
 
 class DatabaseUrlError(ValueError):
-    """A URL that cannot be used; the text says why and what to write, and repeats no secret of it."""
+    """A URL cannot be used. The text says why and what to write, without any secret of the URL."""
 
 
 @dataclass(frozen=True, slots=True)
 class PostgresqlUrl:
-    """A PostgreSQL database: what the driver is to read by itself, and what is done for it.
+    """A PostgreSQL database: `dsn` for the driver, and what the driver does not handle.
 
-    `settings` are said to the server once connected; `connect_timeout` is in seconds, None where none is given.
-    `name` is for messages; `files` (parameter -> path) are those of TLS, which have to be there.
+    `settings` are sent to the server once connected. `connect_timeout` is in seconds, None if not given. `name` is for
+    messages. `files` are the required TLS files by parameter.
     """
 
     dsn: str = field(repr=False)
@@ -190,8 +189,10 @@ class PostgresqlUrl:
 
 @dataclass(frozen=True, slots=True)
 class MysqlUrl:
-    """A MySQL or MariaDB database: the URL without parameters, what the driver takes as arguments, and the TLS wanted
-    (None: none). `files` (parameter -> path) are those of TLS."""
+    """A MySQL or MariaDB database: the URL without parameters, arguments for the driver, and the TLS mode.
+
+    `tls` is None for no TLS. `files` are the TLS files by parameter.
+    """
 
     plain: str = field(repr=False)
     arguments: Mapping[str, str | float]
@@ -201,16 +202,16 @@ class MysqlUrl:
 
 
 def backend(url: str) -> str:
-    """The kind of database, without its driver: "sqlite", "postgresql", "mysql" ... UrlMistake for what is no URL."""
+    """Return the kind of database without its driver, such as "sqlite" or "mysql". Raises DatabaseUrlError."""
     found = re.match(r"([A-Za-z][A-Za-z0-9_]*)(?:\+[A-Za-z0-9_]+)?://", url)
     if found is None:
-        raise DatabaseUrlError("is no URL; write postgresql://user@host/name or sqlite:////path")
+        raise DatabaseUrlError("is not a URL; write postgresql://user@host/name or sqlite:////path")
     kind = found[1].lower()
     return {"postgres": "postgresql", "mariadb": "mysql"}.get(kind, kind)
 
 
 def check(url: str) -> None:
-    """Raise UrlMistake for a URL that cannot be used; of other kinds of database only the port is looked at."""
+    """Raise DatabaseUrlError for an unusable URL. Of unknown kinds of database only the port is checked."""
     match backend(url):
         case "postgresql":
             postgresql(url)
@@ -223,7 +224,7 @@ def check(url: str) -> None:
 
 
 def postgresql(url: str) -> PostgresqlUrl:
-    """A URL as libpq knows it. Raises UrlMistake."""
+    """Parse a URL as libpq does. Raises DatabaseUrlError."""
     scheme = url.partition("://")[0]
     login, hosts = _authority(url)
     _hosts(hosts)
@@ -235,7 +236,7 @@ def postgresql(url: str) -> PostgresqlUrl:
     _one_of(given, "sslnegotiation", ("postgres", "direct"))
     if given.get("sslrootcert") == "system":
         raise DatabaseUrlError(
-            "sslrootcert=system is not known to this driver; name the file, such as /etc/ssl/certs/ca-certificates.crt"
+            "this driver does not know sslrootcert=system; name the file, such as /etc/ssl/certs/ca-certificates.crt"
         )
     if "port" in given:
         for port in given["port"].split(","):
@@ -258,10 +259,10 @@ def postgresql(url: str) -> PostgresqlUrl:
 
 
 def mysql(url: str) -> MysqlUrl:
-    """A URL of MySQL or MariaDB. Raises UrlMistake."""
+    """Parse a URL of MySQL or MariaDB. Raises DatabaseUrlError."""
     hosts = _authority(url)[1]
     if "," in hosts:
-        raise DatabaseUrlError("names several hosts, of which this driver knows one only")
+        raise DatabaseUrlError("names several hosts, but this driver supports only one")
     _hosts(hosts)
     given = {name.replace("-", "_"): value for name, value in _parameters(url).items()}
     ignored = _sort_out(given, MYSQL_MAPPED, MYSQL_IGNORED, MYSQL_REFUSED)
@@ -284,7 +285,7 @@ def mysql(url: str) -> MysqlUrl:
 
 
 def sqlite(url: str) -> tuple[str, ...]:
-    """The parameters of an SQLite URL that are ignored. Raises UrlMistake."""
+    """Return the ignored parameters of an SQLite URL. Raises DatabaseUrlError."""
     given = _parameters(url)
     allowed = {"mode": frozenset({"rw", "rwc", "ro", "memory"}), "cache": frozenset({"private", "shared"})}
     for name, values in allowed.items():
@@ -293,12 +294,12 @@ def sqlite(url: str) -> tuple[str, ...]:
 
 
 def _authority(url: str) -> tuple[str, str]:
-    """(user and password, hosts), both as they stand."""
+    """Return user and password, and the hosts, both undecoded."""
     try:
         netloc = urlsplit(url).netloc
-    except ValueError:  # brackets that do not match
+    except ValueError:  # unbalanced brackets
         raise DatabaseUrlError(
-            "is no URL: [ and ] stand around an IPv6 address only, and are %5B and %5D in a password"
+            "is not a URL: [ and ] stand around an IPv6 address only, and are %5B and %5D in a password"
         ) from None
     login, _, hosts = netloc.rpartition("@")
     return login, hosts
@@ -323,7 +324,7 @@ def _port(port: str) -> None:
 
 
 def _parameters(url: str) -> dict[str, str]:
-    """Those after the "?"; the last one counts, as for libpq."""
+    """Return the parameters after the "?". Of repeated ones the last counts, as in libpq."""
     query = url.partition("?")[2].partition("#")[0].removesuffix("&")
     try:
         return dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
@@ -339,7 +340,7 @@ def _sort_out(
     ignored: Mapping[str, frozenset[str] | None],
     refused: Mapping[str, str],
 ) -> tuple[str, ...]:
-    """The names that are ignored. UrlMistake for one that is refused."""
+    """Return the names of ignored parameters. Raises DatabaseUrlError for a refused one."""
     left: list[str] = []
     for name, value in given.items():
         key = name if name in mapped or name in ignored or name in refused else name.lower()
@@ -352,12 +353,12 @@ def _sort_out(
         elif name not in mapped:
             near = difflib.get_close_matches(key, sorted(mapped), 1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(mapped))}"
-            raise DatabaseUrlError(f"{_shown(name)} is no parameter that is known here; {hint}")
+            raise DatabaseUrlError(f"{_shown(name)} is not a known parameter; {hint}")
     return tuple(left)
 
 
 def _shown(name: str) -> str:
-    """A name that looks like one; what else stands there may be a part of a password."""
+    """Return a parameter name if it looks like one. Anything else may be part of a password."""
     return name if re.fullmatch(r"[A-Za-z][A-Za-z_-]{0,40}", name) else "what stands after the ?"
 
 
@@ -369,11 +370,11 @@ def _one_of(given: Mapping[str, str], name: str, values: tuple[str, ...]) -> Non
     meant = next((one for one in values if near and one.lower() == near[0]), "")
     hint = f"did you mean {meant}?" if meant else f"there are {', '.join(values)}"
     shown = value if re.fullmatch(r"[A-Za-z_-]{1,32}", value) else "this"
-    raise DatabaseUrlError(f"{name}: {shown} is none of its values; {hint}")
+    raise DatabaseUrlError(f"{name}: {shown} is not one of its values; {hint}")
 
 
 def _seconds(given: Mapping[str, str], name: str) -> float | None:
-    """None for none, and for 0, which is no limit."""
+    """Return the seconds of a parameter, None without one and for 0, which means no limit."""
     text = given.get(name, "").strip()
     if not text:
         return None
@@ -386,7 +387,7 @@ _OPTION = re.compile(r"(?:-c\s*|--)([A-Za-z_][A-Za-z0-9_.-]*)=((?:\\.|[^\s\\])*)
 
 
 def _settings(options: str) -> dict[str, str]:
-    """The settings of `options=-c name=value --name=value`, in which a space of a value is written backslash space."""
+    """Return the settings in `-c name=value --name=value`. A space within a value is escaped by a backslash."""
     found, rest = {}, options.strip()
     while rest:
         option = _OPTION.match(rest)

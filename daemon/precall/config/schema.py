@@ -1,7 +1,7 @@
-"""The configuration: one TOML file, overridden by `PRECALL_SECTION__KEY`; strict, complete after load, immutable.
+"""The configuration: one TOML file, overridden by variables `PRECALL_SECTION__KEY`. Strict, complete and immutable.
 
-`load` collects every mistake before it refuses, each with its dotted key; unknown keys are mistakes and name the
-nearest known one. No runtime state lives here. Durations are seconds once loaded.
+`load` collects all mistakes before it refuses, each with its dotted key. An unknown key is a mistake, and the nearest
+known one is suggested. Durations are in seconds once loaded. There is no runtime state here.
 """
 
 import difflib
@@ -34,19 +34,19 @@ _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _TABLES = {
     "api.tokens": '[{"name": "dispatcher", "scopes": ["routes:read"], "sha256": "..."}]',
 }
-"""Lists of tables, as a variable holds them."""
+"""Examples of lists of tables, as a variable holds them."""
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
 def seconds(value: object) -> object:
-    """A duration such as "30s", "5m", "1.5h" or "90d" as seconds."""
+    """Return the seconds of a duration such as "30s", "5m", "1.5h" or "90d"."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         # ValueError, not TypeError: pydantic collects only the former.
         raise ValueError('a duration is written with its unit, such as "30s", "5m", "24h" or "90d"')  # noqa: TRY004
     if isinstance(value, str):
         match = _DURATION.fullmatch(value.strip())
         if match is None:
-            raise ValueError(f'{value!r} is no duration; write "30s", "5m", "24h" or "90d"')
+            raise ValueError(f'{value!r} is not a duration; write "30s", "5m", "24h" or "90d"')
         return float(match[1]) * _UNITS[match[2]]
     return value
 
@@ -94,13 +94,13 @@ SCOPES: tuple[str, ...] = get_args(Scope)
 
 
 class Section(BaseModel):
-    """What every section has in common: unknown keys are mistakes, values do not change."""
+    """A section of the configuration. Unknown keys are mistakes, and values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class ProviderConfig(Section):
-    """How the provider is reached, and how often."""
+    """How to reach the provider, and how often."""
 
     endpoint: Endpoint = "https://dyplsapi.aliyuncs.com"
     call_detail_endpoint: Endpoint = "https://dyvmsapi.aliyuncs.com"
@@ -122,7 +122,7 @@ class ProviderConfig(Section):
 
     @property
     def calls_at_once(self) -> float:
-        """The burst, whether it is given or follows from the rate."""
+        """The burst as given or, without one, by the rate."""
         return self.burst or max(1.0, self.rate)
 
     @model_validator(mode="after")
@@ -131,7 +131,7 @@ class ProviderConfig(Section):
             self.access_key_secret.get_secret_value() or self.access_key_secret_file
         ):
             raise ValueError(
-                "access_key_secret: is missing, for access_key_id is set; set it, or access_key_secret_file"
+                "access_key_secret: is missing, though access_key_id is set; set it, or access_key_secret_file"
             )
         if self.access_key_secret.get_secret_value() and self.access_key_secret_file:
             raise ValueError("access_key_secret and access_key_secret_file exclude each other")
@@ -164,15 +164,17 @@ class StoreConfig(Section):
 
     @property
     def database(self) -> str:
-        """The URL, wherever it stands. ConfigError when its file cannot be read."""
+        """The URL, from `url` or `url_file`. Raises ConfigError if the file cannot be read."""
         if not self.url_file:
             return self.url
         return secret(SecretStr(""), self.url_file, "store.url_file")
 
     @property
     def key_file(self) -> Path | None:
-        """The file of the keys that seal numbers; None: numbers are kept in plain. A bare name may be that of a systemd
-        credential."""
+        """The file of the keys that seal numbers, None to store numbers in plain.
+
+        A bare file name may be that of a systemd credential.
+        """
         if not self.number_key_file:
             return None
         given = Path(self.number_key_file)
@@ -181,12 +183,12 @@ class StoreConfig(Section):
 
     @property
     def migrates(self) -> bool:
-        """Whether `run` brings the schema to head by itself."""
+        """Whether `run` upgrades the schema by itself."""
         return self.database.startswith("sqlite") if self.auto_migrate is None else self.auto_migrate
 
 
 class Token(Section):
-    """A bearer token that may do what its scopes name; only its SHA-256 (64 hex digits) is kept."""
+    """A bearer token and its scopes. Only its SHA-256 (64 hex digits) is stored."""
 
     name: Annotated[str, Field(min_length=1, max_length=64)]
     scopes: Annotated[list[Scope], Field(min_length=1)]
@@ -231,7 +233,7 @@ class ApiConfig(Section):
 
 
 class PolicyConfig(Section):
-    """What may be dialled, and for how long an observation holds."""
+    """What may be dialled, and how long an observation stays valid."""
 
     unverified: Literal["dial_x", "hold"] = "dial_x"
     fallback: Literal["dial_real", "hold"] = "dial_real"
@@ -243,7 +245,7 @@ class PolicyConfig(Section):
 
 
 class BrakeConfig(Section):
-    """How many bindings of a pool may turn to the real number within a window."""
+    """How many bindings of a pool may turn to their real numbers within a window."""
 
     share: Share = 0.05
     floor: Annotated[int, Field(ge=0)] = 20
@@ -251,7 +253,7 @@ class BrakeConfig(Section):
 
 
 class FreshnessConfig(Section):
-    """How old an observation may grow, and how closely checks may follow each other."""
+    """How old an observation may get, and how soon a binding may be checked again."""
 
     max_age: Duration = 300.0
     abnormal_max_age: Duration = 60.0
@@ -260,7 +262,7 @@ class FreshnessConfig(Section):
 
 
 class SourceConfig(Section):
-    """The customer's own database, from which bindings are synced."""
+    """The customer's own database, which bindings are synced from."""
 
     url: SecretStr = SecretStr("")
     url_file: str = ""
@@ -286,19 +288,19 @@ class SourceConfig(Section):
 
     @property
     def configured(self) -> bool:
-        """Whether there is a source at all."""
+        """Whether a source is configured."""
         return bool(self.url.get_secret_value() or self.url_file)
 
 
 class LogConfig(Section):
-    """What is written, and how."""
+    """What is logged, and in which format."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["text", "json"] = "text"
 
 
 class Config(BaseSettings):
-    """Everything that can be set."""
+    """The whole configuration."""
 
     model_config = SettingsConfigDict(
         env_prefix=variables.PREFIX,
@@ -328,7 +330,7 @@ class Config(BaseSettings):
     log: LogConfig = Field(default_factory=LogConfig)
 
     @classmethod
-    def settings_customise_sources(  # the signature is pydantic-settings'
+    def settings_customise_sources(  # the signature of pydantic-settings
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
@@ -336,11 +338,11 @@ class Config(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment over the file."""
+        """Return the sources in their order: the environment overrides the file."""
         return variables.Variables(settings_cls), init_settings
 
     def policies(self) -> Policy:
-        """The part that the core decides by."""
+        """Return the settings that the core decides by."""
         return Policy(
             unverified=Action(self.policy.unverified),
             fallback=Action(self.policy.fallback),
@@ -355,7 +357,7 @@ class Config(BaseSettings):
 
 
 def load(path: str | Path | None) -> Config:
-    """The configuration of a file (None: defaults and environment alone). Raises ConfigError with every mistake."""
+    """Load a file, or only defaults and the environment for None. Raises ConfigError with all mistakes."""
     data: dict[str, Any] = {}
     if path is not None:
         try:
@@ -363,7 +365,7 @@ def load(path: str | Path | None) -> Config:
         except OSError as error:
             raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
         except (tomllib.TOMLDecodeError, text_file.NotTextError) as error:
-            raise ConfigError([f"{path}: is no TOML: {error}"]) from error
+            raise ConfigError([f"{path}: is not valid TOML: {error}"]) from error
     mistakes = variables.unknown(os.environ, keys(), Config.model_fields)
     try:
         config = Config(**data)
@@ -377,7 +379,7 @@ def load(path: str | Path | None) -> Config:
 
 
 def log_format(path: str | Path | None) -> Literal["text", "json"]:
-    """How to write the mistakes of a configuration that cannot be loaded: as it asks for in `log.format`, else as text.
+    """Return the `log.format` of a configuration that cannot be loaded, "text" if it cannot be determined.
 
     A file that is not valid TOML is searched for the line.
     """
@@ -395,7 +397,7 @@ def log_format(path: str | Path | None) -> Literal["text", "json"]:
 
 
 def remarks(config: Config) -> list[str]:
-    """What is allowed and may not be what was meant: lines to be shown once."""
+    """Return remarks about values that are valid but may not be intended, to be shown once."""
     found = variables.nearly(os.environ, keys(), Config.client_variables)
     if said := time_zones.remark(config.source.timezone):
         found.append(f"source.timezone: {said}")
@@ -403,7 +405,7 @@ def remarks(config: Config) -> list[str]:
 
 
 def secret(value: SecretStr, file: str, key: str) -> str:
-    """A secret given in place or in a file (its trailing newline dropped). ConfigError when that cannot be read."""
+    """Return a secret from the configuration or, stripped, from a file. ConfigError if it cannot be read."""
     if not file:
         return value.get_secret_value()
     try:
@@ -414,7 +416,7 @@ def secret(value: SecretStr, file: str, key: str) -> str:
 
 
 def keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
-    """Every dotted key there is."""
+    """Return all dotted keys."""
     found: list[str] = []
     for name, field in model.model_fields.items():
         kind = field.annotation

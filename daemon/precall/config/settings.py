@@ -1,8 +1,8 @@
-"""The configuration in force: what a reload may change of it, and what a change amounts to.
+"""The configuration in force, and how a reload changes it.
 
-A configuration never changes; another one takes its place, at once. Parts of the daemon keep the `Settings` they were
-given and read from it whenever they need a value, so that none goes on with an old one. What a key takes effect with
-stands in `KEYS`, every key in it once.
+A configuration is never modified, but replaced as a whole. Parts of the daemon hold a `Settings` and read from it
+whenever they need a value, so that none of them uses an old one. `KEYS` says for every key whether a change takes
+effect by a reload or by a restart.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from precall.core.errors import ConfigError
 
 
 class Effect(StrEnum):
-    """When another value of a key counts."""
+    """When a changed key takes effect."""
 
     RELOAD = "reload"
     RESTART = "restart"
@@ -87,23 +87,23 @@ KEYS: Mapping[str, Effect] = {
 }
 
 _HIDDEN = {"store.url", "source.query", "provider.proxy"}
-"""Beside those whose type says so: a URL holds a password, a query may."""
+"""Keys that may hold a password, beside those with a secret type."""
 
 
 class Settings:
-    """The configuration in force, and the policy made of it."""
+    """The configuration in force, and the policy that follows from it."""
 
     def __init__(self, config: Config) -> None:
         self.take(config)
 
     def take(self, config: Config) -> None:
-        """Let another one be in force from now on."""
+        """Replace the configuration in force."""
         self.config, self.policy = config, config.policies()
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Another value of a key. Values are texts; of a secret they do not tell it."""
+    """A changed key. Its values are texts, without those of secrets."""
 
     key: str
     before: str
@@ -117,14 +117,14 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class ReloadReport:
-    """What a reload found: what it took over, and what needs a restart and stays as it was."""
+    """Which changes a reload has applied, and which ones need a restart."""
 
     changed: tuple[Difference, ...] = ()
     needs_restart: tuple[Difference, ...] = ()
 
 
 def compare(before: Config, after: Config) -> ReloadReport:
-    """What `after` would change where `before` is in force."""
+    """Return what `after` would change while `before` is in force."""
     found = [
         Difference(key, _text(key, _value(before, key)), _text(key, _value(after, key)), KEYS[key])
         for key in keys()
@@ -137,9 +137,9 @@ def compare(before: Config, after: Config) -> ReloadReport:
 
 
 def reconcile(running: Config, wanted: Config) -> Config:
-    """The configuration that is in force once `wanted` is loaded: all of it that needs no restart.
+    """Return the configuration after a reload: `wanted`, except for keys that need a restart.
 
-    ConfigError where that part cannot be without the rest: tokens that are gone while the API still listens to others.
+    Raises ConfigError if the result is inconsistent, for instance without tokens while the API listens to other hosts.
     """
     sections = {}
     for name in Config.model_fields:
@@ -155,7 +155,7 @@ def reconcile(running: Config, wanted: Config) -> Config:
         ApiConfig.model_validate(merged.api.model_dump())
     except ValidationError as error:
         why = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise ConfigError([f"api.tokens: cannot be taken over without a restart: {why}"]) from None
+        raise ConfigError([f"api.tokens: cannot be applied without a restart: {why}"]) from None
     return merged
 
 
@@ -177,7 +177,7 @@ def _text(key: str, value: Any) -> str:
 
 
 def _entry(entry: Any) -> str:
-    """A token by its name, scopes and the beginning of its hash: whoever has that cannot make the token."""
+    """Return name, scopes and the start of the hash of a token, which do not reveal it."""
     if isinstance(entry, Token):
         return f"{entry.name} ({' '.join(entry.scopes)}; {entry.sha256[:8]})"
     return str(entry)

@@ -1,7 +1,7 @@
-"""Names of time zones as people write them: which are none, and which are but mean something else than they seem to.
+"""Validation of time zone names, with hints for wrong and misleading ones.
 
-A wrong zone shifts every time by hours without another sign of it. So a hint never leads to a zone of another offset:
-what looks like an offset gets the zone of that very offset or none, and only a slip of the pen is compared by letters.
+A wrong zone shifts every time by hours, without any other sign. So a hint never names a zone with another offset:
+an offset gets the zone of exactly that offset or none, and only typing errors are compared by their letters.
 """
 
 import difflib
@@ -19,9 +19,9 @@ _BY_OFFSET = {
     540: "Asia/Tokyo",
     570: "Australia/Darwin",
 }
-"""Zones of one offset all year round, by its minutes east of UTC."""
+"""Zones with the same offset all year, by minutes east of UTC."""
 _ETC = range(-14, 13)
-"""Hours there is a zone Etc/GMT-h for."""
+"""Hours h with a zone Etc/GMT-h."""
 _IN_CHINA = frozenset(
     {
         "beijing",
@@ -39,23 +39,23 @@ _REVERSED = re.compile(r"Etc/GMT([+-])([1-9][0-9]?)")
 
 
 def mistake(name: str) -> str:
-    """Why this is no time zone, and what may be meant; "" when it is one."""
+    """Return why this is not a time zone and what may be meant, "" if it is one."""
     zones = zoneinfo.available_timezones()
     if name in zones:
         return ""
     hint = _meant(name, zones)
-    return f"{name!r} is no time zone" + (f"; did you mean {hint}?" if hint else "; write it as Area/City")
+    return f"{name!r} is not a time zone" + (f"; did you mean {hint}?" if hint else "; write it as Area/City")
 
 
 def remark(name: str) -> str:
-    """What to know of a zone that is one, "" for nothing: the sign in Etc/GMT+8 is the reverse of that in UTC+8."""
+    """Return a remark about a misleading zone, "" for others. The sign of Etc/GMT+8 is the reverse of UTC+8."""
     found = _REVERSED.fullmatch(name)
     if found is None:
         return ""
     behind = found[1] == "+"
     other = f"Etc/GMT{'-' if behind else '+'}{found[2]}"
     return (
-        f"{name} is {found[2]} hours {'behind' if behind else 'ahead of'} UTC, for its sign is reversed;"
+        f"{name} is {found[2]} hours {'behind' if behind else 'ahead of'} UTC, since its sign is reversed;"
         f" {found[2]} hours {'ahead of' if behind else 'behind'} it is {other}"
     )
 
@@ -71,7 +71,7 @@ def _meant(name: str, zones: set[str]) -> str:
     if found := folded.get(plain.lower().replace(" ", "_")):
         return found
     if re.search(r"[0-9]", plain) or "/" not in plain:
-        return ""  # an abbreviation or an offset: nearness of letters says nothing of the time
+        return ""  # an abbreviation or an offset: similar letters do not mean a similar time
     close = difflib.get_close_matches(plain.lower(), folded, 1, _SURE)
     return folded[close[0]] if close else ""
 

@@ -1,8 +1,8 @@
-"""The variables `PRECALL_SECTION__KEY` of the environment: which are ours, and how their values are read.
+"""The environment variables `PRECALL_SECTION__KEY`: which ones belong to precall, and how their values are read.
 
-Ours have two underscores between section and key, and a mistyped one is a mistake. Everything else that begins with
-`PRECALL_` belongs to somebody else: Kubernetes and Docker give such names to the addresses of a service called
-`precall`, images and scripts to whatever they like.
+Those of precall have two underscores between section and key, and a mistyped one is a mistake. All other variables that
+begin with `PRECALL_` belong to others. Kubernetes and Docker use such names for the addresses of a service called
+`precall`, and images and scripts for anything.
 """
 
 import difflib
@@ -25,10 +25,10 @@ _OF_DOCKER = ("PRECALL_ENV_", "PRECALL_NAME")
 
 
 class Variables(EnvSettingsSource):
-    """Reads them. An empty one counts as unset; a list is written as JSON or with commas."""
+    """Reads the variables. An empty one counts as unset, and a list is written as JSON or with commas."""
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
-        """JSON where it is JSON; else the text, to be judged by the rules of its key."""
+        """Return the JSON of a value or, if it is not JSON, the text for the validator of its key."""
         try:
             found = super().decode_complex_value(field_name, field, value)
         except ValueError:
@@ -39,15 +39,17 @@ class Variables(EnvSettingsSource):
 
 
 def unknown(environment: Mapping[str, str], keys: Iterable[str], sections: Iterable[str]) -> list[str]:
-    """Variables of ours that name no key, each with the nearest that does: as much a mistake as an unknown key in the
-    file. `keys` are dotted."""
+    """Return the mistakes of variables that name no key, each with the nearest key. `keys` are dotted.
+
+    They are mistakes just like unknown keys in the file.
+    """
     known = _known(keys) | {PREFIX + name.upper(): name for name in sections}
     mistakes = []
     for name in sorted(environment):
         upper = name.upper()
         if not upper.startswith(PREFIX) or DELIMITER not in upper or upper in known:
             continue
-        if _is_anothers(upper, environment[name]):
+        if _belongs_to_others(upper, environment[name]):
             continue
         close = difflib.get_close_matches(upper, known, n=1, cutoff=0.6)
         mistakes.append(f"{name}: unknown variable{f'; did you mean {close[0]}?' if close else ''}")
@@ -55,8 +57,10 @@ def unknown(environment: Mapping[str, str], keys: Iterable[str], sections: Itera
 
 
 def nearly(environment: Mapping[str, str], keys: Iterable[str], others: Iterable[str]) -> list[str]:
-    """Variables that would name a key with two underscores, and are not read as they stand. `others` are read by
-    commands."""
+    """Return remarks about variables that would name a key if they had two underscores, and so are not read.
+
+    `others` are variables that commands read.
+    """
     meant = {name.replace(DELIMITER, "_"): name for name in _known(keys)}
     return [
         f"{name}: is not read; did you mean {meant[upper]}?"
@@ -66,12 +70,12 @@ def nearly(environment: Mapping[str, str], keys: Iterable[str], others: Iterable
 
 
 def name_of(place: tuple[int | str, ...]) -> str:
-    """The variable for a place in the configuration."""
+    """Return the variable for a path in the configuration."""
     return PREFIX + DELIMITER.join(str(part) for part in place).upper()
 
 
 def _is_of_texts(annotation: Any) -> bool:
-    """Whether it is a list whose members are written as text; one of tables is JSON or nothing."""
+    """Whether this is a list of texts. A list of tables must be JSON."""
     member = get_args(annotation)[:1]
     return get_origin(annotation) is list and not (
         isinstance(member[0], type) and issubclass(member[0], BaseModel)
@@ -82,7 +86,7 @@ def _known(keys: Iterable[str]) -> dict[str, str]:
     return {PREFIX + key.upper().replace(".", DELIMITER): key for key in keys}
 
 
-def _is_anothers(name: str, value: str) -> bool:
+def _belongs_to_others(name: str, value: str) -> bool:
     if name.startswith(_OF_DOCKER) or _SERVICE.fullmatch(name):
         return True
     return name.endswith("_PORT") and bool(_SERVICE_PORT.match(value))

@@ -4,7 +4,8 @@ It holds only frozen, slotted data; `state`, `route`, `registration`, `exposure`
 are Unix seconds, durations are seconds, ids and numbers are strings ("" for none).
 """
 
-from dataclasses import dataclass
+import enum
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 
 
@@ -322,6 +323,23 @@ class Check:
         return f"Check({self.subs_id}, seq={self.seq}, {self.result}, code={self.code})"
 
 
+class ColumnGroup(enum.Flag):
+    """Groups of stored columns. Each has one owner: the registration, the checker, the operator."""
+
+    REGISTERED = enum.auto()
+    OBSERVED = enum.auto()
+    OVERRIDE = enum.auto()
+
+
+COLUMNS_OF = {
+    WriteCause.REGISTERED: ColumnGroup.REGISTERED | ColumnGroup.OVERRIDE,
+    WriteCause.CHECKED: ColumnGroup.OBSERVED,
+    WriteCause.OVERRIDE: ColumnGroup.OVERRIDE,
+    WriteCause.REMOVED: ColumnGroup(0),
+}
+"""What a change of each cause writes. A new generation ends an override, so a registration owns those columns too."""
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """A change of the stored table, committed before it is published.
@@ -330,6 +348,7 @@ class Change:
     is withheld. `check` is the check that caused the change, if any. A `quiet` change does not affect the route (labels
     only) and is stored without an entry in the change feed. `left` is the previous pool of a binding that changed
     pools: readers of that pool see a removal at the previous version and index.
+    `columns` are the column groups of `row` that are stored; a new generation also stores the observed ones.
     """
 
     index: int
@@ -343,6 +362,7 @@ class Change:
     check: Check | None = None
     quiet: bool = False
     left: str = ""
+    columns: ColumnGroup = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

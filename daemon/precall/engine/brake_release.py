@@ -16,6 +16,7 @@ from precall.core.routing.exposure import may_turn, release_to_real
 from precall.core.routing.route import held_by_brake
 from precall.table.table import Table
 from precall.table.writer import Writer
+from precall.table.writes import Amendment
 from precall.telemetry.logging import get_logger
 from precall.telemetry.metrics import Metrics
 
@@ -127,8 +128,9 @@ class BrakeRelease:
         if not self._held.get(pool_key):
             self._held.pop(pool_key, None)
 
-    def _turn(self, row: Row | None, _index: int) -> Row | None:
-        return None if row is None else release_to_real(row, self._settings.policy, self._clocks.now())
+    def _turn(self, row: Row | None, _index: int) -> Amendment[None]:
+        turned = row and release_to_real(row, self._settings.policy, self._clocks.now())
+        return Amendment(turned, None)
 
     def _forget(self, row: Row) -> None:
         if held := self._held.get(row.binding.pool_key):

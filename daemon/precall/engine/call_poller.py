@@ -12,19 +12,18 @@ from math import inf
 
 from precall.clocks import Clocks
 from precall.concurrency import breathe
-from precall.core.ages import Tick
 from precall.core.calls.call import HOURLY, Call, CallResult, CallSource, interleave, next_try, query_date
 from precall.core.calls.causes import judge
 from precall.core.errors import StoreUnavailable
-from precall.core.limits.quota import Circuit, Priority, Quota
-from precall.core.model import Failure, Flag, NonAnswer
+from precall.core.limits.quota import Priority, Quota
+from precall.core.model import Flag, NonAnswer
 from precall.engine.call_results import CallResults
 from precall.engine.checker import Checker, drained
+from precall.engine.provider_health import AccountHealth
 from precall.provider import CallDetail, Provider, kept
 from precall.provider.receipts import DETAIL_FACTS
 from precall.store import Store
 from precall.table.table import Table
-from precall.table.writer import Writer
 from precall.telemetry.logging import get_logger
 from precall.telemetry.metrics import Metrics
 
@@ -75,7 +74,6 @@ class CallPoller:
         *,
         provider: Provider,
         store: Store,
-        ledger: Writer,
         table: Table,
         checker: Checker,
         outcomes: CallResults,
@@ -83,8 +81,16 @@ class CallPoller:
         per_minute: float,
         clocks: Clocks,
     ) -> None:
-        self.quota, self.circuit = Quota(*budget(per_minute), clocks.tick()), Circuit()
-        self._provider, self._store, self._ledger, self._table = provider, store, ledger, table
+        self.quota = Quota(*budget(per_minute), clocks.tick())
+        self._account = AccountHealth(
+            self.quota,
+            refused="calls.provider_refuses_us",
+            accepted="calls.provider_accepts_us_again",
+            action="QueryCallDetailByCallId",
+            calls="are kept; one probe every 30 s",
+        )
+        self.circuit = self._account.circuit
+        self._provider, self._store, self._table = provider, store, table
         self._checker, self._outcomes, self._metrics, self._clocks = checker, outcomes, metrics, clocks
         self._asking: dict[str, asyncio.Task[CallDetail | NonAnswer]] = {}
         self._newest_first, self._astray = False, True
@@ -105,9 +111,9 @@ class CallPoller:
     async def tick(self) -> None:
         """Ask about the calls that are due and may be asked about now, and keep what comes of it."""
         try:
-            if self._astray and self._ledger.saving:
+            if self._astray and self._outcomes.saving:
                 now = self._clocks.now()
-                await self._store.calls.recall(now, now + FURTHEST)
+                await self._store.calls.make_due(now, now + FURTHEST)
                 self._astray = False
             due = await self._due()
             await self._keep(await self._ask_all(due))
@@ -120,7 +126,7 @@ class CallPoller:
         tick = self._clocks.tick()
         if (
             not self._checker.queries.may_call()
-            or not self._ledger.saving
+            or not self._outcomes.saving
             or self.quota.until(tick, Priority.BACKGROUND) > 0
         ):
             return []
@@ -195,11 +201,9 @@ class CallPoller:
     def _read(self, call: Call, reply: CallDetail | NonAnswer) -> tuple[PollOutcome, Call | None]:
         """What was heard, and the call as it ended, if it did."""
         tick = self._clocks.tick()
+        self._account.learn(reply, tick)
         if isinstance(reply, NonAnswer):
-            self._excuse(reply, tick)
             return PollOutcome(reply.failure.value), None
-        if (closed_after := self.circuit.answered(tick)) is not None:
-            log.warning("calls.provider_accepts_us_again", seconds=round(closed_after, 1))
         if reply.data is None:
             return PollOutcome.NOTHING_YET, None
         end = judge(reply.state, reply.duration)
@@ -215,23 +219,6 @@ class CallPoller:
             next_at=None,
         )
         return PollOutcome(end), told
-
-    def _excuse(self, reply: NonAnswer, tick: Tick) -> None:
-        """A non-answer says nothing of the call; what it says of the account is heeded."""
-        failure = reply.failure
-        if failure is Failure.THROTTLED:
-            self.quota.throttled(tick, reply.retry_after)
-        elif failure is Failure.STALE and self.circuit.stale(tick):
-            failure = Failure.ACCOUNT
-        if failure is Failure.ACCOUNT and self.circuit.fault(tick):
-            log.error(
-                "calls.provider_refuses_us",
-                action="QueryCallDetailByCallId",
-                code=reply.code,
-                detail=reply.detail,
-                request_id=reply.request_id,
-                calls="are kept; one probe every 30 s",
-            )
 
     def _again_at(self, call: Call, heard: PollOutcome) -> float | None:
         # Where the clock is a day ahead, no call has waited for a day.

@@ -63,6 +63,11 @@ class CallResults:
         self._wishes: deque[_Wish] = deque()
         self._writer: asyncio.Task[None] | None = None
 
+    @property
+    def saving(self) -> bool:
+        """Whether the database takes what is learned of calls."""
+        return self._ledger.saving
+
     async def file(self, told: Sequence[Call]) -> dict[str, StoredCall]:
         """Store what is told of calls; gives them as they stand then, by id. Raises StoreUnavailable when not all of it
         was stored: telling all of it again is always right."""

@@ -5,7 +5,7 @@ binding is decided in `core.routing`. Nothing is decided here: this module asks,
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +26,7 @@ from precall.engine.plan_keeper import PlanKeeper
 from precall.engine.status_queries import QueryReply, StatusQueries, StatusQuery
 from precall.table.table import Table
 from precall.table.writer import Writer
+from precall.table.writes import Amend, Amendment
 from precall.telemetry.logging import get_logger
 from precall.telemetry.metrics import Metrics
 
@@ -236,13 +237,13 @@ async def drained(under_way: Iterable[asyncio.Task[Any]], limit: float) -> None:
             await asyncio.wait(late)
 
 
-def _observed(state: BindingState, generation: int) -> Callable[[Row | None, int], Row | None]:
+def _observed(state: BindingState, generation: int) -> Amend[None]:
     """Amend a row by an observation, if it is still the generation that was asked about."""
 
-    def amend(row: Row | None, _index: int) -> Row | None:
+    def amend(row: Row | None, _index: int) -> Amendment[None]:
         if row is None or row.binding.generation != generation or row.state.seq > state.seq:
-            return row
-        return replace(row, state=state)
+            return Amendment(row, None)
+        return Amendment(replace(row, state=state), None)
 
     return amend
 

@@ -17,6 +17,39 @@ log = get_logger(__name__)
 ALARM_EVERY = 60.0
 
 
+class AccountHealth:
+    """Quota and circuit of one of the provider's APIs: what throttling and refusals of the account mean for the calls
+    to come. `refused` and `accepted` are the log events of the circuit, `action` is what was asked, `facts` go along
+    with a refusal."""
+
+    def __init__(self, quota: Quota, *, refused: str, accepted: str, action: str, **facts: str) -> None:
+        self.quota, self.circuit = quota, Circuit()
+        self._refused, self._accepted, self._facts = refused, accepted, {"action": action} | facts
+
+    def learn(self, reply: object, tick: Tick) -> Failure | None:
+        """Take in one reply; gives its failure, None for an answer. While the account is refused, only a probe is
+        asked; a word on any binding or call means that it is not."""
+        failure = reply.failure if isinstance(reply, NonAnswer) else None
+        if isinstance(reply, NonAnswer) and failure is Failure.THROTTLED:
+            self.quota.throttled(tick, reply.retry_after)
+        if failure is Failure.STALE and self.circuit.stale(tick):
+            failure = Failure.ACCOUNT
+        if isinstance(reply, NonAnswer) and failure is Failure.ACCOUNT:
+            if self.circuit.fault(tick):
+                log.error(
+                    self._refused,
+                    code=reply.code,
+                    detail=reply.detail,
+                    request_id=reply.request_id,
+                    **self._facts,
+                )
+        elif failure in (None, Failure.REFUSED, Failure.GONE):
+            closed_after = self.circuit.answered(tick)
+            if closed_after is not None:
+                log.warning(self._accepted, seconds=round(closed_after, 1))
+        return failure
+
+
 class ProviderHealth:
     """Quota, circuit and degraded mode of one account."""
 
@@ -24,8 +57,16 @@ class ProviderHealth:
         self, quota: Quota, metrics: Metrics, monotonic: Callable[[], float], questions: tuple[str, ...]
     ) -> None:
         """`questions` are the names of the actions a check asks."""
-        self.quota, self.circuit, self.outage, self.vanishing = quota, Circuit(), Outage(), PoolGoneDetector()
-        self._metrics, self._monotonic, self._questions = metrics, monotonic, questions
+        self._account = AccountHealth(
+            quota,
+            refused="provider.refuses_us",
+            accepted="provider.accepts_us_again",
+            action=" and ".join(questions),
+            routes="are kept and served; one probe every 30 s",
+        )
+        self.quota, self.circuit = quota, self._account.circuit
+        self.outage, self.vanishing = Outage(), PoolGoneDetector()
+        self._metrics, self._monotonic = metrics, monotonic
         self._alarmed: dict[str, float] = {}
 
     def may_call(self, tick: Tick) -> bool:
@@ -46,15 +87,11 @@ class ProviderHealth:
                 self._metrics.malformed.labels("number").inc()
         elif failure is Failure.THROTTLED:
             self._metrics.throttled.inc()
-            self.quota.throttled(tick, reply.retry_after)
         elif failure is Failure.MALFORMED:
             self._metrics.malformed.labels(reply.code).inc()
             if reply.code == "unknown_status":
                 self._alarm("provider.api_changed", code=reply.code, request_id=reply.request_id)
-        if failure is Failure.STALE and self.circuit.stale(tick):
-            failure = Failure.ACCOUNT
-        self._judge_account(reply, failure, tick)
-        turn = self.outage.record(failure, tick)
+        turn = self.outage.record(self._account.learn(reply, tick), tick)
         if turn is not None:
             say = log.error if turn.degraded else log.warning
             say(
@@ -63,23 +100,6 @@ class ProviderHealth:
                 failures=turn.failures,
                 seconds=round(turn.duration, 1),
             )
-
-    def _judge_account(self, reply: Reply, failure: Failure | None, tick: Tick) -> None:
-        """While the account is refused nothing is asked but a probe; a word on any binding means it is not."""
-        if isinstance(reply, NonAnswer) and failure is Failure.ACCOUNT:
-            if self.circuit.fault(tick):
-                log.error(
-                    "provider.refuses_us",
-                    action=" and ".join(self._questions),
-                    code=reply.code,
-                    detail=reply.detail,
-                    request_id=reply.request_id,
-                    routes="are kept and served; one probe every 30 s",
-                )
-        elif failure in (None, Failure.REFUSED, Failure.GONE):
-            closed_after = self.circuit.answered(tick)
-            if closed_after is not None:
-                log.warning("provider.accepts_us_again", seconds=round(closed_after, 1))
 
     def believes(self, reply: Reply, row: Row, tick: Tick) -> bool:
         """Whether "no such binding" may be taken as an answer: not while a whole pool says so at once."""

@@ -1,7 +1,7 @@
-"""Registrations and orders: what customers and operators say of a binding, through the ledger.
+"""Registrations and overrides: what customers and operators say of a binding, through the writer.
 
 Registered columns belong here; override columns to the operator; observed ones to the checker. What a registration
-means for a generation is decided in `core.registration`.
+means for a generation is decided in `core.routing.registration`.
 """
 
 import asyncio
@@ -16,11 +16,11 @@ from precall.core.routing.registration import RegistrationOutcome, meant, regist
 from precall.core.routing.route import expired_locally
 from precall.table.table import Table
 from precall.table.writer import Writer
-from precall.table.writes import Amend
+from precall.table.writes import Amendment
 
 
 class Registry:
-    """Registers, removes, pins. Every method returns after the commit and the publication."""
+    """Registers, removes, overrides. Every method returns after the commit and the publication."""
 
     def __init__(self, ledger: Writer, table: Table, settings: Settings, clock: Callable[[], float]) -> None:
         self._ledger, self._table, self._settings, self._clock = ledger, table, settings, clock
@@ -30,19 +30,15 @@ class Registry:
     ) -> list[RegistrationOutcome | Refusal]:
         """What became of each, in order. `atomic`: when one is refused none is stored, and the others' entries say
         what would have become of them. Raises StoreUnavailable, with nothing stored."""
-        refusals = {place: refusal for place, one in enumerate(wanted) if (refusal := self._refusal(one))}
-        if atomic and refusals:
-            return [refusals.get(place) or self._preview(one) for place, one in enumerate(wanted)]
-        results: list[RegistrationOutcome | Refusal] = [
-            refusals.get(i, RegistrationOutcome.UNCHANGED) for i in range(len(wanted))
+        refusals = [self._refusal(self._table.get(binding.subs_id), binding) for binding in wanted]
+        if all(refusals) or (atomic and any(refusals)):
+            rows = (self._table.get(binding.subs_id) for binding in wanted)
+            return [self._judge(binding, row, 0).verdict for row, binding in zip(rows, wanted, strict=True)]
+        writes = [
+            (binding.subs_id, WriteCause.REGISTERED, partial(self._judge, binding)) for binding in wanted
         ]
-        wishes = [
-            (one.subs_id, WriteCause.REGISTERED, self._registration(one, partial(results.__setitem__, place)))
-            for place, one in enumerate(wanted)
-            if place not in refusals
-        ]
-        await asyncio.gather(*self._ledger.submit_all(wishes))
-        return results
+        stored = await asyncio.gather(*self._ledger.submit_all(writes))
+        return [amendment.verdict for amendment in stored]
 
     async def remove(self, subs_id: str) -> bool:
         """Forget a binding; False when it is not known."""
@@ -57,18 +53,19 @@ class Registry:
     async def withdraw(self, subs_ids: Sequence[str], origin: str) -> None:
         """Forget those of these bindings that come from `origin`, in one transaction."""
 
-        def amend(row: Row | None, _index: int) -> Row | None:
-            return None if row is None or row.binding.origin == origin else row
+        def amend(row: Row | None, _index: int) -> Amendment[None]:
+            foreign = row is not None and row.binding.origin != origin
+            return Amendment(row if foreign else None, None)
 
-        wishes = [(subs_id, WriteCause.REMOVED, amend) for subs_id in subs_ids]
-        await asyncio.gather(*self._ledger.submit_all(wishes))
+        writes = [(subs_id, WriteCause.REMOVED, amend) for subs_id in subs_ids]
+        await asyncio.gather(*self._ledger.submit_all(writes))
 
     async def override(
         self, subs_id: str, action: Action, number: str, until: float | None, reason: str, by: str
     ) -> Row:
         """Pin a route until a time, or until lifted (None). Refusal when the binding has no such number."""
 
-        def amend(row: Row | None, _index: int) -> Row | None:
+        def amend(row: Row | None, _index: int) -> Amendment[None]:
             now = self._clock()
             if row is None:
                 raise Refusal(404, "unknown_binding", "there is no binding of this id", "subs_id")
@@ -84,9 +81,9 @@ class Registry:
                     "number" if number else "action",
                 )
             pin = Override(action, means, until, reason, row.binding.generation, now, by)
-            return replace(row, override=pin)
+            return Amendment(replace(row, override=pin), None)
 
-        row = await self._ledger.submit(subs_id, WriteCause.OVERRIDE, amend)
+        row = (await self._ledger.submit(subs_id, WriteCause.OVERRIDE, amend)).row
         if row is None:
             raise AssertionError("an override leaves its row")
         return row
@@ -97,16 +94,26 @@ class Registry:
         if before is None or before.override is None:
             return False
 
-        def amend(row: Row | None, _index: int) -> Row | None:
-            return row if row is None or row.override is None else replace(row, override=None)
+        def amend(row: Row | None, _index: int) -> Amendment[None]:
+            return Amendment(
+                row if row is None or row.override is None else replace(row, override=None), None
+            )
 
         await self._ledger.submit(subs_id, WriteCause.OVERRIDE, amend)
         return True
 
-    def _refusal(self, wanted: Binding) -> Refusal | None:
-        """Why this one cannot be stored, as things stand. An end that has passed is a mistake over the API only: for a
-        source it is how a binding ends early."""
-        row = self._table.get(wanted.subs_id)
+    def _judge(
+        self, wanted: Binding, row: Row | None, index: int
+    ) -> Amendment[RegistrationOutcome | Refusal]:
+        """What a registration makes of the row as it stands now, and its verdict."""
+        if refusal := self._refusal(row, wanted):
+            return Amendment(row, refusal)
+        outcome, after = register(row, wanted, self._settings.policy, self._clock(), index)
+        return Amendment(after, outcome)
+
+    def _refusal(self, row: Row | None, wanted: Binding) -> Refusal | None:
+        """Why this registration cannot be stored. An end that has passed is a mistake over the API only: for a source
+        it is how a binding ends early."""
         if row is not None and row.binding.origin != wanted.origin:
             return _foreign(row.binding.origin)
         if wanted.origin != "api":
@@ -115,21 +122,6 @@ class Registry:
         if expired_locally(wanted, self._settings.policy, self._clock()) and not unchanged:
             return Refusal(422, "expires_in_the_past", "this time has passed", "expires_at")
         return None
-
-    def _registration(self, wanted: Binding, tell: Callable[[RegistrationOutcome | Refusal], None]) -> Amend:
-        def amend(row: Row | None, index: int) -> Row | None:
-            if row is not None and row.binding.origin != wanted.origin:
-                # Another's registration came first, while this one waited for its turn.
-                tell(_foreign(row.binding.origin))
-                return row
-            result, after = register(row, wanted, self._settings.policy, self._clock(), index)
-            tell(result)
-            return after
-
-        return amend
-
-    def _preview(self, wanted: Binding) -> RegistrationOutcome:
-        return register(self._table.get(wanted.subs_id), wanted, self._settings.policy, self._clock(), 0)[0]
 
 
 def _foreign(origin: str) -> Refusal:

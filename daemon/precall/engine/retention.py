@@ -8,11 +8,12 @@ the history, in which somebody may set it right; a daemon that was away for long
 import asyncio
 
 from precall.core.errors import StoreUnavailable
-from precall.core.model import Policy, WriteCause
+from precall.core.model import Policy, Row, WriteCause
 from precall.core.routing.route import expired_locally
 from precall.store import Store
 from precall.table.table import Table
 from precall.table.writer import Writer
+from precall.table.writes import Amendment
 from precall.telemetry.logging import get_logger
 
 log = get_logger(__name__)
@@ -44,7 +45,9 @@ class Retention:
             for row in rows:
                 end = row.binding.expires_at
                 if end is not None and end < before and expired_locally(row.binding, policy, now):
-                    self._ledger.submit(row.binding.subs_id, WriteCause.REMOVED, lambda _row, _index: None)
+                    self._ledger.submit(
+                        row.binding.subs_id, WriteCause.REMOVED, lambda _row, _index: Amendment(None, None)
+                    )
             await asyncio.sleep(0)
 
     async def _limit(self, now: float) -> float:
@@ -55,3 +58,7 @@ class Retention:
             before = min(before, float(earlier) + max(2 * ROUND, self._retention / SHARE))
         await self._store.mark({RETIRED: repr(before)})
         return before
+
+
+def _removed(_row: Row | None, _index: int) -> Amendment[None]:
+    return Amendment(None, None)

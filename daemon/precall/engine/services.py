@@ -1,4 +1,4 @@
-"""What the handlers work with: the parts of a running daemon, as the composition root hands them over."""
+"""The parts of a running daemon, as the composition root hands them to the HTTP handlers."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -22,8 +22,11 @@ from precall.telemetry.metrics import Metrics
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """A loaded daemon. `clock` gives Unix seconds, `monotonic` seconds since some moment, `chance` a share of 1.
-    On standby, reads are answered from what the leader has stored."""
+    """A loaded daemon.
+
+    `clock` returns Unix seconds, `monotonic` seconds since an arbitrary moment, `chance` a number in [0, 1).
+    On standby, reads are answered from what the leader has stored.
+    """
 
     settings: Settings
     table: Table

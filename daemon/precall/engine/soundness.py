@@ -12,6 +12,7 @@ from precall.core.model import BindingState, Row, WriteCause
 from precall.core.routing.route import sound, usable
 from precall.table.table import Table
 from precall.table.writer import Writer
+from precall.table.writes import Amendment
 from precall.telemetry.logging import get_logger
 
 log = get_logger(__name__)
@@ -47,17 +48,17 @@ async def _enforce(ledger: Writer, subs_ids: Sequence[str]) -> None:
         await done
 
 
-def _marked(row: Row | None, _index: int) -> Row | None:
+def _marked(row: Row | None, _index: int) -> Amendment[None]:
     if row is None or sound(row.binding) or not row.binding.sound:
-        return row
-    return replace(row, binding=replace(row.binding, sound=False))
+        return Amendment(row, None)
+    return Amendment(replace(row, binding=replace(row.binding, sound=False)), None)
 
 
-def _forgotten(row: Row | None, _index: int) -> Row | None:
+def _forgotten(row: Row | None, _index: int) -> Amendment[None]:
     if row is None:
-        return None
+        return Amendment(None, None)
     state = _without_unusable(row, row.state)
-    return row if state == row.state else replace(row, state=state)
+    return Amendment(row if state == row.state else replace(row, state=state), None)
 
 
 def _without_unusable(row: Row, state: BindingState) -> BindingState:

@@ -1,5 +1,7 @@
-"""Everything about the provider: signatures, replies, credentials, HTTP. Which check to make, and what an answer
-means for a route, is decided in `core`."""
+"""The provider: signatures, requests, replies, receipts and credentials.
+
+What to ask, and what an answer means for a route, is decided in `core`.
+"""
 
 from precall.provider.client import (
     DETAIL,
@@ -8,11 +10,10 @@ from precall.provider.client import (
     STATUS,
     SUBSCRIPTION,
     Provider,
-    ProviderSettings,
     StatusSource,
     TimedReply,
 )
-from precall.provider.credentials import Credentials
+from precall.provider.credentials import Credentials, configured_credentials
 from precall.provider.endpoint import RawReply
 from precall.provider.failures import TransportTrouble
 from precall.provider.proxy import Proxy, proxy_for
@@ -33,12 +34,12 @@ __all__ = [
     "Credentials",
     "IgnoredReceipt",
     "Provider",
-    "ProviderSettings",
     "Proxy",
     "RawReply",
     "StatusSource",
     "TimedReply",
     "TransportTrouble",
+    "configured_credentials",
     "kept",
     "proxy_for",
     "read_detail",

@@ -1,24 +1,24 @@
-"""The provider's actions, every failure a value: no call raises, none changes anything here.
+"""The actions of the provider. Every failure is a value: no call raises.
 
-Signing is in `sign`, HTTP in `endpoint`, reading in `replies`, the classes of failures in `failures`. One
-retry lives here and no other: a nonce or a token that went stale is renewed and the question asked once more, if
-the budget has a call for that. If it has none, or the new one is taken for stale too, the reply is STALE: the next
-question may well be answered. When to ask at all, and how often, is decided elsewhere.
+Signing is in `sign`, HTTP in `endpoint`, parsing in `replies`, and the classes of failures in `failures`. The only
+retry is made here: a stale nonce or token is renewed and the request sent once more, if the budget allows another call.
+Otherwise the reply is STALE, since the next request may well succeed. When and how often to ask is decided elsewhere.
 """
 
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from time import gmtime, strftime
 from typing import Generic, Literal, TypeVar
 
+from precall.config.schema import ProviderConfig
 from precall.core.model import Answer, Binding, Failure, InEffect, NonAnswer, Reply
 from precall.provider.credentials import Credentials
-from precall.provider.endpoint import ProviderEndpoint, RawReply, Reader
+from precall.provider.endpoint import EndpointSettings, ProviderEndpoint, RawReply, Reader
 from precall.provider.failures import TransportTrouble, stale_nonce, stale_token, trouble
-from precall.provider.proxy import ENVIRONMENT, proxy_for
+from precall.provider.proxy import proxy_for
 from precall.provider.replies import CallDetail, read_detail, read_status
-from precall.provider.sign import Credential, Format, Scheme
+from precall.provider.sign import Credential
 from precall.provider.substitutes import read_secret_no, read_subscription
 
 STATUS = "QueryCallStatus"
@@ -31,40 +31,27 @@ QUESTIONS: dict[StatusSource, tuple[str, ...]] = {
     "subscription_detail": (SUBSCRIPTION, NUMBER),
 }
 
+CONNECT_TIMEOUT = 0.5
+"""Seconds; less where `provider.timeout` is less."""
+
 R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class ProviderSettings:
-    """Durations in seconds; endpoints are http:// or https:// and have no path. `proxy` is as `proxy_for` takes it."""
-
-    endpoint: str = "https://dyplsapi.aliyuncs.com"
-    call_detail_endpoint: str = "https://dyvmsapi.aliyuncs.com"
-    status_source: StatusSource = "call_status"
-    signature: Scheme = "acs3"
-    format: Format = "json"
-    timeout: float = 2.0
-    connect_timeout: float = 0.5
-    send_call_no: Literal["never", "number_a"] = "never"
-    max_in_flight: int = 64
-    proxy: str = field(default=ENVIRONMENT, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
 class TimedReply(Generic[R_co]):
-    """A reply, and how many seconds the call took: the last one alone, without renewals."""
+    """A reply and the duration of its call in seconds, without the call that a retry repeated."""
 
     reply: R_co
     seconds: float
 
 
 class Provider:
-    """Every action. Between `start` and `close` calls run concurrently, up to `max_in_flight` per endpoint."""
+    """Every action of the provider. Between `start` and `close` calls run concurrently."""
 
     def __init__(
         self,
-        settings: ProviderSettings,
+        config: ProviderConfig,
         credentials: Credentials,
         *,
         wall: Callable[[], float],
@@ -72,7 +59,7 @@ class Provider:
         nonce: Callable[[], str],
     ) -> None:
         """`wall` dates the signatures, `monotonic` times the calls, `nonce` never returns a string twice."""
-        self._settings = settings
+        self._config = config
         self.credentials = credentials
         self._wall = wall
         self._monotonic = monotonic
@@ -83,31 +70,31 @@ class Provider:
         self._timestamp = ""
 
     async def start(self) -> None:
-        """Connect to nothing yet. The credentials are started and stopped by whoever made them."""
+        """Prepare the sessions; nothing connects yet. The caller starts and stops the credentials."""
         self._tls = ssl.create_default_context()
         self._open()
 
     def _open(self) -> None:
         self._endpoints = {
-            STATUS: self._endpoint(self._settings.endpoint),
-            DETAIL: self._endpoint(self._settings.call_detail_endpoint),
+            action: ProviderEndpoint(settings, tls=self._tls, monotonic=self._monotonic)
+            for action, settings in _endpoint_settings(self._config).items()
         }
 
-    def retune(self, settings: ProviderSettings, credentials: Credentials) -> None:
-        """Ask with these from now on. Calls under way go on as they began; `part` closes what only they use."""
+    def retune(self, config: ProviderConfig, credentials: Credentials) -> None:
+        """Use this configuration from now on. Calls in flight end as they began; `part` closes their sessions."""
         self.credentials = credentials
-        if settings != self._settings:
-            self._settings = settings
+        before, self._config = self._config, config
+        if _endpoint_settings(config) != _endpoint_settings(before):
             self._retired += self._endpoints.values()
             self._open()
 
     async def part(self) -> None:
-        """Close the connections of earlier settings, once the calls under way on them have ended."""
+        """Close the connections of earlier settings, once their calls in flight have ended."""
         while self._retired:
             await self._retired.pop().finish()
 
     async def close(self) -> None:
-        """Close every connection; calls under way end as transient failures."""
+        """Close every connection. Calls in flight end as transient failures."""
         endpoints, self._endpoints = [*self._endpoints.values(), *self._retired], {}
         self._retired.clear()
         for endpoint in endpoints:
@@ -115,30 +102,34 @@ class Provider:
 
     @property
     def questions(self) -> tuple[str, ...]:
-        """The actions that `query_binding` asks."""
-        return QUESTIONS[self._settings.status_source]
+        """The actions that `query_binding` uses."""
+        return QUESTIONS[self._config.status_source]
 
     async def query_binding(self, binding: Binding, *, again: Callable[[], bool]) -> TimedReply[Reply]:
-        """Ask how a binding does, by the source that is configured. `again` as in `query_call_status`."""
-        if self._settings.status_source == "subscription_detail":
+        """Ask for the state of a binding by `provider.status_source`. `again` is that of `query_call_status`."""
+        if self._config.status_source == "subscription_detail":
             return await self.query_subscription_detail(binding, again=again)
         return await self.query_call_status(binding, again=again)
 
     async def query_call_status(
         self, binding: Binding, *, again: Callable[[], bool]
     ) -> TimedReply[Answer | NonAnswer]:
-        """Ask how a binding does. `again` says whether the budget allows one call more; it is asked only before
-        the repetition that a stale nonce or token may cost."""
+        """Ask for the state of a binding with QueryCallStatus.
+
+        `again` says whether the budget allows another call. It is called only before a retry.
+        """
         params = {"PoolKey": binding.pool_key, "SubsId": binding.subs_id}
-        if self._settings.send_call_no == "number_a":
+        if self._config.send_call_no == "number_a":
             params["CallNo"] = binding.number_a
         return await self._ask(STATUS, params, read_status, again)
 
     async def query_subscription_detail(
         self, binding: Binding, *, again: Callable[[], bool]
     ) -> TimedReply[Answer | InEffect | NonAnswer]:
-        """Ask whether a binding is in effect, and if so whether its X is sound: two calls, one of each action. A
-        non-answer to either is one to both, since half of a confirmation is none. `again` as above."""
+        """Ask whether a binding is in effect, and if so whether its X is sound: one call for each question.
+
+        A non-answer to either counts for both, since one half confirms nothing. `again` is as above.
+        """
         params = {"PoolKey": binding.pool_key, "SubsId": binding.subs_id, "PhoneNoX": binding.number_x}
         first = await self._ask(SUBSCRIPTION, params, read_subscription, again)
         if not isinstance(first.reply, InEffect):
@@ -150,14 +141,18 @@ class Provider:
     async def query_call_detail(
         self, call_id: str, prod_id: int, query_date_ms: int, *, again: Callable[[], bool]
     ) -> TimedReply[CallDetail | NonAnswer]:
-        """Ask how a call went. `query_date_ms` names the day, in milliseconds: a wrong product or day, or a
-        date in seconds, is answered like a call that is not over yet. `again` as above."""
+        """Ask how a call ended. `query_date_ms` is its day in epoch milliseconds; `again` is as above.
+
+        For a wrong product or day, and for a date in seconds, the provider answers as if the call were not over yet.
+        """
         params = {"CallId": call_id, "ProdId": str(prod_id), "QueryDate": str(query_date_ms)}
         return await self._ask(DETAIL, params, read_detail, again)
 
     async def raw(self, action: str, params: Mapping[str, str]) -> RawReply:
-        """One call, as it was: not read, not repeated. An action of neither product goes where
-        QueryCallStatus goes."""
+        """Make one call of any action, and return its reply unread. It is not retried.
+
+        An action of neither product is sent to the endpoint of QueryCallStatus.
+        """
         credential = self.credentials.current()
         if credential is None:
             return RawReply(0.0, failure=trouble(TransportTrouble.NO_CREDENTIAL))
@@ -180,13 +175,13 @@ class Provider:
         return TimedReply(reply, came.seconds)
 
     async def _renewed(self, reply: NonAnswer, used: Credential) -> bool:
-        """Whether what the reply complains of is repaired: a nonce always is, a token if there is a newer one."""
+        """Whether a retry may help: always after a stale nonce, after a stale token if there is a newer one."""
         if stale_nonce(reply):
             return True
-        return stale_token(reply) and await self.credentials.newer_than(used, self._settings.timeout)
+        return stale_token(reply) and await self.credentials.newer_than(used, self._config.timeout)
 
     async def _call(self, action: str, params: Mapping[str, str], credential: Credential) -> RawReply:
-        """One call with a nonce and a timestamp of its own."""
+        """Make one call with a new nonce and timestamp."""
         endpoint = self._endpoints.get(action) or self._endpoints.get(STATUS)
         if endpoint is None:
             return RawReply(0.0, failure=trouble(TransportTrouble.CLOSED))
@@ -202,16 +197,20 @@ class Provider:
             self._second, self._timestamp = now, strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(now))
         return self._timestamp
 
-    def _endpoint(self, url: str) -> ProviderEndpoint:
-        settings = self._settings
-        return ProviderEndpoint(
-            url,
-            scheme=settings.signature,
-            form=settings.format,
-            timeout=settings.timeout,
-            connect_timeout=settings.connect_timeout,
-            max_in_flight=settings.max_in_flight,
-            tls=self._tls,
-            monotonic=self._monotonic,
-            proxy=proxy_for(settings.proxy, url),
+
+def _endpoint_settings(config: ProviderConfig) -> dict[str, EndpointSettings]:
+    """The settings of each endpoint, by the action that it is for."""
+    urls = {STATUS: config.endpoint, DETAIL: config.call_detail_endpoint}
+    return {
+        action: EndpointSettings(
+            url=url,
+            signature=config.signature,
+            format=config.format,
+            timeout=config.timeout,
+            connect_timeout=min(CONNECT_TIMEOUT, config.timeout),
+            # Checks, and beside them the checks on demand and the polls of calls.
+            max_connections=2 * config.max_in_flight,
+            proxy=proxy_for(config.proxy, url),
         )
+        for action, url in urls.items()
+    }

@@ -1,8 +1,8 @@
-"""Which access key signs: the configured one, or what the provider's default chain gives, kept fresh.
+"""The access key that signs: the configured one, or the one of the provider's default chain, kept fresh.
 
-The chain is slow and blocks (its asynchronous form stalls the event loop for seconds when callers race), so it
-runs in one background thread at a time and everybody reads the snapshot it left. Only this module imports
-alibabacloud_credentials, and only within that thread: the import is slow and reads the environment once.
+The chain is slow and blocks; even its asynchronous form stalls the event loop for seconds when callers race. It runs in
+one background thread at a time, and everyone reads the latest snapshot. Only this module imports
+alibabacloud_credentials, and only in that thread, since the import is slow and reads the environment once.
 """
 
 import asyncio
@@ -12,21 +12,25 @@ from contextlib import suppress
 from typing import Any
 
 from precall.concurrency import cancel_and_wait, guarded
+from precall.config.schema import ProviderConfig, secret
+from precall.core.errors import ConfigError
 from precall.provider.sign import Credential
 from precall.telemetry.redaction import keep
 
 _REFRESH_EVERY = 60.0
-"""Seconds. The chain keeps its credential and only asks anew some 15 minutes before it expires."""
+"""Seconds. The chain caches its credential until some 15 minutes before it expires."""
 _RETRY_EVERY = 5.0
 _NOISY_LOGGERS = ("alibabacloud-tea", "darabonba-core", "credentials")
 
 
 class Credentials:
-    """A credential that is read without waiting. `last_error` is safe to log, "" while all is well."""
+    """A credential that can be read without waiting. `last_error` is safe to log, "" after a success."""
 
     def __init__(self, configured: Credential | None, fetch: Callable[[], Credential] | None = None) -> None:
-        """With `configured`, that one for ever; else what `fetch` (the default chain) returns or raises. It is
-        called in a thread, one call at a time."""
+        """Use `configured` for ever, or the result of `fetch`, by default that of the default chain.
+
+        `fetch` runs in a thread, one call at a time, and may raise anything.
+        """
         self.configured = configured
         self._snapshot = configured
         if configured is not None:
@@ -38,36 +42,38 @@ class Credentials:
         self.last_error = ""
 
     def current(self) -> Credential | None:
-        """The newest credential, the same object until it changes; None when there has been none yet."""
+        """Return the latest credential, None before the first. It is the same object until it changes."""
         return self._snapshot
 
     def same_as(self, other: "Credentials") -> bool:
-        """Whether both are the default chain, or one and the same configured key."""
+        """Whether both use the default chain, or both the same configured key."""
         return self.configured == other.configured
 
     async def start(
         self, patience: float = 5.0, broken: Callable[[BaseException], None] = lambda _error: None
     ) -> None:
-        """Begin to refresh; wait at most `patience` seconds for the first credential. `broken` is called with the error
-        that ends the refreshing, should one do so."""
+        """Start refreshing, and wait up to `patience` seconds for the first credential.
+
+        `broken` is called with the error that ends the refreshing, should there be one.
+        """
         if self._fetch is None or self._task is not None:
             return
         self._task = guarded(self._keep_fresh(self._fetch), "credentials", broken)
         await self._next_round(patience)
 
     async def stop(self) -> None:
-        """Stop refreshing. A fetch under way ends by itself, in its thread; its result is dropped."""
+        """Stop refreshing. A running fetch ends by itself in its thread, and its result is dropped."""
         if self._task is None:
             return
         await cancel_and_wait(self._task)
         self._task = None
 
     def refresh_soon(self) -> None:
-        """Ask for a fetch now rather than at the next turn."""
+        """Fetch now instead of at the next interval."""
         self._wanted.set()
 
     async def newer_than(self, used: Credential, patience: float) -> bool:
-        """Whether there is another credential than `used`, after a refresh of at most `patience` seconds."""
+        """Whether there is a credential other than `used`, after a refresh of at most `patience` seconds."""
         if self._snapshot == used and self._task is not None:
             self.refresh_soon()
             await self._next_round(patience)
@@ -84,7 +90,7 @@ class Credentials:
             try:
                 fetched = await asyncio.to_thread(fetch)
             except Exception as error:  # noqa: BLE001 - each link of the chain raises its own kind
-                # Its text names files, URLs and roles; the kind says enough.
+                # The text names files, URLs and roles; the type says enough.
                 self.last_error = f"the default credential chain failed ({type(error).__name__})"
             else:
                 self.last_error = ""
@@ -98,9 +104,26 @@ class Credentials:
                     await self._wanted.wait()
 
 
+def configured_credentials(config: ProviderConfig) -> Credentials:
+    """Return the configured access key, or the default chain where none is configured.
+
+    Raises ConfigError for a file that cannot be read and for a key that cannot be sent.
+    """
+    if not config.access_key_id:
+        return Credentials(None)
+    key = secret(config.access_key_secret, config.access_key_secret_file, "provider.access_key_secret_file")
+    token = secret(config.security_token, config.security_token_file, "provider.security_token_file")
+    try:
+        return Credentials(Credential(config.access_key_id, key, token))
+    except ValueError as error:
+        raise ConfigError([f"provider.access_key_id, access_key_secret or security_token: {error}"]) from None
+
+
 def default_chain() -> Callable[[], Credential]:
-    """The provider's default chain as a blocking function: environment, OIDC, CLI profile, credentials file,
-    ECS role, credentials URI. It raises what the chain raises."""
+    """Return the provider's default chain as a blocking function, which raises what the chain raises.
+
+    The chain tries the environment, OIDC, the CLI profile, the credentials file, the ECS role and the credentials URI.
+    """
     client: Any = None
 
     def fetch() -> Credential:
@@ -117,7 +140,7 @@ def default_chain() -> Callable[[], Credential]:
 
 
 def _quieten() -> None:
-    """On import the library's loggers are set to DEBUG, with handlers of their own on standard error."""
+    """Undo what the import does: it sets its loggers to DEBUG and gives them handlers on standard error."""
     for name in _NOISY_LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers.clear()

@@ -1,7 +1,7 @@
-"""One address of the provider over HTTP: a signed request out; bytes back, or the name of the trouble.
+"""One address of the provider over HTTP: sends a signed request and returns bytes, or the reason why there are none.
 
-One session with kept-alive connections. Everything that a peer can send is bounded: time, header lines, body;
-no cookie is kept, no redirect followed, nothing decompressed. What the bytes mean is read in `replies`.
+One session keeps connections alive. Time, headers and body of a response are bounded. Cookies are not kept, redirects
+not followed, and nothing is decompressed. `replies` reads the bytes.
 """
 
 import asyncio
@@ -23,14 +23,14 @@ from precall.provider.replies import BODY_LIMIT
 from precall.provider.sign import Credential, Format, Scheme, Signed, Signer, signer
 
 _IDLE = 15.0
-"""Seconds a connection is kept unused: less than servers do, so that they seldom close one just taken."""
+"""Seconds that an idle connection is kept: less than servers do, so that they rarely close one in use."""
 _RETRY_AFTER = istr("x-acs-retry-after")
 _CONTENT_TYPE = istr("Content-Type")
 _CONTENT_ENCODING = istr("Content-Encoding")
 _SECRET_HEADERS = ("Authorization", "x-acs-security-token")
 _SECRET_PARAMS = ("AccessKeyId=", "SecurityToken=", "Signature=")
 
-# The first that fits names the trouble: aiohttp's errors derive from each other and from the built-in ones.
+# The first match counts: errors of aiohttp derive from each other and from the built-in ones.
 _TROUBLES: tuple[tuple[type[Exception], TransportTrouble], ...] = (
     (aiohttp.ClientProxyConnectionError, TransportTrouble.PROXY_CONNECT),
     (aiohttp.ClientHttpProxyError, TransportTrouble.PROXY_REFUSED),
@@ -59,10 +59,10 @@ Reader = Callable[[int, str | None, str, bytes], T]
 
 @dataclass(frozen=True, slots=True)
 class RawReply:
-    """What was sent and what came back. The body and the request may hold phone numbers.
+    """A request and its response. Body and request may hold phone numbers.
 
-    When nothing usable came back `failure` says why, and `http_status` is 0 if there was not even a status.
-    `headers` are found in any case. `seconds` is how long the call took.
+    Without a usable response `failure` says why, and `http_status` is 0 if there was no status either. `headers` are
+    case-insensitive. `seconds` is the duration of the call.
     """
 
     seconds: float
@@ -73,7 +73,7 @@ class RawReply:
     sent: Signed | None = None
 
     def read(self, reader: Reader[T]) -> T | NonAnswer:
-        """What it means: `reader` is `read_status` or `read_detail`."""
+        """Return the failure, or what `reader` makes of the response, such as `read_status`."""
         if self.failure is not None:
             return self.failure
         headers = self.headers
@@ -85,7 +85,7 @@ class RawReply:
 
     @property
     def request(self) -> str:
-        """The request as sent, less keys, tokens and signature."""
+        """The request as it was sent, without keys, tokens and the signature."""
         if self.sent is None:
             return ""
         query = "&".join(p for p in self.sent.query.split("&") if not p.startswith(_SECRET_PARAMS))
@@ -99,8 +99,11 @@ class RawReply:
 
 
 class _Request(aiohttp.ClientRequest):
-    """A request with the given headers and none of aiohttp's own, which would go out unsigned (Content-Type) or
-    ask for compression. `skip_auto_headers` does the same at a tenth of the cost of a whole check."""
+    """A request with the given headers only.
+
+    Those that aiohttp adds would be unsigned (Content-Type) or ask for compression. `skip_auto_headers` would suppress
+    them too, but costs a tenth of a whole check.
+    """
 
     _NONE_ADDED: CIMultiDict[None] = CIMultiDict({"Content-Type": None})
 
@@ -111,32 +114,34 @@ class _Request(aiohttp.ClientRequest):
         self._skip_auto_headers = self._NONE_ADDED
 
 
+@dataclass(frozen=True, slots=True)
+class EndpointSettings:
+    """How one address is reached. `url` is http:// or https:// and has no path; timeouts are in seconds."""
+
+    url: str
+    signature: Scheme
+    format: Format
+    timeout: float
+    connect_timeout: float
+    max_connections: int
+    proxy: Proxy | None = None
+
+
 class ProviderEndpoint:
-    """A session to one address. Made within a running event loop."""
+    """A session to one address. Create it within a running event loop."""
 
     def __init__(
-        self,
-        url: str,
-        *,
-        scheme: Scheme,
-        form: Format,
-        timeout: float,
-        connect_timeout: float,
-        max_in_flight: int,
-        tls: ssl.SSLContext,
-        monotonic: Callable[[], float],
-        proxy: Proxy | None = None,
+        self, settings: EndpointSettings, *, tls: ssl.SSLContext, monotonic: Callable[[], float]
     ) -> None:
-        address = URL(url)
+        address, proxy = URL(settings.url), settings.proxy
         self._host = address.host_port_subcomponent or ""
         self._url_scheme = address.scheme
-        self._scheme = scheme
-        self._form = form
+        self._settings = settings
         self._monotonic = monotonic
-        # Given with each request: what a session finds by itself, it finds in `.netrc` too.
+        # Passed with each request, since a session that looks for a proxy by itself also reads `.netrc`.
         self._proxy = URL(proxy.address) if proxy is not None else None
         login = {"Proxy-Authorization": proxy.login} if proxy is not None and proxy.login else {}
-        # The proxy reads a plain request itself; of one over TLS it only sees what asks for the tunnel.
+        # A proxy reads a plain request itself, but of a request over TLS it sees only the CONNECT.
         self._tunnel_headers = (login or None) if self._url_scheme == "https" else None
         plain_headers = {} if self._url_scheme == "https" else login
         self._signers: dict[str, tuple[Credential, Signer]] = {}
@@ -144,8 +149,8 @@ class ProviderEndpoint:
         self._idle = asyncio.Event()
         self._idle.set()
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=max_in_flight, keepalive_timeout=_IDLE, ssl=tls),
-            timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=connect_timeout),
+            connector=aiohttp.TCPConnector(limit=settings.max_connections, keepalive_timeout=_IDLE, ssl=tls),
+            timeout=aiohttp.ClientTimeout(total=settings.timeout, sock_connect=settings.connect_timeout),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={
                 "Host": self._host,
@@ -162,7 +167,7 @@ class ProviderEndpoint:
         await self._session.close()
 
     async def finish(self) -> None:
-        """Close once the calls under way have ended; none may be made any more. Each ends within its timeout."""
+        """Close once the calls in flight have ended, each within its timeout. No further call may be made."""
         try:
             await self._idle.wait()
         finally:
@@ -171,15 +176,15 @@ class ProviderEndpoint:
     def signed(
         self, action: str, params: Mapping[str, str], credential: Credential, timestamp: str, nonce: str
     ) -> Signed:
-        """Raises ValueError for text that has no UTF-8 form."""
+        """Return the signed request. Raises ValueError for text without a UTF-8 form."""
         known = self._signers.get(action)
         if known is None or known[0] is not credential:
-            made = signer(self._scheme, self._host, action, credential, self._form)
+            made = signer(self._settings.signature, self._host, action, credential, self._settings.format)
             known = self._signers[action] = (credential, made)
         return known[1].sign(params, timestamp, nonce)
 
     async def post(self, request: Signed) -> RawReply:
-        """Only a cancellation leaves this as an exception."""
+        """Send a request and return the response or its failure. Only a cancellation raises."""
         self._calls += 1
         self._idle.clear()
         try:
@@ -220,7 +225,7 @@ class ProviderEndpoint:
         return RawReply(seconds, status, headers, body or b"", failure, request)
 
     def _named(self, error: Exception) -> TransportTrouble:
-        """The trouble an exception stands for. Behind a proxy only the proxy is looked up and connected to."""
+        """Return the trouble of an exception. Behind a proxy, only the proxy is looked up and connected to."""
         what = next((what for kind, what in _TROUBLES if isinstance(error, kind)), TransportTrouble.IO)
         if isinstance(error, aiohttp.ClientHttpProxyError) and error.status == _PROXY_AUTH_REQUIRED:
             return TransportTrouble.PROXY_AUTH
@@ -228,7 +233,7 @@ class ProviderEndpoint:
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes | None:
-    """The whole body, or None when it is over the limit; then the connection is given up."""
+    """Return the whole body, or None and close the connection if it exceeds the limit."""
     content = response.content
     body = await content.readany()
     while not content.at_eof():

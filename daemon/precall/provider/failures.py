@@ -1,10 +1,10 @@
-"""Why the provider did not answer, and what to do about it: one table for the codes it sends, one for what
-never reached it or could not be read. Pure. Reading a reply is the business of `replies`.
+"""Why the provider did not answer, and what to do about it. Pure.
 
-A reply is classed by its code first and by its HTTP status second, since the same business code arrives with
-HTTP 200 and with HTTP 400 or 500. Nothing here can change a route: what may is listed in `replies`.
+One table classifies the codes that the provider sends, another one failed requests and unreadable replies. Only
+`replies`, which parses them, can change a route. A reply is classified by its code first and its HTTP status second,
+since the same business code comes with HTTP 200, 400 and 500.
 
-Explanations are our own words. The provider's message is never repeated: it echoes numbers and tokens.
+Explanations are those of precall. The message of the provider is never repeated, since it echoes numbers and tokens.
 
 Sources: the products' error code pages (Dyplsapi, Dyvmsapi), the gateway's common errors page, and the codes'
 spellings seen in public replies, which drift (POOLKEY_NOT_EXIST, isv.POOLKEY_NOT_EXISTS, PoolKeyNotFound).
@@ -21,9 +21,9 @@ _CODE_LENGTH = 64
 
 
 class TransportTrouble(StrEnum):
-    """Our own codes, for what the provider did not name. A closed set: fit for metric labels."""
+    """Codes of precall for failures that the provider did not name. A closed set, fit for metric labels."""
 
-    # nothing came back
+    # no response
     TIMEOUT = "timeout"
     CONNECT_TIMEOUT = "connect_timeout"
     DNS = "dns"
@@ -39,7 +39,7 @@ class TransportTrouble(StrEnum):
     CLOSED = "closed"
     NO_CREDENTIAL = "no_credential"
     UNSENDABLE = "unsendable"
-    # something else than the provider's reply came back
+    # a response that is not a reply of the provider
     REDIRECT = "redirect"
     HTML = "html"
     EMPTY = "empty"
@@ -47,7 +47,7 @@ class TransportTrouble(StrEnum):
     HTTP_429 = "http_429"
     HTTP_404 = "http_404"
     HTTP_DENIED = "http_denied"
-    # a reply came back that says nothing
+    # a reply without a usable answer
     BODY_TOO_LARGE = "body_too_large"
     COMPRESSED = "compressed"
     BAD_JSON = "bad_json"
@@ -69,14 +69,13 @@ class TransportTrouble(StrEnum):
     BAD_EXTENSION = "bad_extension"
 
 
-_KEPT = "; checks stop but for one probe every 30 s, routes are kept"
+_KEPT = "; checks stop except for one probe every 30 s, and routes are kept"
 _NO_CREDENTIAL = (
     "no credential: set provider.access_key_id and access_key_secret, or give the default credential chain one"
     + _KEPT
 )
 _NOT_FOUND = (
-    "nothing is found at the endpoint: check provider.endpoint; if it is right, the action has been delisted"
-    + _KEPT
+    "the endpoint answers 404: check provider.endpoint; if it is right, the action has been delisted" + _KEPT
 )
 _UNKNOWN_ACTION = (
     "the provider does not know this action: it has been delisted, or is not enabled for this account; ask"
@@ -84,7 +83,7 @@ _UNKNOWN_ACTION = (
 )
 
 _NONCE_USED = (
-    "a nonce was taken for used: if that goes on, look for a proxy that sends requests twice, and at this"
+    "a nonce counted as used: if that repeats, look for a proxy that sends requests twice, and check this"
     " machine's clock"
 )
 
@@ -107,7 +106,7 @@ _OURS: dict[TransportTrouble, tuple[Failure, str]] = {
     ),
     TransportTrouble.PROXY_AUTH: (
         Failure.ACCOUNT,
-        "the proxy wants a user and a password: put the right ones into its URL" + _KEPT,
+        "the proxy requires a user and a password: put the right ones into its URL" + _KEPT,
     ),
     TransportTrouble.RESET: (Failure.TRANSIENT, "the connection was dropped before a reply"),
     TransportTrouble.TRUNCATED: (Failure.TRANSIENT, "the connection ended within a reply"),
@@ -124,7 +123,7 @@ _OURS: dict[TransportTrouble, tuple[Failure, str]] = {
     TransportTrouble.HTTP_404: (Failure.ACCOUNT, _NOT_FOUND),
     TransportTrouble.HTTP_DENIED: (
         Failure.ACCOUNT,
-        "the endpoint, or a proxy before it, denies access; routes are kept",
+        "the endpoint, or a proxy in front of it, denies access; routes are kept",
     ),
     TransportTrouble.BODY_TOO_LARGE: (Failure.MALFORMED, "a reply over 64 KiB"),
     TransportTrouble.COMPRESSED: (
@@ -169,9 +168,9 @@ _RULES: tuple[tuple[re.Pattern[str], Failure, str], ...] = tuple(
             Failure.THROTTLED,
             "over the account's quota",
         ),
-        # -- stale: the next question carries a nonce of its own
+        # -- stale: the next request has another nonce
         (r"SignatureNonceUsed", Failure.STALE, _NONCE_USED),
-        # -- gone: the only code that may, once confirmed, end a binding
+        # -- gone: the only code that can end a binding, once confirmed
         (r"SUBS_NOT_EXISTS?", Failure.GONE, "no such binding in this pool"),
         # -- refused: this binding or pool only
         (r"SUBS_NOT_BELONG", Failure.REFUSED, "the binding belongs to another account"),
@@ -182,7 +181,7 @@ _RULES: tuple[tuple[re.Pattern[str], Failure, str], ...] = tuple(
             Failure.REFUSED,
             "a parameter is refused: check subs_id, pool_key and number_a",
         ),
-        # -- account: nothing will be answered until somebody acts
+        # -- account: every request fails until someone acts
         (r"Invalid(?:Api|Action).*", Failure.ACCOUNT, _UNKNOWN_ACTION),
         (r"(?:Invalid|NoSuch)Version.*", Failure.ACCOUNT, _UNKNOWN_ACTION),
         (
@@ -232,7 +231,7 @@ _STALE_TOKEN = re.compile(r"(?:Invalid|Missing)SecurityToken.*|SecurityTokenExpi
 
 
 def trouble(what: TransportTrouble, request_id: str = "", retry_after: float | None = None) -> NonAnswer:
-    """The non-answer for what the provider did not name itself."""
+    """Return the non-answer for a failure that the provider did not name."""
     failure, explanation = _OURS[what]
     return NonAnswer(failure, str(what), explanation, request_id, retry_after)
 
@@ -240,10 +239,10 @@ def trouble(what: TransportTrouble, request_id: str = "", retry_after: float | N
 def classify(
     code: str, http_status: int, request_id: str = "", retry_after: float | None = None
 ) -> NonAnswer:
-    """The class of a code that is not OK.
+    """Return the non-answer for a code other than OK. `retry_after` is in seconds.
 
-    Unlisted codes: HTTP 429 is throttled; `isp.*` and HTTP 5xx are transient, `isv.*` is refused; HTTP 404 is
-    an unknown action, 401 and 403 are denials; all else is malformed.
+    Of unlisted codes, HTTP 429 is throttled, `isp.*` and HTTP 5xx are transient, and `isv.*` is refused. HTTP 404 is an
+    unknown action, 401 and 403 are denials, and anything else is malformed.
     """
     shown = safe_code(code) or str(TransportTrouble.UNKNOWN_CODE)
     for pattern, failure, explanation in _RULES:
@@ -268,22 +267,22 @@ def classify(
 def without_code(
     http_status: int, otherwise: TransportTrouble, request_id: str = "", retry_after: float | None = None
 ) -> NonAnswer:
-    """What a reply without a readable code is: what its HTTP status says, else what is wrong with its body."""
+    """Return the non-answer for a reply without a readable code: by its HTTP status, else `otherwise`."""
     return trouble(_by_status(http_status) or otherwise, request_id, retry_after)
 
 
 def stale_nonce(reply: NonAnswer) -> bool:
-    """Whether the same question with a new nonce may be answered."""
+    """Whether the same request with a new nonce may succeed."""
     return _STALE_NONCE.fullmatch(reply.code) is not None
 
 
 def stale_token(reply: NonAnswer) -> bool:
-    """Whether the same question with a newer credential may be answered."""
+    """Whether the same request with a newer credential may succeed."""
     return _STALE_TOKEN.fullmatch(reply.code) is not None
 
 
 def safe_code(code: str) -> str:
-    """A provider's code fit for logs and labels: at most 64 of [A-Za-z0-9._-], and nothing like a number."""
+    """Return a code fit for logs and labels: at most 64 of [A-Za-z0-9._-], without long digit runs."""
     return _LONG_DIGITS.sub("0", _UNSAFE.sub("", code[:_CODE_LENGTH]))
 
 

@@ -18,19 +18,19 @@ ENVIRONMENT, NONE = "env", "none"
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy: `address` without its credentials; `named_by` is where it was found, for people."""
+    """A proxy: its address without credentials, and the name of the setting that it comes from."""
 
     address: str
     named_by: str
     login: str = ""
-    """The value of Proxy-Authorization, "" for none."""
+    """The value of the header Proxy-Authorization, "" for none."""
 
     def __repr__(self) -> str:
         return f"Proxy({self.address}, named by {self.named_by})"
 
 
 def proxy_for(setting: str, endpoint: str) -> Proxy | None:
-    """The proxy that leads to `endpoint` by `provider.proxy`: "env", "none" or a URL. None: the direct way."""
+    """Return the proxy for `endpoint`, None for a direct connection. `setting` is "env", "none" or a URL."""
     if setting == NONE:
         return None
     if setting != ENVIRONMENT:

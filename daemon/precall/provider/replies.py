@@ -1,10 +1,9 @@
-"""What came back, read: bytes in, `Answer`, `CallDetail` or `NonAnswer` out. Pure; never raises.
+"""Parses replies of the provider: from bytes to `Answer`, `CallDetail` or `NonAnswer`. Pure; never raises.
 
-What may change a route is listed here: HTTP 2xx, `Code` OK, and a `Status` of 1 to 4. Everything else is a
-`NonAnswer`, classed by `failures`. A reply in which a key stands twice says two things, and is no answer to either. One
-whose text cannot be decoded is none; only where its code (ASCII in any encoding) says that precall itself must wait,
-or that the account is refused, it is classed by that. The substitute questions have their own, shorter list in
-`substitutes`.
+Only HTTP 2xx with `Code` OK and a `Status` of 1 to 4 can change a route. Everything else is a `NonAnswer`, classified
+by `failures`. A reply with a repeated key is ambiguous, and so a non-answer. A reply that cannot be decoded is one too.
+Its code, ASCII in any encoding, still counts if it says that precall must wait or that the account is refused. The
+substitute actions have a shorter list of their own in `substitutes`.
 
 Sources: the product pages of QueryCallStatus and QueryCallDetailByCallId. Layouts, keys in any order:
 
@@ -39,15 +38,15 @@ _INTEGER = re.compile(r"-?[0-9]+", re.ASCII)
 _MILLISECONDS = re.compile(r"[0-9]{1,18}", re.ASCII)
 _SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 _LONGEST_RETRY_AFTER = 60.0
-# The product page prints Data with full-width quotes and escaped braces.
+# The product page shows Data with full-width quotes and escaped braces.
 _TYPOGRAPHY = {ord("“"): '"', ord("”"): '"', ord("＂"): '"'}
 _NOT_AVAILABLE = "100008.0"
 _GZIP = b"\x1f\x8b"
 _ENCODINGS = (("utf-8", "strict"), ("gb18030", "strict"), ("utf-8", "replace"))
-"""What an undecodable reply may be written in: UTF-8 with broken escapes, GBK, UTF-8 cut within a character."""
+"""Encodings of an undecodable reply: UTF-8 with broken escapes, GBK, UTF-8 cut within a character."""
 _XML_DECLARATION = re.compile(r"<\?xml[^>]*\?>")
 _HEEDED = (Failure.THROTTLED, Failure.STALE, Failure.ACCOUNT, Failure.TRANSIENT)
-"""What an undecodable reply may be: none of these says anything of a binding."""
+"""The classes that an undecodable reply may have. None of these is about a binding."""
 _STATUSES: dict[object, Status] = {
     form: status for status in Status for form in (int(status), str(int(status)))
 }
@@ -55,11 +54,11 @@ _STATUSES: dict[object, Status] = {
 
 @dataclass(frozen=True, slots=True)
 class CallDetail:
-    """What the provider knows of one call.
+    """What the provider knows about one call.
 
-    `data` is the decoded Data, None for "nothing yet": the call is not over, or no call matches id, product
-    and day; the provider does not tell which. `state` is "" and `duration` (seconds, 0: not connected) None
-    when not told. `caller` and `callee` are real numbers.
+    `data` is the decoded Data, None for "nothing yet": either the call is not over, or no call matches id, product and
+    day. `state` is "" and `duration` None if missing. `duration` is in seconds, 0 if the call did not connect. `caller`
+    and `callee` are real numbers.
     """
 
     request_id: str = ""
@@ -74,7 +73,7 @@ class CallDetail:
 def read_status(
     http_status: int, headers_retry_after: str | None, content_type: str, body: bytes
 ) -> Answer | NonAnswer:
-    """A reply to QueryCallStatus. `headers_retry_after` is x-acs-retry-after, in milliseconds."""
+    """Read a reply to QueryCallStatus. `headers_retry_after` is x-acs-retry-after, in milliseconds."""
     reply = opened(http_status, headers_retry_after, content_type, body)
     if isinstance(reply, NonAnswer):
         return reply
@@ -85,13 +84,13 @@ def read_status(
     status = _status(dto.get("Status"))
     if isinstance(status, TransportTrouble):
         return trouble(status, request_id)
-    told = dto.get("CalledNo")
-    number = _number(told)
-    # The page says "null" for Status 3, which XML can only spell out or leave away.
-    malformed = not number and (status is Status.TEMPORARY or told not in (None, "", "null"))
+    called_no = dto.get("CalledNo")
+    number = _number(called_no)
+    # The product page has null for Status 3. XML can only spell it out or omit it.
+    malformed = not number and (status is Status.TEMPORARY or called_no not in (None, "", "null"))
     extension = _extension(dto.get("Extension"))
     if extension is None:
-        # The number without its extension reaches somebody else.
+        # Without its extension the number reaches someone else.
         if status is Status.NORMAL:
             return trouble(TransportTrouble.BAD_EXTENSION, request_id)
         number, extension, malformed = "", "", True
@@ -101,7 +100,7 @@ def read_status(
 def read_detail(
     http_status: int, headers_retry_after: str | None, content_type: str, body: bytes
 ) -> CallDetail | NonAnswer:
-    """A reply to QueryCallDetailByCallId. `headers_retry_after` is x-acs-retry-after, in milliseconds."""
+    """Read a reply to QueryCallDetailByCallId. `headers_retry_after` is x-acs-retry-after, in milliseconds."""
     reply = opened(http_status, headers_retry_after, content_type, body)
     if isinstance(reply, NonAnswer):
         if reply.code == _NOT_AVAILABLE:
@@ -127,12 +126,12 @@ def read_detail(
 def opened(
     http_status: int, headers_retry_after: str | None, content_type: str, body: bytes
 ) -> tuple[dict[str, Any], str] | NonAnswer:
-    """The content of a reply that says OK, and its RequestId."""
+    """Return the content and the RequestId of a reply with Code OK, or a non-answer."""
     retry_after = _retry_after(headers_retry_after) if headers_retry_after else None
     content = _parsed(content_type, body)
     if isinstance(content, TransportTrouble):
         return _undecoded(http_status, content, body, retry_after)
-    # The gateway's errors spell these with either first letter.
+    # Errors of the gateway capitalize these keys or not.
     code = content.get("Code", content.get("code"))
     if content.get("code", code) != code:
         return without_code(http_status, TransportTrouble.CONTRADICTORY, "", retry_after)
@@ -149,20 +148,20 @@ def opened(
 
 
 def _undecoded(http_status: int, what: TransportTrouble, body: bytes, retry_after: float | None) -> NonAnswer:
-    """A reply that cannot be read as a whole: by its code, if that can be made out, else by its HTTP status."""
+    """Classify a reply that cannot be parsed: by its code if it can be found, else by its HTTP status."""
     if what in (TransportTrouble.BAD_JSON, TransportTrouble.BAD_XML):
         for encoding, errors in _ENCODINGS:
             try:
-                told = classify(_code(body.decode(encoding, errors)), http_status, "", retry_after)
+                found = classify(_code(body.decode(encoding, errors)), http_status, "", retry_after)
             except (ValueError, ParseError, DefusedXmlException):
                 continue
-            if told.failure in _HEEDED:
-                return told
+            if found.failure in _HEEDED:
+                return found
     return without_code(http_status, what, "", retry_after)
 
 
 def _code(text: str) -> str:
-    """The code of a reply that is well-formed but for its encoding. Raises as the parsers do; ValueError for none."""
+    """Return the code of a reply that only its encoding breaks. Raises ValueError or an error of the parsers."""
     text = text.lstrip("\ufeff").strip()
     if text.startswith("<"):
         content: object = _children(fromstring(_XML_DECLARATION.sub("", text, count=1), forbid_dtd=True))
@@ -176,10 +175,10 @@ def _code(text: str) -> str:
     return given[0].strip()
 
 
-def _is_request_id(told: str) -> bool:
-    """Letters, digits and dashes, as in a UUID, and more than digits: it is logged, and no number may be."""
-    plain = told.replace("-", "")
-    return len(told) <= 64 and plain.isalnum() and plain.isascii() and not plain.isdecimal()
+def _is_request_id(value: str) -> bool:
+    """Whether a text looks like a UUID. It is logged, so it must not be a phone number."""
+    plain = value.replace("-", "")
+    return len(value) <= 64 and plain.isalnum() and plain.isascii() and not plain.isdecimal()
 
 
 def _parsed(content_type: str, body: bytes) -> dict[str, Any] | TransportTrouble:
@@ -203,7 +202,7 @@ def _parsed(content_type: str, body: bytes) -> dict[str, Any] | TransportTrouble
     for value in content.values():
         if type(value) is dict:
             keys += len(value)
-    # As many colons as keys: none stands twice. This is read thousands of times a second.
+    # With as many colons as keys, none is repeated. This runs thousands of times a second.
     if body.count(b":") != keys and _contradicts(body, content):
         return TransportTrouble.CONTRADICTORY
     return content
@@ -217,13 +216,13 @@ def _contradicts(text: bytes, content: object) -> bool:
 
 
 def _parsed_xml(content_type: str, body: bytes) -> dict[str, Any] | TransportTrouble:
-    """Two levels of elements as nested mappings; deeper ones hold nothing of ours."""
+    """Return two levels of elements as nested mappings. Deeper ones are not needed."""
     if _HTML.match(body):
         return TransportTrouble.HTML
     try:
         root: Element = fromstring(body, forbid_dtd=True)
         return _children(root)
-    # A declared encoding that Python lacks is a LookupError, one that the text is not in a ValueError.
+    # An unknown declared encoding is a LookupError, a wrong one a ValueError.
     except (ParseError, DefusedXmlException, LookupError, ValueError):
         return TransportTrouble.HTML if "html" in content_type.lower() else TransportTrouble.BAD_XML
 
@@ -246,39 +245,39 @@ def _leaves(parent: Element) -> dict[str, str]:
     return leaves
 
 
-def _status(told: object) -> Status | TransportTrouble:
-    """1 to 4, also as text: that is how XML, and old clients, have it."""
-    kind = type(told)
+def _status(value: object) -> Status | TransportTrouble:
+    """Return a status of 1 to 4, also given as text, as in XML. Else the trouble."""
+    kind = type(value)
     if kind is int or kind is str:
-        return _STATUSES.get(told) or _not_a_status(told)
-    if told is None:
+        return _STATUSES.get(value) or _not_a_status(value)
+    if value is None:
         return TransportTrouble.STATUS_NULL
     if kind is bool:
         return TransportTrouble.STATUS_BOOL
     return TransportTrouble.STATUS_FLOAT if kind is float else TransportTrouble.STATUS_TYPE
 
 
-def _number(told: object) -> str:
-    """As `clean` has it."""
-    return clean(told) if isinstance(told, str) else ""
+def _number(value: object) -> str:
+    """Return a phone number as `clean` does, "" for anything else."""
+    return clean(value) if isinstance(value, str) else ""
 
 
-def _extension(told: object) -> str | None:
-    """Its digits, also where JSON has them as a whole number; "" where there is none, None for anything else."""
-    if told is None:
+def _extension(value: object) -> str | None:
+    """Return an extension, also one given as a whole number, "" if there is none, None if it is invalid."""
+    if value is None:
         return ""
-    if type(told) is int:
-        told = str(told)
-    if not isinstance(told, str):
+    if type(value) is int:
+        value = str(value)
+    if not isinstance(value, str):
         return None
-    text = told.strip()
+    text = value.strip()
     if text in ("", "null"):
         return ""
     return text if _EXTENSION.fullmatch(text) else None
 
 
-def _not_a_status(told: object) -> TransportTrouble:
-    text = str(told)
+def _not_a_status(value: object) -> TransportTrouble:
+    text = str(value)
     if text in ("", "null"):
         return TransportTrouble.STATUS_NULL
     if text == "0":
@@ -287,7 +286,7 @@ def _not_a_status(told: object) -> TransportTrouble:
 
 
 def _decoded(data: object) -> dict[str, Any] | TransportTrouble | None:
-    """Data is JSON within a string; "", null and absent mean nothing yet."""
+    """Return the JSON in the string Data, None for "nothing yet": "", null or absent."""
     if isinstance(data, str):
         text = data.strip()
         if not text:
@@ -308,21 +307,21 @@ def _decoded_json(text: str) -> object:
     return TransportTrouble.CONTRADICTORY if _contradicts(text.encode(), data) else data
 
 
-def _duration(told: object) -> int | None:
-    if type(told) is int and told >= 0:
-        return told
-    if isinstance(told, str) and _SECONDS.fullmatch(told):
-        return int(told)
+def _duration(value: object) -> int | None:
+    if type(value) is int and value >= 0:
+        return value
+    if isinstance(value, str) and _SECONDS.fullmatch(value):
+        return int(value)
     return None
 
 
-def _text(told: object) -> str:
-    return told if isinstance(told, str) else str(told) if type(told) is int else ""
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else str(value) if type(value) is int else ""
 
 
 def _retry_after(milliseconds: str) -> float | None:
-    """Seconds, at most a minute; None for anything that is not a positive whole number."""
-    told = milliseconds.strip()
-    if not _MILLISECONDS.fullmatch(told):
+    """Return the seconds of a delay in milliseconds, at most 60. None unless it is a positive whole number."""
+    text = milliseconds.strip()
+    if not _MILLISECONDS.fullmatch(text):
         return None
-    return min(int(told) / 1000, _LONGEST_RETRY_AFTER) or None
+    return min(int(text) / 1000, _LONGEST_RETRY_AFTER) or None

@@ -1,8 +1,8 @@
-"""Signatures of the provider's gateway, both schemes: ACS3-HMAC-SHA256 in headers, and RPC HMAC-SHA1 in
-parameters. Pure: nonce and timestamp are arguments, nothing is sent. What a reply means is read in `replies`.
+"""Both signature schemes of the provider's gateway: ACS3-HMAC-SHA256 in headers, RPC HMAC-SHA1 in parameters.
 
-A signer belongs to one action at one host with one credential. All of these are constant for hours, so what
-follows from them is computed once, keyed HMAC states included; a signature then costs some microseconds.
+Pure: nonce and timestamp are arguments. A signer belongs to one action at one host with one credential. These are
+constant for hours, so whatever follows from them, the keyed HMAC states included, is computed once. A signature then
+takes a few microseconds.
 
 Source: the provider's "V3 request syntax & signature" and "RPC request syntax & signature" pages; the test
 vectors were signed by the official library.
@@ -27,9 +27,9 @@ _EMPTY_BODY_SHA256 = hashlib.sha256().hexdigest()
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """An access key; with a `security_token` a temporary one (STS).
+    """An access key, temporary (STS) if it has a `security_token`.
 
-    Raises ValueError, without repeating it, for text that no header can carry: a space, a line end.
+    Raises ValueError for text that a header cannot carry, such as a space, without repeating it.
     """
 
     access_key_id: str
@@ -50,9 +50,9 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """A signed POST to `/`: the encoded query string without "?", the headers but Host, and the body.
+    """A signed POST to `/`: the encoded query without "?", all headers except Host, and the body.
 
-    The headers hold the secret-derived signature and the token, the rest phone numbers: no repr.
+    There is no repr: the headers hold the signature and the token, the rest phone numbers.
     """
 
     query: str
@@ -64,9 +64,9 @@ class Signed:
 
 
 class Acs3Signer:
-    """ACS3-HMAC-SHA256. Every parameter travels in the query, so the body and its hash are constant.
+    """Signs with ACS3-HMAC-SHA256. All parameters are in the query, so the body and its hash are constant.
 
-    Signed headers are the documented minimum: host and every x-acs-*.
+    The signed headers are the documented minimum: host and all x-acs-*.
     """
 
     def __init__(self, host: str, action: str, credential: Credential, form: Format = "json") -> None:
@@ -97,7 +97,7 @@ class Acs3Signer:
             self._headers["x-acs-security-token"] = token
 
     def sign(self, params: Mapping[str, str], timestamp: str, nonce: str) -> Signed:
-        """`timestamp` is UTC, "2024-01-02T03:04:05Z"; `nonce` is any string never used before."""
+        """Return a signed request. `timestamp` is like "2024-01-02T03:04:05Z"; `nonce` must be new."""
         query = "&".join(encoded_pairs(params))
         request = (
             f"POST\n/\n{query}{self._before_date}{timestamp}{self._before_nonce}{nonce}{self._after_nonce}"
@@ -114,11 +114,10 @@ class Acs3Signer:
 
 
 class RpcSigner:
-    """RPC HMAC-SHA1 ("SignatureVersion 1.0").
+    """Signs with RPC HMAC-SHA1 ("SignatureVersion 1.0").
 
-    What is common travels in the query, what is asked about in a form body, as the first official client for
-    this product did: ids and numbers stay out of the URLs that proxies log. `form` goes out as it is given:
-    its case is signed.
+    Common parameters are in the query and the others in a form body, as with the first official client of this product.
+    So ids and numbers stay out of the URLs that proxies log. `form` is sent unchanged, since its case is signed.
     """
 
     def __init__(self, action: str, credential: Credential, form: str = "JSON") -> None:
@@ -138,23 +137,23 @@ class RpcSigner:
         self._headers = {"Content-Type": "application/x-www-form-urlencoded"}
 
     def sign(self, params: Mapping[str, str], timestamp: str, nonce: str) -> Signed:
-        """As for `Acs3Signer`."""
+        """Return a signed request, as `Acs3Signer` does."""
         asked = encoded_pairs(params)
         fresh = [f"SignatureNonce={_encode(nonce)}", f"Timestamp={timestamp.replace(':', '%3A')}"]
         signature = rpc_signature(self._keyed, "POST", self._common + asked + fresh)
-        # All that Base64 has beside letters and digits; several times faster than quoting.
+        # The characters of Base64 that need escaping; several times faster than quoting.
         encoded = signature.replace("+", "%2B").replace("/", "%2F").replace("=", "%3D")
         query = f"{self._common_query}&{fresh[0]}&{fresh[1]}&Signature={encoded}"
         return Signed(query, self._headers, "&".join(asked).encode())
 
 
 def rpc_key(credential: Credential) -> hmac.HMAC:
-    """The keyed state for `rpc_signature`, which leaves it as it was."""
+    """Return the keyed state for `rpc_signature`, which does not modify it."""
     return hmac.new(credential.access_key_secret.encode() + b"&", digestmod=hashlib.sha1)
 
 
 def rpc_signature(key: hmac.HMAC, method: str, pairs: list[str]) -> str:
-    """The Base64 signature over encoded `key=value` pairs, wherever they travel, in any order."""
+    """Return the Base64 signature over encoded `key=value` pairs, in any order."""
     canonical = "&".join(sorted(pairs))
     # An encoded string holds only unreserved characters and these three.
     twice = canonical.replace("%", "%25").replace("&", "%26").replace("=", "%3D")
@@ -167,8 +166,10 @@ Signer = Acs3Signer | RpcSigner
 
 
 def signer(scheme: Scheme, host: str, action: str, credential: Credential, form: Format = "json") -> Signer:
-    """The signer of a scheme. `host` is what the Host header will say, with the port unless it is the URL
-    scheme's default; RPC does not sign it."""
+    """Return the signer of a scheme.
+
+    `host` is the value of the Host header, with a port unless that is the default one. RPC does not sign it.
+    """
     match scheme:
         case "acs3":
             return Acs3Signer(host, action, credential, form)
@@ -179,10 +180,10 @@ def signer(scheme: Scheme, host: str, action: str, credential: Credential, form:
 
 
 def encoded_pairs(params: Mapping[str, str]) -> list[str]:
-    """Encoded `key=value`, in order. Parameter names are plain ASCII letters, so pairs sort as their keys do."""
+    """Return encoded `key=value` pairs in order. Names are ASCII letters, so pairs sort like their keys."""
     return [f"{key}={_encode(params[key])}" for key in sorted(params)]
 
 
 def _encode(text: str) -> str:
-    """RFC 3986: all but letters, digits and -_.~ as percent-encoded UTF-8."""
+    """Percent-encode UTF-8 as in RFC 3986: all except letters, digits and -_.~."""
     return text if text.isalnum() and text.isascii() else quote(text, safe="~")

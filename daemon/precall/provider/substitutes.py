@@ -1,8 +1,8 @@
-"""What may be asked where QueryCallStatus is not to be had, read: bytes in, `Answer`, `InEffect` or `NonAnswer` out.
+"""Replies of the actions that replace QueryCallStatus where it is not available, as `Answer`, `InEffect`, `NonAnswer`.
 
-Two read actions of the same product. QuerySubscriptionDetail says whether a binding is in effect, QuerySecretNoDetail
-how the pool's number X stands. Neither ever tells a temporary number, and the real numbers that the first one carries
-are not taken over: they are registered already, and only Status 3 leads to one.
+Both are read actions of the same product. QuerySubscriptionDetail says whether a binding is in effect, and
+QuerySecretNoDetail whether its number X is sound. Neither returns a temporary number. The real numbers in the first
+reply are ignored: they are registered already, and only Status 3 leads to one.
 
 Sources: the products' API reference and the models of the official SDK (dyplsapi 2.5.1). Layouts, keys in any order:
 
@@ -25,12 +25,12 @@ _NO_SUCH_NUMBER = re.compile(r"isv\.NO_NOT_EXISTS?", re.IGNORECASE)
 def read_subscription(
     http_status: int, headers_retry_after: str | None, content_type: str, body: bytes
 ) -> Answer | InEffect | NonAnswer:
-    """A reply to QuerySubscriptionDetail: Status 0 is expired, 1 in effect. X is taken for sound until asked about."""
+    """Read a reply to QuerySubscriptionDetail: Status 0 is expired, 1 in effect. X is assumed to be sound."""
     reply = opened(http_status, headers_retry_after, content_type, body)
     if isinstance(reply, NonAnswer):
         return reply
     content, request_id = reply
-    match _told(content, "SecretBindDetailDTO", "Status"):
+    match _whole(content, "SecretBindDetailDTO", "Status"):
         case TransportTrouble() as what:
             return trouble(what, request_id)
         case 0:
@@ -44,16 +44,18 @@ def read_subscription(
 def read_secret_no(
     http_status: int, headers_retry_after: str | None, content_type: str, body: bytes
 ) -> InEffect | NonAnswer:
-    """A reply to QuerySecretNoDetail: of SecretStatus 0 unbound, 1 bound, 2 locked, 3 frozen only 1 is sound, and a
-    number the pool does not have is not."""
+    """Read a reply to QuerySecretNoDetail. Only a bound X (SecretStatus 1) is sound.
+
+    SecretStatus 0 is unbound, 2 locked and 3 frozen. A number that the pool does not have is not sound either.
+    """
     reply = opened(http_status, headers_retry_after, content_type, body)
     if isinstance(reply, NonAnswer):
-        # "No such binding" cannot be meant of the binding: it was not asked about.
+        # "No such binding" cannot mean the binding, since only X was asked about.
         if reply.failure is Failure.GONE or _NO_SUCH_NUMBER.fullmatch(reply.code):
             return InEffect(x_sound=False, request_id=reply.request_id)
         return reply
     content, request_id = reply
-    match _told(content, "SecretNoInfoDTO", "SecretStatus"):
+    match _whole(content, "SecretNoInfoDTO", "SecretStatus"):
         case TransportTrouble() as what:
             return trouble(what, request_id)
         case 0 | 1 | 2 | 3 as status:
@@ -62,18 +64,20 @@ def read_secret_no(
             return trouble(TransportTrouble.UNKNOWN_STATUS, request_id)
 
 
-def _told(content: Mapping[str, object], holder: str, name: str) -> int | TransportTrouble:
-    """A small whole number within the object that holds the answer; as text too, the way XML has it."""
+def _whole(content: Mapping[str, object], holder: str, name: str) -> int | TransportTrouble:
+    """Return a small whole number from the object `holder`, also as text, as in XML. Else the trouble."""
     dto = content.get(holder)
     if not isinstance(dto, dict):
         return TransportTrouble.NO_DTO
-    told = dto.get(name)
-    if type(told) is int:
-        return told
-    if isinstance(told, str):
-        if not told.strip() or told.strip() == "null":
+    value = dto.get(name)
+    if type(value) is int:
+        return value
+    if isinstance(value, str):
+        if not value.strip() or value.strip() == "null":
             return TransportTrouble.STATUS_NULL
         return (
-            int(told) if told.strip().isascii() and told.strip().isdecimal() else TransportTrouble.STATUS_TEXT
+            int(value)
+            if value.strip().isascii() and value.strip().isdecimal()
+            else TransportTrouble.STATUS_TEXT
         )
-    return TransportTrouble.STATUS_NULL if told is None else TransportTrouble.STATUS_TYPE
+    return TransportTrouble.STATUS_NULL if value is None else TransportTrouble.STATUS_TYPE

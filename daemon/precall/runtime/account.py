@@ -19,11 +19,10 @@ from precall.engine.call_gate import CallGate
 from precall.engine.retention import ROUND, Retention
 from precall.engine.services import Services
 from precall.engine.soundness import enforce
-from precall.provider import Credentials, Provider
-from precall.provider.account import credentials, provider_settings
+from precall.provider import Credentials, Provider, configured_credentials
 from precall.runtime.assembly import Assembly
 from precall.runtime.gc import without_collections
-from precall.runtime.restore import learned_of, recall_turns
+from precall.runtime.restore import learned_of, restore_turns
 from precall.runtime.scheduler import Scheduler
 from precall.store import LeaderLock, Store
 from precall.telemetry.logging import get_logger
@@ -55,7 +54,7 @@ class Retuning:
 
 
 class CloudAccount:
-    """One cloud account. `start` before anything else; then `mirror` or `lead` make its parts."""
+    """One cloud account. Call `start` first; `mirror` or `load` then make its parts."""
 
     def __init__(
         self,
@@ -80,8 +79,8 @@ class CloudAccount:
         self._broken = broken
         config = settings.config.provider
         self.provider = Provider(
-            provider_settings(config),
-            credentials(config),
+            config,
+            configured_credentials(config),
             wall=wall,
             monotonic=monotonic,
             nonce=nonce,
@@ -220,7 +219,7 @@ class CloudAccount:
         mistakes: list[str] = []
         turns: list[tuple[str, float]] = []
         try:
-            fresh = credentials(config.provider)
+            fresh = configured_credentials(config.provider)
         except ConfigError as error:
             mistakes += error.mistakes
         try:
@@ -239,13 +238,13 @@ class CloudAccount:
         window = config.brake.window
         if self._parts is None or window <= self._settings.config.brake.window:
             return []
-        return await recall_turns(self._parts.store, self._clocks, window)
+        return await restore_turns(self._parts.store, self._clocks, window)
 
     def retune(self, prepared: Retuning) -> Credentials:
         """Put the configuration of the settings in force. Returns the key that was in use, for `part_with`."""
         config, before = self._settings.config, prepared.before
         replaced = self.provider.credentials
-        self.provider.retune(provider_settings(config.provider), prepared.key)
+        self.provider.retune(config.provider, prepared.key)
         self._owes_policy |= self._settings.policy != prepared.policy
         if (parts := self._parts) is None:
             return replaced

@@ -1,6 +1,6 @@
-"""What a daemon is made of on one database: parts that follow from the configuration in force and from earlier lives.
+"""Make the parts of an account from the configuration in force and from what earlier runs stored.
 
-Here they are made; `app` starts and stops them.
+`daemon` and `account` start and stop them.
 """
 
 from collections.abc import Awaitable, Callable
@@ -26,16 +26,28 @@ from precall.engine.source_sync import SourceSync
 from precall.engine.status_queries import StatusQueries
 from precall.provider import Provider
 from precall.runtime.gc import without_collections
-from precall.runtime.restore import recall_brake, recall_feed, recall_planner, recall_sample, recall_table
+from precall.runtime.restore import (
+    restore_brake,
+    restore_feed,
+    restore_planner,
+    restore_sample,
+    restore_table,
+)
 from precall.store import Store
 from precall.table.feed import Feed
+from precall.table.publisher import Publisher
 from precall.table.table import Table
+from precall.table.unsaved import UnsavedChanges
 from precall.table.writer import Writer
 from precall.telemetry.metrics import Metrics
 
 
 class Assembly:
-    """Makes the parts. `chance` gives a share of 1, `secret` so many bytes nobody can guess, as hex digits."""
+    """Makes the parts.
+
+    `chance` returns a random number in [0, 1), `secret` that many unguessable bytes as hex digits. `broken` is called
+    with the error that ends a background task of a part.
+    """
 
     def __init__(
         self,
@@ -54,19 +66,19 @@ class Assembly:
         self._broken = broken
 
     async def leading(self, store: Store) -> Services:
-        """The parts of one that leads."""
+        """The parts of a leading daemon."""
         with without_collections():
-            table, index, seq = await recall_table(store, self._clocks)
+            table, index, seq = await restore_table(store, self._clocks)
         await store.state_policy(self._settings.policy)
-        feed = await recall_feed(store, index)
+        feed = await restore_feed(store, index)
         ledger = self._ledger(store, table, feed, feed.newest)
         checker = await self._checker(store, table, ledger, seq, logged=self._settings.config.store.dial_log)
         hash_key = await store.secret("number_hash_key", self._secret(32))
         return self._services(store, table, feed, ledger, checker, hash_key)
 
     async def mirroring(self, store: Store) -> Services:
-        """The same for one that stands by: none of them checks or writes."""
-        table, index, seq = await recall_table(store, self._clocks)
+        """The parts of a daemon on standby: they answer, but neither check nor write."""
+        table, index, seq = await restore_table(store, self._clocks)
         feed = Feed(index)
         ledger = self._ledger(store, table, feed, index)
         checker = await self._checker(store, table, ledger, seq, logged=0.0)
@@ -76,18 +88,17 @@ class Assembly:
         return Writer(
             store,
             table,
-            feed,
+            Publisher(table, feed, UnsavedChanges(), self._metrics),
             self._settings,
             self._metrics,
-            clock=self._clocks.now,
-            monotonic=self._clocks.tick,
-            index=index,
+            self._clocks,
+            index,
         )
 
     async def _checker(
         self, store: Store, table: Table, ledger: Writer, seq: int, *, logged: float
     ) -> Checker:
-        """The checker; `logged` is the share of bindings whose dials and answers it logs."""
+        """The checker. `logged` is the share of bindings (0 to 1) whose dials and answers it logs."""
         config, marks, clocks = self._settings.config, await store.marks(), self._clocks
         rate = config.provider.rate
         queries = StatusQueries(
@@ -99,7 +110,7 @@ class Assembly:
             self._chance,
         )
         braking = BrakeRelease(
-            await recall_brake(store, config.brake, clocks),
+            await restore_brake(store, config.brake, clocks),
             ledger,
             table,
             self._settings,
@@ -107,11 +118,11 @@ class Assembly:
             clocks,
         )
         plan = PlanKeeper(
-            recall_planner(marks.get("learned", "{}"), rate, config.freshness, clocks),
+            restore_planner(marks.get("learned", "{}"), rate, config.freshness, clocks),
             table,
             ledger,
             braking,
-            DialLog(await recall_sample(store, logged, partial(self._secret, 16)), ledger, table, clocks),
+            DialLog(await restore_sample(store, logged, partial(self._secret, 16)), ledger, table, clocks),
             self._settings,
             self._metrics,
             clocks,
@@ -122,13 +133,10 @@ class Assembly:
         table.listeners.append(braking.follow)
         return checker
 
-    def _calls(
-        self, store: Store, table: Table, ledger: Writer, checker: Checker, outcomes: CallResults
-    ) -> CallPoller:
+    def _calls(self, store: Store, table: Table, checker: Checker, outcomes: CallResults) -> CallPoller:
         return CallPoller(
             provider=self._provider,
             store=store,
-            ledger=ledger,
             table=table,
             checker=checker,
             outcomes=outcomes,
@@ -194,7 +202,7 @@ class Assembly:
             checker=checker,
             demand=demand,
             outcomes=outcomes,
-            calls=self._calls(store, table, ledger, checker, outcomes),
+            calls=self._calls(store, table, checker, outcomes),
             store=store,
             metrics=self._metrics,
             clock=self._clocks.now,
@@ -205,7 +213,7 @@ class Assembly:
         )
 
     def _show(self, store: Store, table: Table, ledger: Writer, checker: Checker) -> None:
-        """Gauges that are asked for at scrape time."""
+        """Register the gauges that are computed at scrape time."""
         metrics = self._metrics
         metrics.show_states(table.count)
         metrics.show_pools(table.pools, table.count)

@@ -1,7 +1,6 @@
-"""A reload: another configuration is read and checked whole, then taken over at once, or refused with every mistake.
+"""Reload the configuration: read and check all of it, then put it in force at once or refuse it with every mistake.
 
-While one is refused the old one goes on, and nothing of the new one is in force. What a key takes effect with stands
-in `settings`.
+After a refusal the old configuration stays in force as a whole. `settings` knows which keys need a restart.
 """
 
 import asyncio
@@ -20,8 +19,10 @@ log = get_logger(__name__)
 
 
 class Reloader:
-    """Takes over what `read` gives, which raises ConfigError. `at_work` is held while the parts of a daemon are made,
-    so that all of them are made of one configuration."""
+    """Puts in force what `read` returns, which raises ConfigError.
+
+    `at_work` is held while the parts of a daemon are made, so that all of them follow one configuration.
+    """
 
     def __init__(
         self,
@@ -40,7 +41,7 @@ class Reloader:
         self._metrics, self._supervisor, self._wall = metrics, supervisor, wall
 
     async def reload(self) -> ReloadReport:
-        """Take the configuration over as it is now. ConfigError when it has mistakes."""
+        """Put the configuration in force as it is now. Raises ConfigError with its mistakes."""
         async with self.at_work:
             self._supervisor.reloading()
             try:
@@ -56,7 +57,7 @@ class Reloader:
                     ["it could not be taken over for an unexpected reason, which is logged"]
                 ) from error
             self._loaded()
-            self._supervisor.reloaded("the configuration was loaded anew")
+            self._supervisor.reloaded("the configuration was reloaded")
             changed, waiting = map(str, found.changed), [one.key for one in found.needs_restart]
             say = log.warning if waiting else log.info
             say("config.reloaded", changed=list(changed), needs_restart=waiting)
@@ -70,13 +71,13 @@ class Reloader:
         before = self._settings.config
         config, found = reconcile(before, wanted), compare(before, wanted)
         prepared = await self._account.prepare(config)
-        # Nothing is awaited from here on until all is in force: no check and no read sees half of it.
+        # Do not await until all is in force: no check and no read may see half of it.
         self._settings.take(config)
         self._admit(config.api)
         replaced = self._account.retune(prepared)
         if config.log != before.log:
             logs.configure(config.log.level, config.log.format)
-        # What is left over goes when it can.
+        # Close what the old configuration still holds open.
         await self._account.part_with(replaced)
         await self._account.state_policy()
         return found

@@ -1,4 +1,4 @@
-"""What a daemon knows from its earlier lives: the table, change indexes, the brake, what the planner learned."""
+"""Restore what an earlier run stored: the table, change indexes, the brake, and what the planner learned."""
 
 import json
 from collections.abc import Callable
@@ -16,12 +16,14 @@ from precall.telemetry.logging import get_logger
 
 log = get_logger(__name__)
 
-STARTS = 1000  # whose first index is remembered, for readers who were told it
-MILLENNIUM = 1_577_836_800  # 2020-01-01T00:00:00Z: change indexes are never below the milliseconds since then
+STARTS = 1000
+"""Starts whose first change index is remembered, for readers that hold such an index."""
+MILLENNIUM = 1_577_836_800
+"""2020-01-01T00:00:00Z. Change indexes are never below the milliseconds since then."""
 
 
-async def recall_table(store: Store, clocks: Clocks) -> tuple[Table, int, int]:
-    """The table as it is stored, the index to go on from and the newest sequence number."""
+async def restore_table(store: Store, clocks: Clocks) -> tuple[Table, int, int]:
+    """Load the table. Returns it, the change index to continue from, and the newest sequence number of a check."""
     table = Table(lambda: clocks.lead)
     async for rows in store.load():
         table.load(rows)
@@ -29,29 +31,33 @@ async def recall_table(store: Store, clocks: Clocks) -> tuple[Table, int, int]:
     return table, max(committed + 1, int((clocks.now() - MILLENNIUM) * 1000)), seq
 
 
-async def recall_feed(store: Store, index: int) -> Feed:
-    """The change feed from `index` on, or from above every index an earlier start went on from. Each start's own is
-    remembered before a reader is told of it."""
+async def restore_feed(store: Store, index: int) -> Feed:
+    """Make the change feed, starting at `index` or above every index that an earlier start continued from.
+
+    The first index of each start is stored before any reader sees it.
+    """
     bases = json.loads((await store.marks()).get("bases", "[]"))
     base = max([index, *(earlier + 1 for earlier in bases)])
     await store.mark({"bases": json.dumps([*bases, base][-STARTS:])})
     return Feed(base, bases)
 
 
-async def recall_brake(store: Store, settings: BrakeConfig, clocks: Clocks) -> Brake:
-    """The brake as it stood: a restart does not reopen it."""
+async def restore_brake(store: Store, settings: BrakeConfig, clocks: Clocks) -> Brake:
+    """Restore the exposure brake: a restart does not release it."""
     brake = Brake(settings.share, settings.floor, settings.window)
     for pool_key, order in (await store.brakes()).items():
         if order["engaged"]:
             brake.halt(pool_key)
-    for pool_key, at in await recall_turns(store, clocks, settings.window):
+    for pool_key, at in await restore_turns(store, clocks, settings.window):
         brake.recall(pool_key, at)
     return brake
 
 
-async def recall_turns(store: Store, clocks: Clocks, window: float) -> list[tuple[str, float]]:
-    """(pool, tick) of what turned to the real number in the last `window` seconds and counts, in order: not what an
-    operator has released."""
+async def restore_turns(store: Store, clocks: Clocks, window: float) -> list[tuple[str, float]]:
+    """The turns to a real number that count for the brake, as (pool key, tick) in order.
+
+    These are the turns of the last `window` seconds, without those that an operator has released.
+    """
     orders = await store.brakes()
     released = {pool_key: order["at"] for pool_key, order in orders.items() if not order["engaged"]}
     return [
@@ -61,22 +67,24 @@ async def recall_turns(store: Store, clocks: Clocks, window: float) -> list[tupl
     ]
 
 
-async def recall_sample(store: Store, share: float, key: Callable[[], str]) -> Sample:
-    """Whose dials and answers are logged, under pseudonyms that this database's own secret, made once by `key` (hex),
-    makes."""
+async def restore_sample(store: Store, share: float, key: Callable[[], str]) -> Sample:
+    """The sample of bindings whose dials and answers are logged: `share` of them, between 0 and 1.
+
+    Pseudonyms depend on a secret of this database. `key` makes it once, as hex digits.
+    """
     return Sample(share, bytes.fromhex(await store.secret("dial_key", key()) if share else ""))
 
 
 def learned_of(planner: Planner, clocks: Clocks) -> str:
-    """What the planner has learned, for `recall_planner` in its next life (JSON)."""
+    """What the planner has learned, as JSON for `restore_planner`."""
     plain = planner.export()
     if plain["halved_at"] is not None:
         plain["halved_at"] = clocks.moment_of(plain["halved_at"])
     return json.dumps(plain)
 
 
-def recall_planner(learned: str, rate: float, freshness: FreshnessConfig, clocks: Clocks) -> Planner:
-    """The planner, with what it learned in an earlier life (JSON). What cannot be read of it is dropped."""
+def restore_planner(learned: str, rate: float, freshness: FreshnessConfig, clocks: Clocks) -> Planner:
+    """Make the planner with what an earlier run learned (JSON). Unreadable JSON is dropped with a log line."""
     make = partial(
         Planner,
         rate,

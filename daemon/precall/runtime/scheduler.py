@@ -1,10 +1,10 @@
-"""The one importer of APScheduler: a handful of coarse jobs, never one per binding; and what must not depend on it.
+"""Run a handful of coarse jobs with APScheduler, never one per binding; and beats, which do without it.
 
-A job that is late is run once, not dropped (its defaults would drop it after a second), and never beside itself.
+A late job runs once and never overlaps itself. APScheduler's default would drop it after a second.
 
-APScheduler plans by the wall clock, but waits by the loop's. So whenever the wall clock was set, all its plans are
-moved by as much, and the jobs run when they would have run. That is looked at each time before it plans, and whenever
-it is asked for. What the daemon lives by, its `beat`s, asks no wall clock at all.
+APScheduler plans by the wall clock but waits by the clock of the loop. When the wall clock is set, all plans are moved
+by the same amount, so jobs run when they would have run. This is checked before each planning and by `replan`.
+Beats use the clock of the loop alone: the check loop must not depend on the wall clock.
 """
 
 import asyncio
@@ -25,8 +25,10 @@ Job = Callable[[], Awaitable[None]]
 
 
 class _Replanning(AsyncIOScheduler):  # type: ignore[misc]
-    """Calls `replan` before each look at what is due: a look after a step forward would run through every time missed,
-    and one after a step back would wait as long as the step."""
+    """Calls `replan` before each look at what is due.
+
+    Otherwise a step forward would run through every missed time, and a step back would wait as long as the step.
+    """
 
     replan: Callable[[], None] | None = None
 
@@ -37,11 +39,13 @@ class _Replanning(AsyncIOScheduler):  # type: ignore[misc]
 
 
 class Scheduler:
-    """Runs coroutine functions every so many seconds, in the running loop."""
+    """Runs coroutine functions at fixed intervals in the running loop."""
 
     def __init__(self, wall: Callable[[], float], broken: Callable[[str], None] = lambda _name: None) -> None:
-        """To be made in the running loop. `wall` is the clock that APScheduler plans by: the machine's own. `broken` is
-        called with the name of a job that ended in an error, which is logged besides."""
+        """Needs a running loop. `wall` is the clock APScheduler plans by, which is the machine's (Unix seconds).
+
+        `broken` is called with the name of a job that failed; the error is logged.
+        """
         self._broken = broken
         self._wall, self._clocks = wall, Clocks(wall, asyncio.get_running_loop().time)
         self._scheduler = _Replanning(
@@ -54,13 +58,13 @@ class Scheduler:
         self._paused = False
 
     def every(self, seconds: float, job: Job, name: str) -> None:
-        """Run `job` every `seconds`, first after that time; in place of one of that name, if there is one."""
+        """Run `job` every `seconds`, first after one interval. It replaces a job of the same name."""
         self.replan()
         trigger = IntervalTrigger(seconds=seconds, timezone=UTC)
         self._scheduler.add_job(job, trigger, id=name, name=name, replace_existing=True)
 
     def once(self, job: Job, name: str) -> None:
-        """Run `job` as soon as it can be."""
+        """Run `job` once, as soon as possible."""
         self.replan()
         self._scheduler.add_job(job, id=name, name=name)
 
@@ -71,14 +75,15 @@ class Scheduler:
         name: str,
         ended: Callable[[BaseException], None] = lambda _error: None,
     ) -> None:
-        """Run `job` every `seconds` of the loop's clock from now on, without APScheduler: for what must go on whatever
-        becomes of the wall clock. A job that fails is logged and goes on; `ended` is called with
-        the error that ends the beat itself, should one do so."""
+        """Run `job` every `seconds` of the loop's clock, whatever happens to the wall clock.
+
+        A job that fails is logged and runs again. `ended` is called with an error that ends the beat itself.
+        """
         work = beat(seconds, self._unless_paused(job), name, self._broken)
         self._beats.append(guarded(work, name, ended))
 
     def hasten(self, name: str) -> None:
-        """Run the job of this name now, ahead of its time; no matter that there is none."""
+        """Run the job of this name now, if there is one."""
         if not self._paused and (job := self._scheduler.get_job(name)) is not None:
             job.modify(next_run_time=datetime.fromtimestamp(self._wall(), UTC))
 
@@ -88,7 +93,7 @@ class Scheduler:
         return job.next_run_time.timestamp() if job is not None and job.next_run_time else None
 
     def replan(self) -> None:
-        """Move all plans by as much as the wall clock was set since the last time."""
+        """Move all plans by the amount that the wall clock was set since the last call."""
         if not (moved := self._clocks.step()):
             return
         for job in self._scheduler.get_jobs():
@@ -96,16 +101,16 @@ class Scheduler:
                 job.modify(next_run_time=planned + timedelta(seconds=moved))
 
     def start(self) -> None:
-        """Begin. The loop must be running."""
+        """Start running jobs. The loop must be running."""
         self._scheduler.start()
 
     def pause(self) -> None:
-        """Start no further run; those under way go on. `stop` would cancel them: drain in between."""
+        """Start no further runs. Runs in flight continue; drain them before `stop`, which cancels them."""
         self._paused = True
         self._scheduler.pause()
 
     def stop(self) -> None:
-        """End, cancelling what still runs."""
+        """Stop, and cancel what still runs."""
         for beat in self._beats:
             beat.cancel()
         self._scheduler.shutdown(wait=False)
@@ -127,8 +132,10 @@ class Scheduler:
 async def beat(
     seconds: float, job: Job, name: str, broken: Callable[[str], None] = lambda _name: None
 ) -> None:
-    """Run `job` every `seconds` of the loop's clock until cancelled. One that fails is logged, and goes on. What was
-    missed is not made up for: a run that took long is followed by the next one, not by several."""
+    """Run `job` every `seconds` of the loop's clock until cancelled. A job that fails is logged and runs again.
+
+    Missed runs are not made up for: a long run is followed by one run, not by several.
+    """
     loop = asyncio.get_running_loop()
     due = loop.time()
     while True:

@@ -1,6 +1,6 @@
-"""What a start waits for: a database that is out of reach, another daemon that leads on it.
+"""Wait for the database to be in reach, and for the lead on it to be free.
 
-One that stands by answers reads from what the leader stores and checks and writes nothing, until the lead is free.
+A daemon on standby answers reads from what the leader stores. It checks and writes nothing until it leads itself.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ class Standby:
         self._polite_until = 0.0
 
     async def insist(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Do what needs the database, as often as it takes until it is there."""
+        """Retry `work` every second until the database is in reach; return its result."""
         since = None
         while True:
             try:
@@ -67,14 +67,17 @@ class Standby:
         open_store: Callable[[], Awaitable[Store]],
         mirror: Callable[[Store], Awaitable[None]],
     ) -> None:
-        """Return once we lead. Until then `mirror` loads what the leader has stored every second, or every few times as
-        long as loading takes; the store it reads is closed by `stack`."""
+        """Return once this daemon leads.
+
+        Until then `mirror` loads what the leader has stored: every second, or every four times as long as a load takes.
+        The store that it reads is closed by `stack`.
+        """
         if await self.insist(self._lead.take):
             return
         log.warning("precall.standby", listen=self._urls)
         self._supervisor.ready("stands by: another precall leads on this database")
         self._role.waiting_for = WaitingFor.LEADER
-        # Beside the question for the lead: loading many rows must not put a succession off.
+        # Loading many rows must not delay a takeover, so it runs in a task of its own.
         mirroring = asyncio.create_task(self._keep_mirroring(stack, open_store, mirror), name="mirror")
         try:
             while not await self._take_over():
@@ -105,7 +108,7 @@ class Standby:
             await asyncio.sleep(max(1.0, 4 * (self._monotonic() - begun)))
 
     async def _take_over(self) -> bool:
-        """Take the lead if it is free. After a loss of the database the daemon that led goes first."""
+        """Take the lead if it is free. After an outage of the database, the previous leader is given a head start."""
         if self._monotonic() < self._polite_until:
             return False
         try:

@@ -1,7 +1,7 @@
-"""What systemd is told of the daemon's life (sd_notify): ready, reloading, stopping, and that it still works.
+"""Notify systemd (sd_notify) that the daemon is ready, reloading, stopping, or still working.
 
-A datagram per word to the socket that the service manager names; without one nothing is sent. That it does not get
-through is told once and stops nothing.
+Each notification is a datagram to the socket that the service manager names; without a socket nothing is sent. The
+first failure is logged, and no failure stops the daemon.
 """
 
 import asyncio
@@ -18,12 +18,14 @@ log = get_logger(__name__)
 
 PULSE = 1.0
 PATIENCE = 0.5
-"""Seconds to wait for room in the manager's queue: what it expects to hear must not be lost because it is busy."""
+"""Seconds to wait for room in the manager's queue, so that a busy manager misses no notification."""
 
 
 class SystemdNotifier:
-    """The service manager at `address`: a path, or "@name" in the abstract namespace; "" for none. It expects to hear
-    something every `watchdog` seconds, 0 for nothing."""
+    """The service manager at `address`: a path, "@name" in the abstract namespace, or "" for none.
+
+    It expects a notification every `watchdog` seconds; 0 turns the watchdog off.
+    """
 
     def __init__(
         self, address: str = "", watchdog: float = 0.0, monotonic: Callable[[], float] = lambda: 0.0
@@ -35,7 +37,7 @@ class SystemdNotifier:
 
     @classmethod
     def of(cls, environment: MutableMapping[str, str], monotonic: Callable[[], float]) -> Self:
-        """The one the environment names; taken out of it, so that no program started from here speaks for us."""
+        """The service manager that the environment names. Its variables are removed: no child may use them."""
         address = environment.pop("NOTIFY_SOCKET", "")
         watchdog = environment.pop("WATCHDOG_USEC", "")
         expected = environment.pop("WATCHDOG_PID", "")
@@ -43,33 +45,33 @@ class SystemdNotifier:
         return cls(address, int(watchdog) / 1e6 if ours else 0.0, monotonic)
 
     def ready(self, status: str) -> None:
-        """Up; `status` is what `systemctl status` shows."""
+        """Notify that the daemon is up. `status` is shown by `systemctl status`."""
         self._up = True
         self._tell(f"READY=1\nSTATUS={status}")
 
     def reloading(self) -> None:
-        """A reload has begun. Later versions of systemd want to know since when."""
+        """Notify that a reload has begun, and when: later versions of systemd require the time."""
         if self._up:
             self._tell(f"RELOADING=1\nMONOTONIC_USEC={round(self._monotonic() * 1e6)}")
 
     def reloaded(self, status: str) -> None:
-        """The reload has come to its end, whichever. Before we are up nobody waits for that."""
+        """Notify that the reload has ended, well or not. Before `ready` nothing is sent."""
         if self._up:
             self.ready(status)
 
     def stopping(self) -> None:
-        """The end has begun."""
+        """Notify that the daemon is stopping."""
         self._tell("STOPPING=1")
 
     def beat(self) -> None:
-        """The work goes on. To be called by what does the work, as often as it likes."""
+        """Notify that work goes on. Call it from the working loop itself, as often as convenient."""
         if self._watchdog and self._monotonic() >= self._next_at:
             self._next_at = self._monotonic() + self._watchdog / 3
             self._tell("WATCHDOG=1", patience=0.0)
 
     @asynccontextmanager
     async def pulse(self) -> AsyncIterator[None]:
-        """Beat as long as the loop turns, for work that takes long and has an end, such as loading a table."""
+        """Beat while the loop runs, during long work that has an end, such as loading a table."""
         beating = asyncio.create_task(self._pulse(), name="pulse")
         try:
             yield

@@ -1,7 +1,7 @@
-"""A faithful, scriptable stand-in for the provider, over HTTP.
+"""A scriptable simulator of the provider's HTTP API.
 
-It speaks QueryCallStatus, its two substitutes and QueryCallDetailByCallId as the provider's gateway does, signatures,
-quotas and errors included. It imports no other module of precall, so that one mistake cannot pass on both sides.
+It implements QueryCallStatus, its two substitutes and QueryCallDetailByCallId, with signatures, quotas and errors.
+It imports nothing else from precall, so a misreading of the protocol cannot hide on both sides.
 """
 
 from precall.simulator.dispatcher import CallTally, Dispatcher, failed

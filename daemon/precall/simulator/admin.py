@@ -1,6 +1,7 @@
-"""The admin endpoint under `/_admin/`: look at the simulated world and change it while it runs.
+"""The admin API under `/_admin/`: inspect and change the simulation while it runs.
 
-JSON in, JSON out; mistakes are 422 with every mistake listed. It has no access control: the simulator is for loopback.
+It takes and returns JSON; a bad request is answered 422 with every mistake listed. There is no access control, since
+the simulator is meant for loopback.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pydantic import Field
 from precall.simulator.exchange import VOICE_SERVICE
 from precall.simulator.gateway import ACTIONS
 from precall.simulator.population import SimBinding
-from precall.simulator.replies import Standing
+from precall.simulator.replies import BindingStatus
 from precall.simulator.scenario import (
     Account,
     Binding,
@@ -40,9 +41,10 @@ _SCRIPT = ("status", "called_no", "gone", "secret_status")
 
 
 class BindingChange(Section):
-    """PATCH of a binding: only keys present act, but a `status` without `called_no` brings back its usual number.
+    """A PATCH of a binding; keys that are left out change nothing.
 
-    `status` null is sent as null; `natural` returns the binding to the hazards of its pool.
+    A `status` without `called_no` resets the number to the usual one for that status. A null `status` is sent to the
+    daemon as null. `natural` drops the script, so the binding follows the failure rates of its pool again.
     """
 
     status: int | float | str | None = None
@@ -55,14 +57,14 @@ class BindingChange(Section):
 
 
 class ActionChange(Section):
-    """Listing or delisting an action; `code` is what a delisted action answers."""
+    """Enable or delist an action; `code` is the error code of calls to a delisted action."""
 
     enabled: bool
     code: str = "InvalidApi.NotFound"
 
 
 class Dial(Section):
-    """A call from `caller` (A when left out) to `number` (X when left out), by handset or by the voice service."""
+    """A call from `caller` (default: A) to `number` (default: X), from a handset or through the voice service."""
 
     subs_id: str
     caller: str = ""
@@ -71,7 +73,7 @@ class Dial(Section):
 
 
 class PoolOutage(Section):
-    """A pool in trouble from now on."""
+    """An outage of a pool that starts now."""
 
     for_: Duration = Field(60.0, alias="for")
     share: Share = 1.0
@@ -83,32 +85,32 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 def routes(service: Service, clock: Callable[[], float]) -> list[web.RouteDef]:
     """Every admin route."""
-    desk = _AdminDesk(service, clock)
+    handlers = _AdminHandlers(service, clock)
     return [
-        web.get("/_admin/bindings", desk.list_bindings),
-        web.post("/_admin/bindings", _guard(desk.add_bindings)),
-        web.get("/_admin/bindings/{subs_id}", desk.show_binding),
-        web.patch("/_admin/bindings/{subs_id}", _guard(desk.change_binding)),
-        web.put("/_admin/bindings/{subs_id}", _guard(desk.change_binding)),
-        web.get("/_admin/stats", _guard(desk.show_stats)),
-        web.get("/_admin/faults", desk.list_faults),
-        web.post("/_admin/faults", _guard(desk.add_faults)),
-        web.delete("/_admin/faults", desk.clear_faults),
-        web.put("/_admin/account", _guard(desk.change_account)),
-        web.post("/_admin/actions/{action}", _guard(desk.change_action)),
-        web.post("/_admin/calls", _guard(desk.add_calls)),
-        web.post("/_admin/dials", _guard(desk.dial)),
-        web.post("/_admin/pools/{pool_key}/outage", _guard(desk.break_pool)),
+        web.get("/_admin/bindings", handlers.list_bindings),
+        web.post("/_admin/bindings", _guard(handlers.add_bindings)),
+        web.get("/_admin/bindings/{subs_id}", handlers.show_binding),
+        web.patch("/_admin/bindings/{subs_id}", _guard(handlers.change_binding)),
+        web.put("/_admin/bindings/{subs_id}", _guard(handlers.change_binding)),
+        web.get("/_admin/stats", _guard(handlers.show_stats)),
+        web.get("/_admin/faults", handlers.list_faults),
+        web.post("/_admin/faults", _guard(handlers.add_faults)),
+        web.delete("/_admin/faults", handlers.clear_faults),
+        web.put("/_admin/account", _guard(handlers.change_account)),
+        web.post("/_admin/actions/{action}", _guard(handlers.change_action)),
+        web.post("/_admin/calls", _guard(handlers.add_calls)),
+        web.post("/_admin/dials", _guard(handlers.dial)),
+        web.post("/_admin/pools/{pool_key}/outage", _guard(handlers.break_pool)),
     ]
 
 
-class _AdminDesk:
+class _AdminHandlers:
     def __init__(self, service: Service, clock: Callable[[], float]) -> None:
         self._service = service
         self._clock = clock
 
     async def list_bindings(self, request: web.Request) -> web.StreamResponse:
-        """NDJSON, one binding a line with its current truth."""
+        """Stream NDJSON: one binding per line, with its true state now."""
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         await response.prepare(request)
         lines: list[bytes] = []
@@ -146,10 +148,10 @@ class _AdminDesk:
 
     async def show_stats(self, request: web.Request) -> web.Response:
         traffic = self._service.traffic
-        asked = request.query.get("arrivals", str(_ARRIVALS_SHOWN))
-        if not (asked.isascii() and asked.isdecimal()):
+        limit = request.query.get("arrivals", str(_ARRIVALS_SHOWN))
+        if not (limit.isascii() and limit.isdecimal()):
             raise ScenarioError(["arrivals: not a number"])
-        shown = int(asked)
+        shown = int(limit)
         return web.json_response(
             {
                 "calls": traffic.calls_received,
@@ -210,17 +212,17 @@ class _AdminDesk:
         return web.json_response({"added": len(calls)}, status=201)
 
     async def dial(self, request: web.Request) -> web.Response:
-        """Place a call now; its detail or its receipt follows."""
-        wanted = read_section(Dial, await _json(request))
-        binding = self._service.world.find(wanted.subs_id)
+        """Place a call now; its call detail or receipt becomes available later."""
+        dial = read_section(Dial, await _json(request))
+        binding = self._service.world.find(dial.subs_id)
         if binding is None:
             return _not_found("binding")
         call = self._service.exchange.place(
             binding,
-            wanted.caller or binding.number_a,
-            wanted.number or binding.number_x,
+            dial.caller or binding.number_a,
+            dial.number or binding.number_x,
             self._clock(),
-            handset=wanted.handset,
+            handset=dial.handset,
         )
         placed = {
             "call_id": call.call_id,
@@ -245,9 +247,9 @@ class _AdminDesk:
 
     def _row(self, binding: SimBinding) -> dict[str, Any]:
         truth = self._service.world.truth(binding, self._clock())
-        known = (
+        state = (
             {"status": truth.status, "called_no": truth.called_no, "code": "OK"}
-            if isinstance(truth, Standing)
+            if isinstance(truth, BindingStatus)
             else {"status": 0, "called_no": "", "code": truth}
         )
         row: dict[str, Any] = {
@@ -260,7 +262,7 @@ class _AdminDesk:
         }
         if binding.expires_at is not None:
             row["expires_at"] = _rfc3339(binding.expires_at)
-        return row | {"truth": known}
+        return row | {"truth": state}
 
 
 def _rfc3339(unix: float) -> str:
@@ -288,7 +290,7 @@ async def _json(request: web.Request) -> dict[str, Any]:
 
 
 async def _tables(request: web.Request) -> list[Any]:
-    """One table, or a list of tables that is taken whole or not at all."""
+    """The request body as a list; a single object becomes a list of one."""
     try:
         values = json.loads(await request.read())
     except ValueError as error:

@@ -1,7 +1,7 @@
-"""Call details as QueryCallDetailByCallId sees them: nothing at first, then in progress, then final.
+"""Call details for QueryCallDetailByCallId: empty at first, then in progress, then final.
 
-Source of the field names and their order: the product page of the action. Times inside a detail are Beijing time
-without a zone, as the provider writes them.
+Field names and their order are from the provider's page for the action. Times in a detail are Beijing time without a
+zone, as the provider writes them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from precall.simulator.scenario import Call
 BEIJING = timezone(timedelta(hours=8))
 DAY_MS = 86_400_000
 CALLS_KEPT = 500_000
-RINGING = 10.0  # seconds a call rings when the scenario does not say when it ends
+RINGING = 10.0  # seconds a call rings, unless the scenario says when it ends
 _FULL_WIDTH = str.maketrans('"', "”")
 
 
@@ -29,7 +29,7 @@ class _PlacedCall:
 
 
 class CallLog:
-    """The calls the platform knows, the newest `CALLS_KEPT` of them; `speed` scenario seconds pass per second."""
+    """The newest `CALLS_KEPT` calls. `speed` scenario seconds pass per real second."""
 
     def __init__(
         self, speed: float, query_date: Literal["day", "next_24h"], *, full_width_quotes: bool
@@ -40,17 +40,20 @@ class CallLog:
         self._calls: dict[str, _PlacedCall] = {}
 
     def add(self, call: Call, now: float) -> None:
-        """Place a call, at `now` when the call does not say when; a call of the same id is replaced."""
+        """Add a call, or replace the one with the same id. Without `called_at` the call is placed at `now`."""
         called_at = now if call.called_at is None else call.called_at
-        lasts = RINGING + call.duration if call.ends is None else call.ends
+        length = RINGING + call.duration if call.ends is None else call.ends
         while len(self._calls) >= CALLS_KEPT:
             del self._calls[next(iter(self._calls))]
         self._calls[call.call_id] = _PlacedCall(
-            call, called_at, called_at + call.after / self._speed, called_at + lasts / self._speed
+            call, called_at, called_at + call.after / self._speed, called_at + length / self._speed
         )
 
     def detail(self, call_id: str, prod_id: int, query_date_ms: int, now: float) -> str:
-        """The text of `Data`; "" for unknown calls, another product, another day, and calls not visible yet."""
+        """Return the text of `Data`.
+
+        It is "" for an unknown call, another product or day, and a call that is not visible yet.
+        """
         placed = self._calls.get(call_id)
         if placed is None or placed.spec.prod_id != prod_id or now < placed.visible_at:
             return ""
@@ -93,5 +96,5 @@ def _fields(placed: _PlacedCall, now: float) -> dict[str, object]:
 
 
 def beijing(unix: float) -> str:
-    """As the provider writes times: Beijing, without a zone."""
+    """Format Unix seconds as the provider does: Beijing time without a zone."""
     return datetime.fromtimestamp(unix, BEIJING).strftime("%Y-%m-%d %H:%M:%S")

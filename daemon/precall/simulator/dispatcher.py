@@ -1,9 +1,8 @@
-"""A scripted dispatcher: before each call it asks precall for the route, over HTTP as anybody would, and dials what it
-is told. It stands outside precall and knows of it only what its API says.
+"""A scripted dispatcher: it asks precall for a route before each call, over the public HTTP API, and dials it.
 
-With every call goes a trial call, in the same world at the same moment and with the callee in the same mood: the bound
-X, dialled without asking anybody. What both come to is the worth of asking. A dispatcher knows when its own bindings
-end, so those past their end are asked about, and not dialled either way.
+Each call is paired with a trial call to the bound X, under the same conditions but without asking precall. The
+difference between the two outcomes is what precall is worth. A dispatcher knows when its bindings expire: it still
+asks about expired ones, but dials neither call.
 """
 
 from __future__ import annotations
@@ -33,14 +32,17 @@ _IN_WORDS = {
     Ending.POWERED_OFF: "no_answer",
     Ending.FAILED: "failed",
 }
-"""How precall's interface calls them."""
+"""The outcomes in the words of precall's API."""
 
 
 @dataclass(slots=True)
 class CallTally:
-    """What the calls of one dispatcher came to. `told`: actions in precall's answers. `routed` and `alone`: endings of
-    calls by precall's route and of the trial calls to the bound X; `not_placed`: calls that precall told not to place
-    now, though the binding had not ended."""
+    """Outcomes of one dispatcher's calls.
+
+    `told` counts the actions in precall's answers. `routed` counts the endings of calls along precall's route, and
+    `alone` those of the trial calls to the bound X. `not_placed` counts calls that precall held back although the
+    binding had not expired.
+    """
 
     asked: int = 0
     unanswered: int = 0
@@ -51,12 +53,12 @@ class CallTally:
     alone: Counter[str] = field(default_factory=Counter)
 
     def shown(self) -> dict[str, object]:
-        """As plain data."""
+        """The counters as plain data."""
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
 
 class Dispatcher:
-    """Asks at `url` before calls of the parties of `bindings`. To be used within `async with`."""
+    """Place calls between the parties of `bindings`, asking the precall at `url` first. An async context manager."""
 
     def __init__(
         self,
@@ -76,7 +78,7 @@ class Dispatcher:
         self._outcomes = outcomes
         self._draw = random.Random(seed)
         self._reports: list[tuple[float, int, dict[str, object]]] = []
-        self._heard = True
+        self._accepts_reports = True
 
     async def __aenter__(self) -> Self:
         timeout = aiohttp.ClientTimeout(total=PATIENCE)
@@ -87,14 +89,14 @@ class Dispatcher:
         await self._session.close()
 
     async def run(self, rate: float) -> None:
-        """So many calls per second, until cancelled."""
+        """Place `rate` calls per second until cancelled."""
         while True:
-            await self.call_somebody()
+            await self.place_call()
             await self.report()
             await asyncio.sleep(1.0 / rate)
 
-    async def call_somebody(self) -> None:
-        """A call of one party of any binding to the other: ask, dial, and note what to report of it."""
+    async def place_call(self) -> None:
+        """Ask for a route and dial it, from one party of a random binding to the other; queue the report."""
         if not self._bindings:
             return
         binding = self._draw.choice(self._bindings)
@@ -115,20 +117,20 @@ class Dispatcher:
         self.tally.routed[call.ending] += 1
         self.tally.alone[self._exchange.compare(call, binding.number_x).ending] += 1
         if not call.handset:
-            self._note(call, now)
+            self._queue_report(call, now)
 
     async def report(self) -> None:
-        """Tell precall of calls, so that it may learn how they went; not again where it takes no reports."""
+        """Send the reports that are due. Stop for good if this precall has no endpoint for reports."""
         due: list[dict[str, object]] = []
         while self._reports and self._reports[0][0] <= self._clock() and len(due) < MOST_REPORTS:
             due.append(heapq.heappop(self._reports)[2])
-        if due and self._heard:
+        if due and self._accepts_reports:
             status, _ = await self._ask("POST", "/v1/calls", json=due)
-            self._heard = status not in _NOT_THERE
+            self._accepts_reports = status not in _NOT_THERE
             self.tally.reported += len(due) if 200 <= status < 300 else 0
 
     async def _route(self, subs_id: str, caller: str) -> dict[str, Any] | None:
-        """precall's answer; None, and counted, when there is none."""
+        """Return precall's answer, or count the missing one and return None."""
         self.tally.asked += 1
         status, body = await self._ask("GET", f"/v1/routes/{subs_id}", params={"caller": caller})
         if status == 200 and isinstance(body, dict):
@@ -136,7 +138,7 @@ class Dispatcher:
         self.tally.unanswered += 1
         return None
 
-    def _note(self, call: PlacedCall, now: float) -> None:
+    def _queue_report(self, call: PlacedCall, now: float) -> None:
         report: dict[str, object] = {
             "call_id": call.call_id,
             "prod_id": VOICE_SERVICE,
@@ -150,7 +152,7 @@ class Dispatcher:
         heapq.heappush(self._reports, (due, call.serial, report))
 
     async def _ask(self, method: str, path: str, **more: Any) -> tuple[int, Any]:
-        """(status, body); (0, None) when nothing came back in time."""
+        """Return (status, body), or (0, None) if no valid reply came in time."""
         try:
             async with self._session.request(method, f"{self._url}{path}", **more) as response:
                 return response.status, await response.json(content_type=None)
@@ -159,5 +161,5 @@ class Dispatcher:
 
 
 def failed(endings: Counter[str]) -> tuple[int, int]:
-    """How many calls failed by what can be the number's fault, of how many placed."""
+    """Return (failed calls, all calls); only failures that the number may have caused are counted."""
     return endings[Ending.FAILED], endings.total()

@@ -1,11 +1,11 @@
-"""The telephone network of the simulated world: what becomes of a call, by the truth of the moment and its number.
+"""The telephone network of the simulation: decide how a call ends.
 
-Belongs here: outcomes and who is told of them. Does not belong here: whether a number reaches anybody (world.py), how a
-detail (calls.py) or a receipt (receipts.py) looks.
+Whether a number reaches its callee is decided in world.py. The formats of details and receipts are in calls.py and
+receipts.py.
 
-A call that reaches its callee is answered, or not, for reasons of the callee's: busy, no answer, powered off. A call
-that does not ends with a cause that can be the number's fault. Codes: the state table of QueryCallDetailByCallId, and
-ITU-T Q.850 causes as SecretReport's release_cause has them.
+A call that reaches its callee is answered, or ends busy, unanswered or powered off. Any other call fails with a cause
+that the number may be responsible for. States are from the state table of QueryCallDetailByCallId; causes are ITU-T
+Q.850, as in SecretReport's release_cause.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from precall.simulator.scenario import Call, Habits
 from precall.simulator.world import World
 
 VOICE_SERVICE: Final = 11000000300006
-"""The ProdId of calls that are placed through the voice service."""
+"""ProdId of calls placed through the voice service."""
 _INVALID = ("200004", 1)  # no such number / unallocated
 _BROKEN = (
     *(("200005", 27),) * 4,  # unreachable / destination out of order
@@ -35,7 +35,7 @@ _BROKEN = (
 
 
 class Ending(StrEnum):
-    """How a call ended. Only `failed` can be the number's fault."""
+    """How a call ended. Only `failed` may be the number's fault."""
 
     CONNECTED = "connected"
     BUSY = "busy"
@@ -54,8 +54,11 @@ _ENDINGS = {
 
 @dataclass(frozen=True, slots=True)
 class PlacedCall:
-    """One call. `called_at` and `ends_at` in Unix seconds, `duration` in scenario seconds (0: not connected); told by a
-    receipt if by `handset`, otherwise by a detail."""
+    """One call and its outcome.
+
+    `called_at` and `ends_at` are Unix seconds, `duration` is scenario seconds (0 if not connected). Calls from a
+    handset are reported by a receipt, all others by a call detail.
+    """
 
     serial: int
     call_id: str
@@ -72,7 +75,7 @@ class PlacedCall:
 
 
 class Exchange:
-    """Places calls. All follows from the seed and the order of the calls; `speed` scenario seconds pass per second."""
+    """Place calls. Outcomes follow from the seed and the order of calls; `speed` scenario seconds pass per second."""
 
     def __init__(
         self, seed: int, world: World, details: CallLog, receipts: ReceiptQueue, habits: Habits, speed: float
@@ -84,8 +87,11 @@ class Exchange:
     def place(
         self, binding: SimBinding, caller: str, number: str, now: float, *, handset: bool | None = None
     ) -> PlacedCall:
-        """A call at `now`, of which the provider will tell. By handset or by the voice service: by chance when not
-        said; a party's own number by the voice service alone, for the provider has no part in other calls to it."""
+        """Place a call that the provider will report.
+
+        `handset` says whether it is placed from a handset or through the voice service; None leaves it to chance. A
+        call to a party's own number always uses the voice service: the provider sees no other call to it.
+        """
         self._placed += 1
         serial = self._placed
         if handset is None:
@@ -100,13 +106,13 @@ class Exchange:
         return call
 
     def compare(self, call: PlacedCall, number: str) -> PlacedCall:
-        """The same call to another number at the same moment, with the callee in the same mood; nobody is told."""
+        """Return how the same call to another `number` would have ended. It is not reported."""
         return self._outcome(
             call.serial, call.binding, call.caller, number, call.called_at, handset=call.handset
         )
 
     def try_out(self, binding: SimBinding, caller: str, number: str, now: float) -> PlacedCall:
-        """A call that is placed for comparison alone; nobody is told."""
+        """Return how a call would end. It is not reported."""
         self._placed += 1
         return self._outcome(self._placed, binding, caller, number, now, handset=False)
 
@@ -115,22 +121,22 @@ class Exchange:
     ) -> PlacedCall:
         duration = 0
         if self._world.reaches(binding, number, now):
-            ending = self._mood(serial)
+            ending = self._callee_ending(serial)
             state, cause = _ENDINGS[ending]
             if ending is Ending.CONNECTED:
                 duration = 1 + round(waiting_time(self._habits.talk, self._seed, "talk", serial))
         else:
             ending = Ending.FAILED
-            ours = number == binding.number_x and self._world.in_effect(binding, now)
+            bound = number == binding.number_x and self._world.in_effect(binding, now)
             drawn = _BROKEN[int(uniform(self._seed, "cause", serial) * len(_BROKEN))]
-            state, cause = drawn if ours else _INVALID
+            state, cause = drawn if bound else _INVALID
         call_id = self._call_id(serial, handset=handset)
         ends_at = now + (RINGING + duration) / self._speed
         return PlacedCall(
             serial, call_id, binding, caller, number, now, ending, state, cause, duration, handset, ends_at
         )
 
-    def _mood(self, serial: int) -> Ending:
+    def _callee_ending(self, serial: int) -> Ending:
         habits, drawn = self._habits, uniform(self._seed, "mood", serial)
         for ending, share in (
             (Ending.BUSY, habits.busy),
@@ -143,7 +149,7 @@ class Exchange:
         return Ending.CONNECTED
 
     def _call_id(self, serial: int, *, handset: bool) -> str:
-        """As the voice service writes them, or as the receipts do: two id spaces."""
+        """Return an id in the format of receipts (`handset`) or of the voice service."""
         high = int(uniform(self._seed, "call id", serial) * 10**12)
         return f"{high:012x}{serial:08x}" if handset else f"{116 * 10**9 + high % 10**9}^{10**11 + serial}"
 

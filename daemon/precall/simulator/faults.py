@@ -1,7 +1,6 @@
-"""Which faults are at work now, and whom they strike.
+"""The schedule of faults: which are active now, and which calls or bindings they hit.
 
-Belongs here: the time line of faults and the draw of their shares. Does not belong here: what a fault does to a call
-(service.py) or to a binding (world.py).
+What a fault does to an API call is in service.py, what it does to a binding in world.py.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ _STRIKES_BINDINGS = (FaultKind.GONE, FaultKind.OUTAGE, FaultKind.SILENT)
 
 @dataclass(frozen=True, slots=True)
 class PlannedFault:
-    """A fault on the real clock: at work from `starts` until before `ends`."""
+    """A fault in real time, active from `starts` until just before `ends` (Unix seconds)."""
 
     fault: Fault
     number: int
@@ -36,7 +35,7 @@ class PlannedFault:
 
 
 class FaultPlan:
-    """Faults in the order they were planned; the first one that strikes wins."""
+    """Faults in the order they were added; of several that hit a call, the first wins."""
 
     def __init__(self, seed: int, speed: float) -> None:
         self._seed = seed
@@ -47,7 +46,7 @@ class FaultPlan:
         self._bindings: list[PlannedFault] = []
 
     def add(self, fault: Fault, origin: float) -> PlannedFault:
-        """`at` counts from `origin` (Unix seconds)."""
+        """Schedule `fault`; its `at` counts from `origin` (Unix seconds)."""
         starts = origin + fault.at / self._speed
         ends = starts + fault.for_ / self._speed if fault.for_ else math.inf
         planned = PlannedFault(fault, self._count, starts, ends)
@@ -63,7 +62,7 @@ class FaultPlan:
         return sorted(self._calls + self._bindings, key=lambda planned: planned.number)
 
     def strike_call(self, action: str, subs_id: str, pool_key: str, now: float) -> Fault | None:
-        """The fault that hits this call; each call draws anew."""
+        """Return the fault that hits this API call. Shares are drawn for each call."""
         for planned in self._calls:
             fault = planned.fault
             if fault.action not in ("", action) or not planned.matches(subs_id, pool_key, now):
@@ -73,7 +72,7 @@ class FaultPlan:
         return None
 
     def striking(self, subs_id: str, pool_key: str, now: float) -> Iterator[PlannedFault]:
-        """The faults that hit this binding; the same bindings as long as a fault lasts."""
+        """Yield the faults that hit this binding. A fault hits the same bindings for as long as it lasts."""
         for planned in self._bindings:
             if planned.matches(subs_id, pool_key, now) and (
                 planned.fault.share >= 1
@@ -82,5 +81,5 @@ class FaultPlan:
                 yield planned
 
     def noise(self) -> bytes:
-        """What a garbage answer holds."""
+        """Return the bytes of a garbage reply."""
         return self._draw.randbytes(40)

@@ -1,7 +1,7 @@
-"""The gateway in front of every action: who calls, is the signature right, is the call fresh, is it known.
+"""The gateway in front of every action: authenticate a request and reject replays and unknown actions.
 
-Checks run in the order of the real gateway: access key, timestamp, nonce, signature, action and version. Quotas,
-parameters and business follow in service.py. Nothing here does I/O; time is an argument.
+Checks run in the order of the real gateway: access key, timestamp, nonce, signature, action, version. Quotas,
+parameters and business logic follow in service.py. There is no I/O here, and time is an argument.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A request as received: the query string undecoded, headers by lower-case name with every value."""
+    """A request as received: the raw query string, and all header values by lower-case name."""
 
     method: str
     query: str
@@ -58,14 +58,14 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class CalledAction:
-    """An authentic call of a known action."""
+    """An authenticated call of a known action."""
 
     action: str
     parameters: Mapping[str, str]
 
 
 class RefusalError(Exception):
-    """The gateway says no: a code, a message, an HTTP status."""
+    """The gateway refuses a request with a code, a message and an HTTP status."""
 
     def __init__(self, code: str, message: str, http_status: int = 400) -> None:
         super().__init__(code)
@@ -75,8 +75,8 @@ class RefusalError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Claim:
-    """What a request says of itself, before anything is believed."""
+class _Claims:
+    """What a request claims, before anything is verified."""
 
     access_key_id: str
     security_token: str
@@ -92,9 +92,9 @@ class _Claim:
 
 @dataclass(slots=True)
 class NonceMemory:
-    """Nonces of the last 15 minutes, at most `kept` of them."""
+    """Nonces of the last 15 minutes, at most `capacity` of them."""
 
-    kept: int = NONCES_KEPT
+    capacity: int = NONCES_KEPT
     _seen: dict[str, float] = field(default_factory=dict)
 
     def knows(self, nonce: str, now: float) -> bool:
@@ -105,13 +105,13 @@ class NonceMemory:
         self._seen.pop(nonce, None)
         self._seen[nonce] = now
         oldest = next(iter(self._seen))
-        while len(self._seen) > self.kept or now - self._seen[oldest] > CLOCK_WINDOW:
+        while len(self._seen) > self.capacity or now - self._seen[oldest] > CLOCK_WINDOW:
             del self._seen[oldest]
             oldest = next(iter(self._seen))
 
 
 class Gateway:
-    """Admits or refuses requests for one account."""
+    """Admit or refuse requests for one account."""
 
     def __init__(self, account: Account, delisted: Sequence[str] = ()) -> None:
         self.account = account
@@ -120,14 +120,14 @@ class Gateway:
         self._former_tokens: set[str] = set()
 
     def change_account(self, account: Account) -> None:
-        """New keys and quotas act at once; a token that was replaced counts as expired from now on."""
+        """Apply new keys and quotas at once. A security token that is replaced counts as expired from now on."""
         if self.account.security_token not in ("", account.security_token):
             self._former_tokens.add(self.account.security_token)
         self._former_tokens.discard(account.security_token)
         self.account = account
 
     def admit(self, envelope: Envelope, now: float) -> CalledAction:
-        """Raises RefusalError. `now` is the wall clock in Unix seconds."""
+        """Authenticate a request. Raises RefusalError. `now` is the wall clock in Unix seconds."""
         claim = _read_acs3(envelope) if envelope.header("authorization") else _read_rpc(envelope)
         self._check_keys(claim)
         _check_timestamp(claim.timestamp, now)
@@ -146,7 +146,7 @@ class Gateway:
         self._check_action(claim)
         return CalledAction(claim.action, claim.parameters)
 
-    def _check_keys(self, claim: _Claim) -> None:
+    def _check_keys(self, claim: _Claims) -> None:
         if not claim.access_key_id:
             raise _missing("AccessKeyId")
         if claim.access_key_id != self.account.access_key_id:
@@ -159,7 +159,7 @@ class Gateway:
             raise RefusalError("InvalidSecurityToken.Expired", "Specified SecurityToken is expired.")
         raise RefusalError("InvalidSecurityToken.Malformed", "Specified SecurityToken is malformed.")
 
-    def _check_action(self, claim: _Claim) -> None:
+    def _check_action(self, claim: _Claims) -> None:
         if not claim.action:
             raise _missing("Action")
         if claim.action not in ACTIONS or claim.action in self.delisted:
@@ -172,7 +172,7 @@ class Gateway:
 
 
 def reply_format(envelope: Envelope) -> str:
-    """`json` or `xml`: the parameter Format, else the header accept, else XML as the gateway's old default."""
+    """Return `json` or `xml`: by the parameter Format, else the Accept header, else the old default XML."""
     for name, value in _decode(envelope.query) + (_decode(envelope.body) if envelope.is_form else []):
         if name == "Format":
             return "json" if value.lower() == "json" else "xml"
@@ -180,12 +180,12 @@ def reply_format(envelope: Envelope) -> str:
 
 
 def action_hint(envelope: Envelope) -> str:
-    """Which action a request seems to want, for the layout of a refusal; "" when it names none."""
+    """Return the action a request names, for the layout of a refusal; "" if it names none."""
     found = re.search(r"(?:^|&)Action=(\w+)", envelope.query)
     return envelope.header("x-acs-action") or (found[1] if found else "")
 
 
-def _read_rpc(envelope: Envelope) -> _Claim:
+def _read_rpc(envelope: Envelope) -> _Claims:
     pairs = _decode(envelope.query) + (_decode(envelope.body) if envelope.is_form else [])
     given = dict(pairs)
     if given.get("AccessKeyId"):
@@ -196,7 +196,7 @@ def _read_rpc(envelope: Envelope) -> _Claim:
                 raise RefusalError(f"Invalid{name}", f"Specified parameter {name} is not valid.")
         if not given.get("Signature"):
             raise _missing("Signature")
-    return _Claim(
+    return _Claims(
         access_key_id=given.get("AccessKeyId", ""),
         security_token=given.get("SecurityToken", ""),
         timestamp=given.get("Timestamp", ""),
@@ -210,7 +210,7 @@ def _read_rpc(envelope: Envelope) -> _Claim:
     )
 
 
-def _read_acs3(envelope: Envelope) -> _Claim:
+def _read_acs3(envelope: Envelope) -> _Claims:
     matched = _AUTHORIZATION.fullmatch(envelope.header("authorization"))
     if matched is None:
         raise RefusalError(
@@ -219,7 +219,7 @@ def _read_acs3(envelope: Envelope) -> _Claim:
     access_key_id, listed, signature = matched.groups()
     signed = listed.split(";")
     content_type = {"content-type"} if envelope.body else set()
-    must = {
+    present = {
         name
         for name in envelope.headers
         if name.startswith("x-acs-") or name == "host" or name in content_type
@@ -232,15 +232,15 @@ def _read_acs3(envelope: Envelope) -> _Claim:
         "x-acs-signature-nonce",
         "x-acs-content-sha256",
     }
-    unsigned = sorted((must | required) - set(signed))
+    unsigned = sorted((present | required) - set(signed))
     if unsigned or signed != sorted(signed):
         raise RefusalError(
             "IncompleteSignature", f"Signed headers are incomplete or unsorted: {';'.join(unsigned)}"
         )
     query = _decode(envelope.query)
-    # The body is hashed again rather than believing the header, so a changed body does not verify.
+    # Hash the body rather than trust the header, so that a changed body fails verification.
     content_sha256 = hashlib.sha256(envelope.body).hexdigest()
-    return _Claim(
+    return _Claims(
         access_key_id=access_key_id,
         security_token=envelope.header("x-acs-security-token"),
         timestamp=envelope.header("x-acs-date"),

@@ -1,6 +1,6 @@
-"""The bindings a scenario generates: arithmetic on an index, so that a million of them cost nothing until asked for.
+"""Generated bindings, computed from an index, so that a million of them cost nothing until they are looked up.
 
-Belongs here: SubsIds, numbers and lifetimes. Does not belong here: health and answers (world.py).
+Covers SubsIds, numbers and lifetimes; health and answers are in world.py.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ from precall.simulator.scenario import Pool
 
 FIRST_SUBS_ID = 1_000_000_000_000_001
 X, TEMPORARY, A, B = "7001", "7002", "138", "139"
-"""How numbers begin: middle numbers are 700 and twelve digits, as since the pilot of 2025 in eleven provinces; parties
-have mobiles."""
+"""Prefixes of numbers. X numbers are 700 and twelve digits, as in the pilot of 2025; parties have mobile numbers."""
 _WIDTH = {X: 15, TEMPORARY: 15, A: 11, B: 11}
-_STRIDE = 61_803_399  # coprime to 10**8: numbers look random and never repeat
+_STRIDE = 61_803_399  # coprime to 10**8, so numbers look random and never repeat
 _BACK = pow(_STRIDE, -1, 10**8)
 
 
 @dataclass(frozen=True, slots=True)
 class SimBinding:
-    """What a customer knows of a binding; `expires_at` in Unix seconds, None when it has no end."""
+    """A binding as its owner knows it. `expires_at` is Unix seconds, None if it never expires."""
 
     subs_id: str
     pool_key: str
@@ -35,7 +34,7 @@ class SimBinding:
 
 
 class Population:
-    """Generated bindings by index or SubsId. Lifetimes start at `origin` and pass `speed` times as fast."""
+    """Generated bindings by index or SubsId. Lifetimes start at `origin` and run `speed` times as fast."""
 
     def __init__(self, seed: int, pools: Sequence[Pool], origin: float, speed: float) -> None:
         self._seed = seed
@@ -63,7 +62,7 @@ class Population:
         return None if index is None else self._binding(index)
 
     def on_x(self, number: str) -> SimBinding | None:
-        """The generated binding whose X this is."""
+        """Return the generated binding with this X, or None."""
         digits = number.removeprefix(X)
         if len(number) != _WIDTH[X] or digits == number or not (digits.isascii() and digits.isdecimal()):
             return None
@@ -73,7 +72,7 @@ class Population:
         return self._binding(index) if index < self._total else None
 
     def number(self, prefix: str, serial: int) -> str:
-        """As many digits as such numbers have; different serials give different numbers."""
+        """Return a number with the full length for its `prefix`, different for each `serial`."""
         digits = (serial * _STRIDE + self._offsets[prefix]) % 10**8
         return f"{prefix}{digits:0{_WIDTH[prefix] - len(prefix)}d}"
 

@@ -1,8 +1,8 @@
-"""Pushed receipts: a SecretReport per call placed from a handset, in batches, in no order, some of them twice.
+"""Pushed receipts: one SecretReport per handset call, in batches, in any order and sometimes twice.
 
-Source of the fields: the provider's page of SecretReport. HTTP push: a JSON array, to be answered within 700 ms with
-`{"code": 0, ...}`; what is not answered so is pushed again. Times inside are Beijing time without a zone;
-release_time - start_time is the duration, 0 when the call was not connected.
+Fields are from the provider's page for SecretReport. A push is a JSON array that must be answered within 700 ms with
+`{"code": 0, ...}`, or it is sent again. Times are Beijing time without a zone. The duration is release_time -
+start_time, 0 if the call was not connected.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from precall.simulator.calls import beijing
 from precall.simulator.scenario import Receipts
 
 PATIENCE = 0.7
-"""Seconds in which the provider wants a push answered."""
-LARGEST_BATCH = 500
-AGAIN_AFTER = 2.0
-MOST_TRIES = 5
-TWICE_WITHIN = 3.0
-"""Real seconds within which a duplicate follows."""
+"""Seconds within which a push must be answered."""
+MAX_BATCH = 500
+RETRY_AFTER = 2.0
+MAX_TRIES = 5
+DUPLICATE_WITHIN = 3.0
+"""Real seconds within which a duplicate is sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a receipt tells. Times in Unix seconds; `sub_id` is a Long on the wire."""
+    """A receipt. Times are Unix seconds; `sub_id` is a Long on the wire."""
 
     call_id: str
     sub_id: str
@@ -46,7 +46,7 @@ class Report:
     release_cause: int
 
     def fields(self) -> dict[str, object]:
-        """As it is pushed."""
+        """The JSON object that is pushed."""
         answered = self.called_at + self.ringing
         ended = beijing(answered + self.duration)
         return {
@@ -71,7 +71,7 @@ class Report:
 
 
 class ReceiptQueue:
-    """Receipts on their way: due when their call has ended."""
+    """Receipts that wait for the end of their call."""
 
     def __init__(self, seed: int, duplicates: float) -> None:
         self._draw = random.Random(seed)
@@ -83,25 +83,25 @@ class ReceiptQueue:
         return len(self._due)
 
     def add(self, report: Report, due: float) -> None:
-        """Push it once `due` (Unix seconds) has come, or twice."""
+        """Queue `report` for the time `due` (Unix seconds), and sometimes a duplicate shortly after."""
         self._put(report, due, 1)
         if self._draw.random() < self._duplicates:
-            self._put(report, due + TWICE_WITHIN * self._draw.random(), 1)
+            self._put(report, due + DUPLICATE_WITHIN * self._draw.random(), 1)
 
     def take(self, now: float) -> list[tuple[Report, int]]:
-        """What is due and the how manyeth try it is, at most a batch of it, in no order."""
+        """Remove and return at most one batch of due reports, shuffled, each with the number of its try."""
         batch: list[tuple[Report, int]] = []
-        while self._due and self._due[0][0] <= now and len(batch) < LARGEST_BATCH:
+        while self._due and self._due[0][0] <= now and len(batch) < MAX_BATCH:
             _, _, tries, report = heapq.heappop(self._due)
             batch.append((report, tries))
         self._draw.shuffle(batch)
         return batch
 
     def put_back(self, report: Report, tries: int, now: float) -> bool:
-        """Push it again later, unless it was tried often enough."""
-        if tries < MOST_TRIES:
-            self._put(report, now + AGAIN_AFTER, tries + 1)
-        return tries < MOST_TRIES
+        """Queue `report` again; return False if it has had all its tries."""
+        if tries < MAX_TRIES:
+            self._put(report, now + RETRY_AFTER, tries + 1)
+        return tries < MAX_TRIES
 
     def _put(self, report: Report, due: float, tries: int) -> None:
         self._added += 1
@@ -109,14 +109,14 @@ class ReceiptQueue:
 
 
 class Pusher:
-    """Pushes what is due to one URL."""
+    """Push due receipts to one URL."""
 
     def __init__(self, queue: ReceiptQueue, url: str, settings: Receipts, clock: Callable[[], float]) -> None:
         self.results: Counter[str] = Counter()
         self._queue, self._url, self._settings, self._clock = queue, url, settings, clock
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Push until cancelled."""
         timeout = aiohttp.ClientTimeout(total=PATIENCE)
         async with aiohttp.ClientSession(timeout=timeout) as session:
             while True:
@@ -129,8 +129,8 @@ class Pusher:
             self.results["acknowledged"] += len(batch)
             return
         for report, tries in batch:
-            kept = self._queue.put_back(report, tries, self._clock())
-            self.results["pushed_again" if kept else "given_up"] += 1
+            retried = self._queue.put_back(report, tries, self._clock())
+            self.results["pushed_again" if retried else "given_up"] += 1
 
     async def _acknowledged(self, session: aiohttp.ClientSession, body: list[dict[str, object]]) -> bool:
         try:

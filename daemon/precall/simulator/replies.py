@@ -1,7 +1,6 @@
-"""How answers and errors look on the wire: JSON and XML in the layouts of the product pages.
+"""The wire format of replies and errors: JSON and XML as on the provider's pages.
 
-Belongs here: bytes, key order, content types, default messages and HTTP statuses of codes. Does not belong here: which
-answer is given.
+Covers bytes, key order, content types, default messages and HTTP statuses; service.py decides which reply to give.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ _MESSAGES = {
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One HTTP answer; `retry_after` in milliseconds, 0 sends no header."""
+    """An HTTP response. `retry_after` is in milliseconds; 0 sends no such header."""
 
     http_status: int
     body: bytes
@@ -61,7 +60,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How this request wants its answer: `format` is `json` or `xml`."""
+    """How to lay out the reply to a request. `format` is `json` or `xml`."""
 
     format: str
     request_id: str
@@ -69,8 +68,8 @@ class Style:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """What the platform says of one binding: `status` is 1-4 or what a scenario puts there, `called_no` may be ""."""
+class BindingStatus:
+    """The platform's answer for a binding. `status` is 1-4 or whatever a scenario sets; `called_no` may be ""."""
 
     status: object
     called_no: str
@@ -79,7 +78,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """What QuerySubscriptionDetail says of one binding; real numbers included. `expires_at` is Beijing time, or ""."""
+    """QuerySubscriptionDetail's answer for a binding, with real numbers. `expires_at` is Beijing time, or ""."""
 
     subs_id: str
     in_effect: bool
@@ -91,12 +90,14 @@ class Subscription:
 
 
 def is_business(code: str) -> bool:
-    """Business codes come in the action's own layout, gateway codes in the error layout."""
+    """Return whether a code uses the action's own layout; gateway codes use the error layout."""
     return code == "OK" or code.startswith(("isv.", "isp."))
 
 
-def status_reply(style: Style, standing: Standing, no_number: Literal["null", "missing", "empty"]) -> Reply:
-    """QueryCallStatus, in the page's order: Message, RequestId, SecretCallStatusDTO, Code."""
+def status_reply(
+    style: Style, standing: BindingStatus, no_number: Literal["null", "missing", "empty"]
+) -> Reply:
+    """Build a QueryCallStatus reply; keys are in the order of the provider's page."""
     answer: dict[str, Any] = {"Status": standing.status, "CalledNo": standing.called_no}
     if not standing.called_no:
         match no_number:
@@ -113,16 +114,16 @@ def status_reply(style: Style, standing: Standing, no_number: Literal["null", "m
     )
 
 
-def subscription_reply(style: Style, told: Subscription) -> Reply:
-    """QuerySubscriptionDetail, with the fields the official SDK knows; Status 0 is expired, 1 in effect."""
+def subscription_reply(style: Style, subscription: Subscription) -> Reply:
+    """Build a QuerySubscriptionDetail reply with the fields of the official SDK. Status 0 is expired, 1 in effect."""
     answer: dict[str, Any] = {
-        "Status": int(told.in_effect),
-        "SubsId": told.subs_id,
-        "PhoneNoA": told.number_a,
-        "PhoneNoB": told.number_b or None,
-        "PhoneNoX": told.number_x,
-        "Extension": told.extension or None,
-        "ExpireDate": told.expires_at or None,
+        "Status": int(subscription.in_effect),
+        "SubsId": subscription.subs_id,
+        "PhoneNoA": subscription.number_a,
+        "PhoneNoB": subscription.number_b or None,
+        "PhoneNoX": subscription.number_x,
+        "Extension": subscription.extension or None,
+        "ExpireDate": subscription.expires_at or None,
         "NeedRecord": False,
     }
     return _success(
@@ -131,7 +132,7 @@ def subscription_reply(style: Style, told: Subscription) -> Reply:
 
 
 def secret_no_reply(style: Style, secret_status: int) -> Reply:
-    """QuerySecretNoDetail: 0 unbound, 1 bound, 2 locked, 3 frozen."""
+    """Build a QuerySecretNoDetail reply. `secret_status` is 0 unbound, 1 bound, 2 locked or 3 frozen."""
     answer = {
         "SecretStatus": secret_status,
         "CertifyStatus": 1,
@@ -145,7 +146,7 @@ def secret_no_reply(style: Style, secret_status: int) -> Reply:
 
 
 def detail_reply(style: Style, data: str) -> Reply:
-    """QueryCallDetailByCallId: `data` is JSON in a string, or ""."""
+    """Build a QueryCallDetailByCallId reply. `data` is JSON in a string, or ""."""
     if style.format == "xml":
         return _success(style, {"Code": "OK", "Data": data, "Message": "OK", "RequestId": style.request_id})
     return _success(style, {"Data": data, "Message": "OK", "RequestId": style.request_id, "Code": "OK"})
@@ -160,7 +161,7 @@ def error_reply(
     business_http_errors: bool = False,
     retry_after: int = 0,
 ) -> Reply:
-    """An error in its usual shape: business codes with HTTP 200 unless told otherwise, gateway codes with 4xx/5xx."""
+    """Build an error. Business codes come with HTTP 200 by default, gateway codes with 4xx or 5xx."""
     message = message or _MESSAGES.get(code, code)
     status = _usual_status(code, business_http_errors) if http_status is None else http_status
     if status == 200 and is_business(code):
@@ -180,22 +181,22 @@ def error_reply(
 
 
 def html_reply() -> Reply:
-    """A load balancer in front of the gateway that lost its backend."""
+    """Build the 502 page of a load balancer that lost the gateway behind it."""
     return Reply(502, _HTML, HTML_TYPE, "html")
 
 
 def empty_reply() -> Reply:
-    """HTTP 200 with nothing in it."""
+    """Build an HTTP 200 with an empty body."""
     return Reply(200, b"", JSON_TYPE, "empty")
 
 
 def garbage_reply(noise: bytes) -> Reply:
-    """HTTP 200 that claims JSON and is none."""
+    """Build an HTTP 200 that claims to be JSON but is not."""
     return Reply(200, b"\xff{" + noise, JSON_TYPE, "garbage")
 
 
 def truncated_reply(reply: Reply) -> Reply:
-    """The first half of a proper answer."""
+    """Cut a reply to the first half of its body."""
     return replace(reply, body=reply.body[: len(reply.body) // 2], code="truncated")
 
 
@@ -219,7 +220,7 @@ def _render(style: Style, root: str, values: dict[str, Any], http_status: int) -
 
 
 def _elements(values: dict[str, Any]) -> str:
-    """XML cannot carry null: such an element is absent."""
+    """Render as XML elements. XML has no null, so such an element is left out."""
     return "".join(
         f"<{key}>{_elements(value) if isinstance(value, dict) else escape(str(value))}</{key}>"
         for key, value in values.items()

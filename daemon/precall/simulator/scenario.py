@@ -1,10 +1,9 @@
-"""What a scenario file may say: accounts, pools, bindings, faults and calls, validated strictly.
+"""The scenario file: its TOML keys, their defaults and strict validation.
 
-Belongs here: the TOML keys, their defaults, and the wording of mistakes. Does not belong here: anything that happens
-over time (world.py, faults.py, exchange.py, calls.py).
+What happens over time is in world.py, faults.py, exchange.py and calls.py.
 
-Durations are `"250ms"`, `"30s"`, `"5m"`, `"4h"`, `"1d"` or plain seconds. They are scenario time: a simulator that
-runs at speed 10 lets them pass ten times faster. Only `delay` of a slow fault and the quotas are real time.
+Durations are `"250ms"`, `"30s"`, `"5m"`, `"4h"`, `"1d"` or plain seconds. They are scenario time: at speed 10 they
+pass ten times as fast. Only `delay` of a slow fault, `every` of receipts and the rates and quotas are real time.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ QUERY_CALL_DETAIL = "QueryCallDetailByCallId"
 QUERY_SUBSCRIPTION_DETAIL = "QuerySubscriptionDetail"
 QUERY_NUMBER_DETAIL = "QuerySecretNoDetail"
 DEMO_SPEED = 60.0
-"""Minutes of the demonstration's scenario are seconds of its visitor."""
+"""A minute of the demo scenario passes in a second."""
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
 
 class ScenarioError(Exception):
-    """The scenario cannot be used. `mistakes` lists every one of them, each with its dotted key."""
+    """The scenario is invalid. `mistakes` lists every mistake with its dotted key."""
 
     def __init__(self, mistakes: Iterable[str]) -> None:
         self.mistakes = tuple(mistakes)
@@ -70,35 +69,43 @@ ActionName = Literal[
 
 
 class Section(BaseModel):
-    """One table of the file: immutable, and unknown keys are mistakes."""
+    """A table of the file. It is immutable, and unknown keys are mistakes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
 class Account(Section):
-    """The customer's account. `rate` (calls per second) limits QueryCallStatus, and each of its two substitutes by
-    itself; 0 is no limit."""
+    """The customer's account.
+
+    `rate` is a limit in calls per second that applies separately to QueryCallStatus and each of its two substitutes;
+    0 is unlimited.
+    """
 
     access_key_id: str = "demo"
     access_key_secret: str = "demo-secret"  # noqa: S105 - the documented default of a simulator
     security_token: str = ""
     rate: float = Field(0.0, ge=0)
     retry_after: int = Field(0, ge=0)  # milliseconds in x-acs-retry-after; 0 sends no such header
-    throttle_code: str = "Throttling.User"  # isv.FLOW_LIMIT is the business flavour, with HTTP 200
+    throttle_code: str = "Throttling.User"  # isv.FLOW_LIMIT is the business variant, with HTTP 200
     call_detail_rate_per_minute: float = Field(100.0, ge=0)
 
 
 class Replies(Section):
-    """The choices the provider's documents leave open."""
+    """Details that the provider's documents leave open."""
 
     business_http_errors: bool = False  # business codes with HTTP 400/500 instead of 200
-    no_number: Literal["null", "missing", "empty"] = "null"  # how JSON says that there is no CalledNo
-    query_date: Literal["day", "next_24h"] = "day"  # what QueryDate covers: product page or newer documents
-    full_width_quotes: bool = False  # call details quoted as the product page prints them
+    no_number: Literal["null", "missing", "empty"] = "null"  # how JSON represents a missing CalledNo
+    query_date: Literal["day", "next_24h"] = (
+        "day"  # what QueryDate covers: as on the product page, or as in newer documents
+    )
+    full_width_quotes: bool = False  # quotes in call details as the product page prints them
 
 
 class Pool(Section):
-    """Generated bindings. A mean of `"0s"` means never: no trouble, no recovery, no expiry."""
+    """A pool of generated bindings.
+
+    `onset`, `recovery` and `lifetime` are mean times; `"0s"` means never.
+    """
 
     pool_key: str = Field(min_length=1)
     bindings: int = Field(300, ge=0, le=10_000_000)
@@ -114,11 +121,12 @@ class Pool(Section):
 class Binding(Section):
     """One scripted binding.
 
-    `status` 1-4 is what the provider answers now: its expiry still ends it, and an outage still strikes a normal one.
-    `"natural"` follows the hazards of the pool; any other value is sent as it stands.
-    Without `called_no` the provider answers as usual: X, or a number of the temporary pool. Numbers left out are
-    made up. `secret_status` (0 unbound, 1 bound, 2 locked, 3 frozen) is what QuerySecretNoDetail says of X; left out,
-    it follows: bound while X works, frozen while it does not, unbound when no binding on it is in effect.
+    `status` 1-4 is the provider's answer; expiry still ends the binding, and an outage still hits a normal one.
+    `"natural"` follows the failure rates of the pool. Any other value is sent unchanged.
+
+    Without `called_no` the answer has the usual number: X, or one of the temporary pool. Numbers that are left out
+    are generated. `secret_status` (0 unbound, 1 bound, 2 locked, 3 frozen) is QuerySecretNoDetail's answer for X. By
+    default X is bound while it works, frozen while it does not, and unbound once none of its bindings is in effect.
     """
 
     subs_id: str = Field(min_length=1)
@@ -134,9 +142,9 @@ class Binding(Section):
 
 
 class FaultKind(StrEnum):
-    """What can go wrong. `gone`, `outage` and `silent` strike bindings, all others strike calls of the API.
+    """Kinds of faults. `gone`, `outage` and `silent` hit bindings; all others hit API calls.
 
-    A binding that is struck by `silent` has an X that reaches nobody, while the provider goes on to say Status 1.
+    Under `silent` the X of a binding no longer reaches anybody, while the provider still answers Status 1.
     """
 
     THROTTLE = "throttle"
@@ -163,7 +171,7 @@ _FAULT_KEYS: dict[FaultKind, set[str]] = {
 
 
 class Fault(Section):
-    """One fault from `at` on, `for` so long (`"0s"`: until the end), for a share of the calls or bindings."""
+    """A fault that starts at `at`, lasts `for` (`"0s"`: forever) and hits a `share` of the API calls or bindings."""
 
     kind: FaultKind
     at: Duration = 0.0
@@ -182,18 +190,18 @@ class Fault(Section):
 
     @model_validator(mode="after")
     def _keys_fit_kind(self) -> Self:
-        strange = self.model_fields_set - _COMMON_FAULT_KEYS - _FAULT_KEYS.get(self.kind, set())
-        if strange:
-            raise ValueError(f"a fault of kind {self.kind} has no key {', '.join(sorted(strange))}")
+        unknown = self.model_fields_set - _COMMON_FAULT_KEYS - _FAULT_KEYS.get(self.kind, set())
+        if unknown:
+            raise ValueError(f"a fault of kind {self.kind} has no key {', '.join(sorted(unknown))}")
         return self
 
 
 class Call(Section):
-    """What QueryCallDetailByCallId answers of one call.
+    """One call, and what QueryCallDetailByCallId answers for it.
 
-    Nothing until `called_at` + `after`; then the `intermediate` states, evenly spread over the call, until
-    `called_at` + `ends` (default: 10 s of ringing and the duration); then `state`. Without `called_at` the call is
-    placed when the simulation starts.
+    The answer is empty until `called_at` + `after`. Then it has the `intermediate` states, spread evenly over the
+    call, and from `called_at` + `ends` on the final `state`. `ends` defaults to 10 s of ringing plus the duration.
+    Without `called_at` the call is placed when the simulation starts.
     """
 
     call_id: str = Field(min_length=1)
@@ -207,34 +215,34 @@ class Call(Section):
     intermediate: tuple[str, ...] = ("200101", "200201", "200102", "200103")
     caller: str = "13800000000"
     callee: str = "17000000000"
-    omit: tuple[str, ...] = ()  # fields of the detail that are left out
+    omit: tuple[str, ...] = ()  # fields to leave out of the detail
 
 
 class Habits(Section):
-    """What callees do when a call gets through, and how calls are placed. Shares of all calls that get through.
+    """How callees react to calls that reach them, as shares of those calls, and how calls are placed.
 
-    `handset`: share of calls placed from a handset, told by a pushed receipt; the others go through the voice service
-    and are told by QueryCallDetailByCallId, `detail_after` (scenario time) after they were placed.
+    `handset` is the share of calls placed from a handset, which are reported by a pushed receipt. The others go
+    through the voice service; QueryCallDetailByCallId has them `detail_after` (scenario time) after they were placed.
     """
 
     busy: Share = 0.06
     no_answer: Share = 0.12
     powered_off: Share = 0.02
-    talk: Duration = 45.0  # mean length of a call that is answered
+    talk: Duration = 45.0  # mean length of an answered call
     handset: Share = 0.5
     detail_after: Duration = 180.0
 
     @model_validator(mode="after")
-    def _leave_some_to_answer(self) -> Self:
+    def _shares_fit(self) -> Self:
         if self.busy + self.no_answer + self.powered_off > 1:
-            raise ValueError("busy, no_answer and powered_off are more than all calls")
+            raise ValueError("busy, no_answer and powered_off add up to more than 1")
         return self
 
 
 class Receipts(Section):
-    """Where SecretReport receipts of handset calls are pushed to; `url` "" pushes none.
+    """Where to push the SecretReport receipts of handset calls; an empty `url` disables them.
 
-    Batches go out `every` so often (real time), in any order; `duplicates` is the share of receipts sent twice.
+    A batch is pushed `every` so often (real time), in any order. `duplicates` is the share of receipts sent twice.
     """
 
     url: str = ""
@@ -243,10 +251,10 @@ class Receipts(Section):
 
 
 class Dispatching(Section):
-    """A scripted dispatcher that asks a running precall at `url` for routes and dials them; `url` "" is none.
+    """A scripted dispatcher that dials the routes of the precall at `url`; an empty `url` disables it.
 
-    `rate` is in calls per real second. `outcomes`: share of the calls through the voice service whose end the
-    dispatcher reports itself when they have ended; the others it reports when it places them, for precall to find out.
+    `rate` is calls per real second. `outcomes` is the share of voice service calls that the dispatcher reports with
+    their outcome, once they end. It reports the others as it places them, and precall looks up how they ended.
     """
 
     url: str = ""
@@ -256,7 +264,7 @@ class Dispatching(Section):
 
 
 class Scenario(Section):
-    """Everything a simulator needs to know; `Scenario()` is an account without bindings."""
+    """The whole scenario. `Scenario()` is an account without bindings."""
 
     seed: int = 1
     delisted: tuple[ActionName, ...] = ()
@@ -277,13 +285,13 @@ class Scenario(Section):
             ("subs_id", [binding.subs_id for binding in self.bindings]),
             ("call_id", [call.call_id for call in self.calls]),
         ):
-            twice = (
+            repeated = (
                 sorted({name for name in names if names.count(name) > 1})
                 if len(set(names)) < len(names)
                 else []
             )
-            if twice:
-                raise ValueError(f"{what} given twice: {', '.join(twice)}")
+            if repeated:
+                raise ValueError(f"{what} given twice: {', '.join(repeated)}")
         return self
 
 
@@ -291,7 +299,7 @@ _Section = TypeVar("_Section", bound=Section)
 
 
 def read_section(section: type[_Section], values: object) -> _Section:
-    """Validate one table. Raises ScenarioError with every mistake at once."""
+    """Validate a table. Raises ScenarioError, which lists every mistake."""
     try:
         return section.model_validate(values)
     except ValidationError as error:
@@ -301,9 +309,9 @@ def read_section(section: type[_Section], values: object) -> _Section:
 
 
 def load_scenario(source: str | Path) -> Scenario:
-    """Read a scenario from a file (a Path, or a str without `=` and line breaks) or from TOML text.
+    """Read a scenario from TOML text or from a file: a Path, or a str without `=` and line breaks.
 
-    Raises ScenarioError: file unreadable, not TOML, or mistakes in keys and values.
+    Raises ScenarioError if the file cannot be read, is not TOML, or has mistakes in keys or values.
     """
     if isinstance(source, Path) or (source and not re.search(r"[=\n]", source)):
         try:
@@ -318,9 +326,10 @@ def load_scenario(source: str | Path) -> Scenario:
 
 
 def demo_scenario() -> Scenario:
-    """About 320 bindings that, at `DEMO_SPEED`, show every route within 20 s: healthy, failing and recovering, without
-    free temporary numbers, and short-lived ones; X's that die silently from 4 s on, an outage without temporary numbers
-    from 6 s on, throttling at 25 s.
+    """Return the scenario of the demo: about 320 bindings that, at `DEMO_SPEED`, show every route within 20 s.
+
+    Its pools are healthy, failing and recovering, short of temporary numbers, and short-lived. Some X numbers fail
+    silently from 4 s on. An outage without temporary numbers starts at 6 s, and throttling at 25 s.
     """
     return Scenario(
         seed=20170525,

@@ -1,6 +1,6 @@
-"""The simulated provider on a socket: the gateway at `/`, the admin endpoint under `/_admin/`.
+"""The HTTP server of the simulator: the gateway at `/`, the admin API under `/_admin/`.
 
-Belongs here: HTTP, connections, start and stop. What is answered is decided in service.py.
+service.py decides what to answer.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _RST_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Simulator:
-    """A provider for one scenario, served over HTTP.
+    """A simulated provider for one scenario, served over HTTP.
 
-    `clock` gives Unix seconds and is what timestamps of requests are held against; `speed` is how many scenario seconds
-    pass per second for hazards, recoveries, lifetimes, faults and calls. Time starts when the object is made.
+    `clock` returns Unix seconds; request timestamps are checked against it. `speed` is how many scenario seconds pass
+    per real second, for failures, recoveries, lifetimes, faults and calls. The scenario starts at construction.
     """
 
     def __init__(
@@ -45,26 +45,26 @@ class Simulator:
         self.scenario = scenario or Scenario()
         self.service = Service(self.scenario, clock(), speed)
         self._runner: web.AppRunner | None = None
-        self._errands: list[asyncio.Task[None]] = []
+        self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def calls_received(self) -> Counter[str]:
-        """Authentic calls per action, including those throttled or hit by a fault."""
+        """Authenticated calls by action, including those throttled or hit by a fault."""
         return self.service.traffic.calls_received
 
     @property
     def received_at(self) -> deque[float]:
-        """Arrival times of the authentic QueryCallStatus calls, in the simulator's clock; bounded."""
+        """Arrival times of the newest authenticated QueryCallStatus calls, by the simulator's clock."""
         return self.service.traffic.received_at
 
     def bindings(self) -> list[SimBinding]:
-        """What a customer would register at precall."""
+        """Return all bindings, as their owner would register them with precall."""
         return list(self.service.world.bindings())
 
     def dispatcher(
         self, url: str, bindings: Sequence[SimBinding] | None = None, token: str = ""
     ) -> Dispatcher:
-        """Somebody who asks the precall at `url` before calls, of all bindings when none are given."""
+        """Return a dispatcher that asks the precall at `url`, by default about all bindings."""
         return Dispatcher(
             self.service.exchange,
             self.bindings() if bindings is None else bindings,
@@ -77,18 +77,18 @@ class Simulator:
         )
 
     def push_receipts(self, url: str) -> Pusher:
-        """Push receipts to `url` from now on, until the server stops."""
+        """Push receipts to `url` until the server stops."""
         pusher = Pusher(self.service.receipts, url, self.scenario.receipts, self._clock)
-        self._errands.append(asyncio.create_task(pusher.run(), name="receipts"))
+        self._tasks.append(asyncio.create_task(pusher.run(), name="receipts"))
         return pusher
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> str:
-        """Listen, and return the base URL; port 0 picks a free one."""
+        """Listen and return the base URL. Port 0 picks a free port."""
         app = web.Application(client_max_size=_MAX_BODY)
         app.router.add_route("GET", "/", self._serve)
         app.router.add_route("POST", "/", self._serve)
         app.add_routes(admin.routes(self.service, self._clock))
-        # Without cancelling, calls that hang would outlive clients that went away.
+        # Without cancellation, hung calls would outlive clients that have gone.
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.3)
         await runner.setup()
         self._runner = runner
@@ -100,26 +100,26 @@ class Simulator:
         if self.scenario.receipts.url:
             self.push_receipts(self.scenario.receipts.url)
         if self.scenario.dispatcher.url:
-            self._errands.append(asyncio.create_task(self._dispatch(), name="dispatcher"))
+            self._tasks.append(asyncio.create_task(self._dispatch(), name="dispatcher"))
         address = runner.addresses[0]
         shown = f"[{address[0]}]" if ":" in address[0] else address[0]
         return f"http://{shown}:{address[1]}"
 
     async def stop(self) -> None:
-        """Stop within a second; calls that hang are cancelled."""
-        errands, self._errands = self._errands, []
-        for errand in errands:
-            errand.cancel()
-        for ended in await asyncio.gather(*errands, return_exceptions=True):
-            if isinstance(ended, Exception):
-                raise ended
+        """Stop within a second, cancelling hung calls."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(result, Exception):
+                raise result
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
 
     @asynccontextmanager
     async def running(self, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
-        """The server for the length of a `with` block; yields the base URL."""
+        """Serve inside a `with` block, which gets the base URL."""
         url = await self.start(host, port)
         try:
             yield url
@@ -127,9 +127,9 @@ class Simulator:
             await self.stop()
 
     async def _dispatch(self) -> None:
-        orders = self.scenario.dispatcher
-        async with self.dispatcher(orders.url, token=orders.token) as dispatcher:
-            await dispatcher.run(orders.rate)
+        settings = self.scenario.dispatcher
+        async with self.dispatcher(settings.url, token=settings.token) as dispatcher:
+            await dispatcher.run(settings.rate)
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         now = self._clock()
@@ -154,14 +154,14 @@ class Simulator:
 
 
 async def serve(simulator: Simulator, host: str, port: int, ready: Callable[[str], None]) -> None:
-    """Serve until cancelled; `ready` is called once with the base URL."""
+    """Serve until cancelled. Call `ready` with the base URL once listening."""
     async with simulator.running(host, port) as url:
         ready(url)
         await asyncio.Event().wait()
 
 
 def _response(reply: Reply, now: float) -> web.Response:
-    # Date follows the simulator's clock, since callers measure their own clock against it.
+    # Date follows the simulator's clock, because clients measure their own clock against it.
     headers = {"Content-Type": reply.content_type, "Date": _http_date(int(now))}
     if reply.retry_after:
         headers["x-acs-retry-after"] = str(reply.retry_after)
@@ -174,7 +174,7 @@ def _http_date(second: int) -> str:
 
 
 def _reset(request: web.Request) -> web.Response:
-    """Close the connection with a TCP reset; what is returned reaches nobody."""
+    """Close the connection with a TCP reset. The response is never sent."""
     transport = request.transport
     if transport is not None:
         connection = transport.get_extra_info("socket")

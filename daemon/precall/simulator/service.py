@@ -1,6 +1,6 @@
-"""The simulated provider without its sockets: one request in, one delivery out.
+"""The simulated provider without its sockets: it maps a request to a reply.
 
-Order of decisions: gateway (who calls), fault (what goes wrong), quota, parameters, business. Time is an argument.
+Steps, in order: authentication, faults, quota, parameters, business logic. Time is an argument.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from precall.simulator.gateway import (
 )
 from precall.simulator.receipts import ReceiptQueue
 from precall.simulator.replies import (
+    BindingStatus,
     Reply,
-    Standing,
     Style,
     Subscription,
     detail_reply,
@@ -55,7 +55,7 @@ from precall.simulator.world import World
 
 
 class Silence(Enum):
-    """Ways of giving no answer."""
+    """Ways not to reply."""
 
     HANG = auto()
     RESET = auto()
@@ -63,14 +63,14 @@ class Silence(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """An answer, `delay` seconds late."""
+    """A reply to send after `delay` seconds."""
 
     reply: Reply
     delay: float = 0.0
 
 
 class Service:
-    """Every action for one account. Times are Unix seconds; `origin` is when the scenario starts."""
+    """All actions, for one account. Times are Unix seconds; the scenario starts at `origin`."""
 
     def __init__(self, scenario: Scenario, origin: float, speed: float = 1.0) -> None:
         self.replies = scenario.replies
@@ -89,7 +89,7 @@ class Service:
         self.traffic = Traffic()
         self.tally = CallTally()
         self._set_quotas(scenario.account)
-        self._desks: dict[str, Callable[[Mapping[str, str], Style, float], Reply]] = {
+        self._handlers: dict[str, Callable[[Mapping[str, str], Style, float], Reply]] = {
             QUERY_CALL_STATUS: self._answer_status,
             QUERY_CALL_DETAIL: self._answer_detail,
             QUERY_SUBSCRIPTION_DETAIL: self._answer_subscription,
@@ -97,12 +97,12 @@ class Service:
         }
 
     def change_account(self, account: Account) -> None:
-        """Keys, token and quotas from now on; the quotas start full."""
+        """Apply new keys, a token and quotas from now on. Quotas start full."""
         self.gateway.change_account(account)
         self._set_quotas(account)
 
     def handle(self, envelope: Envelope, now: float) -> Delivery | Silence:
-        """Answer one request that arrived at `now`."""
+        """Answer a request that arrived at `now`."""
         style = Style(reply_format(envelope), str(uuid.uuid4()).upper(), action_hint(envelope))
         try:
             called = self.gateway.admit(envelope, now)
@@ -115,9 +115,11 @@ class Service:
         if fault is None:
             return self._deliver(self._answer(called, style, now))
         self.traffic.faults[fault.kind.value] += 1
-        return self._spoil(fault, called, style, now)
+        return self._apply_fault(fault, called, style, now)
 
-    def _spoil(self, fault: Fault, called: CalledAction, style: Style, now: float) -> Delivery | Silence:
+    def _apply_fault(
+        self, fault: Fault, called: CalledAction, style: Style, now: float
+    ) -> Delivery | Silence:
         match fault.kind:
             case FaultKind.HANG:
                 return Silence.HANG
@@ -140,7 +142,7 @@ class Service:
             case FaultKind.GARBAGE:
                 return self._deliver(garbage_reply(self.faults.noise()))
             case FaultKind.GONE | FaultKind.OUTAGE | FaultKind.SILENT:
-                raise AssertionError(f"{fault.kind} strikes bindings, not calls")
+                raise AssertionError(f"{fault.kind} hits bindings, not calls")
             case _:
                 assert_never(fault.kind)
 
@@ -149,45 +151,45 @@ class Service:
             account = self.gateway.account
             return self._throttled(style, account.throttle_code, account.retry_after)
         try:
-            return self._desks[called.action](called.parameters, style, now)
+            return self._handlers[called.action](called.parameters, style, now)
         except RefusalError as refusal:
             return error_reply(style, refusal.code, refusal.message, refusal.http_status)
 
     def _answer_status(self, parameters: Mapping[str, str], style: Style, now: float) -> Reply:
         subs_id, pool_key = _required(parameters, "SubsId"), _required(parameters, "PoolKey")
         answer = self.world.answer(subs_id, pool_key, now)
-        if isinstance(answer, Standing):
+        if isinstance(answer, BindingStatus):
             return status_reply(style, answer, self.replies.no_number)
         return error_reply(style, answer, business_http_errors=self.replies.business_http_errors)
 
     def _answer_subscription(self, parameters: Mapping[str, str], style: Style, now: float) -> Reply:
         subs_id, number_x = _required(parameters, "SubsId"), _required(parameters, "PhoneNoX")
-        found = self.world.subscription(subs_id, number_x, _required(parameters, "PoolKey"), now)
-        if isinstance(found, str):
-            return error_reply(style, found, business_http_errors=self.replies.business_http_errors)
+        binding = self.world.subscription(subs_id, number_x, _required(parameters, "PoolKey"), now)
+        if isinstance(binding, str):
+            return error_reply(style, binding, business_http_errors=self.replies.business_http_errors)
         return subscription_reply(
             style,
             Subscription(
-                found.subs_id,
-                self.world.in_effect(found, now),
-                found.number_x,
-                found.number_a,
-                found.number_b,
-                found.extension,
-                "" if found.expires_at is None else beijing(found.expires_at),
+                binding.subs_id,
+                self.world.in_effect(binding, now),
+                binding.number_x,
+                binding.number_a,
+                binding.number_b,
+                binding.extension,
+                "" if binding.expires_at is None else beijing(binding.expires_at),
             ),
         )
 
     def _answer_secret_no(self, parameters: Mapping[str, str], style: Style, now: float) -> Reply:
         number_x, pool_key = _required(parameters, "SecretNo"), _required(parameters, "PoolKey")
-        told = self.world.secret_status(number_x, pool_key, now)
-        if isinstance(told, str):
-            return error_reply(style, told, business_http_errors=self.replies.business_http_errors)
-        return secret_no_reply(style, told)
+        secret_status = self.world.secret_status(number_x, pool_key, now)
+        if isinstance(secret_status, str):
+            return error_reply(style, secret_status, business_http_errors=self.replies.business_http_errors)
+        return secret_no_reply(style, secret_status)
 
     def _answer_detail(self, parameters: Mapping[str, str], style: Style, now: float) -> Reply:
         call_id = _required(parameters, "CallId")
-        prod_id, query_date = _whole(parameters, "ProdId"), _whole(parameters, "QueryDate")
+        prod_id, query_date = _integer(parameters, "ProdId"), _integer(parameters, "QueryDate")
         return detail_reply(style, self.calls.detail(call_id, prod_id, query_date, now))
 
     def _error(self, fault: Fault, style: Style) -> Reply:
@@ -221,7 +223,7 @@ def _required(parameters: Mapping[str, str], name: str) -> str:
     return value
 
 
-def _whole(parameters: Mapping[str, str], name: str) -> int:
+def _integer(parameters: Mapping[str, str], name: str) -> int:
     value = _required(parameters, name)
     if not (value.isascii() and value.isdecimal()):
         raise RefusalError(f"Invalid{name}", f"Specified parameter {name} is not valid.")

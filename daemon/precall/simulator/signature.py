@@ -1,7 +1,7 @@
-"""What a request's signature should have been, by the two schemes of the provider's gateway.
+"""Signatures that the gateway expects, for both of the provider's schemes.
 
-Written from the gateway's side: it starts from decoded values and re-encodes them itself. It deliberately shares
-nothing with the daemon's signer, so that one mistake cannot pass on both sides.
+As in the gateway, they are computed from decoded values, encoded again here. The code deliberately shares nothing with
+the daemon's signer, so a mistake cannot hide on both sides.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ Pairs = Sequence[tuple[str, str]]
 
 
 def rpc_string_to_sign(method: str, parameters: Pairs) -> str:
-    """Query and form parameters together, without `Signature`."""
+    """Return the string to sign for query and form parameters; `Signature` is left out."""
     return f"{method}&%2F&{_percent(_canonical(pair for pair in parameters if pair[0] != 'Signature'))}"
 
 
 def rpc_signature(secret: str, string_to_sign: str) -> str:
-    """HMAC-SHA1 in Base64; the key is the secret and an ampersand."""
+    """Return HMAC-SHA1 in Base64. The key is the secret and an ampersand."""
     digest = hmac.digest(f"{secret}&".encode(), string_to_sign.encode(), "sha1")
     return base64.b64encode(digest).decode()
 
@@ -33,7 +33,7 @@ def acs3_canonical_request(
     signed: Sequence[str],
     content_sha256: str,
 ) -> str:
-    """`headers` by lower-case name with every value received, `signed` as the request lists them."""
+    """Return the canonical request. `headers` are all values by lower-case name, `signed` the names as listed."""
     lines = [
         f"{name}:{','.join(sorted(value.strip() for value in headers.get(name, ())))}\n" for name in signed
     ]
@@ -41,13 +41,13 @@ def acs3_canonical_request(
 
 
 def acs3_signature(secret: str, canonical_request: str) -> str:
-    """HMAC-SHA256 in hexadecimal; the key is the plain secret."""
+    """Return HMAC-SHA256 in hexadecimal. The key is the plain secret."""
     hashed = hashlib.sha256(canonical_request.encode()).hexdigest()
     return hmac.digest(secret.encode(), f"ACS3-HMAC-SHA256\n{hashed}".encode(), "sha256").hex()
 
 
 def same(given: str, expected: str) -> bool:
-    """Compare without telling by timing where they differ."""
+    """Compare in constant time."""
     return hmac.compare_digest(given.encode(), expected.encode())
 
 

@@ -1,4 +1,4 @@
-"""The temporary numbers of a pool: a finite set, lent to bindings in trouble and taken back afterwards."""
+"""The temporary numbers of a pool: a finite set, lent to abnormal bindings and taken back afterwards."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from collections.abc import Iterable
 
 
 class TemporaryNumbers:
-    """Lends numbers until a given time. Sticky: a binding keeps its number; rotating: each question brings another."""
+    """Lend numbers until a given time.
+
+    By default a binding keeps its number; with `rotating` each query gets another one.
+    """
 
     def __init__(self, numbers: Iterable[str], *, rotating: bool) -> None:
         self._free = deque(numbers)
@@ -19,7 +22,7 @@ class TemporaryNumbers:
         self._returns: list[tuple[float, str]] = []
 
     def lend(self, subs_id: str, until: float, now: float) -> str:
-        """The number for this binding, "" when none is free."""
+        """Return a number for this binding, or "" if none is free."""
         self._take_back(now)
         held = self._held.get(subs_id, "")
         if not held and not self._free:
@@ -35,7 +38,7 @@ class TemporaryNumbers:
         return held
 
     def held_by(self, subs_id: str, now: float) -> str:
-        """What the binding holds now, "" when nothing; lends nothing."""
+        """Return the number the binding holds, or "". Lends nothing."""
         self._take_back(now)
         return self._held.get(subs_id, "")
 
@@ -44,7 +47,7 @@ class TemporaryNumbers:
         return bool(self._free)
 
     def give_back(self, subs_id: str) -> None:
-        """The binding recovered or ended; nothing happens when it holds no number."""
+        """Free the number of a binding that recovered or ended, if it holds one."""
         self._until.pop(subs_id, None)
         number = self._held.pop(subs_id, None)
         if number is not None:
@@ -55,8 +58,8 @@ class TemporaryNumbers:
             _, subs_id = heapq.heappop(self._returns)
             until = self._until.get(subs_id)
             if until is None:
-                continue  # given back before its time
+                continue  # given back early
             if until > now:
-                heapq.heappush(self._returns, (until, subs_id))  # the trouble lasts longer than first thought
+                heapq.heappush(self._returns, (until, subs_id))  # extended since
             else:
                 self.give_back(subs_id)

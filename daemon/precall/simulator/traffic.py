@@ -1,4 +1,4 @@
-"""What arrived: counters that let a test judge the caller's behaviour."""
+"""Counters of received calls, from which tests judge the daemon's behaviour."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ARRIVALS_KEPT = 500_000
 
 @dataclass(slots=True)
 class Traffic:
-    """Counts by action and by code; arrival times are Unix seconds of the simulator's clock."""
+    """Counts by action, code and fault. Arrival times are Unix seconds of the simulator's clock."""
 
     calls_received: Counter[str] = field(default_factory=Counter)
     codes: Counter[str] = field(default_factory=Counter)
@@ -22,7 +22,7 @@ class Traffic:
     _last_second: deque[float] = field(default_factory=deque)
 
     def arrived(self, action: str, now: float) -> None:
-        """An authentic call of a known action arrived, whatever becomes of it. Times are kept for QueryCallStatus."""
+        """Count an authenticated call of a known action. Arrival times are kept for QueryCallStatus only."""
         self.calls_received[action] += 1
         if action != QUERY_CALL_STATUS:
             return
@@ -36,7 +36,7 @@ class Traffic:
 
 @dataclass(slots=True)
 class TokenBucket:
-    """`rate` calls per second and `burst` at once; it starts full. A rate of 0 is no limit."""
+    """A token bucket of `rate` calls per second and `burst` at once, full at first. A rate of 0 is unlimited."""
 
     rate: float
     burst: float

@@ -1,9 +1,7 @@
-"""What is true of every binding at a given time: its numbers, its health, its end.
+"""The true state of every binding over time: its numbers, health and expiry.
 
-Belongs here: bindings and their evolution. Does not belong here: who may ask and how the answer looks.
-
-Health is evolved only when somebody asks, so that idle bindings cost nothing. Everything follows from the seed, except
-which temporary number a binding gets: that depends on the order of the questions, as with the real platform.
+Health advances only when a binding is looked at, so idle bindings cost nothing. Everything follows from the seed
+except which temporary number a binding gets: as on the real platform, that depends on the order of the queries.
 """
 
 from __future__ import annotations
@@ -17,16 +15,16 @@ from typing import Final
 from precall.simulator.chance import waiting_time
 from precall.simulator.faults import FaultPlan
 from precall.simulator.population import TEMPORARY, A, B, Population, SimBinding, X
-from precall.simulator.replies import Standing
+from precall.simulator.replies import BindingStatus
 from precall.simulator.scenario import Binding, FaultKind, Pool, Scenario
 from precall.simulator.temporary import TemporaryNumbers
 
-NATURAL: Final = "natural"  # a script's status: follow the hazards of the pool
+NATURAL: Final = "natural"  # as the status of a script: follow the failure rates of the pool
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What a scenario or the admin endpoint dictates of a binding's answer."""
+    """Overrides of a binding's answer, from the scenario or the admin API."""
 
     status: object = NATURAL
     called_no: str | None = None
@@ -48,7 +46,7 @@ class _PoolState:
 
 
 class World:
-    """All bindings of one account. Times are Unix seconds; `speed` scenario seconds pass per second."""
+    """All bindings of one account. Times are Unix seconds; `speed` scenario seconds pass per real second."""
 
     def __init__(self, scenario: Scenario, faults: FaultPlan, origin: float, speed: float) -> None:
         self._seed = scenario.seed
@@ -72,7 +70,7 @@ class World:
         return len(self._population) + sum(subs_id not in self._population for subs_id in self._single)
 
     def bindings(self) -> Iterator[SimBinding]:
-        """Every binding, those generated first, in a stable order."""
+        """Yield every binding in a stable order, generated ones first."""
         for generated in self._population:
             yield self._single.get(generated.subs_id, generated)
         for subs_id, binding in self._single.items():
@@ -80,14 +78,14 @@ class World:
                 yield binding
 
     def find(self, subs_id: str) -> SimBinding | None:
-        """The binding as registered, None when it never existed."""
+        """Return the binding as registered, or None if it never existed."""
         return self._single.get(subs_id) or self._population.find(subs_id)
 
     def has_pool(self, pool_key: str) -> bool:
         return pool_key in self._pools
 
     def add(self, spec: Binding) -> SimBinding:
-        """Bring in a scripted binding, or replace one of the same SubsId. Its pool is opened when it is new."""
+        """Add a scripted binding, or replace the one with the same SubsId. A new pool is opened for it if need be."""
         self._open_pool(Pool(pool_key=spec.pool_key, bindings=0, onset=0, lifetime=0))
         serial = self._next_number
         self._next_number += 1
@@ -104,7 +102,7 @@ class World:
         return binding
 
     def change(self, subs_id: str, facts: Mapping[str, object], script: Mapping[str, object]) -> SimBinding:
-        """Change registered facts and the script by field name. Raises KeyError for an unknown binding."""
+        """Change fields of a binding and of its script, by name. Raises KeyError for an unknown binding."""
         binding = self.find(subs_id)
         if binding is None:
             raise KeyError(subs_id)
@@ -112,8 +110,8 @@ class World:
         self._put(changed, replace(self._scripts.get(subs_id, Script()), **script))  # type: ignore[arg-type]
         return changed
 
-    def answer(self, subs_id: str, pool_key: str, now: float) -> Standing | str:
-        """What QueryCallStatus says: a standing, or the code of a business error. May lend a temporary number."""
+    def answer(self, subs_id: str, pool_key: str, now: float) -> BindingStatus | str:
+        """Return QueryCallStatus's answer, or a business error code. May lend a temporary number."""
         if pool_key not in self._pools:
             return "isv.POOLKEY_NOT_EXISTS"
         binding = self.find(subs_id)
@@ -123,10 +121,10 @@ class World:
             return "isv.POOLKEY_NOT_EXISTS"
         if self._is_silent(binding, now):
             return self._claimed(binding, now)
-        return self._standing(binding, now, lend=True)
+        return self._status(binding, now, lend=True)
 
     def subscription(self, subs_id: str, number_x: str, pool_key: str, now: float) -> SimBinding | str:
-        """The binding QuerySubscriptionDetail asks about, or the code of a business error."""
+        """Return the binding that QuerySubscriptionDetail asks about, or a business error code."""
         if pool_key not in self._pools:
             return "isv.POOLKEY_NOT_EXISTS"
         binding = self.find(subs_id)
@@ -136,22 +134,22 @@ class World:
         return binding
 
     def in_effect(self, binding: SimBinding, now: float) -> bool:
-        """Whether the binding has not ended, by its expiry or by its script."""
+        """Return whether the binding has neither expired nor been ended by its script."""
         truth = self.truth(binding, now)
-        return isinstance(truth, Standing) and truth.status != 4
+        return isinstance(truth, BindingStatus) and truth.status != 4
 
     def secret_status(self, number_x: str, pool_key: str, now: float) -> int | str:
-        """What QuerySecretNoDetail says of a number X, or the code of a business error."""
+        """Return QuerySecretNoDetail's answer for a number X, or a business error code."""
         if pool_key not in self._pools:
             return "isv.POOLKEY_NOT_EXISTS"
         bindings = [binding for binding in self._bound_to(number_x) if binding.pool_key == pool_key]
         if not bindings:
             return "isv.NO_NOT_EXIST"
-        told = [self._scripts.get(binding.subs_id, _UNSCRIPTED).secret_status for binding in bindings]
-        if (scripted := next((status for status in told if status is not None), None)) is not None:
+        overrides = [self._scripts.get(binding.subs_id, _UNSCRIPTED).secret_status for binding in bindings]
+        if (scripted := next((status for status in overrides if status is not None), None)) is not None:
             return scripted
-        standings = [self.truth(binding, now) for binding in bindings]
-        statuses = {standing.status for standing in standings if isinstance(standing, Standing)} - {4}
+        answers = [self.truth(binding, now) for binding in bindings]
+        statuses = {answer.status for answer in answers if isinstance(answer, BindingStatus)} - {4}
         return 0 if not statuses else 3 if statuses & {2, 3} else 1
 
     def _bound_to(self, number_x: str) -> list[SimBinding]:
@@ -162,70 +160,76 @@ class World:
         return [binding for subs_id in sorted(ids) if (binding := self.find(subs_id))]
 
     def reaches(self, binding: SimBinding, number: str, now: float) -> bool:
-        """Whether a call of one party of this binding to `number` gets through to the other one now: X while it works,
-        the temporary number the binding holds now, a party's own number always."""
+        """Return whether a call from one party of this binding to `number` reaches the other party now.
+
+        X does while it works, and so does the temporary number that the binding holds. A party's own number always
+        does.
+        """
         number = _dialled(number)
         if number in (_dialled(binding.number_a), _dialled(binding.number_b)):
             return bool(number)
         if self._is_gone(binding, now):
             return False
-        standing = self._standing(binding, now, lend=False)
-        if standing.status == 1 and self._is_silent(binding, now):
+        answer = self._status(binding, now, lend=False)
+        if answer.status == 1 and self._is_silent(binding, now):
             return False
-        return standing.status in (1, 2) and bool(number) and number == _dialled(standing.called_no)
+        return answer.status in (1, 2) and bool(number) and number == _dialled(answer.called_no)
 
-    def truth(self, binding: SimBinding, now: float) -> Standing | str:
-        """What `answer` would say, without the side effect: a number not lent yet shows as ""."""
+    def truth(self, binding: SimBinding, now: float) -> BindingStatus | str:
+        """Return what `answer` would, without lending: a number that is not lent yet shows as ""."""
         if self._is_gone(binding, now):
             return "isv.SUBS_NOT_EXIST"
         return self._claimed(binding, now)
 
-    def _claimed(self, binding: SimBinding, now: float) -> Standing:
-        """What the provider says without lending: of an X that died silently, that it works."""
-        standing = self._standing(binding, now, lend=False)
-        if standing.status in (2, 3) and self._is_silent(binding, now):
-            return Standing(1, binding.number_x, binding.extension)
-        return standing
+    def _claimed(self, binding: SimBinding, now: float) -> BindingStatus:
+        """Return the provider's answer without lending. It reports an X that failed silently as working."""
+        answer = self._status(binding, now, lend=False)
+        if answer.status in (2, 3) and self._is_silent(binding, now):
+            return BindingStatus(1, binding.number_x, binding.extension)
+        return answer
 
-    def _standing(self, binding: SimBinding, now: float, *, lend: bool) -> Standing:
+    def _status(self, binding: SimBinding, now: float, *, lend: bool) -> BindingStatus:
         script = self._scripts.get(binding.subs_id, _UNSCRIPTED)
         status = script.status
         expires_at = math.inf if binding.expires_at is None else binding.expires_at
-        if status in _MEANINGFUL and now >= expires_at:
+        if status in _SUBJECT_TO_EXPIRY and now >= expires_at:
             status = 4
         elif status in (NATURAL, 1):
-            until, allocates = self._trouble(binding, now, hazards=status == NATURAL)
+            until, allocates = self._failure(binding, now, follow_rates=status == NATURAL)
             if until > now:
                 number = (
                     self._temporary(binding, min(until, expires_at), now, lend=lend) if allocates else None
                 )
-                return self._second_choice(binding, number)
+                return self._abnormal(binding, number)
             status = 1
         elif status == 2 and script.called_no is None:
-            return self._second_choice(binding, self._temporary(binding, expires_at, now, lend=lend))
+            return self._abnormal(binding, self._temporary(binding, expires_at, now, lend=lend))
         self._pools[binding.pool_key].numbers.give_back(binding.subs_id)
         called_no = script.called_no
         if called_no is None:
             called_no = "" if status == 3 else binding.number_x
-        return Standing(status, called_no, "" if status in (3, 4) else binding.extension)
+        return BindingStatus(status, called_no, "" if status in (3, 4) else binding.extension)
 
-    def _second_choice(self, binding: SimBinding, number: str | None) -> Standing:
-        """Status 2 with a temporary number, or Status 3 when there is none."""
+    def _abnormal(self, binding: SimBinding, number: str | None) -> BindingStatus:
+        """Return Status 2 with a temporary number, or Status 3 without one."""
         if number is None:
             self._pools[binding.pool_key].numbers.give_back(binding.subs_id)
-            return Standing(3, "")
-        return Standing(2, number, binding.extension)
+            return BindingStatus(3, "")
+        return BindingStatus(2, number, binding.extension)
 
     def _temporary(self, binding: SimBinding, until: float, now: float, *, lend: bool) -> str | None:
-        """The binding's temporary number, None when the pool has none; "" when it would get one by asking."""
+        """Return the binding's temporary number: None if the pool is empty, "" if one is free but not lent yet."""
         numbers = self._pools[binding.pool_key].numbers
         if lend:
             return numbers.lend(binding.subs_id, until, now) or None
         return numbers.held_by(binding.subs_id, now) or ("" if numbers.has_free(now) else None)
 
-    def _trouble(self, binding: SimBinding, now: float, *, hazards: bool) -> tuple[float, bool]:
-        """Until when the binding is abnormal (`now` or earlier: it is not), and whether numbers are handed out."""
-        until = self._natural_trouble(binding, now) if hazards else now
+    def _failure(self, binding: SimBinding, now: float, *, follow_rates: bool) -> tuple[float, bool]:
+        """Return until when the binding is abnormal, and whether it gets a temporary number.
+
+        A time of `now` or earlier means that it is normal.
+        """
+        until = self._natural_failure(binding, now) if follow_rates else now
         allocates = True
         for planned in self._faults.striking(binding.subs_id, binding.pool_key, now):
             if planned.fault.kind is FaultKind.OUTAGE:
@@ -233,8 +237,8 @@ class World:
                 allocates = allocates and planned.fault.status != 3
         return until, allocates
 
-    def _natural_trouble(self, binding: SimBinding, now: float) -> float:
-        """The pool's hazards: exponential times to trouble and to recovery, in turns."""
+    def _natural_failure(self, binding: SimBinding, now: float) -> float:
+        """Return until when the binding is abnormal by the pool's rates, which give exponential times."""
         spec = self._pools[binding.pool_key].spec
         if not spec.onset:
             return now
@@ -286,11 +290,11 @@ class World:
 
 
 _UNSCRIPTED = Script()
-_MEANINGFUL = (NATURAL, 1, 2, 3, 4)
+_SUBJECT_TO_EXPIRY = (NATURAL, 1, 2, 3, 4)
 
 
 def _dialled(number: str) -> str:
-    """What the exchange makes of a number: its digits without the prefixes of the country and of the trunk."""
+    """Return the digits of a number without country and trunk prefixes, as the exchange dials it."""
     digits = re.sub(r"[^0-9]", "", number)
     for prefix in ("0086", "86"):
         if digits.startswith(prefix) and len(digits) >= len(prefix) + 10:

@@ -1,4 +1,4 @@
-"""Everything SQL: the tables, their migrations, and the store that reads and writes them."""
+"""The SQL layer: tables, migrations, and the store that reads and writes them."""
 
 from precall.store.audit import AuditFilter
 from precall.store.calls import PollBacklog, StoredCall

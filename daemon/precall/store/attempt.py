@@ -1,4 +1,4 @@
-"""A transaction that may take too long: how it is called off, and what is known of it then."""
+"""A transaction with a deadline: how it is cancelled, and what is then known about its outcome."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Attempt:
-    """One transaction under way on the database called `name`."""
+    """One transaction in progress on the database called `name`."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -21,14 +21,14 @@ class Attempt:
         self._drop: Callable[[], None] | None = None
 
     async def over(self, connection: AsyncConnection) -> None:
-        """Name the connection that carries it."""
+        """Register the connection that runs the transaction."""
         raw = await connection.get_raw_connection()
         driver: Any = raw.driver_connection
         self._interrupt = getattr(driver, "interrupt", None)
         self._drop = getattr(driver, "terminate", None)
 
     async def give_up(self) -> None:
-        """It must not commit any more: a statement that runs is interrupted, or its connection dropped."""
+        """Forbid the commit. Interrupt the running statement, or drop the connection where that is impossible."""
         self.given_up = True
         if self._interrupt is not None:
             await self._interrupt()
@@ -36,12 +36,15 @@ class Attempt:
             self._drop()
 
     async def ended(self, task: "asyncio.Task[T]", patience: float) -> T:
-        """What `task` gives; after `patience` seconds it is given up. OutcomeUnknown where the commit had begun."""
+        """Return the result of `task`, or give up after `patience` seconds.
+
+        Raises OutcomeUnknown if the commit had already begun, StoreUnavailable otherwise.
+        """
         done, _ = await asyncio.wait({task}, timeout=patience)
         if not done:
             await self.give_up()
-            lost = OutcomeUnknown if self.committing else StoreUnavailable
-            raise lost(f"{self._name} did not answer within {patience:g} s")
+            failure = OutcomeUnknown if self.committing else StoreUnavailable
+            raise failure(f"{self._name} did not answer within {patience:g} s")
         try:
             return task.result()
         except StoreUnavailable as error:

@@ -1,4 +1,4 @@
-"""The audit of real numbers handed out: one row per reader, side and reason, counted up while it goes on."""
+"""The audit of real numbers handed out. Repeated exposures increment the count of one row."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,13 +12,16 @@ from precall.store.bulk import execute_many
 from precall.store.schema import exposures
 
 SAME = ("subs_id", "generation", "reader", "side", "reason", "request_id")
-"""What two exposures have in common when one row tells of both: who, which number, and on whose word."""
+"""Columns in which two exposures must agree to share a row."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuditFilter:
-    """Which rows of the audit are looked for: "" and None are any. `since` is a time in Unix seconds: rows that ended
-    before are left out. `number_hashes`: any of these, as in Exposure."""
+    """A filter for audit rows. "" and None match any value.
+
+    `since` (Unix seconds) excludes rows whose last exposure is older. `number_hashes` matches any of the given
+    hashes (see `Exposure.number_hash`).
+    """
 
     pool_key: str = ""
     reader: str = ""
@@ -33,26 +36,29 @@ _BEGIN = insert(exposures)
 
 
 async def expose(connection: AsyncConnection, handed_out: Sequence[Exposure], fold: float) -> None:
-    """Count each of `handed_out` in a row that began at most `fold` seconds before it, or begin one."""
+    """Record exposures.
+
+    Each one increments an equal row whose first exposure is at most `fold` seconds older, or inserts a new row.
+    """
     if fold:
-        handed_out = [one for one in handed_out if not await _counted(connection, one, fold)]
-    await execute_many(connection, _BEGIN, map(_begun, handed_out))
+        handed_out = [exposure for exposure in handed_out if not await _counted(connection, exposure, fold)]
+    await execute_many(connection, _BEGIN, map(_new_row, handed_out))
 
 
 async def page(
     connection: AsyncConnection, wanted: AuditFilter, before_id: int | None, limit: int
 ) -> list[dict[str, Any]]:
-    """At most `limit` rows, newest first, older than the one with `before_id`."""
+    """Return at most `limit` matching rows with an id below `before_id`, newest first."""
     rows = select(exposures).order_by(exposures.c.id.desc()).limit(limit)
     if before_id is not None:
         rows = rows.where(exposures.c.id < before_id)
-    given = asdict(wanted)
-    since = given.pop("since")
+    criteria = asdict(wanted)
+    since = criteria.pop("since")
     if since is not None:
         rows = rows.where(exposures.c.last_at >= since)
-    if hashes := given.pop("number_hashes"):
+    if hashes := criteria.pop("number_hashes"):
         rows = rows.where(exposures.c.number_hash.in_(hashes))
-    for name, value in given.items():
+    for name, value in criteria.items():
         if value:
             rows = rows.where(exposures.c[name] == value)
     return [dict(row) for row in (await connection.execute(rows)).mappings()]
@@ -73,7 +79,7 @@ async def _counted(connection: AsyncConnection, exposure: Exposure, fold: float)
     return counted.rowcount > 0
 
 
-def _begun(exposure: Exposure) -> dict[str, Any]:
+def _new_row(exposure: Exposure) -> dict[str, Any]:
     row = asdict(exposure)
     at = row.pop("at")
     return {**row, "first_at": at, "last_at": at, "count": 1}

@@ -1,9 +1,11 @@
-"""One statement for many rows, as each database takes it fastest. What the statements say belongs to the neighbours.
+"""Execute one statement for many rows, in the fastest way each database offers.
 
-Statements are written for one row, with a bound parameter per value. SQLite executes them row by row in one call of the
-driver; PostgreSQL gets them rewritten over `unnest` of one array per value, so that a thousand rows are one statement
-and its count of rows is known. Both are compiled once, and the driver is called with plain values: SQLAlchemy's own
-way takes twice as long per row.
+Statements are written for one row, with a bound parameter per value. On SQLite the driver's `executemany` runs them row
+by row. On PostgreSQL they are rewritten over `unnest` with one array per value: a thousand rows become one statement,
+and its row count is reliable.
+
+Each statement is compiled once, and the driver receives plain values. SQLAlchemy's own `executemany` takes twice as
+long per row.
 """
 
 import functools
@@ -32,7 +34,7 @@ from sqlalchemy.sql.visitors import replacement_traverse
 INSERTS: dict[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 SLICE = 500
-"""Rows per call of the driver: their conversion takes some 5 ms of the loop, which readers share."""
+"""Rows per driver call. Converting them blocks the event loop for about 5 ms."""
 
 Convert = Callable[[Sequence[Mapping[str, Any]]], Any]
 
@@ -40,39 +42,39 @@ Convert = Callable[[Sequence[Mapping[str, Any]]], Any]
 async def execute_many(
     connection: AsyncConnection, statement: UpdateBase, rows: Iterable[Mapping[str, Any]]
 ) -> int:
-    """Execute for each of `rows`, in slices: between two of them the loop is free for others.
+    """Execute `statement` for each of `rows`, yielding to the event loop between slices. Return the number affected.
 
-    The rows have equal keys, and no two of them touch the same stored row. Gives how many rows were touched.
-    `statement` is made once and used again: what is compiled of it is kept for good.
+    All rows must have the same keys, and no two may affect the same stored row. Pass a module-level or cached
+    statement: its compiled form is cached for the life of the process.
     """
-    left, touched = iter(rows), 0
-    while part := list(islice(left, SLICE)):
+    remaining, affected = iter(rows), 0
+    while part := list(islice(remaining, SLICE)):
         sql, convert = _compiled(statement, tuple(part[0]), connection.dialect)
         result = await connection.exec_driver_sql(sql, convert(part))
-        touched += result.rowcount
-    return touched
+        affected += result.rowcount
+    return affected
 
 
 _COMPILED: dict[tuple[UpdateBase, tuple[str, ...], str], tuple[str, Convert]] = {}
 
 
 def _compiled(statement: UpdateBase, keys: tuple[str, ...], dialect: Dialect) -> tuple[str, Convert]:
-    """(SQL text for the driver, what makes its parameters of some rows)."""
-    found = _COMPILED.get((statement, keys, dialect.name))
-    if found is None:
+    """Return the SQL text for the driver, and a function that converts rows to its parameters."""
+    cached = _COMPILED.get((statement, keys, dialect.name))
+    if cached is None:
         by_row = dialect.name == "sqlite"
-        told = statement if by_row else over_arrays(statement, keys)
-        compiled: Any = told.compile(
+        rewritten = statement if by_row else over_arrays(statement, keys)
+        compiled: Any = rewritten.compile(
             dialect=dialect, column_keys=keys if by_row else None, for_executemany=by_row
         )
-        values = _picked(tuple(compiled.positiontup))
+        values = _getter(tuple(compiled.positiontup))
         convert = _by_row(values) if by_row else _by_column(values)
-        found = _COMPILED[statement, keys, dialect.name] = (str(compiled), convert)
-    return found
+        cached = _COMPILED[statement, keys, dialect.name] = (str(compiled), convert)
+    return cached
 
 
-def _picked(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
-    # itemgetter of a single name gives no tuple.
+def _getter(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    # itemgetter with a single name does not return a tuple.
     return itemgetter(*names) if len(names) > 1 else (lambda row: (row[names[0]],))
 
 
@@ -85,7 +87,7 @@ def _by_column(values: Callable[[Mapping[str, Any]], tuple[Any, ...]]) -> Conver
 
 
 def over_arrays(statement: UpdateBase, keys: Sequence[str]) -> UpdateBase:
-    """`statement`, whose parameters are named `keys`, for as many rows as its parameters, now arrays, are long."""
+    """Rewrite `statement` so that each of its parameters `keys` is an array with one element per row."""
     table: Any = statement.table
     types: dict[str, Any] = {key: table.c[key].type for key in keys if key in table.c}
 
@@ -112,14 +114,14 @@ def over_arrays(statement: UpdateBase, keys: Sequence[str]) -> UpdateBase:
 
 @functools.cache
 def insert_new(dialect: str, table: Table) -> UpdateBase:
-    """INSERT that leaves alone what is there already."""
+    """Build an INSERT that skips rows whose key already exists."""
     statement: UpdateBase = INSERTS[dialect](table).on_conflict_do_nothing()
     return statement
 
 
 @functools.cache
 def upsert(dialect: str, table: Table) -> UpdateBase:
-    """INSERT that replaces every column of a row with the same primary key."""
+    """Build an INSERT that replaces every column of a row with the same primary key."""
     statement = INSERTS[dialect](table)
     keys: list[Column[Any]] = list(table.primary_key.columns)
     replaced = {c.name: statement.excluded[c.name] for c in table.columns if not c.primary_key}

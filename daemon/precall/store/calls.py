@@ -1,8 +1,7 @@
-"""Reported calls in the database: filed, asked for when due, read, counted, retired; and the provider's own reports of
-numbers.
+"""Reported calls, and the provider's reports about numbers, in the database.
 
-What several words about one call come to is decided in `core.calls`. There may be hundreds of thousands of them that
-wait: nothing here reads them all but the report, and that by an index on time.
+`core.calls` decides how several reports of one call are merged. Hundreds of thousands of calls may be waiting, so only
+the aggregate report reads all of them, by an index on time.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -21,7 +20,7 @@ T = TypeVar("T")
 Work = Callable[[AsyncConnection], Awaitable[T]]
 
 REPORT_SIZE = 30_000
-"""How many rows' worth of time a report may take."""
+"""The deadline of a report is that of a batch of this many rows."""
 
 _COLUMNS = tuple(column.name for column in calls.columns)
 _values = attrgetter(*_COLUMNS)
@@ -34,7 +33,7 @@ _POSTPONE = (
     .where(calls.c.call_id == bindparam("of_call_id"), calls.c.next_at.is_not(None))
     .values(next_at=bindparam("next_at"))
 )
-# The route as it was told when the call was placed: by the newest change that is not after it.
+# The route published when the call was placed: that of the newest change no later than the call.
 _earlier = route_changes.alias("earlier")
 _newest = select(func.max(_earlier.c.index)).where(
     _earlier.c.subs_id == bindparam("of_subs_id"), _earlier.c.at <= bindparam("of_called_at")
@@ -48,8 +47,10 @@ _DIALLED = (
 
 @dataclass(frozen=True, slots=True)
 class StoredCall:
-    """A call as it stands now, its result before it was told of (None: it was not known), and whether anything of it
-    changed."""
+    """A call after a report was merged into it.
+
+    `before` is its previous result (None for a new call), `changed` whether the report changed anything.
+    """
 
     call: Call
     before: CallResult | None
@@ -58,7 +59,7 @@ class StoredCall:
 
 @dataclass(frozen=True, slots=True)
 class PollBacklog:
-    """How many calls wait to be asked about, how many of them are due, and since when the first of these is."""
+    """Number of calls still to be queried, how many of them are due, and since when (Unix seconds)."""
 
     waiting: int
     due: int
@@ -66,41 +67,40 @@ class PollBacklog:
 
 
 class Transact(Protocol):
-    """Runs some work in a transaction; `size` are the rows it may take time for."""
+    """Run `work` in a transaction whose deadline allows for `size` rows."""
 
     async def __call__(self, work: Work[T], size: int = 1) -> T: ...
 
 
 class CallBook:
-    """All calls that were reported. Its methods raise StoreUnavailable, as those of `Store`."""
+    """The table of reported calls. Methods raise StoreUnavailable, like those of `Store`."""
 
     def __init__(self, write: Transact, read: Transact) -> None:
         self._write, self._read = write, read
 
-    async def file(self, told: Sequence[Call]) -> list[StoredCall]:
-        """Store what is told of calls, merged with what is known of them; all of it, or nothing. Gives each of these
-        calls once."""
+    async def file(self, reports: Sequence[Call]) -> list[StoredCall]:
+        """Merge `reports` into the stored calls, in one transaction. Return each of these calls once."""
 
         async def work(connection: AsyncConnection) -> list[StoredCall]:
-            found: list[StoredCall] = []
-            for start in range(0, len(told), SLICE):
-                found += await _file(connection, told[start : start + SLICE])
-            return found
+            stored: list[StoredCall] = []
+            for start in range(0, len(reports), SLICE):
+                stored += await _file(connection, reports[start : start + SLICE])
+            return stored
 
-        return await self._write(work, len(told))
+        return await self._write(work, len(reports))
 
     async def postpone(self, times: Iterable[tuple[str, float | None]]) -> None:
-        """Ask about these calls (ids) at these times, or (None) never again."""
+        """Set when each call (by id) is next queried: a time in Unix seconds, or None for never."""
         rows = [{"of_call_id": call_id, "next_at": at} for call_id, at in times]
         await self._write(lambda connection: execute_many(connection, _POSTPONE, rows), len(rows))
 
-    async def recall(self, now: float, furthest: float) -> None:
-        """Ask now about the calls that were to be asked about after `furthest`."""
+    async def make_due(self, now: float, furthest: float) -> None:
+        """Make every call due now that was scheduled for a time after `furthest`."""
         ahead = update(calls).where(calls.c.next_at > furthest).values(next_at=now)
         await self._write(lambda connection: connection.execute(ahead))
 
     async def due(self, now: float, limit: int) -> tuple[list[Call], list[Call]]:
-        """At most `limit` each of the calls to be asked about by `now`: the longest due, and the latest due."""
+        """Return two lists of at most `limit` calls due at `now`: the longest overdue, and the most recently due."""
 
         async def work(connection: AsyncConnection) -> tuple[list[Call], list[Call]]:
             wanted = select(calls).where(calls.c.next_at <= now).limit(limit)
@@ -112,7 +112,7 @@ class CallBook:
         return await self._read(work)
 
     async def backlog(self, now: float) -> PollBacklog:
-        """What waits."""
+        """Return how many calls wait, and how many of them are due."""
 
         async def work(connection: AsyncConnection) -> PollBacklog:
             when = calls.c.next_at
@@ -125,7 +125,7 @@ class CallBook:
         return await self._read(work, REPORT_SIZE)
 
     async def get(self, call_id: str) -> Call | None:
-        """One call, or None."""
+        """Return one call, or None if it is unknown."""
         found = await self._read(lambda c: _read(c, select(calls).where(calls.c.call_id == call_id)))
         return found[0] if found else None
 
@@ -137,7 +137,10 @@ class CallBook:
         result: CallResult | None = None,
         subs_id: str | None = None,
     ) -> list[Call]:
-        """Calls, the latest placed first; `before` is (called_at, call_id) of the last one of the page before."""
+        """Return one page of calls, newest first.
+
+        `before` is (called_at, call_id) of the last call on the previous page.
+        """
         wanted = select(calls)
         if before is not None:
             at, call_id = before
@@ -151,7 +154,7 @@ class CallBook:
         return await self._read(lambda connection: _read(connection, wanted), REPORT_SIZE)
 
     async def counts(self, since: float) -> list[tuple[str, str, str, str, int]]:
-        """(pool, state when dialled, result, state of the call, how many) of the calls placed from `since` on."""
+        """Count the calls placed since `since`: (pool, route state when dialled, result, call state, count)."""
         groups = (calls.c.pool_key, calls.c.route_state, calls.c.result, calls.c.state)
         wanted = select(*groups, func.count()).where(calls.c.called_at >= since).group_by(*groups)
 
@@ -161,27 +164,29 @@ class CallBook:
         return await self._read(work, REPORT_SIZE)
 
     async def ended(self, since: float, limit: int) -> list[Call]:
-        """The calls placed from `since` on whose end is known, the latest first."""
+        """Return the calls placed since `since` whose result is final, newest first."""
         over = (CallResult.CONNECTED.value, CallResult.FAILED.value, CallResult.NOT_CONNECTED.value)
         wanted = select(calls).where(calls.c.called_at >= since, calls.c.result.in_(over))
         wanted = wanted.order_by(calls.c.called_at.desc()).limit(limit)
         return await self._read(lambda connection: _read(connection, wanted), REPORT_SIZE)
 
-    async def file_numbers(self, told: Sequence[tuple[str, float, bool]], now: float) -> None:
-        """Store that the numbers of bindings (ids) were reported, when, and whether as abnormal."""
+    async def file_numbers(self, reports: Sequence[tuple[str, float, bool]], now: float) -> None:
+        """Store reports about the numbers of bindings: (subs_id, time in Unix seconds, whether abnormal)."""
         rows = [
             {"subs_id": subs_id, "at": at, "abnormal": abnormal, "received_at": now}
-            for subs_id, at, abnormal in told
+            for subs_id, at, abnormal in reports
         ]
         await self._write(
             lambda c: execute_many(c, insert_new(c.dialect.name, number_reports), rows), len(rows)
         )
 
     async def numbers(self, since: float) -> list[tuple[str, float, bool]]:
-        """What was stored by `file_numbers` from `since` on, in the order of the reported times."""
-        told = number_reports.c
+        """Return the reports that `file_numbers` stored since `since`, ordered by their own times."""
+        report = number_reports.c
         wanted = (
-            select(told.subs_id, told.at, told.abnormal).where(told.received_at >= since).order_by(told.at)
+            select(report.subs_id, report.at, report.abnormal)
+            .where(report.received_at >= since)
+            .order_by(report.at)
         )
 
         async def work(connection: AsyncConnection) -> list[tuple[str, float, bool]]:
@@ -190,8 +195,10 @@ class CallBook:
         return await self._read(work)
 
     async def retire(self, before: float, batch: int = 5000) -> int:
-        """Delete calls placed, and reports of numbers received, before `before`, in short transactions. Gives how
-        many."""
+        """Delete calls placed and number reports received before `before`, `batch` calls per transaction.
+
+        Returns the number of calls deleted.
+        """
 
         async def work(connection: AsyncConnection) -> int:
             old = (
@@ -211,26 +218,24 @@ class CallBook:
         return total
 
 
-async def _file(connection: AsyncConnection, told: Sequence[Call]) -> list[StoredCall]:
-    known = {
-        call.call_id: call for call in await _read(connection, _KNOWN, {"ids": [one.call_id for one in told]})
-    }
-    stands = dict(known)
-    for one in told:
-        there = stands.get(one.call_id)
-        stands[one.call_id] = one if there is None else merge(there, one)
-    ids = dict.fromkeys(one.call_id for one in told)
-    changed = [stands[call_id] for call_id in ids if stands[call_id] != known.get(call_id)]
+async def _file(connection: AsyncConnection, reports: Sequence[Call]) -> list[StoredCall]:
+    ids = list(dict.fromkeys(report.call_id for report in reports))
+    known = {call.call_id: call for call in await _read(connection, _KNOWN, {"ids": ids})}
+    merged = dict(known)
+    for report in reports:
+        earlier = merged.get(report.call_id)
+        merged[report.call_id] = report if earlier is None else merge(earlier, report)
+    changed = [merged[call_id] for call_id in ids if merged[call_id] != known.get(call_id)]
     dialect = connection.dialect.name
     await execute_many(connection, upsert(dialect, calls), map(_row, changed))
     fresh = [call for call in changed if call.call_id not in known and call.subs_id]
     await execute_many(connection, _DIALLED, map(_dialled, fresh))
     for call_id, state in await connection.execute(_STATES, {"ids": [call.call_id for call in fresh]}):
-        if state != stands[call_id].route_state:
-            stands[call_id] = replace(stands[call_id], route_state=state)
+        if state != merged[call_id].route_state:
+            merged[call_id] = replace(merged[call_id], route_state=state)
     written = {call.call_id for call in changed}
     return [
-        StoredCall(stands[call_id], known[call_id].result if call_id in known else None, call_id in written)
+        StoredCall(merged[call_id], known[call_id].result if call_id in known else None, call_id in written)
         for call_id in ids
     ]
 

@@ -1,13 +1,14 @@
-"""Numbers at rest: sealed with AES-256-GCM under the keys of a file. The one home of `cryptography`.
+"""Encryption of numbers at rest, with AES-256-GCM and the keys of a key file.
 
-A sealed value is text, `~KEY~...`: the name of its key, then nonce, ciphertext and tag in base64. It is bound to its
-place (table, column, row) as associated data, so that a value moved to another row or column does not open. The nonce
-is a keyed hash of place and value, not chance: equal values in one place are sealed alike, so that SQL can compare
-them, sealing again changes nothing, and no counter has to survive a crash; different ones share a nonce only if 96 bits
-of the hash collide.
+A sealed value is text, `~KEY~...`: the name of its key, then nonce, ciphertext and tag in base64. Its location (table,
+column, row) is the associated data, so a value copied to another row or column does not open.
 
-Each key makes two others, one to seal with and one for the nonces. Whoever has no key file has `Seals()`: it takes and
-gives plain values, and opens nothing that is sealed.
+The nonce is a keyed hash of location and value rather than random. Equal values in one location have equal
+ciphertexts: SQL can compare them, sealing twice changes nothing, and no counter has to survive a crash. Different
+values share a nonce only if 96 bits of the hash collide.
+
+Each key derives an encryption key and a nonce key. Without a key file, `Cipher()` passes plain values through and
+refuses to open sealed ones.
 """
 
 import re
@@ -27,7 +28,7 @@ from precall.store import key_file
 LENGTH = 32
 MARK = "~"
 NOTHING = ("", "{}")
-"""No number, no labels: not sealed, for that there is none is no secret."""
+"""Empty values (no number, no labels). They are not secret and stay unsealed."""
 _NONCE, _NAME = 12, 8
 _HEAD = len(MARK) + _NAME + len(MARK)
 _SEALED = re.compile(rf"{MARK}[0-9a-f]{{{_NAME}}}{MARK}[A-Za-z0-9+/]{{38,}}={{0,2}}", re.ASCII)
@@ -35,17 +36,17 @@ _SEALED = re.compile(rf"{MARK}[0-9a-f]{{{_NAME}}}{MARK}[A-Za-z0-9+/]{{38,}}={{0,
 
 @dataclass(frozen=True, slots=True)
 class NumberKey:
-    """A key of `LENGTH` bytes, and the name that follows from it: a key cannot be taken for another."""
+    """A key of `LENGTH` bytes. Its name is derived from it, so two keys cannot be confused."""
 
     secret: bytes = field(repr=False)
 
     @property
     def name(self) -> str:
-        """Eight hexadecimal digits."""
+        """Return the eight hexadecimal digits that identify the key."""
         return self._derived(b"name", _NAME // 2).hex()
 
     def sealer(self) -> "_Sealer":
-        """What seals and opens with it."""
+        """Return the object that seals and opens values with this key."""
         return _Sealer(self.name, self._derived(b"seal", LENGTH), self._derived(b"nonce", LENGTH))
 
     def _derived(self, use: bytes, length: int) -> bytes:
@@ -59,22 +60,24 @@ class _Sealer:
         self._cipher = AESGCM(secret)
         self._hash = blake2b(digest_size=_NONCE, key=nonces)
 
-    def seal(self, place: bytes, text: bytes) -> str:
+    def seal(self, location: bytes, text: bytes) -> str:
         digest = self._hash.copy()
-        digest.update(b"%d %b%b" % (len(place), place, text))
+        digest.update(b"%d %b%b" % (len(location), location, text))
         nonce = digest.digest()
         return (
-            self._head + b2a_base64(nonce + self._cipher.encrypt(nonce, text, place), newline=False).decode()
+            self._head
+            + b2a_base64(nonce + self._cipher.encrypt(nonce, text, location), newline=False).decode()
         )
 
-    def open(self, place: bytes, sealed: bytes) -> bytes:
-        return self._cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], place)
+    def open(self, location: bytes, sealed: bytes) -> bytes:
+        return self._cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], location)
 
 
 class Cipher:
-    """The keys at hand: the newest seals, all open. None: nothing is sealed.
+    """The available keys. The newest one seals, any of them opens; without keys nothing is sealed.
 
-    `strict`: every number in this database is sealed, so one that is not was put there by somebody else.
+    `strict` says that every number in this database is sealed. A plain number is then rejected, since only another
+    program can have written it.
     """
 
     def __init__(
@@ -87,34 +90,34 @@ class Cipher:
 
     @classmethod
     def of(cls, file: Path | None, *, strict: bool = False) -> "Cipher":
-        """The keys of `file` (None: none). Raises ConfigError for a file that cannot be used."""
+        """Load the keys of `file`; None means no keys. Raises ConfigError for an unusable file."""
         if file is None:
             return cls()
         seen = key_file.seen(file)
-        seals = cls(read(file), file, strict=strict)
-        seals._seen = seen
-        return seals
+        cipher = cls(read(file), file, strict=strict)
+        cipher._seen = seen
+        return cipher
 
     def __bool__(self) -> bool:
         return self._newest is not None
 
     @property
     def newest(self) -> str:
-        """The name of the key that seals; "" for none."""
+        """The name of the key that seals, or "" if there is none."""
         return "" if self._newest is None else self._newest.name
 
     @property
     def head(self) -> str:
-        """How every value begins that the newest key sealed."""
+        """The prefix of every value sealed with the newest key."""
         return f"{MARK}{self.newest}{MARK}"
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of all keys, the newest last."""
+        """The names of all keys, the newest last."""
         return tuple(self._sealers)
 
     def renewed(self) -> "Cipher":
-        """The keys of the file as it stands now. While it cannot be used, what was read of it before holds."""
+        """Reload the key file if it changed. While the file is unusable, the keys read earlier stay in use."""
         if self.file is None:
             return self
         try:
@@ -124,29 +127,29 @@ class Cipher:
         except ConfigError:
             return self
 
-    def seal(self, place: str, text: str) -> str:
-        """`text` for this place; `NOTHING` as it is."""
+    def seal(self, location: str, text: str) -> str:
+        """Seal `text` for this location. Empty values are returned unchanged."""
         if self._newest is None or text in NOTHING:
             return text
-        return self._newest.seal(place.encode(), text.encode())
+        return self._newest.seal(location.encode(), text.encode())
 
-    def open(self, place: str, text: str) -> str:
-        """What was sealed for this place, or was never sealed.
+    def open(self, location: str, text: str) -> str:
+        """Return the plain value of `text`, which is sealed for this location or was never sealed.
 
-        Raises StoreError, which names the place, for what does not open, or is not sealed where all is.
+        Raises StoreError, naming the location, if the value does not open, or is plain although `strict` is set.
         """
         if not is_sealed(text):
             if self.strict and text not in NOTHING:
-                raise StoreError(f"{_shown(place)} is not sealed, as all numbers here are: {_CURE}")
+                raise StoreError(f"{_shown(location)} is not sealed, as all numbers here are: {_CURE}")
             return text
         sealer = self._sealers.get(key_of(text))
         if sealer is None:
-            raise StoreError(f"{_shown(place)} is sealed with key {key_of(text)}, which is not at hand")
+            raise StoreError(f"{_shown(location)} is sealed with key {key_of(text)}, which is not at hand")
         try:
-            return sealer.open(place.encode(), a2b_base64(text[_HEAD:])).decode()
+            return sealer.open(location.encode(), a2b_base64(text[_HEAD:])).decode()
         except (InvalidTag, Base64Error, ValueError):
             raise StoreError(
-                f"{_shown(place)} does not open: it was damaged, or belongs elsewhere; {_CURE}"
+                f"{_shown(location)} does not open: it was damaged, or belongs elsewhere; {_CURE}"
             ) from None
 
 
@@ -154,17 +157,17 @@ _CURE = "register the binding again, or restore a copy of the database"
 
 
 def is_sealed(text: str) -> bool:
-    """Whether it has the form of a sealed value."""
+    """Return whether `text` has the form of a sealed value."""
     return text.startswith(MARK) and _SEALED.fullmatch(text) is not None
 
 
 def key_of(sealed: str) -> str:
-    """The name of the key that sealed it."""
+    """Return the name of the key that sealed the value."""
     return sealed[len(MARK) : len(MARK) + _NAME]
 
 
 def read(file: Path) -> list[NumberKey]:
-    """The keys of a file, the newest last. Raises ConfigError."""
+    """Read the keys of a file, the newest last. Raises ConfigError."""
     keys = []
     for number, name, secret in key_file.read(file):
         if len(secret) != LENGTH or NumberKey(secret).name != name:
@@ -178,13 +181,13 @@ def read(file: Path) -> list[NumberKey]:
 
 
 def add(file: Path, secret: bytes) -> str:
-    """Add a key to a file, which is made if it is not there; gives the name of the key. Raises ConfigError."""
-    made = NumberKey(secret)
-    keys = [*(read(file) if file.exists() else ()), made]
-    key_file.write(file, [(key.name, key.secret) for key in keys])
-    return made.name
+    """Append a key to `file`, creating the file if needed. Return the name of the key. Raises ConfigError."""
+    key = NumberKey(secret)
+    keys = [*(read(file) if file.exists() else ()), key]
+    key_file.write(file, [(each.name, each.secret) for each in keys])
+    return key.name
 
 
-def _shown(place: str) -> str:
-    column, _, row = place.partition(" ")
+def _shown(location: str) -> str:
+    column, _, row = location.partition(" ")
     return f"{column} of {row}"

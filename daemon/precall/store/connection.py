@@ -1,14 +1,14 @@
-"""How a database is reached, and what its refusals mean. SQL statements do not belong here.
+"""Database connections, and the translation of database errors. SQL statements do not belong here.
 
-SQLite runs in WAL mode with `synchronous=FULL`: a commit is on the disk before it is acknowledged, so that neither
-`kill -9` nor a loss of power takes back a registration, an audit row or a route that a reader has seen. (NORMAL
-would do for `kill -9` alone; the difference is one fsync per transaction, and transactions carry thousands of rows.)
-Checkpoints are rare, because each rewrites every page touched since the last one.
+SQLite runs in WAL mode with `synchronous=FULL`: a commit is on disk before it is acknowledged. Neither `kill -9` nor a
+power loss can undo a registration, an audit row or a route that a reader has seen. (NORMAL would survive `kill -9`;
+FULL costs one fsync per transaction, and transactions carry thousands of rows.) Checkpoints are rare, because each
+one rewrites every page changed since the last.
 
-PostgreSQL is reached as its own tools reach it: `database_url` says which parameters of the URL do what, and its PG
-variables count. The server gives up by itself, somewhat later than we do, what it does for us: sessions that we have
-left must not pile up behind a lock. These limits are set once a session is there, since a pooler refuses what it does
-not know of the start of one. A session with a server that is no primary any more is dropped (`failover`).
+PostgreSQL is reached as by its own tools: `database_url` documents the URL parameters, and the PG* environment
+variables apply. Server-side timeouts, slightly longer than ours, end abandoned statements, so that sessions do not
+pile up behind a lock. They are set after connecting, because poolers reject unknown startup parameters. A session
+whose server is no longer the primary is dropped (see `failover`).
 """
 
 import asyncio
@@ -36,12 +36,14 @@ from precall.telemetry.logging import get_logger
 from precall.telemetry.redaction import keep, masked
 
 PATIENCE = 10.0
-"""Seconds after our own deadline at which a server ends a statement that we have given up."""
+"""Seconds after our own deadline before the server ends an abandoned statement."""
 
 WAL = "PRAGMA journal_mode=WAL"
 WAL_TRIES, WAL_PAUSE, AT_ONCE = 50, 0.01, 0.1
-"""Two that open a new file at once both ask for this mode, and SQLite refuses one of them at once (s), without waiting
-for the lock as it does otherwise."""
+"""Retries, seconds between them, and the longest wait (s) that counts as an immediate refusal.
+
+When two connections open a new file together, SQLite may refuse one of them WAL mode at once, ignoring the busy
+timeout."""
 PRAGMAS = (
     "PRAGMA synchronous=FULL",
     "PRAGMA cache_size=-16384",
@@ -49,21 +51,21 @@ PRAGMAS = (
     "PRAGMA journal_size_limit=134217728",
 )
 READER_PRAGMAS = ("PRAGMA cache_size=-2048",)
-"""Readers walk in order, which a large cache does not help; there are several of them."""
+"""Readers scan sequentially, which a large cache does not speed up, and there are several of them."""
 
-# The driver logs the parameters of every statement at DEBUG, and they hold numbers.
+# At DEBUG the driver logs statement parameters, which contain phone numbers.
 logging.getLogger("aiosqlite").setLevel(logging.INFO)
 log = get_logger(__name__)
 
 
 class Unwritable(StoreUnavailable):
-    """The file may not be written. Later it may be; at start that is a mistake."""
+    """The file is not writable. This may be transient while running; at startup it is a configuration error."""
 
 
 class DatabaseAddress:
-    """Where a database is: its SQLAlchemy URL, and the name it has in messages (never with a password).
+    """The location of a database: its SQLAlchemy URL, and its name in messages (never with a password).
 
-    Raises StoreError for what cannot be used: an unknown kind, SQLite in memory, a directory that is missing.
+    Raises StoreError for an unknown backend, an in-memory SQLite database or a missing directory.
     """
 
     def __init__(self, url: str) -> None:
@@ -85,15 +87,15 @@ class DatabaseAddress:
         if kind not in ("sqlite", "postgresql"):
             raise StoreError(f"store.url begins with {kind}: only sqlite and postgresql are known")
         self.is_sqlite = kind == "sqlite"
-        if (given := self._postgresql_url) is not None:
-            self.name, ignored = given.name, given.ignored
-            keep(given.password)
-            if missing := unreadable(given.files):
+        if (postgres := self._postgresql_url) is not None:
+            self.name, ignored = postgres.name, postgres.ignored
+            keep(postgres.password)
+            if missing := unreadable(postgres.files):
                 raise StoreError(f"store.url: {missing}")
         else:
             self.name = self._file(self.url)
         if ignored:
-            # Once per place; lines that say the same are folded.
+            # Logged once per address; identical lines are folded.
             log.warning("store.url_ignored", parameters=list(ignored))
 
     @staticmethod
@@ -106,18 +108,20 @@ class DatabaseAddress:
         path = Path(url.database.removeprefix("file:"))
         if not path.parent.is_dir():
             raise StoreError(
-                f"{path}: the directory {path.parent} does not exist: make it, or mend store.url"
+                f"{path}: the directory {path.parent} does not exist: create it, or correct store.url"
             )
         return str(path)
 
     def hold(self) -> None:
-        """Take the file that is there now for the database."""
+        """Record the identity of the SQLite file, for `confirm`."""
         if self.is_sqlite:
             self._inode = Path(self.name).stat().st_ino
 
     def confirm(self) -> None:
-        """Raise StoreUnavailable unless the file is the one that was held: SQLite goes on writing one that was deleted,
-        and takes the journal of the old for that of a new one."""
+        """Raise StoreUnavailable if the SQLite file is no longer the one recorded by `hold`.
+
+        SQLite keeps writing to a deleted file, and may apply the journal of the old file to a new one.
+        """
         if not self.is_sqlite:
             return
         try:
@@ -127,14 +131,16 @@ class DatabaseAddress:
         if not same:
             raise StoreUnavailable(
                 f"{self.name} was moved, deleted or replaced while in use:"
-                " put it back, or restart precall to go on with what is there"
+                " put it back, or restart precall to continue with the current file"
             )
 
     def engine(self, timeout: float, *, writes: bool, patience: float = PATIENCE) -> AsyncEngine:
-        """An engine for the one writer, or for readers. `timeout` bounds the wait for a lock or a connection, and
-        with `patience` more what a statement may take where only the server can end it.
+        """Create an engine for the single writer, or for readers.
 
-        Raises StoreUnavailable for a file that cannot be opened, StoreError where the driver is missing.
+        `timeout` (seconds) bounds the wait for a lock or a connection. On PostgreSQL the server ends a statement
+        after `timeout + patience`.
+
+        Raises StoreUnavailable if the file cannot be opened, StoreError if the driver is missing.
         """
         options: dict[str, Any] = {"pool_timeout": timeout, "hide_parameters": True}
         options |= {"pool_size": 1 if writes else 2, "max_overflow": 0 if writes else 2}
@@ -143,12 +149,12 @@ class DatabaseAddress:
     def _sqlite(self, timeout: float, writes: bool, _patience: float, options: dict[str, Any]) -> AsyncEngine:
         self._keep_private()
         with failures_of(self.name):
-            # Here, because the driver leaves a thread behind when it fails at this.
+            # Tried here first, because the driver leaks a thread when opening the file fails.
             try:
                 sqlite3.connect(self.url.database or "", uri="file:" in (self.url.database or "")).close()
-            except ValueError as error:  # a name that no file can have
+            except ValueError as error:  # not a valid file name
                 raise StoreError(f"store.url: {error}") from None
-        # Less than the deadline of a write, so that a lock is called a lock.
+        # Below the deadline of a write, so that a lock is reported as a lock.
         options["connect_args"] = {"timeout": timeout * 0.8, "isolation_level": None}
         engine = create_async_engine(self.url, **options)
         event.listen(engine.sync_engine, "connect", _prepare_writer if writes else _prepare_reader)
@@ -156,40 +162,42 @@ class DatabaseAddress:
         return engine
 
     def _keep_private(self) -> None:
-        """Numbers stand in the file: make it for its owner alone, and close one that everybody may read.
+        """Create the database file with mode 0600, and tighten one that other users may access: it contains numbers.
 
-        SQLite gives `-wal` and `-shm` the permissions of the database. What cannot be done is said, and hinders nobody.
+        SQLite gives `-wal` and `-shm` the permissions of the database. A failure is logged and otherwise ignored.
         """
         file = Path(self.name).resolve()
         if self.url.query.get("mode", "rwc") == "rwc":
-            with suppress(OSError):  # SQLite says better what is wrong with it
+            with suppress(OSError):  # SQLite reports the problem more precisely
                 private_files.make(file)
-        for one in (file, *(file.with_name(file.name + end) for end in ("-wal", "-shm", "-journal"))):
+        for path in (file, *(file.with_name(file.name + end) for end in ("-wal", "-shm", "-journal"))):
             try:
-                if private_files.shut(one):
-                    log.warning("store.shut", file=str(one), hint="it was open to every user: mode 0600 now")
+                if private_files.shut(path):
+                    log.warning(
+                        "store.shut", file=str(path), hint="other users could access it; its mode is now 0600"
+                    )
             except FileNotFoundError:
                 continue
             except OSError as error:
                 log.warning(
                     "store.open_to_others",
-                    file=str(one),
+                    file=str(path),
                     error=error.strerror,
-                    hint="let its owner chmod 600",
+                    hint="its owner should run chmod 600",
                 )
 
     def _postgresql(
         self, timeout: float, writes: bool, patience: float, options: dict[str, Any]
     ) -> AsyncEngine:
         limits = {
-            # Less than the deadline of a write, so that a lock is called a lock.
+            # Below the deadline of a write, so that a lock is reported as a lock.
             "lock_timeout": str(round(timeout * 800)),
             "statement_timeout": str(round((timeout + patience) * 1000)),
         }
         if writes:
-            # A plan made while the table was small reads all of it for every batch when it has grown.
+            # A generic plan made while the table was small would scan the whole table once it has grown.
             limits["plan_cache_mode"] = "force_custom_plan"
-            # All it does is by key, and mostly in memory.
+            # The writer accesses rows by key, mostly in memory.
             limits["enable_seqscan"] = "off"
         connect = partial(self.session, timeout, limits)
         engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, **options)
@@ -197,41 +205,41 @@ class DatabaseAddress:
         return engine
 
     async def session(self, timeout: float, settings: dict[str, str]) -> Any:
-        """A connection of PostgreSQL's driver (asyncpg) by itself, with these settings of the server's.
-
-        Raises StoreError, StoreUnavailable.
-        """
-        given = self._postgresql_url
-        if given is None:
-            raise StoreError(f"{self.name} is no PostgreSQL database")
+        """Open a bare asyncpg connection with these server settings. Raises StoreError, StoreUnavailable."""
+        url = self._postgresql_url
+        if url is None:
+            raise StoreError(f"{self.name} is not a PostgreSQL database")
         try:
-            connection = await self._connected(given, timeout)
+            connection = await self._connected(url, timeout)
             try:
                 require_version(connection, self.name)
-                await say(connection, {**given.settings, **settings}, timeout)
+                await say(connection, {**url.settings, **settings}, timeout)
                 if not self._is_session:
-                    again = partial(self._connected, given, timeout)
-                    await require_session(connection, again, self.name, timeout)
+                    reconnect = partial(self._connected, url, timeout)
+                    await require_session(connection, reconnect, self.name, timeout)
                     self._is_session = True
             except BaseException:
                 connection.terminate()
                 raise
         except StoreError:
             raise
-        except Exception as error:  # noqa: BLE001  told again as what it means
+        except Exception as error:  # noqa: BLE001  translated
             raise _no_connection(error, self.name) from None
         return connection
 
-    async def _connected(self, given: PostgresqlUrl, timeout: float) -> Any:
-        if given.connect_timeout is not None:
-            timeout = min(timeout, given.connect_timeout)
-        # The one setting of ours that every pooler knows.
-        named = {"application_name": given.application_name}
-        return await _driver(self.name)(given.dsn, timeout=timeout, server_settings=named)
+    async def _connected(self, url: PostgresqlUrl, timeout: float) -> Any:
+        if url.connect_timeout is not None:
+            timeout = min(timeout, url.connect_timeout)
+        # The only one of our settings that every pooler accepts at startup.
+        startup = {"application_name": url.application_name}
+        return await _driver(self.name)(url.dsn, timeout=timeout, server_settings=startup)
 
 
 async def say(connection: Any, settings: Mapping[str, str], timeout: float, *, local: bool = False) -> None:
-    """Change settings of the session (`local`: of its transaction), in one question without a prepared statement."""
+    """Change settings of the session (or, if `local`, of its transaction) in one round trip.
+
+    No prepared statement is used, so this works through any pooler.
+    """
     if settings:
         until = str(local).lower()
         wanted = (f"set_config('{name}', '{_quoted(value)}', {until})" for name, value in settings.items())
@@ -243,7 +251,7 @@ def _quoted(value: str) -> str:
 
 
 def unreadable(files: Mapping[str, str]) -> str:
-    """Why one of these files (parameter -> path) cannot be read, "" when all can be."""
+    """Return why one of these files (parameter -> path) cannot be read, or "" if all can be."""
     for name, path in files.items():
         try:
             os.close(os.open(path, os.O_RDONLY))
@@ -257,12 +265,12 @@ def _driver(name: str) -> Callable[..., Awaitable[Any]]:
         import asyncpg  # noqa: PLC0415  an extra
     except ImportError:
         raise StoreError(f"{name}: its driver is not installed: pip install 'precall[postgres]'") from None
-    found: Callable[..., Awaitable[Any]] = asyncpg.connect
-    return found
+    connect: Callable[..., Awaitable[Any]] = asyncpg.connect
+    return connect
 
 
 async def close(engine: AsyncEngine, timeout: float) -> None:
-    """Close the connections of `engine`; those whose server does not say goodbye within `timeout` are dropped."""
+    """Close the connections of `engine`, dropping those that do not close within `timeout` seconds."""
     with suppress(TimeoutError):
         async with asyncio.timeout(timeout):
             await engine.dispose()
@@ -279,14 +287,14 @@ def _prepare_reader(connection: Any, _record: object) -> None:
 def _say(connection: Any, pragmas: Iterable[str]) -> None:
     cursor = connection.cursor()
     loop = asyncio.get_running_loop()
-    for left in reversed(range(WAL_TRIES)):
+    for retries_left in reversed(range(WAL_TRIES)):
         begun = loop.time()
         try:
             cursor.execute(WAL)
             break
         except sqlite3.OperationalError as error:
             waited = loop.time() - begun > AT_ONCE
-            if waited or not left or "locked" not in str(error):
+            if waited or not retries_left or "locked" not in str(error):
                 raise
             connection.run_async(lambda _: asyncio.sleep(WAL_PAUSE))
     for pragma in pragmas:
@@ -295,7 +303,7 @@ def _say(connection: Any, pragmas: Iterable[str]) -> None:
 
 
 def _begin_write(connection: Connection) -> None:
-    # At once as a writer: a reader that turns writer cannot wait for a lock, it fails.
+    # Start as a writer: upgrading a read transaction fails at once instead of waiting for the lock.
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
@@ -305,14 +313,14 @@ def _begin_read(connection: Connection) -> None:
 
 @contextmanager
 def failures_of(name: str) -> Iterator[None]:
-    """Turns what the database called `name` says or does into StoreError and StoreUnavailable.
+    """Translate errors of the database called `name` into StoreError and StoreUnavailable.
 
-    A wrong value or a wrong statement is a bug of ours: a RuntimeError, without the numbers that servers quote.
+    An invalid statement or value is a bug in precall. It becomes a RuntimeError, without the numbers servers quote.
     """
     try:
         yield
     except (exc.DBAPIError, exc.TimeoutError, sqlite3.Error, OSError) as error:
-        # Without the cause, for its text may quote a row; it went through the same lines.
+        # Without the cause, whose text may quote a row; the traceback is kept.
         raise _meaning(error, name).with_traceback(error.__traceback__) from None
     except Exception as error:
         if not _of_driver(error):
@@ -324,51 +332,51 @@ BUGS = (exc.IntegrityError, exc.ProgrammingError, exc.DataError, exc.NotSupporte
 
 
 def _of_driver(error: BaseException) -> bool:
-    # An extra: it may not be there to be imported.
+    # By module name, because asyncpg is an optional dependency.
     return type(error).__module__.partition(".")[0] == "asyncpg"
 
 
 def _no_connection(error: Exception, name: str) -> Exception:
-    """Why PostgreSQL could not be connected to."""
+    """Translate a failure to connect to PostgreSQL."""
     said, state = _said(error), getattr(error, "sqlstate", None)
     if isinstance(error, OSError):
         return StoreUnavailable(f"{name} cannot be reached ({said})")
-    if state is not None and (found := _of_state(state, said, name)) is not None:
-        return found
+    if state is not None and (known := _of_state(state, said, name)) is not None:
+        return known
     if state is None and _of_driver(error) and not isinstance(error, ValueError):
         return StoreUnavailable(f"{name} cannot be reached ({said})")
-    # Whatever else a driver makes of a URL: a TypeError, a KeyError ...
-    return StoreError(f"{name} cannot be connected to like this: mend store.url ({said})")
+    # Drivers raise anything for a bad URL: TypeError, KeyError ...
+    return StoreError(f"{name} cannot be connected to with this URL: correct store.url ({said})")
 
 
 def _meaning(error: Exception, name: str) -> Exception:
     origin = getattr(error, "orig", None) or error
     said = _said(origin)
-    found: Exception | None = None
+    known: Exception | None = None
     if state := getattr(origin, "sqlstate", None):
-        found = _of_state(state, said, name)
+        known = _of_state(state, said, name)
     elif not isinstance(error, BUGS):
-        found = _of_text(said, name)
-    return found or RuntimeError(f"{name} refuses a statement of ours: {said}")
+        known = _of_text(said, name)
+    return known or RuntimeError(f"{name} rejects a statement of precall: {said}")
 
 
 def _said(error: BaseException) -> str:
-    """The first line of it, without any value that it quotes."""
+    """Return the first line of an error message, with any values masked."""
     line = str(error).strip().partition("\n")[0]
-    # SQLAlchemy puts the class before what the server said.
+    # SQLAlchemy prefixes the message of the server with the error class.
     line = re.sub(r"^<class '[\w.]+'>: ", "", line)
     return masked(line) or type(error).__name__
 
 
 def _of_state(state: str, said: str, name: str) -> StoreError | None:
-    """What a condition of PostgreSQL (https://www.postgresql.org/docs/current/errcodes-appendix.html) means for us."""
+    """Translate an SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html), or return None."""
     match state[:2], state:
         case "28", _:
             return StoreError(
-                f"{name} does not let us in: mend the user or the password in store.url ({said})"
+                f"{name} does not let us in: correct the user or the password in store.url ({said})"
             )
         case "3D", _:
-            return StoreError(f"{name}: there is no such database: create it, or mend store.url")
+            return StoreError(f"{name}: there is no such database: create it, or correct store.url")
         case _, state if state in LOST_STATEMENTS:
             return StoreError(shared(name))
         case _, "42501":
@@ -386,11 +394,11 @@ def _of_state(state: str, said: str, name: str) -> StoreError | None:
 
 
 def _of_text(said: str, name: str) -> StoreError:
-    """What SQLite, the driver or the operating system said means for us."""
+    """Translate an error message of SQLite, the driver or the operating system."""
     low = said.lower()
     if "not a database" in low or "malformed" in low:
         return StoreError(
-            f"{name} is not an SQLite database, or is damaged: move it away or restore a copy, or mend store.url"
+            f"{name} is not an SQLite database, or is damaged: move it away or restore a copy, or correct store.url"
         )
     if "locked" in low or "busy" in low:
         return StoreUnavailable(f"{name} is locked by another process: wait for it, or stop it")

@@ -1,7 +1,7 @@
-"""Which PostgreSQL sessions are of use, after a failover above all.
+"""Replacement of PostgreSQL sessions that have become useless, above all after a failover.
 
-Behind a virtual address or a pooler a session says which server it is with only as it begins. One that meets a server
-that is no primary any more is dropped, so that the next one finds the primary.
+Behind a virtual address or a pooler, a session stays with the server it first reached. If that server is no longer the
+primary, the session is dropped, so that the next one can reach the new primary.
 """
 
 import re
@@ -12,22 +12,22 @@ from sqlalchemy import Engine, event, exc
 from precall.core.errors import StoreError
 
 OLDEST = 14
-"""The oldest PostgreSQL that ends the session of a leader that is silent (`idle_session_timeout`)."""
+"""The oldest supported major version: the first with `idle_session_timeout`, which ends a silent leader's session."""
 
 MOVED_ON = re.compile(r"25006|25P0[34]|57P0[1-5]|08...")
-"""Conditions of PostgreSQL after which a session is of no use: its server is read-only (a standby, or a primary of the
-past), shuts down or starts, has ended the session for its silence, or a pooler has lost the server."""
+"""SQLSTATEs after which a session is useless. The server is read-only (a standby or demoted primary), shutting down or
+starting up; it ended the idle session; or the pooler lost the server."""
 
 
 def require_version(connection: Any, name: str) -> None:
-    """Raise StoreError when the server of the database called `name` is too old."""
-    found = connection.get_server_version()
-    if found.major < OLDEST:
-        raise StoreError(f"{name} is PostgreSQL {found.major}: precall needs {OLDEST} or newer")
+    """Raise StoreError if the server of the database called `name` is too old."""
+    version = connection.get_server_version()
+    if version.major < OLDEST:
+        raise StoreError(f"{name} is PostgreSQL {version.major}: precall needs {OLDEST} or newer")
 
 
 def watch_sessions(engine: Engine) -> None:
-    """Let the pool of `engine` hand out no session that is of no use."""
+    """Keep the pool of `engine` from handing out useless sessions."""
     event.listen(engine, "connect", _look_whether_read_only)
     event.listen(engine, "checkout", _refuse_unfit)
     event.listen(engine, "handle_error", _drop_moved_on)
@@ -42,10 +42,10 @@ def _look_whether_read_only(connection: Any, record: Any) -> None:
 
 
 def _refuse_unfit(connection: Any, record: Any, _proxy: object) -> None:
-    # The pool makes another one then: after a restart of the server nobody notices.
+    # The pool then opens a new session, so a restart of the server goes unnoticed.
     if connection.driver_connection.is_closed():
         raise exc.DisconnectionError
-    # A session with a read-only server serves once: it can be read from, and the next one may find the primary.
+    # A read-only session serves once: reads work, and the next session may reach the primary.
     if record.info.get("read_only") and record.info.get("used"):
         raise exc.DisconnectionError
     record.info["used"] = True

@@ -1,13 +1,15 @@
-"""The fence around a database: a daemon that led before cannot write any more, whatever it still believes.
+"""Fencing tokens: a former leader cannot write any more, even while it still believes that it leads.
 
-The lock that makes a leader (`lead`) can be lost without its daemon noticing: a session ends while its process stands
-still or is parted from the server, a lock file is deleted. So each lead has a fencing token, a number that only rises
-and stands among the marks. Every transaction of a leader begins with locking that row and comparing the token with its
-own. A new token waits for transactions under way; those that begin later under the old one are refused whole. The same
-lock lets no write begin before the server is done with an earlier one that was given up.
+A leader can lose its lock (`leader_lock`) without noticing: its session ends while the process is suspended or cut off
+from the server, or its lock file is deleted. Each term therefore has a fencing token, an increasing number stored in
+`marks`. Every write transaction first locks that row and compares the stored token with its own.
 
-On PostgreSQL a token is never below the milliseconds since 2020 by the server's clock: a failover that loses the last
-commit cannot lead to the same token twice. On SQLite it is counted. A stored value that is not a number counts as 0.
+Issuing a new token waits for transactions in progress; later ones under the old token are refused. The same row lock
+keeps a write from starting before the server has finished an earlier one that was given up.
+
+On PostgreSQL a token is at least the number of milliseconds since 2020 by the server's clock. A failover that loses the
+last commit therefore cannot issue the same token twice. On SQLite tokens are counted. An invalid stored value counts
+as 0.
 """
 
 import re
@@ -20,10 +22,10 @@ from precall.store.bulk import upsert
 from precall.store.schema import marks
 
 MARK = "reign"
-"""The name of the token among the marks. It stays as it was first written: databases in use have it."""
+"""The name of the token in `marks`. Existing databases have it, so it must not change."""
 SILENCE = 3.0
-"""Seconds a leader may be silent in the middle of a transaction before the server ends it: one that was parted from the
-server holds up no successor."""
+"""Seconds a leader may be idle inside a transaction before the server ends it. A leader that was cut off must not block
+its successor."""
 
 RAISE = """
 INSERT INTO marks AS m (name, value)
@@ -32,22 +34,22 @@ ON CONFLICT (name) DO UPDATE SET value = greatest(
     CASE WHEN m.value ~ '^[0-9]{1,18}$' THEN m.value::bigint ELSE 0 END + 1, excluded.value::bigint)::text
 RETURNING value
 """
-"""For PostgreSQL, in the session that holds the lock."""
+"""Issues the next token on PostgreSQL. It runs in the session that holds the leader lock."""
 HELD = "'{}' = (SELECT value FROM marks WHERE name = 'reign')"
 END_SILENT = """
 SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid)
 WHERE relation = 'marks'::regclass AND database = datid AND mode = 'RowShareLock' AND pid <> pg_backend_pid()
 AND usename = current_user AND wait_event = 'ClientRead' AND xact_start < clock_timestamp() - interval '3 s'
 """
-"""Ends transactions of an earlier leader that has been silent for `SILENCE` between the preparation of a statement and
-its execution: the server does not take them for idle."""
+"""Ends transactions of a former leader that has been silent for `SILENCE` between preparing and executing a statement.
+The server does not regard these as idle."""
 
 _NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
 _silence = func.set_config("idle_in_transaction_session_timeout", f"{SILENCE:g}s", true())
 
 
 async def count_up(connection: AsyncConnection) -> int:
-    """Store the next token, in a transaction on SQLite, and return it."""
+    """Store and return the next token, inside a transaction on SQLite."""
     stored = await connection.scalar(select(marks.c.value).where(marks.c.name == MARK)) or ""
     token = (int(stored) if _NUMBER.fullmatch(stored) else 0) + 1
     await connection.execute(upsert(connection.dialect.name, marks), [{"name": MARK, "value": str(token)}])
@@ -55,8 +57,10 @@ async def count_up(connection: AsyncConnection) -> int:
 
 
 async def confirm(connection: AsyncConnection, token: int, name: str) -> None:
-    """Let nobody else write to the database called `name` until this transaction ends. Raises Deposed unless `token` is
-    the one that is stored."""
+    """Lock the token until this transaction ends, so that no other leader can write to the database called `name`.
+
+    Raises LeadershipLost unless `token` is the stored one.
+    """
     held = select(marks.c.value).where(marks.c.name == MARK, marks.c.value == str(token))
     if connection.dialect.name == "postgresql":
         held = held.add_columns(_silence).with_for_update()

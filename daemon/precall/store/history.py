@@ -1,6 +1,6 @@
-"""What has been: replies of the provider, folded into runs, and the change feed. Appended, read by page, retired.
+"""Check results, folded into runs, and the change feed: appending, paging and retention.
 
-Nothing here is needed to answer a reader.
+Lookups do not depend on any of this.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -21,10 +21,10 @@ from precall.store.schema import REAL, check_results, dial_log, exposures, route
 from precall.store.sealed_columns import CHANGES, RESULTS
 
 Run = dict[str, Any]
-"""A row of `check_results`, or the part of it that tells whether a check continues it; with an `id` when stored."""
+"""A row of `check_results`, or the columns needed to decide whether a check continues it. It has `id` once stored."""
 
 IDENTITY = ("generation", "result", "status", "number", "extension", "code")
-"""What two checks of a binding have in common when they are one run."""
+"""Columns in which two checks of a binding must agree to belong to one run."""
 
 _older = check_results.alias("older")
 _NEWEST = (
@@ -52,7 +52,7 @@ _EXTEND = (
 _LOG = insert(dial_log)
 
 SCAN = 20_000
-"""Changes looked at for one page of those a filter names: some 10 ms."""
+"""Changes scanned per page when a filter is set: about 10 ms."""
 
 RETIRED = (check_results, route_changes, exposures, dial_log)
 SPANS = {
@@ -61,7 +61,7 @@ SPANS = {
     "exposures": ("first_at", "last_at"),
     "dial_log": ("at", "at"),
 }
-"""When a row of these tables began and ended."""
+"""The columns that hold the beginning and the end of a row of each table."""
 
 
 _first = select(func.max(_older.c.first_seq)).where(_older.c.subs_id == bindparam("of_subs_id"))
@@ -77,41 +77,41 @@ _CONTINUE = (
 
 
 async def append(connection: AsyncConnection, changes: Iterable[Change], seals: Cipher) -> None:
-    """Add `changes`, the quiet ones excepted, to the feed."""
+    """Append `changes` to the feed, except quiet ones."""
     rows = (CHANGES.seal(seals, row) for change in changes if not change.quiet for row in _rows(change))
     await execute_many(connection, insert_new(connection.dialect.name, route_changes), rows)
 
 
 async def record(connection: AsyncConnection, checks: Iterable[Check], seals: Cipher, *, fold: bool) -> None:
-    """Keep `checks`. Folded: one that says what its binding's newest run says extends that run.
+    """Store `checks`. With `fold`, a check equal to its binding's newest run extends that run.
 
-    A check that is no newer than its binding's newest run was kept already, by a transaction believed to have failed.
+    A check no newer than that run was stored before, by a transaction that was believed to have failed. It is skipped.
     """
     insert = insert_new(connection.dialect.name, check_results)
     in_order = iter(sorted(checks, key=lambda check: check.seq))
     while part := list(islice(in_order, SLICE)):
-        begun = [_begun(check) for check in part] if not fold else await _extend(connection, part, seals)
-        await execute_many(connection, insert, (RESULTS.seal(seals, run) for run in begun))
+        new = [_new_run(check) for check in part] if not fold else await _extend(connection, part, seals)
+        await execute_many(connection, insert, (RESULTS.seal(seals, run) for run in new))
 
 
 async def _extend(connection: AsyncConnection, checks: Sequence[Check], seals: Cipher) -> list[Run]:
-    """Extend the runs that `checks` continue; gives the runs to be begun for the others."""
+    """Extend the runs that `checks` continue. Return new runs for the other checks."""
     ids = {check.subs_id for check in checks}
     if len(ids) == len(checks):
-        # Nearly always nothing is new. Where something is, the rest of this finds the others done already.
+        # The common case: every check continues its run. Otherwise the code below skips those already extended.
         continued = await execute_many(
             connection, _CONTINUE, (_continuation(check, seals) for check in checks)
         )
         if continued == len(checks):
             return []
-    found = await connection.execute(_NEWEST, {"ids": sorted(ids)})
-    grown, begun = _fold(checks, {run["subs_id"]: _known(run, seals) for run in found.mappings()})
-    await execute_many(connection, _EXTEND, grown)
-    return begun
+    newest = await connection.execute(_NEWEST, {"ids": sorted(ids)})
+    extended, new = _fold(checks, {run["subs_id"]: _opened(run, seals) for run in newest.mappings()})
+    await execute_many(connection, _EXTEND, extended)
+    return new
 
 
-def _known(run: Mapping[Any, Any], seals: Cipher) -> Run:
-    """A stored run; one that does not open is continued by none."""
+def _opened(run: Mapping[Any, Any], seals: Cipher) -> Run:
+    """Open a stored run. One that does not open stays sealed, and so matches no check."""
     try:
         return RESULTS.open(seals, run)
     except StoreError:
@@ -119,7 +119,7 @@ def _known(run: Mapping[Any, Any], seals: Cipher) -> Run:
 
 
 def _fold(checks: Sequence[Check], newest: dict[str, Run]) -> tuple[list[Run], list[Run]]:
-    """(what `_EXTEND` needs of stored runs that grew, new runs), from `checks` in the order of their `seq`."""
+    """Assign `checks`, in the order of their `seq`, to runs. Return (parameters of `_EXTEND`, new runs)."""
     grown: dict[int, Run] = {}
     begun: list[Run] = []
     for check in checks:
@@ -127,7 +127,7 @@ def _fold(checks: Sequence[Check], newest: dict[str, Run]) -> tuple[list[Run], l
         if run is not None and check.seq <= run["last_seq"]:
             continue
         if run is None or any(run[name] != getattr(check, name) for name in IDENTITY):
-            run = newest[check.subs_id] = _begun(check)
+            run = newest[check.subs_id] = _new_run(check)
             begun.append(run)
             continue
         run["count"] += 1
@@ -156,7 +156,7 @@ def _continuation(check: Check, seals: Cipher) -> dict[str, Any]:
     }
 
 
-def _begun(check: Check) -> Run:
+def _new_run(check: Check) -> Run:
     return {
         "subs_id": check.subs_id,
         "generation": check.generation,
@@ -176,10 +176,10 @@ def _begun(check: Check) -> Run:
 
 
 def _rows(change: Change) -> Iterator[dict[str, Any]]:
-    """What the feed keeps of a change; one that takes its binding out of a pool is a removal there first."""
+    """Build the feed rows of a change. Moving a binding to another pool begins with a removal from the old one."""
     if change.left:
         gone = removed(change.route, change.route.version - 1, change.index - 1)
-        yield _told(
+        yield _feed_row(
             replace(
                 change,
                 index=gone.index,
@@ -190,12 +190,12 @@ def _rows(change: Change) -> Iterator[dict[str, Any]]:
                 check=None,
             )
         )
-    yield _told(change)
+    yield _feed_row(change)
 
 
-def _told(change: Change) -> dict[str, Any]:
+def _feed_row(change: Change) -> dict[str, Any]:
     route = change.route
-    # Withheld already by who made the change; a real number in the feed is one that nobody audited.
+    # Withheld by the caller already. A real number in the feed would leave without an audit row.
     real = route.action is Action.DIAL_REAL
     return {
         "index": change.index,
@@ -219,12 +219,12 @@ def _told(change: Change) -> dict[str, Any]:
 
 
 async def log(connection: AsyncConnection, dials: Iterable[DialRecord]) -> None:
-    """Append to the log of dials."""
+    """Append to the dial log."""
     await execute_many(connection, _LOG, (dial.plain() for dial in dials))
 
 
 async def logged(connection: AsyncConnection, after_id: int, limit: int) -> list[dict[str, Any]]:
-    """Part of that log, oldest first, by column name."""
+    """Return at most `limit` rows of the dial log with an id above `after_id`, oldest first."""
     wanted = select(dial_log).where(dial_log.c.id > after_id).order_by(dial_log.c.id).limit(limit)
     return [dict(row) for row in (await connection.execute(wanted)).mappings()]
 
@@ -232,17 +232,17 @@ async def logged(connection: AsyncConnection, after_id: int, limit: int) -> list
 async def page(
     connection: AsyncConnection, seals: Cipher, subs_id: str, before: tuple[int, int] | None, limit: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """(runs, changes) of one binding, newest first, each at most `limit`; `before` as in `Store.history`."""
+    """Return at most `limit` (runs, changes) of one binding, newest first. `before` is that of `Store.history`."""
     runs = select(check_results).where(check_results.c.subs_id == subs_id)
     changes = select(route_changes).where(route_changes.c.subs_id == subs_id)
     if before is not None:
         runs = runs.where(check_results.c.first_seq < before[0])
         changes = changes.where(route_changes.c.index < before[1])
-    found = await connection.execute(runs.order_by(check_results.c.first_seq.desc()).limit(limit))
-    told = await connection.execute(changes.order_by(route_changes.c.index.desc()).limit(limit))
+    run_rows = await connection.execute(runs.order_by(check_results.c.first_seq.desc()).limit(limit))
+    change_rows = await connection.execute(changes.order_by(route_changes.c.index.desc()).limit(limit))
     return (
-        [RESULTS.open(seals, row) for row in found.mappings()],
-        [CHANGES.open(seals, row) for row in told.mappings()],
+        [RESULTS.open(seals, row) for row in run_rows.mappings()],
+        [CHANGES.open(seals, row) for row in change_rows.mappings()],
     )
 
 
@@ -255,11 +255,11 @@ async def after(
     pool_keys: Collection[str],
     limit: int,
 ) -> tuple[list[dict[str, Any]], int]:
-    """Changes and position as `Store.changes` gives them."""
+    """Return the changes and position described in `Store.changes`."""
     feed = route_changes.c
-    some = select(feed.index).where(feed.index > since, feed.index <= until).order_by(feed.index)
-    some = some.limit(SCAN if subs_ids or pool_keys else limit)
-    reached = await connection.scalar(select(func.max(some.subquery().c.index)))
+    scanned = select(feed.index).where(feed.index > since, feed.index <= until).order_by(feed.index)
+    scanned = scanned.limit(SCAN if subs_ids or pool_keys else limit)
+    reached = await connection.scalar(select(func.max(scanned.subquery().c.index)))
     if reached is None:
         return [], until
     wanted = select(route_changes).where(feed.index > since, feed.index <= reached)
@@ -268,27 +268,29 @@ async def after(
     if pool_keys:
         wanted = wanted.where(feed.pool_key.in_(sorted(pool_keys)))
     result = await connection.execute(wanted.order_by(feed.index).limit(limit))
-    found = [CHANGES.open(seals, row) for row in result.mappings()]
-    return found, found[-1]["index"] if len(found) == limit else reached
+    changes = [CHANGES.open(seals, row) for row in result.mappings()]
+    return changes, changes[-1]["index"] if len(changes) == limit else reached
 
 
 async def turned(connection: AsyncConnection, since: float) -> list[tuple[str, float]]:
-    """(pool, when) of the changes after `since` by which an answer turned a binding to its real number."""
+    """Return (pool, time) of each change after `since` in which an answer exposed a real number."""
     feed = route_changes.c
-    found = await connection.execute(
+    changes = await connection.execute(
         select(feed.pool_key, feed.at).where(feed.at > since, REAL).order_by(feed.at)
     )
-    return [(pool_key, at) for pool_key, at in found]
+    return [(pool_key, at) for pool_key, at in changes]
 
 
 async def retire(
     connection: AsyncConnection, table: Table, start: int, before: float, now: float, batch: int
 ) -> tuple[int, int, int | None]:
-    """Delete what ended before `before` among the `batch` oldest rows of `table` from key `start` on.
+    """Delete rows that ended before `before` among the first `batch` rows of `table` from key `start` on.
 
-    Gives how many, the highest of their keys, and the key to go on from: None at the first slice in which everything
-    began later. Keys rise with time, so no index on time has to be kept up to date by every check; only where the clock
-    was set back they do not, and a slice that began after `now` says nothing of the next.
+    Returns (rows deleted, highest deleted key, key to continue from). The last is None once a slice contains only
+    rows that began later.
+
+    Keys rise with time, which spares every check the upkeep of an index on time. The exception is a clock that was
+    set back: a slice that began after `now` is skipped, because it says nothing about the next one.
     """
     key = table.primary_key.columns[0]
     began, ended = SPANS[table.name]

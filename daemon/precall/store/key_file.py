@@ -1,6 +1,6 @@
-"""The file of number keys: a line `NAME KEY` for each, the newest last; lines that begin with # are remarks.
+"""The key file: one line `NAME KEY` per key, the newest last; lines that begin with # are comments.
 
-Only its form, its permissions and how it is written belong here; what a key does is `seal`'s part.
+This module handles its format, permissions and atomic replacement. `cipher` uses the keys.
 """
 
 import errno
@@ -23,26 +23,28 @@ HEADING = """\
 """
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
-"""Troubles of the disk: nothing in the configuration mends them."""
+"""Disk errors, which no change of the configuration can fix."""
 
 Seen = tuple[int, int, int, int]
-"""What differs when a file was written anew."""
+"""(device, inode, mtime in ns, size): changes whenever the file is rewritten."""
 
 
 def seen(file: Path) -> Seen:
-    """What the file looks like now. Raises ConfigError when it is not there."""
+    """Return the current identity of the file. Raises ConfigError if it does not exist."""
     try:
-        found = file.stat()
+        status = file.stat()
     except OSError as error:
         raise ConfigError([_unreadable(file, error)]) from None
-    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def read(file: Path) -> list[tuple[int, str, bytes]]:
-    """(line, name, key) of each, in their order. Raises ConfigError for a file that others may read, that cannot be
-    read, or that holds no key."""
+    """Return (line number, name, key) for each key, in file order.
+
+    Raises ConfigError for a file that other users may read, that is unreadable, or that holds no key.
+    """
     try:
-        _guarded(file, file.stat())
+        _require_private(file, file.stat())
         lines = text_file.read(file).splitlines()
     except OSError as error:
         raise ConfigError([_unreadable(file, error)]) from None
@@ -59,9 +61,10 @@ def read(file: Path) -> list[tuple[int, str, bytes]]:
 
 
 def write(file: Path, keys: Iterable[tuple[str, bytes]]) -> None:
-    """Put a file with these keys in place of what is there, at once: readers find the old or the new one whole.
+    """Atomically replace the file with one that contains these keys.
 
-    It keeps its permissions and owner; a new one is for its owner alone. Raises ConfigError, Unwritten.
+    Permissions and owner are kept; a new file is readable by its owner only. Raises ConfigError, or OutputError for
+    a disk error.
     """
     lines = [f"{name} {b64encode(secret).decode()}\n" for name, secret in keys]
     try:
@@ -73,10 +76,10 @@ def write(file: Path, keys: Iterable[tuple[str, bytes]]) -> None:
         raise ConfigError([f"{SETTING}: {error}"]) from None
 
 
-def _guarded(file: Path, found: os.stat_result) -> None:
-    """As PostgreSQL has it for its keys: nobody but the owner; where that is root, a group may read."""
-    mode = stat.S_IMODE(found.st_mode)
-    if mode & (stat.S_IRWXO | stat.S_IWGRP | (stat.S_IRGRP if found.st_uid else 0)):
+def _require_private(file: Path, status: os.stat_result) -> None:
+    """Apply PostgreSQL's rule for key files: access by the owner only; if that is root, its group may read."""
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & (stat.S_IRWXO | stat.S_IWGRP | (stat.S_IRGRP if status.st_uid else 0)):
         raise ConfigError([f"{SETTING}: {file} is open to other users (mode {mode:04o}): chmod 600 {file}"])
 
 
@@ -93,6 +96,8 @@ def _key(file: Path, number: int, words: list[str]) -> tuple[str, bytes]:
 
 def _unreadable(file: Path, error: OSError) -> str:
     cure = (
-        "make it with `precall keys new`" if isinstance(error, FileNotFoundError) else "let this user read it"
+        "create it with `precall keys new`"
+        if isinstance(error, FileNotFoundError)
+        else "let this user read it"
     )
     return f"{SETTING}: {file} cannot be read ({error.strerror}): {cure}, or restore its copy"

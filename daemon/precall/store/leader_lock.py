@@ -1,17 +1,17 @@
-"""Which of several daemons on one database leads: checks, and writes. The others stand by until it is gone.
+"""Leader election among the daemons on one database. The leader checks bindings and writes; the others stand by.
 
-On SQLite the leader holds the lock on the file `<database>.lock` beside the database. The kernel releases it with the
-process, however that ends; the file itself stays and means nothing. A process that is stopped (SIGSTOP, a debugger)
-still holds it: nothing can take over until it goes on or is killed.
+On SQLite the leader holds a lock on the file `<database>.lock`. The kernel releases the lock when the process ends for
+any reason; the file itself remains and has no meaning. A stopped process (SIGSTOP, a debugger) keeps the lock, so no
+other can take over until it continues or is killed.
 
-On PostgreSQL the leader's session holds an advisory lock, and asks something every `PING` seconds. The server ends a
-session that is silent for `LIMIT` seconds, and the lock with it: so a leader that hangs, stands still or is parted from
-the server is replaced. The process would be too late to do this itself, and the kernel answers TCP keepalives for
-one that is stopped. The clock is the server's alone.
+On PostgreSQL the leader's session holds an advisory lock and sends a query every `PING` seconds. The server ends a
+session that is silent for `LIMIT` seconds, which releases the lock. A leader that hangs, is suspended or loses the
+network is thus replaced. The process itself would notice too late, and the kernel answers TCP keepalives even for a
+stopped process. Only the server's clock matters.
 
-A session can also be lost while its daemon lives. Until that is known, the daemon may believe that it leads: `fencing`
-keeps it from writing. (A pooler that shares sessions between transactions would break this: connect to the server
-itself, or in session mode.) A lock taken on a read-only standby server is no lead: nothing can be written there.
+A daemon can lose its session without noticing and still believe that it leads; `fencing` then keeps it from writing. A
+transaction pooler would break this scheme: connect directly or in session mode. A lock taken on a read-only standby
+server does not count, because nothing can be written there.
 """
 
 import asyncio
@@ -29,20 +29,20 @@ from precall.store.fencing import END_SILENT, HELD, RAISE, SILENCE, count_up
 
 KEY = int.from_bytes(b"pc_lead", "big")
 LIMIT = 4.0
-"""Seconds of silence after which PostgreSQL ends the session of a leader. Loading, migrating and draining yield to the
+"""Seconds of silence after which PostgreSQL ends the leader's session. Loading, migrating and draining yield to the
 event loop far more often."""
 PING = 0.5
-BREATH = 0.05
-"""Least seconds between two questions to a server that ends every session."""
+MIN_PAUSE = 0.05
+"""Minimum seconds between two queries to a server that ends every session."""
 WATCH = {"tcp_keepalives_idle": "2", "tcp_keepalives_interval": "1", "tcp_keepalives_count": "2"}
 WRITABLE = "current_setting('transaction_read_only') = 'off'"
 
 
 class LeaderLock:
-    """The lead over the database at `url`, held or not. `timeout` (seconds) bounds the way to a server.
+    """The leader lock of the database at `url`. `timeout` (seconds) bounds each round trip to a server.
 
-    From `take` until `leave` a task of its own asks for it again and again. `when_lost` is called once, when another
-    daemon leads instead; `when_broken` with the error, should that task end by one.
+    Between `take` and `leave` a background task keeps confirming the lock. `when_lost` is called once, when another
+    daemon has become the leader; `when_broken` is called with the error if that task fails.
     """
 
     def __init__(
@@ -54,9 +54,13 @@ class LeaderLock:
         when_lost: Callable[[], None] = lambda: None,
         when_broken: Callable[[BaseException], None] = lambda _error: None,
     ) -> None:
-        place = DatabaseAddress(url)
+        address = DatabaseAddress(url)
         timeout = min(timeout, limit / 2)
-        self._lock = _File(place, timeout) if place.is_sqlite else _Session(place, timeout, limit, self.doubt)
+        self._lock = (
+            _FileLock(address, timeout)
+            if address.is_sqlite
+            else _SessionLock(address, timeout, limit, self.doubt)
+        )
         self._ping = min(PING, limit / 8)
         self._when_lost, self._when_broken = when_lost, when_broken
         self._turn, self._wake = asyncio.Lock(), asyncio.Event()
@@ -66,13 +70,13 @@ class LeaderLock:
 
     @property
     def is_known(self) -> bool:
-        """Whether nothing has put the lead in doubt since it was last confirmed, or the server found out of reach."""
+        """Whether no doubt has arisen since the lead was last confirmed, or the server was found unreachable."""
         return self._is_known
 
     async def take(self) -> bool:
-        """Take it if it is free; whether it is ours now.
+        """Take the lock if it is free. Return whether this daemon holds it.
 
-        Raises StoreError when that cannot be found out, StoreUnavailable when it cannot be found out now.
+        Raises StoreUnavailable if that cannot be determined now, StoreError if it cannot be determined at all.
         """
         async with self._turn:
             taken = not self._is_lost and await self._lock.take()
@@ -82,10 +86,11 @@ class LeaderLock:
         return taken
 
     async def fence(self) -> int:
-        """Shut out all who led before, once the tables are there: the fencing token by which a store may write from now
-        on. To be done before anything is read that is to be gone on from.
+        """Exclude all former leaders and return the fencing token for this one's writes.
 
-        Raises StoreUnavailable when another leads by now, or an earlier leader's transaction does not end.
+        The schema must exist. Call this before reading any state that the leader will build on.
+
+        Raises StoreUnavailable if another daemon leads by now, or a former leader's transaction does not end.
         """
         async with self._turn:
             if self._is_lost or not await self._lock.take():
@@ -93,13 +98,13 @@ class LeaderLock:
             return await self._lock.fence()
 
     def doubt(self) -> None:
-        """Ask at once: something may have happened to it."""
+        """Confirm the lock at once, because it may have been lost."""
         self._is_known = False
         self._doubts += 1
         self._wake.set()
 
     def lose(self) -> None:
-        """Another daemon leads: a write was refused for that."""
+        """Note that another daemon leads, as a refused write has shown."""
         self._is_known = False
         if not self._is_lost:
             self._is_lost = True
@@ -107,7 +112,7 @@ class LeaderLock:
         self._wake.set()
 
     async def leave(self) -> None:
-        """Let another have it."""
+        """Release the lock."""
         keeping, self._keeping = self._keeping, None
         if keeping is not None:
             await cancel_and_wait(keeping)
@@ -116,18 +121,18 @@ class LeaderLock:
     async def _keep(self) -> None:
         while not self._is_lost:
             self._wake.clear()
-            doubts, kept = self._doubts, True
+            doubts, held = self._doubts, True
             async with self._turn:
-                # Out of reach: who leads cannot be told, and nobody else can be.
+                # An unreachable server: the leader is unknown, but no other daemon can take the lock either.
                 with suppress(StoreError):
-                    kept = await self._lock.take()
-            if not kept:
+                    held = await self._lock.take()
+            if not held:
                 self.lose()
                 return
-            # What was asked before a doubt does not answer it.
+            # An answer to a query sent before a doubt arose does not settle it.
             self._is_known = doubts == self._doubts
             if not self._is_known:
-                await asyncio.sleep(BREATH)
+                await asyncio.sleep(MIN_PAUSE)
                 continue
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._ping):
@@ -138,16 +143,16 @@ class LeaderLock:
         self._when_broken(error)
 
 
-class _File:
-    def __init__(self, place: DatabaseAddress, timeout: float) -> None:
-        self._place, self._timeout = place, timeout
-        self._path, self._file = f"{place.name}.lock", -1
+class _FileLock:
+    def __init__(self, address: DatabaseAddress, timeout: float) -> None:
+        self._address, self._timeout = address, timeout
+        self._path, self._file = f"{address.name}.lock", -1
 
     async def take(self) -> bool:
         if self._file >= 0:
-            if self._is_there():
+            if self._is_in_place():
                 return True
-            # Deleted or replaced: another daemon may hold the new one.
+            # Deleted or replaced: another daemon may have locked the new file.
             await self.leave()
         try:
             file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -164,16 +169,16 @@ class _File:
         self._file = file
         return True
 
-    def _is_there(self) -> bool:
+    def _is_in_place(self) -> bool:
         try:
             return os.path.samestat(os.fstat(self._file), Path(self._path).stat())
         except OSError:
             return False
 
     async def fence(self) -> int:
-        engine = self._place.engine(self._timeout, writes=True)
+        engine = self._address.engine(self._timeout, writes=True)
         try:
-            with failures_of(self._place.name):
+            with failures_of(self._address.name):
                 async with engine.begin() as connection:
                     return await count_up(connection)
         finally:
@@ -185,13 +190,14 @@ class _File:
             self._file = -1
 
 
-class _Session:
-    """`shaken` is called when the session that holds the lock ends."""
+class _SessionLock:
+    """An advisory lock. `on_session_end` is called when the session that holds it ends."""
 
     def __init__(
-        self, place: DatabaseAddress, timeout: float, limit: float, shaken: Callable[[], None]
+        self, address: DatabaseAddress, timeout: float, limit: float, on_session_end: Callable[[], None]
     ) -> None:
-        self._place, self._timeout, self._limit, self._shaken = place, timeout, limit, shaken
+        self._address, self._timeout, self._limit = address, timeout, limit
+        self._on_session_end = on_session_end
         self._session: Any = None
         self._holds = self._has_led = False
         self._token = 0
@@ -200,47 +206,47 @@ class _Session:
         if self._session is not None and self._session.is_closed():
             self._drop()
             if not self._has_led:
-                # The server was away: the daemon that led is let go first.
-                raise StoreUnavailable(f"{self._place.name} broke the connection")
+                # The server was away. The previous leader gets the first chance to reconnect.
+                raise StoreUnavailable(f"{self._address.name} broke the connection")
         if self._session is not None and self._holds:
-            # A session that is lost says nothing of the server: only a new one can.
+            # A lost session says nothing about the server; only a new one can.
             with suppress(StoreUnavailable):
                 if await self._ask(WRITABLE):
                     return True
             self._drop()
         if self._session is None:
-            self._session = await self._place.session(self._timeout, WATCH)
+            self._session = await self._address.session(self._timeout, WATCH)
         return await self._try_lock()
 
     async def _try_lock(self) -> bool:
-        # In one statement: a process that is stopped between two would hold the lock without a limit.
+        # One statement: a process stopped between two would hold the lock without the idle timeout.
         limited = f"set_config('idle_session_timeout', '{self._limit * 1000:.0f}', false) <> ''"
         locked = f"WHEN pg_try_advisory_lock({KEY}) THEN {limited}"
         if not await self._ask(f"CASE WHEN {WRITABLE} THEN CASE {locked} ELSE false END ELSE false END"):
             if not await self._ask(WRITABLE):
                 self._drop()
                 raise StoreUnavailable(
-                    f"{self._place.name} is read-only, a standby perhaps: name its primary"
+                    f"{self._address.name} is read-only, a standby perhaps: name its primary"
                 )
             return False
         if self._token and not await self._ask(HELD.format(self._token)):
             self._drop()
-            return False  # another has led meanwhile
+            return False  # another daemon has led in the meantime
         self._holds = self._has_led = True
         self._session.add_termination_listener(self._ended)
         return True
 
     async def fence(self) -> int:
-        found = bytearray()
+        output = bytearray()
 
-        async def keep(content: bytes) -> None:
-            found.extend(content)
+        async def append(content: bytes) -> None:
+            output.extend(content)
 
-        with failures_of(self._place.name):
+        with failures_of(self._address.name):
             await self._session.execute(END_SILENT, timeout=self._timeout)
-            # In the session that holds the lock: when that is lost, so is this.
-            await self._session.copy_from_query(RAISE, output=keep, timeout=self._timeout + SILENCE)
-        self._token = int(found)
+            # In the session that holds the lock, so that losing the lock also aborts this.
+            await self._session.copy_from_query(RAISE, output=append, timeout=self._timeout + SILENCE)
+        self._token = int(output)
         return self._token
 
     async def leave(self) -> None:
@@ -248,18 +254,21 @@ class _Session:
         self._holds, self._has_led, self._token = False, False, 0
         if session is not None and not session.is_closed():
             try:
-                # Once the server has closed it, the lock is surely free.
+                # Wait for the server to close it: only then is the lock certainly free.
                 await session.close(timeout=self._timeout)
-            except Exception:  # noqa: BLE001  a server that is gone, or hangs, ends the session by itself
+            except Exception:  # noqa: BLE001  a server that is gone or hangs ends the session by itself
                 session.terminate()
 
-    async def _ask(self, question: str) -> bool:
-        """Whether it is true. Whatever this session asks is one message, and no prepared statement: between preparation
-        and execution the server does not take a session for idle, and would wait for a silent leader for ever."""
+    async def _ask(self, condition: str) -> bool:
+        """Return whether a condition holds.
+
+        Every query of this session is a single message, never a prepared statement. Between preparation and execution
+        the server does not count a session as idle, and would never end that of a silent leader.
+        """
         try:
-            with failures_of(self._place.name):
-                asked = f"SELECT 1 WHERE {question}"
-                return bool(await self._session.execute(asked, timeout=self._limit / 2) == "SELECT 1")
+            with failures_of(self._address.name):
+                query = f"SELECT 1 WHERE {condition}"
+                return bool(await self._session.execute(query, timeout=self._limit / 2) == "SELECT 1")
         except BaseException:
             self._drop()
             raise
@@ -271,4 +280,4 @@ class _Session:
 
     def _ended(self, session: Any) -> None:
         if session is self._session:
-            self._shaken()
+            self._on_session_end()

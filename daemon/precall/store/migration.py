@@ -1,4 +1,7 @@
-"""The one door to Alembic: which schema a database has, which one this version needs, and the way there."""
+"""Schema migrations: the revision of a database, the one this version needs, and the upgrade to it.
+
+All use of Alembic is in this module.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -14,69 +17,70 @@ from precall.core.errors import SchemaOutdated
 from precall.store.connection import DatabaseAddress, close, failures_of
 
 PATIENCE = 30.0
-"""Seconds to wait for a lock or an answer, unless told otherwise: another process may be migrating."""
+"""Default seconds to wait for a lock or a reply. Another process may be migrating."""
 
 LONGEST = 86_400.0
-"""Seconds a migration of many rows may take."""
+"""Upper limit, in seconds, for a migration of many rows."""
 
 LOCK = text("SELECT pg_advisory_xact_lock(:key)").bindparams(key=int.from_bytes(b"precall", "big"))
-"""Of two processes that migrate at once the second waits, and finds all done. (SQLite has one writer anyway.)"""
+"""Serializes migrations on PostgreSQL: a second process waits and finds nothing to do. SQLite has one writer anyway."""
 
 
 def scripts() -> Path:
-    """The folder of the migrations: inside the package when installed, beside `daemon/` in a source checkout."""
+    """Return the folder of migrations: in the package when installed, beside `daemon/` in a source checkout."""
     package = Path(__file__).resolve().parent.parent
     installed = package / "migrations"
     return installed if installed.is_dir() else package.parent.parent / "migrations"
 
 
 def head() -> str:
-    """The revision that this version needs."""
-    found = ScriptDirectory.from_config(_config()).get_current_head()
-    if found is None:
+    """Return the revision that this version needs."""
+    revision = ScriptDirectory.from_config(alembic_config()).get_current_head()
+    if revision is None:
         raise AssertionError("there are no migrations")
-    return found
+    return revision
 
 
 async def current(url: str, timeout: float = PATIENCE) -> str:
-    """The revision that the database at `url` has, "" for none."""
-    return await _run(url, _revision, timeout, writes=False)
+    """Return the revision of the database at `url`, or "" if it has none."""
+    return await run(url, _revision, timeout, writes=False)
 
 
 async def upgrade(url: str, timeout: float = PATIENCE) -> None:
-    """Bring the database at `url` to `head`, in one transaction; create it when there is none.
+    """Migrate the database at `url` to `head` in one transaction, creating it if needed.
 
-    Raises StoreUnavailable, StoreError, and SchemaOutdated when a newer precall has written it.
+    Raises StoreUnavailable, StoreError, or SchemaOutdated if a newer precall wrote the database.
     """
-    found = await current(url, timeout)
-    if found == head():
+    revision = await current(url, timeout)
+    if revision == head():
         return
-    _refuse_newer(found, url)
-    await _run(url, _upgrade, timeout, writes=True)
+    _refuse_newer(revision, url)
+    await run(url, _upgrade, timeout, writes=True)
 
 
 async def check(url: str, timeout: float = PATIENCE) -> None:
-    """Raise SchemaOutdated, naming the cure, unless the database at `url` has the schema of this version."""
-    found = await current(url, timeout)
-    if found == head():
+    """Raise SchemaOutdated, with a remedy, unless the database at `url` has the schema of this version."""
+    revision = await current(url, timeout)
+    if revision == head():
         return
-    _refuse_newer(found, url)
+    _refuse_newer(revision, url)
     raise SchemaOutdated(
-        f"{DatabaseAddress(url).name} has schema {found or 'none'}, this version needs {head()}:"
+        f"{DatabaseAddress(url).name} has schema {revision or 'none'}, this version needs {head()}:"
         " run `precall migrate --config FILE`"
     )
 
 
-def _refuse_newer(found: str, url: str) -> None:
-    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
-    if found and found not in known:
+def _refuse_newer(revision: str, url: str) -> None:
+    known = {script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()}
+    if revision and revision not in known:
         raise SchemaOutdated(
-            f"{DatabaseAddress(url).name} has schema {found}, which this version does not know:"
+            f"{DatabaseAddress(url).name} has schema {revision}, which this version does not know:"
             " a newer precall wrote it. Install that version, or restore the copy from before"
         )
 
 
-def _config(connection: Connection | None = None) -> Config:
+def alembic_config(connection: Connection | None = None) -> Config:
+    """What Alembic's commands need to find the migrations; they run on `connection` if there is one."""
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(scripts()).replace("%", "%%"))
     return config
@@ -89,15 +93,15 @@ def _revision(connection: Connection) -> str:
 def _upgrade(connection: Connection) -> str:
     if connection.dialect.name == "postgresql":
         connection.execute(LOCK)
-    command.upgrade(_config(connection), "head")
+    command.upgrade(alembic_config(connection), "head")
     return ""
 
 
-async def _run(url: str, work: Callable[[Connection], str], timeout: float, *, writes: bool) -> str:
-    place = DatabaseAddress(url)
-    engine = place.engine(timeout, writes=writes, patience=LONGEST if writes else 0.0)
+async def run(url: str, work: Callable[[Connection], str], timeout: float, *, writes: bool) -> str:
+    address = DatabaseAddress(url)
+    engine = address.engine(timeout, writes=writes, patience=LONGEST if writes else 0.0)
     try:
-        with failures_of(place.name):
+        with failures_of(address.name):
             async with asyncio.timeout(None if writes else 2 * timeout), engine.begin() as connection:
                 return await connection.run_sync(work)
     finally:

@@ -1,5 +1,7 @@
-"""What operators said of pools ("": all): which are paused, and the last word on each one's brake. A number may stand
-in a reason, so that is sealed."""
+"""Operator orders per pool ("": all): pauses, and the latest order for each exposure brake.
+
+Reasons are sealed, because operators may write a number in one.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,23 +16,26 @@ from precall.store.sealed_columns import BRAKES, PAUSES, SealedColumns
 
 
 async def said(
-    connection: AsyncConnection, seals: Cipher, places: SealedColumns
+    connection: AsyncConnection, seals: Cipher, columns: SealedColumns
 ) -> dict[str, dict[str, Any]]:
-    """By pool. A reason in plain was given before reasons were sealed, and decides nothing: it is taken as it is."""
-    told: dict[str, dict[str, Any]] = {}
-    for row in (await connection.execute(select(places.table))).mappings():
-        opened = places.open(seals, row) if is_sealed(row["reason"]) else dict(row)
-        told[opened.pop("pool_key")] = opened
-    return told
+    """Return the stored orders by pool.
+
+    A plain reason predates sealing. It affects no decision, so it is returned as stored, even in a strict database.
+    """
+    orders: dict[str, dict[str, Any]] = {}
+    for row in (await connection.execute(select(columns.table))).mappings():
+        opened = columns.open(seals, row) if is_sealed(row["reason"]) else dict(row)
+        orders[opened.pop("pool_key")] = opened
+    return orders
 
 
 async def pause(connection: AsyncConnection, seals: Cipher, pool_key: str, order: Mapping[str, Any]) -> None:
-    """This pool is paused."""
+    """Store that this pool is paused."""
     await _put(connection, seals, PAUSES, {pool_key}, order)
 
 
 async def brake(connection: AsyncConnection, seals: Cipher, pool_key: str, order: Mapping[str, Any]) -> None:
-    """The brake of this pool is engaged, or released; all released is each released."""
+    """Store that the brake of this pool is engaged or released. Releasing all pools also releases each one."""
     pools = {pool_key}
     if not pool_key and not order["engaged"]:
         pools.update(await connection.scalars(select(brakes.c.pool_key).where(brakes.c.engaged)))
@@ -40,9 +45,9 @@ async def brake(connection: AsyncConnection, seals: Cipher, pool_key: str, order
 async def _put(
     connection: AsyncConnection,
     seals: Cipher,
-    places: SealedColumns,
+    columns: SealedColumns,
     pools: set[str],
     order: Mapping[str, Any],
 ) -> None:
-    rows = [places.seal(seals, {"pool_key": pool, **order}) for pool in pools]
-    await execute_many(connection, upsert(connection.dialect.name, places.table), rows)
+    rows = [columns.seal(seals, {"pool_key": pool, **order}) for pool in pools]
+    await execute_many(connection, upsert(connection.dialect.name, columns.table), rows)

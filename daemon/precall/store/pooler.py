@@ -1,8 +1,8 @@
-"""Whether a connection of PostgreSQL's driver is a session of its own.
+"""Detection of transaction poolers in front of PostgreSQL.
 
-A pooler that shares sessions between transactions would break two promises: the lead is a lock that lasts as long as a
-session, and the limits of each session are settings of it. What such a pooler gives away is the server process that
-answers: it changes between two transactions, or two connections share one.
+A pooler that shares sessions between transactions breaks two assumptions: the leader lock lasts as long as a session,
+and timeouts are settings of a session. Such a pooler is recognizable by the server process that answers. It changes
+between two transactions, or two connections share one.
 """
 
 from collections.abc import Awaitable, Callable
@@ -14,21 +14,21 @@ from precall.core.errors import StoreError
 PROCESS = "SELECT pg_backend_pid()"
 ROUNDS = 3
 LOST_STATEMENTS = ("26000", "42P05")
-"""Conditions of a prepared statement that is missing, or is there already: another session answers than was asked."""
+"""SQLSTATEs for a prepared statement that is missing or already exists: the query reached a different session."""
 
 
 async def require_session(
     connection: Any, connect: Callable[[], Awaitable[Any]], name: str, timeout: float
 ) -> None:
-    """Raise StoreError when the database called `name` is behind a transaction pooler.
+    """Raise StoreError if the database called `name` is behind a transaction pooler.
 
-    `connection` has begun no transaction, `connect` makes another one. A server that is reached directly costs one
-    question. Where it does not answer within `timeout` (seconds), or lets no second connection in, all is taken to be
-    well: a pooler of sessions that has none left does just that.
+    `connection` must not be in a transaction; `connect` opens another connection. A direct connection costs one query.
+    If the second connection fails, or does not answer within `timeout` seconds, the check passes: a session pooler
+    with no free session behaves like that.
     """
     try:
         own = await connection.fetchval(PROCESS, timeout=timeout)
-        # What the server said at the start of the session; a pooler says something of its own.
+        # The PID reported at session start. A pooler reports one of its own.
         if own == connection.get_server_pid() or await _keeps(connection, own, connect, timeout):
             return
     except Exception as error:
@@ -38,25 +38,25 @@ async def require_session(
 
 
 def shared(name: str) -> str:
-    """What to do about a transaction pooler."""
+    """Return the error text for a transaction pooler."""
     return (
         f"{name} is behind a pooler that shares sessions between transactions (PgBouncer: pool_mode = transaction):"
-        " name the server itself in store.url, or a pool in session mode"
+        " point store.url at the server itself, or at a pool in session mode"
     )
 
 
 async def _keeps(connection: Any, own: int, connect: Callable[[], Awaitable[Any]], timeout: float) -> bool:
-    """Whether `connection` is always answered by the process `own`, and another connection by another one."""
+    """Return whether process `own` alone answers `connection`, and another process a second connection."""
     try:
         other = await connect()
-    except Exception:  # noqa: BLE001  no room for a second one: who has the first keeps it
+    except Exception:  # noqa: BLE001  no free session left, so the first one is not shared
         return True
     try:
         with suppress(TimeoutError):
             others: list[int] = []
             answers: list[int] = []
             for _ in range(ROUNDS):
-                # Twice each: whether the connection used last is lent, or the one used longest ago.
+                # Two queries each, because a pooler may lend the session used last, or the one idle longest.
                 answers += [await connection.fetchval(PROCESS, timeout=timeout) for _ in range(2)]
                 others += [await other.fetchval(PROCESS, timeout=timeout) for _ in range(2)]
             return set(answers) == {own} and len(set(others)) == 1 and own not in others

@@ -1,4 +1,4 @@
-"""The stored rows, read once by who is not the daemon: no lock, no write, no schema brought to head."""
+"""Read-only access to the stored rows for commands outside the daemon, without lock, write or migration."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,25 +10,25 @@ from precall.store.connection import DatabaseAddress, close, failures_of
 
 
 async def snapshot(url: str, timeout: float, key_file: Path | None = None) -> AsyncIterator[list[Packed]]:
-    """All rows of the database at `url`, in batches; none when there is no such SQLite file yet.
+    """Yield all rows of the database at `url` in batches; nothing if its SQLite file does not exist yet.
 
-    Raises SchemaOutdated, StoreError, StoreUnavailable, ConfigError for a `key_file` that cannot be used.
+    Raises SchemaOutdated, StoreError, StoreUnavailable, or ConfigError for an unusable `key_file`.
     """
-    place, seals = DatabaseAddress(url), Cipher.of(key_file)
-    if _absent(place):
+    address, seals = DatabaseAddress(url), Cipher.of(key_file)
+    if _absent(address):
         return
     await migration.check(url, timeout)
-    engine = place.engine(timeout, writes=False)
+    engine = address.engine(timeout, writes=False)
     try:
-        with failures_of(place.name):
+        with failures_of(address.name):
             async with engine.connect() as connection:
-                await key_registry.admit(connection, seals, place.name)
+                await key_registry.admit(connection, seals, address.name)
                 async for batch in rows.read(connection, seals):
                     yield batch
     finally:
         await close(engine, timeout)
 
 
-def _absent(place: DatabaseAddress) -> bool:
-    """Whether looking would make a file."""
-    return place.is_sqlite and not Path(place.name).exists()
+def _absent(address: DatabaseAddress) -> bool:
+    """Return whether opening the database would create a file."""
+    return address.is_sqlite and not Path(address.name).exists()

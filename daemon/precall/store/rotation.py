@@ -1,8 +1,8 @@
-"""Everything under the newest key: what lies in plain is sealed, what another key sealed is sealed anew.
+"""Key rotation: seal all plain values, and reseal those of other keys, with the newest key.
 
-A table is walked by its key, some rows per transaction. A row is replaced only where it is still as it was read, so a
-daemon may write all the while; what it wrote with an earlier key meanwhile is found by the next walk. Nothing is kept
-of the way: a walk that is begun again passes by what is done.
+Each table is scanned by primary key, a slice per transaction. A row is replaced only if it is unchanged since it was
+read, so a daemon can keep writing. The next pass finds what it wrote with an older key in the meantime. No progress is
+stored: a restarted rotation skips rows that are done.
 """
 
 import asyncio
@@ -23,20 +23,20 @@ from precall.store.sealed_columns import EVERYWHERE, MARKS, SealedColumns
 
 SLICE = 500
 PAUSE = 0.005
-"""Seconds between two slices, in which others get at the database."""
+"""Seconds between two slices, which leave the database to other writers."""
 SETTLE = 3.0
-"""Seconds after which no transaction is under way any more that began with an earlier key."""
-WALKS = 5
+"""Seconds after which no transaction that began with an older key is still in progress."""
+PASSES = 5
 POLL = 0.2
 PATIENCE = 30.0
 
 Progress = Callable[[int, int], None]
-"""Called with the rows walked so far, and all there are in this walk."""
+"""Called with the number of rows scanned so far in this pass, and their total."""
 
 
 @dataclass(slots=True)
 class RotationReport:
-    """How many rows were sealed anew, how many of them had lain there in plain, and the keys nothing needs any more."""
+    """Rows resealed, how many of them were plain before, and the keys no longer needed."""
 
     rows: int = 0
     plain: int = 0
@@ -44,46 +44,52 @@ class RotationReport:
 
 
 class KeyRotation:
-    """Brings the database at `url` under the newest of `seals`, which holds every key that it needs."""
+    """Rotation of the database at `url` to the newest key of `seals`, which must hold every key it needs."""
 
     def __init__(self, url: str, seals: Cipher, timeout: float = PATIENCE) -> None:
         self._url, self._seals, self._timeout = url, seals, timeout
-        self._place = DatabaseAddress(url)
+        self._address = DatabaseAddress(url)
 
     async def due(self) -> bool:
-        """Whether anything is not under the newest key. Raises StoreError, SchemaOutdated, StoreUnavailable."""
-        engine = await self._opened(writes=False)
+        """Return whether any value is not sealed with the newest key.
+
+        Raises StoreError, SchemaOutdated, StoreUnavailable.
+        """
+        engine = await self._open(writes=False)
         try:
-            with failures_of(self._place.name):
+            with failures_of(self._address.name):
                 async with engine.connect() as connection:
                     if any(key != self._seals.newest for key in await key_registry.needed(connection)):
                         return True
-                    for places in EVERYWHERE:
-                        wanted = select(places.table.c[places.key]).where(self._stale(places)).limit(1)
-                        if await connection.scalar(wanted) is not None:
+                    for sealed in EVERYWHERE:
+                        stale = select(sealed.table.c[sealed.key]).where(self._stale(sealed)).limit(1)
+                        if await connection.scalar(stale) is not None:
                             return True
                     return False
         finally:
             await close(engine, self._timeout)
 
-    async def run(self, tell: Progress, settle: float = SETTLE) -> RotationReport:
-        """Seal everything anew. Raises StoreError where a row does not open, or somebody goes on sealing with another
-        key; then what was done stays done."""
+    async def run(self, progress: Progress, settle: float = SETTLE) -> RotationReport:
+        """Reseal everything with the newest key.
+
+        Raises StoreError if a row does not open, or if a daemon keeps sealing with another key. Rows resealed until
+        then stay resealed.
+        """
         done = RotationReport()
-        engine = await self._opened(writes=True)
+        engine = await self._open(writes=True)
         try:
-            with failures_of(self._place.name):
+            with failures_of(self._address.name):
                 async with engine.begin() as connection:
                     await key_registry.begin(connection, self._seals)
-                for _ in range(WALKS):
+                for _ in range(PASSES):
                     before = done.rows
-                    await self._walk(engine, done, tell)
+                    await self._scan(engine, done, progress)
                     await asyncio.sleep(settle)
                     if done.rows == before:
                         break
                 else:
                     raise StoreError(
-                        f"a daemon goes on sealing with another key than {self._seals.newest}: give it"
+                        f"a daemon keeps sealing with another key than {self._seals.newest}: give it"
                         f" {self._seals.file} as it is here, then rotate again"
                     )
                 async with engine.begin() as connection:
@@ -94,97 +100,97 @@ class KeyRotation:
             await close(engine, self._timeout)
         return done
 
-    async def _opened(self, *, writes: bool) -> AsyncEngine:
+    async def _open(self, *, writes: bool) -> AsyncEngine:
         await migration.check(self._url, self._timeout)
-        engine = self._place.engine(self._timeout, writes=writes)
+        engine = self._address.engine(self._timeout, writes=writes)
         try:
-            with failures_of(self._place.name):
+            with failures_of(self._address.name):
                 async with engine.connect() as connection:
-                    await key_registry.admit(connection, self._seals, self._place.name)
+                    await key_registry.admit(connection, self._seals, self._address.name)
         except BaseException:
             await close(engine, self._timeout)
             raise
         return engine
 
-    async def _walk(self, engine: AsyncEngine, done: RotationReport, tell: Progress) -> None:
-        """All tables, from their first row to their last."""
+    async def _scan(self, engine: AsyncEngine, done: RotationReport, progress: Progress) -> None:
+        """Scan all tables once."""
         async with engine.begin() as connection:
             counts = [
                 await connection.scalar(select(func.count()).select_from(p.table)) or 0 for p in EVERYWHERE
             ]
-        walked = 0
-        for places, count in zip(EVERYWHERE, counts, strict=True):
-            passed, last = 0, None
+        scanned = 0
+        for sealed, count in zip(EVERYWHERE, counts, strict=True):
+            in_table, last = 0, None
             while True:
                 async with engine.begin() as connection:
-                    read, last = await self._slice(connection, places, last, done)
-                passed += read
-                tell(walked + min(passed, count), sum(counts))
+                    read, last = await self._slice(connection, sealed, last, done)
+                in_table += read
+                progress(scanned + min(in_table, count), sum(counts))
                 if read < SLICE:
                     break
                 await asyncio.sleep(PAUSE)
-            walked += count
+            scanned += count
         async with engine.begin() as connection:
             await self._secrets(connection, done)
 
     async def _slice(
-        self, connection: AsyncConnection, places: SealedColumns, after: Any, done: RotationReport
+        self, connection: AsyncConnection, sealed: SealedColumns, after: Any, done: RotationReport
     ) -> tuple[int, Any]:
-        """(how many rows were read, the key of the last)"""
-        table = places.table
-        key = table.c[places.key]
-        wanted = select(*(table.c[name] for name in dict.fromkeys((places.key, places.row, *places.columns))))
+        """Reseal the rows of one slice. Return (number of rows read, key of the last)."""
+        table = sealed.table
+        key = table.c[sealed.key]
+        query = select(*(table.c[name] for name in dict.fromkeys((sealed.key, sealed.row, *sealed.columns))))
         if after is not None:
-            wanted = wanted.where(key > after)
-        found = (await connection.execute(wanted.order_by(key).limit(SLICE))).mappings().all()
+            query = query.where(key > after)
+        rows = (await connection.execute(query.order_by(key).limit(SLICE))).mappings().all()
         changed: list[dict[str, Any]] = []
-        for row in found:
-            if all(self._is_fresh(row[name]) for name in places.columns):
+        for row in rows:
+            if all(self._is_fresh(row[name]) for name in sealed.columns):
                 continue
             done.plain += any(
-                row[name] not in NOTHING and not is_sealed(row[name]) for name in places.columns
+                row[name] not in NOTHING and not is_sealed(row[name]) for name in sealed.columns
             )
-            sealed = places.seal(self._seals, places.open(self._seals, row))
+            resealed = sealed.seal(self._seals, sealed.open(self._seals, row))
             changed.append(
-                {"of_key": row[places.key]}
-                | {f"of_{name}": row[name] for name in places.columns}
-                | {name: sealed[name] for name in places.columns}
+                {"of_key": row[sealed.key]}
+                | {f"of_{name}": row[name] for name in sealed.columns}
+                | {name: resealed[name] for name in sealed.columns}
             )
         done.rows += await execute_many(connection, _REPLACE[table.name], changed)
-        return len(found), found[-1][places.key] if found else after
+        return len(rows), rows[-1][sealed.key] if rows else after
 
     async def _secrets(self, connection: AsyncConnection, done: RotationReport) -> None:
-        """The secrets among the marks. One in plain is dropped: the daemon makes another."""
+        """Reseal the secrets in `marks`. A plain one is deleted; the daemon generates another."""
         for name in key_registry.SECRETS:
-            kept = await connection.scalar(select(marks.c.value).where(marks.c.name == name))
-            if kept is None or self._is_fresh(kept):
+            stored = await connection.scalar(select(marks.c.value).where(marks.c.name == name))
+            if stored is None or self._is_fresh(stored):
                 continue
-            if is_sealed(kept):
+            if is_sealed(stored):
                 await key_registry.secret(connection, self._seals, name, "")
             else:
                 await connection.execute(marks.delete().where(marks.c.name == name))
             done.rows += 1
 
     async def _wipe(self, engine: AsyncEngine) -> None:
-        """Take away what the pages of the database still hold of the plain rows."""
+        """Erase plain values that remain in old pages of the database."""
         try:
             async with engine.connect() as connection:
                 raw: Any = (await connection.get_raw_connection()).driver_connection
-                if self._place.is_sqlite:
+                if self._address.is_sqlite:
                     await raw.execute("VACUUM")
-                    await self._checkpointed(raw)
+                    await self._empty_journal(raw)
                 else:
                     await raw.execute("SET statement_timeout = 0")
-                    for places in (*EVERYWHERE, MARKS):
-                        await raw.execute(f"VACUUM (FULL) {places.table.name}")
-        except Exception as error:  # noqa: BLE001  whatever it is, it is told as what is left to be done
+                    for sealed in (*EVERYWHERE, MARKS):
+                        await raw.execute(f"VACUUM (FULL) {sealed.table.name}")
+        except Exception as error:  # noqa: BLE001  reported as the step that remains
             raise StoreUnavailable(
-                f"all is sealed, but old pages of {self._place.name} may still hold plain numbers"
+                f"everything is sealed, but old pages of {self._address.name} may still hold plain numbers"
                 f" ({type(error).__name__}): run VACUUM (PostgreSQL: VACUUM FULL) when it is quiet"
             ) from None
 
-    async def _checkpointed(self, raw: Any) -> None:
-        """The journal emptied: it holds the pages as they were. A reader who is at it is waited for."""
+    async def _empty_journal(self, raw: Any) -> None:
+        """Truncate the WAL, which contains old pages, waiting for readers that use it."""
         for _ in range(int(self._timeout / POLL)):
             cursor = await raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             busy, _, _ = await cursor.fetchone()
@@ -196,20 +202,20 @@ class KeyRotation:
     def _is_fresh(self, value: str) -> bool:
         return value in NOTHING or (is_sealed(value) and key_of(value) == self._seals.newest)
 
-    def _stale(self, places: SealedColumns) -> ColumnElement[bool]:
-        columns = [places.table.c[name] for name in places.columns]
-        fresh = self._seals.head
-        return or_(*(and_(c.not_in(NOTHING), ~c.startswith(fresh, autoescape=True)) for c in columns))
+    def _stale(self, sealed: SealedColumns) -> ColumnElement[bool]:
+        columns = [sealed.table.c[name] for name in sealed.columns]
+        prefix = self._seals.head
+        return or_(*(and_(c.not_in(NOTHING), ~c.startswith(prefix, autoescape=True)) for c in columns))
 
 
-def _replacing(places: SealedColumns) -> UpdateBase:
-    table = places.table
-    as_read = (table.c[name] == bindparam(f"of_{name}", type_=table.c[name].type) for name in places.columns)
+def _replacing(sealed: SealedColumns) -> UpdateBase:
+    table = sealed.table
+    as_read = (table.c[name] == bindparam(f"of_{name}", type_=table.c[name].type) for name in sealed.columns)
     return (
         update(table)
-        .where(table.c[places.key] == bindparam("of_key"), *as_read)
-        .values({name: bindparam(name) for name in places.columns})
+        .where(table.c[sealed.key] == bindparam("of_key"), *as_read)
+        .values({name: bindparam(name) for name in sealed.columns})
     )
 
 
-_REPLACE = {places.table.name: _replacing(places) for places in EVERYWHERE}
+_REPLACE = {sealed.table.name: _replacing(sealed) for sealed in EVERYWHERE}

@@ -1,22 +1,21 @@
 """How a row of the routing table lies in `bindings`, `routes` and `overrides`.
 
-Each column has one owner. A registration writes `bindings`, and `routes` only where it begins a generation; an order
-writes `overrides`; an answer writes the observed columns. `version`, `index`, `action` and `reason`
-go with every change.
+Each column has one owner, and a change names the columns it writes. A registration writes `bindings`, and `routes` only
+where it begins a generation; an operator writes `overrides`; an answer writes the observed columns. `version`, `index`,
+`action` and `reason` go with every change.
 """
 
 import functools
 import json
 import sys
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from dataclasses import dataclass, field
-from itertools import starmap
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Integer, UpdateBase, and_, bindparam, case, delete, select, type_coerce, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from precall.core.model import Action, BindingState, Change, NumberRole, Override, Row, State, WriteCause
+from precall.core.model import Action, BindingState, Change, ColumnGroup, NumberRole, Override, Row, State
 from precall.core.numbers import clean, may_be_same, mistake, same
 from precall.core.packing import FACTS, OBSERVED, ORDERED, Packed, wrap
 from precall.store.bulk import INSERTS, execute_many, upsert
@@ -85,45 +84,45 @@ def _tell(dialect: str) -> UpdateBase:
 
 @dataclass(slots=True)
 class _Outcome:
-    """What several changes of one binding come to: the last row, by all their causes."""
+    """What several changes of one binding come to: the last row, and all the columns they write."""
 
     last: Change
-    causes: set[WriteCause] = field(default_factory=set)
+    columns: ColumnGroup
 
 
 async def write(connection: AsyncConnection, changes: Sequence[Change], seals: Cipher) -> None:
     """Store what `changes`, in their order, come to. Doing it twice is doing it once."""
     outcomes: dict[str, _Outcome] = {}
     for change in changes:
-        outcome = outcomes.setdefault(change.subs_id, _Outcome(change))
+        outcome = outcomes.setdefault(change.subs_id, _Outcome(change, change.columns))
         outcome.last = change
-        outcome.causes.add(change.cause)
+        outcome.columns |= change.columns
     removed = [subs_id for subs_id, outcome in outcomes.items() if outcome.last.row is None]
     for statement in _REMOVE:
         await execute_many(connection, statement, ({"of_subs_id": subs_id} for subs_id in removed))
 
     dialect = connection.dialect.name
-    kept = [(o.last, o.last.row, o.causes) for o in outcomes.values() if o.last.row is not None]
+    kept = [(o.last, o.last.row, o.columns) for o in outcomes.values() if o.last.row is not None]
     facts = (
-        BINDINGS.seal(seals, _registered(row)) for _, row, causes in kept if WriteCause.REGISTERED in causes
+        BINDINGS.seal(seals, _registered(row))
+        for _, row, columns in kept
+        if ColumnGroup.REGISTERED in columns
     )
     await execute_many(connection, upsert(dialect, bindings), facts)
     told = (
         ROUTES.seal(seals, _route(change, row))
-        for change, row, causes in kept
-        if WriteCause.CHECKED not in causes
+        for change, row, columns in kept
+        if ColumnGroup.OBSERVED not in columns
     )
     await execute_many(connection, _tell(dialect), told)
     answered = (
         ROUTES.seal(seals, _route(change, row))
-        for change, row, causes in kept
-        if WriteCause.CHECKED in causes
+        for change, row, columns in kept
+        if ColumnGroup.OBSERVED in columns
     )
     await execute_many(connection, upsert(dialect, routes), answered)
 
-    owned = [
-        row for _, row, causes in kept if not causes.isdisjoint((WriteCause.OVERRIDE, WriteCause.REGISTERED))
-    ]
+    owned = [row for _, row, columns in kept if ColumnGroup.OVERRIDE in columns]
     lifted = ({"of_subs_id": row.binding.subs_id} for row in owned if row.override is None)
     await execute_many(connection, _REMOVE[-1], lifted)
     orders = (OVERRIDES.seal(seals, _ordered(row, row.override)) for row in owned if row.override is not None)
@@ -152,7 +151,7 @@ async def read(connection: AsyncConnection, seals: Cipher) -> AsyncGenerator[lis
     """All rows, in no order, in batches. StoreError for a number that does not open."""
     async with connection.stream(_LOAD) as result:
         async for part in result.partitions(BATCH):
-            yield list(starmap(_packed, (_opened(row, seals) for row in part) if seals else part))
+            yield [_packed(_opened(row, seals) if seals else row) for row in part]
 
 
 def _opened(columns: Sequence[Any], seals: Cipher) -> list[Any]:
@@ -232,78 +231,39 @@ def _ordered(row: Row, override: Override) -> dict[str, Any]:
 _STATES = {state.value: state for state in State}
 
 
-def _packed(
-    subs_id: str,
-    pool_key: str,
-    number_x: str,
-    number_a: str,
-    number_b: str,
-    extension: str,
-    expires_at: float | None,
-    labels: str,
-    origin: str,
-    registered_at: float,
-    generation: int,
-    sound: int,
-    state: str,
-    status: int,
-    number: str,
-    told_extension: str,
-    checked_at: float,
-    seq: int,
-    streak: int,
-    temp_number: str,
-    temp_extension: str,
-    temp_at: float,
-    exposed_at: float,
-    gone_at: float,
-    blocked: int,
-    failures: int,
-    moves: str,
-    request_id: str,
-    version: int,
-    index: int,
-    *order: Any,
-) -> Packed:
+_FACTS_AT = slice(1, 1 + len(FACTS))
+_STATE_AT = _FACTS_AT.stop
+_OBSERVED_AT = slice(_STATE_AT + 1, _STATE_AT + 1 + len(OBSERVED))
+_REST_AT = slice(_OBSERVED_AT.stop, None)
+_LABELS, _SOUND = FACTS.index("labels"), FACTS.index("sound")
+_NUMBER, _TEMPORARY = OBSERVED.index("number"), OBSERVED.index("temp_number")
+_BLOCKED, _MOVES = OBSERVED.index("blocked"), OBSERVED.index("moves")
+
+
+def _packed(columns: Sequence[Any]) -> Packed:
     """The row, from the columns of `_LOAD` in their order. Packed at once: a million of them are to be loaded."""
-    pairs = () if labels == "{}" else tuple(json.loads(labels).items())
-    facts = (
-        pool_key,
-        number_x,
-        number_a,
-        number_b,
-        extension,
-        expires_at,
-        pairs,
-        origin,
-        registered_at,
-        generation,
-        bool(sound),
+    subs_id, state, facts, observed = (
+        columns[0],
+        columns[_STATE_AT],
+        list(columns[_FACTS_AT]),
+        list(columns[_OBSERVED_AT]),
     )
-    # What is the same object takes no place twice.
-    number = number_x if number == number_x else number
-    observed = (
-        status,
-        number,
-        told_extension,
-        checked_at,
-        seq,
-        streak,
-        number if temp_number == number else temp_number,
-        temp_extension,
-        temp_at,
-        exposed_at,
-        gone_at,
-        bool(blocked),
-        failures,
-        () if moves == "[]" else tuple(json.loads(moves)),
-        request_id,
-    )
-    data = wrap(facts, state, observed, _order(order, number_x, number, temp_number), version, index)
-    usable = bool(sound) and mistake(number_x, number_a, number_b) is None
-    if usable and (temp_number or number != number_x):
-        usable = all(not told or _told_usable(told, number_a, number_b) for told in (number, temp_number))
-    return Packed(subs_id, sys.intern(pool_key), number_x, _STATES[state], bool(blocked), data, usable)
+    version, index, *order = columns[_REST_AT]
+    pool_key, number_x, number_a, number_b = facts[:4]
+    facts[_LABELS] = () if facts[_LABELS] == "{}" else tuple(json.loads(facts[_LABELS]).items())
+    facts[_SOUND] = sound = bool(facts[_SOUND])
+    number, temporary = observed[_NUMBER], observed[_TEMPORARY]
+    # One object for equal numbers takes their memory once.
+    observed[_NUMBER] = number = number_x if number == number_x else number
+    observed[_TEMPORARY] = number if temporary == number else temporary
+    observed[_BLOCKED] = blocked = bool(observed[_BLOCKED])
+    observed[_MOVES] = () if observed[_MOVES] == "[]" else tuple(json.loads(observed[_MOVES]))
+    override = _order(order, number_x, number, temporary)
+    data = wrap(tuple(facts), state, tuple(observed), override, version, index)
+    usable = sound and mistake(number_x, number_a, number_b) is None
+    if usable and (temporary or number != number_x):
+        usable = all(not told or _told_usable(told, number_a, number_b) for told in (number, temporary))
+    return Packed(subs_id, sys.intern(pool_key), number_x, _STATES[state], blocked, data, usable)
 
 
 def _told_usable(number: str, number_a: str, number_b: str) -> bool:

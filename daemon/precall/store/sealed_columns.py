@@ -1,7 +1,6 @@
-"""Where numbers lie: the columns that are sealed, and what names a row among its table's. How they are sealed is
-`seal`'s part.
+"""The columns that are sealed, and how a row of each table is identified. `cipher` does the sealing.
 
-Beside the numbers and their extensions these are the texts in which customers and operators may have written one.
+These are numbers, their extensions, and texts in which customers or operators may have written a number.
 """
 
 from collections.abc import Mapping
@@ -16,8 +15,10 @@ from precall.store.cipher import Cipher
 
 @dataclass(frozen=True, slots=True)
 class SealedColumns:
-    """The sealed columns of a table. `row` is the column whose value stands for the row in their places; `key` the one
-    that finds it."""
+    """The sealed columns of a table.
+
+    The value of column `row` is part of each sealed value's location. Column `key` is the primary key.
+    """
 
     table: Table
     row: str
@@ -27,22 +28,26 @@ class SealedColumns:
     def key(self) -> str:
         return str(self.table.primary_key.columns[0].name)
 
-    def of(self, column: str, row: object) -> str:
-        """The place of one value."""
+    def location(self, column: str, row: object) -> str:
+        """Return the location of one value, for `Cipher.seal` and `Cipher.open`."""
         return f"{self.table.name}.{column} {row}"
 
     def seal(self, seals: Cipher, values: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The row as it is to be stored."""
+        """Return a row with its sealed columns encrypted, ready to be stored."""
         if not seals:
             return values
         row = values[self.row]
-        sealed = {name: seals.seal(self.of(name, row), values[name]) for name in self.columns if values[name]}
+        sealed = {
+            name: seals.seal(self.location(name, row), values[name]) for name in self.columns if values[name]
+        }
         return {**values, **sealed}
 
     def open(self, seals: Cipher, values: Mapping[Any, Any]) -> dict[str, Any]:
-        """The row as it was, from the row as it is stored."""
+        """Return a stored row with its sealed columns decrypted."""
         row = values[self.row]
-        opened = {name: seals.open(self.of(name, row), values[name]) for name in self.columns if values[name]}
+        opened = {
+            name: seals.open(self.location(name, row), values[name]) for name in self.columns if values[name]
+        }
         return {**values, **opened}
 
 
@@ -52,11 +57,11 @@ BINDINGS = SealedColumns(
 ROUTES = SealedColumns(schema.routes, "subs_id", ("number", "extension", "temp_number", "temp_extension"))
 OVERRIDES = SealedColumns(schema.overrides, "subs_id", ("number", "reason"))
 RESULTS = SealedColumns(schema.check_results, "subs_id", ("number", "extension"))
-"""By binding, not by run: a check finds the run it continues by comparing numbers that are sealed alike."""
+"""Located by binding, not by run: a check finds its run by comparing equal ciphertexts."""
 CHANGES = SealedColumns(schema.route_changes, "index", ("number", "extension"))
 PAUSES = SealedColumns(schema.pauses, "pool_key", ("reason",))
 BRAKES = SealedColumns(schema.brakes, "pool_key", ("reason",))
 MARKS = SealedColumns(schema.marks, "name", ("value",))
 
 EVERYWHERE = (BINDINGS, ROUTES, OVERRIDES, RESULTS, CHANGES, PAUSES, BRAKES)
-"""Not the marks: of those only secrets are sealed, by who keeps them."""
+"""All but `MARKS`, where only secrets are sealed, by `key_registry`."""

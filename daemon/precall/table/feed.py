@@ -105,6 +105,11 @@ class Feed:
         self._fresh: list[FeedEntry] = []
         self._told = base
 
+    @property
+    def waiting(self) -> int:
+        """Readers that wait for a change."""
+        return len(set().union(*self._sleepers.values()))
+
     def append(self, change: Change, *, saved: bool = True) -> None:
         """Take in a published change. `saved`: it and all before it are in the database; one that is not stays here."""
         if change.quiet:

@@ -8,15 +8,20 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from sortedcontainers import SortedList
+
 from precall.core.ages import SMALLEST_STEP
 from precall.core.model import Row, State
 from precall.core.numbers import canonical, key_of
 from precall.core.packing import Packed, lead_of, pack, unpack
 from precall.core.routing.route import sound
-from precall.table.sorted_ids import SortedIds
 
 Listener = Callable[[Row | None, Row | None], None]
 """Called after each publication with the row before and the row after (None: not there)."""
+
+
+CHUNK = 500
+"""Ids a page takes from the order at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,7 @@ class Table:
         self._states: Counter[State] = Counter()
         self._by_pool: Counter[tuple[str, State]] = Counter()
         self._lapsed: set[str] = set()
-        self._order = SortedIds()
+        self._order: SortedList[str] = SortedList()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -133,7 +138,7 @@ class Table:
         """
         found: list[Row] = []
         last = cursor
-        while scan and (ids := self._order.after(last, scan)):
+        while scan and (ids := self._ids_after(last, min(scan, CHUNK))):
             scan -= len(ids)
             for last in ids:
                 row = self.get(last)
@@ -147,12 +152,12 @@ class Table:
         """The whole table in slices, in order of id, so that a long walk can let the loop go in between. What comes or
         goes meanwhile may be missed."""
         cursor = ""
-        while ids := self._order.after(cursor, size):
+        while ids := self._ids_after(cursor, size):
             cursor = ids[-1]
             yield [row for subs_id in ids if (row := self.get(subs_id))]
 
     def _more(self, cursor: str) -> str:
-        return cursor if self._order.after(cursor, 1) else ""
+        return cursor if self._ids_after(cursor, 1) else ""
 
     def _place(self, before: Row | None, after: Row | None) -> None:
         if before is not None:
@@ -173,7 +178,7 @@ class Table:
         elif before is not None:
             del self._rows[before.binding.subs_id]
             self.unusable.discard(before.binding.subs_id)
-            self._order.drop(before.binding.subs_id)
+            self._order.remove(before.binding.subs_id)
 
     def _stamped_by(self, row: Row) -> float:
         """By how much the clock is, or was, ahead that stamped the newest observation of this row."""
@@ -200,6 +205,12 @@ class Table:
             self._by_x[key] = [there, subs_id]
         else:
             there.append(subs_id)
+
+    def _ids_after(self, subs_id: str, limit: int) -> list[str]:
+        """The next ids in order, at most `limit`; "" comes before all."""
+        start = self._order.bisect_right(subs_id)
+        ids: list[str] = self._order[start : start + limit]
+        return ids
 
     def _unlink(self, row: Row) -> None:
         key, subs_id = key_of(row.binding.number_x), row.binding.subs_id

@@ -3,6 +3,7 @@ readers were told already. When either is stored is the `ledger`'s part.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 
 from precall.core.model import Change, Check
@@ -79,11 +80,6 @@ class UnsavedChanges:
         """One more was told."""
         self._changes.append(change)
 
-    @property
-    def newest(self) -> Change:
-        """What was told last."""
-        return self._changes[-1]
-
     def keep_together(self) -> None:
         """All there is by now is stored in one transaction: it undoes what may be stored."""
         self._undoing = len(self._changes)
@@ -104,6 +100,10 @@ class UnsavedChanges:
         if len(self._changes) <= self._limit:
             return
         first, later = self._changes[: self._undoing], self._changes[self._undoing :]
-        newest = {change.subs_id: place for place, change in enumerate(later)}
-        self._changes = first + [later[place] for place in sorted(newest.values())]
+        newest: dict[str, Change] = {}
+        for change in later:
+            # What is left writes all that the changes it stands for would have written.
+            older = newest.pop(change.subs_id, change)
+            newest[change.subs_id] = replace(change, columns=older.columns | change.columns)
+        self._changes = [*first, *newest.values()]
         self.folded += len(later) - len(newest)

@@ -1,8 +1,8 @@
 """The one door through which a row changes: amend > commit > publish, one after the other, for everybody.
 
-Registrations, orders and answers arrive as *intents*: functions that amend a row and touch only the columns their
+Registrations, orders and answers arrive as *writes*: functions that amend a row and touch only the columns their
 author owns. A single writer applies them in the order of their arrival, answers before all others, commits what
-changed in one transaction and publishes it afterwards, so that no reader has seen what could be lost. Many intents make
+changed in one transaction and publishes it afterwards, so that no reader has seen what could be lost. Many writes make
 one transaction.
 
 Observations that changed nothing go along in batches, at most `FLUSH` seconds late.
@@ -19,22 +19,24 @@ of the commit, has a lower index than the requests beside it, which are not, and
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
+from precall.clocks import Clocks
 from precall.concurrency import breathe, retrieve_exception
 from precall.config.settings import Settings
 from precall.core.errors import OutcomeUnknown, StoreError, StoreUnavailable
-from precall.core.model import Change, Check, Row, WriteCause
+from precall.core.model import COLUMNS_OF, Change, Check, ColumnGroup, Row, WriteCause
 from precall.core.planning.sample import DialRecord
 from precall.core.role import Role
 from precall.core.routing.registration import changes_route
 from precall.core.routing.route import decide, removed, withhold
 from precall.store import Store
-from precall.table.feed import Feed
+from precall.table.publisher import Publisher
 from precall.table.table import Table
-from precall.table.unsaved import BACKLOG, UnsavedChanges, UnsavedChecks
-from precall.table.writes import Amend, UnchangedChecks, Write, WriteBatch
+from precall.table.unsaved import UnsavedChecks
+from precall.table.writes import Amend, Amendment, UnchangedChecks, V, Write, WriteBatch
 from precall.telemetry.logging import get_logger
 from precall.telemetry.metrics import Metrics
 
@@ -54,23 +56,20 @@ class Writer:
         self,
         store: Store,
         table: Table,
-        feed: Feed,
+        publisher: Publisher,
         settings: Settings,
         metrics: Metrics,
-        *,
-        clock: Callable[[], float],
-        monotonic: Callable[[], float],
+        clocks: Clocks,
         index: int,
-        backlog: int = BACKLOG,
     ) -> None:
         self.index = index
         self._down = False
-        self._store, self._table, self._feed, self._metrics = store, table, feed, metrics
+        self._store, self._table, self._publisher, self._metrics = store, table, publisher, metrics
         self._settings = settings
-        self._clock, self._monotonic = clock, monotonic
-        self._groups: deque[list[Write]] = deque()
+        self._clock, self._monotonic = clocks.now, clocks.tick
+        self._groups: deque[list[Write[Any]]] = deque()
         self._notes = UnsavedChecks()
-        self._backlog = UnsavedChanges(backlog)
+        self._backlog = publisher.unsaved
         self._wake = asyncio.Event()
         self._flush_at = 0.0
         self._doubted = False
@@ -85,29 +84,30 @@ class Writer:
         self,
         subs_id: str,
         cause: WriteCause,
-        amend: Amend,
+        amend: Amend[V],
         *,
         check: Check | None = None,
-    ) -> "asyncio.Future[Row | None]":
-        """Queue one intent. The future gives the row once it is committed and published; StoreUnavailable if not."""
+    ) -> "asyncio.Future[Amendment[V]]":
+        """Queue one write. The future gives the amendment once it is committed and published; StoreUnavailable if
+        not."""
         return self.submit_all([(subs_id, cause, amend)], check=check)[0]
 
     def submit_all(
-        self, wishes: Sequence[tuple[str, WriteCause, Amend]], *, check: Check | None = None
-    ) -> "list[asyncio.Future[Row | None]]":
-        """Queue several intents that stand in one transaction: all are stored, or none."""
+        self, writes: Sequence[tuple[str, WriteCause, Amend[V]]], *, check: Check | None = None
+    ) -> "list[asyncio.Future[Amendment[V]]]":
+        """Queue several writes that share one transaction: all are stored, or none."""
         loop = asyncio.get_running_loop()
         group = [
-            Write(subs_id, cause, amend, loop.create_future(), check) for subs_id, cause, amend in wishes
+            Write(subs_id, cause, amend, loop.create_future(), check) for subs_id, cause, amend in writes
         ]
-        for intent in group:
-            intent.done.add_done_callback(retrieve_exception)
+        for write in group:
+            write.done.add_done_callback(retrieve_exception)
         if group:
             self._groups.append(group)
         if not self.saving:
             self._refuse_requests()
         self._wake.set()
-        return [intent.done for intent in group]
+        return [write.done for write in group]
 
     def note(self, check: Check, row: Row | None) -> None:
         """Keep a check that changed nothing, and that it refreshed `row` in the table, for the next batch."""
@@ -221,7 +221,7 @@ class Writer:
         self._underway = 0
 
     async def _gather(self) -> WriteBatch:
-        """Apply some `BATCH` intents, whole groups and in order, answers first, to what they will find."""
+        """Apply some `BATCH` writes, whole groups and in order, answers first, to what they will find."""
         batch, now, turn = WriteBatch(), self._clock(), SLICE
         self._groups = deque(sorted(self._groups, key=_refusable))
         while self._groups and len(batch.items) < BATCH:
@@ -235,28 +235,29 @@ class Writer:
                 await asyncio.sleep(0)
         return batch
 
-    async def _apply(self, group: list[Write], batch: WriteBatch, now: float) -> None:
+    async def _apply(self, group: list[Write[Any]], batch: WriteBatch, now: float) -> None:
         """All of the group, or, when one of its authors finds that it cannot be, nothing of it."""
         amended: dict[str, Row | None] = {}
-        items: list[tuple[Write, Change | None]] = []
+        items: list[tuple[Write[Any], Change | None]] = []
         try:
-            for place, intent in enumerate(group, 1):
-                subs_id = intent.subs_id
+            for place, write in enumerate(group, 1):
+                subs_id = write.subs_id
                 known = next((rows for rows in (amended, batch.amended) if subs_id in rows), None)
                 before = self._table.get(subs_id) if known is None else known[subs_id]
-                after = intent.amend(before, self.index + 1)
+                amended_row = write.amend(before, self.index + 1)
+                write.verdict, after = amended_row.verdict, amended_row.row
                 change = None
                 if after is not before:
                     quiet = after is not None and not changes_route(before, after)
                     change = self._change(
-                        subs_id, intent.cause, before, after, now, check=intent.check, quiet=quiet
+                        subs_id, write.cause, before, after, now, check=write.check, quiet=quiet
                     )
                     amended[subs_id] = change.row
-                items.append((intent, change))
+                items.append((write, change))
                 await breathe(place, SLICE)
         except Exception as error:  # noqa: BLE001  one author's mistake must not stop the writer
-            for intent in group:
-                intent.refuse(error)
+            for write in group:
+                write.refuse(error)
             return
         batch.groups.append(group)
         batch.items += items
@@ -272,8 +273,10 @@ class Writer:
         *,
         check: Check | None = None,
         quiet: bool = False,
+        columns: ColumnGroup | None = None,
     ) -> Change:
-        """The next change. It takes an index of its own, and one more if readers of another pool must be told."""
+        """The next change, which writes `columns` (None: those its cause owns). It takes an index of its own, and one
+        more if readers of another pool must learn of it."""
         left = _left(before, after)
         step = 2 if left else 1
         self.index += step
@@ -297,6 +300,7 @@ class Writer:
             check=check,
             quiet=quiet,
             left=left,
+            columns=COLUMNS_OF[cause] if columns is None else columns,
         )
 
     async def _gather_unchanged(self) -> UnchangedChecks:
@@ -309,30 +313,12 @@ class Writer:
         return unchanged
 
     async def _publish(self, batch: WriteBatch, *, saved: bool) -> None:
-        for place, (intent, change) in enumerate(batch.items, 1):
+        for place, (write, change) in enumerate(batch.items, 1):
             if change is None:
-                intent.settle(self._table.get(intent.subs_id))
+                write.settle(self._table.get(write.subs_id))
             else:
-                intent.settle(self._show(change, saved=saved))
+                write.settle(self._publisher.show(change, saved=saved))
             await breathe(place, SLICE)
-
-    def _show(self, change: Change, *, saved: bool) -> Row | None:
-        row = self._current(change)
-        if not saved:
-            self._backlog.append(change)
-            self._table.unsaved.add(change.subs_id)
-        self._table.publish(change.subs_id, row)
-        self._feed.append(change, saved=saved)
-        self._tell(change)
-        return row
-
-    def _current(self, change: Change) -> Row | None:
-        """The row of a change, with the observation that came while it was committed, if one did."""
-        row = change.row
-        stands = self._table.get(change.subs_id)
-        if row is None or stands is None or stands.binding.generation != row.binding.generation:
-            return row
-        return replace(row, state=stands.state) if stands.state.seq > row.state.seq else row
 
     def _isolate(self, batch: WriteBatch, error: Exception) -> None:
         """The database refused a value, not the moment: find whose it was, one group after the other."""
@@ -343,10 +329,10 @@ class Writer:
             return
         self._alone -= 1
         # Without the error's text, which may quote the value.
-        causes = sorted({intent.cause for intent in batch.groups[0]})
+        causes = sorted({write.cause for write in batch.groups[0]})
         log.error("ledger.refused", causes=causes, error=type(error).__name__)
-        for intent in batch.groups[0]:
-            intent.refuse(StoreError("the database refuses a value of this"))
+        for write in batch.groups[0]:
+            write.refuse(StoreError("the database refuses a value of this"))
 
     # -- while the database is down ------------------------------------------------------------------
 
@@ -357,11 +343,11 @@ class Writer:
         self._backlog.begin()
         self._alone, self._doubted, self._underway = 0, False, 0
         kept, refused = WriteBatch(), list[Change]()
-        for intent, change in batch.items:
-            if not intent.refusable:
-                kept.items.append((intent, change))
+        for write, change in batch.items:
+            if not write.refusable:
+                kept.items.append((write, change))
                 continue
-            intent.refuse(StoreUnavailable(self._why))
+            write.refuse(StoreUnavailable(self._why))
             if change is not None and isinstance(error, OutcomeUnknown):
                 refused.append(change)
         self._refuse_requests()
@@ -372,8 +358,8 @@ class Writer:
     def _refuse_requests(self) -> None:
         for group in self._groups:
             if _refusable(group):
-                for intent in group:
-                    intent.refuse(StoreUnavailable(self._why))
+                for write in group:
+                    write.refuse(StoreUnavailable(self._why))
         self._groups = deque(group for group in self._groups if not _refusable(group))
 
     async def _endure(self) -> None:
@@ -426,14 +412,11 @@ class Writer:
             might = change.row or row
             if row is not None:
                 row = replace(row, version=max(row.version, change.route.version))
-                self._show(self._change(subs_id, WriteCause.REGISTERED, might, row, now), saved=False)
-                row = self._table.get(subs_id)
-                # Observed columns are the checker's: its word is needed to write them.
-                self._backlog.append(
-                    replace(self._backlog.newest, cause=WriteCause.CHECKED, row=row, quiet=True)
-                )
+                # All of it may have been stored, so all of it is written again.
+                again = self._change(subs_id, WriteCause.REGISTERED, might, row, now, columns=~ColumnGroup(0))
+                self._publisher.show(again, saved=False)
             elif might is not None:
-                self._show(self._change(subs_id, WriteCause.REMOVED, might, None, now), saved=False)
+                self._publisher.show(self._change(subs_id, WriteCause.REMOVED, might, None, now), saved=False)
             await breathe(place, SLICE)
         self._backlog.keep_together()
 
@@ -442,24 +425,8 @@ class Writer:
         self._metrics.store_dropped.inc(self._notes.bound())
         self._backlog.bound()
 
-    def _tell(self, change: Change) -> None:
-        if change.quiet:
-            return
-        after = change.row.state.state if change.row else "removed"
-        self._metrics.route_changes.labels(change.before or "none", after).inc()
-        say = log.debug if change.cause is WriteCause.REGISTERED else log.info
-        say(
-            "route.changed",
-            subs_id=change.subs_id,
-            cause=change.cause,
-            action=change.route.action,
-            reason=change.route.reason,
-            version=change.route.version,
-            index=change.index,
-        )
 
-
-def _refusable(group: list[Write]) -> bool:
+def _refusable(group: list[Write[Any]]) -> bool:
     return group[0].refusable
 
 

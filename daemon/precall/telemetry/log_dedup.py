@@ -1,6 +1,6 @@
-"""Warnings and errors of one kind, again and again: some are written, the rest are counted.
+"""Deduplication of warnings and errors: the first few of a kind are written, the rest are counted.
 
-What fails for everybody fails hundreds of times a second; a log that says so each time hides what else it says.
+A failure that affects everyone repeats hundreds of times a second, and would hide everything else in the log.
 """
 
 import copy
@@ -9,53 +9,57 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 PERIOD = 300.0
-"""Seconds for which lines of one kind are counted together."""
+"""Seconds during which records of one kind are counted together."""
 ALIKE = 5
-"""Lines of one kind that are written within them."""
+"""How many records of one kind are written in a period."""
 APART = ("pool", "job", "of")
-"""Facts from closed sets that make an event another kind: each pool, each job has its say."""
+"""Keys with closed sets of values that distinguish kinds: every pool and every job is counted by itself."""
 
 Kind = tuple[object, ...]
 
 
 @dataclass(slots=True)
-class _Told:
+class _Period:
     since: float
     times: int = 1
     folded: int = 0
 
 
 class LogDedup:
-    """Counts records by their kind: logger, event and `APART` facts; for other libraries' the line they come from. What
-    is less than a warning is news each time, what is critical is rare: both pass. Times are those of the records; where
-    the clock is set, either way, what was being folded ends."""
+    """Counts records by kind: logger, event and the keys of `APART`, or the source line for records of libraries.
+
+    Records below a warning are always new, and critical ones are rare: both pass. Times are those of the records. When
+    the clock is set, in either direction, the current periods end.
+    """
 
     def __init__(self) -> None:
-        self._told: dict[Kind, _Told] = {}
+        self._periods: dict[Kind, _Period] = {}
 
     def fold(self, record: logging.LogRecord) -> logging.LogRecord | None:
-        """The record as it is to be written, or None. The first after a while says how many were `folded` before it;
-        a traceback comes with the first only."""
+        """Return the record to be written, or None.
+
+        The first record of a new period says how many were `folded` before it. Only the first has its traceback.
+        """
         if not logging.WARNING <= record.levelno < logging.CRITICAL:
             return record
         kind = _kind(record)
-        told = self._told.get(kind)
-        if told is None or abs(record.created - told.since) >= PERIOD:
-            self._told[kind] = _Told(record.created)
-            return record if told is None or not told.folded else _with(record, folded=told.folded)
-        if told.times >= ALIKE:
-            told.folded += 1
+        period = self._periods.get(kind)
+        if period is None or abs(record.created - period.since) >= PERIOD:
+            self._periods[kind] = _Period(record.created)
+            return record if period is None or not period.folded else _with(record, folded=period.folded)
+        if period.times >= ALIKE:
+            period.folded += 1
             return None
-        told.times += 1
+        period.times += 1
         return _without_traceback(record)
 
     def left(self, now: float) -> Iterator[tuple[str, int]]:
-        """What was folded and nothing of its kind came after it to say so: (event, times). Each is given once."""
-        for kind, told in list(self._told.items()):
-            if abs(now - told.since) >= PERIOD:
-                del self._told[kind]
-                if told.folded:
-                    yield str(kind[1]), told.folded
+        """Yield the event and count of folded records whose period is over, each once. `now` is in Unix seconds."""
+        for kind, period in list(self._periods.items()):
+            if abs(now - period.since) >= PERIOD:
+                del self._periods[kind]
+                if period.folded:
+                    yield str(kind[1]), period.folded
 
 
 def _kind(record: logging.LogRecord) -> Kind:

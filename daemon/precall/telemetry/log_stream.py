@@ -1,8 +1,8 @@
-"""Standard error as a daemon needs it: a write never raises, and never waits for a reader that has stopped reading.
+"""Standard error for a daemon: a write never raises, and never waits for a reader that has stopped reading.
 
-Lines go straight to the descriptor while it takes them. When it does not (a full pipe, a stopped terminal, a collector
-that hangs), they queue up to a bound and a thread writes them; beyond the bound, and while a disk is full, they are
-counted and dropped. The check loop goes on meanwhile.
+Lines go straight to the descriptor while it accepts them. Otherwise (a full pipe, a stopped terminal, a hanging
+collector) they are queued up to a bound, and a thread writes them. Beyond the bound, and while a disk is full, they are
+dropped and counted. The check loop never waits.
 """
 
 import atexit
@@ -15,11 +15,11 @@ import threading
 from collections import deque
 
 MOST = 4 * 1024 * 1024
-"""Bytes that may wait for a reader."""
+"""Bytes that may be queued for a slow reader."""
 AT_ONCE = 4096
-"""Bytes that a pipe which is ready takes without blocking (PIPE_BUF on Linux)."""
+"""Bytes that a ready pipe accepts without blocking (PIPE_BUF on Linux)."""
 FAREWELL = 1.0
-"""Seconds that the end of the process waits for the queue."""
+"""Seconds to wait for the queue at the end of the process."""
 
 
 class LogStream(io.TextIOBase):
@@ -45,11 +45,11 @@ class LogStream(io.TextIOBase):
 
     @property
     def errors(self) -> str:  # type: ignore[override]
-        """How the rest is shown that UTF-8 cannot hold."""
+        """How characters without a UTF-8 form are written."""
         return "backslashreplace"
 
     def writable(self) -> bool:
-        """Yes."""
+        """Always true."""
         return True
 
     def fileno(self) -> int:
@@ -57,11 +57,11 @@ class LogStream(io.TextIOBase):
         return self._descriptor
 
     def isatty(self) -> bool:
-        """Whether a person may be looking."""
+        """Whether the descriptor is a terminal."""
         return os.isatty(self._descriptor)
 
     def write(self, text: str, /) -> int:
-        """Write at once, or queue, or drop and count; the length of the text in any case."""
+        """Write, queue or drop the text, and return its length in any case."""
         data = text.encode("utf-8", "backslashreplace")
         with self._lock:
             if self._drainer is None:
@@ -71,16 +71,16 @@ class LogStream(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Nothing: what is not written waits for its reader."""
+        """Do nothing: the queue empties as fast as its reader allows."""
 
     def finish(self, patience: float = FAREWELL) -> None:
-        """Give a queue that many seconds to be read."""
+        """Wait up to `patience` seconds for the queue to empty."""
         drainer = self._drainer
         if drainer is not None:
             drainer.join(patience)
 
     def _written(self, data: bytes) -> bytes:
-        """What could not be written without waiting; nothing is left of what never can be."""
+        """Write what is possible without waiting, and return the rest. Data that can never be written is dropped."""
         if self._torn:
             data, self._torn = b"\n" + data, False
         while data and self._ready.poll(0):

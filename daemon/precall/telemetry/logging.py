@@ -1,7 +1,7 @@
-"""The one home of structlog: one line per event, text or JSON, for every logger of the process and for warnings.
+"""Logging for the whole process: one line per event, as text or JSON. Only this module imports structlog.
 
-An event has a stable machine name (`route.changed`) and keys; numbers and secrets are never among them. What is told
-again and again is folded (`folding`).
+An event has a stable name such as `route.changed`, and keys that never hold a phone number or a secret. Warnings of
+Python are logged too. Repeated events are folded, see `log_dedup`.
 """
 
 import io
@@ -21,11 +21,11 @@ from precall.telemetry.redaction import concealed, masked, without_secrets
 
 _NOISY = ("aiohttp.access", "aiohttp.server", "alembic", "asyncio", "aiosqlite", "sqlalchemy")
 _MUTE = ("apscheduler",)
-"""What there is to say of jobs `scheduler` says; that one is still at it when it is due again is no news."""
+"""Loggers whose lines add nothing: `runtime.scheduler` logs failing jobs itself, and overlapping runs are harmless."""
 
 
 class _Lines(logging.StreamHandler[TextIO]):
-    """Writes what is not folded."""
+    """A handler that writes the records which are not folded."""
 
     def __init__(self, stream: TextIO, form: str) -> None:
         super().__init__(stream)
@@ -37,7 +37,7 @@ class _Lines(logging.StreamHandler[TextIO]):
         return kept is not None and bool(super().handle(kept))
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's own name
-        """Name a record that cannot be shown, in one line instead of logging's own traceback."""
+        """Log in one line that a record could not be formatted, instead of the traceback that logging prints."""
         facts = {"event": "log.unshown", "of": record.name, "where": f"{record.module}:{record.lineno}"}
         facts |= {"level": "error", "error": getattr(sys.exc_info()[0], "__name__", "")}
         with suppress(Exception):
@@ -45,7 +45,7 @@ class _Lines(logging.StreamHandler[TextIO]):
 
 
 class _Gathered(io.TextIOBase):
-    """Stands in for standard error where every line is JSON: what anybody prints there becomes an event."""
+    """Replaces standard error where every line must be JSON: printed lines become events."""
 
     def __init__(self, beneath: LogStream) -> None:
         self.beneath = beneath
@@ -70,18 +70,18 @@ class _Gathered(io.TextIOBase):
 
 
 _IDS = frozenset({"subs_id", "subs_ids", "request_id", "pool", "first", "timestamp"})
-"""Keys whose values may be long numbers, none of them a phone's."""
+"""Keys whose values may be long numbers without being phone numbers."""
 
 
 def get_logger(name: str) -> Any:
-    """A logger for one module; `log.info("domain.event", key=value)`."""
+    """Return the logger of a module, to be used as `log.info("domain.event", key=value)`."""
     return structlog.stdlib.get_logger(name)
 
 
 def configure(
     level: str = "info", form: Literal["text", "json"] = "text", stream: TextIO | None = None
 ) -> None:
-    """Set up every logger of the process, third-party ones too. May be called again at a reload."""
+    """Set up every logger of the process, including those of libraries. May be called again at a reload."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -99,7 +99,7 @@ def configure(
         cache_logger_on_first_use=False,
     )
     stream = stream or _standard_error(form)
-    # Plain tracebacks: the pretty ones show local variables, and those hold numbers.
+    # Rich tracebacks show local variables, which may hold phone numbers.
     plain = structlog.dev.plain_traceback
     colours = stream.isatty()
     render: Any = (
@@ -126,8 +126,10 @@ def configure(
 
 
 def take_over(descriptor: int = 2) -> None:
-    """Make this process's standard error one that neither fails nor blocks, and log what would be printed there: errors
-    that nobody caught, in threads and destructors too. For daemons; to be called before `configure`."""
+    """Make standard error of this process neither fail nor block, and log uncaught errors as events.
+
+    That includes errors in threads and destructors. For daemons; call it before `configure`.
+    """
     sys.stderr = LogStream(descriptor)
     broken = get_logger("process")
     sys.excepthook = lambda kind, error, trace: broken.critical(
@@ -147,12 +149,12 @@ def take_over(descriptor: int = 2) -> None:
 
 
 def is_json() -> bool:
-    """Whether standard error is to hold JSON lines alone."""
+    """Whether standard error holds JSON lines only."""
     return isinstance(sys.stderr, _Gathered)
 
 
 def _standard_error(form: str) -> TextIO:
-    """Where lines go: past what stands in for standard error, which is put up or taken down as `form` wants it."""
+    """Return the stream beneath any replacement of standard error; install or remove the replacement as needed."""
     given: Any = sys.stderr
     beneath: Any = given.beneath if isinstance(given, _Gathered) else given
     if isinstance(beneath, LogStream):
@@ -161,7 +163,7 @@ def _standard_error(form: str) -> TextIO:
 
 
 def _conceal(_logger: object, _method: str, event: dict[str, Any]) -> dict[str, Any]:
-    """A guard for texts of others: tracebacks, errors, lines of libraries. And for the many digits of a float."""
+    """Mask texts of libraries, such as tracebacks and errors, and round floats."""
     for key, value in event.items():
         guard = without_secrets if key in _IDS else masked if key == "exception" else concealed
         if isinstance(value, str):
@@ -174,7 +176,7 @@ def _conceal(_logger: object, _method: str, event: dict[str, Any]) -> dict[str, 
 
 
 def tell_folded(now: float) -> None:
-    """Say how often what was folded came again, where nothing else will. `now` is the wall clock (Unix seconds)."""
+    """Log how often folded events were repeated, once their period is over. `now` is in Unix seconds."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, _Lines):
             if isinstance(handler.stream, LogStream) and (lost := handler.stream.lost):

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from precall.api.endpoints import ENDPOINTS, Operation
+from precall.api.endpoints import ENDPOINTS
+from precall.api.operation import Operation
 from precall.config.schema import SCOPES
 from tests.support.api_daemon import Served, a_binding, serving, token
 

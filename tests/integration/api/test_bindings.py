@@ -3,14 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from precall.api.schemas.responses import (
-    BatchAnswer,
-    BindingAnswer,
-    CheckAnswer,
-    ExplainAnswer,
-    HistoryAnswer,
-    PinnedAnswer,
-)
+from precall.api.schemas.bindings import BatchAnswer, BindingAnswer, CheckAnswer, ExplainAnswer, HistoryAnswer
+from precall.api.schemas.overrides import PinnedAnswer
 from tests.support.api_daemon import FUTURE, A, B, Served, X, a_binding, scripted, serving
 
 PAST = "2001-01-01T00:00:00Z"

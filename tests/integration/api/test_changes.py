@@ -15,8 +15,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from precall.api.schemas.responses import ChangesAnswer, RouteAnswer
+from precall.api.schemas.changes import ChangesAnswer
+from precall.api.schemas.routes import RouteAnswer
 from precall.core.model import Row, WriteCause
+from precall.table.writes import Amendment
 from tests.support.api_daemon import A, B, Served, X, a_binding, scripted, serving
 from tests.support.patience import BRIEF, PATIENCE
 
@@ -439,9 +441,9 @@ async def test_what_was_replaced_is_told_without_a_number_that_time_took_away(tm
         index, _ = await snapshot(served)
         await served.register(expires_at="2099-01-01T00:00:00Z")
 
-        def ended(row: Row | None, _index: int) -> Row | None:
+        def ended(row: Row | None, _index: int) -> Amendment[None]:
             assert row is not None
-            return replace(row, binding=replace(row.binding, expires_at=time.time() + 5.2))
+            return Amendment(replace(row, binding=replace(row.binding, expires_at=time.time() + 5.2)), None)
 
         await served.daemon.parts.ledger.submit("1", WriteCause.REGISTERED, ended)
         await served.register(number_x="17000000009", expires_at="2099-01-01T00:00:00Z")

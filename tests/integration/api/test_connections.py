@@ -164,7 +164,7 @@ async def test_a_request_that_takes_long_is_not_taken_for_a_slow_head(tmp_path: 
         path = f"/v1/routes/changes?since={since}&wait=600"
         peer.writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         async with asyncio.timeout(PATIENCE):
-            while not served.daemon.parts.feed._sleepers:
+            while not served.daemon.parts.feed.waiting:
                 await asyncio.sleep(0.01)
         clock = crowd.clock
         crowd.clock = lambda: clock() + 10 * HEAD_WITHIN
@@ -185,7 +185,7 @@ async def test_a_reader_who_takes_nothing_is_cut(tmp_path: Path) -> None:
                 lazy, b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 500
             )
             async with asyncio.timeout(PATIENCE):
-                while not any(one.transport.get_write_buffer_size() for one in crowd._all):
+                while not any(connection.transport.get_write_buffer_size() for connection in crowd):
                     await asyncio.sleep(0.01)
             await crowd.sweep()
             clock, ahead = crowd.clock, 0.0
@@ -217,7 +217,7 @@ async def test_a_sender_who_goes_amid_a_body_is_no_mistake_of_ours(
                 b"Content-Length: 99\r\n\r\n{"
             )
             async with asyncio.timeout(PATIENCE):
-                while not any(one.phase is ConnectionPhase.WORK for one in crowd._all):
+                while not any(connection.phase is ConnectionPhase.WORK for connection in crowd):
                     await asyncio.sleep(0.01)
             peer.writer.transport.abort()
         async with asyncio.timeout(PATIENCE):

@@ -6,7 +6,8 @@ from typing import Any
 import orjson
 import pytest
 
-from precall.api.schemas.responses import BindingAnswer, ExposurePage
+from precall.api.schemas.bindings import BindingAnswer
+from precall.api.schemas.exposures import ExposurePage
 from tests.integration.engine.test_main_job import locked
 from tests.support.api_daemon import A, B, Served, X, a_binding, scripted, serving, token
 from tests.support.patience import BRIEF, until

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from precall.api.endpoints import ENDPOINTS, Operation
+from precall.api.endpoints import ENDPOINTS
+from precall.api.operation import Operation
 from precall.config.schema import SCOPES
 from tests.integration.engine.test_main_job import truth
 from tests.support.api_daemon import Served, a_binding, scripted, serving, token

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from precall.api.schemas.responses import LookupAnswer, RouteAnswer, RoutePage
+from precall.api.schemas.routes import LookupAnswer, RouteAnswer, RoutePage
 from precall.simulator import Fault
 from tests.support.api_daemon import A, B, X, a_binding, scripted, serving, token
 

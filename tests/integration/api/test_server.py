@@ -21,8 +21,9 @@ from pydantic import RootModel
 
 from precall.api.endpoints import ENDPOINTS
 from precall.api.problems import guard
-from precall.api.schemas.requests import MAX_BATCH_BODY, MAX_BODY, PoolBody, read
-from precall.api.schemas.responses import BrakeAnswer, HealthAnswer, PausedAnswer, ProblemAnswer, ReadyAnswer
+from precall.api.requests import MAX_BATCH_BODY, MAX_BODY, read_body
+from precall.api.schemas.operations import BrakeAnswer, HealthAnswer, PausedAnswer, PoolBody, ReadyAnswer
+from precall.api.schemas.problems import ProblemAnswer
 from precall.cli.client import DaemonClient
 from precall.core.errors import ListenError, OutOfReach
 from tests.support.api_daemon import A, B, Served, a_binding, scripted, serving, token
@@ -249,7 +250,7 @@ async def test_a_large_body_without_its_length_is_cut(tmp_path: Path) -> None:
 
 async def test_a_slow_body_is_not_waited_for() -> None:
     async def handle(request: web.Request) -> web.StreamResponse:
-        await read(request, PoolBody, within=0.05)
+        await read_body(request, PoolBody, within=0.05)
         raise AssertionError("it was read")
 
     async with guarded(handle) as (host, port):

@@ -69,8 +69,8 @@ def _authority() -> Authority:
 
 
 @asynccontextmanager
-async def listening(**config: Any) -> AsyncIterator[tuple[Server, int]]:
-    server = Server(ApiConfig(listen=["127.0.0.1:0"], **config), "test", Metrics(), lambda: 0.0)
+async def listening(metrics: Metrics | None = None, **config: Any) -> AsyncIterator[tuple[Server, int]]:
+    server = Server(ApiConfig(listen=["127.0.0.1:0"], **config), "test", metrics or Metrics(), lambda: 0.0)
     [url] = await server.start()
     assert url.startswith("https://")
     try:
@@ -79,15 +79,10 @@ async def listening(**config: Any) -> AsyncIterator[tuple[Server, int]]:
         await server.stop(5.0)
 
 
-def renewals(server: Server, result: str) -> float:
-    found = server._metrics.registry.get_sample_value("precall_tls_reloads_total", {"result": result})
+def renewals(metrics: Metrics, result: str) -> float:
+    found = metrics.registry.get_sample_value("precall_tls_reloads_total", {"result": result})
     assert found is not None
     return found
-
-
-def renew(server: Server) -> None:
-    assert server._certificates is not None
-    server._certificates.renew()
 
 
 async def shown(port: int, *, by_name: bool = True, client: tuple[Path, Path] | None = None) -> str:
@@ -113,24 +108,26 @@ async def shown(port: int, *, by_name: bool = True, client: tuple[Path, Path] | 
 
 async def test_new_connections_see_the_renewed_pair(tmp_path: Path, authority: Authority) -> None:
     cert, key = authority.issue(tmp_path, "old", "server")
-    async with listening(tls_cert_file=str(cert), tls_key_file=str(key)) as (server, port):
+    metrics = Metrics()
+    async with listening(metrics, tls_cert_file=str(cert), tls_key_file=str(key)) as (server, port):
         for by_name in (True, False):
             assert await shown(port, by_name=by_name) == "CN=old"
-        renew(server)
-        assert renewals(server, "ok") == 0
+        server.renew_certificates()
+        assert renewals(metrics, "ok") == 0
         authority.issue(tmp_path, "new", "server")
-        renew(server)
+        server.renew_certificates()
         for by_name in (True, False):
             assert await shown(port, by_name=by_name) == "CN=new"
-        assert (renewals(server, "ok"), renewals(server, "failed")) == (1, 0)
+        assert (renewals(metrics, "ok"), renewals(metrics, "failed")) == (1, 0)
 
 
 async def test_it_is_noticed_without_being_told(tmp_path: Path, authority: Authority) -> None:
     cert, key = authority.issue(tmp_path, "old", "server")
-    async with listening(tls_cert_file=str(cert), tls_key_file=str(key)) as (server, port):
+    metrics = Metrics()
+    async with listening(metrics, tls_cert_file=str(cert), tls_key_file=str(key)) as (_, port):
         authority.issue(tmp_path, "new", "server")
         async with asyncio.timeout(PATIENCE):
-            while not renewals(server, "ok"):
+            while not renewals(metrics, "ok"):
                 await asyncio.sleep(0.05)
             while await shown(port) != "CN=new":
                 await asyncio.sleep(0.05)
@@ -141,20 +138,21 @@ async def test_a_bad_pair_changes_nothing_and_is_told_once(
 ) -> None:
     cert, key = authority.issue(tmp_path, "old", "server")
     new_cert, new_key = authority.issue(tmp_path, "new")
-    async with listening(tls_cert_file=str(cert), tls_key_file=str(key)) as (server, port):
+    metrics = Metrics()
+    async with listening(metrics, tls_cert_file=str(cert), tls_key_file=str(key)) as (server, port):
         cert.write_bytes(new_cert.read_bytes())  # as between the two writes of who renews them
-        renew(server)
-        renew(server)
+        server.renew_certificates()
+        server.renew_certificates()
         assert await shown(port) == "CN=old"
         key.write_text("no key")
-        renew(server)
+        server.renew_certificates()
         key.unlink()
-        renew(server)
+        server.renew_certificates()
         assert await shown(port) == "CN=old"
-        assert (renewals(server, "ok"), renewals(server, "failed")) == (0, 3)
+        assert (renewals(metrics, "ok"), renewals(metrics, "failed")) == (0, 3)
         assert caplog.text.count("tls.not_renewed") == 3
         key.write_bytes(new_key.read_bytes())
-        renew(server)
+        server.renew_certificates()
         assert await shown(port) == "CN=new"
 
 
@@ -173,7 +171,7 @@ async def test_only_clients_of_the_authority_get_in(tmp_path: Path, authority: A
                 with pytest.raises((ConnectionError, ssl.SSLError)):
                     await shown(port, by_name=by_name, client=stranger)
         trusted.write_bytes(other.pem)
-        renew(server)
+        server.renew_certificates()
         for by_name in (True, False):
             assert await shown(port, by_name=by_name, client=theirs) == "CN=server"
             with pytest.raises((ConnectionError, ssl.SSLError)):

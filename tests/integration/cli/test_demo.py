@@ -45,7 +45,7 @@ def busy(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 
 async def test_a_busy_port_is_passed_over_and_the_url_says_which_serves(busy: int) -> None:
     stage = await played(None)
-    assert stage.remark == f"port {busy} is taken, so another one serves"
+    assert stage.remark == f"port {busy} is taken, so another one is used"
     assert stage.url.startswith("http://127.0.0.1:")
     assert not stage.url.endswith(f":{busy}")
 

@@ -36,7 +36,7 @@ async def answering(handler: Handler = hello, tls: ssl.SSLContext | None = None)
     site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
     try:
-        yield site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
+        yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
 
@@ -177,8 +177,8 @@ async def test_too_long_a_wait_is_a_refusal() -> None:
 @pytest.mark.parametrize(
     ("status", "headers", "said"),
     [
-        (200, {}, "is no precall"),
-        (302, {"Location": "https://login.example/"}, "sends us on to https://login.example/"),
+        (200, {}, "is not precall"),
+        (302, {"Location": "https://login.example/"}, "redirects to https://login.example/"),
         (502, {}, "is it precall that answers there"),
     ],
 )
@@ -227,7 +227,7 @@ async def imported(port: int, *args: str | Path) -> Any:
         (403, {"code": "forbidden", "detail": "lacks the scope"}, Refusal, "lacks the scope"),
         (429, {"code": "rate_limited", "detail": "too often"}, Refusal, "too often"),
         (503, {"code": "store_unavailable", "detail": "not now"}, OutOfReach, "not now"),
-        (302, {}, OutOfReach, "sends us on"),
+        (302, {}, OutOfReach, "redirects"),
     ],
 )
 async def test_an_import_tells_on_any_end_what_is_stored_and_from_where_it_goes_on(
@@ -238,7 +238,7 @@ async def test_an_import_tells_on_any_end_what_is_stored_and_from_where_it_goes_
     assert result.stdout.strip() == "5,000 created, 0 updated, 0 unchanged"
     assert isinstance(result.exception, kind)
     assert re.fullmatch(
-        rf"stopped at line 5002: .*{said}.*; the same import again goes on from there", str(result.exception)
+        rf"stopped at line 5002: .*{said}.*; the same import continues from there", str(result.exception)
     )
 
 
@@ -272,7 +272,7 @@ async def test_ended_bindings_are_left_out_and_are_no_refusals(tmp_path: Path) -
         result = await imported(port, file, "--skip-expired")
     assert (result.exit_code, result.stdout.strip()) == (
         0,
-        "2 created, 0 updated, 0 unchanged; 2 left out, as they have ended",
+        "2 created, 0 updated, 0 unchanged; 2 expired, left out",
     )
 
 
@@ -294,5 +294,5 @@ async def test_a_list_that_breaks_off_shows_what_there_was() -> None:
     async with answering(handler) as port:
         words = ["list", "--url", f"http://127.0.0.1:{port}"]
         result = await asyncio.to_thread(CliRunner().invoke, bindings.app, words)
-    assert (len(result.stdout.splitlines()), "breaks off after 1" in result.stderr) == (2, True)
+    assert (len(result.stdout.splitlines()), "ends early, after 1" in result.stderr) == (2, True)
     assert isinstance(result.exception, OutOfReach)

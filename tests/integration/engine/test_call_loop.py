@@ -34,7 +34,7 @@ async def call_until(dispatcher: Dispatcher, true: Callable[[], object]) -> None
     """One call after the other until something has come of them."""
     async with asyncio.timeout(PATIENCE):
         while not true():
-            await dispatcher.call_somebody()
+            await dispatcher.place_call()
             await dispatcher.report()
             await asyncio.sleep(0.05)
 
@@ -72,7 +72,7 @@ async def test_the_report_says_what_the_routes_were_worth(tmp_path: Path) -> Non
         served.daemon.parts.checker.plan.pause("")
         served.simulator.service.world.change("4", {}, {"status": 2})
         for _ in range(60):
-            await dispatcher.call_somebody()
+            await dispatcher.place_call()
         tally = dispatcher.tally
 
         async def total() -> dict[str, Any]:

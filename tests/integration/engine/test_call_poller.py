@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from precall.api.schemas.call_requests import CallAnswer, CallPage, ReportAnswer, ReportedAnswer
-from precall.api.schemas.responses import moment
+from precall.api.schemas.calls import CallAnswer, CallPage, ReportAnswer, ReportedAnswer
+from precall.api.schemas.fields import moment
 from precall.simulator import Call
 from tests.integration.engine.test_main_job import calls, fault, locked, route, row_of, truth
 from tests.support import api_daemon
@@ -74,6 +74,12 @@ async def flagged(served: Served, *flags: str, subs_id: str = "1") -> dict[str, 
     return found
 
 
+def details(served: Served, result_: str) -> float:
+    """How many questions about a call ended with this result."""
+    registry = served.daemon.metrics.registry
+    return registry.get_sample_value("precall_call_details_total", {"result": result_}) or 0.0
+
+
 async def metric(served: Served, line: str) -> None:
     """Wait for this line of the metrics."""
     async with asyncio.timeout(PATIENCE):
@@ -114,8 +120,7 @@ async def test_a_call_whose_question_went_stale_is_asked_about_again_at_once(tmp
         stale = {"code": "SignatureNonceUsed", "http_status": 400, "action": "QueryCallDetailByCallId"}
         fault(served, "error", **stale)
         assert await tell(served, placed(served, "c1", "200000", duration=31))
-        told = served.daemon.metrics.call_details.labels("stale")
-        await until(lambda: told._value.get() >= 1)
+        await until(lambda: details(served, "stale") >= 1)
         assert not served.daemon.parts.calls.circuit.is_open
         served.simulator.service.faults.clear()
         # Left to its next turn, it would be asked about in minutes.
@@ -228,9 +233,7 @@ async def test_a_question_that_fails_leaves_the_call_waiting(tmp_path: Path, kin
     fault = {"kind": kind, "action": "QueryCallDetailByCallId"}
     async with serving(tmp_path, scripted(1, fault=[fault]) | ACCOUNT, provider=QUICK) as served:
         await tell(served, placed(served, "c1"))
-        async with asyncio.timeout(PATIENCE):
-            while served.daemon.metrics.call_details.labels(result_)._value.get() < 1:
-                await asyncio.sleep(0.05)
+        await until(lambda: details(served, result_) >= 1)
         found = await call(served, "c1")
         assert found["result"] == "pending"
         assert found["next_at"]
@@ -252,7 +255,7 @@ async def test_the_newest_is_not_starved_by_a_backlog(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1) | ACCOUNT, provider=budget) as served:
         old = [placed(served, f"old{n}", ago=9000 - n) for n in range(1000)]
         await tell(served, *old)
-        await until(lambda: served.daemon.metrics.call_details.labels("failed")._value.get() >= 5)
+        await until(lambda: details(served, "failed") >= 5)
         await tell(served, placed(served, "new"))
         await result(served, "new", "failed")
         status, report_ = await served.ask("GET", "/v1/report")
@@ -297,7 +300,7 @@ async def test_the_report_sums_up_by_pool_and_state(tmp_path: Path) -> None:
         words = ["failed", "connected", "connected", "busy"]
         await tell(served, *(report(f"c{n}", now, outcome=word, prod_id=0) for n, word in enumerate(words)))
         await tell(served, report("unknown", now, "404", outcome="failed", prod_id=0))
-        status, body = await served.ask("GET", "/v1/report?since=3600")
+        status, body = await served.ask("GET", "/v1/report?within=3600")
         assert status == 200
         ReportAnswer.model_validate(body)
         assert body["total"]["placed"] == 5
@@ -311,7 +314,12 @@ async def test_the_report_sums_up_by_pool_and_state(tmp_path: Path) -> None:
             "at_fault": True,
             "calls": 2,
         }
+        status, earlier = await served.ask("GET", "/v1/report?since=3600")
+        assert (status, earlier["total"]) == (200, body["total"])
+        assert (await served.ask("GET", "/v1/report?within=0"))[0] == 400
         assert (await served.ask("GET", "/v1/report?since=0"))[0] == 400
+        status, problem = await served.ask("GET", "/v1/report?within=60&since=60")
+        assert (status, problem["field"], problem["detail"]) == (400, "since", "is another name of within")
 
 
 BAD_CALLS: list[tuple[Any, str]] = [

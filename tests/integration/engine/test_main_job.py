@@ -140,7 +140,7 @@ async def test_a_delisted_action_stops_the_checks_with_one_alarm(
         assert "QueryCallStatus" in alarms[0].getMessage()
         assert (await route(served))["action"] == "dial_x"
         del served.simulator.service.gateway.delisted["QueryCallStatus"]
-        served.daemon.parts.checker.circuit._probe_at = 0.0
+        served.daemon.parts.checker.circuit.probe_soon()
         await until(lambda: not served.daemon.parts.checker.circuit.is_open)
         await until(lambda: row_of(served, "30").state.status == 1)
 

@@ -324,7 +324,7 @@ async def test_colons_and_percent_signs_of_the_query_are_its_own(tmp_path: Path,
         ("sqlite://", "names no SQLite file"),
         ("sqlite:///:memory:", "names no SQLite file"),
         ("mysql://u:hush@h/d", "needs the package"),
-        ("no url", "is no URL"),
+        ("no url", "is not a URL"),
     ],
 )
 def test_a_url_that_cannot_be_used_is_a_mistake_of_the_configuration(url: str, said: str) -> None:

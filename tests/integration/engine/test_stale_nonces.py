@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from precall.config.schema import ProviderConfig
 from precall.core.limits.quota import PROBE_EVERY, Priority, Quota
 from precall.core.model import Failure, NonAnswer
 from precall.engine.provider_health import ProviderHealth
-from precall.provider import Credential, Credentials, Provider, ProviderSettings
+from precall.provider import Credential, Credentials, Provider
 from precall.simulator import Scenario, Simulator
 from precall.telemetry.metrics import Metrics
 from tests.support.builders import binding
@@ -56,7 +57,7 @@ def scenario(share: float) -> Scenario:
 def provider(url: str) -> Provider:
     nonces = iter(range(1_000_000))
     return Provider(
-        ProviderSettings(endpoint=url, call_detail_endpoint=url),
+        ProviderConfig(endpoint=url, call_detail_endpoint=url),
         Credentials(Credential("demo", "demo-secret")),
         wall=time.time,
         monotonic=lambda: 0.0,

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from precall.config.schema import ProviderConfig
 from precall.core.model import Answer, Failure, NonAnswer, Status
 from precall.provider import (
     DETAIL,
@@ -27,7 +28,6 @@ from precall.provider import (
     Credential,
     Credentials,
     Provider,
-    ProviderSettings,
     TimedReply,
     TransportTrouble,
     read_status,
@@ -119,9 +119,9 @@ async def client(
     url: str, credentials: Credentials | None = None, nonces: list[str] | None = None, **settings: Any
 ) -> AsyncIterator[Provider]:
     fresh = (f"nonce-{time.time_ns()}-{number}" for number in itertools.count())
-    given = {"timeout": 2.0, **settings}
+    given = {"endpoint": url, "call_detail_endpoint": url, **settings}
     provider = Provider(
-        ProviderSettings(url, url, **given),
+        ProviderConfig.model_validate(given),
         credentials or Credentials(KEY),
         wall=time.time,
         monotonic=time.monotonic,
@@ -303,7 +303,7 @@ async def _reset(_head: Head, _reader: asyncio.StreamReader, writer: asyncio.Str
     ],
 )
 async def test_a_peer_that_never_ends_is_left(peer: Peer, failure: Failure, code: str) -> None:
-    assert await trouble_from(peer, timeout=0.3) == (failure, code)
+    assert await trouble_from(peer, timeout="300ms") == (failure, code)
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ async def test_a_peer_that_never_ends_is_left(peer: Peer, failure: Failure, code
 )
 async def test_a_peer_that_talks_round_the_answer_is_left(head: bytes, part: bytes) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    failure, _ = await trouble_from(endless(head, part), timeout=0.5)
+    failure, _ = await trouble_from(endless(head, part), timeout="500ms")
     assert failure in {Failure.TRANSIENT, Failure.MALFORMED}
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024  # kB
 
@@ -326,7 +326,7 @@ async def test_nobody_listening_and_no_such_name() -> None:
     async with served(says(http())) as (url, _):
         pass
     refused = (await asked(url)).reply
-    unknown = (await asked("http://nowhere.invalid", timeout=1.0)).reply
+    unknown = (await asked("http://nowhere.invalid", timeout="1s")).reply
     assert isinstance(refused, NonAnswer)
     assert isinstance(unknown, NonAnswer)
     assert (refused.failure, refused.code) == (Failure.TRANSIENT, "connect")
@@ -432,7 +432,7 @@ async def test_tls_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 async def test_tls_with_a_peer_that_speaks_none() -> None:
     async with served(says(http())) as (url, _):
-        reply = (await asked(url.replace("http:", "https:"), timeout=0.5)).reply
+        reply = (await asked(url.replace("http:", "https:"), timeout="500ms")).reply
     assert isinstance(reply, NonAnswer)
     assert reply.failure is Failure.TRANSIENT
 
@@ -599,7 +599,7 @@ async def test_a_wrong_secret_and_a_nonce_used_before(signature: str) -> None:
 @pytest.mark.parametrize("form", ["json", "xml"])
 async def test_faults_of_the_provider(kind: str, failure: Failure, form: str) -> None:
     fault = f'[[fault]]\nkind = "{kind}"\nat = "0s"\nfor = "60s"\nshare = 1.0\n'
-    async with simulated(fault, timeout=0.4, format=form) as provider:
+    async with simulated(fault, timeout="400ms", format=form) as provider:
         reply = (await provider.query_call_status(SUBJECT, again=never)).reply
     assert isinstance(reply, NonAnswer)
     assert reply.failure is failure

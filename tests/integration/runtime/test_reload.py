@@ -136,7 +136,7 @@ async def test_every_mistake_is_told_and_nothing_is_taken_over(tmp_path: Path) -
         assert (desk.daemon.config.policy.skew, desk.daemon.parts.checker.quota.configured) == (5.0, 500.0)
         desk.file.write_text("[policy")
         status, body = await desk.reload()
-        assert (status, "is no TOML" in body["detail"]) == (422, True)
+        assert (status, "is not valid TOML" in body["detail"]) == (422, True)
         desk.file.unlink()
         assert (await desk.reload())[0] == 422
         desk.write('[policy]\nskew = "9s"')

@@ -14,9 +14,10 @@ import aiohttp
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from precall.config.schema import ProviderConfig
 from precall.core.calls.call import query_date
 from precall.core.model import State
-from precall.provider import Credential, Credentials, Provider, ProviderSettings
+from precall.provider import Credential, Credentials, Provider
 from precall.simulator import Scenario, Simulator, failed
 from precall.simulator.dispatcher import CallTally
 from tests.integration.engine.test_main_job import row_of, truth
@@ -50,7 +51,7 @@ class Listener:
 async def called(simulator: Simulator, url: str, times: int, secret: str = "") -> CallTally:
     async with simulator.dispatcher(url, token=secret) as dispatcher:
         for _ in range(times):
-            await dispatcher.call_somebody()
+            await dispatcher.place_call()
             await dispatcher.report()
         return dispatcher.tally
 
@@ -138,7 +139,7 @@ async def test_calls_are_reported_when_placed_or_with_their_end() -> None:
     listener = Listener()
     simulator = Simulator(Scenario.model_validate(scenario | {"dispatcher": {"outcomes": 1}}), speed=1000)
     async with listener.listening() as url, simulator.dispatcher(url) as dispatcher:
-        await dispatcher.call_somebody()
+        await dispatcher.place_call()
         async with asyncio.timeout(PATIENCE):
             while not dispatcher.tally.reported:
                 await dispatcher.report()
@@ -222,7 +223,7 @@ async def test_the_detail_of_a_call_placed_by_hand_reaches_the_client() -> None:
                 assert answer.status == status
         nonces = iter(range(10_000))
         provider = Provider(
-            ProviderSettings(endpoint=url, call_detail_endpoint=url),
+            ProviderConfig(endpoint=url, call_detail_endpoint=url),
             key,
             wall=time.time,
             monotonic=time.monotonic,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from precall.core.model import Change, WriteCause
+from precall.core.model import COLUMNS_OF, Change, WriteCause
 from precall.core.routing.route import decide
 from precall.store import Store
 from precall.store.history import SCAN
@@ -17,7 +17,17 @@ from tests.support.patience import PATIENCE
 def change(index: int, subs_id: str, pool_key: str = "FC1", at: float = NOW) -> Change:
     after = replace(row(subs_id=subs_id, pool_key=pool_key), version=1, index=index)
     route = decide(after, "", POLICY, NOW)
-    return Change(index, at, WriteCause.REGISTERED, subs_id, pool_key, None, after, route)
+    return Change(
+        index,
+        at,
+        WriteCause.REGISTERED,
+        subs_id,
+        pool_key,
+        None,
+        after,
+        route,
+        columns=COLUMNS_OF[WriteCause.REGISTERED],
+    )
 
 
 async def every(

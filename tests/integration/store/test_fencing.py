@@ -9,8 +9,8 @@ from typing import TypeVar
 
 import asyncpg
 import pytest
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.util import await_only
 
 from precall.core.errors import LeadershipLost, OutcomeUnknown, StoreUnavailable
 from precall.store import LeaderLock, Store
@@ -207,17 +207,19 @@ async def test_who_falls_silent_amid_a_transaction_holds_nobody_up(
     await led(first, old)
     written, whole = asyncio.Event(), asyncio.Event()
 
-    async def parted(connection: AsyncConnection) -> None:
-        await connection.execute(text("INSERT INTO marks (name, value) VALUES ('late', '1')"))
-        written.set()
-        await whole.wait()
+    def falls_silent(_connection: Connection) -> None:
+        if not written.is_set():
+            written.set()
+            await_only(whole.wait())
 
-    writing = asyncio.create_task(old._write(parted))
+    event.listen(Engine, "commit", falls_silent)
+    writing = asyncio.create_task(old.mark({"late": "1"}))
     await written.wait()
     await first.leave()
     await led(second, new)
     whole.set()
     with pytest.raises(StoreUnavailable):
         await writing
+    event.remove(Engine, "commit", falls_silent)
     assert "late" not in await new.marks()
     await old.close()

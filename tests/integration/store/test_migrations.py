@@ -86,13 +86,11 @@ INSERT INTO marks VALUES ('high_seq', '3')
 async def moved(url: str, way: Callable[..., None], revision: str) -> None:
     """Bring a database to a revision that is not head."""
 
-    def move(connection: Connection) -> None:
-        way(migration._config(connection), revision)
+    def move(connection: Connection) -> str:
+        way(migration.alembic_config(connection), revision)
+        return revision
 
-    engine = DatabaseAddress(url).engine(5.0, writes=True)
-    async with engine.begin() as connection:
-        await connection.run_sync(move)
-    await close(engine, 5.0)
+    await migration.run(url, move, 5.0, writes=True)
 
 
 def revisions() -> list[str]:

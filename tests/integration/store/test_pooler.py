@@ -16,7 +16,7 @@ from tests.support.needs import pgbouncer
 from tests.support.pooler import pooling
 from tests.support.postgres import PASSWORD, USER, Databases, psql
 
-SAID = "shares sessions between transactions .*name the server itself in store.url, or a pool in session mode"
+SAID = "shares sessions between transactions .*point store.url at the server itself, or at a pool in session mode"
 
 
 @pytest.fixture

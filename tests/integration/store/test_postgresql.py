@@ -229,7 +229,7 @@ async def test_a_long_migration_is_not_cut_short(url: str) -> None:
         connection.execute(text("SELECT pg_sleep(1)"))
         return "done"
 
-    assert await migration._run(url, slow, 0.2, writes=True) == "done"
+    assert await migration.run(url, slow, 0.2, writes=True) == "done"
 
 
 async def test_equal_checks_in_one_batch_are_counted(store: Store) -> None:

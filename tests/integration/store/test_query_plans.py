@@ -2,11 +2,13 @@
 
 import asyncio
 import re
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import Engine, event
 
 from precall.core.calls.call import Call
 from precall.core.model import Exposure
@@ -92,25 +94,27 @@ async def test_no_statement_of_every_day_reads_a_whole_table(full: str) -> None:
     ) -> None:
         statements[statement] = parameters[0] if many else parameters
 
-    for engine in (store._writer, store._reader):
-        event.listen(engine.sync_engine, "before_cursor_execute", note)
-    await every_day(store)
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        await every_day(store)
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
     if full.startswith("postgresql"):
         await store.close()
         await asyncio.sleep(0.2)
         assert psql(full, SCANS) == []
         return
+    await store.close()
     plans = {}
-    async with store._reader.connect() as connection:
+    with closing(sqlite3.connect(full.removeprefix("sqlite:///"))) as connection:
         for statement, parameters in list(statements.items()):
             if (
                 not statement.startswith(("SELECT", "UPDATE", "DELETE"))
                 or "ORDER BY exposures.id" in statement
             ):
                 continue  # the last by key are not the whole
-            found = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            found = connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
             plans[statement] = [row[-1] for row in found]
-    await store.close()
     assert len(plans) > 12
     whole = re.compile(r"SCAN (?!anon|\(|marks|CONSTANT)")
     scanned = {

@@ -365,7 +365,7 @@ async def test_a_daemon_without_the_new_key_is_noticed(store_url: str, tmp_path:
             tasks.append(asyncio.ensure_future(store.commit([a_change(a_row("1", index=index))])))
 
         tasks: list[asyncio.Future[None]] = []
-        with pytest.raises(StoreError, match="goes on sealing with another key .* give it .*keys"):  # noqa: RUF043
+        with pytest.raises(StoreError, match="keeps sealing with another key .* give it .*keys"):  # noqa: RUF043
             await KeyRotation(store_url, Cipher.of(keys)).run(registered_again, settle=0.3)
         await asyncio.gather(*tasks)
         assert await KeyRotation(store_url, Cipher.of(keys)).due()

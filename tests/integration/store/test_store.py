@@ -5,8 +5,8 @@ import os
 import sqlite3
 import sys
 import traceback
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from sqlalchemy import Connection, Engine, event
 
 from precall.core.errors import StoreError, StoreUnavailable
 from precall.core.model import (
+    COLUMNS_OF,
     Action,
     Binding,
     BindingState,
@@ -88,6 +90,7 @@ def a_change(
         more.pop("before", None),
         row,
         told,
+        columns=COLUMNS_OF[cause],
         **more,
     )
 
@@ -96,7 +99,17 @@ def a_removal(row: Row, index: int) -> Change:
     told = route_of(row, action=Action.EXPIRED, number="", state=State.EXPIRED, reason=Reason.REMOVED)
     told = replace(told, version=row.version + 1, index=index)
     state = row.state.state
-    return Change(index, 100.0, WriteCause.REMOVED, row.binding.subs_id, "FC1", state, None, told)
+    return Change(
+        index,
+        100.0,
+        WriteCause.REMOVED,
+        row.binding.subs_id,
+        "FC1",
+        state,
+        None,
+        told,
+        columns=COLUMNS_OF[WriteCause.REMOVED],
+    )
 
 
 def a_check(seq: int, subs_id: str = "1", **differing: Any) -> Check:
@@ -616,18 +629,32 @@ async def test_a_write_that_hangs_is_given_up_and_does_not_poison_the_next(tmp_p
     await store.close()
 
 
+@contextmanager
+def disk_of(pages: int) -> Iterator[None]:
+    """Limit the database to this many pages, as a full disk would."""
+
+    def limit(connection: Connection) -> None:
+        connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+
+    event.listen(Engine, "begin", limit)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "begin", limit)
+
+
 async def test_a_full_disk_refuses_the_write_and_keeps_the_rest(tmp_path: Path) -> None:
     store = await Store.open(f"sqlite:///{tmp_path}/a.db", timeout=PATIENCE, auto_migrate=True)
     await store.commit([a_change(a_row())])
-    async with store._writer.connect() as connection:
-        await connection.exec_driver_sql("PRAGMA max_page_count=60")
     many = [a_change(a_row(str(at), index=at)) for at in range(2, 2000)]
-    with pytest.raises(StoreUnavailable, match=r"a\.db cannot grow, its disk is full: make room"):
+    with (
+        disk_of(pages=60),
+        pytest.raises(StoreUnavailable, match=r"a\.db cannot grow, its disk is full: make room"),
+    ):
         await store.commit(many)
     assert set(await loaded(store)) == {"1"}
-    async with store._writer.connect() as connection:
-        await connection.exec_driver_sql("PRAGMA max_page_count=100000")
-    await store.commit(many)
+    with disk_of(pages=100_000):
+        await store.commit(many)
     assert len(await loaded(store)) == 1999
     await store.close()
 
@@ -641,7 +668,7 @@ async def test_a_full_disk_refuses_the_write_and_keeps_the_rest(tmp_path: Path) 
         ("sqlite:///{dir}", "cannot be written: give this user write access"),
         ("sqlite:////proc/precall.db", "/proc/precall.db cannot be written"),
         ("mysql://localhost/precall", "store.url begins with mysql"),
-        ("precall.db", "store.url: is no URL"),
+        ("precall.db", "store.url: is not a URL"),
     ],
 )
 async def test_an_unusable_place_is_one_clear_line(url: str, said: str, tmp_path: Path) -> None:

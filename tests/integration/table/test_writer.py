@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from precall.clocks import Clocks
 from precall.config.schema import Config
 from precall.config.settings import Settings
 from precall.core.errors import OutcomeUnknown, StoreError, StoreUnavailable
@@ -27,13 +28,15 @@ from precall.core.model import (
     WriteCause,
 )
 from precall.core.planning.sample import DialRecord
-from precall.core.routing.registration import register
+from precall.core.routing.registration import RegistrationOutcome, register
 from precall.core.routing.state import advance
 from precall.store import Store
 from precall.table.feed import Feed, FeedFilter
+from precall.table.publisher import Publisher
 from precall.table.table import Table
+from precall.table.unsaved import BACKLOG, UnsavedChanges
 from precall.table.writer import BATCH, Writer
-from precall.table.writes import Amend
+from precall.table.writes import Amend, Amendment
 from precall.telemetry.metrics import Metrics
 from tests.support.builders import NOW, answer, binding
 from tests.support.patience import BRIEF, PATIENCE, until
@@ -70,17 +73,18 @@ class Desk:
         self.store, self.ledger, self.table, self.feed, self.file = store, ledger, table, feed, file
         self.now = NOW
 
-    def register(self, subs_id: str, **facts: Any) -> "asyncio.Future[Row | None]":
+    def register(self, subs_id: str, **facts: Any) -> "asyncio.Future[Amendment[Any]]":
         return self.ledger.submit(subs_id, WriteCause.REGISTERED, self.registration(subs_id, **facts))
 
-    def registration(self, subs_id: str, **facts: Any) -> Amend:
-        def amend(row: Row | None, index: int) -> Row:
+    def registration(self, subs_id: str, **facts: Any) -> Amend[RegistrationOutcome]:
+        def amend(row: Row | None, index: int) -> Amendment[RegistrationOutcome]:
             self.now += 0.25
-            return register(row, wanted(subs_id, **facts), Policy(), self.now, index)[1]
+            outcome, after = register(row, wanted(subs_id, **facts), Policy(), self.now, index)
+            return Amendment(after, outcome)
 
         return amend
 
-    def answered(self, subs_id: str, status: int, seq: int) -> "asyncio.Future[Row | None]":
+    def answered(self, subs_id: str, status: int, seq: int) -> "asyncio.Future[Amendment[Any]]":
         """What the checker does with an answer that changes the route."""
         row = self.row(subs_id)
         state = self.observed(row, status, seq)
@@ -100,7 +104,7 @@ class Desk:
         return self.ledger.submit(
             subs_id,
             WriteCause.CHECKED,
-            lambda row, _: row if row is None else replace(row, state=state),
+            lambda row, _: Amendment(row and replace(row, state=state), None),
             check=check,
         )
 
@@ -185,21 +189,19 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
 
 
 @asynccontextmanager
-async def running(folder: Path, **more: Any) -> AsyncIterator[Desk]:
+async def running(folder: Path, backlog: int = BACKLOG) -> AsyncIterator[Desk]:
     loop = asyncio.get_running_loop()
     file = folder / "precall.db"
     store = await Lossy.open(f"sqlite:///{file}", timeout=TIMEOUT, auto_migrate=True)
-    table, feed = Table(), Feed(100)
+    table, feed, metrics = Table(), Feed(100), Metrics()
     ledger = Writer(
         store,
         table,
-        feed,
+        Publisher(table, feed, UnsavedChanges(backlog), metrics),
         Settings(Config()),
-        Metrics(),
-        clock=lambda: NOW,
-        monotonic=loop.time,
-        index=100,
-        **more,
+        metrics,
+        Clocks(lambda: NOW, loop.time),
+        100,
     )
     writer = asyncio.create_task(ledger.run())
     yield Desk(store, ledger, table, feed, file)
@@ -212,7 +214,7 @@ async def test_who_goes_away_stops_nobody(desk: Desk) -> None:
     await desk.register("1")
     for gone in (desk.register("1"), desk.register("2"), desk.register("1", number_x="17000000009")):
         gone.cancel()
-    row = await desk.register("3")
+    row = (await desk.register("3")).row
     assert row is not None
     await desk.settled()
     assert desk.row("1").binding.number_x == "17000000009"
@@ -227,7 +229,7 @@ async def test_a_group_is_stored_whole_or_not_at_all(desk: Desk) -> None:
     beside = desk.register("3")
     ended = await asyncio.gather(*group, return_exceptions=True)
     assert [type(error) for error in ended] == [ValueError, ValueError]
-    assert await beside is not None
+    assert (await beside).row is not None
     await desk.settled()
     assert set(await desk.stored()) == {"3"}
 
@@ -264,7 +266,7 @@ async def test_an_observation_during_a_commit_is_kept_within_its_generation(
         await asyncio.sleep(0.05)
         desk.refresh("1", 1, 2)
         other.execute("ROLLBACK")
-        row = await registered
+        row = (await registered).row
     assert row is not None
     assert row == desk.row("1")
     assert row.state.seq == (2 if "labels" in facts else 0)
@@ -296,7 +298,9 @@ async def test_a_long_queue_is_stored_in_slices_and_flagged_until_its_own_is(des
         await asyncio.gather(
             *(
                 desk.ledger.submit(
-                    i, WriteCause.CHECKED, lambda row, _, state=state: replace(row, state=state)
+                    i,
+                    WriteCause.CHECKED,
+                    lambda row, _, state=state: Amendment(replace(row, state=state), None),
                 )
                 for i, state in zip(wished, states, strict=True)
             )
@@ -317,7 +321,9 @@ async def test_changes_that_never_pause_do_not_keep_the_database_from_coming_bac
             seq += 1
             state = replace(desk.row("1").state, seq=seq)
             desk.ledger.submit(
-                "1", WriteCause.CHECKED, lambda row, _, state=state: row and replace(row, state=state)
+                "1",
+                WriteCause.CHECKED,
+                lambda row, _, state=state: Amendment(row and replace(row, state=state), None),
             )
             await asyncio.sleep(0.001)
 
@@ -347,7 +353,7 @@ async def test_while_down_requests_fail_fast_and_answers_are_served(desk: Desk) 
         for seq in range(1, 21):
             with pytest.raises(StoreUnavailable):
                 await desk.register("3")
-            row = await desk.answered("1", 1 + seq % 2, seq)
+            row = (await desk.answered("1", 1 + seq % 2, seq)).row
             assert row == desk.row("1")
             assert row is not None
             assert row.state.seq == seq
@@ -358,7 +364,7 @@ async def test_while_down_requests_fail_fast_and_answers_are_served(desk: Desk) 
     await desk.settled()
     assert [change["status"] for change in await desk.told() if change["subs_id"] == "1"] == [0, *[2, 1] * 10]
     assert desk.feed.newest == (await desk.told())[-1]["index"]
-    assert await desk.register("3") is not None
+    assert (await desk.register("3")).row is not None
 
 
 async def test_the_queue_is_bounded_and_the_table_comes_out_whole(tmp_path: Path) -> None:
@@ -376,12 +382,14 @@ async def test_a_refused_wish_that_was_stored_all_the_same_is_undone(desk: Desk)
     await asyncio.gather(desk.register("1"), desk.register("2"))
     await desk.answered("1", 2, 1)
     pin = Override(Action.HOLD, NumberRole.OWN, None, "stop", desk.row("2").binding.generation, NOW, "me")
-    await desk.ledger.submit("2", WriteCause.OVERRIDE, lambda row, _: row and replace(row, override=pin))
+    await desk.ledger.submit(
+        "2", WriteCause.OVERRIDE, lambda row, _: Amendment(row and replace(row, override=pin), None)
+    )
     before = {row.binding.subs_id: row for row in desk.table.rows()}
     desk.store.losses = 1
     lost = [
         desk.register("1", number_a="13800000009", pool_key="FC2"),
-        desk.ledger.submit("2", WriteCause.REMOVED, lambda _row, _index: None),
+        desk.ledger.submit("2", WriteCause.REMOVED, lambda _row, _index: Amendment(None, None)),
         desk.register("3"),
     ]
     ended = await asyncio.gather(*lost, return_exceptions=True)
@@ -445,7 +453,7 @@ async def test_what_may_be_stored_is_undone_in_one_transaction(desk: Desk) -> No
 async def test_an_answer_stored_in_a_lost_commit_is_not_told_twice(desk: Desk) -> None:
     await desk.register("1")
     desk.store.losses = 2
-    assert await desk.answered("1", 2, 1) is not None
+    assert (await desk.answered("1", 2, 1)).row is not None
     await desk.settled()
     assert [change["status"] for change in await desk.told()] == [0, 2]
     runs, _ = await desk.store.history("1", limit=10)

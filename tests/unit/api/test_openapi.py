@@ -8,8 +8,9 @@ import orjson
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from precall.api.endpoints import ENDPOINTS, Operation
+from precall.api.endpoints import ENDPOINTS
 from precall.api.openapi import document
+from precall.api.operation import Operation
 from precall.api.problems import Code
 from precall.config.schema import Scope
 
@@ -39,7 +40,11 @@ def test_every_operation_tells_its_scope_and_what_goes_in_and_out(
     spec: dict[str, Any], endpoint: Operation
 ) -> None:
     operation = spec["paths"][endpoint.path][endpoint.method.lower()]
-    assert operation["summary"]
+    assert 2 <= len(operation["summary"].split()) <= 8
+    assert not operation["summary"].endswith(".")
+    assert operation["description"].endswith(".")
+    assert "\n" not in operation["description"].replace("\n\n", "")
+    assert all(one["description"] for one in operation["parameters"])
     wanted = [] if endpoint.scope is None else [{"token": [endpoint.scope]}]
     assert operation["security"] == wanted
     assert ("requestBody" in operation) == (endpoint.body is not None)
@@ -59,3 +64,20 @@ def test_parameters_are_whole_by_themselves(spec: dict[str, Any]) -> None:
     assert by_name["action"]["enum"] == ["dial_x", "dial_temp_x", "dial_real", "hold", "expired"]
     assert by_name["limit"] == {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}
     assert "$defs" not in json.dumps(spec)
+
+
+def test_answers_are_open_and_requests_are_strict(spec: dict[str, Any]) -> None:
+    schemas = spec["components"]["schemas"]
+    objects = {name for name, schema in schemas.items() if schema.get("type") == "object"}
+    sent = {name for name in objects if name.endswith("Body") or name in ("DocumentedBatch", "ListedBinding")}
+    assert sent
+    for name in objects:
+        assert schemas[name]["additionalProperties"] is (name not in sent), name
+    assert "ignore unknown ones" in spec["info"]["description"]
+
+
+def test_the_earlier_name_of_a_parameter_is_deprecated(spec: dict[str, Any]) -> None:
+    by_name = {one["name"]: one for one in spec["paths"]["/v1/report"]["get"]["parameters"]}
+    assert by_name["since"]["deprecated"] is True
+    assert "deprecated" not in by_name["within"]
+    assert by_name["within"]["schema"]["default"] == 86_400

@@ -8,16 +8,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from precall.api.problems import FieldError, mistakes
-from precall.api.schemas.queries import NumberQuery, ReadyQuery, RouteQuery, RoutesQuery
-from precall.api.schemas.requests import (
-    BatchBody,
-    BindingBody,
-    ListedBinding,
-    LookupBody,
-    OverrideBody,
-    PoolBody,
-    listed,
-)
+from precall.api.schemas.bindings import BatchBody, BindingBody, ListedBinding, parse_batch
+from precall.api.schemas.operations import PoolBody, ReadyQuery
+from precall.api.schemas.overrides import OverrideBody
+from precall.api.schemas.routes import LookupBody, NumberQuery, RouteQuery, RoutesQuery
 from precall.core.model import Action, Binding
 
 GOOD: dict[str, Any] = {
@@ -128,7 +122,7 @@ def test_no_text_repeats_a_number_that_was_sent() -> None:
 
 def test_every_item_of_a_batch_is_looked_at_by_itself() -> None:
     items = [GOOD, {**GOOD, "subs_id": "2", "number_a": "x"}, "nonsense", {**GOOD, "subs_id": "x"}, None]
-    found = listed(BatchBody.model_validate({"bindings": items}).bindings, 15)
+    found = parse_batch(BatchBody.model_validate({"bindings": items}).bindings, 15)
     assert [subs_id for subs_id, _ in found] == ["1000000000000001", "2", "", "", ""]
     places = [one.field for _, one in found if isinstance(one, FieldError)]
     assert places == ["bindings[16].number_a", "bindings[17]", "bindings[18].subs_id", "bindings[19]"]
@@ -202,6 +196,6 @@ def test_parameters_are_read_from_text() -> None:
     )
 )
 def test_whatever_is_sent_is_taken_or_told_wrong(data: Any) -> None:
-    for subs_id, one in listed([data], 0):
+    for subs_id, one in parse_batch([data], 0):
         assert isinstance(one, FieldError)
         assert subs_id == "" or subs_id.isdecimal()

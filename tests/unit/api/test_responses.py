@@ -8,17 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from precall.api.schemas.responses import (
-    BindingAnswer,
-    RouteAnswer,
-    encode,
-    encode_binding,
-    moment,
-    second,
-    text,
-    told,
-    unchanged,
-)
+from precall.api.replies import not_modified, route_response
+from precall.api.schemas.bindings import BindingAnswer, encode_binding
+from precall.api.schemas.fields import moment, second
+from precall.api.schemas.routes import RouteAnswer, encode_route, route_text
 from precall.core.model import Action, Flag, Reason, Route, State
 from tests.support.builders import binding
 
@@ -70,17 +63,17 @@ def a_route(**changes: object) -> Route:
 
 
 def test_a_route_is_as_promised_to_the_order_of_its_keys() -> None:
-    assert orjson.dumps(encode(a_route())).decode() == PROMISED.replace("\n", "")
+    assert orjson.dumps(encode_route(a_route())).decode() == PROMISED.replace("\n", "")
 
 
 def test_before_the_first_answer() -> None:
-    data = encode(a_route(checked_at=0.0, age=None, expires_at=None, status=0))
+    data = encode_route(a_route(checked_at=0.0, age=None, expires_at=None, status=0))
     assert (data["checked_at"], data["age_ms"], data["expires_at"]) == ("", -1, "")
 
 
 @given(routes)
 def test_every_route_is_valid_small_and_without_null(route: Route) -> None:
-    body = orjson.dumps(encode(route))
+    body = orjson.dumps(encode_route(route))
     RouteAnswer.model_validate_json(body)
     assert list(json.loads(body)) == list(RouteAnswer.model_fields)
     assert len(body) < 1024
@@ -94,19 +87,19 @@ def test_times_are_told_back_truly(at: float) -> None:
 
 
 def test_the_text_form_is_one_line() -> None:
-    assert text(a_route()) == "dial_x,17000000000"
-    assert text(a_route(extension="12")) == "dial_x,17000000000,12"
-    assert text(a_route(action=Action.HOLD, number="")) == "hold,"
+    assert route_text(a_route()) == "dial_x,17000000000"
+    assert route_text(a_route(extension="12")) == "dial_x,17000000000,12"
+    assert route_text(a_route(action=Action.HOLD, number="")) == "hold,"
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
 def test_the_tag_changes_with_what_is_said_and_not_with_its_age(form: str) -> None:
     def tag(**changes: object) -> str:
-        return told(a_route(**changes), form).headers["ETag"]  # type: ignore[arg-type]
+        return route_response(a_route(**changes), form).headers["ETag"]  # type: ignore[arg-type]
 
     assert tag() == tag(age=99.0)
     assert tag() != tag(number="17000000009")
-    assert unchanged(told(a_route(), "json")).status == 304
+    assert not_modified(route_response(a_route(), "json")).status == 304
 
 
 def test_every_member_but_the_age_makes_another_tag() -> None:
@@ -118,8 +111,10 @@ def test_every_member_but_the_age_makes_another_tag() -> None:
         "checked_at": 1767323046.0,
         "flags": (Flag.SUSPECT,),
     }
-    tags = {told(a_route(**{name: value}), "json").headers["ETag"] for name, value in others.items()}
-    assert len(tags | {told(a_route(), "json").headers["ETag"]}) == len(others) + 1
+    tags = {
+        route_response(a_route(**{name: value}), "json").headers["ETag"] for name, value in others.items()
+    }
+    assert len(tags | {route_response(a_route(), "json").headers["ETag"]}) == len(others) + 1
 
 
 def test_a_binding_is_masked_unless_its_reader_may_see() -> None:

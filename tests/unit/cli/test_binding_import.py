@@ -107,8 +107,8 @@ def test_a_header_that_cannot_be_used_is_refused(header: str, said: str) -> None
 @pytest.mark.parametrize(
     ("text", "column", "said"),
     [
-        ("{", "column 2", "no JSON"),
-        ("[]", "", "no JSON object"),
+        ("{", "column 2", "not valid JSON"),
+        ("[]", "", "not a JSON object"),
         ("[" * 100_000, "", "nested too deep"),
         (json.dumps(GOOD | {"subs_id": 1}), "subs_id", "string"),
         (json.dumps(GOOD | {"colour": "red"}), "colour", "not known"),

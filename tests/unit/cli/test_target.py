@@ -36,13 +36,13 @@ def test_certificates_mean_tls() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("ftp://precall", "is no address"),
-        ("http://", "is no address"),
-        ("http://precall:99999", "is no address"),
-        ("http://pre call", "is no address"),
+        ("ftp://precall", "is not an address"),
+        ("http://", "is not an address"),
+        ("http://precall:99999", "is not an address"),
+        ("http://pre call", "is not an address"),
         ("http://precall?x=1", "nothing may follow"),
         ("http://user:hush-hush@precall", "a token goes into PRECALL_TOKEN"),
-        ("", "is no address"),
+        ("", "is not an address"),
     ],
 )
 def test_what_is_no_address_is_named(given: str, said: str) -> None:
@@ -101,7 +101,7 @@ def test_files_that_are_no_good_are_named(tmp_path: Path) -> None:
     for args, said in (
         (["--token-file", tmp_path / "none"], "--token-file .*none: cannot be read: No such file"),
         (["--cacert", tmp_path / "none"], "--cacert .*none: cannot be read: No such file"),
-        (["--cacert", text], "--cacert .*text: holds no certificate in PEM"),
+        (["--cacert", text], "--cacert .*text: does not hold a certificate in PEM"),
         (["--cert", text], "--cert .*text: no certificate and key in PEM"),
         (["--cert", pair[0], "--key", other[1]], "the key is not that of the certificate"),
     ):

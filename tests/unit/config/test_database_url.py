@@ -90,7 +90,7 @@ def test_what_would_weaken_security_is_refused(name: str) -> None:
         (f"{PG}?sslrootcert=system", "name the file"),
         (f"{PG}?conect_timeout=5", "did you mean connect_timeout"),
         (f"{PG}?connect_timeout=5s", "whole number of seconds"),
-        (f"{PG}?zzz=1", "zzz is no parameter that is known here; there are application_name, "),
+        (f"{PG}?zzz=1", "zzz is not a known parameter; there are application_name, "),
         (f"{PG}?sslmode", "after the \\? stand parameters"),
         (f"{PG}?options=-W", "holds settings alone"),
         (f"{PG}?currentSchema=app", "currentSchema: write options=-csearch_path=NAME"),
@@ -112,8 +112,8 @@ def test_what_would_weaken_security_is_refused(name: str) -> None:
         ("mssql://h:99999/d", "from 1 to 65535"),
         ("sqlite:////f.db?immutable=1", "leave it out"),
         ("sqlite:////f.db?mode=rx", "mode: "),
-        ("sqlite:////f.db?jornal=1", "no parameter"),
-        ("app.db", "is no URL"),
+        ("sqlite:////f.db?jornal=1", "not a known parameter"),
+        ("app.db", "is not a URL"),
     ],
 )
 def test_a_url_that_cannot_be_used_says_what_to_write(url: str, said: str) -> None:
@@ -148,7 +148,7 @@ def test_the_configuration_names_the_key(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(file)
     assert caught.value.mistakes == [
-        "store.url: sslmode: Require is none of its values; did you mean require?",
+        "store.url: sslmode: Require is not one of its values; did you mean require?",
         "source.url: useSSL: write ssl_mode=VERIFY_IDENTITY&ssl_ca=FILE for TLS, or nothing for none",
     ]
 

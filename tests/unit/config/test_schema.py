@@ -71,10 +71,10 @@ def test_a_file_that_is_not_there_or_no_toml_is_one_line(tmp_path: Path) -> None
         load(tmp_path / "none.toml")
     file = tmp_path / "c.toml"
     file.write_text("[provider\n")
-    with pytest.raises(ConfigError, match=r"is no TOML: .*line 1"):
+    with pytest.raises(ConfigError, match=r"is not valid TOML: .*line 1"):
         load(file)
     file.write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigError, match="is no TOML"):
+    with pytest.raises(ConfigError, match="is not valid TOML"):
         load(file)
 
 

@@ -75,7 +75,7 @@ def test_what_needs_a_restart_stays_and_the_rest_comes() -> None:
 def test_tokens_cannot_go_while_others_are_listened_to() -> None:
     entry = {"name": "t", "scopes": ["admin"], "sha256": "0" * 64}
     wide = {"listen": "0.0.0.0:1", "tokens": [entry], "tls_cert_file": "c", "tls_key_file": "k"}
-    with pytest.raises(ConfigError, match="cannot be taken over without a restart"):
+    with pytest.raises(ConfigError, match="cannot be applied without a restart"):
         reconcile(config(api=wide), config(api={"listen": "127.0.0.1:1"}))
     assert reconcile(config(), config(api={"tokens": [entry]})).api.tokens
 

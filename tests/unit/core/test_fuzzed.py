@@ -16,7 +16,7 @@ from precall.api.access.authenticator import Authenticator
 from precall.api.access.token_throttle import MOST_PEERS
 from precall.api.endpoints import ENDPOINTS
 from precall.api.problems import FieldErrors, mistakes
-from precall.api.schemas.requests import listed
+from precall.api.schemas.bindings import parse_batch
 from precall.config.schema import ApiConfig
 from precall.core.errors import Refusal
 from precall.core.model import Answer, NonAnswer
@@ -142,7 +142,7 @@ def test_a_body_is_taken_or_its_mistakes_are_told_without_what_was_sent(model: t
 @MANY
 @given(st.lists(anything, max_size=5))
 def test_each_item_of_a_batch_is_taken_or_refused_by_itself(items: list[Any]) -> None:
-    found = listed(items, 0)
+    found = parse_batch(items, 0)
     assert len(found) == len(items)
     assert all(NUMBER not in str(what) for _, what in found)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from precall.api.schemas.requests import listed
+from precall.api.schemas.bindings import parse_batch
 from precall.core.model import Action, Binding, BindingState, NumberRole, Override, Row, State
 from precall.core.numbers import canonical
 from precall.core.packing import pack, unpack
@@ -26,7 +26,7 @@ CALLERS = ("", X, A, B, "unknown")
 
 def taken(facts: dict[str, str]) -> Iterator[Binding]:
     """The binding of these facts by each way in that takes it."""
-    ((_, over_api),) = listed([facts], 0)
+    ((_, over_api),) = parse_batch([facts], 0)
     from_source = Columns(NAMES, None).read([facts[name] for name in NAMES])
     assert isinstance(over_api, Binding) is not isinstance(from_source, BadRow)
     if isinstance(over_api, Binding) and isinstance(from_source, Binding):

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from precall.api.handlers.bindings import _planned
-from precall.api.schemas.responses import encode_run
+from precall.api.schemas.bindings import encode_run
 from precall.core.ages import Tick
 from precall.core.model import Answer, Status
 from precall.core.planning.rates import Rate

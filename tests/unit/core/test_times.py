@@ -4,7 +4,7 @@ from datetime import UTC
 
 import pytest
 
-from precall.api.schemas.requests import seconds
+from precall.api.schemas.fields import seconds
 from precall.core.sync.columns import BadRow, Columns
 
 NOON = 1_801_368_000.0  # 2027-01-31T04:00:00Z

@@ -8,7 +8,7 @@ import pytest
 
 from precall.simulator import Binding, Fault, FaultKind, Pool, Scenario, SimBinding
 from precall.simulator.exchange import VOICE_SERVICE, Ending, PlacedCall
-from precall.simulator.replies import Standing
+from precall.simulator.replies import BindingStatus
 from precall.simulator.scenario import Habits, Receipts
 from precall.simulator.service import Service
 
@@ -55,7 +55,7 @@ def test_a_number_reaches_somebody_by_the_truth_of_the_moment(status: object, re
 def test_a_temporary_number_is_right_while_the_binding_holds_it() -> None:
     made, _ = service(2)
     told = made.world.answer("1", "P", NOW)
-    assert isinstance(told, Standing)
+    assert isinstance(told, BindingStatus)
     assert (ending(made, told.called_no), ending(made, X)) == ("connected", "failed")
     made.world.change("1", {}, {"status": 1})
     assert (ending(made, told.called_no), ending(made, X)) == ("failed", "connected")
@@ -77,15 +77,19 @@ def test_an_x_that_dies_silently_fails_while_the_provider_says_1() -> None:
     assert ending(made, X) == "connected"
     for status in (1, 2, 3):
         made.world.change("1", {}, {"status": status})
-        assert made.world.answer("1", "P", NOW + 15) == Standing(1, X) == made.world.truth(binding, NOW + 15)
+        assert (
+            made.world.answer("1", "P", NOW + 15)
+            == BindingStatus(1, X)
+            == made.world.truth(binding, NOW + 15)
+        )
         assert ending(made, X, NOW + 15) == "failed"
     made.world.change("1", {}, {"status": 2})
     after = made.world.answer("1", "P", NOW + 30)
-    assert isinstance(after, Standing)
+    assert isinstance(after, BindingStatus)
     assert (after.status, ending(made, after.called_no, NOW + 30)) == (2, "connected")
     made.world.change("1", {}, {"status": 4})
     expired = made.world.answer("1", "P", NOW + 15)
-    assert isinstance(expired, Standing)
+    assert isinstance(expired, BindingStatus)
     assert expired.status == 4, "an end is no secret"
 
 

@@ -219,7 +219,7 @@ def test_a_delisted_action_is_not_found() -> None:
 
 
 def test_the_nonce_memory_is_bounded() -> None:
-    memory = NonceMemory(kept=2)
+    memory = NonceMemory(capacity=2)
     for nonce in ("a", "b", "c"):
         memory.remember(nonce, NOW)
     assert [memory.knows(nonce, NOW) for nonce in ("a", "b", "c")] == [False, True, True]

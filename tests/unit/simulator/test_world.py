@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from precall.simulator.faults import FaultPlan
-from precall.simulator.replies import Standing
+from precall.simulator.replies import BindingStatus
 from precall.simulator.scenario import Binding, Fault, FaultKind, Pool, Scenario
 from precall.simulator.temporary import TemporaryNumbers
 from precall.simulator.world import NATURAL, World
@@ -27,14 +27,14 @@ def world_with(fault: Fault, *pools: Pool) -> World:
 
 def statuses(world: World, now: float) -> list[object]:
     return [
-        answer.status if isinstance(answer, Standing) else answer
+        answer.status if isinstance(answer, BindingStatus) else answer
         for answer in (world.answer(binding.subs_id, binding.pool_key, now) for binding in world.bindings())
     ]
 
 
-def ask(world: World, subs_id: str, now: float = START, pool_key: str = "P") -> Standing:
+def ask(world: World, subs_id: str, now: float = START, pool_key: str = "P") -> BindingStatus:
     answer = world.answer(subs_id, pool_key, now)
-    assert isinstance(answer, Standing), answer
+    assert isinstance(answer, BindingStatus), answer
     return answer
 
 
@@ -108,11 +108,11 @@ def test_each_status_has_its_number() -> None:
     world = world_of(
         Pool(pool_key="P", bindings=0), bindings=tuple(scripted(status) for status in (1, 2, 3, 4))
     )
-    assert ask(world, "s1") == Standing(1, "17000000001", "7")
+    assert ask(world, "s1") == BindingStatus(1, "17000000001", "7")
     temporary = ask(world, "s2")
     assert (temporary.status, temporary.called_no[:4], temporary.extension) == (2, "7002", "7")
-    assert ask(world, "s3") == Standing(3, "")
-    assert ask(world, "s4") == Standing(4, "17000000001")
+    assert ask(world, "s3") == BindingStatus(3, "")
+    assert ask(world, "s4") == BindingStatus(4, "17000000001")
 
 
 def test_a_binding_ends_at_its_expiry_with_a_number_in_the_answer() -> None:
@@ -120,14 +120,14 @@ def test_a_binding_ends_at_its_expiry_with_a_number_in_the_answer() -> None:
         bindings=(Binding(subs_id="s", pool_key="P", number_x="17000000001", expires_at=START + 10),)
     )
     assert ask(world, "s", START + 9.9).status == 1
-    assert ask(world, "s", START + 10) == Standing(4, "17000000001")
+    assert ask(world, "s", START + 10) == BindingStatus(4, "17000000001")
 
 
 @pytest.mark.parametrize("raw", [0, 5, "x", "2", None, 1.5])
 def test_a_raw_status_is_sent_as_it_stands(raw: object) -> None:
     world = world_of(bindings=(Binding(subs_id="s", pool_key="P", number_x="17000000001"),))
     world.change("s", {}, {"status": raw})
-    assert ask(world, "s") == Standing(raw, "17000000001")
+    assert ask(world, "s") == BindingStatus(raw, "17000000001")
 
 
 def test_business_codes() -> None:
@@ -144,7 +144,7 @@ def test_a_change_lasts_until_the_next_one() -> None:
     world = world_of(Pool(pool_key="P", bindings=3, onset=0, lifetime=0))
     subs_id = next(world.bindings()).subs_id
     world.change(subs_id, {"extension": "12"}, {"status": 2, "called_no": "17100000009"})
-    assert ask(world, subs_id) == Standing(2, "17100000009", "12")
+    assert ask(world, subs_id) == BindingStatus(2, "17100000009", "12")
     world.change(subs_id, {"expires_at": START + 1}, {"status": NATURAL, "called_no": None})
     assert ask(world, subs_id).status == 1
     assert ask(world, subs_id, START + 1).status == 4
@@ -158,7 +158,7 @@ def test_without_a_free_number_the_answer_is_fallback_until_one_comes_back() -> 
     world = world_of(Pool(pool_key="P", bindings=0, temporary_numbers=2), bindings=bindings)
     held = {ask(world, name).called_no for name in "ab"}
     assert len(held) == 2
-    assert ask(world, "c") == Standing(3, "")
+    assert ask(world, "c") == BindingStatus(3, "")
     world.change("a", {}, {"status": 1})
     assert ask(world, "c").called_no in held
 
@@ -198,10 +198,10 @@ def test_truth_lends_nothing() -> None:
     bindings = tuple(Binding(subs_id=name, pool_key="P", status=2) for name in "ab")
     world = world_of(Pool(pool_key="P", bindings=0, temporary_numbers=1), bindings=bindings)
     first, second = world.bindings()
-    assert world.truth(first, START) == world.truth(second, START) == Standing(2, "")
+    assert world.truth(first, START) == world.truth(second, START) == BindingStatus(2, "")
     number = ask(world, "b").called_no
-    assert world.truth(second, START) == Standing(2, number)
-    assert world.truth(first, START) == Standing(3, "")
+    assert world.truth(second, START) == BindingStatus(2, number)
+    assert world.truth(first, START) == BindingStatus(3, "")
 
 
 def test_sticky_numbers_stay_and_rotating_ones_change() -> None:

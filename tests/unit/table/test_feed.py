@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from precall.core.model import Action, Change, Flag, Reason, Route, Row, State, WriteCause
+from precall.core.model import COLUMNS_OF, Action, Change, Flag, Reason, Route, Row, State, WriteCause
 from precall.core.routing.route import decide, past, removed
 from precall.table.feed import PUSH, Feed, FeedEntry, FeedFilter, FeedPage
 from tests.support.builders import NOW, POLICY, X, observed, row
@@ -32,6 +32,7 @@ def change(
         row=None if gone else after,
         route=removed(route, index, index) if gone else route,
         left=left,
+        columns=COLUMNS_OF[WriteCause.REMOVED if gone else WriteCause.REGISTERED],
     )
 
 
@@ -218,7 +219,7 @@ async def test_a_change_wakes_those_it_concerns_and_nobody_else() -> None:
     # whoever was not meant need not look at them any more
     for name in ("another id", "another pool", "its id in another pool"):
         assert await tasks[name] == BASE + 3
-    assert feed._sleepers == {}
+    assert feed.waiting == 0
 
 
 async def test_a_waiting_reader_is_pushed_a_few_changes_and_woken_for_many() -> None:
@@ -301,7 +302,7 @@ async def test_a_reader_that_gives_up_is_forgotten() -> None:
     await asyncio.sleep(0)
     task.cancel()
     await asyncio.wait({task})
-    assert feed._sleepers == {}
+    assert feed.waiting == 0
     feed.append(change(BASE + 1))
 
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from precall.core.model import Action, Binding, BindingState, NumberRole, Override, Row, State
 from precall.core.numbers import canonical, key_of
 from precall.core.packing import Packed, pack, unpack
-from precall.table.sorted_ids import BLOCK, SortedIds
 from precall.table.table import Table
 
 BINDING = Binding("7", "FC1", "17000000001", "13800000001", "13900000001", registered_at=1.5, generation=3)
@@ -23,43 +22,22 @@ def a_row(n: int, **facts: Any) -> Row:
     return replace(ROW, binding=replace(BINDING, subs_id=f"{n:07}", **facts))
 
 
-def everything(roster: SortedIds, limit: int = 300) -> list[str]:
-    found: list[str] = []
-    while part := roster.after(found[-1] if found else "", limit):
-        assert len(part) <= limit
-        found += part
-    return found
-
-
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 60)), max_size=200))
-def test_a_roster_is_a_sorted_set(moves: list[tuple[bool, int]]) -> None:
-    roster, known = SortedIds(), set[str]()
+def test_pages_go_through_the_ids_in_order(moves: list[tuple[bool, int]]) -> None:
+    table, known = Table(), set[str]()
     for add, n in moves:
-        subs_id = str(n)
-        if add and subs_id not in known:
-            known.add(subs_id)
-            roster.add(subs_id)
-        elif not add and subs_id in known:
-            known.remove(subs_id)
-            roster.drop(subs_id)
-    assert everything(roster, 7) == sorted(known)
-
-
-@pytest.mark.parametrize("step", [1, -1, 7919])
-def test_a_large_roster_stays_in_order_however_it_is_filled(step: int) -> None:
-    size = 5 * BLOCK + 1
-    roster, ids = SortedIds(), [f"{n * step % size:07}" for n in range(size)]
-    for subs_id in ids:
-        roster.add(subs_id)
-    assert everything(roster) == sorted(ids)
-    for subs_id in ids[::2]:
-        roster.drop(subs_id)
-    assert everything(roster) == sorted(ids[1::2])
-    for subs_id in ids[1::2]:
-        roster.drop(subs_id)
-    assert everything(roster) == []
-    roster.add("1")
-    assert everything(roster) == ["1"]
+        row = a_row(n)
+        (known.add if add else known.discard)(row.binding.subs_id)
+        table.publish(row.binding.subs_id, row if add else None)
+    found, cursor = list[str](), ""
+    while True:
+        page = table.page(cursor, 7, lambda _row: True)
+        assert len(page.rows) <= 7
+        found += [row.binding.subs_id for row in page.rows]
+        cursor = page.cursor
+        if not cursor:
+            break
+    assert found == sorted(known)
 
 
 @pytest.mark.parametrize(

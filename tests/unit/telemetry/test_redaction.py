@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from precall.api.schemas.queries import NumberQuery, RouteQuery
-from precall.api.schemas.requests import BindingBody, LookupBody, OverrideBody
+from precall.api.schemas.bindings import BindingBody
+from precall.api.schemas.overrides import OverrideBody
+from precall.api.schemas.routes import LookupBody, NumberQuery, RouteQuery
 from precall.core.model import Action, NumberRole, Override, Route, Row, State
 from precall.core.packing import FACTS, Packed, pack
 from precall.core.routing.route import DialTarget, decide

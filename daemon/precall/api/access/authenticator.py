@@ -1,5 +1,7 @@
-"""Who asks, and whether they may: bearer tokens with scopes, or this machine alone. Which endpoint needs which scope
-stands in `endpoints`."""
+"""Authentication: bearer tokens with scopes or, without tokens, programs on this machine only.
+
+The scope that an operation needs is in `endpoints`.
+"""
 
 import hashlib
 import hmac
@@ -23,7 +25,7 @@ _FETCH_SITE = "Sec-Fetch-Site"
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who asks: the name of a token, what it may do, and how much of it (None: anything)."""
+    """The sender of a request: the name of its token, its scopes, and its rate limits (None: unlimited)."""
 
     name: str
     scopes: frozenset[str]
@@ -31,7 +33,7 @@ class Client:
 
     @property
     def real(self) -> bool:
-        """Whether real numbers may be shown to it."""
+        """Whether this client may see real numbers."""
         return "routes:real" in self.scopes
 
 
@@ -40,11 +42,11 @@ LOCAL = Client("local", frozenset(SCOPES))
 
 
 class Authenticator:
-    """Lets a request in, or refuses it.
+    """Admits or refuses requests.
 
-    With tokens: each request names one, and no scope implies another. Without: everything is allowed to programs
-    on this machine, but not to web pages open in a browser on it, which betray themselves by the name they reached
-    us under (Host) or come from (Origin). `clock` is in seconds and never decreases.
+    With tokens, each request names one, and no scope implies another. Without tokens, programs on this machine may do
+    everything. Web pages open in a browser on it may not: the headers Host and Origin give them away. `clock` is in
+    seconds and never decreases.
     """
 
     def __init__(self, config: ApiConfig, metrics: Metrics, clock: Callable[[], float]) -> None:
@@ -53,28 +55,31 @@ class Authenticator:
         self.retune(config)
 
     def retune(self, config: ApiConfig) -> None:
-        """Know these tokens from now on, and no others; each begins with its whole allowance."""
+        """Use the tokens of this configuration from now on, each with fresh rate limits."""
         self._config = config
         self._tokens: Sequence[tuple[bytes, Client]] = [self._known(token) for token in config.tokens]
         self._local = replace(LOCAL, allowance=self._allowance(0.0))
 
     def admit(self, request: web.Request, scope: Scope | None) -> Client:
-        """Whoever asks. `scope` is what the endpoint needs; None: nothing. Raises Refusal: 401, 403 or 429."""
+        """Return the client of a request. Raises Refusal: 401, 403 or 429.
+
+        `scope` is the one that the operation needs, None for an operation open to everyone.
+        """
         if not self._tokens:
             self._not_from_a_page(request)
             return self._local
         if scope is None:
             return ANYBODY
-        reader = self.named(request.headers.get(hdrs.AUTHORIZATION, ""), request.remote or "")
-        if reader.allowance is not None:
-            self._spend(reader.allowance)
-        if scope not in reader.scopes:
+        client = self.named(request.headers.get(hdrs.AUTHORIZATION, ""), request.remote or "")
+        if client.allowance is not None:
+            self._spend(client.allowance)
+        if scope not in client.scopes:
             self._count("scope")
             raise Refusal(403, Code.FORBIDDEN, f"this token lacks the scope {scope}")
-        return reader
+        return client
 
     def enter(self, allowance: RateLimits, *, waits: bool) -> None:
-        """A request is under way until it leaves its allowance. Raises TooMany (429)."""
+        """Count a request as in flight until it leaves. Raises TooMany (429)."""
         try:
             allowance.enter(waits=waits)
         except TooMany:
@@ -82,20 +87,23 @@ class Authenticator:
             raise
 
     def named(self, authorization: str, peer: str) -> Client:
-        """Whose token a header names; `peer` is the address it came from. Raises Refusal: 401 or 429."""
+        """Return the client whose token is in the header Authorization. Raises Refusal: 401 or 429.
+
+        `peer` is the address that the request came from.
+        """
         kind, _, secret = authorization.partition(" ")
         if kind.lower() != "bearer" or not secret:
             self._count("no_token")
             raise Refusal(401, Code.UNAUTHORIZED, "this needs a header `Authorization: Bearer TOKEN`")
         digest = hashlib.sha256(secret.strip().encode("utf-8", "surrogateescape")).digest()
         found = None
-        for known, reader in self._tokens:  # all of them, so that the time taken says nothing
+        for known, client in self._tokens:  # compares with all tokens, so that the time taken reveals nothing
             if hmac.compare_digest(known, digest):
-                found = reader
+                found = client
         if found is None:
             self._count("wrong_token")
             self.guessing.wrong(peer)
-            raise Refusal(401, Code.UNAUTHORIZED, "this token is not known here")
+            raise Refusal(401, Code.UNAUTHORIZED, "this token is unknown")
         return found
 
     def _not_from_a_page(self, request: web.Request) -> None:
@@ -105,7 +113,7 @@ class Authenticator:
         if self._config.insecure:
             foreign = origin is not None and urlsplit(origin).netloc != host
         else:
-            # HTTP/1.0 has no Host, and load balancers probe so. No browser leaves it away.
+            # Load balancers probe with HTTP/1.0, which has no Host. Browsers always send one.
             nameless = hdrs.HOST not in headers and request.version < HttpVersion11
             named_here = nameless or _is_here(f"//{host}")
             foreign = not named_here or (origin is not None and not _is_here(origin))
@@ -126,8 +134,8 @@ class Authenticator:
 
     def _known(self, token: Token) -> tuple[bytes, Client]:
         rate = self._config.rate if token.rate is None else token.rate
-        reader = Client(token.name, frozenset(token.scopes), self._allowance(rate))
-        return bytes.fromhex(token.sha256), reader
+        client = Client(token.name, frozenset(token.scopes), self._allowance(rate))
+        return bytes.fromhex(token.sha256), client
 
     def _allowance(self, rate: float) -> RateLimits:
         return RateLimits(rate, self._config.max_in_flight, self._config.max_streams, self._clock)
@@ -138,7 +146,7 @@ class Authenticator:
 
 @lru_cache(maxsize=64)
 def _is_here(url: str) -> bool:
-    """Whether a URL leads to this machine. Remembered: every read asks it of the same few."""
+    """Whether a URL leads to this machine. Cached, since every read asks it about the same few."""
     try:
         return is_loopback(urlsplit(url).hostname or "")
     except ValueError:

@@ -1,11 +1,12 @@
-"""Connections: counted, and cut when they keep us waiting.
+"""Connections of the API: counted, and cut when they are too slow.
 
-aiohttp bounds lines, header fields and the time a connection is idle. It waits for the rest of a request's head, and
-for the reader of an answer, as long as a byte comes now and then; and it takes any number of connections.
+aiohttp limits the length of lines and headers, and the time that a connection is idle. But it waits for the rest of a
+request's head, and for a client to read a response, as long as a byte comes now and then. Nor does it limit the number
+of connections.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Any, cast
 
@@ -19,19 +20,19 @@ from precall.telemetry.metrics import Metrics
 log = get_logger(__name__)
 
 HEAD_WITHIN = 10.0
-"""Seconds in which the whole head of a request must come: of the first one since the connection was made."""
+"""Seconds for the whole head of a request to arrive; for the first request, from the start of the connection."""
 
 ANSWER_WITHIN = 60.0
-"""Seconds in which an answer must be taken, streams and snapshots aside: they look after themselves."""
+"""Seconds for a client to read a response. Streams and snapshots have limits of their own."""
 
 STUCK = 30.0
-"""Seconds for which a reader may take nothing at all."""
+"""Seconds during which a client may read nothing at all."""
 
 _SLICE = 500
 
 
 class ConnectionPhase(Enum):
-    """Whom a connection waits for."""
+    """What a connection is waiting for."""
 
     HEAD = "for the head of a request"
     WORK = "for us"
@@ -40,24 +41,24 @@ class ConnectionPhase(Enum):
 
 
 class Connection(web.RequestHandler):
-    """One connection: aiohttp's, less what it says of its own, and with what `ConnectionRegistry` looks at."""
+    """A connection of aiohttp that answers errors with problem documents, and that `ConnectionRegistry` watches."""
 
-    __slots__ = ("_crowd", "_left", "_left_since", "phase", "since")
+    __slots__ = ("_left", "_left_since", "_registry", "phase", "since")
 
-    def __init__(self, server: web.Server, crowd: "ConnectionRegistry", **settings: Any) -> None:
+    def __init__(self, server: web.Server, registry: "ConnectionRegistry", **settings: Any) -> None:
         super().__init__(server, **settings)
-        self._crowd = crowd
-        self.phase, self.since = ConnectionPhase.HEAD, crowd.clock()
+        self._registry = registry
+        self.phase, self.since = ConnectionPhase.HEAD, registry.clock()
         self._left, self._left_since = 0, self.since
 
     def begin(self, *, known: bool) -> None:
-        """A request is being answered. `known`: of somebody who may ask something."""
+        """Note that a request is being handled. `known` is set if its client has been admitted."""
         self.phase = ConnectionPhase.WORK
         if known:
-            self._crowd.strangers.pop(self, None)
+            self._registry.strangers.pop(self, None)
 
     def overdue(self, now: float) -> str:
-        """Why it must be cut ("": it need not)."""
+        """Return why the connection must be cut, "" if it need not be."""
         if self.phase is ConnectionPhase.HEAD and now - self.since > HEAD_WITHIN:
             return "slow_head"
         if self.phase is ConnectionPhase.ANSWER and now - self.since > ANSWER_WITHIN:
@@ -69,21 +70,21 @@ class Connection(web.RequestHandler):
         return "slow_reader" if now - self._left_since > STUCK else ""
 
     def cut(self) -> None:
-        """End it at once, whatever is under way."""
+        """End the connection at once."""
         if self.transport is not None:
             self.transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._crowd.join(self)
+        self._registry.join(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._crowd.leave(self)
+        self._registry.leave(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self.phase is ConnectionPhase.IDLE:
-            self.phase, self.since = ConnectionPhase.HEAD, self._crowd.clock()
+            self.phase, self.since = ConnectionPhase.HEAD, self._registry.clock()
         super().data_received(data)
 
     async def finish_response(
@@ -91,11 +92,11 @@ class Connection(web.RequestHandler):
     ) -> tuple[web.StreamResponse, bool]:
         if hdrs.X_CONTENT_TYPE_OPTIONS not in resp.headers:
             resp.headers.update(HEADERS)
-        self.phase, self.since = ConnectionPhase.ANSWER, self._crowd.clock()
+        self.phase, self.since = ConnectionPhase.ANSWER, self._registry.clock()
         try:
             return await super().finish_response(request, resp, start_time)
         finally:
-            self.phase, self.since = ConnectionPhase.IDLE, self._crowd.clock()
+            self.phase, self.since = ConnectionPhase.IDLE, self._registry.clock()
 
     def handle_error(
         self,
@@ -104,12 +105,12 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002  it quotes what was sent, a token included
     ) -> web.StreamResponse:
-        """What never became a request, or failed on its way out. It ends the connection."""
+        """Answer what never became a request, or failed while it was sent. The connection ends."""
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun")
         if status < 500:
-            self._crowd.refused("malformed")
-            answer = problem(status, Code.BAD_REQUEST, "this is no HTTP request that is understood here")
+            self._registry.refused("malformed")
+            answer = problem(status, Code.BAD_REQUEST, "this is not a valid HTTP request")
         else:
             log.error("api.unexpected", error=type(exc).__name__)
             answer = problem(status, Code.INTERNAL_ERROR, "something unexpected happened; it has been logged")
@@ -118,8 +119,10 @@ class Connection(web.RequestHandler):
 
 
 class ConnectionRegistry:
-    """All connections of a server, `most` at a time. When there are as many, the eldest of those that never asked
-    anything they may ask gives way; when all have, the newcomer is not let in."""
+    """All connections of a server, at most `most` at a time.
+
+    Beyond that, the oldest connection without an admitted request is cut. If there is none, the new one is refused.
+    """
 
     def __init__(self, most: int, metrics: Metrics, clock: Callable[[], float]) -> None:
         self.clock = clock
@@ -131,25 +134,29 @@ class ConnectionRegistry:
     def __len__(self) -> int:
         return len(self._all)
 
+    def __iter__(self) -> Iterator[Connection]:
+        """Iterate over the connections that are open now, in no order."""
+        return iter(list(self._all))
+
     def join(self, connection: Connection) -> None:
-        """A connection was made."""
+        """Add a new connection, cutting one if there are too many."""
         self._all.add(connection)
         self.strangers[connection] = None
         if len(self._all) > self.most:
             self._cut(next(iter(self.strangers)), "crowded")
 
     def leave(self, connection: Connection) -> None:
-        """A connection is over."""
+        """Remove a connection that has ended."""
         self._all.discard(connection)
         self.strangers.pop(connection, None)
 
     def refused(self, reason: str) -> None:
-        """A request was not let in."""
+        """Count a refused request."""
         self._metrics.requests_refused.labels(reason).inc()
 
     async def sweep(self) -> None:
-        """Cut those that keep us waiting, in turns with the readers."""
-        for place, connection in enumerate(list(self._all), 1):
+        """Cut the connections that are too slow, yielding to the loop now and then."""
+        for place, connection in enumerate(self, 1):
             if reason := connection.overdue(self.clock()):
                 self._cut(connection, reason)
             await breathe(place, _SLICE)
@@ -161,5 +168,5 @@ class ConnectionRegistry:
 
 
 def of(request: web.Request) -> Connection:
-    """The connection a request came by."""
+    """Return the connection of a request."""
     return cast("Connection", request.protocol)

@@ -1,5 +1,7 @@
-"""TLS of the listeners: the certificate, its key and the authority of client certificates, read again when their files
-change. New handshakes use what was read last and was whole; connections that stand are not touched."""
+"""TLS of the listeners: certificate, key and client authority, reloaded when their files change.
+
+New handshakes use the latest files that could be loaded. Open connections are not touched.
+"""
 
 import ssl
 from collections.abc import Callable
@@ -12,15 +14,15 @@ from precall.telemetry.logging import get_logger
 log = get_logger(__name__)
 
 Stamps = tuple[tuple[int, int, int, int], ...]
-"""By which a changed file is known."""
+"""What identifies a version of the files."""
 
 
 class CertificateWatch:
-    """What a listener shows, and whom it lets in. `told` hears "ok" or "failed" of each attempt to renew them."""
+    """The TLS context of the listeners. `reloaded` is called with "ok" or "failed" after each reload."""
 
-    def __init__(self, config: ApiConfig, told: Callable[[str], None]) -> None:
-        """Raises ListenError when the files are no good."""
-        self._config, self._told = config, told
+    def __init__(self, config: ApiConfig, reloaded: Callable[[str], None]) -> None:
+        """Raises ListenError if the files cannot be used."""
+        self._config, self._reloaded = config, reloaded
         self._files = [config.tls_cert_file, config.tls_key_file, config.client_ca_file]
         self._stamps = self._stamped()
         try:
@@ -28,11 +30,11 @@ class CertificateWatch:
             self.context = _context(config)
         except OSError as error:  # ssl.SSLError is one
             raise ListenError(f"{_named(config)} cannot be used: {error}") from error
-        # Asked at each handshake, also when the client names no server.
+        # Called at each handshake, also when the client names no server.
         self.context.sni_callback = self._choose
 
     def renew(self) -> None:
-        """Read files that have changed. A pair that does not fit is not taken: half of it may be on its way."""
+        """Load the files if they have changed. A pair that does not match is ignored: it may be half written."""
         stamps = self._stamped()
         if stamps == self._stamps:
             return
@@ -41,10 +43,10 @@ class CertificateWatch:
             self._newest = _context(self._config)
         except OSError as error:
             log.error("tls.not_renewed", error=f"{_named(self._config)} cannot be used: {error}")
-            self._told("failed")
+            self._reloaded("failed")
         else:
             log.info("tls.renewed", cert=self._config.tls_cert_file)
-            self._told("ok")
+            self._reloaded("ok")
 
     def _choose(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
         connection.context = self._newest
@@ -63,12 +65,12 @@ class CertificateWatch:
 
 def _context(config: ApiConfig) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    # A password is never asked for at the terminal: a key that needs one is refused.
+    # Without a password, a key that needs one is refused rather than asked for at the terminal.
     context.load_cert_chain(config.tls_cert_file, config.tls_key_file, password="")
     if config.client_ca_file:
         context.load_verify_locations(config.client_ca_file)
         context.verify_mode = ssl.CERT_REQUIRED
-        # A session that is taken up again would not be verified anew.
+        # A resumed session would not be verified again.
         context.num_tickets = 0
         context.options |= ssl.OP_NO_TICKET
     return context

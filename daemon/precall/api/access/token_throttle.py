@@ -1,6 +1,6 @@
-"""Wrong tokens: slowed down per peer, counted, and told in one log line a minute however many there are.
+"""Throttling of wrong tokens: per peer, counted, and logged once a minute however many there are.
 
-A right token is always looked at first, so that nobody is locked out by a neighbour who guesses.
+A valid token is never throttled, so that guessing locks nobody out behind the same address.
 """
 
 import ipaddress
@@ -15,17 +15,17 @@ log = get_logger(__name__)
 
 RATE = 1.0
 BURST = 100.0
-"""Wrong tokens of one peer that are answered 401: so many at once, `RATE` a second; more are answered 429."""
+"""How many wrong tokens of one peer are answered 401, at once and per second (`RATE`). More are answered 429."""
 
 MOST_PEERS = 1024
 EVERY = 60.0
-"""Seconds between two lines of the log."""
+"""Seconds between two log lines."""
 
 _V6_SITE = 64
 
 
 class TokenThrottle:
-    """Who sent wrong tokens lately, and how many. Bounded: of too many peers the longest known is forgotten."""
+    """Counts wrong tokens by peer. With too many peers, the one known longest is forgotten."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -38,7 +38,7 @@ class TokenThrottle:
         return len(self._peers)
 
     def wrong(self, address: str) -> None:
-        """A wrong token has come. Raises TooMany (429) when that peer sends too many of them."""
+        """Count a wrong token. Raises TooMany (429) when its peer has sent too many."""
         now, peer = self._clock(), _peer(address)
         self._note(peer, now)
         bucket = self._peers.get(peer)
@@ -50,7 +50,7 @@ class TokenThrottle:
             raise TooMany(Code.RATE_LIMITED, "too many wrong tokens come from this address", wait)
 
     def report(self, *, ending: bool = False) -> None:
-        """Tell of what came in the last minute, once it is over, and forget the peers that have been quiet since."""
+        """Log the wrong tokens of the last minute once it is over, and forget quiet peers."""
         now = self._clock()
         if not self._counts or (now - self._since < EVERY and not ending):
             return
@@ -78,7 +78,7 @@ class TokenThrottle:
 
 
 def _peer(address: str) -> str:
-    """An address, or the network of an IPv6 one: each of its hosts has 2**64 addresses to choose from."""
+    """Return an IPv4 address, or the /64 network of an IPv6 one, since a host chooses among 2**64 addresses."""
     try:
         known = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -1,4 +1,4 @@
-"""Bindings: registered, read, removed, checked, looked back on."""
+"""Handlers of bindings: registration, reads, removal, checks and history."""
 
 import asyncio
 import re
@@ -12,25 +12,26 @@ from aiohttp import hdrs, web
 
 from precall.api.access.authenticator import Client
 from precall.api.problems import HEADERS, Code, FieldError, problem
-from precall.api.schemas.queries import (
+from precall.api.replies import reply
+from precall.api.requests import MAX_BATCH_BODY, read_body, read_query
+from precall.api.schemas.bindings import (
     A_PLACE,
+    BatchBody,
     BatchQuery,
+    BindingBody,
     BindingsQuery,
     CheckQuery,
     ExportQuery,
     HistoryQuery,
-    asked,
-)
-from precall.api.schemas.requests import MAX_BATCH_BODY, BatchBody, BindingBody, listed, read
-from precall.api.schemas.responses import (
-    encode,
     encode_binding,
     encode_change,
-    encode_override,
     encode_run,
-    moment,
-    reply,
+    parse_batch,
 )
+from precall.api.schemas.fields import moment
+from precall.api.schemas.overrides import encode_override
+from precall.api.schemas.routes import encode_route
+from precall.core import rules
 from precall.core.errors import Refusal, StoreUnavailable
 from precall.core.model import Binding, BindingState, Row
 from precall.core.numbers import mask
@@ -46,20 +47,22 @@ LINES = "application/x-ndjson"
 _SLICE = 500
 _LATEST = 10
 _CURSOR = re.compile(A_PLACE, re.ASCII)
-_PATH_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
 
-Told = tuple[str, RegistrationOutcome | Refusal | FieldError | None]
-"""An id, and what became of it; None: nothing."""
+BatchOutcome = tuple[str, RegistrationOutcome | Refusal | FieldError | None]
+"""An id and its result; None if nothing was stored because of another binding."""
 
 
-async def put(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """Register a binding; stored before the answer, which has A and B masked. 201 when it is new."""
+async def put(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Register a binding. It is stored before the response, in which A and B are masked.
+
+    201 means that the binding is new. Registering the same binding again changes nothing.
+    """
     subs_id = request.match_info["subs_id"]
-    if not _PATH_ID.fullmatch(subs_id):
-        raise Refusal(400, Code.INVALID_FIELD, "should be 1 to 32 digits", "subs_id")
-    body = await read(request, BindingBody)
+    if not rules.is_subs_id(subs_id):
+        raise Refusal(400, Code.INVALID_FIELD, rules.NOT_A_SUBS_ID, "subs_id")
+    body = await read_body(request, BindingBody)
     if body.subs_id not in (None, subs_id):
-        raise Refusal(400, Code.ID_MISMATCH, "the body names another id than the path", "subs_id")
+        raise Refusal(400, Code.ID_MISMATCH, "the body has another id than the path", "subs_id")
     wanted = body.binding(subs_id)
     [result] = await services.registry.register([wanted], atomic=True)
     if isinstance(result, Refusal):
@@ -69,44 +72,48 @@ async def put(request: web.Request, services: Services, _reader: Client) -> web.
     return reply(encode_binding(stored, real=False), 201 if result is RegistrationOutcome.CREATED else 200)
 
 
-async def get(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
-    """A binding as it was registered. A and B are masked; with scope routes:real they are told, and that is audited
-    first (503 when it cannot be)."""
+async def get(request: web.Request, services: Services, client: Client) -> web.StreamResponse:
+    """Return a binding as it was registered, with A and B masked.
+
+    A token with scope `routes:real` gets the real numbers. That is audited first; 503 means that it could not be.
+    """
     row = _row(request, services)
-    real = reader.real and request.method == hdrs.METH_GET
+    real = client.real and request.method == hdrs.METH_GET
     if real:
         try:
-            await services.audit.hand_out([row], reader.name, READ)
+            await services.audit.hand_out([row], client.name, READ)
         except StoreUnavailable:
             return _unaudited()
     return reply(encode_binding(row.binding, real=real))
 
 
-async def delete(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """Remove a binding."""
+async def delete(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Remove a binding, and stop checking it."""
     if not await services.registry.remove(request.match_info["subs_id"]):
         raise _unknown()
     return web.Response(status=204)
 
 
-async def page(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """Bindings by pages, A and B masked."""
-    query = asked(request, BindingsQuery)
+async def page(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Return bindings page by page, with A and B masked."""
+    query = read_query(request, BindingsQuery)
     found = services.table.page(query.after, query.limit, partial(_keep, query))
     shown = [encode_binding(row.binding, real=False) for row in found.rows]
     return reply({"bindings": shown, "cursor": found.cursor})
 
 
-async def export(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
-    """All bindings with their real numbers, one per line in the order of their ids; each is audited before it is sent.
-    An answer without its last chunk is not whole."""
-    query = asked(request, ExportQuery)
+async def export(request: web.Request, services: Services, client: Client) -> web.StreamResponse:
+    """Return all bindings with their real numbers, one JSON object per line, in the order of their ids.
+
+    Each binding is audited before it is sent. A response without its final chunk is incomplete.
+    """
+    query = read_query(request, ExportQuery)
     response = web.StreamResponse(headers=HEADERS)
     response.content_type = LINES
     if request.method == hdrs.METH_HEAD:
         return response
     try:
-        found = await _audited(services, reader, query, "")
+        found = await _audited(services, client, query, "")
     except StoreUnavailable:
         return _unaudited()
     await response.prepare(request)
@@ -116,31 +123,35 @@ async def export(request: web.Request, services: Services, reader: Client) -> we
             await response.write(b"".join(lines))
             if not found.cursor:
                 break
-            found = await _audited(services, reader, query, found.cursor)
+            found = await _audited(services, client, query, found.cursor)
     except StoreUnavailable:
         if request.transport is not None:
-            request.transport.abort()  # without an end nobody takes it for whole
+            request.transport.abort()  # without its end the response is not mistaken for a complete one
         return response
     await response.write_eof()
     return response
 
 
-async def batch(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """Register many bindings, each by itself or (atomic) all or none."""
-    atomic = asked(request, BatchQuery).atomic
-    items = (await read(request, BatchBody, most=MAX_BATCH_BODY)).bindings
+async def batch(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Register up to 5000 bindings: each for itself, or with `atomic` all of them or none.
+
+    The results are in the order of the request. An atomic batch with a refused binding is answered 422, and nothing is
+    stored.
+    """
+    atomic = read_query(request, BatchQuery).atomic
+    items = (await read_body(request, BatchBody, most=MAX_BATCH_BODY)).bindings
     parsed: list[tuple[str, Binding | FieldError]] = []
     for start in range(0, len(items), _SLICE):
-        parsed += listed(items[start : start + _SLICE], start)
+        parsed += parse_batch(items[start : start + _SLICE], start)
         await asyncio.sleep(0)
     wanted = [one for _, one in parsed if isinstance(one, Binding)]
     if atomic and len(wanted) < len(parsed):
         return _batch_refused(
             [(subs_id, one if isinstance(one, FieldError) else None) for subs_id, one in parsed]
         )
-    became = iter(await services.registry.register(wanted, atomic=atomic) if wanted else ())
-    results: list[Told] = [
-        (subs_id, one if isinstance(one, FieldError) else next(became)) for subs_id, one in parsed
+    registered = iter(await services.registry.register(wanted, atomic=atomic) if wanted else ())
+    results: list[BatchOutcome] = [
+        (subs_id, one if isinstance(one, FieldError) else next(registered)) for subs_id, one in parsed
     ]
     if atomic and any(isinstance(result, Refusal) for _, result in results):
         return _batch_refused(
@@ -149,14 +160,17 @@ async def batch(request: web.Request, services: Services, _reader: Client) -> we
     return reply({"results": _results(results)})
 
 
-async def history(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """What the provider answered about a binding, and how its route changed, newest first."""
-    query = asked(request, HistoryQuery)
+async def history(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Return what the provider answered about a binding, and how its route changed, newest first.
+
+    Equal answers in a row are one entry with a count.
+    """
+    query = read_query(request, HistoryQuery)
     subs_id = _row(request, services).binding.subs_id
     before = None
     if query.cursor:
         if not (match := _CURSOR.fullmatch(query.cursor)):
-            raise Refusal(400, Code.INVALID_CURSOR, "is no cursor of this list", "cursor")
+            raise Refusal(400, Code.INVALID_CURSOR, "is not a cursor of this list", "cursor")
         before = int(match[1]), int(match[2])
     runs, changes = await services.store.history(subs_id, before=before, limit=query.limit)
     cursor = ""
@@ -173,9 +187,12 @@ async def history(request: web.Request, services: Services, _reader: Client) -> 
     )
 
 
-async def check(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """Ask the provider about a binding now. 202 when it has not answered in time; the check goes on."""
-    query = asked(request, CheckQuery)
+async def check(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Ask the provider about a binding and wait up to `timeout` seconds for its answer.
+
+    202 means that it has not answered in time; the check continues.
+    """
+    query = read_query(request, CheckQuery)
     subs_id = _row(request, services).binding.subs_id
     ended = await services.demand.check_now(subs_id, timeout=query.timeout)
     match ended.outcome:
@@ -192,15 +209,15 @@ async def check(request: web.Request, services: Services, _reader: Client) -> we
             data = {
                 "outcome": ended.outcome,
                 "result": ended.result,
-                "route": encode(services.lookup.shown(_row(request, services))),
+                "route": encode_route(services.lookup.shown(_row(request, services))),
             }
             return reply(data, 202 if ended.outcome is OnDemandOutcome.LATE else 200)
         case _:
             assert_never(ended.outcome)
 
 
-async def explain(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """Why a binding has its route: what was observed and ordered, when it is asked about next, and why then."""
+async def explain(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Return why a binding has its route: what was observed, its override, its next check, and the latest answers."""
     row = _row(request, services)
     subs_id = row.binding.subs_id
     try:
@@ -210,7 +227,7 @@ async def explain(request: web.Request, services: Services, _reader: Client) -> 
         results = None
     return reply(
         {
-            "route": encode(services.lookup.shown(row)),
+            "route": encode_route(services.lookup.shown(row)),
             "observed": _observed(row.state),
             "override": encode_override(row, row.override) if row.override else None,
             "plan": _planned(services.checker.plan.explain(subs_id)),
@@ -220,7 +237,7 @@ async def explain(request: web.Request, services: Services, _reader: Client) -> 
 
 
 def _observed(state: BindingState) -> dict[str, Any]:
-    """The stored observation; the newest number told is masked, since with Status 3 it may be a real one."""
+    """Return the stored observation. Its number is masked, since with Status 3 it is a real one."""
     data = asdict(state)
     data["number"] = mask(state.number)
     for name in ("checked_at", "temp_at", "exposed_at", "gone_at"):
@@ -243,18 +260,16 @@ def _figure(name: str, value: object) -> object:
     return micro(value) if name == "age" else significant(value)
 
 
-async def _audited(services: Services, reader: Client, query: ExportQuery, cursor: str) -> TablePage:
-    """Some bindings after `cursor` whose numbers may be handed out: that they are is written down."""
+async def _audited(services: Services, client: Client, query: ExportQuery, cursor: str) -> TablePage:
+    """Return bindings after `cursor`, once the exposure of their numbers has been audited."""
     found = services.table.page(cursor, _SLICE, partial(_keep, query))
     if found.rows:
-        await services.audit.hand_out(found.rows, reader.name, EXPORTED, fold=0.0)
+        await services.audit.hand_out(found.rows, client.name, EXPORTED, fold=0.0)
     return found
 
 
 def _unaudited() -> web.Response:
-    detail = (
-        "real numbers are told only when that can be written down first, and the database does not take it"
-    )
+    detail = "real numbers are returned only once that is audited, and the database is not available"
     return problem(503, Code.AUDIT_UNAVAILABLE, detail, headers={hdrs.RETRY_AFTER: "5"})
 
 
@@ -268,19 +283,19 @@ def _keep(query: ExportQuery, row: Row) -> bool:
     return (key, value) in binding.labels
 
 
-def _batch_refused(results: Sequence[Told]) -> web.Response:
+def _batch_refused(results: Sequence[BatchOutcome]) -> web.Response:
     refused = [item for item in _results(results) if item["error"]]
     detail = f"{len(refused)} of {len(results)} are refused; nothing was stored. {refused[0]['error']}"
     field = refused[0]["error"].partition(": ")[0]
     return problem(422, Code.BATCH_REFUSED, detail, field, results=_results(results))
 
 
-def _results(results: Sequence[Told]) -> list[dict[str, str]]:
-    return [_result(place, subs_id, result) for place, (subs_id, result) in enumerate(results)]
+def _results(results: Sequence[BatchOutcome]) -> list[dict[str, str]]:
+    return [_result(index, subs_id, result) for index, (subs_id, result) in enumerate(results)]
 
 
 def _result(
-    place: int, subs_id: str, result: RegistrationOutcome | Refusal | FieldError | None
+    index: int, subs_id: str, result: RegistrationOutcome | Refusal | FieldError | None
 ) -> dict[str, str]:
     match result:
         case None:
@@ -290,7 +305,7 @@ def _result(
         case FieldError():
             error = f"{result.field}: {result.detail}"
         case Refusal():
-            error = f"bindings[{place}].{result.field}: {result}"
+            error = f"bindings[{index}].{result.field}: {result}"
         case _:
             assert_never(result)
     return {"subs_id": subs_id, "result": "refused", "error": error}
@@ -304,4 +319,4 @@ def _row(request: web.Request, services: Services) -> Row:
 
 
 def _unknown() -> Refusal:
-    return Refusal(404, Code.UNKNOWN_BINDING, "there is no binding of this id")
+    return Refusal(404, Code.UNKNOWN_BINDING, "there is no binding with this id")

@@ -1,4 +1,4 @@
-"""Calls: reported, looked up, listed, summed up; and the receipts that the provider pushes by itself."""
+"""Handlers of calls and of the receipts that the provider pushes."""
 
 import asyncio
 import codecs
@@ -13,7 +13,9 @@ from pydantic import ValidationError
 
 from precall.api.access.authenticator import Client
 from precall.api.problems import Code, FieldError, FieldErrors, mistakes
-from precall.api.schemas.call_requests import (
+from precall.api.replies import reply
+from precall.api.requests import MAX_BATCH_BODY, json_body, raw_body, read_query
+from precall.api.schemas.calls import (
     A_CALL,
     AHEAD,
     MAX_CALLS,
@@ -25,9 +27,7 @@ from precall.api.schemas.call_requests import (
     encode_cause,
     encode_tally,
 )
-from precall.api.schemas.queries import asked
-from precall.api.schemas.requests import MAX_BATCH_BODY, content, received
-from precall.api.schemas.responses import moment, reply
+from precall.api.schemas.fields import moment
 from precall.core.calls.call import Call, NumberReport
 from precall.core.calls.statistics import report as sum_up
 from precall.core.duplicate_keys import Contradiction, may_repeat, parsed
@@ -44,41 +44,43 @@ _SHOWN = 20
 _CURSOR = re.compile(A_CALL, re.ASCII)
 
 
-async def post(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """Report placed calls, one or up to 1000; stored before the answer. A call that is known already changes only by
-    what is new: report it as often as you like."""
-    data = await content(request)
+async def post(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Report one placed call or up to 1000. They are stored before the response.
+
+    Reporting a call again is harmless: only what is new about it is stored.
+    """
+    data = await json_body(request)
     items = data if isinstance(data, list) else [data]
     if len(items) > MAX_CALLS:
         detail = f"should have at most {MAX_CALLS} items"
         raise FieldErrors(422, [FieldError("", Code.INVALID_FIELD, detail)])
     now = services.clock()
     parsed = [
-        _parsed(item, f"[{place}]" if isinstance(data, list) else "", now) for place, item in enumerate(items)
+        _parsed(item, f"[{index}]" if isinstance(data, list) else "", now) for index, item in enumerate(items)
     ]
     if not isinstance(data, list) and isinstance(parsed[0], FieldError):
         raise FieldErrors(422, [parsed[0]])
-    told = [one for one in parsed if isinstance(one, Call)]
-    filed = await services.outcomes.file(told) if told else {}
-    results = [_became(item, one, filed) for item, one in zip(items, parsed, strict=True)]
+    reported = [one for one in parsed if isinstance(one, Call)]
+    filed = await services.outcomes.file(reported) if reported else {}
+    results = [_result(item, one, filed) for item, one in zip(items, parsed, strict=True)]
     return reply({"results": results})
 
 
-async def get(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """One reported call and how it ended."""
+async def get(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Return a reported call and how it ended."""
     call = await services.store.calls.get(request.match_info["call_id"])
     if call is None:
-        raise Refusal(404, Code.UNKNOWN_CALL, "no call of this id was reported")
+        raise Refusal(404, Code.UNKNOWN_CALL, "no call with this id was reported")
     return reply(encode_call(call))
 
 
-async def page(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """Reported calls by pages, the latest placed first, and how many wait to be asked about."""
-    query = asked(request, CallsQuery)
+async def page(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Return reported calls page by page, the latest first, and how many still wait for the provider's answer."""
+    query = read_query(request, CallsQuery)
     before = None
     if query.cursor:
         if not (match := _CURSOR.fullmatch(query.cursor)):
-            raise Refusal(400, Code.INVALID_CURSOR, "is no cursor of this list", "cursor")
+            raise Refusal(400, Code.INVALID_CURSOR, "is not a cursor of this list", "cursor")
         before = float(match[1]), match[2]
     book, now = services.store.calls, services.clock()
     found = await book.page(before=before, limit=query.limit, result=query.result, subs_id=query.subs_id)
@@ -92,10 +94,10 @@ async def page(request: web.Request, services: Services, _reader: Client) -> web
     )
 
 
-async def report(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """How the calls of the last `since` seconds ended, by pool and by the state of the route when they were dialled."""
+async def report(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Return how the calls of the last `within` seconds ended, by pool and by the state of the route when dialled."""
     now = services.clock()
-    since = now - asked(request, ReportQuery).since
+    since = now - read_query(request, ReportQuery).seconds
     found = sum_up(await services.store.calls.counts(since))
     by_route = [
         {"pool_key": pool_key, "route_state": state, **encode_tally(tally)}
@@ -112,17 +114,20 @@ async def report(request: web.Request, services: Services, _reader: Client) -> w
     )
 
 
-async def receipts(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """Take in receipts that the provider pushes, an array of them; stored before they are acknowledged. They may come
-    twice and in any order. What makes no sense is counted, and logged by its place: a second push mends nothing."""
-    items = await _elements(await received(request, most=MAX_BATCH_BODY, named=False))
+async def receipts(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Accept an array of receipts that the provider pushes. They are stored before they are acknowledged.
+
+    Receipts may come twice and in any order. One that cannot be understood is counted and logged by its position, and
+    acknowledged all the same, since pushing it again would not help.
+    """
+    items = await _elements(await raw_body(request, most=MAX_BATCH_BODY, named=False))
     now, metrics = services.clock(), services.metrics
-    told, numbers, places = list[Call](), list[NumberReport](), list[str]()
+    reported, numbers, places = list[Call](), list[NumberReport](), list[str]()
     for place, item in enumerate(items):
         try:
             match read_receipt(item, now):
                 case Call() as call:
-                    told.append(call)
+                    reported.append(call)
                 case NumberReport() as number:
                     numbers.append(number)
                 case passed:
@@ -132,11 +137,11 @@ async def receipts(request: web.Request, services: Services, _reader: Client) ->
             places.append(f"[{place}].{error.field}" if error.field else f"[{place}]")
         if place % _SLICE == _SLICE - 1:
             await asyncio.sleep(0)
-    if told:
-        await services.outcomes.file(told)
+    if reported:
+        await services.outcomes.file(reported)
     if numbers:
         await services.outcomes.report_numbers(numbers)
-    metrics.receipts.labels("stored").inc(len(told) + len(numbers))
+    metrics.receipts.labels("stored").inc(len(reported) + len(numbers))
     metrics.receipts.labels("refused").inc(len(places))
     if places:
         log.warning("receipts.not_understood", elements=len(places), among=len(items), places=places[:_SHOWN])
@@ -144,15 +149,18 @@ async def receipts(request: web.Request, services: Services, _reader: Client) ->
 
 
 async def _elements(raw: bytearray) -> list[object]:
-    """The elements of a pushed array; one that holds a key twice is a `Contradiction`. A single object, as a queue
-    has it, is an array of one. Raises Refusal: 400 no JSON, 422 no array."""
+    """Return the elements of a pushed array; one with a repeated key is a `Contradiction`.
+
+    A single object, as queues deliver it, counts as an array of one. Raises Refusal: 400 for invalid JSON, 422 for
+    anything but an array.
+    """
     raw = raw.removeprefix(codecs.BOM_UTF8)
     try:
         data = orjson.loads(raw)
         if may_repeat(raw, data):
             data = await asyncio.to_thread(parsed, raw.decode())
     except ValueError as error:
-        raise Refusal(400, Code.MALFORMED_JSON, f"the body is no JSON: {error}") from None
+        raise Refusal(400, Code.MALFORMED_JSON, f"the body is not JSON: {error}") from None
     if isinstance(data, dict | Contradiction):
         return [data]
     if not isinstance(data, list):
@@ -160,13 +168,16 @@ async def _elements(raw: bytearray) -> list[object]:
     return data
 
 
-async def pushed(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
-    """The same for one who cannot send a token: the last part of the path is a secret, whose SHA-256 is configured."""
+async def pushed(request: web.Request, services: Services, client: Client) -> web.StreamResponse:
+    """Accept receipts on a secret path, for senders that cannot set headers.
+
+    The last part of the path is the secret, and its SHA-256 is in the configuration.
+    """
     digest = hashlib.sha256(request.match_info["secret"].encode("utf-8", "surrogateescape")).hexdigest()
     expected = services.settings.config.api.receipts_secret_sha256
     if not (hmac.compare_digest(digest, expected) and expected):
         raise Refusal(404, Code.NOT_FOUND, "there is no such path; see /openapi.json")
-    return await receipts(request, services, reader)
+    return await receipts(request, services, client)
 
 
 def _parsed(item: Any, place: str, now: float) -> Call | FieldError:
@@ -180,7 +191,7 @@ def _parsed(item: Any, place: str, now: float) -> Call | FieldError:
     return call
 
 
-def _became(item: Any, parsed: Call | FieldError, filed: dict[str, StoredCall]) -> dict[str, str]:
+def _result(item: Any, parsed: Call | FieldError, filed: dict[str, StoredCall]) -> dict[str, str]:
     if isinstance(parsed, FieldError):
         given = item.get("call_id") if isinstance(item, dict) else None
         known = given if isinstance(given, str) and len(given) <= 128 else ""

@@ -1,8 +1,7 @@
-"""Changes: the feed by long poll and as server-sent events, and the whole table to begin with.
+"""Handlers of the change feed: snapshot, long poll and server-sent events.
 
-A reader takes the snapshot once and follows the changes after its index; the two together are the table. Which changes
-there are is `feed`'s concern and the store's; here they are put into bytes and sent, and readers who do not take them
-are cut off.
+A client takes the snapshot once and follows the changes after its index. Together they are the whole table. The feed
+and the store know the changes; this module encodes and sends them, and cuts off clients that do not read them.
 """
 
 import asyncio
@@ -19,8 +18,10 @@ from aiohttp import HttpVersion11, hdrs, web
 
 from precall.api.access.authenticator import Client
 from precall.api.problems import HEADERS, Code
-from precall.api.schemas.queries import ChangesQuery, FilterQuery, StreamQuery, asked
-from precall.api.schemas.responses import encode, reply
+from precall.api.replies import reply
+from precall.api.requests import read_query
+from precall.api.schemas.changes import ChangesQuery, FilterQuery, StreamQuery
+from precall.api.schemas.routes import encode_route
 from precall.core.errors import Refusal, StoreUnavailable
 from precall.core.model import Action, Flag, Reason, Route, Row, State, WriteCause
 from precall.core.routing.route import RETRY_AFTER, past
@@ -32,17 +33,17 @@ LAST_EVENT_ID = "Last-Event-ID"
 EVENTS, LINES = "text/event-stream", "application/x-ndjson"
 
 BEAT = 15.0
-"""Seconds after which a stream without news says that it lives, and a long poll looks whether its reader does."""
+"""Seconds after which a quiet stream sends a comment, and a long poll checks that its client is still there."""
 
 SLOW = 5.0
-"""Seconds within which a reader must take what is sent: of a stream. A snapshot, which is stored by some, has more."""
+"""Seconds for a client of a stream to read what is sent. A snapshot has `PATIENCE`, since some clients store it."""
 
 PATIENCE = 30.0
 FRESH = 1.0
-"""Seconds for which readers share the bytes of a change: it is told with the age it has."""
+"""Seconds during which clients share the bytes of a change, which hold the age of its route."""
 
 BUFFER = 128 * 1024
-"""What the kernel keeps of a stream for its reader, in bytes; left to itself it grows to megabytes for each."""
+"""Bytes that the kernel buffers per stream; by default it would be megabytes."""
 
 _WAITING = 64 * 1024
 _PART = 64
@@ -51,12 +52,12 @@ _TURNS = 10
 
 
 class _Cut(Exception):
-    """A stream must end; why."""
+    """Ends a stream; its text is the reason."""
 
 
 @dataclass(slots=True)
 class _Follower:
-    """One reader's way through the feed; it has been told of everything up to `position`."""
+    """The position of one client in the feed: it has been sent everything up to `position`."""
 
     services: Services
     wanted: FeedFilter
@@ -64,14 +65,14 @@ class _Follower:
 
     @classmethod
     async def after(cls, services: Services, wanted: FeedFilter, since: int) -> Self:
-        """From `since` on, which must be the index of a change that is kept, or one a start went on from."""
+        """Start after `since`, an index that is stored or that a start continued from. Raises Refusal (410)."""
         feed = services.feed
         if feed.holds(since) or since in feed.bases or await services.store.knows(since):
             return cls(services, wanted, since)
         raise _compacted()
 
     async def read(self, limit: int) -> Sequence[FeedEntry]:
-        """The next changes, at most `limit`, with their bytes; none: nothing so far, up to the new position."""
+        """Return up to `limit` next changes with their bytes, and move on. None means none up to the new position."""
         feed, found = self.services.feed, list[FeedEntry]()
         for _ in range(_TURNS):
             if self.position < feed.floor:
@@ -82,11 +83,11 @@ class _Follower:
                 break
             await asyncio.sleep(0)
         for entry in found:
-            self.tell(entry)
+            self.encode(entry)
         return found
 
     async def wait(self, seconds: float, push: Push | None = None) -> None:
-        """Wait for a change to read, at most `seconds`."""
+        """Wait up to `seconds` for a change."""
         self.position = await self.services.feed.wait(self.wanted, self.position, seconds, push)
 
     async def _stored(self, limit: int) -> list[FeedEntry]:
@@ -102,12 +103,12 @@ class _Follower:
             raise _compacted()
         changes, self.position = found
         return [
-            FeedEntry(one["index"], one["at"], one["subs_id"], one["pool_key"], _recalled(one))
+            FeedEntry(one["index"], one["at"], one["subs_id"], one["pool_key"], _stored_route(one))
             for one in changes
         ]
 
-    def tell(self, entry: FeedEntry) -> None:
-        """Make the bytes of a change: of its route as it stands now, or, if it was replaced since, as it was told."""
+    def encode(self, entry: FeedEntry) -> None:
+        """Encode a change: the route as it is now or, if it has been replaced, as it was published."""
         services, now = self.services, self.services.monotonic()
         if not entry.body or now - entry.made_at > FRESH:
             row = services.table.get(entry.subs_id)
@@ -115,14 +116,17 @@ class _Follower:
                 route = services.lookup.shown(row)
             else:
                 route = past(entry.route, entry.at, services.settings.policy, services.clock())
-            entry.body, entry.made_at = orjson.dumps(encode(route)), now
+            entry.body, entry.made_at = orjson.dumps(encode_route(route)), now
 
 
-async def changes(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """The changes after an index. Waits for the first one, up to a sixteenth longer than told, so that readers who
-    came together do not come again together. `index` is where to go on, also when nothing has changed. 410: an
-    index not known here, or too old; take a snapshot."""
-    query = asked(request, ChangesQuery)
+async def changes(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Return the changes after an index, waiting for the first one if there are none yet.
+
+    `index` is where to continue, also when nothing has changed. The wait may last up to a sixteenth longer than `wait`,
+    so that clients that came together do not return together. 410 means that the index is unknown or too old: take a
+    snapshot.
+    """
+    query = read_query(request, ChangesQuery)
     follower = await _Follower.after(services, query.filter, query.since)
     wait = query.wait * (1 + services.chance() / 16) if request.method == hdrs.METH_GET else 0.0
     until = services.monotonic() + wait
@@ -134,14 +138,17 @@ async def changes(request: web.Request, services: Services, _reader: Client) -> 
     return reply({"index": follower.position, "changes": [orjson.Fragment(entry.body) for entry in found]})
 
 
-async def stream(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """The changes after an index (none told: from now on) as server-sent events `change`, with the index as their id:
-    the header Last-Event-ID resumes. A comment and an id come when nothing changes. A reader who does not keep up, and
-    every reader when the daemon stops, is told `cut` with the reason. 410: as for changes."""
-    query = asked(request, StreamQuery)
+async def stream(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Send the changes after an index as server-sent events named `change`, with the index as their id.
+
+    Without an index the stream begins with the next change. The header `Last-Event-ID` resumes it. While nothing
+    changes, a comment and an id are sent. A client that does not keep up gets an event `cut` with the reason, and so
+    does every client when the daemon stops. 410 means that the index is unknown or too old: take a snapshot.
+    """
+    query = read_query(request, StreamQuery)
     since = _resumed(request, query.since)
     follower = await _Follower.after(services, query.filter, services.feed.newest if since is None else since)
-    # Before the headers, so that one who must take a snapshot is told by a status.
+    # Before the headers, so that a client that needs a snapshot gets a status.
     found = await follower.read(_PART)
     response = _begin({hdrs.CONTENT_TYPE: f"{EVENTS}; charset=utf-8", "X-Accel-Buffering": "no"})
     try:
@@ -157,10 +164,13 @@ async def stream(request: web.Request, services: Services, _reader: Client) -> w
     return response
 
 
-async def snapshot(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """The whole table, or what the filter names of it, a route per line. The header X-Precall-Index tells from which
-    index on to follow the changes: they and the snapshot together are the table."""
-    wanted = asked(request, FilterQuery).filter
+async def snapshot(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Return the route of every binding, or of those that the filter names, one JSON object per line.
+
+    The header `X-Precall-Index` is the index to follow the changes from. The snapshot and those changes together are
+    the whole table.
+    """
+    wanted = read_query(request, FilterQuery).filter
     response = _begin({hdrs.CONTENT_TYPE: LINES, INDEX: str(services.feed.newest)})
     try:
         await response.prepare(request)
@@ -173,14 +183,14 @@ async def snapshot(request: web.Request, services: Services, _reader: Client) ->
         pass
     except _Cut:
         if request.transport is not None:
-            request.transport.abort()  # without an end nobody takes it for whole
+            request.transport.abort()  # without its end the response is not mistaken for a complete one
     return response
 
 
 async def _follow(
     request: web.Request, response: web.StreamResponse, follower: _Follower, found: Sequence[FeedEntry]
 ) -> None:
-    """Send changes as they come, until the reader goes or must be cut off."""
+    """Send changes as they come, until the client leaves or must be cut off."""
     feed = follower.services.feed
     again = 1000 + int(4000 * follower.services.chance())
     await _send(response, b"retry: %d\nid: %d\n\n" % (again, follower.position), SLOW)
@@ -202,14 +212,16 @@ async def _follow(
 
 
 def _push(request: web.Request, follower: _Follower, batch: FeedPage) -> bool:
-    """Send a few changes on the spot, unless what was sent before is still on its way: the way most events go. Hundreds
-    of readers share the bytes, and none of their tasks is woken."""
+    """Send a few changes at once, unless earlier ones are still buffered. Most events are sent this way.
+
+    Hundreds of clients share the bytes, and none of their tasks is woken.
+    """
     transport = request.transport
     if transport is None or transport.get_write_buffer_size() > _WAITING or request.version < HttpVersion11:
         return False
     if not batch.frame:
         for entry in batch.entries:
-            follower.tell(entry)
+            follower.encode(entry)
         events = b"".join(map(_event, batch.entries))
         batch.frame = b"%x\r\n%b\r\n" % (len(events), events)
     transport.write(batch.frame)
@@ -225,7 +237,7 @@ async def _send(response: web.StreamResponse, data: bytes, within: float) -> Non
 
 
 async def _part(request: web.Request, response: web.StreamResponse, error: Exception) -> None:
-    """Tell the reader of a stream why it ends, and give it a while to take that."""
+    """Send the reason why a stream ends, and give the client a while to read it."""
     match error:
         case Refusal():
             reason = str(error.code)
@@ -242,20 +254,20 @@ async def _part(request: web.Request, response: web.StreamResponse, error: Excep
 
 
 def _begin(headers: Mapping[str, str]) -> web.StreamResponse:
-    """An answer without a known length; it ends with its connection, so that the end can be cut off."""
+    """Start a response of unknown length that ends with its connection."""
     response = web.StreamResponse(headers={**HEADERS, **headers})
     response.force_close()
     return response
 
 
 def _bound(request: web.Request) -> None:
-    """Keep little in the kernel for a reader who does not take it."""
+    """Limit what the kernel buffers for a client that does not read."""
     if request.transport is not None:
         request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
 
 
 def _resumed(request: web.Request, since: int | None) -> int | None:
-    """Where a stream begins: a browser that connects again repeats its address, but tells what it had in a header."""
+    """Return where a stream begins: `Last-Event-ID`, which a browser sends when it reconnects, or else `since`."""
     given = request.headers.get(LAST_EVENT_ID, "")
     if not given:
         return since
@@ -271,7 +283,7 @@ def _event(entry: FeedEntry) -> bytes:
 
 
 def _rows(services: Services, wanted: FeedFilter) -> Iterator[Sequence[Row]]:
-    """The rows a snapshot tells, in slices: readers share the loop."""
+    """Yield the rows of a snapshot in slices, since all clients share the loop."""
     if not wanted.subs_ids:
         yield from services.table.slices(_SLICE)
         return
@@ -279,11 +291,11 @@ def _rows(services: Services, wanted: FeedFilter) -> Iterator[Sequence[Row]]:
 
 
 def _line(services: Services, row: Row) -> bytes:
-    return orjson.dumps(encode(services.lookup.shown(row)), option=orjson.OPT_APPEND_NEWLINE)
+    return orjson.dumps(encode_route(services.lookup.shown(row)), option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _recalled(change: Mapping[str, Any]) -> Route:
-    """The route of a change as the database keeps it: without the time of its check, unless that was the change."""
+def _stored_route(change: Mapping[str, Any]) -> Route:
+    """Return the route of a stored change. It has the time of its check only if a check made the change."""
     action, reason = Action(change["action"]), Reason(change["reason"])
     return Route(
         subs_id=change["subs_id"],
@@ -306,7 +318,7 @@ def _recalled(change: Mapping[str, Any]) -> Route:
 
 def _compacted() -> Refusal:
     detail = (
-        "this index is not known here, or not all changes since are kept: take /v1/routes/snapshot, and go on from"
+        "this index is unknown, or not all changes since are kept: take /v1/routes/snapshot, and continue from"
         f" its {INDEX}"
     )
     return Refusal(410, Code.COMPACTED, detail)

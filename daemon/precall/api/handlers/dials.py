@@ -1,4 +1,4 @@
-"""The log of dials, as lines to be replayed."""
+"""Handler of the dial log, which `precall replay` reads."""
 
 import orjson
 from aiohttp import web
@@ -11,9 +11,12 @@ LINES = "application/x-ndjson"
 _PAGE = 2000
 
 
-async def log(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """Dials and answers of a sampled share of the bindings, oldest first, under pseudonyms, for `precall replay`. An
-    answer without its last chunk is not the whole log."""
+async def log(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Return dials and answers of a sampled share of the bindings, oldest first, one JSON object per line.
+
+    Bindings stand under pseudonyms. The log is input for `precall replay`. A response without its final chunk is
+    incomplete.
+    """
     after_id = 0
     response = web.StreamResponse(headers=HEADERS)
     response.content_type = LINES

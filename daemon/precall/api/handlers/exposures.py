@@ -1,4 +1,4 @@
-"""The audit of real numbers handed out, to be looked through."""
+"""Handler of the audit of real numbers that were handed out."""
 
 import re
 
@@ -6,8 +6,9 @@ from aiohttp import web
 
 from precall.api.access.authenticator import Client
 from precall.api.problems import Code
-from precall.api.schemas.queries import ExposuresQuery, asked
-from precall.api.schemas.responses import encode_exposure, reply
+from precall.api.replies import reply
+from precall.api.requests import read_query
+from precall.api.schemas.exposures import ExposuresQuery, encode_exposure
 from precall.core.errors import Refusal
 from precall.engine.services import Services
 from precall.store import AuditFilter
@@ -15,12 +16,14 @@ from precall.store import AuditFilter
 _CURSOR = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
-async def page(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """Who was handed which side's real number, when and why, newest first; also of bindings that are gone. With
-    `number` the rows of that number, of whichever binding."""
-    query = asked(request, ExposuresQuery)
+async def page(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Return which client was given which real number, when and why, newest first.
+
+    Entries outlive their bindings. With `number` only exposures of that number are returned, whichever the binding.
+    """
+    query = read_query(request, ExposuresQuery)
     if query.cursor and not _CURSOR.fullmatch(query.cursor):
-        raise Refusal(400, Code.INVALID_CURSOR, "is no cursor of this list", "cursor")
+        raise Refusal(400, Code.INVALID_CURSOR, "is not a cursor of this list", "cursor")
     wanted = AuditFilter(
         pool_key=query.pool_key,
         reader=query.reader,

@@ -1,4 +1,4 @@
-"""The daemon itself: alive, ready, measured, described; paused and resumed, braked and released."""
+"""Handlers of the daemon itself: health, metrics, pause, reload and the exposure brake."""
 
 import re
 from collections.abc import Iterable
@@ -8,33 +8,36 @@ from aiohttp import hdrs, web
 from precall.api.access.authenticator import Client
 from precall.api.handlers import order_log
 from precall.api.problems import HEADERS, Code, FieldError, FieldErrors
-from precall.api.schemas.queries import ReadyQuery, asked
-from precall.api.schemas.requests import PoolBody, read
-from precall.api.schemas.responses import reply
+from precall.api.replies import reply
+from precall.api.requests import read_body, read_query
+from precall.api.schemas.operations import PoolBody, ReadyQuery
 from precall.config.settings import Difference
 from precall.core.errors import ConfigError, Refusal
 from precall.engine.services import Services
 from precall.telemetry.metrics import CONTENT_TYPE
 
 TICKS_WITHIN = 10.0
-"""Seconds within which the check loop must have ticked to count as alive."""
+"""Seconds since the latest tick of the check loop within which the daemon counts as alive."""
 
 RELEASED_WITHIN = 2.0
-"""Seconds an order to release waits for what it lets go; the rest follows."""
+"""Seconds that a release of the brake waits for the bindings on hold; the rest follows."""
 
 DOCUMENT = web.AppKey("document", bytes)
 
 
-async def health(_request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """Whether the check loop ticked lately."""
+async def health(_request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Return 200 if the check loop ticked within the last 10 seconds, else 503."""
     age = services.monotonic() - services.checker.ticked_at
     alive = age <= TICKS_WITHIN
     return reply({"alive": alive, "tick_age": round(age, 3)}, 200 if alive else 503)
 
 
-async def readiness(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """Whether reads are answered (`for=writes`: whether registrations are stored), and what is degraded."""
-    writes = asked(request, ReadyQuery).for_ == "writes"
+async def readiness(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Return 200 if reads are answered, and what is degraded.
+
+    With `for=writes`, 503 while registrations cannot be stored.
+    """
+    writes = read_query(request, ReadyQuery).for_ == "writes"
     ready = services.ledger.saving or not writes
     data = {
         "ready": ready,
@@ -46,76 +49,87 @@ async def readiness(request: web.Request, services: Services, _reader: Client) -
     return reply(data, 200 if ready else 503)
 
 
-async def metrics(_request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """All metrics, in the Prometheus text format."""
+async def metrics(_request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Return all metrics in the Prometheus text format."""
     return web.Response(body=services.metrics.render(), headers={**HEADERS, hdrs.CONTENT_TYPE: CONTENT_TYPE})
 
 
-async def document(request: web.Request, _services: Services, _reader: Client) -> web.StreamResponse:
-    """This document."""
+async def document(request: web.Request, _services: Services, _client: Client) -> web.StreamResponse:
+    """Return this OpenAPI document."""
     return web.Response(body=request.app[DOCUMENT], headers=HEADERS, content_type="application/json")
 
 
-async def pause(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
-    """Stop the background checks of a pool, or of all, also across restarts; routes are still served."""
-    body = await read(request, PoolBody)
+async def pause(request: web.Request, services: Services, client: Client) -> web.StreamResponse:
+    """Pause the background checks of a pool, or of all pools. Routes are still served.
+
+    The pause survives a restart.
+    """
+    body = await read_body(request, PoolBody)
     _must_be_known(services, body.pool_key)
-    await services.store.pause(body.pool_key, services.clock(), body.reason, reader.name)
+    await services.store.pause(body.pool_key, services.clock(), body.reason, client.name)
     services.checker.plan.pause(body.pool_key)
-    order_log.given(request, reader, "pause", body.reason, pool=body.pool_key)
+    order_log.given(request, client, "pause", body.reason, pool=body.pool_key)
     return reply({"paused": sorted(services.checker.plan.paused)})
 
 
-async def resume(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
-    """Go on with the background checks of a pool, or of all."""
-    body = await read(request, PoolBody)
+async def resume(request: web.Request, services: Services, client: Client) -> web.StreamResponse:
+    """Resume the background checks of a pool, or of all pools."""
+    body = await read_body(request, PoolBody)
     if body.pool_key not in services.checker.plan.paused:
         _must_be_known(services, body.pool_key)
     await services.store.resume(body.pool_key)
     services.checker.plan.resume(body.pool_key)
-    order_log.given(request, reader, "resume", body.reason, pool=body.pool_key)
+    order_log.given(request, client, "resume", body.reason, pool=body.pool_key)
     return reply({"paused": sorted(services.checker.plan.paused)})
 
 
-async def reload(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
-    """Read the configuration again and take it over; with a mistake in it the old one goes on. As SIGHUP."""
-    order_log.given(request, reader, "reload")
+async def reload(request: web.Request, services: Services, client: Client) -> web.StreamResponse:
+    """Read the configuration file again and apply it, as SIGHUP does.
+
+    With a mistake in the file nothing changes, and 422 lists all mistakes.
+    """
+    order_log.given(request, client, "reload")
     try:
         found = await services.reload()
     except ConfigError as error:
         raise FieldErrors(422, [_mistake(line) for line in error.mistakes]) from None
-    return reply({"changed": _told(found.changed), "needs_restart": _told(found.needs_restart)})
+    return reply({"changed": _differences(found.changed), "needs_restart": _differences(found.needs_restart)})
 
 
-async def engage(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
-    """Stop all exposures of real numbers, of a pool or of all, also across restarts."""
-    body = await read(request, PoolBody)
+async def engage(request: web.Request, services: Services, client: Client) -> web.StreamResponse:
+    """Engage the exposure brake of a pool, or of all pools: no further real number is handed out.
+
+    The brake survives a restart.
+    """
+    body = await read_body(request, PoolBody)
     _must_be_known(services, body.pool_key)
     await services.store.brake(
-        body.pool_key, engaged=True, at=services.clock(), reason=body.reason, by=reader.name
+        body.pool_key, engaged=True, at=services.clock(), reason=body.reason, by=client.name
     )
     services.checker.brake.halt(body.pool_key)
-    order_log.given(request, reader, "brake engage", body.reason, pool=body.pool_key)
+    order_log.given(request, client, "brake engage", body.reason, pool=body.pool_key)
     return _braked(services, body.pool_key)
 
 
-async def release(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
-    """Lift the exposure brake of a pool, or of all; a fresh cap counts from now. What was held turns to its real number
-    at once, as far as that cap allows, without another check."""
-    body = await read(request, PoolBody)
+async def release(request: web.Request, services: Services, client: Client) -> web.StreamResponse:
+    """Release the exposure brake of a pool, or of all pools, and start a fresh cap.
+
+    Bindings on hold turn to their real numbers at once, as far as that cap allows, without another check.
+    """
+    body = await read_body(request, PoolBody)
     if not services.checker.brake.halted(body.pool_key):
         _must_be_known(services, body.pool_key)
     await services.store.brake(
-        body.pool_key, engaged=False, at=services.clock(), reason=body.reason, by=reader.name
+        body.pool_key, engaged=False, at=services.clock(), reason=body.reason, by=client.name
     )
     services.checker.brake.release(body.pool_key)
-    order_log.given(request, reader, "brake release", body.reason, pool=body.pool_key)
+    order_log.given(request, client, "brake release", body.reason, pool=body.pool_key)
     await services.checker.braking.released(RELEASED_WITHIN)
     return _braked(services, body.pool_key)
 
 
 def _degraded(services: Services) -> list[str]:
-    """What is amiss, each in a short line."""
+    """Return what is degraded, a short line for each."""
     found = []
     if not services.role.leads:
         found.append("standby: another precall leads on this database; only reads are answered here")
@@ -136,7 +150,7 @@ def _degraded(services: Services) -> list[str]:
     return found
 
 
-def _told(found: Iterable[Difference]) -> list[dict[str, str]]:
+def _differences(found: Iterable[Difference]) -> list[dict[str, str]]:
     return [{"key": one.key, "before": one.before, "after": one.after} for one in found]
 
 
@@ -156,6 +170,6 @@ def _braked(services: Services, pool_key: str) -> web.Response:
 
 
 def _must_be_known(services: Services, pool_key: str) -> None:
-    """An order for a mistyped pool would seem to be in force."""
+    """Raise Refusal (404) for an unknown pool, since an order for a mistyped one would seem to be in force."""
     if pool_key and not services.table.active(pool_key):
-        raise Refusal(404, Code.UNKNOWN_POOL, "no active binding belongs to this pool", "pool_key")
+        raise Refusal(404, Code.UNKNOWN_POOL, "this pool has no active binding", "pool_key")

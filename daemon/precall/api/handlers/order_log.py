@@ -1,4 +1,4 @@
-"""Orders in the log: what was ordered, by whom, and why."""
+"""The log of orders: what an operator ordered, with which token, and why."""
 
 import re
 
@@ -13,12 +13,12 @@ log = get_logger(__name__)
 _LONG_DIGITS = re.compile(r"\d{7,}")
 
 
-def given(request: web.Request, reader: Client, order: str, reason: str = "", **facts: object) -> None:
-    """Log an order that is in force now. `reason` is what a person typed: what could be a number in it is masked."""
+def given(request: web.Request, client: Client, order: str, reason: str = "", **facts: object) -> None:
+    """Log an order that is in force now. Numbers are masked in `reason`, since a person typed it."""
     log.info(
         "order.given",
         order=order,
-        by=reader.name or "anonymous",
+        by=client.name or "anonymous",
         peer=request.remote or "",
         reason=shown(reason),
         **facts,
@@ -26,5 +26,5 @@ def given(request: web.Request, reader: Client, order: str, reason: str = "", **
 
 
 def shown(reason: str) -> str:
-    """A reason fit to be shown: runs of seven or more digits, and numbers in groups, are masked."""
+    """Return a reason with runs of seven or more digits, and numbers in groups, masked."""
     return _LONG_DIGITS.sub(HIDDEN, concealed(reason))

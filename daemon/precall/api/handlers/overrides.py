@@ -1,35 +1,40 @@
-"""Overrides: routes that an operator pins."""
+"""Handlers of overrides: routes that an operator sets."""
 
 from aiohttp import web
 
 from precall.api.access.authenticator import Client
 from precall.api.handlers import order_log
 from precall.api.problems import Code
-from precall.api.schemas.requests import OverrideBody, read
-from precall.api.schemas.responses import encode, encode_override, reply
+from precall.api.replies import reply
+from precall.api.requests import read_body
+from precall.api.schemas.overrides import OverrideBody, encode_override
+from precall.api.schemas.routes import encode_route
 from precall.core.errors import Refusal
 from precall.engine.services import Services
 
 
-async def put(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
-    """Pin the route of a binding, within its own numbers, until a time or until lifted."""
-    action, number, until, reason = (await read(request, OverrideBody)).order
+async def put(request: web.Request, services: Services, client: Client) -> web.StreamResponse:
+    """Override the route of a binding until a time, or until the override is removed.
+
+    An override can dial only X or a temporary number of the binding, never a real one.
+    """
+    action, number, until, reason = (await read_body(request, OverrideBody)).order
     subs_id = request.match_info["subs_id"]
-    row = await services.registry.override(subs_id, action, number, until, reason, reader.name)
-    order_log.given(request, reader, f"override {action}", reason, subs_id=subs_id)
+    row = await services.registry.override(subs_id, action, number, until, reason, client.name)
+    order_log.given(request, client, f"override {action}", reason, subs_id=subs_id)
     if row.override is None:
         raise AssertionError("an override that was stored without one")
     return reply(
-        {"override": encode_override(row, row.override), "route": encode(services.lookup.shown(row))}
+        {"override": encode_override(row, row.override), "route": encode_route(services.lookup.shown(row))}
     )
 
 
-async def delete(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
-    """Lift the override of a binding."""
+async def delete(request: web.Request, services: Services, client: Client) -> web.StreamResponse:
+    """Remove the override of a binding, so that its own route is served again."""
     subs_id = request.match_info["subs_id"]
     if services.table.get(subs_id) is None:
-        raise Refusal(404, Code.UNKNOWN_BINDING, "there is no binding of this id")
+        raise Refusal(404, Code.UNKNOWN_BINDING, "there is no binding with this id")
     if not await services.registry.lift(subs_id):
         raise Refusal(404, Code.UNKNOWN_OVERRIDE, "this binding has no override")
-    order_log.given(request, reader, "override lifted", subs_id=subs_id)
+    order_log.given(request, client, "override lifted", subs_id=subs_id)
     return web.Response(status=204)

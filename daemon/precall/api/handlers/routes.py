@@ -1,4 +1,4 @@
-"""Routes: what dispatchers ask for. Reads are answered from memory."""
+"""Handlers of routes: what to dial now. Reads are answered from memory."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,9 +9,9 @@ from aiohttp.helpers import ETAG_ANY
 
 from precall.api.access.authenticator import Client
 from precall.api.problems import Code, problem
-from precall.api.schemas.queries import NumberQuery, RouteQuery, RoutesQuery, asked
-from precall.api.schemas.requests import LookupBody, read
-from precall.api.schemas.responses import encode, reply, told, unchanged
+from precall.api.replies import not_modified, reply, route_response
+from precall.api.requests import read_body, read_query
+from precall.api.schemas.routes import LookupBody, NumberQuery, RouteQuery, RoutesQuery, encode_route
 from precall.core.callers import acceptable, read_caller
 from precall.core.errors import Refusal
 from precall.core.model import Action, Route, Row
@@ -27,18 +27,28 @@ _TURNS = 10
 _MANY = 1_000
 
 
-async def route(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
-    """The route of one binding."""
-    query = asked(request, RouteQuery) if request.query_string else _PLAIN
-    return await _tell(request, services, reader, request.match_info["subs_id"], query)
+async def route(request: web.Request, services: Services, client: Client) -> web.StreamResponse:
+    """Return what to dial for a binding now: an action, a number and why.
+
+    The answer comes from memory. With `max_age` a route that is older, in seconds, is checked first; `timeout` is how
+    many seconds to wait for that check. The route that is known is returned when it does not end in time. A real number
+    is returned only to a token with scope `routes:real`, for the caller that it belongs to, and is audited first. With
+    `dial=false` the read does not count as a dial.
+    """
+    query = read_query(request, RouteQuery) if request.query_string else _PLAIN
+    return await _answer(request, services, client, request.match_info["subs_id"], query)
 
 
-async def by_number(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
-    """The route of the binding on an X, told apart by one of its parties."""
-    query = asked(request, NumberQuery)
+async def by_number(request: web.Request, services: Services, client: Client) -> web.StreamResponse:
+    """Return the route of the binding that has this number X.
+
+    Where several bindings share X, `caller` tells them apart: it is one of their parties. 409 lists the ids when more
+    than one binding still fits. The other parameters are those of a read by id.
+    """
+    query = read_query(request, NumberQuery)
     caller = _caller(request, query.caller)
     known = services.table.by_x(query.x)
-    # First those of whom it is a party for certain, then those of whom it may be one.
+    # Prefer bindings that the caller certainly belongs to over those that it may belong to.
     rows = [row for row in known if _concerns(row, caller, same)] or [
         row for row in known if _concerns(row, caller, may_be_same)
     ]
@@ -49,12 +59,12 @@ async def by_number(request: web.Request, services: Services, reader: Client) ->
     if len(ids) > 1:
         detail = "several bindings have this X and this party; ask for one of them by its id"
         return problem(409, Code.AMBIGUOUS_NUMBER, detail, subs_ids=ids[:_MANY])
-    return await _tell(request, services, reader, ids[0], query)
+    return await _answer(request, services, client, ids[0], query)
 
 
-async def lookup(request: web.Request, services: Services, reader: Client) -> web.StreamResponse:
-    """The routes of many bindings at once."""
-    body = await read(request, LookupBody)
+async def lookup(request: web.Request, services: Services, client: Client) -> web.StreamResponse:
+    """Return the routes of up to 1000 bindings in the order asked, and the ids that are not known."""
+    body = await read_body(request, LookupBody)
     caller = _caller(request, body.caller or None)
     routes, unknown = [], []
     for place, subs_id in enumerate(body.subs_ids):
@@ -64,29 +74,32 @@ async def lookup(request: web.Request, services: Services, reader: Client) -> we
         if row is None:
             unknown.append(subs_id)
             continue
-        found = await services.lookup.of(row, caller, reader=reader.name, real=reader.real)
+        found = await services.lookup.of(row, caller, reader=client.name, real=client.real)
         _count(services, found, "json")
-        routes.append(encode(found))
+        routes.append(encode_route(found))
     return reply({"routes": routes, "unknown": unknown})
 
 
-async def page(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """The routing table by pages, as it is without a caller; real numbers withheld."""
-    query = asked(request, RoutesQuery)
+async def page(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Return the routing table page by page, as it is without a caller: real numbers are withheld.
+
+    A page may hold fewer routes than `limit` although there are more: an empty `cursor` marks the end.
+    """
+    query = read_query(request, RoutesQuery)
     found: list[Route] = []
     cursor = query.after
-    # In turns, since all readers share one loop; a page may come up short.
+    # In turns, since all clients share one loop. The page may be short.
     for _ in range(_TURNS):
         keep = partial(_keep, found, services, query)
         cursor = services.table.page(cursor, query.limit - len(found), keep, _SCAN).cursor
         if not cursor or len(found) == query.limit:
             break
         await asyncio.sleep(0)
-    return reply({"routes": [encode(one) for one in found], "cursor": cursor})
+    return reply({"routes": [encode_route(one) for one in found], "cursor": cursor})
 
 
 def _keep(found: list[Route], services: Services, query: RoutesQuery, row: Row) -> bool:
-    """Whether a row is wanted; if so its route is added to `found`."""
+    """Whether the query wants a row. If so, add its route to `found`."""
     if query.pool_key is not None and row.binding.pool_key != query.pool_key:
         return False
     shown = services.lookup.shown(row)
@@ -98,28 +111,28 @@ def _keep(found: list[Route], services: Services, query: RoutesQuery, row: Row) 
     return True
 
 
-async def _tell(
-    request: web.Request, services: Services, reader: Client, subs_id: str, query: RouteQuery
+async def _answer(
+    request: web.Request, services: Services, client: Client, subs_id: str, query: RouteQuery
 ) -> web.StreamResponse:
-    # A reader who has this route already is not about to dial it anew: that is counted once it turns out changed.
+    # A client that already has this route does not dial it again. The dial counts only if the route has changed.
     conditional = hdrs.IF_NONE_MATCH in request.headers
     dial = query.dial and request.method == hdrs.METH_GET
     found = await services.lookup.route(
         subs_id,
         _caller(request, query.caller),
-        reader=reader.name,
-        real=reader.real,
+        reader=client.name,
+        real=client.real,
         max_age=query.max_age,
         timeout=query.timeout,
         dial=dial and not conditional,
     )
     if found is None:
-        raise Refusal(404, Code.UNKNOWN_BINDING, "there is no binding of this id")
-    response = told(found, query.format)
+        raise Refusal(404, Code.UNKNOWN_BINDING, "there is no binding with this id")
+    response = route_response(found, query.format)
     _count(services, found, query.format)
     if conditional:
         if _matches(request, response):
-            return unchanged(response)
+            return not_modified(response)
         if dial and (row := services.table.get(subs_id)):
             services.checker.plan.dialled(subs_id, row.binding.pool_key, verified=False)
     if dial and found.age is not None:
@@ -137,8 +150,11 @@ def _count(services: Services, found: Route, form: str) -> None:
 
 
 def _caller(request: web.Request, given: str | None) -> str:
-    """The caller as given, or from the header, which proxies do not log; "" for none. What is given but no number is
-    an unknown caller, an empty parameter included; an empty header is what proxies make of an absent one."""
+    """Return the caller of the parameter or, without one, of the header; "" for none.
+
+    Proxies do not log the header. A value that is not a number is an unknown caller, even an empty parameter. An empty
+    header counts as absent, since proxies send one.
+    """
     header = request.headers.get(CALLER, "")
     if not acceptable(header):
         detail = "should have at most 256 characters, and no control characters"
@@ -149,8 +165,10 @@ def _caller(request: web.Request, given: str | None) -> str:
 
 
 def _concerns(row: Row, caller: str, alike: Callable[[str, str], bool]) -> bool:
-    """Whether `caller` may dial this X: a party of it, or anybody where there is no B. Whether an unknown caller is a
-    party cannot be said, and X is dialled for all."""
+    """Whether `caller` may dial this X: a party of the binding, or anyone if it has no B.
+
+    An unknown caller may be a party, and X is safe to dial for everyone.
+    """
     binding = row.binding
     if caller in ("", UNKNOWN) or not binding.number_b:
         return True

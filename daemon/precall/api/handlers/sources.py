@@ -1,4 +1,4 @@
-"""The sync with the customer's own database: how the latest went, and a sync asked for by an operator."""
+"""Handlers of the sync with the customer's own database."""
 
 from typing import Any
 
@@ -6,21 +6,23 @@ from aiohttp import web
 
 from precall.api.access.authenticator import Client
 from precall.api.problems import Code
-from precall.api.schemas.requests import ApplyBody, read
-from precall.api.schemas.responses import moment, reply
+from precall.api.replies import reply
+from precall.api.requests import read_body
+from precall.api.schemas.fields import moment
+from precall.api.schemas.sources import ApplyBody
 from precall.core.errors import Refusal
 from precall.engine.services import Services
 from precall.engine.source_sync import SourceSync, SyncReport
 
 
-async def show(_request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """How the latest sync with the customer's own database went."""
+async def show(_request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Return how the latest sync with the customer's own database ended."""
     return reply(_shown(_source(services).last))
 
 
-async def apply(request: web.Request, services: Services, _reader: Client) -> web.StreamResponse:
-    """Sync now; with `force` removals are applied however many there are."""
-    body = await read(request, ApplyBody)
+async def apply(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+    """Sync now. With `force` removals are applied, however many there are."""
+    body = await read_body(request, ApplyBody)
     ended = await _source(services).sync(force=body.force)
     if ended.error:
         raise Refusal(503, Code.SOURCE_UNAVAILABLE, ended.error)

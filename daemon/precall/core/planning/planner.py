@@ -306,6 +306,11 @@ class Planner:
 
     # -- the results of checks ------------------------------------------------------------------------
 
+    def kind(self, subs_id: Hashable) -> CheckKind | None:
+        """Which appointment led to the check in flight; None for a check that the queue chose by its value."""
+        entry = self._entries.get(subs_id)
+        return entry.kind if entry is not None and entry.in_flight_until else None
+
     def settle(self, subs_id: Hashable, variant: Variant, now: Tick) -> None:
         """Record an answer; `variant` is what is published now. Ignored unless the check is in flight."""
         entry = self._entries.get(subs_id)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import assert_never
 
-from precall.core.model import Action, Binding, BindingState, NumberRole, Override, Policy, Row, State
+from precall.core.model import Action, Binding, BindingState, NumberRole, Policy, Row, State
 from precall.core.numbers import canonical, same
 from precall.core.routing.route import is_over
 
@@ -81,11 +81,6 @@ def pinned_number(row: Row) -> str:
             return ""
         case _:
             assert_never(means)
-
-
-def pin(row: Row, override: Override | None) -> Row:
-    """The row with this order, or with none."""
-    return replace(row, override=override)
 
 
 def _begin(wanted: Binding, row: Row | None, now: float, generation: int) -> Row:

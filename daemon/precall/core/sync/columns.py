@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from math import isfinite
 
+from precall.core import rules
 from precall.core.errors import ConfigError
 from precall.core.model import Binding
 from precall.core.numbers import NumberFault, clean, fault, mistake
@@ -22,14 +23,8 @@ OPTIONAL = ("number_b", "extension", "expires_at", "labels")
 LABEL = "label_"
 ORIGIN = "source"
 
-_SUBS_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
-_POOL_KEY = re.compile(r"[!-~]{1,64}", re.ASCII)
-_EXTENSION = re.compile(r"[0-9]{0,20}", re.ASCII)
 _LEAP = re.compile(r"(.{10}[T ]\d\d:\d\d:)60(?:\.\d+)?(.*)", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_YEAR_10000 = 253_402_300_800
-_MAX_LABELS, _MAX_KEY, _MAX_LABEL = 16, 64, 256
-"""Labels of a binding, and characters of a label's key and text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +103,8 @@ class Columns:
     def _labels_of(self, values: Sequence[object]) -> tuple[tuple[str, str], ...]:
         labels = _json_labels(self._value(values, "labels"))
         labels |= {key: _text(values[index]) for key, index in self._labels if values[index] is not None}
-        if len(labels) > _MAX_LABELS:
-            raise _BadValue(f"are more than {_MAX_LABELS}")
-        for key, text in labels.items():
-            if not 0 < len(key) <= _MAX_KEY or len(text) > _MAX_LABEL:
-                raise _BadValue(
-                    f"should have keys of 1 to {_MAX_KEY} and texts of at most {_MAX_LABEL} characters"
-                )
-            if not (key.isprintable() and text.isprintable()):
-                raise _BadValue("should be printable")
+        if wrong := rules.fault_of_labels(labels):
+            raise _BadValue(wrong)
         return tuple(sorted(labels.items()))
 
 
@@ -164,15 +152,15 @@ def _text(value: object) -> str:
 
 def _id(value: object) -> str:
     text = _text(value)
-    if text and not _SUBS_ID.fullmatch(text):
-        raise _BadValue("should be 1 to 32 digits")
+    if text and not rules.is_subs_id(text):
+        raise _BadValue(rules.NOT_A_SUBS_ID)
     return text
 
 
 def _pool_key(value: object) -> str:
     text = _text(value)
-    if not _POOL_KEY.fullmatch(text):
-        raise _BadValue("should be 1 to 64 printable characters without a space")
+    if not rules.is_pool_key(text):
+        raise _BadValue(rules.NOT_A_POOL_KEY)
     return text
 
 
@@ -189,8 +177,8 @@ def _number_or_none(value: object) -> str:
 
 def _extension(value: object) -> str:
     text = _text(value)
-    if not _EXTENSION.fullmatch(text):
-        raise _BadValue("should be at most 20 digits")
+    if not rules.is_extension(text):
+        raise _BadValue(rules.NOT_AN_EXTENSION)
     return text
 
 
@@ -213,8 +201,8 @@ def _seconds(value: object, zone: tzinfo | None) -> float | None:
         case bool():
             raise _BadValue("is true or false, and should be a time")
         case int() | float() | Decimal():
-            if not isfinite(value) or not 0 <= value < _YEAR_10000:
-                raise _BadValue("is not a Unix time in seconds before the year 10000 (milliseconds?)")
+            if not isfinite(value) or not rules.is_time(value):
+                raise _BadValue("is no Unix time in seconds before the year 10000 (milliseconds?)")
             return float(int(value))
         case datetime():
             return _instant(value, zone)
@@ -247,9 +235,9 @@ def _instant(moment: datetime, zone: tzinfo | None) -> float:
     try:
         seconds = (moment - _EPOCH) // timedelta(seconds=1)
     except OverflowError:
-        raise _BadValue("should lie between the years 1970 and 9999") from None
-    if not 0 <= seconds < _YEAR_10000:
-        raise _BadValue("should lie between the years 1970 and 9999")
+        raise _BadValue(rules.NOT_A_TIME) from None
+    if not rules.is_time(seconds):
+        raise _BadValue(rules.NOT_A_TIME)
     return float(seconds)
 
 

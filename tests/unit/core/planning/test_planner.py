@@ -256,7 +256,7 @@ def test_reports_take_a_twentieth_while_others_want_the_calls():
     for tick in range(50 * int(RATE)):
         now = 10.0 + (tick + 1) / RATE
         subs_id = planner.take(now)
-        called += planner._entries[subs_id].kind is CheckKind.REPORT
+        called += planner.kind(subs_id) is CheckKind.REPORT
         planner.settle(subs_id, "", now)
     assert 0.04 * 50 * RATE <= called <= 0.05 * 50 * RATE + 10
 

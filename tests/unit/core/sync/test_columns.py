@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from precall.api.schemas.requests import ListedBinding
+from precall.api.schemas.bindings import ListedBinding
 from precall.core.errors import ConfigError
 from precall.core.model import Binding
 from precall.core.sync.columns import BadRow, Columns

@@ -1,14 +1,23 @@
-"""What may be said of calls, and what is told of them: bodies, queries and answers."""
+"""Calls: reported, pushed, listed and summed up."""
 
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import BeforeValidator, Field, RootModel, model_validator
+from pydantic_core import PydanticCustomError
 
-from precall.api.schemas.queries import PageQuery, QueryModel
-from precall.api.schemas.requests import Body, Moment, SubsId, seconds
-from precall.api.schemas.responses import ResponseModel, moment
+from precall.api.schemas.fields import (
+    CURSOR,
+    Body,
+    Moment,
+    PageQuery,
+    QueryModel,
+    ResponseModel,
+    SubsId,
+    moment,
+    seconds,
+)
 from precall.core.calls.call import Call, CallResult, CallSource, first_try, with_outcome
 from precall.core.calls.causes import AT_FAULT, meaning
 from precall.core.calls.statistics import CallCounts
@@ -17,22 +26,26 @@ from precall.store import PollBacklog
 
 MAX_CALLS = 1000
 A_CALL = r"([0-9]{1,12}(?:\.[0-9]{1,9})?)~([!-~]{1,128})"
-"""In a list of calls: when one was placed, and its id."""
+"""The cursor of a list of calls: when a call was placed, and its id."""
 AHEAD = 300.0
-"""Seconds by which a dispatcher's clock may be ahead of ours."""
+"""Seconds that the clock of a dispatcher may be ahead."""
 
 
 def _whole(value: object) -> object:
     return int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() else value
 
 
+Period = Annotated[float, Field(gt=0, le=366 * 86_400, allow_inf_nan=False)]
 CallId = Annotated[str, Field(pattern=r"^[!-~]{1,128}$", examples=["116012854210^102314050"])]
 ProdId = Annotated[int, BeforeValidator(_whole), Field(ge=0, lt=2**63, examples=[11000000300006])]
 
 
 class CallBody(Body):
-    """A placed call. `prod_id`: of the voice product that placed it, by which the provider is asked how it ended; or
-    `outcome`: how the dispatcher saw it end; or both."""
+    """A placed call, with `prod_id`, `outcome` or both.
+
+    `prod_id` is the voice product that placed the call; with it the provider is asked how the call ended. `outcome` is
+    how the dispatcher saw it end.
+    """
 
     call_id: CallId
     called_at: Moment
@@ -43,13 +56,11 @@ class CallBody(Body):
     @model_validator(mode="after")
     def _can_be_known(self) -> "CallBody":
         if not self.prod_id and self.outcome is None:
-            raise ValueError(
-                "needs prod_id where no outcome is told: without it the provider cannot be asked"
-            )
+            raise ValueError("needs prod_id or outcome: without prod_id the provider cannot be asked")
         return self
 
     def call(self, now: float) -> Call:
-        """The call as the core has it."""
+        """Return the call in the terms of the core. `now` is in Unix seconds."""
         called_at = seconds(self.called_at)
         told = Call(
             call_id=self.call_id,
@@ -63,30 +74,50 @@ class CallBody(Body):
 
 
 class CallsBody(RootModel[CallBody | Annotated[list[CallBody], Field(max_length=MAX_CALLS)]]):
-    """A placed call, or a list of them."""
+    """A placed call, or a list of calls."""
 
 
 class ReceiptsBody(RootModel[list[dict[str, Any]]]):
-    """What the provider pushes: SecretReport and SecretExceptionPhoneReport."""
+    """Receipts as the provider pushes them: SecretReport and SecretExceptionPhoneReport."""
 
 
 class CallsQuery(PageQuery):
     """Which calls are listed."""
 
-    cursor: Annotated[str, Field(json_schema_extra={"pattern": f"^$|^{A_CALL}$"})] = ""
-    result: CallResult | None = None
-    subs_id: SubsId | None = None
+    cursor: Annotated[str, Field(description=CURSOR, json_schema_extra={"pattern": f"^$|^{A_CALL}$"})] = ""
+    result: Annotated[CallResult | None, Field(description="Only calls with this result.")] = None
+    subs_id: Annotated[SubsId | None, Field(description="Only calls of this binding.")] = None
 
 
 class ReportQuery(QueryModel):
-    """How many seconds to look back."""
+    """How far the report looks back."""
 
-    since: Annotated[float, Field(gt=0, le=366 * 86_400, allow_inf_nan=False)] = 86_400.0
+    within: Annotated[Period, Field(description="How many seconds to look back.")] = 86_400.0
+    since: Annotated[
+        Period | None,
+        Field(description="The earlier name of `within`.", json_schema_extra={"deprecated": True}),
+    ] = None
+
+    @model_validator(mode="after")
+    def _one_name(self) -> "ReportQuery":
+        if self.since is not None and "within" in self.model_fields_set:
+            raise PydanticCustomError(
+                "at_field", "{text}", {"field": "since", "text": "is another name of within"}
+            )
+        return self
+
+    @property
+    def seconds(self) -> float:
+        """How many seconds to look back."""
+        return self.within if self.since is None else self.since
 
 
 class CallAnswer(ResponseModel):
-    """A call and how it ended. `duration` is in seconds, -1 when not told; `next_at` is when the provider is asked
-    about it, "" for not any more."""
+    """A call and how it ended.
+
+    `duration` is in seconds, -1 if unknown. `next_at` is when the provider will be asked about the call, "" if it will
+    not be.
+    """
 
     call_id: str
     subs_id: str
@@ -105,7 +136,7 @@ class CallAnswer(ResponseModel):
 
 
 class BacklogAnswer(ResponseModel):
-    """Calls whose end is to be asked for, those of them that are due, and for how long the first of these is."""
+    """Calls whose end is still to be asked for, how many are due, and for how long the first one has been."""
 
     waiting: int
     due: int
@@ -113,7 +144,7 @@ class BacklogAnswer(ResponseModel):
 
 
 class CallPage(ResponseModel):
-    """Some calls, the latest placed first, the cursor of the next page ("": the end), and what waits."""
+    """One page of calls, the latest first. `cursor` is that of the next page, "" at the end."""
 
     calls: list[CallAnswer]
     cursor: str
@@ -121,7 +152,7 @@ class CallPage(ResponseModel):
 
 
 class ReportedCall(ResponseModel):
-    """What became of one report; `known`: it said nothing new."""
+    """The result of one report. `known` means that it held nothing new."""
 
     call_id: str
     result: Literal["stored", "known", "refused"]
@@ -129,13 +160,13 @@ class ReportedCall(ResponseModel):
 
 
 class ReportedAnswer(ResponseModel):
-    """What became of each, in order."""
+    """The results of the reports, in the order of the request."""
 
     results: list[ReportedCall]
 
 
 class ReceiptAnswer(ResponseModel):
-    """The acknowledgement the provider expects."""
+    """The acknowledgement that the provider expects."""
 
     code: Literal[0]
     msg: str
@@ -151,8 +182,10 @@ class CauseAnswer(ResponseModel):
 
 
 class TallyAnswer(ResponseModel):
-    """Calls by how they ended. `wrong`: the share that failed by what can be the number's fault, of those whose end is
-    known."""
+    """Calls by how they ended.
+
+    `wrong` is the share of ended calls that failed for a reason that can be the fault of the number dialled.
+    """
 
     placed: int
     connected: int
@@ -164,14 +197,14 @@ class TallyAnswer(ResponseModel):
 
 
 class PoolTallyAnswer(TallyAnswer):
-    """The same of one pool, on routes that were in one state when they were dialled ("": not known)."""
+    """Calls of one pool by the state of the route when it was dialled, "" if unknown."""
 
     pool_key: str
     route_state: State | Literal[""]
 
 
 class ReportAnswer(ResponseModel):
-    """How the calls of a time ended."""
+    """How the calls of a period ended."""
 
     since: str
     until: str
@@ -181,7 +214,7 @@ class ReportAnswer(ResponseModel):
 
 
 def encode_call(call: Call) -> dict[str, Any]:
-    """A call as it is told."""
+    """Return a call as JSON."""
     return {
         "call_id": call.call_id,
         "subs_id": call.subs_id,
@@ -201,16 +234,16 @@ def encode_call(call: Call) -> dict[str, Any]:
 
 
 def encode_backlog(backlog: PollBacklog, now: float) -> dict[str, Any]:
-    """What waits."""
+    """Return the backlog of the call poller as JSON. `now` is in Unix seconds."""
     age = 0.0 if backlog.due_since is None else max(0.0, now - backlog.due_since)
     return {"waiting": backlog.waiting, "due": backlog.due, "age_seconds": round(age, 3)}
 
 
 def encode_tally(tally: CallCounts) -> dict[str, Any]:
-    """Counts, and the share of wrong routes."""
+    """Return counts and the share of wrong routes as JSON."""
     return {**asdict(tally), "wrong": round(tally.wrong, 6)}
 
 
 def encode_cause(state: str, calls: int) -> dict[str, Any]:
-    """How many calls did not connect by one cause."""
+    """Return how many calls did not connect for one cause as JSON."""
     return {"state": state, "meaning": meaning(state), "at_fault": state in AT_FAULT, "calls": calls}

@@ -1,0 +1,55 @@
+"""Shows a change to everybody: the table, the feed, the log, the metrics. The writer commits it before, or, while the
+database is down, keeps it to be committed later."""
+
+from dataclasses import replace
+
+from precall.core.model import Change, Row, WriteCause
+from precall.table.feed import Feed
+from precall.table.table import Table
+from precall.table.unsaved import UnsavedChanges
+from precall.telemetry.logging import get_logger
+from precall.telemetry.metrics import Metrics
+
+log = get_logger(__name__)
+
+
+class Publisher:
+    """Publishes changes in their order. `unsaved` holds those that the database has yet to take."""
+
+    def __init__(self, table: Table, feed: Feed, unsaved: UnsavedChanges, metrics: Metrics) -> None:
+        self.unsaved = unsaved
+        self._table, self._feed, self._metrics = table, feed, metrics
+
+    def show(self, change: Change, *, saved: bool) -> Row | None:
+        """Publish one change; gives the row that readers see from now on."""
+        row = self._current(change)
+        if not saved:
+            self.unsaved.append(change)
+            self._table.unsaved.add(change.subs_id)
+        self._table.publish(change.subs_id, row)
+        self._feed.append(change, saved=saved)
+        if not change.quiet:
+            self._report(change)
+        return row
+
+    def _current(self, change: Change) -> Row | None:
+        """The row of a change, with the observation that came while it was committed, if one did."""
+        row = change.row
+        published = self._table.get(change.subs_id)
+        if row is None or published is None or published.binding.generation != row.binding.generation:
+            return row
+        return replace(row, state=published.state) if published.state.seq > row.state.seq else row
+
+    def _report(self, change: Change) -> None:
+        after = change.row.state.state if change.row else "removed"
+        self._metrics.route_changes.labels(change.before or "none", after).inc()
+        say = log.debug if change.cause is WriteCause.REGISTERED else log.info
+        say(
+            "route.changed",
+            subs_id=change.subs_id,
+            cause=change.cause,
+            action=change.route.action,
+            reason=change.route.reason,
+            version=change.route.version,
+            index=change.index,
+        )
