@@ -1,7 +1,7 @@
-"""Known vulnerabilities of the locked dependencies: `python -m tests.audit`, or `make audit`.
+"""Check the locked dependencies for known vulnerabilities: `python -m tests.audit`, or `make audit`.
 
-pip-audit by itself passes when the advisory service is out of reach, or fails with a traceback. Here that is a result
-of its own: exit 0, nothing is known against any of them; 1, something is; 3, nobody could be asked.
+If the advisory service is unreachable, pip-audit passes or fails with a traceback. Here that has an exit code of its
+own: 0 means no known vulnerability, 1 means at least one, and 3 means that the service could not be reached.
 """
 
 import json
@@ -17,17 +17,17 @@ CLEAN, VULNERABLE, UNKNOWN = 0, 1, 3
 
 
 def verdict(report: str) -> tuple[int, list[str]]:
-    """(exit code, lines to print) of what pip-audit wrote; "" when it wrote nothing."""
+    """Return (exit code, lines to print) for the output of pip-audit, which may be ""."""
     try:
         dependencies = json.loads(report)["dependencies"]
     except (ValueError, KeyError, TypeError):
         return UNKNOWN, ["the advisory service is out of reach: nothing was audited"]
-    skipped = [one["name"] for one in dependencies if "skip_reason" in one]
+    skipped = [package["name"] for package in dependencies if "skip_reason" in package]
     found = [
-        f"{one['name']} {one['version']}: {', '.join([flaw['id'], *flaw['aliases']])}"
+        f"{package['name']} {package['version']}: {', '.join([flaw['id'], *flaw['aliases']])}"
         f"; fixed in {', '.join(flaw['fix_versions']) or 'no version yet'}"
-        for one in dependencies
-        for flaw in one.get("vulns", ())
+        for package in dependencies
+        for flaw in package.get("vulns", ())
     ]
     audited = len(dependencies) - len(skipped)
     if found:
@@ -43,15 +43,15 @@ def verdict(report: str) -> tuple[int, list[str]]:
 
 
 def main() -> int:
-    """Ask, print, and return the exit code."""
-    asked = subprocess.run(
+    """Run pip-audit, print the verdict, and return the exit code."""
+    done = subprocess.run(
         [sys.executable, "-m", *COMMAND, *OPTIONS],
         cwd=ROOT,
         check=False,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
-    code, lines = verdict(asked.stdout.decode())
+    code, lines = verdict(done.stdout.decode())
     print(*lines, sep="\n")
     return code
 

@@ -1,8 +1,9 @@
-"""What holds for every test: a test that leaves a task behind fails, what is skipped is named at the end, and in CI
-nothing is skipped. And the databases: what asks for `store_url` runs on SQLite and on PostgreSQL.
+"""Rules and fixtures for every test.
 
-PostgreSQL is started when the first test needs it, once for each worker; `PRECALL_TEST_POSTGRES_URL` names another
-server, by a user who may create databases.
+A test that leaves a task behind fails. Skipped tests are listed at the end of the run, and fail it in CI.
+
+Tests that use `store_url` run on SQLite and on PostgreSQL. Each worker starts a PostgreSQL server when a test first
+needs one. `PRECALL_TEST_POSTGRES_URL` names another server to use; its user must be able to create databases.
 """
 
 import asyncio
@@ -19,19 +20,19 @@ import pytest_asyncio
 from xdist.scheduler import LoadScopeScheduling
 
 from precall.telemetry import logging as log
-from tests.support import examples as _examples  # noqa: F401  registers the profiles of Hypothesis
+from tests.support import examples as _examples  # noqa: F401  registers the Hypothesis profiles
 from tests.support.needs import last_lines, missing
 from tests.support.postgres import SHARED, Databases, running
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _logs_as_in_the_daemon() -> None:
+def _configure_logging() -> None:
     log.configure("debug")
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A developer's own PRECALL_ variables must not reach the tests."""
+def _clear_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep a developer's own PRECALL_ variables away from the tests."""
     for name in list(os.environ):
         if name.startswith("PRECALL_") and not name.startswith("PRECALL_TEST_"):
             monkeypatch.delenv(name)
@@ -39,17 +40,17 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def databases() -> Iterator[Databases]:
-    """Of the one PostgreSQL."""
+    """Databases on this worker's PostgreSQL server."""
     other = os.environ.get("PRECALL_TEST_POSTGRES_URL", "")
     with nullcontext() if other else running() as server:
-        found = Databases(other or server.url())
-        yield found
-        found.close()
+        databases = Databases(other or server.url())
+        yield databases
+        databases.close()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def new_store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., str]]:
-    """Makes databases without rows; those of PostgreSQL are at head, which saves time, unless `migrated=False`."""
+    """A function that creates an empty database. On PostgreSQL it is at head, to save time, unless `migrated=False`."""
     if request.param == "postgresql":
         databases: Databases = request.getfixturevalue("databases")
         yield databases.new
@@ -66,7 +67,7 @@ def new_store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ca
 
 @pytest.fixture
 def store_url(new_store_url: Callable[..., str]) -> str:
-    """A database without rows; open it with `auto_migrate=True`."""
+    """An empty database; open it with `auto_migrate=True`."""
     return new_store_url()
 
 
@@ -85,7 +86,7 @@ async def _no_task_left_behind() -> AsyncIterator[None]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Workers side by side share what is made once; the process that starts them removes it."""
+    """Make a folder that the workers share; the process that starts them removes it."""
     if not hasattr(config, "workerinput") and SHARED not in os.environ:
         folder = tempfile.TemporaryDirectory(prefix="precall-suite-")
         os.environ[SHARED] = folder.name
@@ -94,12 +95,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """`-n auto`: the tests wait more than they work."""
+    """For `-n auto`, use two workers per core, since tests mostly wait."""
     return min(16, 2 * (os.cpu_count() or 1))
 
 
 class ByFixture(LoadScopeScheduling):  # type: ignore[misc]
-    """Gives each test to the next free worker, but all of a file to one where they share a costly fixture."""
+    """Give each test to the next free worker, but keep files with a module-scoped fixture on one worker."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
@@ -112,13 +113,13 @@ def _has_shared_fixture(file: str) -> bool:
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFixture:
-    """The groups of pytest-xdist itself do not reach its scheduler with this version of pytest."""
+    """Install the scheduler; with this version of pytest, pytest-xdist's own groups do not reach it."""
     return ByFixture(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Workers begin with what takes longest, so that no long test runs alone at the end; a group with its longest."""
+    """Run the slowest tests first, so that none runs alone at the end. A group counts as its slowest test."""
     if not hasattr(config, "workerinput"):
         return
     longest: dict[str, float] = {}
@@ -129,17 +130,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _shares(item: pytest.Item) -> bool:
-    """Whether a fixture of its module serves it."""
-    found = getattr(item, "_fixtureinfo", None)
-    return found is not None and any(
+    """Return whether the test uses a module-scoped fixture."""
+    fixtures = getattr(item, "_fixtureinfo", None)
+    return fixtures is not None and any(
         definition.scope == "module"
-        for definitions in found.name2fixturedefs.values()
+        for definitions in fixtures.name2fixturedefs.values()
         for definition in definitions
     )
 
 
 def _seconds(item: pytest.Item) -> float:
-    """As the test's marker says, or about the least that is called slow."""
+    """Return the seconds in the test's `slow` marker, by default 2; 0 without a marker."""
     mark = item.get_closest_marker("slow")
     return float(mark.kwargs.get("seconds", 2)) if mark else 0.0
 
@@ -153,10 +154,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
-    """In CI a skipped test is a failed one: the script installs whatever tests need."""
+    """List skipped tests, and fail the run for them in CI, where everything that tests need is installed."""
     yield
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is None:  # a worker: its reports reach the one that writes
+    if reporter is None:  # a worker, whose reports go to the main process
         return
     skipped = [report.longrepr[2].removeprefix("Skipped: ") for report in reporter.stats.get("skipped", ())]
     if skipped and os.environ.get("CI") == "true":

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.support.forked import ended_of, nursery
+from tests.support.forked import ended_of, fork_server
 from tests.support.sealed import key_file
-from tests.support.searched import Search, search_told
+from tests.support.searched import Search, assert_clean
 
 PROJECT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("PRECALL_")} | {
@@ -69,7 +69,7 @@ def precall(
     environment = ENVIRONMENT | ({"PRECALL_URL": url} if url else {})
     ended = ended_of([str(arg) for arg in args], environment, stdin or "", cwd or Path.cwd())
     if ended.returncode:
-        search_told(ended.stderr)
+        assert_clean(ended.stderr)
     return ended
 
 
@@ -84,7 +84,7 @@ class Server:
         with self.output.open("w") as out:
             given = [str(arg) for arg in args]
             with Path(os.devnull).open("rb") as nothing:
-                self.process = nursery().start(
+                self.process = fork_server().start(
                     given, env=ENVIRONMENT, cwd=folder, streams=(nothing, out, out)
                 )
 
@@ -555,7 +555,7 @@ def test_the_demonstration_shows_all_five_actions_and_what_asking_is_worth(tmp_p
     assert shown.returncode == 0, shown.stderr
     assert "Traceback" not in shown.stderr
     lines = shown.stdout.splitlines()
-    place = next(place for place, text in enumerate(lines) if "times and was told" in text)
+    place = next(place for place, text in enumerate(lines) if "times, and the answers were" in text)
     told, _, routed, alone = lines[place + 1 : place + 5]
     answers = dict(re.findall(r"(\w+) (\d+)", told))
     assert set(answers) == {"dial_x", "dial_temp_x", "dial_real", "hold", "expired"}

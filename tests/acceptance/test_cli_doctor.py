@@ -47,9 +47,9 @@ def test_the_substitute_is_probed_where_it_is_chosen(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("chosen", "delisted", "verdict", "fix"),
     [
-        ("subscription_detail", [], "ok", "would tell of temporary numbers"),
+        ("subscription_detail", [], "ok", "would also give temporary numbers"),
         ("subscription_detail", ["QuerySecretNoDetail"], "fail", 'provider.status_source = "call_status"'),
-        ("call_status", ["QueryCallStatus", *SUBSTITUTES], "fail", "mend what is named above"),
+        ("call_status", ["QueryCallStatus", *SUBSTITUTES], "fail", "correct what is named above"),
         ("call_status", SUBSTITUTES, "ok", ""),
     ],
 )

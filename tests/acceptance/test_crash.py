@@ -21,7 +21,7 @@ import aiohttp
 import pytest
 from tests.acceptance.test_cli import Server, serving
 from tests.support.sealed import key_file
-from tests.support.searched import search_told
+from tests.support.searched import assert_clean
 
 from precall.store import Store
 
@@ -151,7 +151,7 @@ class Site:
         async with self.session.request(method, f"{at or self.url}{path}", json=body) as response:
             text = await response.text()
             if response.status >= 400:
-                search_told(text)
+                assert_clean(text)
             return response.status, json.loads(text) if text else {}
 
     async def insist(self, method: str, path: str, body: Any = None) -> Answer:

@@ -56,7 +56,7 @@ def test_only_one_writes_after_the_network_was_parted(tmp_path: Path, databases:
     # One that the provider does not know would be confirmed gone later, by the new leader too.
     scenario.write_text(SCENARIO + EIGHT)
     with (
-        Wire(int(server)).laid() as wire,
+        Wire(int(server)).running() as wire,
         serving(tmp_path, "simulate", "--listen", "127.0.0.1:0", "--scenario", scenario) as simulator,
     ):
         provider, configs = simulator.url("simulator"), []

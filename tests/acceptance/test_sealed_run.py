@@ -141,7 +141,7 @@ def test_keys_are_made_brought_into_use_and_asked_for(tmp_path: Path) -> None:
     assert NUMBERS[8] in dumped(f"sqlite:///{tmp_path}/precall.db")
 
     config.write_text(f'{plain}number_key_file = "{keys}"\n[api]\nlisten = "127.0.0.1:0"\n')
-    assert "make it with `precall keys new`" in line(precall("run", "--config", config), 3)
+    assert "create it with `precall keys new`" in line(precall("run", "--config", config), 3)
     made = precall("keys", "new", "--config", config)
     assert made.stdout.startswith("key ")
     assert f'number_key_file = "{keys}"' in made.stderr

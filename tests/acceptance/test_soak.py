@@ -229,7 +229,7 @@ def test_kills_stops_and_cuts(tmp_path: Path) -> None:
     simulate = ("simulate", "--listen", "127.0.0.1:0", "--scenario", scenario, "--export", bindings)
     with serving(tmp_path, *simulate) as simulator:
         provider = simulator.url("simulator")
-        with Wire(urlsplit(provider).port or 0).laid() as wire:
+        with Wire(urlsplit(provider).port or 0).running() as wire:
             settings = f"rate = {REAL_RATE}\nburst = {REAL_BURST}"
             config = config_file(tmp_path, f"http://127.0.0.1:{wire.port}", settings)
             config.write_text(config.read_text() + REAL_QUICK)

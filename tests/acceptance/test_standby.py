@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from tests.acceptance.test_cli import PATIENCE, Server, config_file, precall, serving, until
 from tests.support.postgres import Databases
-from tests.support.searched import search_told
+from tests.support.searched import assert_clean
 
 from precall.engine.call_gate import GAP
 
@@ -49,7 +49,7 @@ def ask(url: str, method: str = "GET", body: Any = None) -> tuple[int, dict[str,
             return reply.status, json.loads(reply.read() or b"{}")
     except urllib.error.HTTPError as error:
         problem = error.read().decode()
-        search_told(problem)
+        assert_clean(problem)
         return error.code, json.loads(problem)
 
 

@@ -1,11 +1,12 @@
-"""How fast pushed receipts are acknowledged, beside a bare executemany of the same rows in the same run.
+"""How fast pushed receipts are acknowledged, compared with a bare executemany of the same rows.
 
     python -m tests.bench.bench_calls [N]
 
-A daemon on SQLite is sent N receipts (default 5,000) in one request, five times, and acknowledges each request after
-the commit; the provider gives it 700 ms. The bare side parses the same bytes and writes as many rows of the same
-columns with one executemany of the driver, committed to the disk: no HTTP, nothing read, checked, merged or told to a
-binding.
+A daemon on SQLite gets N receipts (default 5,000) in one request, five times. It acknowledges each request after the
+commit; the provider allows 700 ms.
+
+The bare side parses the same bytes and writes as many rows of the same columns with one executemany of the driver,
+committed to disk. It has no HTTP and reads, checks or merges nothing.
 """
 
 import argparse
@@ -30,16 +31,16 @@ BINDINGS = 50
 
 
 def a_push(count: int, turn: int) -> bytes:
-    """An array of receipts, a third of which failed by the number dialled."""
+    """Return an array of receipts; a third of the calls failed because of the number."""
     now = time.time()
-    told = [
+    receipts = [
         a_receipt(f"r{turn}-{n}", n % BINDINGS + 1, 17 if n % 3 else 1, now - n % 1000) for n in range(count)
     ]
-    return json.dumps(told).encode()
+    return json.dumps(receipts).encode()
 
 
 async def daemon(folder: Path, pushes: list[bytes]) -> list[float]:
-    """Seconds per push."""
+    """Return the seconds each push took."""
     taken = []
     async with serving(folder, scripted(*[1] * BINDINGS)) as served:
         for n in range(1, BINDINGS + 1):
@@ -53,7 +54,7 @@ async def daemon(folder: Path, pushes: list[bytes]) -> list[float]:
 
 
 def bare(folder: Path, pushes: list[bytes]) -> list[float]:
-    """Seconds per push."""
+    """Return the seconds each push took."""
     taken, names = [], [column.name for column in calls.columns]
     insert = f"INSERT INTO calls VALUES ({', '.join('?' * len(names))})"  # noqa: S608
     with closing(sqlite3.connect(folder / "bare.db")) as connection:
@@ -62,7 +63,7 @@ def bare(folder: Path, pushes: list[bytes]) -> list[float]:
         connection.execute(f"CREATE TABLE calls ({', '.join(names)}, PRIMARY KEY (call_id))")
         for push in pushes:
             begun = time.perf_counter()
-            rows = [(told["call_id"], *[told["call_time"]] * (len(names) - 1)) for told in orjson.loads(push)]
+            rows = [(row["call_id"], *[row["call_time"]] * (len(names) - 1)) for row in orjson.loads(push)]
             with connection:
                 connection.executemany(insert, rows)
             taken.append(time.perf_counter() - begun)

@@ -1,9 +1,11 @@
-"""What one check costs: signing and parsing alone, and whole calls beside a bare aiohttp loop (unsigned, reply not
-parsed) and the official SDK 1.0.5, all against one stub in one run, in turns. Some 20 s, loopback only:
+"""The cost of a check, as signing and parsing alone and as whole calls.
 
     python -m tests.bench.bench_check_cost
 
-Read the ratios: absolute figures belong to the machine. The stub answers at once, so these are CPU limits. The
+Whole calls are compared with a bare aiohttp loop (no signature, reply not parsed) and with the official SDK 1.0.5. All
+run in turns against one stub on loopback, for about 20 s.
+
+Look at the ratios, since absolute figures depend on the machine. The stub answers at once, so these are CPU limits. The
 bare loop names the binding in its URL, as any client must; the row with one URL for all shows what that costs.
 """
 
@@ -51,7 +53,7 @@ Call = Callable[[], Awaitable[object]]
 
 
 class Stub(asyncio.Protocol):
-    """One fixed reply to every request, connections kept alive."""
+    """A server that sends one fixed reply to every request and keeps connections alive."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -76,7 +78,7 @@ async def serve_stub() -> None:
 
 @dataclass
 class Side:
-    """One way to make the call, and what was measured of it: calls per second, and CPU us per call."""
+    """One way to make the call, and its results: calls per second, and CPU microseconds per call."""
 
     name: str
     call: Call
@@ -183,7 +185,7 @@ async def compare(address: str) -> list[Side]:
 
 
 def micro() -> dict[str, float]:
-    """Microseconds of signing, per scheme, and of parsing; the best of five."""
+    """Return the microseconds for signing, per scheme, and for parsing; the best of five."""
     params = {"PoolKey": "FC123456", "SubsId": "1000000768798832"}
     nonce, timestamp = "0123456789abcdef0123456789abcdef", "2024-01-02T03:04:05Z"
     steps: dict[str, Callable[[], object]] = {

@@ -1,9 +1,9 @@
-"""What a read waits while others crowd the daemon: idle connections, heads and bodies that dribble, wrong tokens.
+"""Read latency under attack: idle connections, slow heads and bodies, wrong tokens.
 
-`python -m tests.bench.bench_crowd [SECONDS]` asks a daemon, and a bare aiohttp handler that returns constant bytes, a
-process each, first alone and then among `IDLE` idle connections, `SLOW` that dribble and come again when they are cut
-off, and one that never stops sending malformed requests. SECONDS is the length of each turn. The goal, `LIMIT`, is
-printed beside what was reached.
+`python -m tests.bench.bench_crowd [SECONDS]` reads from a daemon and from a bare aiohttp handler that returns constant
+bytes, each in its own process. It reads first alone, then next to `IDLE` idle connections, `SLOW` slow ones that
+reconnect when cut, and one that sends malformed requests without pause. SECONDS is the length of each turn. The
+result is printed next to its goal, `LIMIT`.
 """
 
 import asyncio
@@ -100,7 +100,7 @@ async def _read(port: int, until: float) -> list[float]:
 
 
 async def _turn(port: int, seconds: float) -> list[float]:
-    """The waits of all reads, sorted."""
+    """Return the latencies of all reads, sorted."""
     until = time.perf_counter() + seconds
     found = await asyncio.gather(*(_read(port, until) for _ in range(READERS)))
     return sorted(itertools.chain(*found))

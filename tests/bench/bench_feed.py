@@ -1,9 +1,11 @@
-"""How long a committed change takes to reach the readers of the stream, beside a bare aiohttp broadcast.
+"""How long a committed change takes to reach the readers of the stream, compared with a bare aiohttp broadcast.
 
-`python -m tests.bench.bench_feed [SECONDS] [READERS]` runs both servers (uvloop, a process each) in turns, with their
-readers in another process: the daemon commits `RATE` changes a second to SQLite and streams them; the bare server
-writes the same bytes to every reader in one loop, without a database. Measured is the time from the commit (bare: from
-the broadcast) to the arrival at each reader. Exit code 1 when the daemon misses `P50` or `P99`.
+`python -m tests.bench.bench_feed [SECONDS] [READERS]` runs both servers in turns, each on uvloop in its own process,
+with the readers in another one. The daemon commits `RATE` changes per second to SQLite and streams them. The bare
+server writes the same bytes to every reader in a loop, without a database.
+
+The latency is the time from the commit (bare: the broadcast) to the arrival at each reader. Exit code 1 means that the
+daemon misses `P50` or `P99`.
 """
 
 import asyncio
@@ -38,11 +40,11 @@ BODY = (
 _ID = re.compile(rb"id: (\d+)\nevent")
 
 Stamps = dict[int, float]
-"""When each change was committed, by its index: seconds of the machine's monotonic clock, one for all processes."""
+"""When each change was committed, by index: seconds of the monotonic clock that all processes share."""
 
 
 async def _changing(seconds: float) -> "asyncio.Queue[int]":
-    """A queue that is given a number `RATE` times a second, and -1 at the end."""
+    """Return a queue that gets a number `RATE` times per second, and -1 at the end."""
     queue: asyncio.Queue[int] = asyncio.Queue()
 
     async def feed() -> None:
@@ -127,7 +129,7 @@ def _serve(which: str, pipe: Connection, seconds: float) -> None:
 
 
 class _Reader(asyncio.Protocol):
-    """One reader of a stream: notes when which change came."""
+    """A stream reader that records when each change arrived."""
 
     def __init__(self, seen: list[tuple[int, float]], begun: asyncio.Event) -> None:
         self._seen, self._begun = seen, begun
@@ -160,7 +162,7 @@ def _readers(port: int, readers: int, pipe: Connection) -> None:
 
 
 def _turn(which: str, seconds: float, readers: int) -> tuple[list[float], int, float]:
-    """(latencies in seconds, in order; how many changes there were; the server's CPU seconds per event)."""
+    """Return (sorted latencies in seconds, number of changes, CPU seconds of the server per event)."""
     context = multiprocessing.get_context("spawn")
     server, its = context.Pipe()
     reader, other = context.Pipe()
@@ -180,7 +182,7 @@ def _turn(which: str, seconds: float, readers: int) -> tuple[list[float], int, f
 
 
 def main() -> int:
-    """Measure and print; the exit code."""
+    """Measure, print, and return the exit code."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 10.0
     readers = int(sys.argv[2]) if len(sys.argv) > 2 else 500
     print(

@@ -1,4 +1,4 @@
-"""`precall bindings import` of 100,000 rows: beside a bare client that posts the same batches, to the same daemon.
+"""`precall bindings import` of 100,000 rows, compared with a bare client that posts the same batches.
 
 python -m tests.bench.bench_import [ROWS]
 """
@@ -70,7 +70,7 @@ def measure(folder: Path, command: list[str], url: str, rows: int) -> None:
 
 
 def binding(serial: int) -> dict[str, str]:
-    """One binding, with numbers of its own."""
+    """Return a binding with unique numbers."""
     tail = f"{serial % 10**8:08d}"
     return {
         "subs_id": str(serial),

@@ -1,9 +1,8 @@
-"""What a decision costs: `python -m tests.bench.bench_planner [--bindings 1000000]`.
+"""The cost of the planner's decisions: `python -m tests.bench.bench_planner [--bindings 1000000]`.
 
-Per policy, in a process of its own: adding a binding, take + settle (median, p99.9, worst), bytes per binding (growth
-of the resident set). Times are CPU time, so that other work on the machine does not count. The bindings are loaded and
-frozen before checks are timed, as the daemon does it. Beside the planner stands what a plain poller does: one heap of
-due times.
+Each policy runs in its own process. Measured are adding a binding, take + settle (median, p99.9, worst), and bytes per
+binding (growth of the resident set). Times are CPU time, so other work on the machine does not count. As in the
+daemon, bindings are loaded and frozen first. The planner is compared with a plain poller: one heap of due times.
 """
 
 import argparse
@@ -24,7 +23,7 @@ PER_X = 20
 
 
 class DueTimes:
-    """The poller to compare with: a fixed interval, the earliest due first."""
+    """The poller to compare with: it uses a fixed interval and takes the earliest due binding first."""
 
     def __init__(self, rate: float) -> None:
         self.heap: list[tuple[float, str]] = []
@@ -42,11 +41,11 @@ class DueTimes:
         heappush(self.heap, (now + 3600.0, subs_id))
 
     def dial(self, subs_id: str, now: float, *, verified: bool) -> None:
-        """A fixed interval does not heed it."""
+        """Do nothing: the interval is fixed."""
 
 
 class Planned(Planner):
-    """The planner with bindings of the usual kind: registered over the last two days, checked over the last hour."""
+    """The planner with typical bindings: registered within two days, checked within the last hour."""
 
     def join(self, subs_id: str, now: float) -> None:
         n = int(subs_id)

@@ -1,8 +1,8 @@
-"""What a read costs: CPU of the daemon per request, beside a bare aiohttp handler that returns constant bytes.
+"""CPU time of the daemon per read, compared with a bare aiohttp handler that returns constant bytes.
 
-`python -m tests.bench.bench_read [SECONDS]` runs both servers (uvloop, a process each) and asks them in turns over 16
-kept-alive connections; SECONDS is the length of each of the turns. What is compared is the CPU time of the server's
-process, which other work on the machine disturbs least. The goal, `LIMIT`, is printed beside what was reached.
+`python -m tests.bench.bench_read [SECONDS]` runs both servers, each on uvloop in its own process. It reads from them in
+turns of SECONDS, over 16 kept-alive connections. The figure is the CPU time of the server process, which other work on
+the machine disturbs least. It is printed next to its goal, `LIMIT`.
 """
 
 import asyncio
@@ -91,7 +91,7 @@ def _serve(which: str, pipe: Connection) -> None:
 
 
 class _Asker(asyncio.Protocol):
-    """One connection that asks the next question as soon as the last one is answered."""
+    """A connection that sends the next request as soon as the last one is answered."""
 
     def __init__(self, question: Callable[[], bytes]) -> None:
         self.answers = 0
@@ -120,7 +120,7 @@ class _Asker(asyncio.Protocol):
 
 
 async def _turn(port: int, question: Callable[[], bytes], seconds: float, pid: int) -> tuple[float, float]:
-    """(CPU microseconds per request, requests per second)."""
+    """Return (CPU microseconds per request, requests per second)."""
     loop = asyncio.get_running_loop()
     pairs = [
         await loop.create_connection(lambda: _Asker(question), "127.0.0.1", port) for _ in range(CONNECTIONS)

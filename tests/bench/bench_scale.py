@@ -1,12 +1,12 @@
-"""What many bindings cost one daemon: `python -m tests.bench.bench_scale [N] [--seconds S]`.
+"""The cost of many bindings for one daemon: `python -m tests.bench.bench_scale [N] [--seconds S]`.
 
-A daemon and a provider simulator, a process each. The daemon finds N bindings (default 200,000) in SQLite, checks them
-at 500/s and answers a reader meanwhile. Measured: from the start of the process to the first route and to the last
-binding planned; memory of the whole process per binding; how long its loop was held, by a probe that runs in it. CPU
-is that of the loop's own thread within one such gap: what other work on the machine cannot make longer.
+A daemon and a simulator run in a process each. The daemon loads N bindings (default 200,000) from SQLite, checks them
+at 500/s and serves a reader meanwhile. Measured are the times from process start to the first route and to the last
+planned binding, and memory per binding. A probe in the loop measures how long the loop is blocked. The CPU figure is
+that of the loop's thread within one such gap, which other work on the machine cannot lengthen.
 
-The peer is what one would write first: a dict of dataclasses loaded by a plain query, and the pause that the garbage
-collector makes of it.
+It is compared with the obvious implementation: a dict of dataclasses loaded by a plain query, and the pause that the
+garbage collector makes for it.
 """
 
 import argparse
@@ -39,10 +39,10 @@ from precall.telemetry import logging as log
 RATE = 500
 POOLS = 40
 EVERY = 0.002
-"""Seconds the probe sleeps, and the reader between two reads."""
+"""Seconds that the probe sleeps, and that the reader waits between two reads."""
 GOALS = {"load s": 15.0, "served s": 20.0, "bytes each": 1000.0, "stall ms": 50.0}
 
-BINDINGS = "INSERT INTO bindings VALUES (?, ?, ?, ?, ?, ?, '', ?, '{}', 'api', ?)"
+BINDINGS = "INSERT INTO bindings VALUES (?, ?, ?, ?, ?, ?, '', ?, '{}', 'api', ?, 1)"
 ROUTES = (
     "INSERT INTO routes VALUES"
     " (?, ?, 'normal', 1, ?, '', ?, ?, 3, '', '', 0, 0, 0, 0, 0, '[]', ?, 'dial_x', 'status_1', 2, ?)"
@@ -51,7 +51,7 @@ RESULTS = "INSERT INTO check_results VALUES (?, ?, ?, 'status_1', 1, ?, '', 'OK'
 
 
 def scenario(bindings: int) -> Scenario:
-    """The provider's side: so many, some of them in trouble at any time."""
+    """Return a scenario with this many bindings, some of which are abnormal at any time."""
     pools = tuple(
         Pool(
             pool_key=f"FC{n}",
@@ -66,7 +66,7 @@ def scenario(bindings: int) -> Scenario:
 
 
 def fill(path: Path, bindings: int, now: float) -> None:
-    """What a daemon would have left there: each checked within the last hour."""
+    """Fill the database as a daemon would have left it, each binding checked within the last hour."""
 
     def rows() -> Iterator[tuple[tuple[object, ...], ...]]:
         for n, one in enumerate(Simulator(scenario(bindings)).bindings(), 1):
@@ -94,7 +94,7 @@ def fill(path: Path, bindings: int, now: float) -> None:
 
 
 def provide(pipe: Connection, bindings: int) -> None:
-    """The provider's process."""
+    """Run the simulator; the main function of its process."""
 
     async def work() -> None:
         simulator = Simulator(scenario(bindings))
@@ -106,7 +106,7 @@ def provide(pipe: Connection, bindings: int) -> None:
 
 
 class Timed(Assembly):
-    """The assembly, saying how long it took to make the parts of what is stored: the table above all."""
+    """An assembly that records how long it took to build the parts from the database, above all the table."""
 
     loaded = (0.0, 0.0)
 
@@ -118,7 +118,10 @@ class Timed(Assembly):
 
 
 def serve(pipe: Connection, folder: str, provider: str, port: int) -> None:
-    """The daemon's process. Tells how long the load took, once all is planned, and the gaps it saw, in the end."""
+    """Run the daemon; the main function of its process.
+
+    It sends the load time once everything is planned, and the gaps in the loop at the end.
+    """
     log.configure("error")
     config = Config(
         provider={  # type: ignore[arg-type]
@@ -151,7 +154,7 @@ def serve(pipe: Connection, folder: str, provider: str, port: int) -> None:
 
 
 async def probe(gaps: list[tuple[float, float]]) -> None:
-    """(seconds, CPU seconds of this thread) by which each sleep was too long."""
+    """Record by how many (seconds, CPU seconds of this thread) each sleep was too long."""
     while True:
         wall, cpu = time.perf_counter(), time.thread_time()
         await asyncio.sleep(EVERY)
@@ -160,18 +163,18 @@ async def probe(gaps: list[tuple[float, float]]) -> None:
 
 @dataclass(slots=True)
 class Plain:
-    """A row, as one would write it first."""
+    """The obvious implementation of a row."""
 
     binding: tuple[object, ...]
     state: tuple[object, ...]
 
 
 def plain(pipe: Connection, folder: str) -> None:
-    """The peer's process: load, and let the garbage collector look once."""
+    """Load the obvious implementation and time one garbage collection, in a process of its own."""
     before, begun = resident(os.getpid()), time.perf_counter()
     connection = sqlite3.connect(f"{folder}/scale.db")
     found = connection.execute("SELECT * FROM bindings JOIN routes USING (subs_id)")
-    rows = {row[0]: Plain(row[:11], row[11:]) for row in found}
+    rows = {row[0]: Plain(row[:12], row[12:]) for row in found}
     loaded, size = time.perf_counter() - begun, resident(os.getpid()) - before
     begun = time.perf_counter()
     gc.collect()
@@ -179,13 +182,13 @@ def plain(pipe: Connection, folder: str) -> None:
 
 
 def resident(process: int) -> int:
-    """Bytes of memory a process holds."""
+    """Return the resident memory of a process in bytes."""
     pages = int(Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1])
     return pages * resource.getpagesize()
 
 
 async def reads(url: str, ids: int, seconds: float) -> list[float]:
-    """How long each of many reads took, one after the other."""
+    """Return how long each of many sequential reads took."""
     spent, end, n = [], time.perf_counter() + seconds, 0
     async with aiohttp.ClientSession() as session:
         while time.perf_counter() < end:
@@ -200,7 +203,7 @@ async def reads(url: str, ids: int, seconds: float) -> list[float]:
 
 
 async def first_route(url: str, begun: float) -> float:
-    """Seconds until the first route was told."""
+    """Return the seconds until the first route was served."""
     async with aiohttp.ClientSession() as session:
         while True:
             try:
@@ -212,13 +215,13 @@ async def first_route(url: str, begun: float) -> float:
 
 
 def free_port() -> int:
-    """A port nobody listens on."""
+    """Return a free port."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
 
 
 def measure(folder: str, bindings: int, seconds: float) -> dict[str, float]:
-    """Everything there is to say of the daemon."""
+    """Measure everything about the daemon."""
     processes = multiprocessing.get_context("spawn")
     ours, theirs = processes.Pipe()
     provider = processes.Process(target=provide, args=(theirs, bindings), daemon=True)

@@ -1,12 +1,13 @@
-"""How fast the store keeps observations and loads the table, beside a bare executemany upsert in the same run.
+"""How fast the store saves observations and loads the table, compared with a bare executemany upsert.
 
     python -m tests.bench.bench_store [N] [--batches 20] [--sqlite-only]
 
-N bindings (default 200,000) are registered, then batches of 5,000 observations of randomly chosen ones (a refreshed
-row and an unchanged check each) go through `Store.commit`, on SQLite and on a PostgreSQL of its own. The bare side
-writes as many rows of the same columns with one executemany of the driver per batch: no SQLAlchemy, no history. Both
-sides commit to the disk. On SQLite the same is done once more with all numbers sealed. CPU is that of this process:
-what a PostgreSQL server takes is its own.
+N bindings (default 200,000) are registered. Then batches of 5,000 observations of random bindings, each a refreshed row
+and an unchanged check, go through `Store.commit`, on SQLite and on PostgreSQL.
+
+The bare side writes as many rows of the same columns with one executemany of the driver per batch, without SQLAlchemy
+or history. Both sides commit to disk. On SQLite the store is measured again with all numbers sealed. CPU time is that
+of this process and excludes the PostgreSQL server.
 """
 
 import argparse
@@ -78,7 +79,7 @@ ON CONFLICT (subs_id) DO UPDATE SET state = excluded.state, status = excluded.st
 
 
 def row(number: int, seq: int) -> Row:
-    """Binding `number` after its check `seq`."""
+    """Return binding `number` after its check `seq`."""
     binding = Binding(
         f"{10**15 + number}",
         f"FC{number % 40}",
@@ -106,16 +107,24 @@ def row(number: int, seq: int) -> Row:
 
 
 def columns(of: Row) -> tuple[object, ...]:
-    """What the bare side writes of a row."""
-    state, told = of.state, of.state.number
+    """Return the columns that the bare side writes for a row."""
+    state, number = of.state, of.state.number
     times = (state.temp_at, state.exposed_at, state.gone_at)
-    seen = (state.state.value, state.status, told, state.extension, state.checked_at, state.seq, state.streak)
-    kept = (state.temp_number, state.temp_extension, *times, state.blocked, state.failures, "[]")
-    return (of.binding.subs_id, *seen, *kept, state.request_id)
+    seen = (
+        state.state.value,
+        state.status,
+        number,
+        state.extension,
+        state.checked_at,
+        state.seq,
+        state.streak,
+    )
+    details = (state.temp_number, state.temp_extension, *times, state.blocked, state.failures, "[]")
+    return (of.binding.subs_id, *seen, *details, state.request_id)
 
 
 def check(of: Row) -> Check:
-    """The check that `of` came from."""
+    """Return the check that led to the row `of`."""
     state, binding = of.state, of.binding
     return Check(
         binding.subs_id,
@@ -134,7 +143,7 @@ REGISTERED = COLUMNS_OF[WriteCause.REGISTERED]
 
 
 def registration(of: Row) -> Change:
-    """The change that registers `of`, with its first check."""
+    """Return the change that registers the row `of`, with its first check."""
     binding = of.binding
     return Change(
         of.index,
@@ -162,7 +171,7 @@ def measured(what: str, rows: int) -> Iterator[None]:
 
 
 def observations(total: int, batches: int, seed: int) -> list[list[Row]]:
-    """Batches of rows of bindings in random order, each a newer check than all before."""
+    """Yield batches of rows of random bindings, each with a newer check than all before."""
     order, chance = list(range(total)), random.Random(seed)
     chance.shuffle(order)
     picked = [order[at % total] for at in range(batches * BATCH)]

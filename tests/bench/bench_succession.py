@@ -1,8 +1,8 @@
-"""How soon another daemon checks when the leader is gone: `python -m tests.bench.bench_succession [RUNS]`.
+"""How soon another daemon takes over from a lost leader: `python -m tests.bench.bench_succession [RUNS]`.
 
-Two daemons on one PostgreSQL, 300 bindings at 50 calls a second. From the moment of the incident it is measured when
-the successor takes writes, and when the first call of its own reaches the provider (for an incident without a
-successor: when writes are taken again). Nothing is asserted: a busy machine is slower.
+Two daemons share a PostgreSQL, with 300 bindings at 50 calls per second. Measured are the times from the incident until
+the successor accepts writes, and until its first call reaches the provider. For an incident without a successor it is
+the time until writes are accepted again. Nothing is asserted, since a busy machine is slower.
 """
 
 import signal
@@ -43,12 +43,12 @@ class Scene:
 
 @contextmanager
 def scene(folder: Path, databases: Databases, port: int) -> Iterator[Scene]:
-    """Both at work, in `folder`."""
+    """Run both daemons in `folder`."""
     scenario, bindings = folder / "scenario.toml", folder / "bindings.jsonl"
     scenario.write_text(SCENARIO)
     database, folders = databases.new(), [folder / "first", folder / "second"]
     simulate = ("simulate", "--listen", "127.0.0.1:0", "--scenario", scenario, "--export", bindings)
-    with Wire(port).laid() as wire, serving(folder, *simulate) as simulator:
+    with Wire(port).running() as wire, serving(folder, *simulate) as simulator:
         provider, configs = simulator.url("simulator"), []
         for own, at in zip(folders, (wire.of(database), database), strict=True):
             own.mkdir()
@@ -65,7 +65,7 @@ def scene(folder: Path, databases: Databases, port: int) -> Iterator[Scene]:
 
 
 def succession(at: Scene, incident: Callable[[], None]) -> tuple[float, float]:
-    """Seconds from the incident to writes, and to the first call after that."""
+    """Return the seconds from the incident to writes, and to the first call after that."""
     begun = time.monotonic()
     incident()
     while not at.writable():
@@ -77,7 +77,7 @@ def succession(at: Scene, incident: Callable[[], None]) -> tuple[float, float]:
 
 
 def read_only(at: Scene) -> tuple[float, float]:
-    """Seconds from the moment the server takes writes again until the daemon does. There is no successor."""
+    """Return the seconds from the server accepting writes again until the daemon does. Nothing succeeds it."""
     settle = f"ALTER DATABASE {at.database.rpartition('/')[2]} SET default_transaction_read_only"
     others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
     psql(at.database, f"{settle} = on", f"SELECT pg_terminate_backend(pid) {others}")

@@ -1,4 +1,4 @@
-"""The daemon's planner in the contract of the freshness benchmark, and nothing else.
+"""The daemon's planner behind the interface of the freshness benchmark.
 
 From the project root: `python FRESHNESS.PY --policy tests.bench.freshness_policy:Policy --scenarios core --seeds 10`,
 with the project root and `daemon/` on the path.
@@ -12,7 +12,7 @@ from precall.core.planning.planner import CheckKind, Planner
 
 
 class Policy:
-    """`next` and `on_result` are take followed by settle; here every answer arrives at once."""
+    """A policy of the benchmark. `next` takes and `on_result` settles, as every answer arrives at once."""
 
     def __init__(self, rate: float, **settings: Any) -> None:
         free = {"max_age": inf, "abnormal_max_age": inf, "min_interval": 0.0, "abnormal_min_interval": 0.0}

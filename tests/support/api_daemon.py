@@ -1,4 +1,4 @@
-"""A whole daemon for tests of its HTTP interface: the real thing on SQLite, asking the simulator."""
+"""A complete daemon for tests of the HTTP API, on SQLite and with the simulator as its provider."""
 
 import hashlib
 import time
@@ -21,7 +21,7 @@ FUTURE = "2099-01-01T00:00:00Z"
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A running daemon, the provider it asks, and a bare HTTP session to it."""
+    """A running daemon with its simulated provider and an HTTP session."""
 
     daemon: Daemon
     simulator: Simulator
@@ -29,7 +29,7 @@ class Served:
     url: str
 
     async def ask(self, method: str, path: str, body: Any = None, **more: Any) -> tuple[int, Any]:
-        """(status, JSON body or text)."""
+        """Send a request and return (status, JSON body or text)."""
         if body is not None:
             more["json"] = body
         async with self.session.request(method, f"{self.url}{path}", **more) as response:
@@ -38,24 +38,24 @@ class Served:
             return response.status, await response.text()
 
     async def register(self, **facts: Any) -> dict[str, Any]:
-        """Register one binding, as of `facts()`."""
+        """Register one binding; `facts` override those of `a_binding`."""
         status, body = await self.ask("PUT", f"/v1/bindings/{facts.get('subs_id', '1')}", a_binding(**facts))
         assert status in (200, 201), body
         return body  # type: ignore[no-any-return]
 
     async def checked(self, subs_id: str) -> dict[str, Any]:
-        """The route after a check."""
+        """Check a binding and return its route."""
         status, body = await self.ask("POST", f"/v1/bindings/{subs_id}/check")
         assert (status, body["outcome"]) == (200, "answered"), body
         return body["route"]  # type: ignore[no-any-return]
 
     async def stored(self) -> int:
-        """How many bindings the database holds."""
+        """Return the number of bindings in the database."""
         return sum([len(rows) async for rows in self.daemon.parts.store.load()])
 
 
 def a_binding(**facts: Any) -> dict[str, Any]:
-    """A good body."""
+    """Return a valid request body for a binding."""
     return {
         "subs_id": "1",
         "pool_key": "FC1",
@@ -67,25 +67,25 @@ def a_binding(**facts: Any) -> dict[str, Any]:
 
 
 def scripted(*statuses: int, **more: Any) -> dict[str, Any]:
-    """Simulated bindings "1", "2", ... that answer these statuses, as tables of a scenario."""
+    """Return a scenario with the bindings "1", "2", ... that have these statuses."""
     return {
         "binding": [
             {
-                "subs_id": str(place),
+                "subs_id": str(number),
                 "pool_key": "FC1",
                 "number_x": X,
                 "number_a": A,
                 "number_b": B,
                 "status": status,
             }
-            for place, status in enumerate(statuses, 1)
+            for number, status in enumerate(statuses, 1)
         ],
         **more,
     }
 
 
 def token(name: str, *scopes: str) -> tuple[str, dict[str, Any]]:
-    """(the secret, its entry in the configuration)."""
+    """Return (secret, configuration entry) of a token."""
     secret = f"secret-of-{name}"
     return secret, {
         "name": name,
@@ -108,8 +108,10 @@ async def serving(
     boottime: Callable[[], float] = time.monotonic,
     **sections: Any,
 ) -> AsyncIterator[Served]:
-    """A daemon on the database in `folder`, which is made if there is none, and on an ephemeral port; `speed` is the
-    simulator's, the clocks are those of both."""
+    """Run a daemon on an ephemeral port, with the database in `folder`, which is created if missing.
+
+    `speed` is the simulator's; both use the clocks. `sections` are further sections of the configuration.
+    """
     simulator = Simulator(Scenario.model_validate(scenario or {}), wall, speed)
     async with simulator.running() as provider:
         config = Config(

@@ -1,4 +1,4 @@
-"""Values for tests, with sensible defaults: a test names only what it is about."""
+"""Builders of domain values with defaults, so that a test names only what matters to it."""
 
 from dataclasses import replace
 from typing import Any
@@ -10,7 +10,7 @@ X, TEMP, A, B = "17000000001", "17100000001", "13800000001", "13900000001"
 
 
 def binding(**facts: Any) -> Binding:
-    """An AXB binding that lives for another hour."""
+    """Return an AXB binding that expires in an hour."""
     base = Binding(
         subs_id="1000000000000001",
         pool_key="FC1",
@@ -25,23 +25,23 @@ def binding(**facts: Any) -> Binding:
 
 
 def row(state: BindingState | None = None, **facts: Any) -> Row:
-    """A row of that binding, version 1."""
+    """Return a row of that binding, at version 1."""
     return Row(binding(**facts), state or BindingState(), None, 1, 1)
 
 
 def answer(status: int, called_no: str = "", **more: Any) -> Answer:
-    """What the provider says, with the number it would give by default."""
+    """Return an answer of the provider, with the usual number for its status."""
     default = {1: X, 2: TEMP, 3: "", 4: X}[status]
     return Answer(Status(status), called_no or default, request_id="R-1", **more)
 
 
 def failure(kind: Failure, code: str = "code", **more: Any) -> NonAnswer:
-    """A reply that says nothing of the binding."""
+    """Return a reply that says nothing about the binding."""
     return NonAnswer(kind, code, **more)
 
 
 def observed(state: State, age: float = 1.0, **more: Any) -> BindingState:
-    """A state entered by one answer `age` seconds ago."""
+    """Return a state that one answer led to `age` seconds ago."""
     status = {State.NORMAL: 1, State.TEMPORARY: 2, State.FALLBACK: 3, State.EXPIRED: 4}.get(state, 0)
     at = NOW - age if status else 0.0
     temporary = {"temp_number": TEMP, "temp_at": at, "number": TEMP} if status == 2 else {}

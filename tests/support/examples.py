@@ -1,12 +1,12 @@
-"""How many cases a property is tried with, and that no machine is too slow for it.
+"""Hypothesis profiles: how many cases to try, without limits on their time.
 
-`make test` tries the same cases every time: a run that fails fails again. `make soak` (`--hypothesis-profile=soak`)
-tries many more, and others each time; it prints what reproduces one that fails.
+`make test` tries the same cases every time, so failures are reproducible. `make soak` (`--hypothesis-profile=soak`)
+tries many more, different ones each time, and prints how to reproduce a failure.
 """
 
 from hypothesis import HealthCheck, settings
 
-# How long a case takes is no property of the code.
+# How long a case takes depends on the machine, not on the code.
 SLOW = (HealthCheck.too_slow, HealthCheck.data_too_large)
 settings.register_profile(
     "suite", max_examples=50, deadline=None, suppress_health_check=SLOW, derandomize=True, database=None
@@ -18,6 +18,6 @@ settings.load_profile("suite")
 
 
 def examples(few: int, many: int, *allowed: HealthCheck) -> settings:
-    """For a property whose cases cost more, or prove less, than others: `few` of them, in the soak `many`."""
+    """Return settings for a property with costly or less useful cases: try `few`, or `many` in the soak."""
     soak = settings.get_current_profile_name() == "soak"
     return settings(max_examples=many if soak else few, suppress_health_check=(*SLOW, *allowed))

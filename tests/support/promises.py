@@ -1,8 +1,7 @@
-"""What users hold on to, as text: one file in tests/data/promises for each kind.
+"""Snapshots of the public interfaces, one text file per kind in tests/data/promises.
 
-`python -m tests.support.promises` writes them again after an intended change. A difference is a change of what users
-have:
-it belongs into the CHANGELOG, and into a migration note where something is gone.
+After an intended change, rewrite them with `python -m tests.support.promises`. Every difference is visible to users:
+it needs a line in the CHANGELOG, and a migration note if something was removed.
 """
 
 import ast
@@ -34,18 +33,18 @@ from tests.support.forked import PROJECT
 FOLDER = PROJECT / "tests" / "data" / "promises"
 SOURCE = PROJECT / "daemon" / "precall"
 LOGGING = {"debug", "info", "warning", "error", "critical", "say", "_alarm", "AccountHealth"}
-"""Methods of a logger, and what of ours is given a name to log."""
+"""Logger methods, and what else in precall takes the name of an event to log."""
 EVENT = re.compile(r"^[a-z_]+\.[a-z_]+$")
 
 
 def openapi() -> str:
-    """The document that `/openapi.json` serves, its version left out."""
+    """Return the document of `/openapi.json`, without its version."""
     whole = document(ENDPOINTS, "")
     return json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=False)
 
 
 def command_help() -> str:
-    """`--help` of every command, as a terminal of 100 columns shows it."""
+    """Return `--help` of every command, for a terminal of 100 columns."""
     environment = os.environ | {"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"}
     code = (
         "import sys, contextlib; from precall.cli import app\n"
@@ -74,7 +73,7 @@ def _commands(command: object, words: list[str]) -> Iterator[list[str]]:
 
 
 def metrics() -> str:
-    """Name, type, labels and buckets of every family of ours."""
+    """Return name, type, labels and buckets of every metric family of precall."""
     lines = []
     for family in Metrics().registry._collector_to_names:
         name = getattr(family, "_name", None)
@@ -87,7 +86,7 @@ def metrics() -> str:
 
 
 def log_events() -> str:
-    """The name of every event the daemon logs."""
+    """Return the name of every event that the daemon logs."""
     events: set[str] = set()
     for file in sorted(SOURCE.rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -97,18 +96,18 @@ def log_events() -> str:
                 )
                 if called in LOGGING:
                     events.update(
-                        one.value
-                        for part in (node.args[0], *(keyword.value for keyword in node.keywords))
-                        for one in ast.walk(part)
-                        if isinstance(one, ast.Constant)
-                        and isinstance(one.value, str)
-                        and EVENT.match(one.value)
+                        part.value
+                        for argument in (node.args[0], *(keyword.value for keyword in node.keywords))
+                        for part in ast.walk(argument)
+                        if isinstance(part, ast.Constant)
+                        and isinstance(part.value, str)
+                        and EVENT.match(part.value)
                     )
     return "\n".join(sorted(events))
 
 
 def exit_codes() -> str:
-    """Each error of the tree with the exit code of a command that ends by it."""
+    """Return the exit code of a command for each class of error."""
     lines = []
     for name, kind in sorted(vars(errors).items()):
         if isinstance(kind, type) and issubclass(kind, errors.PrecallError):
@@ -117,13 +116,13 @@ def exit_codes() -> str:
 
 
 def codes() -> str:
-    """The closed sets of words that stand in answers."""
+    """Return the closed sets of words in API responses."""
     sets: tuple[type[StrEnum], ...] = (Code, Action, State, Reason, Flag, Failure)
     return "\n".join(f"{kind.__name__}: {' '.join(sorted(kind))}" for kind in sets)
 
 
 def configuration() -> str:
-    """Every key with its default."""
+    """Return every key with its default."""
     return "\n".join(_keys(Config, ""))
 
 
@@ -138,7 +137,7 @@ def _keys(model: type[BaseModel], prefix: str) -> Iterator[str]:
 
 
 def schema() -> str:
-    """The tables, indexes and views of a new SQLite database."""
+    """Return the tables, indexes and views of a new SQLite database."""
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{folder}/precall.db"
         asyncio.run(upgrade(url))
@@ -153,7 +152,7 @@ def schema() -> str:
 
 
 def start_imports() -> str:
-    """What `precall --help` imports from outside the standard library: its start time, counted instead of timed."""
+    """Return the third-party packages that `precall --help` imports, as a stable measure of its start time."""
     code = (
         "import sys\n"
         "sys.argv = ['precall', '--help']\n"
@@ -161,7 +160,7 @@ def start_imports() -> str:
         "try:\n    main()\n"
         "except SystemExit:\n    pass\n"
         "names = {name.partition('.')[0] for name in sys.modules} - set(sys.stdlib_module_names)\n"
-        # Where the documentation is built, colorama is installed, and what finds it imports it.
+        # The documentation's dependencies install colorama, which other packages import if they find it.
         "names -= {'colorama'}\n"
         "print(*sorted(name for name in names if not name.startswith('_')), sep='\\n', file=sys.stderr)\n"
     )
@@ -183,9 +182,9 @@ KINDS: dict[str, Callable[[], str]] = {
 
 
 def main() -> None:
-    """Write them all."""
-    for name, made in KINDS.items():
-        (FOLDER / name).write_text(made() + "\n", encoding="utf-8")
+    """Write all snapshots."""
+    for name, snapshot in KINDS.items():
+        (FOLDER / name).write_text(snapshot() + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Requests to the simulated provider, signed by the official library: an oracle independent of precall."""
+"""Requests to the simulator, signed by the provider's official library rather than by precall."""
 
 import hashlib
 import uuid
@@ -23,7 +23,10 @@ def rpc_envelope(
     form: tuple[str, ...] = (),
     **common: str | None,
 ) -> Envelope:
-    """HMAC-SHA1; names in `form` travel in the body. A common parameter of None is left out."""
+    """Return a request signed with HMAC-SHA1.
+
+    Parameters named in `form` are sent in the body. A `common` parameter of None is left out.
+    """
     given: dict[str, str | None] = {
         "Action": action,
         "Version": VERSION,
@@ -59,7 +62,10 @@ def acs3_envelope(
     accept: str = "application/json",
     **extra: str | None,
 ) -> Envelope:
-    """ACS3-HMAC-SHA256 with the headers named in `extra` (underscores for dashes); None leaves one out."""
+    """Return a request signed with ACS3-HMAC-SHA256.
+
+    `extra` sets headers, with underscores for dashes; None leaves a header out.
+    """
     request = DaraRequest()
     request.method, request.pathname, request.query = method, "/", dict(parameters)
     given: dict[str, str | None] = {

@@ -1,8 +1,9 @@
-"""A loop whose clock runs faster than the machine's, and stands still while there is work: what a busy machine delays
-is no later by this clock, so that rates and moments can be asserted exactly, and hours take seconds.
+"""An event loop with a virtual clock that stops while there is work and otherwise runs faster than real time.
 
-The daemon, the simulated provider and the test share it in one process. Threads (the database's) run in real time:
-give what waits for them generous limits.
+A busy machine causes no delay by this clock, so tests can assert exact rates and times, and hours pass in seconds.
+
+The daemon, the simulator and the test share the loop in one process. Threads, such as the database's, run in real
+time, so timeouts that depend on them must be generous.
 """
 
 import asyncio
@@ -18,12 +19,12 @@ from precall.runtime.daemon import Daemon
 
 SPEED = 10.0
 STEP = 1.0
-"""Seconds by which the clock goes on at most before the loop looks around again."""
+"""Seconds by which the clock advances at most before the loop polls again."""
 START = 1000.0
 
 
-class _Patient(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
-    """Waits for a share of the time asked for, and counts it as all of it."""
+class _VirtualSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
+    """A selector that waits a fraction of the timeout and advances the virtual clock by all of it."""
 
     def __init__(self, speed: float) -> None:
         super().__init__()
@@ -41,25 +42,25 @@ class _Patient(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """A loop with such a clock; `wall` is the time of day by it."""
+    """A loop with a virtual clock; `wall` is the time of day by that clock."""
 
     def __init__(self, speed: float = SPEED) -> None:
-        self._patient, self._begun = _Patient(speed), time.time()
-        super().__init__(self._patient)
+        self._selector_clock, self._begun = _VirtualSelector(speed), time.time()
+        super().__init__(self._selector_clock)
 
     def time(self) -> float:
-        return self._patient.now
+        return self._selector_clock.now
 
     def stand_still(self, seconds: float) -> None:
-        """As if the process had been stopped for so long: time goes on, and nothing else."""
-        self._patient.now += seconds
+        """Advance the clock as if the process had been suspended for so many seconds."""
+        self._selector_clock.now += seconds
 
     def wall(self) -> float:
-        return self._begun + self._patient.now - START
+        return self._begun + self._selector_clock.now - START
 
 
 def run_virtual(work: Callable[[VirtualLoop], Coroutine[Any, Any, None]], speed: float = SPEED) -> None:
-    """Run `work` to its end in such a loop."""
+    """Run `work` to its end in a virtual loop."""
     loops: list[VirtualLoop] = []
 
     def make() -> VirtualLoop:
@@ -72,11 +73,11 @@ def run_virtual(work: Callable[[VirtualLoop], Coroutine[Any, Any, None]], speed:
 
 
 async def until(true: Callable[[], object | Awaitable[object]], patience: float = 600.0) -> None:
-    """Wait for something that must come true, by the loop's clock."""
+    """Wait until `true()` is truthy. Raises TimeoutError after `patience` seconds of the loop's clock."""
     async with asyncio.timeout(patience):
         while True:
-            found = true()
-            if await found if isinstance(found, Awaitable) else found:
+            result = true()
+            if await result if isinstance(result, Awaitable) else result:
                 return
             await asyncio.sleep(0.1)
 
@@ -91,9 +92,11 @@ async def one_daemon(
     wall: Callable[[], float] | None = None,
     **sections: Any,
 ) -> AsyncIterator[tuple[Daemon, str]]:
-    """A daemon by this loop's clock, on the database in `folder`, and its URL; `asking` is of the section provider,
-    `wall` the time of day where it is not the loop's.
-    What waits for the database, which keeps to the machine's clock, has all the time it needs."""
+    """Run a daemon by the loop's clock, with its database in `folder`, and yield it with its URL.
+
+    `asking` are settings of the section provider. `wall` replaces the loop's time of day. The database runs in real
+    time, so its timeout is long.
+    """
     config = Config.model_validate(
         {
             "provider": {
@@ -114,11 +117,13 @@ async def one_daemon(
 
 
 def keeps_to_the_quota(arrivals: Sequence[float], rate: float, burst: float) -> None:
-    """In no window of `w` seconds there are more than `rate * w + burst` calls. `arrivals` (s) are by a clock that
-    calls are not delayed by."""
+    """Assert that no window of `w` seconds has more than `rate * w + burst` calls.
+
+    `arrivals` are in seconds, by a clock that a busy machine does not delay.
+    """
     moments, lead = sorted(arrivals), 0.0
     for count, moment in enumerate(moments):
-        # By how much the calls from some earlier one up to this are ahead of the rate, at most.
+        # How far the calls up to this one are ahead of the rate, at most over all earlier starts.
         lead = max(0.0, lead - rate * (moment - moments[max(0, count - 1)])) + 1
         assert lead <= burst + 1e-6, (
             f"call {count} at {moment - moments[0]:.3f} s is {lead - burst:.3f} too many"

@@ -1,1 +1,1 @@
-"""Everything HTTP: who may ask what, how it is asked and answered. What is answered is decided elsewhere."""
+"""The HTTP API: access, requests and responses. The engine decides what is answered."""

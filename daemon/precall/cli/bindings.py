@@ -307,12 +307,12 @@ def _report(outcome: ImportOutcome, rejects: Path | None, *, as_json: bool) -> N
     left_out = sum(len(batch.lines) for batch in outcome.refused)
     refused = [mistake for batch in outcome.refused for mistake in batch.mistakes]
     if as_json:
-        told = [{"line": m.line, "column": m.column, "error": m.text} for m in (*refused, *outcome.rejected)]
+        lines = [{"line": m.line, "column": m.column, "error": m.text} for m in (*refused, *outcome.rejected)]
         output.data(
             counts
             | {
-                "refused": told,
-                "not_stored": left_out + len(told),
+                "refused": lines,
+                "not_stored": left_out + len(lines),
                 "batches_not_stored": [{"first_line": b.first, "last_line": b.last} for b in outcome.refused],
                 "ended": outcome.ended,
                 "rejects": str(rejects) if rejects and outcome.rejected else "",

@@ -92,7 +92,7 @@ class Panel:
         table.add_column("route", min_width=12)
         table.add_column("bindings", justify="right")
         table.add_column("", min_width=BAR)
-        table.add_column("told to the dispatcher", justify="right")
+        table.add_column("answers to the dispatcher", justify="right")
         for action in Action:
             count = tally.routes[action]
             # A small share must still be visible.
@@ -113,7 +113,7 @@ def summary(tally: DemoTally) -> list[Text]:
     return [
         Text(
             f"{tally.seconds:.0f} s: {tally.checks} checks of {tally.bindings} bindings, {tally.changes} route"
-            f" changes; the dispatcher asked {tally.calls.asked} times and was told"
+            f" changes; the dispatcher asked {tally.calls.asked} times, and the answers were"
         ),
         answers,
         Text("and of its calls, and of the same calls made without asking,"),

@@ -241,7 +241,7 @@ def action_findings(action: str, read: Reply | CallDetail) -> list[StepFinding]:
     named = f"{read.code}, RequestId {read.request_id}" if read.request_id else read.code
     match read.failure:
         case Failure.THROTTLED:
-            fix = "signature and action could not be told; lower provider.rate and try again"
+            fix = "signature and action could not be checked; lower provider.rate and try again"
             return [StepFinding(action, StepVerdict.WARN, f"throttled ({named})", fix)]
         case Failure.STALE:
             return [
@@ -270,10 +270,10 @@ async def _quota(config: Config, provider: Provider, action: str) -> StepFinding
     slowest = max(reply.seconds for reply in replies)
     if refused:
         waits = [reply.retry_after for reply in refused if reply.retry_after]
-        told = f", told to wait {max(waits):g} s" if waits else ""
+        waiting = f", with {max(waits):g} s to wait" if waits else ""
         fix = f"set provider.rate (now {rate:g}) to what the account may, or ask the provider for more"
         return StepFinding(
-            "quota", StepVerdict.WARN, f"{len(refused)} of {count} calls at once throttled{told}", fix
+            "quota", StepVerdict.WARN, f"{len(refused)} of {count} calls at once throttled{waiting}", fix
         )
     found = f"{count} calls at once, none throttled, slowest {slowest * 1000:.0f} ms"
     if rate > count:

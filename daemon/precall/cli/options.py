@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from precall.config.addresses import split_address
-from precall.config.schema import seconds
+from precall.config.durations import seconds
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, as the API returns it.")]
 JsonObject = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]

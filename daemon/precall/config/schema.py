@@ -25,30 +25,16 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from precall.config import addresses, database_url, text_file, time_zones, variables
+from precall.config.durations import seconds
 from precall.core.errors import ConfigError
 from precall.core.model import Action, Policy
 
 DATABASE = "sqlite:///precall.db"
 
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _TABLES = {
     "api.tokens": '[{"name": "dispatcher", "scopes": ["routes:read"], "sha256": "..."}]',
 }
 """Examples of lists of tables, as a variable holds them."""
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-
-
-def seconds(value: object) -> object:
-    """Return the seconds of a duration such as "30s", "5m", "1.5h" or "90d"."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        # ValueError, not TypeError: pydantic collects only the former.
-        raise ValueError('a duration is written with its unit, such as "30s", "5m", "24h" or "90d"')  # noqa: TRY004
-    if isinstance(value, str):
-        match = _DURATION.fullmatch(value.strip())
-        if match is None:
-            raise ValueError(f'{value!r} is not a duration; write "30s", "5m", "24h" or "90d"')
-        return float(match[1]) * _UNITS[match[2]]
-    return value
 
 
 def _a_list(value: object) -> object:

@@ -347,8 +347,8 @@ class Change:
     `row` is the new row (None: removed). `route` is the route at `at` for readers without a caller; a real number in it
     is withheld. `check` is the check that caused the change, if any. A `quiet` change does not affect the route (labels
     only) and is stored without an entry in the change feed. `left` is the previous pool of a binding that changed
-    pools: readers of that pool see a removal at the previous version and index.
-    `columns` are the column groups of `row` that are stored; a new generation also stores the observed ones.
+    pools: readers of that pool see a removal at the previous version and index. `columns` are those of `row` that are
+    stored; the observed ones also where a generation begins.
     """
 
     index: int

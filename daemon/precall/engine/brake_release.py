@@ -1,8 +1,8 @@
-"""The exposure brake at work: it lets a confirmed Status 3 turn to the real number, or holds it, and lets go of what it
-held once it is released.
+"""Admission by the exposure brake, and the release of the bindings it held.
 
-How many may turn is decided in `core.exposure`, whether a binding waits for nothing but the brake in `core.routing`.
-Letting go asks the provider nothing: what is held was answered, and is still young enough to act upon.
+A binding with a confirmed Status 3 is either admitted to its real number or held. `core.routing.brake` decides how many
+are admitted, `core.routing.route` whether a binding waits only for the brake. A release needs no provider call: held
+bindings have an answer that is still fresh enough to act on.
 """
 
 import asyncio
@@ -23,44 +23,46 @@ from precall.telemetry.metrics import Metrics
 log = get_logger(__name__)
 
 SLICE = 250
-"""Bindings let go in one transaction; the loop is free in between."""
+"""Bindings released per transaction, with a yield to the event loop in between."""
 
 
 class BrakeRelease:
-    """Asks the brake, and remembers which bindings it held: those held first are let go first, after a restart those
-    with the lowest ids."""
+    """Applies the brake and remembers the bindings it holds.
+
+    They are released in the order in which they were held; after a restart, in the order of their ids.
+    """
 
     def __init__(
         self,
         brake: Brake,
-        ledger: Writer,
+        writer: Writer,
         table: Table,
         settings: Settings,
         metrics: Metrics,
         clocks: Clocks,
     ) -> None:
         self.brake = brake
-        self._ledger, self._table, self._settings, self._metrics = ledger, table, settings, metrics
+        self._writer, self._table, self._settings, self._metrics = writer, table, settings, metrics
         self._clocks = clocks
         self._held: dict[str, dict[str, None]] = {}
         self._engaged: set[str] = set()
-        self._turning: set[str] = set()
-        self._letting_go: dict[str, asyncio.Task[None]] = {}
+        self._admitted: set[str] = set()
+        self._releasing: dict[str, asyncio.Task[None]] = {}
 
     def admit(self, row: Row) -> bool:
-        """Whether this binding may turn to the real number now; if the brake has no room, it is remembered as held."""
+        """Return whether this binding may use its real number now. If the cap is reached, hold it."""
         subs_id, pool_key = row.binding.subs_id, row.binding.pool_key
-        if subs_id in self._turning or self._has_room(pool_key):
+        if subs_id in self._admitted or self._has_room(pool_key):
             return True
         self.hold(row)
         return False
 
     def hold(self, row: Row) -> None:
-        """Remember that the brake holds this binding."""
+        """Add this binding to those held by the brake."""
         self._held.setdefault(row.binding.pool_key, {}).setdefault(row.binding.subs_id)
 
     def follow(self, before: Row | None, after: Row | None) -> None:
-        """Forget whom the brake holds no more."""
+        """Remove a binding that the brake no longer holds after this change."""
         if (
             self._held
             and before is not None
@@ -69,7 +71,7 @@ class BrakeRelease:
             self._forget(before)
 
     def look(self) -> None:
-        """Log it when an engaged brake is released, by an operator or by itself, and let go of what it held."""
+        """Find brakes that were released, by an operator or by time. Log each one and release its bindings."""
         for pool_key in [*self._engaged, *(self._held.keys() - self._engaged)]:
             if self.brake.engaged(pool_key, self._table.active(pool_key), self._clocks.tick()):
                 continue
@@ -77,21 +79,21 @@ class BrakeRelease:
                 self._engaged.remove(pool_key)
                 self._show(pool_key, engaged=False)
                 log.warning("exposure_brake.released", pool=pool_key, held=len(self._held.get(pool_key, ())))
-            if self._held.get(pool_key) and pool_key not in self._letting_go:
-                task = asyncio.create_task(self._let_go(pool_key), name=f"brake-{pool_key}")
-                self._letting_go[pool_key] = task
+            if self._held.get(pool_key) and pool_key not in self._releasing:
+                task = asyncio.create_task(self._release(pool_key), name=f"brake-{pool_key}")
+                self._releasing[pool_key] = task
                 task.add_done_callback(partial(self._ended, pool_key))
 
     async def released(self, patience: float) -> None:
-        """Return when what a release let go is published, or after `patience` seconds, while it goes on."""
+        """Wait until released bindings are published, for at most `patience` seconds. It continues after that."""
         self.look()
-        if self._letting_go:
-            await asyncio.wait(self._letting_go.values(), timeout=patience)
+        if self._releasing:
+            await asyncio.wait(self._releasing.values(), timeout=patience)
 
     @property
     def under_way(self) -> "list[asyncio.Task[None]]":
-        """What is being let go."""
-        return list(self._letting_go.values())
+        """The releases in progress."""
+        return list(self._releasing.values())
 
     def _has_room(self, pool_key: str) -> bool:
         active = self._table.active(pool_key)
@@ -103,27 +105,27 @@ class BrakeRelease:
             log.error("exposure_brake.engaged", pool=pool_key, cap=self.brake.cap(active))
         return False
 
-    async def _let_go(self, pool_key: str) -> None:
-        """Turn those held to their real numbers, until the cap is reached anew."""
+    async def _release(self, pool_key: str) -> None:
+        """Release held bindings to their real numbers until the cap is reached again."""
         room = True
         while room and (held := self._held.get(pool_key)):
             turning: list[str] = []
             for subs_id in list(held)[:SLICE]:
                 row = self._table.get(subs_id)
                 if row is None or not held_by_brake(row, self._settings.policy, self._clocks.now()):
-                    # Something else holds it by now; its next answer asks the brake again.
+                    # No longer held by the brake alone. Its next answer asks the brake again.
                     del held[subs_id]
                 elif room := self._has_room(pool_key):
                     del held[subs_id]
                     turning.append(subs_id)
                 else:
                     break
-            self._turning.update(turning)
+            self._admitted.update(turning)
             try:
-                wishes = [(subs_id, WriteCause.CHECKED, self._turn) for subs_id in turning]
-                await asyncio.gather(*self._ledger.submit_all(wishes))
+                writes = [(subs_id, WriteCause.CHECKED, self._turn) for subs_id in turning]
+                await asyncio.gather(*self._writer.submit_all(writes))
             finally:
-                self._turning.difference_update(turning)
+                self._admitted.difference_update(turning)
             await asyncio.sleep(0)
         if not self._held.get(pool_key):
             self._held.pop(pool_key, None)
@@ -140,6 +142,6 @@ class BrakeRelease:
         self._metrics.exposure_brake.labels(self._metrics.pool(pool_key)).set(float(engaged))
 
     def _ended(self, pool_key: str, task: "asyncio.Task[None]") -> None:
-        del self._letting_go[pool_key]
+        del self._releasing[pool_key]
         if not task.cancelled() and (error := task.exception()):
             log.error("exposure_brake.broken", pool=pool_key, exc_info=error)

@@ -1,8 +1,8 @@
-"""Holds calls back after this process stood still: stopped, its machine paused or asleep.
+"""A gate for provider calls, which closes after the process was suspended (stopped, or its machine paused or asleep).
 
-Another daemon may have taken the lead meanwhile, and spends the same quota. So nothing that was saved up is spent, and
-no call begins until the lead is confirmed, or the database is found to be out of reach: nobody can say who leads then,
-and checks go on as they do in any loss of the database.
+Another daemon may have become the leader meanwhile, and spend the same quota. The saved-up quota is therefore
+discarded, and no call starts until the lead is confirmed. If the database is unreachable, the leader is unknown; checks
+then continue as in any other loss of the database.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,13 +15,15 @@ from precall.telemetry.logging import get_logger
 log = get_logger(__name__)
 
 GAP = 2.0
-"""Seconds without a look at the gate after which the process counts as having stood still. The check tick looks twenty
-times a second."""
+"""Seconds without a query of the gate after which the process counts as having been suspended. The check tick queries
+it 20 times a second."""
 
 
 class CallGate:
-    """Open while nothing puts the lead in doubt. `tick` is the clock of the quotas; `boottime` gives seconds, and
-    counts on while the machine sleeps."""
+    """Open while the lead is not in doubt.
+
+    `tick` is the clock of the quotas. `boottime` returns seconds and keeps counting while the machine sleeps.
+    """
 
     def __init__(
         self,
@@ -32,15 +34,15 @@ class CallGate:
     ) -> None:
         self._lead, self._quotas = lead, quotas
         self._tick, self._boottime = tick, boottime
-        self._seen_at = boottime()
+        self._queried_at = boottime()
 
     def is_open(self) -> bool:
-        """Whether a call may begin now. To be asked before each call, and often in between."""
+        """Return whether a call may start now. Query this before each call, and regularly in between."""
         now = self._boottime()
-        away, self._seen_at = now - self._seen_at, now
-        if away > GAP:
+        gap, self._queried_at = now - self._queried_at, now
+        if gap > GAP:
             for quota in self._quotas:
                 quota.empty(self._tick())
             self._lead.doubt()
-            log.warning("precall.stood_still", seconds=round(away, 1))
+            log.warning("precall.stood_still", seconds=round(gap, 1))
         return self._lead.is_known

@@ -1,8 +1,8 @@
-"""Flow 2, whether calls worked: due > ask > decode > store > suspect.
+"""Flow 2, whether calls worked: due > query > decode > store > suspect.
 
-The calls that are due wait in the database, however many they are; some are read, asked about within their own quota,
-and what the provider says of them goes the way of everything that is told of calls (`outcomes`), which raises suspicion
-of a binding where it must. What a state means is decided in `core.causes`, when to ask again in `core.calls`.
+Due calls wait in the database, however many there are. A few at a time are read and queried, within their own quota.
+The replies are stored through `call_results`, like any other report of a call, which may make a binding suspect.
+`core.calls.causes` interprets call states; `core.calls.call` decides when to query again.
 """
 
 import asyncio
@@ -29,21 +29,21 @@ from precall.telemetry.metrics import Metrics
 
 log = get_logger(__name__)
 
-MOST = 100
-"""Calls asked about in one tick, at most."""
-ABREAST = 4
-"""Questions started before the loop is let go."""
+MAX_PER_TICK = 100
+"""Maximum number of calls queried in one tick."""
+STARTS_PER_YIELD = 4
+"""Queries started before yielding to the event loop."""
 RETRY = 60.0
-"""Seconds until a call is asked about again whose question failed on the way."""
+"""Seconds until a failed query is retried."""
 FURTHEST = 2 * HOURLY
-"""Seconds ahead of now that no call is filed for by a clock that is right."""
+"""Seconds ahead. No call is scheduled beyond this unless the clock was wrong."""
 SHOWN_EVERY = 5.0
 EXAMPLES = 5
 SLICE = 250
 
 
 class PollOutcome(StrEnum):
-    """What came of a question: the label of `precall_call_details_total`."""
+    """The outcome of a query: the label of `precall_call_details_total`."""
 
     CONNECTED = "connected"
     FAILED = "failed"
@@ -60,14 +60,16 @@ class PollOutcome(StrEnum):
 
 
 def budget(per_minute: float) -> tuple[float, float]:
-    """Rate (calls/s) and burst by which no minute takes more than `per_minute` calls: a tenth of them at once, the
-    others evenly."""
+    """Return the rate (calls/s) and burst that allow at most `per_minute` calls in any minute.
+
+    A tenth of them may be made at once, the rest evenly.
+    """
     burst = max(1.0, per_minute / 10)
     return max(per_minute - burst, per_minute / 2) / 60, burst
 
 
 class CallPoller:
-    """Learns how reported calls ended."""
+    """Queries the provider for the results of reported calls."""
 
     def __init__(
         self,
@@ -92,37 +94,37 @@ class CallPoller:
         self.circuit = self._account.circuit
         self._provider, self._store, self._table = provider, store, table
         self._checker, self._outcomes, self._metrics, self._clocks = checker, outcomes, metrics, clocks
-        self._asking: dict[str, asyncio.Task[CallDetail | NonAnswer]] = {}
-        self._newest_first, self._astray = False, True
+        self._in_flight: dict[str, asyncio.Task[CallDetail | NonAnswer]] = {}
+        self._newest_first, self._dates_in_doubt = False, True
         self._shown_at = -inf
         self._suspects: set[str] = set()
         self._disagreeing: set[str] = set()
-        for heard in PollOutcome:
-            metrics.call_details.labels(heard)
+        for outcome in PollOutcome:
+            metrics.call_details.labels(outcome)
 
     def retune(self, per_minute: float) -> None:
-        """The budget is another from now on."""
+        """Change the budget."""
         self.quota.retune(*budget(per_minute), self._clocks.tick())
 
     def doubt_dates(self) -> None:
-        """The clock was set: calls may be filed under times that are yet to come. As at each start."""
-        self._astray = True
+        """Note that the clock was set, so that calls may be scheduled too far ahead. Also assumed at each start."""
+        self._dates_in_doubt = True
 
     async def tick(self) -> None:
-        """Ask about the calls that are due and may be asked about now, and keep what comes of it."""
+        """Query due calls, as far as the budget allows, and store the results."""
         try:
-            if self._astray and self._outcomes.saving:
+            if self._dates_in_doubt and self._outcomes.saving:
                 now = self._clocks.now()
                 await self._store.calls.make_due(now, now + FURTHEST)
-                self._astray = False
+                self._dates_in_doubt = False
             due = await self._due()
-            await self._keep(await self._ask_all(due))
+            await self._store_replies(await self._query_all(due))
             await self._show()
         except StoreUnavailable as error:
             log.debug("calls.waiting", error=str(error))
 
     async def _due(self) -> list[Call]:
-        """The longest due and the newest by turns, as many as quota and circuit allow."""
+        """Return due calls, alternating the oldest and the newest, as many as quota and circuit allow."""
         tick = self._clocks.tick()
         if (
             not self._checker.queries.may_call()
@@ -130,11 +132,11 @@ class CallPoller:
             or self.quota.until(tick, Priority.BACKGROUND) > 0
         ):
             return []
-        oldest, newest = await self._store.calls.due(self._clocks.now(), MOST)
+        oldest, newest = await self._store.calls.due(self._clocks.now(), MAX_PER_TICK)
         taken: list[Call] = []
         for call in interleave(oldest, newest, newest_first=self._newest_first):
             if (
-                len(taken) == MOST
+                len(taken) == MAX_PER_TICK
                 or self.quota.until(tick, Priority.BACKGROUND) > 0
                 or not self.circuit.admits(tick)
             ):
@@ -144,51 +146,51 @@ class CallPoller:
             taken.append(call)
         return taken
 
-    async def _ask_all(self, due: list[Call]) -> "list[tuple[Call, CallDetail | NonAnswer]]":
-        for place, call in enumerate(due, 1):
-            self._asking[call.call_id] = asyncio.create_task(self._ask(call), name="call-detail")
-            await breathe(place, ABREAST)
-        asking = self._asking
-        if asking:
-            await asyncio.wait(asking.values())
-        self._asking = {}
-        return [(call, asking[call.call_id].result()) for call in due if not asking[call.call_id].cancelled()]
+    async def _query_all(self, due: list[Call]) -> "list[tuple[Call, CallDetail | NonAnswer]]":
+        for i, call in enumerate(due, 1):
+            self._in_flight[call.call_id] = asyncio.create_task(self._query(call), name="call-detail")
+            await breathe(i, STARTS_PER_YIELD)
+        tasks = self._in_flight
+        if tasks:
+            await asyncio.wait(tasks.values())
+        self._in_flight = {}
+        return [(call, tasks[call.call_id].result()) for call in due if not tasks[call.call_id].cancelled()]
 
     async def drain(self, limit: float) -> None:
-        """Let the questions under way end, for at most `limit` seconds; then cancel them. They will be asked again."""
-        await drained(self._asking.values(), limit)
+        """Wait for queries in flight, for at most `limit` seconds, then cancel them. They are repeated later."""
+        await drained(self._in_flight.values(), limit)
 
-    async def _ask(self, call: Call) -> CallDetail | NonAnswer:
-        """What the provider knows of a call; of one placed near midnight it is asked under two days."""
-        for place, day in enumerate(query_date(call.called_at)):
-            if place:
+    async def _query(self, call: Call) -> CallDetail | NonAnswer:
+        """Query one call. A call placed near midnight is looked up under both dates."""
+        for attempt, day in enumerate(query_date(call.called_at)):
+            if attempt:
                 await self._afford()
-            asked = await self._provider.query_call_detail(call.call_id, call.prod_id, day, again=self._again)
+            asked = await self._provider.query_call_detail(call.call_id, call.prod_id, day, again=self._spend)
             if isinstance(asked.reply, NonAnswer) or asked.reply.data is not None:
                 break
         return asked.reply
 
     async def _afford(self) -> None:
-        """Wait until the budget has one call more, and spend it."""
-        while not self._again():
+        """Wait until the budget has another call, and spend it."""
+        while not self._spend():
             wait = self.quota.until(self._clocks.tick(), Priority.BACKGROUND)
             await asyncio.sleep(max(wait, 0.005))
 
-    def _again(self) -> bool:
-        """Whether the budget has one call more."""
+    def _spend(self) -> bool:
+        """Spend one call of the budget. Return whether there was one."""
         return self._checker.queries.may_call() and self.quota.spend(self._clocks.tick(), Priority.BACKGROUND)
 
-    async def _keep(self, told: list[tuple[Call, CallDetail | NonAnswer]]) -> None:
-        """Store what ended, and when to ask again about what did not."""
+    async def _store_replies(self, replies: list[tuple[Call, CallDetail | NonAnswer]]) -> None:
+        """Store the results of ended calls, and when to query the others again."""
         ended: list[Call] = []
         later: list[tuple[str, float | None]] = []
-        for call, reply in told:
-            heard, end = self._read(call, reply)
-            self._metrics.call_details.labels(heard).inc()
+        for call, reply in replies:
+            outcome, end = self._read(call, reply)
+            self._metrics.call_details.labels(outcome).inc()
             if end is not None:
                 ended.append(end)
-            elif heard not in (PollOutcome.THROTTLED, PollOutcome.STALE, PollOutcome.ACCOUNT):
-                again = self._again_at(call, heard)
+            elif outcome not in (PollOutcome.THROTTLED, PollOutcome.STALE, PollOutcome.ACCOUNT):
+                again = self._next_query(call, outcome)
                 if again is None and call.result is CallResult.PENDING:
                     ended.append(replace(call, result=CallResult.UNVERIFIED, next_at=None))
                 else:
@@ -199,7 +201,7 @@ class CallPoller:
             await self._store.calls.postpone(later)
 
     def _read(self, call: Call, reply: CallDetail | NonAnswer) -> tuple[PollOutcome, Call | None]:
-        """What was heard, and the call as it ended, if it did."""
+        """Return the outcome of a query, and the updated call if it has ended."""
         tick = self._clocks.tick()
         self._account.learn(reply, tick)
         if isinstance(reply, NonAnswer):
@@ -209,7 +211,7 @@ class CallPoller:
         end = judge(reply.state, reply.duration)
         if end is None:
             return PollOutcome.IN_PROGRESS, None
-        told = replace(
+        ended = replace(
             call,
             result=CallResult(end),
             source=CallSource.DETAIL,
@@ -218,21 +220,21 @@ class CallPoller:
             detail=kept(reply.data, DETAIL_FACTS, request_id=reply.request_id),
             next_at=None,
         )
-        return PollOutcome(end), told
+        return PollOutcome(end), ended
 
-    def _again_at(self, call: Call, heard: PollOutcome) -> float | None:
-        # Where the clock is a day ahead, no call has waited for a day.
+    def _next_query(self, call: Call, outcome: PollOutcome) -> float | None:
+        # Compute with the true time: on a clock that is a day ahead, no call has waited for a day.
         lead = self._clocks.lead
         now = self._clocks.now() - lead
         again = next_try(call.called_at, now)
         if again is None:
             return None
-        if heard in (PollOutcome.TRANSIENT, PollOutcome.MALFORMED):
+        if outcome in (PollOutcome.TRANSIENT, PollOutcome.MALFORMED):
             again = min(again, now + RETRY)
         return again + lead
 
     async def _show(self) -> None:
-        """Gauges that cost more than a look: once in a while, not at every scrape."""
+        """Update gauges that are too expensive to compute at every scrape."""
         now, tick = self._clocks.now(), self._clocks.tick()
         if tick - self._shown_at < SHOWN_EVERY:
             return
@@ -247,16 +249,16 @@ class CallPoller:
         await self._show_suspects(now)
 
     async def _show_suspects(self, now: float) -> None:
-        """Count the bindings in doubt, and tell of new ones: all of them in one line, however many."""
+        """Count suspect bindings, and log new ones in a single line."""
         suspicion, suspects, disagreeing = self._checker.suspicion, set[str](), set[str]()
-        for place, subs_id in enumerate(suspicion.suspects(now), 1):
+        for i, subs_id in enumerate(suspicion.suspects(now), 1):
             row = self._table.get(subs_id)
             flags = suspicion.flags(row, now) if row is not None else ()
             if Flag.SUSPECT in flags:
                 suspects.add(subs_id)
             if Flag.API_DISAGREES in flags:
                 disagreeing.add(subs_id)
-            await breathe(place, SLICE)
+            await breathe(i, SLICE)
         self._metrics.calls_suspect.set(len(suspects))
         self._metrics.calls_api_disagrees.set(len(disagreeing))
         if fresh := suspects - self._suspects:

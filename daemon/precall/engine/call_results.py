@@ -1,8 +1,8 @@
-"""How calls end, whoever tells it: stored first, then told to the bindings they were placed on.
+"""Reported call results: stored first, then applied to the bindings the calls were placed on.
 
-Dispatchers and the provider's receipts report calls one by one and by thousands; all that wait are stored in one
-transaction, and acknowledged after it. What failed calls say of a binding is decided in `core.suspicion`; here one in
-doubt is given to the planner.
+Dispatchers and the provider's receipts report calls one by one or by the thousand. Waiting reports are stored in one
+transaction and then acknowledged. `core.calls.suspicion` judges what failed calls say about a binding; a suspect one is
+handed to the planner here.
 """
 
 import asyncio
@@ -25,31 +25,31 @@ from precall.table.writer import Writer
 from precall.telemetry.metrics import Metrics
 
 BATCH = 2500
-"""Calls per transaction: routes wait for their turn behind it."""
+"""Calls per transaction, during which writes of routes wait."""
 SLICE = 250
-"""Calls after which the loop is let go: readers share it."""
-RECALLED = 50_000
-"""Calls of the last hour that are remembered at start, at most."""
+"""Calls processed before yielding to the event loop."""
+MAX_RESTORED = 50_000
+"""Maximum number of recent calls read back at start."""
 
 ENDED = frozenset({CallResult.CONNECTED, CallResult.FAILED, CallResult.NOT_CONNECTED})
 
 
 @dataclass(slots=True)
-class _Wish:
-    """Calls to be stored; `done` holds them by their ids as they stand then, or the error that refused them."""
+class _Write:
+    """Reports to be stored together. `done` receives the stored calls by id, or the error."""
 
-    told: list[Call]
+    reports: list[Call]
     done: "asyncio.Future[dict[str, StoredCall]]"
 
 
 class CallResults:
-    """Takes in what is told of calls and of numbers."""
+    """Accepts reports about calls and numbers."""
 
     def __init__(
         self,
         *,
         store: Store,
-        ledger: Writer,
+        writer: Writer,
         table: Table,
         checker: Checker,
         settings: Settings,
@@ -57,113 +57,121 @@ class CallResults:
         clock: Callable[[], float],
         broken: Callable[[BaseException], None] = lambda _error: None,
     ) -> None:
-        self._store, self._ledger, self._table = store, ledger, table
+        self._store, self._writer, self._table = store, writer, table
         self._checker, self._settings, self._metrics, self._clock = checker, settings, metrics, clock
         self._broken = broken
-        self._wishes: deque[_Wish] = deque()
-        self._writer: asyncio.Task[None] | None = None
+        self._queue: deque[_Write] = deque()
+        self._writing: asyncio.Task[None] | None = None
 
     @property
     def saving(self) -> bool:
-        """Whether the database takes what is learned of calls."""
-        return self._ledger.saving
+        """Whether the database accepts writes."""
+        return self._writer.saving
 
-    async def file(self, told: Sequence[Call]) -> dict[str, StoredCall]:
-        """Store what is told of calls; gives them as they stand then, by id. Raises StoreUnavailable when not all of it
-        was stored: telling all of it again is always right."""
-        if not self._ledger.saving:
+    async def file(self, reports: Sequence[Call]) -> dict[str, StoredCall]:
+        """Store reports of calls. Return the merged calls by id.
+
+        Raises StoreUnavailable if not all of them were stored; repeating all of them is always safe.
+        """
+        if not self._writer.saving:
             raise StoreUnavailable("the database does not take writes now")
         placed: list[Call] = []
-        for place, call in enumerate(told, 1):
-            placed.append(self._placed(call))
-            await breathe(place, SLICE)
+        for i, call in enumerate(reports, 1):
+            placed.append(self._with_binding(call))
+            await breathe(i, SLICE)
         filed = await asyncio.gather(
-            *(self._wish(placed[i : i + BATCH]) for i in range(0, len(placed), BATCH))
+            *(self._enqueue(placed[i : i + BATCH]) for i in range(0, len(placed), BATCH))
         )
-        return {call_id: one for part in filed for call_id, one in part.items()}
+        return {call_id: stored for part in filed for call_id, stored in part.items()}
 
     async def report_numbers(self, reports: Sequence[NumberReport]) -> None:
-        """Store what the provider says of numbers, and check every binding on them. Raises StoreUnavailable."""
-        if not self._ledger.saving:
+        """Store the provider's reports about numbers, and schedule checks of their bindings.
+
+        Raises StoreUnavailable.
+        """
+        if not self._writer.saving:
             raise StoreUnavailable("the database does not take writes now")
         now = self._clock()
-        told = [
+        by_binding = [
             (row.binding.subs_id, report.at, report.abnormal)
             for report in reports
             for row in self._table.by_x(report.number_x)
             if report.pool_key in ("", row.binding.pool_key)
         ]
-        if told:
-            await self._store.calls.file_numbers(told, now)
-            await self._hear_numbers(told)
+        if by_binding:
+            await self._store.calls.file_numbers(by_binding, now)
+            await self._apply_numbers(by_binding)
 
-    async def recall(self) -> None:
-        """Doubt again what was in doubt before a restart, and check it."""
+    async def restore(self) -> None:
+        """Restore the suspicions from before a restart, and schedule checks."""
         since = self._clock() - FORGET_AFTER
-        ended = await self._store.calls.ended(since, RECALLED)
-        await self._hear(StoredCall(call, None) for call in reversed(ended))
-        await self._hear_numbers(await self._store.calls.numbers(since))
+        ended = await self._store.calls.ended(since, MAX_RESTORED)
+        await self._apply(StoredCall(call, None) for call in reversed(ended))
+        await self._apply_numbers(await self._store.calls.numbers(since))
 
     async def close(self) -> None:
-        """Let what waits be stored. To be called after everybody who reports has stopped."""
-        if self._writer is not None:
-            await asyncio.wait({self._writer})
+        """Wait until queued reports are stored. Call this after all sources of reports have stopped."""
+        if self._writing is not None:
+            await asyncio.wait({self._writing})
 
-    def _placed(self, call: Call) -> Call:
-        """With what is known of its binding now: where the history knows the time it was placed, that will count."""
+    def _with_binding(self, call: Call) -> Call:
+        """Add the pool and current state of the binding.
+
+        The store replaces the state if its history has the one at the time of the call.
+        """
         row = self._table.get(call.subs_id)
         if row is None:
             return call
-        over = expired_locally(row.binding, self._settings.policy, call.called_at)
-        state = State.EXPIRED if over else row.state.state
+        expired = expired_locally(row.binding, self._settings.policy, call.called_at)
+        state = State.EXPIRED if expired else row.state.state
         return call.with_route(row.binding.pool_key, state.value)
 
     async def _write(self) -> None:
-        """Store all that waits, some thousands at a time, until nothing does."""
-        while self._wishes:
-            group = list(self._some())
+        """Store queued reports in batches until the queue is empty."""
+        while self._queue:
+            group = list(self._next_batch())
             try:
-                filed = await self._store.calls.file([call for wish in group for call in wish.told])
-            except Exception as error:  # noqa: BLE001  whoever waits is told, and the writer goes on
+                filed = await self._store.calls.file([call for write in group for call in write.reports])
+            except Exception as error:  # noqa: BLE001  passed to the callers; the loop continues
                 if isinstance(error, StoreError):
-                    self._ledger.doubt()
-                for wish in group:
-                    if not wish.done.done():
-                        wish.done.set_exception(error)
+                    self._writer.doubt()
+                for write in group:
+                    if not write.done.done():
+                        write.done.set_exception(error)
                 continue
-            stands = {one.call.call_id: one for one in filed}
-            for wish in group:
-                if not wish.done.done():
-                    wish.done.set_result({call.call_id: stands[call.call_id] for call in wish.told})
-            await self._hear(filed)
+            stored = {each.call.call_id: each for each in filed}
+            for write in group:
+                if not write.done.done():
+                    write.done.set_result({call.call_id: stored[call.call_id] for call in write.reports})
+            await self._apply(filed)
 
-    def _wish(self, told: list[Call]) -> "asyncio.Future[dict[str, StoredCall]]":
-        """Queue calls that stand in one transaction."""
-        wish = _Wish(told, asyncio.get_running_loop().create_future())
-        self._wishes.append(wish)
-        if self._writer is None or self._writer.done():
-            self._writer = guarded(self._write(), "outcomes", self._broken)
-        return wish.done
+    def _enqueue(self, reports: list[Call]) -> "asyncio.Future[dict[str, StoredCall]]":
+        """Queue reports that must be stored in one transaction."""
+        write = _Write(reports, asyncio.get_running_loop().create_future())
+        self._queue.append(write)
+        if self._writing is None or self._writing.done():
+            self._writing = guarded(self._write(), "outcomes", self._broken)
+        return write.done
 
-    def _some(self) -> Iterator[_Wish]:
+    def _next_batch(self) -> Iterator[_Write]:
         size = 0
-        while self._wishes and (not size or size + len(self._wishes[0].told) <= BATCH):
-            wish = self._wishes.popleft()
-            size += len(wish.told)
-            yield wish
+        while self._queue and (not size or size + len(self._queue[0].reports) <= BATCH):
+            write = self._queue.popleft()
+            size += len(write.reports)
+            yield write
 
-    async def _hear(self, filed: Iterable[StoredCall]) -> None:
-        """Tell the bindings how their calls ended."""
-        for place, one in enumerate(filed, 1):
-            call = one.call
-            if call.result in ENDED and call.result is not one.before:
-                if one.before not in ENDED:
+    async def _apply(self, filed: Iterable[StoredCall]) -> None:
+        """Apply call results to their bindings."""
+        for i, stored in enumerate(filed, 1):
+            call = stored.call
+            if call.result in ENDED and call.result is not stored.before:
+                if stored.before not in ENDED:
                     wrong = call.result is CallResult.FAILED
                     self._checker.plan.calibration.ended(self._metrics.pool(call.pool_key), wrong=wrong)
                 row = self._table.get(call.subs_id)
                 if row is not None:
                     self._judge(row, call)
-            await breathe(place, SLICE)
+            await breathe(i, SLICE)
 
     def _judge(self, row: Row, call: Call) -> None:
         failed = call.result is CallResult.FAILED
@@ -173,11 +181,11 @@ class CallResults:
         if self._checker.suspicion.record(row, verdict, call.route_state, self._clock()):
             self._checker.plan.hasten(row.binding.subs_id)
 
-    async def _hear_numbers(self, told: Iterable[tuple[str, float, bool]]) -> None:
-        """(id of a binding, when its number was reported, whether as abnormal)."""
-        for place, (subs_id, at, abnormal) in enumerate(told, 1):
+    async def _apply_numbers(self, reports: Iterable[tuple[str, float, bool]]) -> None:
+        """Apply reports about numbers: (subs_id, time in Unix seconds, whether abnormal)."""
+        for i, (subs_id, at, abnormal) in enumerate(reports, 1):
             row = self._table.get(subs_id)
             if row is not None:
                 self._checker.suspicion.report(row, abnormal=abnormal, at=at, now=self._clock())
                 self._checker.plan.hasten(subs_id)
-            await breathe(place, SLICE)
+            await breathe(i, SLICE)

@@ -1,6 +1,6 @@
-"""The audit: each real number is written down before it is handed out, or is not handed out.
+"""The exposure audit: a real number is handed out only after an audit row has been written.
 
-What is written stands in `core.model.Exposure`; whether a number may leave at all is decided elsewhere.
+`core.model.Exposure` defines the row. Whether a number may be handed out at all is decided elsewhere.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -17,34 +17,34 @@ from precall.telemetry.metrics import Metrics
 log = get_logger(__name__)
 
 READ, EXPORTED = "binding_read", "bindings_export"
-"""Why a number was handed out that no route said to dial."""
+"""Audit reasons for numbers handed out without a route that says to dial them."""
 
 FOLD = 60.0
-"""Seconds within which repeated exposures to one reader are counted in one row."""
+"""Seconds within which repeated exposures to one reader share a row."""
 
 
 class ExposureAudit:
-    """Writes exposures down. `secret` is what numbers are hashed with."""
+    """Writes audit rows. `secret` is the key with which numbers are hashed."""
 
     def __init__(
-        self, store: Store, ledger: Writer, metrics: Metrics, clock: Callable[[], float], secret: bytes
+        self, store: Store, writer: Writer, metrics: Metrics, clock: Callable[[], float], secret: bytes
     ) -> None:
-        self._store, self._ledger, self._metrics, self._clock = store, ledger, metrics, clock
+        self._store, self._writer, self._metrics, self._clock = store, writer, metrics, clock
         self._secret = secret
 
     def hash(self, number: str) -> str:
-        """What stands for a number in the audit, however it is written."""
+        """Return the hash of a number in the audit. All spellings of a number have the same hash."""
         return self._hash(canonical(number))
 
     def hashes(self, number: str) -> tuple[str, ...]:
-        """The same, and what stands for the number in rows that an earlier version wrote."""
+        """Return that hash, and the ones that earlier versions wrote for this number."""
         return (self.hash(number), *map(self._hash, earlier_forms(number)))
 
     def _hash(self, form: str) -> str:
         return blake2b(form.encode(), digest_size=16, key=self._secret).hexdigest()
 
     def exposure(self, row: Row, side: str, reader: str, reason: str, request_id: str = "") -> Exposure:
-        """The number of one side of a binding, to be handed out now."""
+        """Build the audit row for the number of one side of a binding, handed out now."""
         binding = row.binding
         return Exposure(
             subs_id=binding.subs_id,
@@ -59,23 +59,23 @@ class ExposureAudit:
         )
 
     async def write(self, exposures: Sequence[Exposure], fold: float = FOLD) -> None:
-        """Write them down: all, or none. Raises StoreUnavailable, and then nothing of them may be handed out."""
-        if not self._ledger.saving:
+        """Write all of these rows, or none. After StoreUnavailable, none of the numbers may be handed out."""
+        if not self._writer.saving:
             raise StoreUnavailable("the database does not take the audit")
         try:
             await self._store.expose(*exposures, fold=fold)
         except StoreUnavailable as error:
             log.error("audit.unavailable", exposures=len(exposures), error=str(error))
-            self._ledger.doubt()
+            self._writer.doubt()
             raise
 
     def count(self, exposures: Iterable[Exposure]) -> None:
-        """They were handed out."""
+        """Count exposures in the metrics, once the numbers were handed out."""
         for exposure in exposures:
             self._metrics.exposures.labels(self._metrics.pool(exposure.pool_key)).inc()
 
     async def hand_out(self, rows: Iterable[Row], reader: str, reason: str, fold: float = FOLD) -> None:
-        """Write down, and count, that the numbers of both sides of these bindings are handed out. As `write`."""
+        """Audit and count the numbers of both sides of these bindings. Raises like `write`."""
         exposures = [
             self.exposure(row, side, reader, reason)
             for row in rows

@@ -1,7 +1,7 @@
-"""What a dispatcher is told now: read > check if asked > decide > audit > decide.
+"""Route lookups for dispatchers: read > check on demand > decide > audit > decide again.
 
-From memory, in microseconds, unless the reader asks for a check or a real number must leave: then only after an
-audit row is written, and only if the route still says so afterwards.
+A lookup is answered from memory in microseconds, unless the reader asks for a fresh check. A real number is handed out
+only after its audit row is written, and only if the route still requires it then.
 """
 
 from collections.abc import Callable
@@ -19,19 +19,19 @@ from precall.table.table import Table
 
 
 class Lookup:
-    """Answers dispatchers from the table."""
+    """Answers route lookups from the table."""
 
     def __init__(
         self,
         *,
         table: Table,
         checker: Checker,
-        demand: OnDemandChecks,
+        on_demand: OnDemandChecks,
         audit: ExposureAudit,
         settings: Settings,
         clock: Callable[[], float],
     ) -> None:
-        self._table, self._checker, self._demand, self._audit = table, checker, demand, audit
+        self._table, self._checker, self._on_demand, self._audit = table, checker, on_demand, audit
         self._settings, self._clock = settings, clock
 
     async def route(
@@ -45,19 +45,21 @@ class Lookup:
         timeout: float = 0.3,
         dial: bool = True,
     ) -> Route | None:
-        """The route of a binding, or None when there is none of that id. `max_age` (seconds): an older one is
-        checked now, within `timeout` seconds. It is marked stale when that check was not made, or ended without an
-        answer in time; after an answer it is as fresh as can be, however long the call took."""
+        """Return the route of a binding, or None if the id is unknown.
+
+        A route older than `max_age` seconds is checked now, within `timeout` seconds. It is marked stale if that check
+        was not made, or got no answer in time. With an answer it is fresh, however long the call took.
+        """
         row = self._table.get(subs_id)
         if row is None:
             return None
         fresh = max_age is None or not self._older(row, max_age)
-        if not fresh and self._demand.worth_waiting(subs_id):
-            checked = await self._demand.check_now(subs_id, timeout=timeout)
+        if not fresh and self._on_demand.worth_waiting(subs_id):
+            check = await self._on_demand.check_now(subs_id, timeout=timeout)
             row = self._table.get(subs_id)
             if row is None:
                 return None
-            fresh = checked.outcome is OnDemandOutcome.ANSWERED or (
+            fresh = check.outcome is OnDemandOutcome.ANSWERED or (
                 max_age is not None and not self._older(row, max_age)
             )
         if dial:
@@ -66,7 +68,7 @@ class Lookup:
         return route if fresh or route.action is Action.EXPIRED else replace(route, stale=True)
 
     async def of(self, row: Row, caller: str, *, reader: str, real: bool) -> Route:
-        """The route of a row, for `caller`."""
+        """Return the route of a row for `caller`. With `real` false, a real number is withheld."""
         route = self._decide(row, caller)
         if route.action is not Action.DIAL_REAL:
             return route
@@ -75,7 +77,7 @@ class Lookup:
         return await self._expose(row, route, caller, reader)
 
     def shown(self, row: Row) -> Route:
-        """The route as lists show it: without a caller, a real number withheld."""
+        """Return the route for use in lists: without a caller, and with a real number withheld."""
         return withhold(self._decide(row, ""))
 
     def _older(self, row: Row, max_age: float) -> bool:
@@ -88,11 +90,11 @@ class Lookup:
         )
 
     async def _expose(self, row: Row, route: Route, caller: str, reader: str) -> Route:
-        """Hand out a real number: written down first, and decided again afterwards."""
-        found = callee(row.binding, caller)
-        if isinstance(found, Reason):
+        """Hand out a real number: write the audit row, then decide again."""
+        target = callee(row.binding, caller)
+        if isinstance(target, Reason):
             raise AssertionError("a real number without a side")  # noqa: TRY004
-        exposure = self._audit.exposure(row, found[0], reader, route.reason, row.state.request_id)
+        exposure = self._audit.exposure(row, target[0], reader, route.reason, row.state.request_id)
         try:
             await self._audit.write([exposure])
         except StoreUnavailable:
@@ -102,7 +104,7 @@ class Lookup:
             return hold(route, Reason.AUDIT_UNAVAILABLE)
         again = self._decide(latest, caller)
         if again.action is Action.DIAL_REAL and again.number != route.number:
-            # Re-registered in the meantime: that number has no audit row yet.
+            # Registered again meanwhile: the new number has no audit row yet.
             return hold(again, Reason.AUDIT_UNAVAILABLE)
         if again.action is Action.DIAL_REAL:
             self._audit.count([exposure])

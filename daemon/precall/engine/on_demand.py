@@ -1,6 +1,6 @@
-"""Checks that somebody waits for, and hints of what will be dialled: what readers and operators ask of the checker.
+"""On-demand checks, which a reader or operator waits for, and hints of upcoming dials.
 
-They share its quota, in a lane of their own. What a call is worth to whom is decided in `core.price`.
+They share the checker's quota, with a priority of their own. The planner decides what a call is worth.
 """
 
 import asyncio
@@ -16,15 +16,16 @@ from precall.table.table import Table
 from precall.telemetry.metrics import Metrics
 
 HINT_LEAD = 2.0
-MOST_HINTS = 100_000
-UNSURE = 0.05
-"""Seconds until it is asked again whether calls are ours to make."""
+"""Seconds before a hinted dial at which the binding is checked."""
+MAX_HINTS = 100_000
+RETRY_LEAD = 0.05
+"""Seconds until a retry while the lead is in doubt, and no call may start."""
 QUEUE = 0.05
-"""Seconds' worth of calls that readers may wait for before calls are scarce."""
+"""Calls count as scarce once the waiting readers need this many seconds of the quota."""
 
 
 class OnDemandOutcome(StrEnum):
-    """How a check somebody waited for ended."""
+    """How an on-demand check ended."""
 
     ANSWERED = "answered"
     FAILED = "failed"
@@ -35,7 +36,7 @@ class OnDemandOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OnDemandCheck:
-    """The outcome, when to come again (seconds) if the budget was spent, and the check's own result."""
+    """The outcome of an on-demand check, the seconds until a retry makes sense, and the result of the check itself."""
 
     outcome: OnDemandOutcome
     retry_after: float = 0.0
@@ -43,7 +44,7 @@ class OnDemandCheck:
 
 
 class HintOutcome(StrEnum):
-    """What became of a hint."""
+    """How a hint was handled."""
 
     TAKEN = "taken"
     UNKNOWN = "unknown"
@@ -51,7 +52,7 @@ class HintOutcome(StrEnum):
 
 
 class OnDemandChecks:
-    """What readers want checked, now or soon."""
+    """Runs on-demand checks and schedules hinted ones."""
 
     def __init__(
         self,
@@ -66,9 +67,11 @@ class OnDemandChecks:
         self._waiting = 0
 
     async def check_now(self, subs_id: str, *, timeout: float) -> OnDemandCheck:
-        """Check one binding now, for somebody who waits at most `timeout` seconds. Callers who ask for the same
-        binding share one call; whoever gives up leaves it running."""
-        begun = self._clocks.tick()
+        """Check one binding now, waiting for at most `timeout` seconds.
+
+        Concurrent callers for the same binding share one call. It keeps running after a caller has given up.
+        """
+        started = self._clocks.tick()
         task = self._checker.under_way(subs_id)
         if task is None:
             row = self._table.get(subs_id)
@@ -79,14 +82,14 @@ class OnDemandChecks:
                 self._metrics.on_demand.labels(refusal.outcome).inc()
                 return refusal
             task = self._checker.under_way(subs_id) or self._checker.start(row, Priority.DEMAND)
-        left = max(0.0, timeout - (self._clocks.tick() - begun))
+        left = max(0.0, timeout - (self._clocks.tick() - started))
         await asyncio.wait({task}, timeout=left)
-        checked = _how(task)
-        self._metrics.on_demand.labels(checked.outcome).inc()
-        return checked
+        check = _outcome(task)
+        self._metrics.on_demand.labels(check.outcome).inc()
+        return check
 
     async def _afford(self, timeout: float) -> OnDemandCheck | None:
-        """Spend a call of the demand lane, waiting for it within `timeout`; else why there is none."""
+        """Spend one on-demand call, waiting for up to `timeout` seconds. Return None, or why no call may be made."""
         checker, quota = self._checker, self._checker.quota
         while True:
             tick = self._clocks.tick()
@@ -102,7 +105,7 @@ class OnDemandChecks:
             wait = quota.until(tick, Priority.DEMAND)
             if wait > timeout:
                 return OnDemandCheck(OnDemandOutcome.SPENT, wait)
-            wait = max(wait, 0.005 if may_call else UNSURE)
+            wait = max(wait, 0.005 if may_call else RETRY_LEAD)
             timeout -= wait
             self._waiting += 1
             try:
@@ -111,19 +114,22 @@ class OnDemandChecks:
                 self._waiting -= 1
 
     def worth_waiting(self, subs_id: str) -> bool:
-        """Whether a reader who wants a fresher route gets a check: always while calls are not scarce (readers do not
-        queue for them), else when this check saves more wrong dials than the calls are going for."""
+        """Return whether a reader who wants a fresher route gets a check.
+
+        While no queue of readers has formed, always. Otherwise only if this check is expected to save more wrong
+        dials than the planner's current price of a call.
+        """
         scarce = self._waiting >= max(1.0, QUEUE * self._checker.quota.rate)
         return not scarce or self._checker.planner.worth_waiting(subs_id, self._clocks.tick())
 
     def hint(self, subs_id: str, dial_at: float) -> HintOutcome:
-        """It will be dialled at `dial_at`: check it just before. One hint per binding counts, the newest."""
+        """Schedule a check just before a dial at `dial_at` (Unix seconds). Only the newest hint per binding counts."""
         planner = self._checker.planner
         if subs_id not in planner:
             return HintOutcome.UNKNOWN
         if subs_id in self._hints and self._hints[subs_id][0] == dial_at:
             return HintOutcome.TAKEN
-        if len(self._hints) >= MOST_HINTS:
+        if len(self._hints) >= MAX_HINTS:
             return HintOutcome.FULL
         at = self._clocks.tick() + max(0.0, dial_at - HINT_LEAD - self._clocks.now())
         self._hints[subs_id] = dial_at, at
@@ -131,12 +137,12 @@ class OnDemandChecks:
         return HintOutcome.TAKEN
 
     def forget_hints(self) -> None:
-        """Make room: those whose time has come count no more."""
+        """Drop hints whose time has passed."""
         tick = self._clocks.tick()
         self._hints = {subs_id: hint for subs_id, hint in self._hints.items() if hint[1] > tick}
 
 
-def _how(task: "asyncio.Task[CheckResult]") -> OnDemandCheck:
+def _outcome(task: "asyncio.Task[CheckResult]") -> OnDemandCheck:
     if not task.done():
         return OnDemandCheck(OnDemandOutcome.LATE, 1.0)
     if task.cancelled() or task.exception() is not None:

@@ -1,6 +1,6 @@
-"""What replies say of the provider and of us, not of a binding: our standing, and so whether a call may be made now.
+"""Provider health: what replies say about the provider and the account, and whether a call may be made now.
 
-Decided in `core.quota` and `core.outage`; here replies are shown to them, and their turns told, once each.
+`core.limits.quota` and `core.limits.outage` decide. This module feeds replies to them, and logs each transition once.
 """
 
 from collections.abc import Callable
@@ -18,17 +18,20 @@ ALARM_EVERY = 60.0
 
 
 class AccountHealth:
-    """Quota and circuit of one of the provider's APIs: what throttling and refusals of the account mean for the calls
-    to come. `refused` and `accepted` are the log events of the circuit, `action` is what was asked, `facts` go along
-    with a refusal."""
+    """Quota and circuit breaker of one provider API. Throttling and account errors limit later calls.
+
+    `refused` and `accepted` are the log events of the circuit. `action` and `facts` are logged with a refusal.
+    """
 
     def __init__(self, quota: Quota, *, refused: str, accepted: str, action: str, **facts: str) -> None:
         self.quota, self.circuit = quota, Circuit()
         self._refused, self._accepted, self._facts = refused, accepted, {"action": action} | facts
 
     def learn(self, reply: object, tick: Tick) -> Failure | None:
-        """Take in one reply; gives its failure, None for an answer. While the account is refused, only a probe is
-        asked; a word on any binding or call means that it is not."""
+        """Process one reply. Return its failure, or None for an answer.
+
+        While the account is refused, only probes are sent. A reply about any binding or call closes the circuit.
+        """
         failure = reply.failure if isinstance(reply, NonAnswer) else None
         if isinstance(reply, NonAnswer) and failure is Failure.THROTTLED:
             self.quota.throttled(tick, reply.retry_after)
@@ -54,14 +57,14 @@ class ProviderHealth:
     """Quota, circuit and degraded mode of one account."""
 
     def __init__(
-        self, quota: Quota, metrics: Metrics, monotonic: Callable[[], float], questions: tuple[str, ...]
+        self, quota: Quota, metrics: Metrics, monotonic: Callable[[], float], actions: tuple[str, ...]
     ) -> None:
-        """`questions` are the names of the actions a check asks."""
+        """`actions` are the names of the API actions that a check calls."""
         self._account = AccountHealth(
             quota,
             refused="provider.refuses_us",
             accepted="provider.accepts_us_again",
-            action=" and ".join(questions),
+            action=" and ".join(actions),
             routes="are kept and served; one probe every 30 s",
         )
         self.quota, self.circuit = quota, self._account.circuit
@@ -70,8 +73,10 @@ class ProviderHealth:
         self._alarmed: dict[str, float] = {}
 
     def may_call(self, tick: Tick) -> bool:
-        """Whether a background check may be made now: quota, then degraded mode, then the circuit, whose probes
-        are few."""
+        """Return whether a background check may be made now.
+
+        The circuit comes last, because asking it may use up one of its rare probes.
+        """
         return (
             self.quota.until(tick, Priority.BACKGROUND) == 0
             and self.outage.admits(tick, self.quota.configured)
@@ -79,7 +84,7 @@ class ProviderHealth:
         )
 
     def learn(self, reply: Reply, seconds: float, tick: Tick) -> None:
-        """Take in one reply that came after `seconds`."""
+        """Process one reply, which took `seconds`."""
         self._metrics.check_duration.observe(seconds)
         failure = reply.failure if isinstance(reply, NonAnswer) else None
         if not isinstance(reply, NonAnswer):
@@ -91,18 +96,18 @@ class ProviderHealth:
             self._metrics.malformed.labels(reply.code).inc()
             if reply.code == "unknown_status":
                 self._alarm("provider.api_changed", code=reply.code, request_id=reply.request_id)
-        turn = self.outage.record(self._account.learn(reply, tick), tick)
-        if turn is not None:
-            say = log.error if turn.degraded else log.warning
+        transition = self.outage.record(self._account.learn(reply, tick), tick)
+        if transition is not None:
+            say = log.error if transition.degraded else log.warning
             say(
-                "degraded.entered" if turn.degraded else "degraded.left",
-                checks=turn.checks,
-                failures=turn.failures,
-                seconds=round(turn.duration, 1),
+                "degraded.entered" if transition.degraded else "degraded.left",
+                checks=transition.checks,
+                failures=transition.failures,
+                seconds=round(transition.duration, 1),
             )
 
     def believes(self, reply: Reply, row: Row, tick: Tick) -> bool:
-        """Whether "no such binding" may be taken as an answer: not while a whole pool says so at once."""
+        """Return whether a reply is credible. "No such binding" is not while a whole pool reports it at once."""
         pool_key, subs_id = row.binding.pool_key, row.binding.subs_id
         if not isinstance(reply, NonAnswer):
             self.vanishing.answered(pool_key, subs_id)
@@ -112,7 +117,7 @@ class ProviderHealth:
         return True
 
     def _alarm(self, event: str, **facts: str) -> None:
-        """Say it loudly, but not more than once a minute."""
+        """Log an error, at most once a minute per event."""
         tick = self._monotonic()
         if tick - self._alarmed.get(event, -ALARM_EVERY) >= ALARM_EVERY:
             self._alarmed[event] = tick

@@ -1,8 +1,8 @@
-"""What is dropped for its age: history, calls, and bindings that expired long ago.
+"""Retention: deletes old history, calls, and bindings that expired long ago.
 
-The clock may be wrong by a year, and what is dropped is gone. So the limit moves by a fiftieth of what is kept from one
-round to the next, at most, or by two hours where that is more. A clock that is far ahead then takes two days to empty
-the history, in which somebody may set it right; a daemon that was away for long catches up in as much.
+The clock may be wrong by a year, and deletion is final. The cutoff therefore advances by at most 1/50 of the retention
+period per round, or by two hours if that is more. A clock that is far ahead takes two days to empty the history, which
+leaves time to correct it. A daemon that was down for long catches up in the same time.
 """
 
 import asyncio
@@ -22,20 +22,20 @@ SLICE = 500
 ROUND = 3600.0
 """Seconds between two rounds."""
 SHARE = 50
-"""In so many rounds, at least, all that is kept can be dropped."""
+"""The minimum number of rounds needed to delete everything."""
 RETIRED = "retired_before"
 
 
 class Retention:
-    """Drops what is older than `retention` seconds, a round at a time."""
+    """Deletes what is older than `retention` seconds, in rounds."""
 
-    def __init__(self, store: Store, table: Table, ledger: Writer, retention: float) -> None:
-        self._store, self._table, self._ledger, self._retention = store, table, ledger, retention
+    def __init__(self, store: Store, table: Table, writer: Writer, retention: float) -> None:
+        self._store, self._table, self._writer, self._retention = store, table, writer, retention
 
     async def retire(self, policy: Policy, *, now: float) -> None:
-        """One round, at `now` (Unix seconds)."""
+        """Run one round at `now` (Unix seconds)."""
         try:
-            before = await self._limit(now)
+            before = await self._cutoff(now)
             await self._store.retire(before, now)
             await self._store.calls.retire(before)
         except StoreUnavailable as error:
@@ -45,13 +45,13 @@ class Retention:
             for row in rows:
                 end = row.binding.expires_at
                 if end is not None and end < before and expired_locally(row.binding, policy, now):
-                    self._ledger.submit(
+                    self._writer.submit(
                         row.binding.subs_id, WriteCause.REMOVED, lambda _row, _index: Amendment(None, None)
                     )
             await asyncio.sleep(0)
 
-    async def _limit(self, now: float) -> float:
-        """Before when this round drops, which is remembered for the next."""
+    async def _cutoff(self, now: float) -> float:
+        """Return the cutoff of this round, and store it for the next one."""
         before = now - self._retention
         earlier = (await self._store.marks()).get(RETIRED)
         if earlier is not None:

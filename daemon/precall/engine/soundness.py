@@ -1,7 +1,7 @@
-"""What an earlier version stored and this one refuses, found at the start of a daemon that leads.
+"""At the leader's start, marks bindings with numbers that an earlier version accepted and this one rejects.
 
-Nothing of it is dialled from the first read on: `core.routing` looks at the numbers of a row whenever it decides. Here
-the database is told as well, for those that read the view, and the operator, in one line of the log.
+Such numbers are never dialled: `core.routing` validates the numbers of a row in every decision. Marking them in the
+database also protects readers of the SQL view. The operator gets one log line.
 """
 
 from collections.abc import Sequence
@@ -22,28 +22,30 @@ SLICE = 250
 EXAMPLES = 5
 
 
-async def enforce(table: Table, ledger: Writer) -> None:
-    """Mark the bindings whose numbers may not be dialled, and forget observed numbers that are a party's or none. While
-    the database takes no writes it is left to the next start."""
-    found = sorted(table.unusable)
-    if not found:
+async def enforce(table: Table, writer: Writer) -> None:
+    """Mark bindings whose numbers may not be dialled, and clear observed numbers that are invalid or a party's own.
+
+    If the database accepts no writes, this is left to the next start.
+    """
+    unusable = sorted(table.unusable)
+    if not unusable:
         return
     log.error(
         "numbers.unusable",
-        bindings=len(found),
-        first=found[:EXAMPLES],
+        bindings=len(unusable),
+        first=unusable[:EXAMPLES],
         cure="they are held; register each again with the number alone, an extension in `extension`, X no party's",
     )
     try:
-        for start in range(0, len(found), SLICE):
-            await _enforce(ledger, found[start : start + SLICE])
+        for start in range(0, len(unusable), SLICE):
+            await _enforce(writer, unusable[start : start + SLICE])
     except StoreUnavailable as error:
         log.warning("numbers.not_marked", error=str(error))
 
 
-async def _enforce(ledger: Writer, subs_ids: Sequence[str]) -> None:
-    marked = ledger.submit_all([(subs_id, WriteCause.REGISTERED, _marked) for subs_id in subs_ids])
-    forgotten = ledger.submit_all([(subs_id, WriteCause.CHECKED, _forgotten) for subs_id in subs_ids])
+async def _enforce(writer: Writer, subs_ids: Sequence[str]) -> None:
+    marked = writer.submit_all([(subs_id, WriteCause.REGISTERED, _marked) for subs_id in subs_ids])
+    forgotten = writer.submit_all([(subs_id, WriteCause.CHECKED, _forgotten) for subs_id in subs_ids])
     for done in (*marked, *forgotten):
         await done
 

@@ -1,8 +1,8 @@
-"""Flow 3: bindings that come from the customer's own database: read > diff > guard > apply.
+"""Flow 3, bindings from the customer's own database: read > diff > guard > apply.
 
-Which rows differ and which removals are refused is decided in `core.sync`, how a row becomes a binding in
-`core.columns`. What goes wrong here changes no route: a database that is down, or a query that is, leaves every
-binding as it is, and is told once in the log and until it is mended in the metrics.
+`core.sync.plan` decides which rows differ and which removals are refused; `core.sync.columns` turns a row into a
+binding. A failure here changes no route: if the database or the query fails, all bindings stay as they are. The failure
+is logged once, and shown by the metrics until it is fixed.
 """
 
 import asyncio
@@ -29,13 +29,15 @@ from precall.telemetry.redaction import masked
 log = get_logger(__name__)
 
 SLICE = 250
-"""Bindings per transaction, and rows looked at between two turns of the loop."""
+"""Bindings per transaction, and rows processed before yielding to the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
 class SyncReport:
-    """The latest sync that came to its end: when (Unix seconds, 0 for none yet), in how many seconds, and what it did.
-    `error` is why none has since, "" when that was the latest."""
+    """The latest successful sync: when it ended (Unix seconds, 0 for never), its duration in seconds, and its effects.
+
+    `error` is why the latest sync failed, or "" if it succeeded.
+    """
 
     at: float = 0.0
     seconds: float = 0.0
@@ -46,7 +48,7 @@ class SyncReport:
 
 
 class SourceQuery:
-    """What the customer's database says, read to its end. ConfigError for settings that cannot be used."""
+    """The configured query on the customer's database. Raises ConfigError for unusable settings."""
 
     def __init__(self, config: SourceConfig) -> None:
         self._query = config.query
@@ -58,37 +60,37 @@ class SourceQuery:
         columns: Columns | None = None
         taken = 0
 
-        def some(names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        def convert(names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
             nonlocal columns, taken
             columns = columns or _columns(names, self._zone)
-            for taken, row in enumerate(rows, taken + 1):  # noqa: B020  goes on where the last slice ended
-                take(_placed(columns.read(row), taken))
+            for taken, row in enumerate(rows, taken + 1):  # noqa: B020  continues the count of the last slice
+                take(_with_position(columns.read(row), taken))
 
-        await self._database.read(self._query, some)
+        await self._database.read(self._query, convert)
 
 
 def _columns(names: Sequence[str], zone: tzinfo | None) -> Columns:
     try:
         return Columns(names, zone)
     except ConfigError as error:
-        # A column without a name of its own is called by its expression, which may be a value.
+        # A column without an alias is named after its expression, which may contain a value.
         raise ConfigError([masked(mistake) for mistake in error.mistakes]) from None
 
 
-def _placed(row: Binding | BadRow, place: int) -> Binding | BadRow:
-    """A row without an id is named by its place in the result, the first being 1."""
+def _with_position(row: Binding | BadRow, position: int) -> Binding | BadRow:
+    """Identify a bad row without an id by its position in the result, counted from 1."""
     if isinstance(row, BadRow) and not row.subs_id:
-        return replace(row, text=f"{row.text} (row {place} of the result)")
+        return replace(row, text=f"{row.text} (row {position} of the result)")
     return row
 
 
 def live(row: Row, policy: Policy, now: float) -> bool:
-    """Whether this binding may still be dialled, so that taking it away by mistake would hurt."""
+    """Return whether this binding may still be dialled, so that removing it by mistake would do harm."""
     return not is_over(row, policy, now)
 
 
 class SourceSync:
-    """Keeps the bindings of one customer's database in step with it."""
+    """Keeps bindings synchronized with a customer's database."""
 
     def __init__(
         self,
@@ -104,43 +106,43 @@ class SourceSync:
         self._settings, self._query = settings, SourceQuery(settings.config.source)
         self._registry, self._table, self._metrics = registry, table, metrics
         self._clock, self._monotonic = clock, monotonic
-        self._one_at_a_time = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._in_step_at = monotonic()
 
     @property
     def age(self) -> float:
-        """Seconds since the latest sync that came to its end, or since the start while there is none."""
+        """Seconds since the latest successful sync, or since the start if there is none."""
         return self._monotonic() - self._in_step_at
 
     @property
     def every(self) -> float:
-        """Seconds from one sync to the next, as configured."""
+        """The configured interval between syncs, in seconds."""
         return self._settings.config.source.every
 
     async def sync(self, *, force: bool = False) -> SyncReport:
-        """Bring the bindings in step. `force` applies removals however many there are.
+        """Synchronize the bindings. `force` applies removals regardless of their number.
 
-        Whatever goes wrong is a failed sync, to be told like any other; the next one tries again.
+        Any error makes it a failed sync, which is reported; the next sync tries again.
         """
-        async with self._one_at_a_time:
-            begun = self._monotonic()
+        async with self._lock:
+            started = self._monotonic()
             try:
                 plan = await self._compare(force=force)
                 refusals = await self._apply(plan)
             except PrecallError as error:
                 ended = replace(self.last, error=str(error))
-            except Exception as error:  # a driver's, or a bug: never the end of all syncs
+            except Exception as error:  # a driver error or a bug must not end all syncs
                 log.error("source.broken", exc_info=error)
                 ended = replace(self.last, error=_unexpected(error))
             except asyncio.CancelledError as error:
                 if (task := asyncio.current_task()) is None or task.cancelling():
                     raise
-                # Nobody cancelled this task: it came out of a driver.
+                # This task was not cancelled: the error came from a driver.
                 ended = replace(self.last, error=_unexpected(error))
             else:
-                ended = self._summary(plan, refusals, self._monotonic() - begun)
+                ended = self._summary(plan, refusals, self._monotonic() - started)
                 self._in_step_at = self._monotonic()
-            self._tell(ended)
+            self._report(ended)
             self.last = ended
             return ended
 
@@ -156,16 +158,18 @@ class SourceSync:
         return compared.plan(self._settings.config.source.max_removals, force=force)
 
     async def _apply(self, plan: SyncPlan) -> list[BadRow]:
-        """Additions and updates first: a binding that changed its id is never without a row. Gives what was refused
-        after all, because somebody registered it meanwhile."""
+        """Apply additions and updates, then removals, so that a binding with a new id always has a row.
+
+        Returns the rows refused because they were registered by another client in the meantime.
+        """
         refused = []
         wanted = [*plan.added, *plan.updated, *plan.unsound]
         for start in range(0, len(wanted), SLICE):
             part = wanted[start : start + SLICE]
             results = await self._registry.register(part, atomic=False)
             refused += [
-                BadRow(one.subs_id, result.field, str(result))
-                for one, result in zip(part, results, strict=True)
+                BadRow(binding.subs_id, result.field, str(result))
+                for binding, result in zip(part, results, strict=True)
                 if isinstance(result, Refusal)
             ]
         for start in range(0, len(plan.removed), SLICE):
@@ -190,8 +194,8 @@ class SourceSync:
             refused=(*plan.examples, *refusals)[:EXAMPLES],
         )
 
-    def _tell(self, ended: SyncReport) -> None:
-        """Say what is new: an alarm is one line when it begins and one when it ends."""
+    def _report(self, ended: SyncReport) -> None:
+        """Update the metrics and log what is new: one line when an alarm begins, and one when it ends."""
         before = self.last
         self._metrics.source_syncs.labels("failed" if ended.error else "ok").inc()
         self._metrics.source_failing.set(bool(ended.error))
@@ -204,8 +208,8 @@ class SourceSync:
         counts = ended.counts
         self._metrics.source_last_sync.set(ended.at)
         self._metrics.source_removals_refused.set(counts[SyncOutcome.WITHHELD])
-        for fate, count in counts.items():
-            self._metrics.source_rows.labels(fate).set(count)
+        for outcome, count in counts.items():
+            self._metrics.source_rows.labels(outcome).set(count)
         if ended.guard and not before.guard:
             log.error("source.removals_refused", why=ended.guard, cure="precall source apply --force")
         if before.guard and not ended.guard:
@@ -224,7 +228,7 @@ class SourceSync:
         say(
             "source.synced",
             seconds=round(ended.seconds, 3),
-            **{str(fate): n for fate, n in counts.items() if n},
+            **{str(outcome): n for outcome, n in counts.items() if n},
         )
 
 
@@ -236,7 +240,10 @@ def _unexpected(error: BaseException) -> str:
 async def preview(
     config: SourceConfig, stored: AsyncIterator[list[Packed]], policy: Policy, now: float
 ) -> SyncPlan:
-    """What a sync would do to the `stored` rows. Nothing is written. ConfigError, OutOfReach, StoreError."""
+    """Return what a sync would change in the `stored` rows, without writing.
+
+    Raises ConfigError, OutOfReach, StoreError.
+    """
     rows = {packed.subs_id: packed async for batch in stored for packed in batch}
     compared = Comparison(
         lambda subs_id: packed.row.binding if (packed := rows.get(subs_id)) else None,

@@ -11,7 +11,7 @@ One address receives every kind of receipt, and none names its kind. Their field
     about a call under way       `call_id` without a release: SecretStartReport (`call_time`, `control_type`,
                                  `unconnected_cause`), SecretRingReport (`ring_time`), SecretPickUpReport
                                  (`ringTime`, `start_time`)
-    about its recording          SecretRecording and SecretRingRecording (`call_id`, none that says how it was
+    about its recording          SecretRecording and SecretRingRecording (`call_id`, no field that says how it was
                                  released), SecretAsrReport (`callId`, `sentences`)
 
 Only SecretReport ends a call, and only SecretExceptionPhoneReport is about a number.

@@ -143,7 +143,7 @@ class CloudAccount:
         await enforce(parts.table, parts.ledger)
         with without_collections():
             await parts.checker.plan.sweep()
-        await parts.outcomes.recall()
+        await parts.outcomes.restore()
 
     def schedule(self, scheduler: Scheduler, stack: AsyncExitStack) -> None:
         """Begin the jobs of this account; `stack` drains what is in flight."""

@@ -174,7 +174,7 @@ class Assembly:
         demand = OnDemandChecks(checker, table, self._metrics, clocks=self._clocks)
         outcomes = CallResults(
             store=store,
-            ledger=ledger,
+            writer=ledger,
             table=table,
             checker=checker,
             settings=self._settings,
@@ -191,7 +191,7 @@ class Assembly:
             lookup=Lookup(
                 table=table,
                 checker=checker,
-                demand=demand,
+                on_demand=demand,
                 audit=audit,
                 settings=self._settings,
                 clock=self._clocks.now,

@@ -104,8 +104,8 @@ def over_arrays(statement: UpdateBase, keys: Sequence[str]) -> UpdateBase:
 
     def replace(element: Any, **_: Any) -> ColumnElement[Any] | None:
         if isinstance(element, BindParameter) and element.key in types:
-            found: ColumnElement[Any] = given.c[element.key]
-            return found
+            element_of_array: ColumnElement[Any] = given.c[element.key]
+            return element_of_array
         return None
 
     result: Any = replacement_traverse(statement, {}, replace)

@@ -126,8 +126,8 @@ class CallBook:
 
     async def get(self, call_id: str) -> Call | None:
         """Return one call, or None if it is unknown."""
-        found = await self._read(lambda c: _read(c, select(calls).where(calls.c.call_id == call_id)))
-        return found[0] if found else None
+        matches = await self._read(lambda c: _read(c, select(calls).where(calls.c.call_id == call_id)))
+        return matches[0] if matches else None
 
     async def page(
         self,

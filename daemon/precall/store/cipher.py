@@ -171,11 +171,8 @@ def read(file: Path) -> list[NumberKey]:
     keys = []
     for number, name, secret in key_file.read(file):
         if len(secret) != LENGTH or NumberKey(secret).name != name:
-            raise ConfigError(
-                [
-                    f"{key_file.SETTING}: {file}, line {number}: is no key of `precall keys new`, or was altered"
-                ]
-            )
+            where = f"{key_file.SETTING}: {file}, line {number}"
+            raise ConfigError([f"{where}: is not a key made by `precall keys new`, or was altered"])
         keys.append(NumberKey(secret))
     return keys
 

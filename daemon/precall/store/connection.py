@@ -288,12 +288,12 @@ def _say(connection: Any, pragmas: Iterable[str]) -> None:
     cursor = connection.cursor()
     loop = asyncio.get_running_loop()
     for retries_left in reversed(range(WAL_TRIES)):
-        begun = loop.time()
+        started = loop.time()
         try:
             cursor.execute(WAL)
             break
         except sqlite3.OperationalError as error:
-            waited = loop.time() - begun > AT_ONCE
+            waited = loop.time() - started > AT_ONCE
             if waited or not retries_left or "locked" not in str(error):
                 raise
             connection.run_async(lambda _: asyncio.sleep(WAL_PAUSE))

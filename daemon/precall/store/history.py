@@ -76,13 +76,13 @@ _CONTINUE = (
 )
 
 
-async def append(connection: AsyncConnection, changes: Iterable[Change], seals: Cipher) -> None:
+async def append(connection: AsyncConnection, changes: Iterable[Change], cipher: Cipher) -> None:
     """Append `changes` to the feed, except quiet ones."""
-    rows = (CHANGES.seal(seals, row) for change in changes if not change.quiet for row in _rows(change))
+    rows = (CHANGES.seal(cipher, row) for change in changes if not change.quiet for row in _rows(change))
     await execute_many(connection, insert_new(connection.dialect.name, route_changes), rows)
 
 
-async def record(connection: AsyncConnection, checks: Iterable[Check], seals: Cipher, *, fold: bool) -> None:
+async def record(connection: AsyncConnection, checks: Iterable[Check], cipher: Cipher, *, fold: bool) -> None:
     """Store `checks`. With `fold`, a check equal to its binding's newest run extends that run.
 
     A check no newer than that run was stored before, by a transaction that was believed to have failed. It is skipped.
@@ -90,30 +90,30 @@ async def record(connection: AsyncConnection, checks: Iterable[Check], seals: Ci
     insert = insert_new(connection.dialect.name, check_results)
     in_order = iter(sorted(checks, key=lambda check: check.seq))
     while part := list(islice(in_order, SLICE)):
-        new = [_new_run(check) for check in part] if not fold else await _extend(connection, part, seals)
-        await execute_many(connection, insert, (RESULTS.seal(seals, run) for run in new))
+        new = [_new_run(check) for check in part] if not fold else await _extend(connection, part, cipher)
+        await execute_many(connection, insert, (RESULTS.seal(cipher, run) for run in new))
 
 
-async def _extend(connection: AsyncConnection, checks: Sequence[Check], seals: Cipher) -> list[Run]:
+async def _extend(connection: AsyncConnection, checks: Sequence[Check], cipher: Cipher) -> list[Run]:
     """Extend the runs that `checks` continue. Return new runs for the other checks."""
     ids = {check.subs_id for check in checks}
     if len(ids) == len(checks):
         # The common case: every check continues its run. Otherwise the code below skips those already extended.
         continued = await execute_many(
-            connection, _CONTINUE, (_continuation(check, seals) for check in checks)
+            connection, _CONTINUE, (_continuation(check, cipher) for check in checks)
         )
         if continued == len(checks):
             return []
     newest = await connection.execute(_NEWEST, {"ids": sorted(ids)})
-    extended, new = _fold(checks, {run["subs_id"]: _opened(run, seals) for run in newest.mappings()})
+    extended, new = _fold(checks, {run["subs_id"]: _opened(run, cipher) for run in newest.mappings()})
     await execute_many(connection, _EXTEND, extended)
     return new
 
 
-def _opened(run: Mapping[Any, Any], seals: Cipher) -> Run:
+def _opened(run: Mapping[Any, Any], cipher: Cipher) -> Run:
     """Open a stored run. One that does not open stays sealed, and so matches no check."""
     try:
-        return RESULTS.open(seals, run)
+        return RESULTS.open(cipher, run)
     except StoreError:
         return dict(run)
 
@@ -121,26 +121,26 @@ def _opened(run: Mapping[Any, Any], seals: Cipher) -> Run:
 def _fold(checks: Sequence[Check], newest: dict[str, Run]) -> tuple[list[Run], list[Run]]:
     """Assign `checks`, in the order of their `seq`, to runs. Return (parameters of `_EXTEND`, new runs)."""
     grown: dict[int, Run] = {}
-    begun: list[Run] = []
+    new: list[Run] = []
     for check in checks:
         run = newest.get(check.subs_id)
         if run is not None and check.seq <= run["last_seq"]:
             continue
         if run is None or any(run[name] != getattr(check, name) for name in IDENTITY):
             run = newest[check.subs_id] = _new_run(check)
-            begun.append(run)
+            new.append(run)
             continue
         run["count"] += 1
         run["last_seq"], run["last_at"] = check.seq, check.asked_at
         run["request_id"], run["seconds"] = check.request_id, check.seconds
         if "id" in run:
             grown[run["id"]] = run
-    return [{"of_id": id_, **{name: run[name] for name in _TAIL}} for id_, run in grown.items()], begun
+    return [{"of_id": id_, **{name: run[name] for name in _TAIL}} for id_, run in grown.items()], new
 
 
-def _continuation(check: Check, seals: Cipher) -> dict[str, Any]:
-    told = {"subs_id": check.subs_id, "number": check.number, "extension": check.extension}
-    sealed = RESULTS.seal(seals, told)
+def _continuation(check: Check, cipher: Cipher) -> dict[str, Any]:
+    answer = {"subs_id": check.subs_id, "number": check.number, "extension": check.extension}
+    sealed = RESULTS.seal(cipher, answer)
     return {
         "of_subs_id": check.subs_id,
         "of_generation": check.generation,
@@ -230,7 +230,7 @@ async def logged(connection: AsyncConnection, after_id: int, limit: int) -> list
 
 
 async def page(
-    connection: AsyncConnection, seals: Cipher, subs_id: str, before: tuple[int, int] | None, limit: int
+    connection: AsyncConnection, cipher: Cipher, subs_id: str, before: tuple[int, int] | None, limit: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return at most `limit` (runs, changes) of one binding, newest first. `before` is that of `Store.history`."""
     runs = select(check_results).where(check_results.c.subs_id == subs_id)
@@ -241,14 +241,14 @@ async def page(
     run_rows = await connection.execute(runs.order_by(check_results.c.first_seq.desc()).limit(limit))
     change_rows = await connection.execute(changes.order_by(route_changes.c.index.desc()).limit(limit))
     return (
-        [RESULTS.open(seals, row) for row in run_rows.mappings()],
-        [CHANGES.open(seals, row) for row in change_rows.mappings()],
+        [RESULTS.open(cipher, row) for row in run_rows.mappings()],
+        [CHANGES.open(cipher, row) for row in change_rows.mappings()],
     )
 
 
 async def after(
     connection: AsyncConnection,
-    seals: Cipher,
+    cipher: Cipher,
     since: int,
     until: int,
     subs_ids: Collection[str],
@@ -268,7 +268,7 @@ async def after(
     if pool_keys:
         wanted = wanted.where(feed.pool_key.in_(sorted(pool_keys)))
     result = await connection.execute(wanted.order_by(feed.index).limit(limit))
-    changes = [CHANGES.open(seals, row) for row in result.mappings()]
+    changes = [CHANGES.open(cipher, row) for row in result.mappings()]
     return changes, changes[-1]["index"] if len(changes) == limit else reached
 
 

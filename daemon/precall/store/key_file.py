@@ -49,7 +49,7 @@ def read(file: Path) -> list[tuple[int, str, bytes]]:
     except OSError as error:
         raise ConfigError([_unreadable(file, error)]) from None
     except text_file.NotTextError:
-        raise ConfigError([f"{SETTING}: {file} is no file of `precall keys new`"]) from None
+        raise ConfigError([f"{SETTING}: {file} is not a file made by `precall keys new`"]) from None
     keys = [
         (number, *_key(file, number, line.split()))
         for number, line in enumerate(lines, 1)
@@ -90,7 +90,7 @@ def _key(file: Path, number: int, words: list[str]) -> tuple[str, bytes]:
         return name, b64decode(text, validate=True)
     except (ValueError, Base64Error):
         raise ConfigError(
-            [f"{SETTING}: {file}, line {number}: is no key of `precall keys new`, or was altered"]
+            [f"{SETTING}: {file}, line {number}: is not a key made by `precall keys new`, or was altered"]
         ) from None
 
 

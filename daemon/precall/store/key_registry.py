@@ -1,6 +1,6 @@
 """The keys a database depends on, and its own secrets, both stored in `marks`.
 
-A key is registered in the transaction that first seals with it, and removed once nothing is sealed with it. The entry
+A key is registered in the transaction that first cipher with it, and removed once nothing is sealed with it. The entry
 is itself a sealed value, so opening it proves that a key with the right name is the right key.
 """
 
@@ -21,24 +21,24 @@ SECRETS = ("dial_key", "number_hash_key")
 _PROOF = "precall"
 
 
-async def admit(connection: AsyncConnection, seals: Cipher, name: str) -> None:
-    """Check that `seals` has every key needed by the database called `name`. Writes nothing.
+async def admit(connection: AsyncConnection, cipher: Cipher, name: str) -> None:
+    """Check that `cipher` has every key needed by the database called `name`. Writes nothing.
 
     Raises StoreError, with a remedy, if a key is missing.
     """
     if not await connection.run_sync(lambda sync: inspect(sync).has_table(marks.name)):
         return
     for key, proof in (await needed(connection)).items():
-        if not seals:
+        if not cipher:
             raise StoreError(
                 f"{name} holds sealed numbers: set store.number_key_file to the file with key {key}"
             )
-        if key not in seals.names:
+        if key not in cipher.names:
             raise StoreError(
-                f"{name} holds numbers sealed with key {key}, which is not in {seals.file}: restore that file from"
+                f"{name} holds numbers sealed with key {key}, which is not in {cipher.file}: restore that file from"
                 " its copy, or put the line of that key back"
             )
-        seals.open(MARKS.location("value", NEEDS + key), proof)
+        cipher.open(MARKS.location("value", NEEDS + key), proof)
 
 
 async def needed(connection: AsyncConnection) -> dict[str, str]:
@@ -49,17 +49,17 @@ async def needed(connection: AsyncConnection) -> dict[str, str]:
     return {name.removeprefix(NEEDS): value for name, value in entries}
 
 
-async def begin(connection: AsyncConnection, seals: Cipher) -> None:
+async def begin(connection: AsyncConnection, cipher: Cipher) -> None:
     """Register the newest key as needed from now on.
 
     The first key also drops the view for SQL readers, which could no longer read any number. If the database holds
     no numbers yet, it is marked strict: from then on every number must be sealed.
     """
-    name = NEEDS + seals.newest
+    name = NEEDS + cipher.newest
     known = await needed(connection)
-    if seals.newest in known:
+    if cipher.newest in known:
         return
-    entries = {name: seals.seal(MARKS.location("value", name), _PROOF)}
+    entries = {name: cipher.seal(MARKS.location("value", name), _PROOF)}
     if not known:
         await connection.execute(text("DROP VIEW IF EXISTS routing_table"))
         if not await _holds_numbers(connection):
@@ -72,27 +72,27 @@ async def is_strict(connection: AsyncConnection) -> bool:
     return await connection.scalar(select(marks.c.value).where(marks.c.name == STRICT)) is not None
 
 
-async def complete(connection: AsyncConnection, seals: Cipher) -> list[str]:
+async def complete(connection: AsyncConnection, cipher: Cipher) -> list[str]:
     """Unregister all keys but the newest, now that everything is sealed with it. Return the names removed."""
-    earlier = [key for key in await needed(connection) if key != seals.newest]
+    earlier = [key for key in await needed(connection) if key != cipher.newest]
     await connection.execute(delete(marks).where(marks.c.name.in_([NEEDS + key for key in earlier])))
     await _put(connection, {STRICT: "1"})
     return earlier
 
 
-async def secret(connection: AsyncConnection, seals: Cipher, name: str, fresh: str) -> str:
+async def secret(connection: AsyncConnection, cipher: Cipher, name: str, fresh: str) -> str:
     """Return the database's secret of this name, storing `fresh` if there is none.
 
     With keys, a secret stored in plain is replaced by `fresh`: copies of the database contain the old one.
     """
     location = MARKS.location("value", name)
     stored = await connection.scalar(select(marks.c.value).where(marks.c.name == name)) or ""
-    if stored and (is_sealed(stored) or not seals):
-        opened = seals.open(location, stored)
-        if not is_sealed(stored) or key_of(stored) == seals.newest:
+    if stored and (is_sealed(stored) or not cipher):
+        opened = cipher.open(location, stored)
+        if not is_sealed(stored) or key_of(stored) == cipher.newest:
             return opened
         fresh = opened
-    await _put(connection, {name: seals.seal(location, fresh)})
+    await _put(connection, {name: cipher.seal(location, fresh)})
     return fresh
 
 

@@ -16,7 +16,7 @@ from precall.store.sealed_columns import BRAKES, PAUSES, SealedColumns
 
 
 async def said(
-    connection: AsyncConnection, seals: Cipher, columns: SealedColumns
+    connection: AsyncConnection, cipher: Cipher, columns: SealedColumns
 ) -> dict[str, dict[str, Any]]:
     """Return the stored orders by pool.
 
@@ -24,30 +24,30 @@ async def said(
     """
     orders: dict[str, dict[str, Any]] = {}
     for row in (await connection.execute(select(columns.table))).mappings():
-        opened = columns.open(seals, row) if is_sealed(row["reason"]) else dict(row)
+        opened = columns.open(cipher, row) if is_sealed(row["reason"]) else dict(row)
         orders[opened.pop("pool_key")] = opened
     return orders
 
 
-async def pause(connection: AsyncConnection, seals: Cipher, pool_key: str, order: Mapping[str, Any]) -> None:
+async def pause(connection: AsyncConnection, cipher: Cipher, pool_key: str, order: Mapping[str, Any]) -> None:
     """Store that this pool is paused."""
-    await _put(connection, seals, PAUSES, {pool_key}, order)
+    await _put(connection, cipher, PAUSES, {pool_key}, order)
 
 
-async def brake(connection: AsyncConnection, seals: Cipher, pool_key: str, order: Mapping[str, Any]) -> None:
+async def brake(connection: AsyncConnection, cipher: Cipher, pool_key: str, order: Mapping[str, Any]) -> None:
     """Store that the brake of this pool is engaged or released. Releasing all pools also releases each one."""
     pools = {pool_key}
     if not pool_key and not order["engaged"]:
         pools.update(await connection.scalars(select(brakes.c.pool_key).where(brakes.c.engaged)))
-    await _put(connection, seals, BRAKES, pools, order)
+    await _put(connection, cipher, BRAKES, pools, order)
 
 
 async def _put(
     connection: AsyncConnection,
-    seals: Cipher,
+    cipher: Cipher,
     columns: SealedColumns,
     pools: set[str],
     order: Mapping[str, Any],
 ) -> None:
-    rows = [columns.seal(seals, {"pool_key": pool, **order}) for pool in pools]
+    rows = [columns.seal(cipher, {"pool_key": pool, **order}) for pool in pools]
     await execute_many(connection, upsert(connection.dialect.name, columns.table), rows)

@@ -14,7 +14,7 @@ async def snapshot(url: str, timeout: float, key_file: Path | None = None) -> As
 
     Raises SchemaOutdated, StoreError, StoreUnavailable, or ConfigError for an unusable `key_file`.
     """
-    address, seals = DatabaseAddress(url), Cipher.of(key_file)
+    address, cipher = DatabaseAddress(url), Cipher.of(key_file)
     if _absent(address):
         return
     await migration.check(url, timeout)
@@ -22,8 +22,8 @@ async def snapshot(url: str, timeout: float, key_file: Path | None = None) -> As
     try:
         with failures_of(address.name):
             async with engine.connect() as connection:
-                await key_registry.admit(connection, seals, address.name)
-                async for batch in rows.read(connection, seals):
+                await key_registry.admit(connection, cipher, address.name)
+                async for batch in rows.read(connection, cipher):
                     yield batch
     finally:
         await close(engine, timeout)

@@ -44,10 +44,10 @@ class RotationReport:
 
 
 class KeyRotation:
-    """Rotation of the database at `url` to the newest key of `seals`, which must hold every key it needs."""
+    """Rotation of the database at `url` to the newest key of `cipher`, which must hold every key it needs."""
 
-    def __init__(self, url: str, seals: Cipher, timeout: float = PATIENCE) -> None:
-        self._url, self._seals, self._timeout = url, seals, timeout
+    def __init__(self, url: str, cipher: Cipher, timeout: float = PATIENCE) -> None:
+        self._url, self._cipher, self._timeout = url, cipher, timeout
         self._address = DatabaseAddress(url)
 
     async def due(self) -> bool:
@@ -59,7 +59,7 @@ class KeyRotation:
         try:
             with failures_of(self._address.name):
                 async with engine.connect() as connection:
-                    if any(key != self._seals.newest for key in await key_registry.needed(connection)):
+                    if any(key != self._cipher.newest for key in await key_registry.needed(connection)):
                         return True
                     for sealed in EVERYWHERE:
                         stale = select(sealed.table.c[sealed.key]).where(self._stale(sealed)).limit(1)
@@ -80,7 +80,7 @@ class KeyRotation:
         try:
             with failures_of(self._address.name):
                 async with engine.begin() as connection:
-                    await key_registry.begin(connection, self._seals)
+                    await key_registry.begin(connection, self._cipher)
                 for _ in range(PASSES):
                     before = done.rows
                     await self._scan(engine, done, progress)
@@ -89,11 +89,11 @@ class KeyRotation:
                         break
                 else:
                     raise StoreError(
-                        f"a daemon keeps sealing with another key than {self._seals.newest}: give it"
-                        f" {self._seals.file} as it is here, then rotate again"
+                        f"a daemon keeps sealing with another key than {self._cipher.newest}: give it"
+                        f" {self._cipher.file} as it is here, then rotate again"
                     )
                 async with engine.begin() as connection:
-                    done.idle = await key_registry.complete(connection, self._seals)
+                    done.idle = await key_registry.complete(connection, self._cipher)
                 if done.plain:
                     await self._wipe(engine)
         finally:
@@ -106,7 +106,7 @@ class KeyRotation:
         try:
             with failures_of(self._address.name):
                 async with engine.connect() as connection:
-                    await key_registry.admit(connection, self._seals, self._address.name)
+                    await key_registry.admit(connection, self._cipher, self._address.name)
         except BaseException:
             await close(engine, self._timeout)
             raise
@@ -150,7 +150,7 @@ class KeyRotation:
             done.plain += any(
                 row[name] not in NOTHING and not is_sealed(row[name]) for name in sealed.columns
             )
-            resealed = sealed.seal(self._seals, sealed.open(self._seals, row))
+            resealed = sealed.seal(self._cipher, sealed.open(self._cipher, row))
             changed.append(
                 {"of_key": row[sealed.key]}
                 | {f"of_{name}": row[name] for name in sealed.columns}
@@ -166,7 +166,7 @@ class KeyRotation:
             if stored is None or self._is_fresh(stored):
                 continue
             if is_sealed(stored):
-                await key_registry.secret(connection, self._seals, name, "")
+                await key_registry.secret(connection, self._cipher, name, "")
             else:
                 await connection.execute(marks.delete().where(marks.c.name == name))
             done.rows += 1
@@ -200,11 +200,11 @@ class KeyRotation:
         raise StoreUnavailable("the journal is in use")
 
     def _is_fresh(self, value: str) -> bool:
-        return value in NOTHING or (is_sealed(value) and key_of(value) == self._seals.newest)
+        return value in NOTHING or (is_sealed(value) and key_of(value) == self._cipher.newest)
 
     def _stale(self, sealed: SealedColumns) -> ColumnElement[bool]:
         columns = [sealed.table.c[name] for name in sealed.columns]
-        prefix = self._seals.head
+        prefix = self._cipher.head
         return or_(*(and_(c.not_in(NOTHING), ~c.startswith(prefix, autoescape=True)) for c in columns))
 
 

@@ -1,8 +1,8 @@
-"""How a row of the routing table lies in `bindings`, `routes` and `overrides`.
+"""The mapping between a row of the routing table and the tables `bindings`, `routes` and `overrides`.
 
 Each column has one owner, and a change names the columns it writes. A registration writes `bindings`, and `routes` only
-where it begins a generation; an operator writes `overrides`; an answer writes the observed columns. `version`, `index`,
-`action` and `reason` go with every change.
+if it begins a generation; an operator writes `overrides`; an answer writes the observed columns. Every change writes
+`version`, `index`, `action` and `reason`.
 """
 
 import functools
@@ -29,7 +29,7 @@ SEEN = ("state", *OBSERVED)
 _LOAD = (
     select(
         bindings.c.subs_id,
-        # As the driver gives it: one column to be converted by SQLAlchemy doubles the cost of a row.
+        # As returned by the driver: a single column converted by SQLAlchemy doubles the cost of a row.
         *(type_coerce(bindings.c[name], Integer) if name == "sound" else bindings.c[name] for name in FACTS),
         *(type_coerce(routes.c[name], Integer) if name == "blocked" else routes.c[name] for name in SEEN),
         routes.c.version,
@@ -51,7 +51,7 @@ _SEALED = tuple(
     for at, name in enumerate(names, start)
     if name in places.columns
 )
-"""Where in a row of `_LOAD` sealed columns are, and their names."""
+"""The positions of sealed columns in a row of `_LOAD`, and their names."""
 
 _REFRESH = (
     update(routes)
@@ -72,7 +72,7 @@ _REMOVE = [
 
 @functools.cache
 def _tell(dialect: str) -> UpdateBase:
-    """Upsert of a route whose observed columns stay as they are, unless a generation begins."""
+    """Build an upsert of a route that keeps its observed columns, unless a generation begins."""
     statement = INSERTS[dialect](routes)
     new = statement.excluded
     same = routes.c.generation == new.generation
@@ -84,14 +84,14 @@ def _tell(dialect: str) -> UpdateBase:
 
 @dataclass(slots=True)
 class _Outcome:
-    """What several changes of one binding come to: the last row, and all the columns they write."""
+    """The combined effect of several changes to one binding: the last one, and all columns they write."""
 
     last: Change
     columns: ColumnGroup
 
 
 async def write(connection: AsyncConnection, changes: Sequence[Change], seals: Cipher) -> None:
-    """Store what `changes`, in their order, come to. Doing it twice is doing it once."""
+    """Store the combined effect of `changes`, in order. The operation is idempotent."""
     outcomes: dict[str, _Outcome] = {}
     for change in changes:
         outcome = outcomes.setdefault(change.subs_id, _Outcome(change, change.columns))
@@ -130,8 +130,10 @@ async def write(connection: AsyncConnection, changes: Sequence[Change], seals: C
 
 
 async def refresh(connection: AsyncConnection, rows: Iterable[Row], seals: Cipher) -> None:
-    """Store the observed columns of rows that did not change. A row of another generation, or one with a newer
-    answer, is left alone."""
+    """Store the observed columns of rows whose route did not change.
+
+    A stored row of another generation, or with a newer answer, is left unchanged.
+    """
     await execute_many(
         connection,
         _REFRESH,
@@ -148,14 +150,14 @@ async def refresh(connection: AsyncConnection, rows: Iterable[Row], seals: Ciphe
 
 
 async def read(connection: AsyncConnection, seals: Cipher) -> AsyncGenerator[list[Packed], None]:
-    """All rows, in no order, in batches. StoreError for a number that does not open."""
+    """Yield all rows, unordered, in batches. Raises StoreError for a number that does not open."""
     async with connection.stream(_LOAD) as result:
         async for part in result.partitions(BATCH):
             yield [_packed(_opened(row, seals) if seals else row) for row in part]
 
 
 def _opened(columns: Sequence[Any], seals: Cipher) -> list[Any]:
-    """The columns of `_LOAD`, the sealed ones opened."""
+    """Return a row of `_LOAD` with its sealed columns opened."""
     opened = list(columns)
     for at, column in _SEALED:
         if opened[at]:
@@ -241,7 +243,7 @@ _BLOCKED, _MOVES = OBSERVED.index("blocked"), OBSERVED.index("moves")
 
 
 def _packed(columns: Sequence[Any]) -> Packed:
-    """The row, from the columns of `_LOAD` in their order. Packed at once: a million of them are to be loaded."""
+    """Build the packed row directly from the columns of `_LOAD`, because a million of them may be loaded."""
     subs_id, state, facts, observed = (
         columns[0],
         columns[_STATE_AT],
@@ -253,7 +255,7 @@ def _packed(columns: Sequence[Any]) -> Packed:
     facts[_LABELS] = () if facts[_LABELS] == "{}" else tuple(json.loads(facts[_LABELS]).items())
     facts[_SOUND] = sound = bool(facts[_SOUND])
     number, temporary = observed[_NUMBER], observed[_TEMPORARY]
-    # One object for equal numbers takes their memory once.
+    # Share equal strings to save memory.
     observed[_NUMBER] = number = number_x if number == number_x else number
     observed[_TEMPORARY] = number if temporary == number else temporary
     observed[_BLOCKED] = blocked = bool(observed[_BLOCKED])
@@ -271,7 +273,10 @@ def _told_usable(number: str, number_a: str, number_b: str) -> bool:
 
 
 def _order(order: Sequence[Any], number_x: str, observed: str, temporary: str) -> tuple[Any, ...] | None:
-    """The columns of an override. What an earlier version wrote down as a number is taken for what it means now."""
+    """Return the columns of an override.
+
+    Early versions stored the number itself; it is translated to the role that number has now.
+    """
     *told, number = order
     if told[0] is None:
         return None

@@ -1,17 +1,17 @@
-"""The tables: what precall keeps, in columns that other programs may read (SQL is an interface).
+"""The database tables. Other programs may read them: SQL is a public interface.
 
-Only their shape belongs here; how it came about is in `migrations/`, and a test holds both equal. Times are
-seconds since the Unix epoch in double precision, ids and numbers are text, "" is "none". Registered columns
-belong to the registration, observed columns to the checker, override columns to the operator.
+A test keeps this module and `migrations/` identical. Times are seconds since the Unix epoch in double precision, ids
+and numbers are text, and "" means none. Registered columns belong to the registration, observed columns to the
+checker, override columns to the operator.
 """
 
 from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, MetaData, Table, Text, text, true
 
 SERIAL = BigInteger().with_variant(Integer, "sqlite")
-"""On SQLite only INTEGER PRIMARY KEY is the row's own key; every other type costs a second tree."""
+"""On SQLite only INTEGER PRIMARY KEY is an alias of the rowid; any other type costs a second B-tree."""
 
 REAL = text("action = 'dial_real' AND cause = 'checked'")
-"""The changes by which an answer turned a binding to its real number: few, and looked for at every start."""
+"""Changes in which an answer exposed a real number. They are few, and read at every start."""
 
 metadata = MetaData()
 
@@ -31,7 +31,7 @@ bindings = Table(
     Column("registered_at", Double, nullable=False),
     Column("sound", Boolean, nullable=False, server_default=true()),
 )
-"""Registered facts. `labels` is a JSON object. A binding that is not `sound` has a number no reader may dial."""
+"""Registered facts. `labels` is a JSON object. A binding that is not `sound` has a number that may not be dialled."""
 
 routes = Table(
     "routes",
@@ -59,7 +59,7 @@ routes = Table(
     Column("version", BigInteger, nullable=False),
     Column("index", BigInteger, nullable=False),
 )
-"""Observed facts, one row per binding, and what readers without a caller were told at the last change
+"""Observed facts, one row per binding, with the route published at the last change for readers without a caller
 (`action`, `reason`). `number` and `extension` are those of the newest answer. `moves` is a JSON array of times."""
 
 overrides = Table(
@@ -75,8 +75,8 @@ overrides = Table(
     Column("created_by", Text, nullable=False),
     Column("means", Text, nullable=False, server_default=""),
 )
-"""Orders of an operator. `means` says which of the binding's numbers is meant; `number` is one that an earlier version
-wrote down, "" since."""
+"""Operator overrides. `means` says which of the binding's numbers to dial. `number` is "", except in rows written by
+early versions, which stored the number itself."""
 
 check_results = Table(
     "check_results",
@@ -98,8 +98,9 @@ check_results = Table(
     Column("seconds", Double, nullable=False),
     Index("ix_check_results_subs_id", "subs_id", "first_seq", unique=True),
 )
-"""Runs of equal replies; `request_id` and `seconds` are of the newest. No index covers a column that grows with
-a run: extending one rewrites one page. A run is found by its binding, old ones by their rising `id`."""
+"""Runs of equal replies. `request_id` and `seconds` are those of the newest reply. No index covers a column that
+changes when a run is extended, so extending one rewrites a single page. Retention finds old runs by their increasing
+`id`."""
 
 route_changes = Table(
     "route_changes",
@@ -124,8 +125,8 @@ route_changes = Table(
     Index("ix_route_changes_subs_id", "subs_id", "index"),
     Index("ix_route_changes_real", "at", postgresql_where=REAL, sqlite_where=REAL),
 )
-"""The change feed, append-only: what readers without a caller were told, real numbers withheld. `from_state` is ""
-for a new binding; `generation` is 0 for a removed one; `flags` are joined by commas."""
+"""The append-only change feed: the routes published for readers without a caller, real numbers withheld. `from_state`
+is "" for a new binding; `generation` is 0 for a removed one; `flags` are separated by commas."""
 
 exposures = Table(
     "exposures",
@@ -145,8 +146,8 @@ exposures = Table(
     Index("ix_exposures_subs_id", "subs_id", "id"),
     Index("ix_exposures_number_hash", "number_hash", "id"),
 )
-"""The audit: who was handed which side's real number, when, and why. `number_hash` finds the rows of a number ("" in
-rows of before there was one): its hash under a secret of this database's own."""
+"""The exposure audit: which reader received which side's real number, when and why. `number_hash` is the number's hash
+under a secret of this database, for searches by number; "" in rows from before the column existed."""
 
 calls = Table(
     "calls",
@@ -168,9 +169,9 @@ calls = Table(
     Index("ix_calls_subs_id", "subs_id", "called_at"),
     Index("ix_calls_called_at", "called_at"),
 )
-"""Reported calls and how they ended: `result` in one word, `state` by the provider's code, `source` whose word it is.
-`route_state` is the state of the binding when the call was placed. `detail` is a JSON object that holds no number.
-`next_at` is when the provider is asked about it, NULL when it is not any more."""
+"""Reported calls and how they ended: `result` in one word, `state` as the provider's code, `source` as the origin of
+the result. `route_state` is the state of the binding when the call was placed. `detail` is a JSON object without
+numbers. `next_at` is when the provider is queried about the call next, NULL for never."""
 
 number_reports = Table(
     "number_reports",
@@ -181,7 +182,7 @@ number_reports = Table(
     Column("received_at", Double, nullable=False),
     Index("ix_number_reports_received_at", "received_at"),
 )
-"""What the provider pushed of the number of a binding: abnormal at a time, or normal again."""
+"""Reports pushed by the provider that the number of a binding became abnormal, or normal again."""
 
 dial_log = Table(
     "dial_log",
@@ -195,7 +196,7 @@ dial_log = Table(
     Column("at", Double, nullable=False),
     Column("verified", Boolean, nullable=False),
 )
-"""Dials and answers of a sampled share of the bindings. `binding`, `x` and `face` are pseudonyms."""
+"""Dials and answers for a sample of the bindings. `binding`, `x` and `face` are pseudonyms."""
 
 pauses = Table(
     "pauses",
@@ -216,7 +217,7 @@ brakes = Table(
     Column("reason", Text, nullable=False),
     Column("by", Text, nullable=False),
 )
-"""The last word on each pool's exposure brake; "" is all."""
+"""The latest order for each pool's exposure brake; "" is all."""
 
 marks = Table(
     "marks",
@@ -224,7 +225,7 @@ marks = Table(
     Column("name", Text, primary_key=True),
     Column("value", Text, nullable=False),
 )
-"""Small facts by name that must survive a restart."""
+"""Named values that must survive a restart."""
 
 policy = Table(
     "policy",
@@ -240,9 +241,9 @@ policy = Table(
     Column("max_age", Double, nullable=False),
     Column("abnormal_max_age", Double, nullable=False),
 )
-"""What the operator allows, for the view: one row, with `id` 1, written at each start; without it the view holds.
+"""The routing policy, for the view: one row with `id` 1, written at each start. Without it the view shows `hold`.
 
-The view `routing_table` (subs_id, action, number, extension, stale_after, expires_at, version) is what a reader without
-a caller is told at this moment, by the clock of the database. Its `number` is "" where the action is `dial_real`: real
-numbers are handed out, and audited, by the daemon alone. `stale_after` is NULL for what is expired.
+The view `routing_table` (subs_id, action, number, extension, stale_after, expires_at, version) shows the current route
+for a reader without a caller, by the clock of the database. Its `number` is "" if the action is `dial_real`: only the
+daemon hands out real numbers, with an audit row. `stale_after` is NULL for an expired binding.
 """

@@ -32,21 +32,21 @@ class SealedColumns:
         """Return the location of one value, for `Cipher.seal` and `Cipher.open`."""
         return f"{self.table.name}.{column} {row}"
 
-    def seal(self, seals: Cipher, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    def seal(self, cipher: Cipher, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return a row with its sealed columns encrypted, ready to be stored."""
-        if not seals:
+        if not cipher:
             return values
         row = values[self.row]
         sealed = {
-            name: seals.seal(self.location(name, row), values[name]) for name in self.columns if values[name]
+            name: cipher.seal(self.location(name, row), values[name]) for name in self.columns if values[name]
         }
         return {**values, **sealed}
 
-    def open(self, seals: Cipher, values: Mapping[Any, Any]) -> dict[str, Any]:
+    def open(self, cipher: Cipher, values: Mapping[Any, Any]) -> dict[str, Any]:
         """Return a stored row with its sealed columns decrypted."""
         row = values[self.row]
         opened = {
-            name: seals.open(self.location(name, row), values[name]) for name in self.columns if values[name]
+            name: cipher.open(self.location(name, row), values[name]) for name in self.columns if values[name]
         }
         return {**values, **opened}
 

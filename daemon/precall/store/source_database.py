@@ -1,9 +1,8 @@
-"""A customer's own database, read and never written: one query, from its first row to its last.
+"""Read-only access to a customer's database: one query, read from its first row to its last.
 
-SQLite is opened with `mode=ro`, PostgreSQL and MySQL are told that the transaction is READ ONLY; elsewhere nothing is
-committed. Each read has a connection of its own: between two the database may go away and come back. A value that a
-driver cannot read is handed on as `Undecodable`, so that it costs one row. What the rows mean is `core.columns`'
-concern.
+SQLite is opened with `mode=ro`; PostgreSQL and MySQL transactions are READ ONLY; elsewhere nothing is committed. Each
+read opens its own connection, so the database may be restarted between two. A value that a driver cannot decode
+becomes `Undecodable`, and invalidates only its row. `core.sync.columns` interprets the rows.
 """
 
 import asyncio
@@ -25,10 +24,10 @@ from precall.telemetry.redaction import keep, masked
 log = get_logger(__name__)
 
 TIMEOUT = 120.0
-"""Seconds one read may take, from connecting to the last row."""
+"""Limit in seconds for one read, from connecting to the last row."""
 
 Take = Callable[[Sequence[str], Sequence[Sequence[object]]], None]
-"""Called with the names of the columns and some rows: first with none, so that the names can be looked at alone."""
+"""Called with the column names and a slice of rows. The first slice is empty, so the names can be validated alone."""
 
 _WRONG_QUERY = (
     "no such ",
@@ -44,39 +43,39 @@ _WRONG_QUERY = (
 )
 _WRONG_CHARSET = "unknown character set"
 _OF_THE_QUERY = ("42", "25006", "0A")
-"""What PostgreSQL's conditions begin with when the query is at fault."""
+"""Prefixes of the SQLSTATEs for which the query itself is at fault."""
 
 
 class Connected(Protocol):
-    """A connection that one query is read by."""
+    """A connection that reads one query."""
 
     async def open(self, query: str) -> Sequence[str]:
-        """Begin; the names of the columns, none where the statement gives no rows."""
+        """Start the query. Return its column names, or none if the statement returns no rows."""
 
     async def more(self) -> Sequence[Sequence[object]]:
-        """The next rows; none at the end."""
+        """Return the next rows, or none at the end."""
 
     async def interrupt(self) -> bool:
-        """End the statement that runs, from another task. False where that is done by cancelling."""
+        """Interrupt the running statement, from another task. Return False if the task must be cancelled instead."""
 
     async def close(self, *, whole: bool) -> None:
-        """Close the connection; `whole`: all was read."""
+        """Close the connection. `whole` says that every row was read."""
 
 
 class Reachable(Protocol):
-    """A database that connections are made to."""
+    """A database that can be connected to."""
 
     name: str
 
     async def connect(self) -> Connected:
-        """Connect. Raises whatever the driver does."""
+        """Connect. Raises whatever the driver raises."""
 
 
 class ForeignDatabase:
-    """The database at `url`: any that SQLAlchemy knows and an asynchronous driver is installed for.
+    """The database at `url`: any backend of SQLAlchemy with an installed asynchronous driver.
 
-    Raises ConfigError for a URL that cannot be used, or whose driver is missing; nothing is connected yet.
-    `timeout` is that of a whole read, in seconds.
+    `timeout` (seconds) limits a whole read. The constructor does not connect. It raises ConfigError for an unusable
+    URL or a missing driver.
     """
 
     def __init__(self, url: str, timeout: float = TIMEOUT) -> None:
@@ -88,10 +87,10 @@ class ForeignDatabase:
         self.name = self._database.name
 
     async def read(self, query: str, take: Take) -> None:
-        """Hand all rows of `query` to `take`, slice by slice; between two of them others have the loop.
+        """Pass all rows of `query` to `take` in slices, yielding to the event loop in between.
 
-        Raises ConfigError when the database refuses the query as it is, OutOfReach when it cannot be asked, is too
-        slow, or fails on the way; and whatever `take` raises.
+        Raises ConfigError if the database rejects the query, and OutOfReach if the database is unreachable, too slow,
+        or fails on the way. Errors of `take` propagate.
         """
         reading = _Reading(self._database, query, take)
         task = asyncio.create_task(reading.run(), name="source")
@@ -102,13 +101,13 @@ class ForeignDatabase:
             late = loop.time() >= deadline
         finally:
             await reading.give_up(task)
-        # A server with a limit of its own may end the query before a busy loop notices that the time is up.
+        # A server-side timeout may end the query before a busy event loop notices the deadline.
         if not done or (
             late and not task.cancelled() and isinstance(task.exception(), OutOfReach | ConfigError)
         ):
             raise OutOfReach(f"source: {self.name} took more than {self._timeout:g} s")
-        if task.cancelled():  # not by us: it came out of the driver
-            raise OutOfReach(f"source: {self.name} cannot be read: the driver broke off")
+        if task.cancelled():  # not by us, but inside the driver
+            raise OutOfReach(f"source: {self.name} cannot be read: the driver cancelled the query")
         task.result()
 
 
@@ -116,33 +115,33 @@ def _database(url: str, timeout: float) -> Reachable:
     kind = database_url.backend(url)
     driver = url.partition("://")[0].partition("+")[2]
     ignored: tuple[str, ...] = ()
-    found: Reachable
+    database: Reachable
     if kind == "postgresql" and driver in ("", "asyncpg"):
-        given = database_url.postgresql(url)
-        ignored = given.ignored
-        keep(given.password)
-        _must_be_readable(given.files)
-        found = PostgresqlRows(given, timeout)
+        postgres = database_url.postgresql(url)
+        ignored = postgres.ignored
+        keep(postgres.password)
+        _require_readable(postgres.files)
+        database = PostgresqlRows(postgres, timeout)
     elif kind == "mysql":
         mysql = database_url.mysql(url)
         ignored = mysql.ignored
-        _must_be_readable(mysql.files)
-        found = EngineRows(mysql.plain, mysql)
+        _require_readable(mysql.files)
+        database = EngineRows(mysql.plain, mysql)
     else:
         database_url.check(url)
-        found = EngineRows(url)
+        database = EngineRows(url)
     if ignored:
         log.warning("source.url_ignored", parameters=list(ignored))
-    return found
+    return database
 
 
-def _must_be_readable(files: Mapping[str, str]) -> None:
+def _require_readable(files: Mapping[str, str]) -> None:
     if missing := unreadable(files):
         raise DatabaseUrlError(missing)
 
 
 class _Reading:
-    """One query under way, and how to call it off."""
+    """One query in progress, which can be cancelled."""
 
     def __init__(self, database: Reachable, query: str, take: Take) -> None:
         self._database, self._query, self._take = database, query, take
@@ -171,28 +170,33 @@ class _Reading:
             return await connection.more()
 
     async def give_up(self, task: "asyncio.Task[None]") -> None:
-        """See `task` to its end. Where the driver can, the statement that runs is interrupted: it would not notice
-        that the task is cancelled, and closing the connection waits for it."""
+        """End `task` and wait for it.
+
+        Where the driver can, the running statement is interrupted. It would not notice that the task is cancelled, and
+        closing the connection waits for it.
+        """
         self._given_up = True
         while not task.done():
             if self._connection is None or not await self._connection.interrupt():
                 task.cancel()
-            # Again, since an interruption that comes before the statement does nothing.
+            # Repeated, because an interrupt before the statement has started has no effect.
             await asyncio.wait({task}, timeout=0.05)
         if not task.cancelled():
-            task.exception()  # looked at here, for nobody may be there any more to whom it could be told
+            task.exception()  # mark as retrieved: the caller may be gone
 
 
 @contextmanager
 def _failures_of(name: str, *, connecting: bool = False) -> Iterator[None]:
-    """Turns what goes wrong with the database called `name` into ConfigError and OutOfReach: drivers raise anything,
-    also a TypeError or a KeyError, for a URL, a certificate or a value they cannot make sense of."""
+    """Translate errors of the database called `name` into ConfigError and OutOfReach.
+
+    Drivers raise anything, even TypeError or KeyError, for an invalid URL, certificate or value.
+    """
     try:
         yield
     except PrecallError:
         raise
-    except Exception as error:  # noqa: BLE001  told again as what it means
-        # Without the cause: its text may quote a value.
+    except Exception as error:  # noqa: BLE001  translated
+        # Without the cause, whose text may quote a value.
         raise _meaning(error, name, connecting=connecting) from None
 
 
@@ -207,16 +211,16 @@ def _meaning(error: Exception, name: str, *, connecting: bool) -> PrecallError:
         or state.startswith(_OF_THE_QUERY)
         or any(words in said.lower() for words in _WRONG_QUERY)
     ):
-        return ConfigError([f"source.query: the database refuses it: {said}"])
+        return ConfigError([f"source.query: the database rejects it: {said}"])
     known = isinstance(error, (OSError, exc.SQLAlchemyError)) or state or _is_database_error(origin)
     if connecting and (isinstance(origin, ValueError) or not known):
         kind = type(origin).__name__
-        return ConfigError([f"source.url: {name} cannot be connected to like this ({kind}: {said})"])
+        return ConfigError([f"source.url: {name} cannot be connected to with this URL ({kind}: {said})"])
     return OutOfReach(f"source: {name} cannot be read: {said or type(error).__name__}")
 
 
 def _is_database_error(error: Exception) -> bool:
-    """Whether a driver says so itself: the base of its errors is called Error, or as asyncpg has it."""
+    """Return whether a driver classifies it as a database error, judging by the names of its base classes."""
     bases = {base.__name__ for base in type(error).__mro__}
     return bool(
         bases & {"DatabaseError", "PostgresError", "InterfaceError", "MySQLError", "OperationalError"}

@@ -1,7 +1,7 @@
-"""A customer's database of any kind that SQLAlchemy knows: SQLite, MySQL and whatever has an asynchronous driver.
+"""A customer's database on any backend of SQLAlchemy: SQLite, MySQL, and others with an asynchronous driver.
 
-SQLite's driver and aiomysql hand their values on unread, so that one which is no text costs its row alone. Other
-drivers read a row as a whole; there such a value ends the read.
+SQLite's driver and aiomysql are made to return undecoded values, so that invalid text costs only its row. Other drivers
+decode whole rows; there such a value ends the read.
 """
 
 import sqlite3
@@ -22,7 +22,7 @@ from precall.core.sync.columns import Undecodable
 from precall.telemetry.redaction import keep, masked
 
 SLICE = 200
-"""Rows handed on at once: what is made of them takes a few ms of the loop, which readers share."""
+"""Rows per slice. Processing one blocks the event loop for a few ms."""
 DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
     "postgresql": "postgresql+asyncpg",
@@ -31,7 +31,7 @@ DRIVERS = {
     "oracle": "oracle+oracledb_async",
     "mssql": "mssql+aioodbc",
 }
-"""The asynchronous driver of a URL that names none."""
+"""The asynchronous driver for a URL that names none."""
 BLOCKING = (
     "psycopg2",
     "pg8000",
@@ -43,15 +43,15 @@ BLOCKING = (
     "pymssql",
     "cx_oracle",
 )
-"""Drivers that people know from elsewhere, and that would hold up everything else."""
+"""Well-known synchronous drivers, which would block the event loop."""
 MYSQL_DECIMALS = (0, 246)
-"""The types of MySQL whose values are decimal numbers."""
+"""The MySQL type codes of decimal values."""
 
 
 class EngineRows:
-    """The database at `url`; `mysql` says how it is connected to where it is one of MySQL or MariaDB.
+    """The database at `url`. `mysql` has the connection parameters if it is MySQL or MariaDB.
 
-    Raises ConfigError for a URL that cannot be used, or whose driver is missing.
+    Raises ConfigError for an unusable URL or a missing driver.
     """
 
     def __init__(self, url: str, mysql: MysqlUrl | None = None) -> None:
@@ -78,19 +78,19 @@ class EngineRows:
     async def connect(self) -> "_Result":
         """Connect."""
         if self._file:
-            # Here, because the driver leaves a thread behind when it fails at this.
+            # Tried here first, because the driver leaks a thread when opening the file fails.
             sqlite3.connect(self._file, uri=True).close()
         return _Result(await self._engine.connect())
 
 
 class _Result:
-    """One query, read slice by slice."""
+    """One query, read in slices."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
         self._result: CursorResult[tuple[object, ...]] | None = None
         self._interrupt: Callable[[], Awaitable[None]] | None = None
-        self._read: Callable[[Sequence[object]], Sequence[object]] = _as_it_is
+        self._read: Callable[[Sequence[object]], Sequence[object]] = _as_is
 
     async def open(self, query: str) -> Sequence[str]:
         connection = self._connection
@@ -113,8 +113,8 @@ class _Result:
         result = self._result
         if result is None:
             return []
-        found = await self._connection.run_sync(lambda _: result.fetchmany(SLICE))
-        return [self._read(row) for row in found]
+        rows = await self._connection.run_sync(lambda _: result.fetchmany(SLICE))
+        return [self._read(row) for row in rows]
 
     async def interrupt(self) -> bool:
         if self._interrupt is None:
@@ -130,41 +130,41 @@ class _Result:
 
 
 def _execute(connection: Connection, query: str) -> CursorResult[tuple[object, ...]]:
-    # As the driver takes it: no `:name` and no `%` of the query is a parameter.
+    # Passed to the driver verbatim: neither `:name` nor `%` in the query is a parameter.
     options = {"stream_results": True, "no_parameters": True, "max_row_buffer": SLICE}
     return connection.exec_driver_sql(query, execution_options=options)
 
 
 def text_or_none(value: bytes) -> object:
-    """A text of SQLite: it keeps what it was given, in whatever encoding."""
+    """Decode a text value of SQLite, which stores any bytes it is given."""
     try:
         return str(value, "utf-8")
     except UnicodeDecodeError:
         return Undecodable("is no text in UTF-8")
 
 
-def _as_it_is(row: Sequence[object]) -> Sequence[object]:
+def _as_is(row: Sequence[object]) -> Sequence[object]:
     return row
 
 
 def _unread(driver: Any) -> Callable[[Sequence[object]], Sequence[object]]:
-    """Let aiomysql hand on bytes; how these are read."""
+    """Make aiomysql return bytes. Return the function that decodes a row."""
     try:
         driver.use_unicode = False
         driver.decoders = {**driver.decoders, **dict.fromkeys(MYSQL_DECIMALS, decimal_of)}
         encoding = str(driver.encoding)
     except AttributeError:  # another driver
-        return _as_it_is
+        return _as_is
     return lambda row: [text_or_bytes(value, encoding) for value in row]
 
 
 def decimal_of(value: bytes) -> Decimal:
-    """A decimal number as MySQL writes it."""
+    """Parse a decimal number of MySQL."""
     return Decimal(str(value, "ascii"))
 
 
 def text_or_bytes(value: object, encoding: str) -> object:
-    """A value of MySQL: bytes are text, whose encoding the connection has."""
+    """Decode a value of MySQL. Bytes are text in the encoding of the connection."""
     if not isinstance(value, bytes):
         return value
     try:
@@ -174,17 +174,20 @@ def text_or_bytes(value: object, encoding: str) -> object:
 
 
 def _is_known(charset: str) -> bool:
-    """Whether the driver knows a charset of MySQL. Asked beforehand: aiomysql fails half-way into a connection, which
-    then also complains of itself where nobody can catch it."""
+    """Return whether the driver supports a MySQL charset.
+
+    Checked in advance, because aiomysql would fail with a half-open connection. That one also emits a warning which
+    cannot be caught.
+    """
     try:
         names = import_module("pymysql.charset")
-    except ImportError:  # another driver, which judges by itself
+    except ImportError:  # another driver, which checks this itself
         return True
     return names.charset_by_name(charset) is not None
 
 
 def _read_only(given: URL) -> tuple[URL, str]:
-    """(the URL by which SQLite opens the file without ever writing, the file)."""
+    """Return the URL with which SQLite opens the file read-only, and the file."""
     file = (given.database or "").removeprefix("file:")
     if not file or ":memory:" in file:
         raise ConfigError(["source.url: names no SQLite file; write sqlite:////var/lib/app/app.db"])
@@ -202,7 +205,7 @@ def _arguments(mysql: MysqlUrl | None) -> dict[str, object]:
 
 
 def _tls(mode: str, files: Mapping[str, str]) -> ssl.SSLContext:
-    """TLS as MySQL's own tools know it by `--ssl-mode`."""
+    """Create the TLS context for a mode of MySQL's `--ssl-mode`."""
     try:
         context = ssl.create_default_context(cafile=files.get("ssl_ca"))
         context.check_hostname = mode == "VERIFY_IDENTITY"
@@ -219,11 +222,11 @@ def _tls(mode: str, files: Mapping[str, str]) -> ssl.SSLContext:
 
 def _engine(url: URL, arguments: Mapping[str, object]) -> AsyncEngine:
     try:
-        known = (
+        complete = (
             url if "+" in url.drivername else url.set(drivername=DRIVERS.get(url.drivername, url.drivername))
         )
         return create_async_engine(
-            known, poolclass=NullPool, hide_parameters=True, connect_args=dict(arguments)
+            complete, poolclass=NullPool, hide_parameters=True, connect_args=dict(arguments)
         )
     except ImportError as error:
         name = error.name or str(error)
@@ -233,14 +236,16 @@ def _engine(url: URL, arguments: Mapping[str, object]) -> AsyncEngine:
             ]
         ) from None
     except exc.NoSuchModuleError:
-        raise ConfigError([f"source.url: {url.drivername} is no database SQLAlchemy knows"]) from None
+        raise ConfigError(
+            [f"source.url: {url.drivername} is not a database that SQLAlchemy supports"]
+        ) from None
     except exc.InvalidRequestError:
         raise ConfigError([_not_asynchronous(url.drivername)]) from None
     except (exc.ArgumentError, TypeError, ValueError) as error:
-        raise ConfigError([f"source.url: cannot be used like this ({masked(str(error))})"]) from None
+        raise ConfigError([f"source.url: cannot be used ({masked(str(error))})"]) from None
 
 
 def _not_asynchronous(drivername: str) -> str:
     kind = drivername.partition("+")[0]
-    fitting = [driver for driver in DRIVERS.values() if driver.partition("+")[0] == kind]
-    return f"source.url: {drivername} is no asynchronous driver; write {' or '.join(fitting or DRIVERS.values())}"
+    suitable = [driver for driver in DRIVERS.values() if driver.partition("+")[0] == kind]
+    return f"source.url: {drivername} is not an asynchronous driver; write {' or '.join(suitable or DRIVERS.values())}"

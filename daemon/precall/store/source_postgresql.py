@@ -1,8 +1,8 @@
-"""A customer's PostgreSQL, read by its driver alone: one transaction, one cursor.
+"""A customer's PostgreSQL database, read with asyncpg alone: one transaction, one cursor.
 
-Everything happens inside the transaction, and no statement has a name: so it works through a pooler that shares
-sessions between transactions, too. Values come as the server writes them and are read here, one by one: what Python
-has no value for (a date of the year 275760, text that is none) is one bad value, not the end of the read.
+Everything happens in the transaction, with unnamed statements, so it also works through a transaction pooler. Values
+are decoded here one by one. A value that Python cannot represent (a date in the year 275760, invalid text) costs one
+row instead of ending the read.
 """
 
 import codecs
@@ -17,10 +17,11 @@ from precall.core.sync.columns import Undecodable
 from precall.store.connection import say
 
 SLICE = 200
-"""Rows handed on at once: what is made of them takes a few ms of the loop, which readers share."""
+"""Rows per slice. Processing one blocks the event loop for a few ms."""
 CONNECT = 10.0
-"""Seconds to connect, unless the URL says less."""
+"""Seconds to connect, unless the URL sets less."""
 GOODBYE = 1.0
+"""Seconds to end the transaction and close the connection."""
 
 _ENCODINGS = {
     "SQL_ASCII": "utf-8",
@@ -29,12 +30,12 @@ _ENCODINGS = {
     "KOI8U": "koi8-u",
     "EUC_JIS_2004": "euc_jis_2004",
 }
-"""What Python calls an encoding of the server, where it does not call it the same."""
+"""Python's names for server encodings whose names differ."""
 _AS_BYTES = ("text", "varchar", "bpchar", "name", "json", "jsonb", "xml")
 
 
 class PostgresqlRows:
-    """The database at `url`; a whole read may take `timeout` seconds. Raises ConfigError without the driver."""
+    """The database at `url`. `timeout` (seconds) limits a whole read. Raises ConfigError if asyncpg is missing."""
 
     def __init__(self, url: PostgresqlUrl, timeout: float) -> None:
         try:
@@ -50,7 +51,7 @@ class PostgresqlRows:
         self.name = url.name.partition("@")[2] or url.name.partition("://")[2]
 
     async def connect(self) -> "_Cursor":
-        """Connect, within the limits of the URL."""
+        """Connect, within the time limits of the URL."""
         longest = min(self._timeout, CONNECT, self._url.connect_timeout or CONNECT)
         connection = await self._connect(
             self._url.dsn,
@@ -63,7 +64,7 @@ class PostgresqlRows:
 
 
 class _Cursor:
-    """One query, read slice by slice."""
+    """One query, read in slices."""
 
     def __init__(self, connection: Any, settings: dict[str, str]) -> None:
         self._connection, self._settings = connection, settings
@@ -76,7 +77,7 @@ class _Cursor:
         text = await self._text()
         columns = (await connection.prepare(query)).get_attributes()
         for kind in {column.type.name for column in columns if column.type.schema == "pg_catalog"}:
-            await self._read_by_hand(kind, text)
+            await self._decode_here(kind, text)
         statement = await connection.prepare(query)
         if not columns:
             return []
@@ -84,8 +85,8 @@ class _Cursor:
         return [column.name for column in columns]
 
     async def more(self) -> Sequence[Sequence[object]]:
-        found: Sequence[Sequence[object]] = await self._rows.fetch(SLICE)
-        return found
+        rows: Sequence[Sequence[object]] = await self._rows.fetch(SLICE)
+        return rows
 
     async def interrupt(self) -> bool:
         return False
@@ -98,8 +99,11 @@ class _Cursor:
         await self._connection.close(timeout=GOODBYE)
 
     async def _text(self) -> Callable[[bytes], object]:
-        """How text is read. Where Python knows the encoding of the server, the server is not to convert it: that would
-        fail with the first character that has no counterpart."""
+        """Return the decoder for text.
+
+        If Python supports the server's encoding, the server must not convert text. Conversion would fail at the first
+        character without an equivalent.
+        """
         of_server = self._connection.get_settings().server_encoding
         try:
             encoding = codecs.lookup(_ENCODINGS.get(of_server, of_server.replace("WIN", "cp"))).name
@@ -109,10 +113,10 @@ class _Cursor:
             await say(self._connection, {"client_encoding": of_server}, CONNECT, local=True)
         return text_of(encoding)
 
-    async def _read_by_hand(self, kind: str, text: Callable[[bytes], object]) -> None:
+    async def _decode_here(self, kind: str, text: Callable[[bytes], object]) -> None:
         if kind in _AS_BYTES:
             decoder: Callable[[Any], object] = (
-                text if kind != "jsonb" else lambda value: text(value[1:])  # after the version
+                text if kind != "jsonb" else lambda value: text(value[1:])  # skip the version byte
             )
             form = "binary"
         elif kind in _READERS:
@@ -125,7 +129,7 @@ class _Cursor:
 
 
 def text_of(encoding: str) -> Callable[[bytes], object]:
-    """A reader of text in this encoding."""
+    """Return a decoder for text in this encoding."""
     bad = Undecodable(f"is no text in {encoding.upper()}")
 
     def read(value: bytes) -> object:
@@ -139,7 +143,7 @@ def text_of(encoding: str) -> Callable[[bytes], object]:
 
 def _moment(text: str) -> object:
     if text == "infinity":
-        return None  # it never comes
+        return None  # never expires
     try:
         return datetime.fromisoformat(text)
     except ValueError:

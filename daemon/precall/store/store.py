@@ -1,7 +1,7 @@
-"""The store: what precall promises of its database. Which columns and statements that takes is the neighbours' part.
+"""The store: precall's interface to its database. Columns and statements belong to the neighbouring modules.
 
-Writes go one after the other, each in a transaction of its own, and each is over after a while: one that hangs is
-told as StoreUnavailable and ends by itself later, without a commit; the next ones are refused until it has.
+Writes are serialized, one transaction each, and every one has a deadline. A write that exceeds it raises
+StoreUnavailable and ends later without a commit. Until then, further writes are refused.
 """
 
 import asyncio
@@ -36,21 +36,21 @@ T = TypeVar("T")
 Work = Callable[[AsyncConnection], Awaitable[T]]
 
 PATIENCE_PER_ROW = 0.001
-"""Seconds a row may add to the deadline of its transaction: twenty times what it takes."""
+"""Seconds by which each row extends the deadline of its transaction: twenty times the usual cost."""
 
 HIGH_INDEX, HIGH_SEQ, COMPACTED = "high_index", "high_seq", "compacted"
 OWN = {HIGH_INDEX, HIGH_SEQ, COMPACTED, fencing.MARK}
 
 
 class Store:
-    """The database, in the words of the domain.
+    """The database, in domain terms.
 
-    Every method raises StoreUnavailable when the database is refused, locked, full, broken or slower than the
-    deadline; then nothing of the call is stored, and calling again with the same values is always right. Only
-    where the database is lost in the very COMMIT may it turn out to be stored: that is told as OutcomeUnknown.
+    Every method raises StoreUnavailable if the database is unreachable, locked, full, broken or slower than the
+    deadline. Nothing of the call is stored then, and repeating it with the same values is always safe. OutcomeUnknown
+    means that the connection was lost during COMMIT, so the values may have been stored.
 
-    It writes by its `fencing_token` (0: no other writer is to be shut out). A write is refused once another daemon has
-    a higher token; `when_deposed` is called then. A store whose `role` is fenced refuses every write.
+    Writes carry the `fencing_token` (0: no fencing). Once another daemon holds a higher token, a write is refused and
+    `when_deposed` is called. A store whose `role` is fenced refuses every write.
     """
 
     fencing_token = 0
@@ -79,12 +79,15 @@ class Store:
         key_file: Path | None = None,
         auto_migrate: bool,
     ) -> Self:
-        """Open the database at `url` (`sqlite:///path` or `postgresql://...`). `timeout`, in seconds, is how long a
-        transaction may take, a batch longer by a millisecond per row. `history="every"` keeps each check as a row.
-        With a `key_file` numbers are sealed; the file may change while the store is open.
+        """Open the database at `url` (`sqlite:///path` or `postgresql://...`).
 
-        Raises StoreError for a database that cannot be used, or whose numbers cannot be opened, SchemaOutdated for one
-        to be migrated first unless `auto_migrate`, StoreUnavailable, ConfigError for a `key_file` that is no good.
+        `timeout` is the limit of a transaction in seconds; a batch gets one more millisecond per row.
+        `history="every"` stores each check as its own row. With a `key_file` numbers are sealed; the file may change
+        while the store is open.
+
+        Raises StoreError if the database is unusable or its numbers cannot be opened, and StoreUnavailable if it
+        cannot be reached. Raises SchemaOutdated if it must be migrated and `auto_migrate` is off, and ConfigError for
+        an unusable `key_file`.
         """
         try:
             return await cls._open(url, timeout, history, Cipher.of(key_file), auto_migrate=auto_migrate)
@@ -99,7 +102,7 @@ class Store:
         store = cls(place, timeout, history, seals)
         place.hold()
         try:
-            # Before anything is written: whoever has not got the keys must not.
+            # Checked before any write: a daemon without the keys must not write.
             await store._read(lambda connection: key_registry.admit(connection, seals, store.name))
             await (migration.upgrade if auto_migrate else migration.check)(url, timeout)
             seals.strict = await store._read(key_registry.is_strict)
@@ -111,7 +114,7 @@ class Store:
         return store
 
     async def close(self) -> None:
-        """Let what is under way end, for at most the deadline, and close all connections."""
+        """Wait for transactions in progress, at most until their deadline, and close all connections."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self._timeout)
         await close(self._writer, self._timeout)
@@ -120,10 +123,10 @@ class Store:
     # -- the routing table ----------------------------------------------------------------------------
 
     async def load(self) -> AsyncIterator[list[Packed]]:
-        """All rows, packed, in no order, in batches of `rows.BATCH`.
+        """Yield all rows, packed and unordered, in batches of `rows.BATCH`.
 
-        For a million of them, keep the garbage collector off meanwhile and freeze what was loaded: it finds
-        nothing, and doubles the time.
+        To load a million rows, disable the garbage collector meanwhile and freeze the result. Collections would find
+        nothing and double the time.
         """
         attempt = Attempt(self.name)
         with failures_of(self.name):
@@ -136,7 +139,7 @@ class Store:
                     yield batch
 
     async def _next(self, batches: AsyncIterator[list[Packed]], attempt: Attempt) -> list[Packed]:
-        """The next of `batches`, empty after the last."""
+        """Return the next of `batches`, or an empty list after the last."""
 
         async def step() -> list[Packed]:
             return await anext(batches, [])
@@ -145,11 +148,11 @@ class Store:
         try:
             return await attempt.ended(task, self._timeout + rows.BATCH * PATIENCE_PER_ROW)
         finally:
-            # Given up, it still ends, and has the connection until then.
+            # A task that was given up still ends later, and holds the connection until then.
             await asyncio.wait({task}, timeout=self._timeout)
 
     async def high_water(self) -> tuple[int, int]:
-        """(highest change index ever committed, highest sequence number ever stored); 0 for none."""
+        """Return (highest change index ever committed, highest sequence number ever stored), 0 for none."""
         high = await self._read(_high)
         return high[HIGH_INDEX], high[HIGH_SEQ]
 
@@ -160,13 +163,14 @@ class Store:
         refreshed: Sequence[Row] = (),
         dials: Sequence[DialRecord] = (),
     ) -> None:
-        """In one transaction: make `changes`, in their order, and append them to the feed; keep their checks and
-        `checks` (those that changed nothing) in the history; store the observed columns of `refreshed` rows; append
-        `dials` to the log of dials.
+        """Store a batch in one transaction.
 
-        A change writes the columns its cause owns: an order is stored or lifted by OVERRIDE and REGISTERED alone,
-        observed columns by CHECKED and by a REGISTERED that begins a generation. A refreshed row of another
-        generation, or older than what is stored, is left out.
+        `changes` are applied in order and appended to the feed. Their checks, and `checks` (which changed nothing),
+        go to the history. The observed columns of `refreshed` rows are stored, and `dials` go to the dial log.
+
+        A change writes only the columns of its cause. OVERRIDE and REGISTERED store or remove an override; CHECKED,
+        and a REGISTERED that begins a generation, store observed columns. A refreshed row of another generation, or
+        older than the stored one, is skipped.
         """
         kept = [change.check for change in changes if change.check is not None]
         kept += checks
@@ -194,21 +198,23 @@ class Store:
     async def history(
         self, subs_id: str, *, before: tuple[int, int] | None = None, limit: int
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """(runs of equal replies, changes) of one binding, at most `limit` of each, newest first, by column name.
+        """Return (runs of equal replies, changes) of one binding, at most `limit` of each, newest first.
 
-        `before` goes on where a page ended: (`first_seq` of its last run, `index` of its last change), with 0 for
-        a list that was empty. The numbers in the runs are real ones.
+        Rows are dictionaries by column name. `before` continues after a page: (`first_seq` of its last run, `index`
+        of its last change), with 0 for an empty list. Runs contain real numbers.
         """
         seals = self._keys()
         return await self._read(lambda connection: history.page(connection, seals, subs_id, before, limit))
 
     async def dials(self, *, after_id: int, limit: int) -> list[dict[str, Any]]:
-        """The log of dials in the order of its writing, by column name; `after_id` is the `id` the page before ended
-        with."""
+        """Return rows of the dial log, oldest first, by column name.
+
+        `after_id` is the `id` of the last row on the previous page.
+        """
         return await self._read(lambda connection: history.logged(connection, after_id, limit))
 
     async def knows(self, index: int) -> bool:
-        """Whether a change of this index was committed and is kept."""
+        """Return whether the change with this index is stored."""
         wanted = select(route_changes.c.index).where(route_changes.c.index == index)
         return await self._read(lambda connection: connection.scalar(wanted)) is not None
 
@@ -221,35 +227,41 @@ class Store:
         pool_keys: Collection[str] = (),
         limit: int,
     ) -> tuple[list[dict[str, Any]], int] | None:
-        """(changes, position): at most `limit` of the changes after `since` and up to `until`, in order and by column
-        name, of these ids and in these pools (none: all), and the index up to which there are no others: that of a
-        change, or `until` when none is left. The list may be short, or empty, before. None when changes after `since`
-        are kept no more.
+        """Return (changes, position): at most `limit` changes after `since` and up to `until`, oldest first.
+
+        Changes are dictionaries by column name, limited to `subs_ids` and `pool_keys` unless these are empty.
+        `position` is the index up to which the answer is complete, and equals `until` when nothing is left. The list
+        may be short or even empty before that. Returns None if retention has deleted changes after `since`.
         """
 
         seals = self._keys()
 
         async def work(connection: AsyncConnection) -> tuple[list[dict[str, Any]], int] | None:
             found = await history.after(connection, seals, since, until, subs_ids, pool_keys, limit)
-            # Asked last: what a retention takes away in between is noticed.
+            # Read last, to notice a retention that ran in between.
             return None if since < await _compacted(connection) else found
 
         return await self._read(work)
 
     async def expose(self, *exposures: Exposure, fold: float = 60.0) -> None:
-        """Write the audit of exposures, of all or of none. Equal ones within `fold` seconds of the first are counted in
-        one row; with 0 each has its own."""
+        """Write audit rows for all exposures, in one transaction.
+
+        Equal exposures within `fold` seconds of the first share a row; with 0 each has its own.
+        """
         await self._write(lambda connection: audit.expose(connection, exposures, fold), len(exposures))
 
     async def exposures(
         self, *, limit: int, before_id: int | None = None, wanted: AuditFilter = EVERY
     ) -> list[dict[str, Any]]:
-        """The audit, newest first, by column name; `before_id` is the `id` that the page before ended with."""
+        """Return audit rows, newest first, by column name. `before_id` is the last `id` on the previous page."""
         return await self._read(lambda connection: audit.page(connection, wanted, before_id, limit))
 
     async def retire(self, before: float, now: float = inf, batch: int = 5000) -> int:
-        """Delete history, changes and audit rows that ended before `before`, in short transactions. Gives how many.
-        What began after `now` was written while the clock was ahead: it stays, and holds nothing else up."""
+        """Delete history, changes and audit rows that ended before `before`, in short transactions.
+
+        Returns the number of rows deleted. Rows that began after `now` were written while the clock was ahead. They
+        are kept, and do not block the deletion of others.
+        """
         total = 0
         for table in history.RETIRED:
             start: int | None = 0
@@ -270,38 +282,37 @@ class Store:
 
         return await self._write(work, batch)
 
-    # -- what operators said --------------------------------------------------------------------------
+    # -- operator orders ------------------------------------------------------------------------------
 
     async def pauses(self) -> dict[str, dict[str, Any]]:
-        """Paused pools ("": all) with `at`, `reason` and `by`."""
+        """Return the paused pools ("": all) with `at`, `reason` and `by`."""
         seals = self._keys()
         return await self._read(lambda connection: operator_state.said(connection, seals, PAUSES))
 
     async def pause(self, pool_key: str, at: float, reason: str, by: str) -> None:
-        """Remember that a pool ("": all) is paused."""
+        """Store that a pool ("": all) is paused."""
         order = {"at": at, "reason": reason, "by": by}
         await self._seal(lambda connection, seals: operator_state.pause(connection, seals, pool_key, order))
 
     async def resume(self, pool_key: str) -> None:
-        """Forget the pause of a pool; of "", every pause."""
+        """Delete the pause of a pool; for "", every pause."""
         statement = delete(pauses)
         if pool_key:
             statement = statement.where(pauses.c.pool_key == pool_key)
         await self._write(lambda connection: connection.execute(statement))
 
     async def brakes(self) -> dict[str, dict[str, Any]]:
-        """What was last said of each pool's brake ("": all): `engaged`, `at`, `reason` and `by`."""
+        """Return the latest order for each pool's brake ("": all): `engaged`, `at`, `reason` and `by`."""
         seals = self._keys()
         return await self._read(lambda connection: operator_state.said(connection, seals, BRAKES))
 
     async def brake(self, pool_key: str, engaged: bool, at: float, reason: str, by: str) -> None:
-        """Remember that a pool's brake ("": all) is engaged or was released; all released is each released."""
+        """Store that a pool's brake ("": all) is engaged or released. Releasing all also releases each one."""
         order = {"engaged": engaged, "at": at, "reason": reason, "by": by}
         await self._seal(lambda connection, seals: operator_state.brake(connection, seals, pool_key, order))
 
     async def state_policy(self, allowed: Policy) -> None:
-        """Tell SQL readers by what, from now on, the view `routing_table` decides. Where numbers are sealed there is no
-        view any more."""
+        """Store the policy that the view `routing_table` applies. The view does not exist where numbers are sealed."""
         stated = {"id": 1, **asdict(allowed)}
 
         async def work(connection: AsyncConnection, _seals: Cipher) -> None:
@@ -310,37 +321,37 @@ class Store:
         await self._seal(work)
 
     async def turned(self, since: float) -> list[tuple[str, float]]:
-        """(pool, when) of every binding an answer turned to its real number after `since`, in order of time."""
+        """Return (pool, time) of each change after `since` in which an answer exposed a real number, oldest first."""
         return await self._read(lambda connection: history.turned(connection, since))
 
-    # -- small facts ----------------------------------------------------------------------------------
+    # -- marks ----------------------------------------------------------------------------------------
 
     async def marks(self) -> dict[str, str]:
-        """Small facts by name."""
+        """Return the marks (small named values), except those of the store itself."""
         found = await self._read(_marks)
         return {name: value for name, value in found.items() if name not in OWN}
 
     async def mark(self, values: Mapping[str, str]) -> None:
-        """Remember small facts; names that are not in `values` stay."""
+        """Store marks. Names not in `values` are unchanged."""
         await self._write(lambda connection: _mark(connection, values))
 
     async def secret(self, name: str, fresh: str) -> str:
-        """This database's own secret of this name: `fresh`, unless it has one already."""
+        """Return the database's secret of this name, storing `fresh` if there is none."""
         return await self._seal(lambda connection, seals: key_registry.secret(connection, seals, name, fresh))
 
     async def ping(self) -> None:
-        """Return if a write would be taken now."""
+        """Return if the database accepts writes now; otherwise raise StoreUnavailable."""
         await self._write(lambda connection: connection.execute(select(1)))
 
     # -- transactions ---------------------------------------------------------------------------------
 
     def _keys(self) -> Cipher:
-        """The keys as they are in their file by now."""
+        """Return the keys, reloading their file if it changed."""
         self._seals = self._seals.renewed()
         return self._seals
 
     async def _seal(self, work: Callable[[AsyncConnection, Cipher], Awaitable[T]], size: int = 1) -> T:
-        """A write that has numbers to seal."""
+        """Run a write that seals numbers, registering a new key first."""
         seals = self._keys()
 
         async def sealed(connection: AsyncConnection) -> T:
@@ -400,7 +411,7 @@ class Store:
         return await attempt.ended(self._start(transact()), self._timeout + size * PATIENCE_PER_ROW)
 
     def _start(self, work: Any) -> "asyncio.Task[Any]":
-        """In a task of its own, which outlives a caller who is cancelled or has lost patience."""
+        """Run `work` in its own task, which outlives a caller that was cancelled or timed out."""
         task = asyncio.create_task(work, name="store")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -409,7 +420,7 @@ class Store:
 
 
 def _nothing() -> None:
-    """Nobody is to be called."""
+    """Do nothing; the default of `when_deposed`."""
 
 
 async def _marks(connection: AsyncConnection) -> dict[str, str]:
@@ -423,7 +434,7 @@ async def _mark(connection: AsyncConnection, values: Mapping[str, str]) -> None:
 
 
 async def _compacted(connection: AsyncConnection) -> int:
-    """The highest change index that retention has taken away."""
+    """Return the highest change index deleted by retention, 0 for none."""
     return int(await connection.scalar(select(marks.c.value).where(marks.c.name == COMPACTED)) or 0)
 
 

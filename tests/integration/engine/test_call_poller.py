@@ -318,8 +318,8 @@ async def test_the_report_sums_up_by_pool_and_state(tmp_path: Path) -> None:
         assert (status, earlier["total"]) == (200, body["total"])
         assert (await served.ask("GET", "/v1/report?within=0"))[0] == 400
         assert (await served.ask("GET", "/v1/report?since=0"))[0] == 400
-        status, problem = await served.ask("GET", "/v1/report?within=60&since=60")
-        assert (status, problem["field"], problem["detail"]) == (400, "since", "is another name of within")
+        status, earlier = await served.ask("GET", "/v1/report?within=0.001&since=3600")
+        assert (status, earlier["total"]) == (200, body["total"])
 
 
 BAD_CALLS: list[tuple[Any, str]] = [

@@ -320,7 +320,7 @@ async def test_colons_and_percent_signs_of_the_query_are_its_own(tmp_path: Path,
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("postgresql+nonsense://u:hush@h/d", "no database SQLAlchemy knows"),
+        ("postgresql+nonsense://u:hush@h/d", "not a database that SQLAlchemy supports"),
         ("sqlite://", "names no SQLite file"),
         ("sqlite:///:memory:", "names no SQLite file"),
         ("mysql://u:hush@h/d", "needs the package"),

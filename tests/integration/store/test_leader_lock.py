@@ -80,7 +80,7 @@ async def test_who_led_goes_on_when_every_session_was_lost(url: str) -> None:
 @contextmanager
 def way_to(url: str) -> Iterator[Wire]:
     """A way to the server of `url` that can be cut."""
-    with Wire(urlsplit(url).port or 0).laid() as wire:
+    with Wire(urlsplit(url).port or 0).running() as wire:
         yield wire
 
 

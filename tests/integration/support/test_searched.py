@@ -14,7 +14,7 @@ import pytest
 from tests.integration.store.test_sealing import A, X, filled, opened, rows_with_numbers
 from tests.support.postgres import sql
 from tests.support.sealed import key_file
-from tests.support.searched import Known, Search, search_told
+from tests.support.searched import Known, Search, assert_clean
 
 SECRET, TOKEN = "4cc3ss+k3y/s3cr3t", "T0k3n-0f_th3-t3st" + "x" * 26
 
@@ -157,10 +157,10 @@ def test_a_key_is_found_as_text_as_digits_and_as_it_is(tmp_path: Path) -> None:
 def test_a_daemon_that_seals_nothing_or_tells_little_says_why(tmp_path: Path) -> None:
     config = tmp_path / "precall.toml"
     config.write_text('[log]\nlevel = "debug"\n[store]\nurl = "sqlite:///precall.db"\n')
-    with pytest.raises(AssertionError, match="seals its numbers, or says why"):
+    with pytest.raises(AssertionError, match="must seal its numbers, or say why"):
         Search(config)
     config.write_text('[store]\nurl = "sqlite:///precall.db"\nnumber_key_file = "keys"\n')
-    with pytest.raises(AssertionError, match="tells all it can"):
+    with pytest.raises(AssertionError, match="must log everything"):
         Search(config)
 
 
@@ -170,11 +170,11 @@ async def test_what_the_provider_calls_a_request_is_no_number(left: Path) -> Non
     with telling({"/v1/routes?": (200, ROUTES), "/v1/bindings/1/history": (200, request)}) as url:
         search.take(url)
     assert found(search, f"check.refused request_id={request}") == ""
-    search_told(request)
+    assert_clean(request)
 
 
 def test_a_problem_that_holds_a_number_or_a_secret_is_told() -> None:
-    search_told('{"code":"unknown_binding","title":"no binding 404"}')
+    assert_clean('{"code":"unknown_binding","title":"no binding 404"}')
     for text in (f"no binding {A}", "demo-secret"):
         with pytest.raises(AssertionError):
-            search_told(text)
+            assert_clean(text)

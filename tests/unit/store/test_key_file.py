@@ -64,11 +64,14 @@ def test_a_group_may_read_it_where_root_owns_it(tmp_path: Path) -> None:
     [
         (b"", "holds no key: make one with `precall keys new`"),
         (b"# a remark\n\n", "holds no key"),
-        (b"\xff\xfe", "is no file of `precall keys new`"),
-        (b"0badc0de notbase64!\n", "line 1: is no key"),
-        (b"# a remark\n0badc0de\n", "line 2: is no key"),
-        (b"0badc0de MTExMTExMTExMTExMTExMTExMTExMTExMTExMTExMTE=\n", "line 1: is no key .*, or was altered"),
-        (b"0badc0de MTEx\n", "line 1: is no key"),
+        (b"\xff\xfe", "is not a file made by `precall keys new`"),
+        (b"0badc0de notbase64!\n", "line 1: is not a key"),
+        (b"# a remark\n0badc0de\n", "line 2: is not a key"),
+        (
+            b"0badc0de MTExMTExMTExMTExMTExMTExMTExMTExMTExMTExMTE=\n",
+            "line 1: is not a key .*, or was altered",
+        ),
+        (b"0badc0de MTEx\n", "line 1: is not a key"),
     ],
 )
 def test_each_mistake_in_the_file_is_named(tmp_path: Path, content: bytes, mistake: str) -> None:

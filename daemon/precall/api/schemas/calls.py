@@ -5,7 +5,6 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import BeforeValidator, Field, RootModel, model_validator
-from pydantic_core import PydanticCustomError
 
 from precall.api.schemas.fields import (
     CURSOR,
@@ -62,7 +61,7 @@ class CallBody(Body):
     def call(self, now: float) -> Call:
         """Return the call in the terms of the core. `now` is in Unix seconds."""
         called_at = seconds(self.called_at)
-        told = Call(
+        call = Call(
             call_id=self.call_id,
             called_at=called_at,
             reported_at=now,
@@ -70,7 +69,7 @@ class CallBody(Body):
             prod_id=self.prod_id,
             next_at=first_try(called_at, now) if self.prod_id else None,
         )
-        return told if self.outcome is None else with_outcome(told, self.outcome)
+        return call if self.outcome is None else with_outcome(call, self.outcome)
 
 
 class CallsBody(RootModel[CallBody | Annotated[list[CallBody], Field(max_length=MAX_CALLS)]]):
@@ -95,16 +94,11 @@ class ReportQuery(QueryModel):
     within: Annotated[Period, Field(description="How many seconds to look back.")] = 86_400.0
     since: Annotated[
         Period | None,
-        Field(description="The earlier name of `within`.", json_schema_extra={"deprecated": True}),
+        Field(
+            description="The earlier name of `within`. It overrides `within`.",
+            json_schema_extra={"deprecated": True},
+        ),
     ] = None
-
-    @model_validator(mode="after")
-    def _one_name(self) -> "ReportQuery":
-        if self.since is not None and "within" in self.model_fields_set:
-            raise PydanticCustomError(
-                "at_field", "{text}", {"field": "since", "text": "is another name of within"}
-            )
-        return self
 
     @property
     def seconds(self) -> float:

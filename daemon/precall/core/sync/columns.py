@@ -1,7 +1,8 @@
-"""Converts rows of the customer's query into bindings, and validates columns and values.
+"""A row of the customer's own query as a binding: which columns there must be, and which values will do.
 
-The rules are those of a registration over the API. Each row is validated by itself, so that one mistake does not hide
-the others. No error text repeats a value, which may be a phone number.
+The rules are those of a registration over the API; a row is looked at by itself, so that one mistake does not hide the
+others. No text made here repeats a value: it may be a number. Where the rows come from is none of this module's
+concern.
 """
 
 import difflib
@@ -29,24 +30,24 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that cannot be used as a binding. `subs_id` is "" when the row has none, None when it is unreadable."""
+    """A row that is no binding. `subs_id` is the one it names: "" when it names none, None when it cannot be read."""
 
     subs_id: str | None
     column: str
     text: str
     unsound: bool = False
-    """Whether an earlier version accepted such a row. A binding made from it must not be dialled unchanged."""
+    """Whether an earlier version took such a row: a binding that it made must not be dialled as it stands."""
 
 
 @dataclass(frozen=True, slots=True)
 class Undecodable:
-    """A value that the driver could not decode; `why` repeats nothing of it."""
+    """A value that could not be read where it came from; `why` repeats nothing of it."""
 
     why: str
 
 
 class _BadValue(Exception):
-    """An invalid value. `unsound` is as in `BadRow`."""
+    """A value that will not do. `unsound` as in BadRow."""
 
     def __init__(self, text: str, *, unsound: bool = False) -> None:
         super().__init__(text)
@@ -56,14 +57,14 @@ class _BadValue(Exception):
 class Columns:
     """The columns of a query. `zone` applies to times without one (None: not configured).
 
-    Column names are those of a binding, in upper or lower case. Each further column `label_*` is a label. Raises
-    ConfigError that lists every missing, unknown or repeated name.
+    Names are those of a binding, in either case; further ones may be `label_*`, one label each. Raises ConfigError
+    with every name that is missing, unknown or twice there.
     """
 
     def __init__(self, names: Sequence[str], zone: tzinfo | None) -> None:
         known = [name.lower() for name in names]
-        if mistakes := _mistakes(known):
-            raise ConfigError(mistakes)
+        if found := _mistakes(known):
+            raise ConfigError(found)
         self._indexes = {name: index for index, name in enumerate(known)}
         self._labels = [
             (name.removeprefix(LABEL), index)
@@ -73,17 +74,15 @@ class Columns:
         self._zone = zone
 
     def read(self, values: Sequence[object]) -> Binding | BadRow:
-        """The binding of one row, with times in Unix seconds.
-
-        Raises ConfigError for a time without a zone when none is configured, since that affects every row.
-        """
+        """The binding of one row, with the times in seconds. ConfigError for a time without a zone, when none is told:
+        that is a mistake in every row."""
         subs_id: str | None = None
         column = "subs_id"
         facts: dict[str, str] = {}
         try:
             subs_id = _id(values[self._indexes[column]])
             if not subs_id:
-                return BadRow(subs_id, column, "is empty, so the row names no binding")
+                return BadRow(subs_id, column, "is empty: the row names no binding")
             for column, rule in _RULES.items():
                 facts[column] = rule(self._value(values, column))
             column = "expires_at"
@@ -111,24 +110,24 @@ class Columns:
 def _mistakes(names: Sequence[str]) -> list[str]:
     known = [*REQUIRED, *OPTIONAL]
     unknown = [name for name in names if name not in known and not name.startswith(LABEL)]
-    mistakes = []
+    found = []
     for name in REQUIRED:
         if name in names:
             continue
         near = difflib.get_close_matches(name, unknown, 1)
         unknown = [other for other in unknown if other not in near]
         hint = f"; write {near[0]} AS {name}" if near else ""
-        mistakes.append(f"source.query: returns no column {name}{hint}")
+        found.append(f"source.query: returns no column {name}{hint}")
     for name in unknown:
         near = difflib.get_close_matches(name, known, 1)
         hint = f"did you mean {near[0]}?" if near else f"leave it out, or call it {LABEL}{name}"
-        mistakes.append(f"source.query: returns an unknown column {name}; {hint}")
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    return mistakes + [f"source.query: returns the column {name} twice" for name in repeated]
+        found.append(f"source.query: returns an unknown column {name}; {hint}")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    return found + [f"source.query: returns the column {name} twice" for name in twice]
 
 
 def _text(value: object) -> str:
-    """The value as text without padding; integers with all their digits."""
+    """Text as it stands, its padding aside; a whole number digit by digit."""
     match value:
         case None:
             return ""
@@ -144,7 +143,7 @@ def _text(value: object) -> str:
             return str(int(value))
         case float() | Decimal():
             raise _BadValue(
-                "is a floating-point number, which may have lost digits: cast it to text in the query"
+                "is a floating-point number, which does not hold every digit: cast it to text in the query"
             )
         case _:
             raise _BadValue(f"is of type {type(value).__name__}: cast it to text in the query")
@@ -166,8 +165,8 @@ def _pool_key(value: object) -> str:
 
 def _number(value: object) -> str:
     text = _text(value)
-    if reason := fault(text):
-        raise _BadValue(str(reason), unsound=reason is not NumberFault.SHAPE)
+    if wrong := fault(text):
+        raise _BadValue(str(wrong), unsound=wrong is not NumberFault.SHAPE)
     return clean(text)
 
 
@@ -192,7 +191,7 @@ _RULES: dict[str, Callable[[object], str]] = {
 
 
 def _seconds(value: object, zone: tzinfo | None) -> float | None:
-    """Whole Unix seconds, as over the API; None for no end. Numbers are taken as Unix seconds."""
+    """Unix seconds, fractions dropped, as over the API; None for no end. Numbers are Unix seconds already."""
     match value:
         case None:
             return None
@@ -218,7 +217,7 @@ def _moment(text: str) -> datetime:
     text = text.upper()
     leap = _LEAP.fullmatch(text)
     try:
-        if leap:  # the second after the leap second
+        if leap:  # the first second after it
             return datetime.fromisoformat(f"{leap[1]}59{leap[2]}") + timedelta(seconds=1)
         return datetime.fromisoformat(text)
     except (ValueError, OverflowError):
@@ -229,7 +228,7 @@ def _instant(moment: datetime, zone: tzinfo | None) -> float:
     if moment.utcoffset() is None:
         if zone is None:
             raise ConfigError(
-                ['source.timezone: expires_at carries no zone; set one, such as timezone = "Asia/Shanghai"']
+                ['source.timezone: expires_at carries no zone; name it, such as timezone = "Asia/Shanghai"']
             )
         moment = moment.replace(tzinfo=zone)
     try:
@@ -249,7 +248,7 @@ def _json_labels(value: object) -> dict[str, str]:
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
-            raise _BadValue("are not JSON") from None
+            raise _BadValue("are no JSON") from None
     if value is None:
         return {}
     if not isinstance(value, dict):
