@@ -1,8 +1,7 @@
-"""A row of the customer's own query as a binding: which columns there must be, and which values will do.
+"""Converts rows of the customer's query into bindings, and validates columns and values.
 
-The rules are those of a registration over the API; a row is looked at by itself, so that one mistake does not hide the
-others. No text made here repeats a value: it may be a number. Where the rows come from is none of this module's
-concern.
+The rules are those of a registration over the API. Each row is validated by itself, so that one mistake does not hide
+the others. No error text repeats a value, which may be a phone number.
 """
 
 import difflib
@@ -30,24 +29,24 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that is no binding. `subs_id` is the one it names: "" when it names none, None when it cannot be read."""
+    """A row that cannot be used as a binding. `subs_id` is "" when the row has none, None when it is unreadable."""
 
     subs_id: str | None
     column: str
     text: str
     unsound: bool = False
-    """Whether an earlier version took such a row: a binding that it made must not be dialled as it stands."""
+    """Whether an earlier version accepted such a row. A binding made from it must not be dialled unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Undecodable:
-    """A value that could not be read where it came from; `why` repeats nothing of it."""
+    """A value that the driver could not decode; `why` repeats nothing of it."""
 
     why: str
 
 
 class _BadValue(Exception):
-    """A value that will not do. `unsound` as in BadRow."""
+    """An invalid value. `unsound` is as in `BadRow`."""
 
     def __init__(self, text: str, *, unsound: bool = False) -> None:
         super().__init__(text)
@@ -57,8 +56,8 @@ class _BadValue(Exception):
 class Columns:
     """The columns of a query. `zone` applies to times without one (None: not configured).
 
-    Names are those of a binding, in either case; further ones may be `label_*`, one label each. Raises ConfigError
-    with every name that is missing, unknown or twice there.
+    Column names are those of a binding, in upper or lower case. Each further column `label_*` is a label. Raises
+    ConfigError that lists every missing, unknown or repeated name.
     """
 
     def __init__(self, names: Sequence[str], zone: tzinfo | None) -> None:
@@ -74,8 +73,10 @@ class Columns:
         self._zone = zone
 
     def read(self, values: Sequence[object]) -> Binding | BadRow:
-        """The binding of one row, with the times in seconds. ConfigError for a time without a zone, when none is told:
-        that is a mistake in every row."""
+        """The binding of one row, with times in Unix seconds.
+
+        Raises ConfigError for a time without a zone when none is configured, since that affects every row.
+        """
         subs_id: str | None = None
         column = "subs_id"
         facts: dict[str, str] = {}
@@ -127,7 +128,7 @@ def _mistakes(names: Sequence[str]) -> list[str]:
 
 
 def _text(value: object) -> str:
-    """Text as it stands, its padding aside; a whole number digit by digit."""
+    """The value as text without padding; integers with all their digits."""
     match value:
         case None:
             return ""
@@ -191,7 +192,7 @@ _RULES: dict[str, Callable[[object], str]] = {
 
 
 def _seconds(value: object, zone: tzinfo | None) -> float | None:
-    """Unix seconds, fractions dropped, as over the API; None for no end. Numbers are Unix seconds already."""
+    """Whole Unix seconds, as over the API; None for no end. Numbers are taken as Unix seconds."""
     match value:
         case None:
             return None
