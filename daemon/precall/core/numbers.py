@@ -136,27 +136,27 @@ def key_of(number: str) -> int:
     return int(form) if form.isascii() and form.isdecimal() else hash(form)
 
 
-def same(one: str, other: str) -> bool:
+def same(number: str, other: str) -> bool:
     """Whether two texts likely mean the same number. An empty text equals nothing."""
-    if not one or not other:
+    if not number or not other:
         return False
-    if one == other:
+    if number == other:
         return True
-    if _is_plain(one) and _is_plain(other):
+    if _is_plain(number) and _is_plain(other):
         return False
-    return canonical(one) == canonical(other)
+    return canonical(number) == canonical(other)
 
 
-def may_be_same(one: str, other: str) -> bool:
+def may_be_same(number: str, other: str) -> bool:
     """Whether two texts can mean the same number, also as a foreign number without `+` or without an area code."""
-    if not one or not other:
+    if not number or not other:
         return False
-    if one == other:
+    if number == other:
         return True
-    if _is_plain(one) and _is_plain(other):
+    if _is_plain(number) and _is_plain(other):
         return False
-    ours, theirs = _meanings(one), _meanings(other)
-    return not ours.isdisjoint(theirs) or _ends(one, theirs) or _ends(other, ours)
+    ours, theirs = _meanings(number), _meanings(other)
+    return not ours.isdisjoint(theirs) or _ends(number, theirs) or _ends(other, ours)
 
 
 def mask(number: str) -> str:
@@ -184,10 +184,10 @@ def read(text: str) -> Reading:
     if text.isascii() and text.isdecimal():
         return _judged([text], plus=False)
     text = text.translate(_PLAIN).strip()
-    found = _GROUPED.fullmatch(text.rstrip(" )"))
-    if found is None or not found[2][-1].isdecimal():
+    match = _GROUPED.fullmatch(text.rstrip(" )"))
+    if match is None or not match[2][-1].isdecimal():
         return _wrong(NumberFault.EXTENSION if _EXTENDED.fullmatch(text) else NumberFault.SHAPE)
-    plus, body = bool(found[1]), found[2]
+    plus, body = bool(match[1]), match[2]
     if plus or body.startswith("00"):
         body = _TRUNK_IN_PARENTHESES.sub(" ", body, count=1)
     return _judged(_GROUP.findall(body), plus=plus)

@@ -5,8 +5,8 @@ Most calls go where a check is worth most. The other lanes have a guaranteed sha
 taken for a check is in no lane until it is settled, released, or lost after `LOST_AFTER` seconds. Work on many bindings
 is done a slice at a time.
 
-The planner decides only the order. The value of a check is in `value`, the ranking by it in `ranking`, appointments in
-`timers`, suspicion in `contagion`, and the price of live checks in `admission_price`. Whether a call may be made at all
+The planner decides only the order. `value` computes the value of a check, `ranking` ranks by it, `timers` keeps the
+appointments, `contagion` spreads suspicion, and `admission_price` prices live checks. Whether a call may be made at all
 is decided in `quota`, what an answer means in `state`. All times are ticks of a monotonic clock, in seconds.
 """
 

@@ -174,7 +174,7 @@ class RateModel:
         return own + self._common["waves"].mean(START_FAILURE_RATE[0])
 
     def dial_rate(self, rates: PoolRates, age: float, reads: int) -> float:
-        """Dials per second of a binding of this age (s) with so many reads, verified or not."""
+        """Dials per second of a binding of this age (s) after `reads` reads, verified or not."""
         band = bisect_right(BANDS, age)
         cell = CLASSES * band + min(reads.bit_length(), CLASSES - 1)
         return rates.dial_rates[cell].mean(self.overall.dial_rates[cell].mean(START_DIAL_RATE[band]))

@@ -1,8 +1,7 @@
-"""A row of the customer's own query as a binding: which columns there must be, and which values will do.
+"""Converts rows of the customer's query into bindings, and validates columns and values.
 
-The rules are those of a registration over the API; a row is looked at by itself, so that one mistake does not hide the
-others. No text made here repeats a value: it may be a number. Where the rows come from is none of this module's
-concern.
+The rules are those of a registration over the API. Each row is validated by itself, so that one mistake does not hide
+the others. No error text repeats a value, which may be a phone number.
 """
 
 import difflib
@@ -30,24 +29,24 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that is no binding. `subs_id` is the one it names: "" when it names none, None when it cannot be read."""
+    """A row that cannot be used as a binding. `subs_id` is "" when the row has none, None when it is unreadable."""
 
     subs_id: str | None
     column: str
     text: str
     unsound: bool = False
-    """Whether an earlier version took such a row: a binding that it made must not be dialled as it stands."""
+    """Whether an earlier version accepted such a row. A binding made from it must not be dialled unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Undecodable:
-    """A value that could not be read where it came from; `why` repeats nothing of it."""
+    """A value that the driver could not decode; `why` repeats nothing of it."""
 
     why: str
 
 
-class _Bad(Exception):
-    """A value that will not do. `unsound` as in BadRow."""
+class _BadValue(Exception):
+    """An invalid value. `unsound` is as in `BadRow`."""
 
     def __init__(self, text: str, *, unsound: bool = False) -> None:
         super().__init__(text)
@@ -55,32 +54,34 @@ class _Bad(Exception):
 
 
 class Columns:
-    """The columns of a query, by their places. `zone` is that of times that carry none (None: not told).
+    """The columns of a query. `zone` applies to times without one (None: not configured).
 
-    Names are those of a binding, in either case; further ones may be `label_*`, one label each. Raises ConfigError
-    with every name that is missing, unknown or twice there.
+    Column names are those of a binding, in upper or lower case. Each further column `label_*` is a label. Raises
+    ConfigError that lists every missing, unknown or repeated name.
     """
 
     def __init__(self, names: Sequence[str], zone: tzinfo | None) -> None:
         known = [name.lower() for name in names]
         if found := _mistakes(known):
             raise ConfigError(found)
-        self._places = {name: place for place, name in enumerate(known)}
+        self._indexes = {name: index for index, name in enumerate(known)}
         self._labels = [
-            (name.removeprefix(LABEL), place)
-            for name, place in self._places.items()
+            (name.removeprefix(LABEL), index)
+            for name, index in self._indexes.items()
             if name.startswith(LABEL)
         ]
         self._zone = zone
 
     def read(self, values: Sequence[object]) -> Binding | BadRow:
-        """The binding of one row, with the times in seconds. ConfigError for a time without a zone, when none is told:
-        that is a mistake in every row."""
+        """The binding of one row, with times in Unix seconds.
+
+        Raises ConfigError for a time without a zone when none is configured, since that affects every row.
+        """
         subs_id: str | None = None
         column = "subs_id"
         facts: dict[str, str] = {}
         try:
-            subs_id = _id(values[self._places[column]])
+            subs_id = _id(values[self._indexes[column]])
             if not subs_id:
                 return BadRow(subs_id, column, "is empty: the row names no binding")
             for column, rule in _RULES.items():
@@ -89,21 +90,21 @@ class Columns:
             end = _seconds(self._value(values, column), self._zone)
             column = "labels"
             labels = self._labels_of(values)
-        except _Bad as bad:
+        except _BadValue as bad:
             return BadRow(subs_id, column, str(bad), unsound=bad.unsound)
         if wrong := mistake(facts["number_x"], facts["number_a"], facts["number_b"]):
             return BadRow(subs_id, *wrong, unsound=True)
         return Binding(subs_id=subs_id, expires_at=end, labels=labels, origin=ORIGIN, **facts)  # type: ignore[arg-type]
 
     def _value(self, values: Sequence[object], column: str) -> object:
-        place = self._places.get(column)
-        return None if place is None else values[place]
+        index = self._indexes.get(column)
+        return None if index is None else values[index]
 
     def _labels_of(self, values: Sequence[object]) -> tuple[tuple[str, str], ...]:
         labels = _json_labels(self._value(values, "labels"))
-        labels |= {key: _text(values[place]) for key, place in self._labels if values[place] is not None}
+        labels |= {key: _text(values[index]) for key, index in self._labels if values[index] is not None}
         if wrong := rules.fault_of_labels(labels):
-            raise _Bad(wrong)
+            raise _BadValue(wrong)
         return tuple(sorted(labels.items()))
 
 
@@ -127,46 +128,46 @@ def _mistakes(names: Sequence[str]) -> list[str]:
 
 
 def _text(value: object) -> str:
-    """Text as it stands, its padding aside; a whole number digit by digit."""
+    """The value as text without padding; integers with all their digits."""
     match value:
         case None:
             return ""
         case str():
             return value.strip()
         case Undecodable():
-            raise _Bad(value.why)
+            raise _BadValue(value.why)
         case bool():
-            raise _Bad("is true or false, and should be text")
+            raise _BadValue("is true or false, and should be text")
         case int():
             return str(value)
         case Decimal() if value.is_finite() and value.adjusted() < 40 and value == value.to_integral_value():
             return str(int(value))
         case float() | Decimal():
-            raise _Bad(
+            raise _BadValue(
                 "is a floating-point number, which does not hold every digit: cast it to text in the query"
             )
         case _:
-            raise _Bad(f"is of type {type(value).__name__}: cast it to text in the query")
+            raise _BadValue(f"is of type {type(value).__name__}: cast it to text in the query")
 
 
 def _id(value: object) -> str:
     text = _text(value)
     if text and not rules.is_subs_id(text):
-        raise _Bad(rules.NOT_A_SUBS_ID)
+        raise _BadValue(rules.NOT_A_SUBS_ID)
     return text
 
 
 def _pool_key(value: object) -> str:
     text = _text(value)
     if not rules.is_pool_key(text):
-        raise _Bad(rules.NOT_A_POOL_KEY)
+        raise _BadValue(rules.NOT_A_POOL_KEY)
     return text
 
 
 def _number(value: object) -> str:
     text = _text(value)
     if wrong := fault(text):
-        raise _Bad(str(wrong), unsound=wrong is not NumberFault.SHAPE)
+        raise _BadValue(str(wrong), unsound=wrong is not NumberFault.SHAPE)
     return clean(text)
 
 
@@ -177,7 +178,7 @@ def _number_or_none(value: object) -> str:
 def _extension(value: object) -> str:
     text = _text(value)
     if not rules.is_extension(text):
-        raise _Bad(rules.NOT_AN_EXTENSION)
+        raise _BadValue(rules.NOT_AN_EXTENSION)
     return text
 
 
@@ -191,29 +192,29 @@ _RULES: dict[str, Callable[[object], str]] = {
 
 
 def _seconds(value: object, zone: tzinfo | None) -> float | None:
-    """Unix seconds, fractions dropped, as over the API; None for no end. Numbers are Unix seconds already."""
+    """Whole Unix seconds, as over the API; None for no end. Numbers are taken as Unix seconds."""
     match value:
         case None:
             return None
         case Undecodable():
-            raise _Bad(value.why)
+            raise _BadValue(value.why)
         case bool():
-            raise _Bad("is true or false, and should be a time")
+            raise _BadValue("is true or false, and should be a time")
         case int() | float() | Decimal():
             if not isfinite(value) or not rules.is_time(value):
-                raise _Bad("is no Unix time in seconds before the year 10000 (milliseconds?)")
+                raise _BadValue("is no Unix time in seconds before the year 10000 (milliseconds?)")
             return float(int(value))
         case datetime():
             return _instant(value, zone)
         case str():
             return _instant(_moment(value.strip()), zone) if value.strip() else None
         case _:
-            raise _Bad(f"is of type {type(value).__name__}, and should be a time")
+            raise _BadValue(f"is of type {type(value).__name__}, and should be a time")
 
 
 def _moment(text: str) -> datetime:
     if len(text) < len("2030-01-31T12:00"):
-        raise _Bad("should be a time such as 2030-01-31T12:00:00+08:00")
+        raise _BadValue("should be a time such as 2030-01-31T12:00:00+08:00")
     text = text.upper()
     leap = _LEAP.fullmatch(text)
     try:
@@ -221,7 +222,7 @@ def _moment(text: str) -> datetime:
             return datetime.fromisoformat(f"{leap[1]}59{leap[2]}") + timedelta(seconds=1)
         return datetime.fromisoformat(text)
     except (ValueError, OverflowError):
-        raise _Bad("should be a time such as 2030-01-31T12:00:00+08:00") from None
+        raise _BadValue("should be a time such as 2030-01-31T12:00:00+08:00") from None
 
 
 def _instant(moment: datetime, zone: tzinfo | None) -> float:
@@ -234,23 +235,23 @@ def _instant(moment: datetime, zone: tzinfo | None) -> float:
     try:
         seconds = (moment - _EPOCH) // timedelta(seconds=1)
     except OverflowError:
-        raise _Bad(rules.NOT_A_TIME) from None
+        raise _BadValue(rules.NOT_A_TIME) from None
     if not rules.is_time(seconds):
-        raise _Bad(rules.NOT_A_TIME)
+        raise _BadValue(rules.NOT_A_TIME)
     return float(seconds)
 
 
 def _json_labels(value: object) -> dict[str, str]:
     if isinstance(value, Undecodable):
-        raise _Bad(value.why)
+        raise _BadValue(value.why)
     if isinstance(value, str):
         value = value.strip() or "{}"
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
-            raise _Bad("are no JSON") from None
+            raise _BadValue("are no JSON") from None
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise _Bad('should be a JSON object of texts, such as {"city": "Hangzhou"}')
+        raise _BadValue('should be a JSON object of texts, such as {"city": "Hangzhou"}')
     return {str(key): _text(text) for key, text in value.items()}

@@ -1,4 +1,4 @@
-"""The calendar queue beside a sorted list: whoever comes, goes or moves on, the earliest comes first."""
+"""The calendar queue against a sorted list: whatever joins, leaves or moves, the earliest comes first."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,35 +13,35 @@ SPAN = 5 * calendar_queue.SLOT
 
 
 @dataclass(slots=True, eq=False)
-class Guest:
-    """Somebody who waits."""
+class Item:
+    """An item that waits."""
 
     name: int
     since: float
     page: Any = None
 
-    def __lt__(self, other: "Guest") -> bool:
+    def __lt__(self, other: "Item") -> bool:
         return self.name < other.name
 
 
-def a_calendar(*times: float) -> tuple[CalendarQueue[Guest], list[Guest]]:
-    found: CalendarQueue[Guest] = CalendarQueue(time="since", page="page")
-    guests = [Guest(name, since) for name, since in enumerate(times)]
-    for guest in guests:
-        found.put(guest)
-    return found, guests
+def a_calendar(*times: float) -> tuple[CalendarQueue[Item], list[Item]]:
+    queue: CalendarQueue[Item] = CalendarQueue(time="since", page="page")
+    items = [Item(name, since) for name, since in enumerate(times)]
+    for item in items:
+        queue.put(item)
+    return queue, items
 
 
-def first(found: CalendarQueue[Guest]) -> Guest | None:
-    """The earliest, however often one has to look."""
-    return next((guest for _ in range(100) if (guest := found.first()) is not None), None)
+def first(queue: CalendarQueue[Item]) -> Item | None:
+    """The earliest, however many looks that takes."""
+    return next((item for _ in range(100) if (item := queue.first()) is not None), None)
 
 
-def drained(found: CalendarQueue[Guest]) -> list[Guest]:
-    went = []
-    while first(found) is not None:
-        went.append(found.pop())
-    return went
+def drained(queue: CalendarQueue[Item]) -> list[Item]:
+    drained_items = []
+    while first(queue) is not None:
+        drained_items.append(queue.pop())
+    return drained_items
 
 
 times = st.floats(0.0, SPAN)
@@ -49,57 +49,57 @@ times = st.floats(0.0, SPAN)
 
 @given(st.lists(times, max_size=60))
 def test_the_earliest_comes_first(since: list[float]) -> None:
-    found, guests = a_calendar(*since)
-    went = drained(found)
-    assert [guest.since for guest in went] == sorted(since)
-    assert set(map(id, went)) == set(map(id, guests))
-    assert all(guest.page is None for guest in guests)
+    queue, items = a_calendar(*since)
+    drained_items = drained(queue)
+    assert [item.since for item in drained_items] == sorted(since)
+    assert set(map(id, drained_items)) == set(map(id, items))
+    assert all(item.page is None for item in items)
 
 
 steps = st.lists(st.tuples(st.sampled_from(["put", "pop", "later", "elsewhere"]), st.integers(0, 9), times))
 
 
 @given(steps)
-def test_whoever_moves_or_leaves_it_is_the_earliest_who_stands(acts: list[tuple[str, int, float]]) -> None:
-    found, guests = a_calendar(*[0.0] * 10)
-    other: CalendarQueue[Guest] = CalendarQueue(time="since", page="page")
-    here = set(guests)
+def test_moves_and_removals_keep_the_earliest_first(acts: list[tuple[str, int, float]]) -> None:
+    queue, items = a_calendar(*[0.0] * 10)
+    other: CalendarQueue[Item] = CalendarQueue(time="since", page="page")
+    here = set(items)
     for act, name, seconds in acts:
-        guest = guests[name]
+        item = items[name]
         match act:
             case "put":
-                guest.since += seconds / 10
-                if guest not in here:
-                    here.add(guest)
-                    found.put(guest)
+                item.since += seconds / 10
+                if item not in here:
+                    here.add(item)
+                    queue.put(item)
             case "later":
-                # Who stands moves on without a word.
-                guest.since += seconds
-            case "elsewhere" if guest in here:
-                here.remove(guest)
-                other.put(guest)
+                # The time of a queued item rises in place.
+                item.since += seconds
+            case "elsewhere" if item in here:
+                here.remove(item)
+                other.put(item)
             case "pop":
-                if (earliest := first(found)) is not None:
-                    assert found.pop() is earliest
+                if (earliest := first(queue)) is not None:
+                    assert queue.pop() is earliest
                     assert earliest in here
-                    assert earliest.since == min(one.since for one in here)
+                    assert earliest.since == min(item.since for item in here)
                     here.remove(earliest)
-    assert sorted(guest.name for guest in drained(found)) == sorted(guest.name for guest in here)
+    assert sorted(item.name for item in drained(queue)) == sorted(item.name for item in here)
 
 
 def test_a_page_too_long_to_sort_at_once_is_read_in_parts() -> None:
-    found, guests = a_calendar(*[1.0] * (3 * calendar_queue.CHUNK + 1), 2 * calendar_queue.SLOT, 0.5)
-    late, early = guests[-2:]
-    went = drained(found)
-    assert len(went) == len(guests)
-    assert went[-1] is late
-    assert went.index(early) > calendar_queue.CHUNK
+    queue, items = a_calendar(*[1.0] * (3 * calendar_queue.CHUNK + 1), 2 * calendar_queue.SLOT, 0.5)
+    late, early = items[-2:]
+    drained_items = drained(queue)
+    assert len(drained_items) == len(items)
+    assert drained_items[-1] is late
+    assert drained_items.index(early) > calendar_queue.CHUNK
 
 
 def test_a_look_gives_up_where_many_have_left() -> None:
     crowd = 2 * calendar_queue.MAX_PAGES * calendar_queue.CHUNK
-    found, guests = a_calendar(*[1.0] * crowd, 2.0)
-    for guest in guests[:-1]:
-        guest.page = None
-    assert found.first() is None
-    assert first(found) is guests[-1]
+    queue, items = a_calendar(*[1.0] * crowd, 2.0)
+    for item in items[:-1]:
+        item.page = None
+    assert queue.first() is None
+    assert first(queue) is items[-1]

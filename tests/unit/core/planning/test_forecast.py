@@ -6,11 +6,11 @@ from precall.core.planning.forecast import GAINS, forecast, gain
 
 
 def test_a_round_is_bindings_over_rate() -> None:
-    told = forecast(30_000, 100.0, max_age=300.0)
-    assert (told.round, told.mean_age, told.longest_age) == (300.0, 150.0, 1800.0)
-    assert not told.holds_max_age
-    assert told.rate_needed == 600.0
-    assert forecast(30_000, told.rate_needed, max_age=300.0).holds_max_age
+    result = forecast(30_000, 100.0, max_age=300.0)
+    assert (result.round, result.mean_age, result.longest_age) == (300.0, 150.0, 1800.0)
+    assert not result.holds_max_age
+    assert result.rate_needed == 600.0
+    assert forecast(30_000, result.rate_needed, max_age=300.0).holds_max_age
 
 
 def test_more_calls_make_fewer_wrong_dials_and_ages_bound_the_share() -> None:
@@ -21,8 +21,10 @@ def test_more_calls_make_fewer_wrong_dials_and_ages_bound_the_share() -> None:
 
 def test_wrong_dials_in_turn_agree_with_the_small_round_limit() -> None:
     """For a short round a route is wrong with about hazard times mean age (plus the abnormal side)."""
-    told = forecast(100, 100.0, max_age=300.0, failure_rate=1e-5, recovery_rate=1e-3, abnormal_end_rate=1e-3)
-    assert told.wrong_in_turn == pytest.approx(1e-5 * 0.5 + 1e-5 / 1.01e-3 * 1e-3 * 0.5, rel=0.02)
+    result = forecast(
+        100, 100.0, max_age=300.0, failure_rate=1e-5, recovery_rate=1e-3, abnormal_end_rate=1e-3
+    )
+    assert result.wrong_in_turn == pytest.approx(1e-5 * 0.5 + 1e-5 / 1.01e-3 * 1e-3 * 0.5, rel=0.02)
 
 
 @pytest.mark.parametrize(("lap", "measured"), GAINS)

@@ -1,4 +1,4 @@
-"""The log of dials: who is in it and what it tells of them; and what a replay makes of a world whose truth is known."""
+"""The log of dials: which bindings it covers and what it records; and replays of logs whose truth is known."""
 
 import random
 from dataclasses import replace
@@ -85,7 +85,7 @@ def test_anything_else_is_no_line(change: dict[str, object]) -> None:
 
 
 def test_a_change_is_taken_to_lie_half_way_between_the_answers_that_frame_it() -> None:
-    told = [
+    log = [
         line(1, LogEvent.ADD, 0.0),
         line(1, LogEvent.ANSWER, 10.0),
         line(1, LogEvent.ANSWER, 20.0, "t1"),
@@ -94,10 +94,10 @@ def test_a_change_is_taken_to_lie_half_way_between_the_answers_that_frame_it() -
         line(1, LogEvent.ANSWER, 50.0),
         line(1, LogEvent.REMOVE, 60.0),
     ]
-    (life,) = reconstruct(told).lives
+    (life,) = reconstruct(log).lives
     assert life.changes == [(0.0, ""), (15.0, "t1"), (40.0, "")]
     assert (life.begin, life.registered_at, life.end) == (0.0, 0.0, 60.0)
-    assert reconstruct(reversed([*told, *told])) == reconstruct(told)
+    assert reconstruct(reversed([*log, *log])) == reconstruct(log)
 
 
 def test_a_binding_older_than_the_log_begins_with_it_and_a_removed_one_may_come_back() -> None:
@@ -120,14 +120,14 @@ def test_a_binding_older_than_the_log_begins_with_it_and_a_removed_one_may_come_
 
 def two_bindings() -> ReplayLog:
     """One in trouble from 1000 on, dialled every 100 s from 1050; one that nobody dials."""
-    told = [line(n, kind, 0.0) for n in (1, 2) for kind in (LogEvent.ADD, LogEvent.ANSWER)]
-    told += [
+    log = [line(n, kind, 0.0) for n in (1, 2) for kind in (LogEvent.ADD, LogEvent.ANSWER)]
+    log += [
         line(1, LogEvent.ANSWER, 999.0),
         line(1, LogEvent.ANSWER, 1001.0, "t"),
         line(2, LogEvent.ANSWER, 2000.0),
     ]
-    told += [line(1, LogEvent.DIAL, at) for at in range(1050, 2000, 100)]
-    return reconstruct(told)
+    log += [line(1, LogEvent.DIAL, at) for at in range(1050, 2000, 100)]
+    return reconstruct(log)
 
 
 def test_known_truth_gives_known_scores() -> None:
@@ -141,9 +141,9 @@ def test_known_truth_gives_known_scores() -> None:
 
 
 def test_a_dial_that_was_checked_live_is_never_wrong_and_costs_a_call() -> None:
-    told = two_bindings()
-    told.lives[0].dials = [(1050.0, True), (1150.0, False)]
-    found = score(told, BASELINE, 1 / 600)
+    log = two_bindings()
+    log.lives[0].dials = [(1050.0, True), (1150.0, False)]
+    found = score(log, BASELINE, 1 / 600)
     assert (found.dials, found.wrong) == (2, 0.0)
     assert found.longest_age == pytest.approx(1800.0)
 
@@ -157,46 +157,46 @@ def test_a_rate_that_cannot_be_replayed_is_refused(rate: float) -> None:
 def traffic(seed: int) -> ReplayLog:
     """400 bindings for ten hours: only the first 40 are dialled, and some of these only are in trouble."""
     chance = random.Random(seed)
-    told = []
+    log = []
     for n in range(400):
-        told += [line(n, LogEvent.ADD, n / 10), line(n, LogEvent.ANSWER, n / 10)]
+        log += [line(n, LogEvent.ADD, n / 10), line(n, LogEvent.ANSWER, n / 10)]
         bad_from = chance.uniform(0, 36_000) if n < 40 else inf
         for at in range(60, 36_000, 300):
-            told.append(line(n, LogEvent.ANSWER, at + n / 10, "t" if bad_from < at < bad_from + 2400 else ""))
+            log.append(line(n, LogEvent.ANSWER, at + n / 10, "t" if bad_from < at < bad_from + 2400 else ""))
         if n < 40:
-            told += [line(n, LogEvent.DIAL, chance.uniform(60, 36_000)) for _ in range(60)]
-    return reconstruct(told)
+            log += [line(n, LogEvent.DIAL, chance.uniform(60, 36_000)) for _ in range(60)]
+    return reconstruct(log)
 
 
 def test_the_planner_spends_the_same_calls_better_than_asking_in_turn() -> None:
-    told = traffic(1)
-    in_turn, planned = (score(told, name, 0.2) for name in (BASELINE, "precall"))
+    log = traffic(1)
+    in_turn, planned = (score(log, name, 0.2) for name in (BASELINE, "precall"))
     assert in_turn.dials == planned.dials > 1000
     assert 0 < planned.wrong < in_turn.wrong
-    assert score(told, "precall", 0.2) == planned
+    assert score(log, "precall", 0.2) == planned
 
 
 def test_every_policy_is_scored_on_the_same_dials() -> None:
-    told = traffic(2)
-    assert len({score(told, name, 0.1).dials for name in POLICIES}) == 1
+    log = traffic(2)
+    assert len({score(log, name, 0.1).dials for name in POLICIES}) == 1
 
 
 def test_refit_finds_the_rates_the_log_was_made_with() -> None:
     chance = random.Random(3)
-    told, hour = [], 3600.0
+    log, hour = [], 3600.0
     for n in range(500):
-        told.append(line(n, LogEvent.ADD, 0.0))
+        log.append(line(n, LogEvent.ADD, 0.0))
         at, face, turn = 0.0, "", chance.expovariate(1 / (4 * hour))
         for step in range(1, 240):
             at = step * 300.0
             while turn <= at:
                 face = "" if face else "t"
                 turn += chance.expovariate(1 / 1200 if face else 1 / (4 * hour))
-            told.append(line(n, LogEvent.ANSWER, at, face))
+            log.append(line(n, LogEvent.ANSWER, at, face))
         dial = 0.0
         while (dial := dial + chance.expovariate(1e-3)) < 20 * hour:
-            told.append(line(n, LogEvent.DIAL, dial))
-    fits = {fit.name: fit for fit in refit(reconstruct(told))}
+            log.append(line(n, LogEvent.DIAL, dial))
+    fits = {fit.name: fit for fit in refit(reconstruct(log))}
     assert fits["lam, pool FC0"].fitted == pytest.approx(1 / (4 * hour), rel=0.25)
     assert fits["rho, trouble ends"].start == START_RECOVERY_RATE
     assert fits["rho, trouble ends"].fitted == pytest.approx(1 / 1200, rel=0.2)
