@@ -134,7 +134,7 @@ class CallResults:
                 filed = await self._store.calls.file([call for write in group for call in write.reports])
             except Exception as error:  # noqa: BLE001  passed to the callers; the loop continues
                 if isinstance(error, StoreError):
-                    self._writer.doubt()
+                    self._writer.probe_database()
                 for write in group:
                     if not write.done.done():
                         write.done.set_exception(error)

@@ -154,7 +154,7 @@ class Checker:
         if step.state is not row.state:
             refreshed = replace(row, state=step.state)
             self._table.refresh(refreshed)
-        self._writer.note(check, refreshed)
+        self._writer.record_unchanged(check, refreshed)
 
     def _settle(self, row: Row, step: Step, asked: QueryReply) -> None:
         if step.answered or step.at_rest:

@@ -19,9 +19,9 @@ class DialLog:
         if self._sample.holds(subs_id) and (row := self._table.get(subs_id)):
             if event is LogEvent.ANSWER and row.state.state is State.EXPIRED:
                 event = LogEvent.REMOVE
-            self._writer.jot(self._sample.event(row, event, self._clocks.now(), verified=verified))
+            self._writer.log_dial(self._sample.event(row, event, self._clocks.now(), verified=verified))
 
     def record_row(self, row: Row, event: LogEvent) -> None:
         """Log an event of a row that is not, or not yet, the one in the table."""
         if self._sample.holds(row.binding.subs_id):
-            self._writer.jot(self._sample.event(row, event, self._clocks.now()))
+            self._writer.log_dial(self._sample.event(row, event, self._clocks.now()))

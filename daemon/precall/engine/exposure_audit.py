@@ -66,7 +66,7 @@ class ExposureAudit:
             await self._store.expose(*exposures, fold=fold)
         except StoreUnavailable as error:
             log.error("audit.unavailable", exposures=len(exposures), error=str(error))
-            self._writer.doubt()
+            self._writer.probe_database()
             raise
 
     def count(self, exposures: Iterable[Exposure]) -> None:

@@ -1,7 +1,8 @@
-"""The change feed in memory: the newest published changes, in the order of their index, and who waits for more.
+"""The change feed in memory: the newest published changes, in index order, and the readers that wait for more.
 
-`ledger` is the one writer. It never waits for a reader and does work only for those a change concerns; a whole batch
-wakes a reader once. Older changes are in the store; how a change is told over HTTP is `api.changes`' concern.
+The writer is its only author. It never waits for a reader, does work only for readers that a change concerns, and
+wakes a reader once per batch. Older changes are in the store. How a change looks over HTTP is up to
+`api.handlers.changes`.
 """
 
 import asyncio
@@ -28,7 +29,7 @@ _ALL = ("all",)
 
 @dataclass(frozen=True, slots=True)
 class FeedFilter:
-    """Which changes a reader wants: of these ids and in these pools; an empty set is all."""
+    """Which changes a reader wants: those of these ids, in these pools. An empty set means all."""
 
     subs_ids: frozenset[str] = frozenset()
     pool_keys: frozenset[str] = frozenset()
@@ -42,10 +43,10 @@ class FeedFilter:
 
 @dataclass(slots=True)
 class FeedEntry:
-    """One change as readers without a caller were told of it at `at`, real numbers withheld.
+    """One change as published to readers without a caller at `at`, with real numbers withheld.
 
-    `body` are the bytes it is told in and `made_at` when they were made: whoever tells it first makes them, all others
-    share them.
+    `body` holds its encoded bytes, `made_at` when they were made. The first reader that needs them makes them; all
+    others share them.
     """
 
     index: int
@@ -59,7 +60,7 @@ class FeedEntry:
 
 @dataclass(slots=True)
 class FeedPage:
-    """Changes told together; `frame` are the bytes of them all, made by whoever is first to tell them."""
+    """Changes sent together. `frame` holds the bytes of them all, made by the first reader that needs them."""
 
     entries: Sequence[FeedEntry]
     frame: bytes = field(default=b"", repr=False)
@@ -71,7 +72,7 @@ Push = Callable[[FeedPage], bool]
 
 @dataclass(slots=True, eq=False)
 class _Sleeper:
-    """A reader who waits, and has been told of everything up to `position`."""
+    """A waiting reader that has received everything up to `position`."""
 
     wanted: FeedFilter
     position: int
@@ -79,17 +80,17 @@ class _Sleeper:
     woken: "asyncio.Future[None]"
 
     def places(self) -> Iterable[str]:
-        """Under what it is found: its ids, else its pools, else everything."""
+        """The keys under which this filter is looked up: its ids, else its pools, else everything."""
         if self.wanted.subs_ids:
             return [f"id {subs_id}" for subs_id in self.wanted.subs_ids]
         return [f"pool {pool_key}" for pool_key in self.wanted.pool_keys] or _ALL
 
 
 class Feed:
-    """The newest changes, and their readers. A *position* is an index up to which a reader knows everything.
+    """The newest changes and their readers. A *position* is an index up to which a reader knows everything.
 
-    `base` is the index this start goes on from; `bases` are those of earlier starts that are still known: readers may
-    have been told them as positions though no change bears them. `size` is how many changes are kept.
+    `base` is the index at which this start continues. `bases` are those of earlier starts that are still known: a
+    reader may hold one as its position although no change has that index. `size` is how many changes are kept.
     """
 
     def __init__(self, base: int, bases: Iterable[int] = (), size: int = SIZE) -> None:
@@ -111,7 +112,8 @@ class Feed:
         return len(set().union(*self._sleepers.values()))
 
     def append(self, change: Change, *, saved: bool = True) -> None:
-        """Take in a published change. `saved`: it and all before it are in the database; one that is not stays here."""
+        """Add a published change. `saved`: this change and all before it are in the database. Unsaved changes are
+        kept whatever `size` says."""
         if change.quiet:
             return
         route = change.route
@@ -126,16 +128,16 @@ class Feed:
         self._trim()
 
     def holds(self, index: int) -> bool:
-        """Whether what follows `index` can be told from memory: it is that of a change kept here, or the floor."""
+        """Whether the changes after `index` are in memory: it is the index of a kept change, or the floor."""
         if index == self.floor:
             return True
         place = bisect_left(self._entries, index, key=_INDEX)
         return place < len(self._entries) and self._entries[place].index == index
 
     def after(self, position: int, wanted: FeedFilter, limit: int) -> tuple[list[FeedEntry], int]:
-        """(at most `limit` wanted changes after `position`, which is not below the floor; the position they lead to).
+        """Return at most `limit` wanted changes after `position`, and the position they lead to.
 
-        Few or none with a position below `newest`: there is more, for the next turn of the loop.
+        `position` must not be below the floor. If the returned position is below `newest`, there is more to read.
         """
         start = bisect_right(self._entries, position, key=_INDEX)
         found: list[FeedEntry] = []
@@ -149,9 +151,11 @@ class Feed:
         return found, last
 
     async def wait(self, wanted: FeedFilter, position: int, seconds: float, push: Push | None = None) -> int:
-        """Wait until there may be a wanted change after `position`, at most `seconds`; the position to read on from.
+        """Wait at most `seconds` until there may be a wanted change after `position`; return the position to read
+        from.
 
-        With `push` a few changes at a time are told to that meanwhile, without waking anybody, and the position rises.
+        With `push`, changes are handed to it in small groups as they come, without waking the reader, and the
+        position rises.
         """
         if self.closed or position < self.newest:
             return position
@@ -168,7 +172,7 @@ class Feed:
         return sleeper.position
 
     def close(self) -> None:
-        """Wake everybody; nobody waits from now on."""
+        """Wake all readers. From now on, none waits."""
         self.closed = True
         for sleepers in list(self._sleepers.values()):
             for sleeper in list(sleepers):
@@ -184,7 +188,7 @@ class Feed:
             self._fresh.append(entry)
 
     def _tell(self) -> None:
-        """Tell the sleepers what has come since the last time: each is pushed what it wants of it, or woken for it."""
+        """Notify the sleepers of new changes: push to those that take pushes, wake the others."""
         fresh, self._fresh = self._fresh, []
         before, self._told = self._told, self.newest
         whole = FeedPage(fresh)
@@ -213,8 +217,8 @@ class Feed:
                 sleeper.woken.set_result(None)
 
     def _wake(self, sleeper: _Sleeper) -> None:
-        """Its time is over: nothing that was told to others was for it, or it was told as well. One who was woken for
-        something in this very moment has yet to read it."""
+        """End the wait of one sleeper. Everything before its position has been received, or was not for it. A sleeper
+        woken at this very moment has yet to read."""
         self._forget(sleeper)
         if not sleeper.woken.done():
             sleeper.position = max(sleeper.position, self._told)
@@ -229,7 +233,7 @@ class Feed:
                     del self._sleepers[place]
 
     def _trim(self) -> None:
-        """Let go of the oldest, some at a time, but never of what only this process knows."""
+        """Drop the oldest changes, a few at a time, but never one that only this process knows."""
         if len(self._entries) < self._size + self._size // 8 + 1:
             return
         stored = bisect_right(self._entries, self._saved, key=_INDEX)

@@ -1,7 +1,7 @@
-"""The routing table in memory: what readers are answered from, whatever becomes of the provider or the database.
+"""The routing table in memory: reads are answered from it even when provider and database are down.
 
-It holds published rows only, packed (see `packing`), and never decides; `ledger` is the one writer of changes,
-`checker` refreshes the observations of rows that did not change.
+It holds published rows only, packed (see `core.packing`), and decides nothing. The writer changes rows; the checker
+refreshes the observations of rows that did not change.
 """
 
 from collections import Counter
@@ -35,8 +35,8 @@ class TablePage:
 class Table:
     """All published rows, by id and by X, in one process and one thread.
 
-    `lead` gives by how many seconds the clock is ahead that stamps rows. Once that clock is set back, what it stamped
-    meanwhile is handed out with the times it would have stamped without.
+    `lead` gives the seconds by which the stamping clock is ahead. Once that clock is set back, rows stamped meanwhile
+    are returned with the times they would have had.
     """
 
     def __init__(self, lead: Callable[[], float] = lambda: 0.0) -> None:
@@ -61,11 +61,11 @@ class Table:
         return None if packed is None else unpack(subs_id, packed, self._lead)
 
     def rows(self) -> Iterator[Row]:
-        """Every row, in no order. Not to be kept across an `await`."""
+        """Iterate over all rows, in no order. Do not keep the iterator across an `await`."""
         return (unpack(subs_id, packed, self._lead) for subs_id, packed in self._rows.items())
 
     def load(self, rows: Iterable[Packed]) -> None:
-        """Take in stored rows without telling anybody: at start, before the first reader."""
+        """Add stored rows without notifying listeners: at start, before the first reader."""
         for subs_id, pool_key, number_x, state, blocked, data, usable in rows:
             self._rows[subs_id] = data
             if not usable:
@@ -79,14 +79,14 @@ class Table:
                 self._by_pool[pool_key, shown] += 1
 
     def publish(self, subs_id: str, row: Row | None) -> None:
-        """Put `row` (None: nothing) in place of what stands there, and tell the listeners."""
+        """Replace the published row by `row` (None: remove it), and notify the listeners."""
         before = self.get(subs_id)
         self._place(before, row)
         for listener in self.listeners:
             listener(before, row)
 
     def refresh(self, row: Row) -> None:
-        """Replace the observation of a row that did not change. Nobody is told."""
+        """Replace the observation of a row that did not change. Listeners are not notified."""
         self._rows[row.binding.subs_id] = pack(row, self._stamped_by(row))
 
     def by_x(self, number_x: str) -> list[Row]:
@@ -98,15 +98,15 @@ class Table:
         return [row for row in rows if canonical(row.binding.number_x) == wanted]
 
     def active(self, pool_key: str) -> int:
-        """How many bindings of a pool have not expired, as far as the last sweep has seen."""
+        """How many bindings of a pool have not expired, as of the last sweep."""
         return self._active[pool_key]
 
     def count(self, state: State, pool_key: str = "") -> int:
-        """How many rows are shown in this state, as far as the last sweep has seen; of a pool, those not expired."""
+        """How many rows are shown in this state, as of the last sweep; with a pool, how many of it have not expired."""
         return self._by_pool[pool_key, state] if pool_key else self._states[state]
 
     def restamp(self, subs_id: str) -> bool:
-        """Keep this row with the times it is handed out with; whether those are other ones than were stamped."""
+        """Store this row with the times it is returned with. Return whether those differ from the stamps."""
         if lead_of(self._rows[subs_id]) - self._lead() < SMALLEST_STEP:
             return False
         if (row := self.get(subs_id)) is not None:
@@ -121,7 +121,7 @@ class Table:
             self._count(row, +1)
 
     def revive(self, row: Row) -> None:
-        """Count a row as it stands again: it had lapsed by a clock that was ahead."""
+        """Count a row by its state again: it had lapsed by a clock that was ahead."""
         if row.binding.subs_id in self._lapsed:
             self._count(row, -1)
             self._lapsed.discard(row.binding.subs_id)
@@ -132,9 +132,9 @@ class Table:
         return [pool for pool, count in self._active.items() if count]
 
     def page(self, cursor: str, limit: int, keep: Callable[[Row], bool], scan: int = 5_000) -> TablePage:
-        """At most `limit` rows after `cursor` that `keep` accepts, looking at no more than `scan` of them.
+        """Return at most `limit` rows after `cursor` that `keep` accepts, out of at most `scan` rows.
 
-        A page may be short, or empty, with a cursor that goes on: readers share the loop.
+        A page may be short or empty and still have a cursor to continue with, since readers share the loop.
         """
         found: list[Row] = []
         last = cursor
@@ -149,8 +149,8 @@ class Table:
         return TablePage(found, self._more(last))
 
     def slices(self, size: int) -> Iterator[Sequence[Row]]:
-        """The whole table in slices, in order of id, so that a long walk can let the loop go in between. What comes or
-        goes meanwhile may be missed."""
+        """Iterate over the whole table in slices, in order of id, so that the loop can run in between. Rows that come
+        or go meanwhile may be missed."""
         cursor = ""
         while ids := self._ids_after(cursor, size):
             cursor = ids[-1]
@@ -181,7 +181,7 @@ class Table:
             self._order.remove(before.binding.subs_id)
 
     def _stamped_by(self, row: Row) -> float:
-        """By how much the clock is, or was, ahead that stamped the newest observation of this row."""
+        """The seconds by which the clock that stamped the newest observation of this row is, or was, ahead."""
         lead = self._lead()
         before = self.get(row.binding.subs_id) if lead else None
         if before is None or _observation(before) != _observation(row):
@@ -224,5 +224,5 @@ class Table:
 
 
 def _observation(row: Row) -> tuple[int, float]:
-    """What tells one observation of a binding from the next."""
+    """The key that distinguishes one observation of a binding from the next."""
     return row.binding.generation, row.state.checked_at

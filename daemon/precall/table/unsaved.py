@@ -1,5 +1,6 @@
-"""What waits for the database, with a bound: notes of checks that changed nothing, and, while it is away, changes that
-readers were told already. When either is stored is the `ledger`'s part.
+"""What waits for the database, within a bound: checks that changed nothing, and, in an outage, published changes.
+
+The writer decides when either is stored.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ CHECKS = 200_000
 
 
 class UnsavedChecks:
-    """Checks that changed nothing, which rows they refreshed, and lines of the log of dials."""
+    """Checks that changed nothing, the rows they refreshed, and lines of the dial log."""
 
     def __init__(self) -> None:
         self.checks: list[Check] = []
@@ -26,17 +27,17 @@ class UnsavedChecks:
         return len(self.checks) + len(self.dials) + len(self._refreshed)
 
     def keep(self, check: Check, *, refreshed: bool) -> None:
-        """One more check."""
+        """Add a check."""
         self.checks.append(check)
         if refreshed:
             self._refreshed[check.subs_id] = check.seq
 
     def renew(self, subs_id: str, seq: int) -> None:
-        """One more row is to be stored as it stands."""
+        """Add a row to be stored as it is now."""
         self._refreshed[subs_id] = seq
 
     def head(self, most: int) -> UnchangedChecks:
-        """The first of each, the rows aside."""
+        """Return the first of each kind; the rows are added by the writer."""
         return UnchangedChecks(
             self.checks[:most],
             refreshed=list(islice(self._refreshed.items(), most)),
@@ -44,7 +45,7 @@ class UnsavedChecks:
         )
 
     def stored(self, unchanged: UnchangedChecks) -> None:
-        """Those of `head` were taken."""
+        """Remove what `head` gave and the database took."""
         del self.checks[: len(unchanged.checks)]
         del self.dials[: len(unchanged.dials)]
         for subs_id, seq in unchanged.refreshed:
@@ -60,8 +61,8 @@ class UnsavedChecks:
 
 
 class UnsavedChanges:
-    """Changes in their order. Past the limit only the newest of each binding is kept, so that the table comes out whole
-    while its history has gaps. `late` counts what was stored since the database went, `folded` what the bound took."""
+    """Published changes in order. Beyond the limit only the newest of each binding is kept, so the table is stored
+    whole while its history has gaps. `late` counts changes stored since the outage began, `folded` those dropped."""
 
     def __init__(self, limit: int = BACKLOG) -> None:
         self._changes: list[Change] = []
@@ -73,23 +74,23 @@ class UnsavedChanges:
         return len(self._changes)
 
     def begin(self) -> None:
-        """The database has gone."""
+        """Start counting: an outage has begun."""
         self.late = self.folded = 0
 
     def append(self, change: Change) -> None:
-        """One more was told."""
+        """Add a published change."""
         self._changes.append(change)
 
     def keep_together(self) -> None:
-        """All there is by now is stored in one transaction: it undoes what may be stored."""
+        """Require that all changes up to now are stored in one transaction: they undo what may be stored."""
         self._undoing = len(self._changes)
 
     def head(self, most: int) -> list[Change]:
-        """The first `most`, or as many as must be stored together."""
+        """Return the first of each kind; the rows are added by the writer."""
         return list(islice(self._changes, max(most, self._undoing)))
 
     def stored(self, changes: Sequence[Change]) -> set[str]:
-        """Those of `head` were taken. Gives the bindings of which nothing more waits."""
+        """Remove what `head` gave and the database took."""
         del self._changes[: len(changes)]
         self._undoing = 0
         self.late += len(changes)

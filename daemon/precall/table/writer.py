@@ -1,20 +1,18 @@
-"""The one door through which a row changes: amend > commit > publish, one after the other, for everybody.
+"""The one door through which a row changes: amend > commit > publish, one after the other, for every author.
 
-Registrations, orders and answers arrive as *writes*: functions that amend a row and touch only the columns their
-author owns. A single writer applies them in the order of their arrival, answers before all others, commits what
-changed in one transaction and publishes it afterwards, so that no reader has seen what could be lost. Many writes make
-one transaction.
+Registrations, overrides and answers arrive as *writes*: functions that amend a row and touch only the columns their
+author owns. The writer applies them in order of arrival, answers first. It commits what changed in one transaction
+and publishes it afterwards, so no reader has seen what could be lost. One transaction takes many writes.
 
-Observations that changed nothing go along in batches, at most `FLUSH` seconds late.
+Checks that changed nothing follow in batches, at most `FLUSH` seconds late.
 
-While the database does not take a commit, requests are refused at once and nothing of them is kept. Answers of the
-provider are published at once, flagged `unsaved`, and queue in their order; every `RETRY` seconds the queue is tried,
-and when all of it is stored the database is back. The queue is bounded (`backlog`).
+While the database takes no commit, requests are refused at once and nothing of them is kept. Answers of the provider
+are published at once, flagged `unsaved`, and queue in order. The queue is tried every `RETRY` seconds; once it is
+stored as a whole, the outage is over. The queue is bounded (`unsaved`).
 
-A commit that is lost in the very moment may be stored or not. What it held of requests is undone at once, and stored
-before anything that comes later. So whoever was told the index of a change that is stored was told, or is told from the
-database, of all that is stored beside it, also when we are killed in between: an answer, which is told whatever became
-of the commit, has a lower index than the requests beside it, which are not, and their undoing has the next ones.
+A commit lost in transit may be stored or not. Its requests are undone at once, and that undoing is stored before
+anything later. In such a commit answers have lower indexes than requests, and undo records have the next ones. So a
+reader that has seen change N can always obtain every stored change up to N, even after `kill -9`.
 """
 
 import asyncio
@@ -50,7 +48,7 @@ RETRY = 0.25
 
 
 class Writer:
-    """The single writer of the table and of the database. `run` must be running for anything to happen."""
+    """The single writer of the table and of the database. Nothing happens unless `run` is running."""
 
     def __init__(
         self,
@@ -72,7 +70,7 @@ class Writer:
         self._backlog = publisher.unsaved
         self._wake = asyncio.Event()
         self._flush_at = 0.0
-        self._doubted = False
+        self._probing = False
         self._alone = 0
         self._underway = 0
         self._why, self._down_since = "", 0.0
@@ -88,8 +86,7 @@ class Writer:
         *,
         check: Check | None = None,
     ) -> "asyncio.Future[Amendment[V]]":
-        """Queue one write. The future gives the amendment once it is committed and published; StoreUnavailable if
-        not."""
+        """Queue one write. The future gives the amendment once it is committed and published, or StoreUnavailable."""
         return self.submit_all([(subs_id, cause, amend)], check=check)[0]
 
     def submit_all(
@@ -109,21 +106,21 @@ class Writer:
         self._wake.set()
         return [write.done for write in group]
 
-    def note(self, check: Check, row: Row | None) -> None:
-        """Keep a check that changed nothing, and that it refreshed `row` in the table, for the next batch."""
+    def record_unchanged(self, check: Check, row: Row | None) -> None:
+        """Keep a check that changed nothing for the next batch. `row` is the row it refreshed in the table, if any."""
         self._put_off()
         self._notes.keep(check, refreshed=row is not None)
         if len(self._notes.checks) in (1, BATCH):
             self._wake.set()
 
     def renew(self, row: Row) -> None:
-        """Store the observation of `row` anew with the next batch: its times were set right, nothing else."""
+        """Store the observation of `row` again with the next batch: only its times were corrected."""
         self._put_off()
         self._notes.renew(row.binding.subs_id, row.state.seq)
         self._wake.set()
 
-    def jot(self, dial: DialRecord) -> None:
-        """Keep a line of the log of dials for the next batch."""
+    def log_dial(self, dial: DialRecord) -> None:
+        """Keep a line of the dial log for the next batch."""
         self._put_off()
         self._notes.dials.append(dial)
         if len(self._notes.dials) == 1:
@@ -133,52 +130,52 @@ class Writer:
         if not self._notes:
             self._flush_at = self._monotonic() + FLUSH
 
-    def doubt(self) -> None:
-        """Somebody else's write was not taken: see at once whether ours are."""
-        self._doubted = True
+    def probe_database(self) -> None:
+        """Test the database now: a write of somebody else's has just failed."""
+        self._probing = True
         self._wake.set()
 
     @property
     def leads(self) -> bool:
-        """Whether this daemon leads, so that writing is its own."""
+        """Whether this daemon leads, so that it may write."""
         return self._store.role.leads
 
     @property
     def saving(self) -> bool:
-        """Whether requests to write are taken: not while standing by, nor while the database is down."""
+        """Whether requests to write are accepted: neither on standby nor while the database is down."""
         return not self._down and self._store.role.value is not Role.STANDBY
 
     @property
     def pending(self) -> int:
-        """Rows that wait for the database."""
+        """How many rows wait for the database."""
         queued = self._underway + sum(len(group) for group in self._groups)
         return queued + len(self._notes) + len(self._backlog)
 
     # -- the writer ---------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Write until `close`, then write what is left, once."""
+        """Write until `close` is called, then write once more what is left."""
         while not self._closing:
             if self.saving:
                 await self._something_due()
                 await self._write()
             else:
-                await self._endure()
+                await self._run_unsaved()
         while self.saving and self.pending:
             await self._write()
         if not self.saving:
-            await self._get_by()
+            await self._publish_unsaved()
             await self._catch_up()
         if self.pending:
             log.error("store.lost", rows=self.pending, error=self._why)
 
     def close(self) -> None:
-        """Let `run` end. To be called after everybody who submits has stopped."""
+        """Let `run` end. Call this after everything that submits writes has stopped."""
         self._closing = True
         self._wake.set()
 
     async def _something_due(self) -> None:
-        while not (self._groups or self._doubted or self._closing):
+        while not (self._groups or self._probing or self._closing):
             left = None
             if self._notes:
                 left = self._flush_at - self._monotonic()
@@ -187,7 +184,7 @@ class Writer:
             await self._pause(left)
 
     async def _pause(self, seconds: float | None) -> None:
-        """Wait until something is submitted, or `seconds` have passed."""
+        """Wait until a write is submitted, or `seconds` have passed."""
         self._wake.clear()
         try:
             async with asyncio.timeout(seconds):
@@ -200,12 +197,12 @@ class Writer:
         unchanged = UnchangedChecks() if self._alone else await self._gather_unchanged()
         changes = batch.changes
         self._underway = len(batch.items)
-        if changes or unchanged.checks or unchanged.rows or unchanged.dials or self._doubted:
+        if changes or unchanged.checks or unchanged.rows or unchanged.dials or self._probing:
             begun = self._monotonic()
             try:
                 await self._store.commit(changes, unchanged.checks, unchanged.rows, unchanged.dials)
             except StoreError as error:
-                await self._fall_out(batch, error)
+                await self._enter_outage(batch, error)
                 return
             except Exception as error:
                 if not batch.groups:
@@ -214,14 +211,14 @@ class Writer:
                 return
             self._metrics.store_write_seconds.observe(self._monotonic() - begun)
             self._flush_at = begun + FLUSH
-        self._doubted = False
+        self._probing = False
         self._alone = max(0, self._alone - 1)
         self._notes.stored(unchanged)
         await self._publish(batch, saved=True)
         self._underway = 0
 
     async def _gather(self) -> WriteBatch:
-        """Apply some `BATCH` writes, whole groups and in order, answers first, to what they will find."""
+        """Apply about `BATCH` writes, in whole groups and in order, answers first, to the rows they will find."""
         batch, now, turn = WriteBatch(), self._clock(), SLICE
         self._groups = deque(sorted(self._groups, key=_refusable))
         while self._groups and len(batch.items) < BATCH:
@@ -236,7 +233,7 @@ class Writer:
         return batch
 
     async def _apply(self, group: list[Write[Any]], batch: WriteBatch, now: float) -> None:
-        """All of the group, or, when one of its authors finds that it cannot be, nothing of it."""
+        """Apply the whole group, or nothing of it if one of its authors refuses."""
         amended: dict[str, Row | None] = {}
         items: list[tuple[Write[Any], Change | None]] = []
         try:
@@ -275,8 +272,8 @@ class Writer:
         quiet: bool = False,
         columns: ColumnGroup | None = None,
     ) -> Change:
-        """The next change, which writes `columns` (None: those its cause owns). It takes an index of its own, and one
-        more if readers of another pool must learn of it."""
+        """Make the next change, which writes `columns` (None: those its cause owns). It takes one index, and one more
+        if readers of another pool must see a removal."""
         left = _left(before, after)
         step = 2 if left else 1
         self.index += step
@@ -321,7 +318,7 @@ class Writer:
             await breathe(place, SLICE)
 
     def _isolate(self, batch: WriteBatch, error: Exception) -> None:
-        """The database refused a value, not the moment: find whose it was, one group after the other."""
+        """Find the write whose value the database refuses, by trying one group after the other."""
         self._underway = 0
         if len(batch.groups) > 1 or not self._alone:
             self._groups.extendleft(reversed(batch.groups))
@@ -336,12 +333,12 @@ class Writer:
 
     # -- while the database is down ------------------------------------------------------------------
 
-    async def _fall_out(self, batch: WriteBatch, error: StoreError) -> None:
-        """The database did not take it: refuse what can come again, serve what the provider said, keep that queued."""
+    async def _enter_outage(self, batch: WriteBatch, error: StoreError) -> None:
+        """Enter the outage: refuse requests, publish the provider's answers, and keep those queued."""
         log.error("store.down", error=str(error), pending=self.pending)
         self._down, self._why, self._down_since = True, str(error), self._monotonic()
         self._backlog.begin()
-        self._alone, self._doubted, self._underway = 0, False, 0
+        self._alone, self._probing, self._underway = 0, False, 0
         kept, refused = WriteBatch(), list[Change]()
         for write, change in batch.items:
             if not write.refusable:
@@ -362,17 +359,17 @@ class Writer:
                     write.refuse(StoreUnavailable(self._why))
         self._groups = deque(group for group in self._groups if not _refusable(group))
 
-    async def _endure(self) -> None:
-        """Get by without the database for `RETRY` seconds, then, still getting by, try what is queued."""
+    async def _run_unsaved(self) -> None:
+        """Run without the database for `RETRY` seconds, then try to store what is queued while running on."""
         due = self._monotonic() + RETRY
         while not self._closing and (left := due - self._monotonic()) > 0:
-            await self._get_by()
+            await self._publish_unsaved()
             await self._pause(left)
         self._bound()
         attempt = asyncio.create_task(self._catch_up(left=BATCH), name="ledger-catch-up")
         attempt.add_done_callback(lambda _: self._wake.set())
         while not attempt.done():
-            await self._get_by()
+            await self._publish_unsaved()
             if not attempt.done():
                 await self._pause(None)
         # The rest with nobody adding to it: what comes during each commit would never end.
@@ -383,12 +380,12 @@ class Writer:
                 "store.back", seconds=seconds, changes=self._backlog.late, folded=self._backlog.folded
             )
 
-    async def _get_by(self) -> None:
-        """Act on what the provider says. It is told to readers before it is stored."""
+    async def _publish_unsaved(self) -> None:
+        """Publish what the provider answered before it is stored."""
         await self._publish(await self._gather(), saved=False)
 
     async def _catch_up(self, left: int = 0) -> bool:
-        """Store what has queued, in its order, some at a time, down to `left` changes. Whether it was taken."""
+        """Store queued changes in order, in batches, down to `left` of them. Return whether the database took them."""
         while True:
             changes = self._backlog.head(BATCH)
             # Not before the last change: an earlier one would put back a row that was observed after it.
@@ -405,7 +402,7 @@ class Writer:
                 return True
 
     async def _undo(self, refused: Sequence[Change]) -> None:
-        """Write the rows of what was refused and may be stored all the same again, as they stand."""
+        """Write the current rows over those of refused requests that may have been stored all the same."""
         now, last = self._clock(), {change.subs_id: change for change in refused}
         for place, (subs_id, change) in enumerate(last.items(), 1):
             row = self._table.get(subs_id)
@@ -421,7 +418,7 @@ class Writer:
         self._backlog.keep_together()
 
     def _bound(self) -> None:
-        """Let go of what no longer fits: the oldest unchanged checks, then all changes but each binding's newest."""
+        """Drop what no longer fits: the oldest unchanged checks, then all changes but the newest of each binding."""
         self._metrics.store_dropped.inc(self._notes.bound())
         self._backlog.bound()
 
@@ -431,7 +428,7 @@ def _refusable(group: list[Write[Any]]) -> bool:
 
 
 def _left(before: Row | None, after: Row | None) -> str:
-    """The pool a change takes its binding out of; "" if it stays where it is, or goes altogether."""
+    """The pool that a change takes its binding out of; "" if the binding stays in its pool, or is removed."""
     if before is None or after is None or before.binding.pool_key == after.binding.pool_key:
         return ""
     return before.binding.pool_key

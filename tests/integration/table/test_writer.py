@@ -126,7 +126,7 @@ class Desk:
         row = self.row(subs_id)
         row = replace(row, state=self.observed(row, status, seq))
         self.table.refresh(row)
-        self.ledger.note(
+        self.ledger.record_unchanged(
             Check(
                 subs_id, row.binding.generation, seq, NOW, 0.1, f"status_{status}", status, "", "", "OK", ""
             ),
@@ -143,7 +143,7 @@ class Desk:
         row = self.row(subs_id)
         row = replace(row, state=replace(row.state, failures=row.state.failures + 1))
         self.table.refresh(row)
-        self.ledger.note(
+        self.ledger.record_unchanged(
             Check(subs_id, row.binding.generation, seq, NOW, 0.1, "transient", 0, "", "", "timeout", ""), row
         )
 
@@ -172,7 +172,7 @@ class Desk:
         """The file is locked, and the ledger has noticed."""
         with closing(sqlite3.connect(self.file, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            self.ledger.doubt()
+            self.ledger.probe_database()
             await until(lambda: not self.ledger.saving)
             yield
             other.execute("ROLLBACK")

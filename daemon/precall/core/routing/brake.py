@@ -1,8 +1,8 @@
 """The exposure brake: how many bindings of a pool may turn to the real number within a window.
 
-A pool that suddenly turns to Status 3 is more likely a fault of the provider or of ours than a thousand dead
-numbers; past the cap further bindings are held and a person is told. Checked before the act: exactly the cap turn,
-never one more. The brake's memory is the rows themselves (`exposed_at`), so that a restart does not reopen it.
+A pool that suddenly turns to Status 3 is more likely a fault of the provider or of ours than a thousand dead numbers.
+Beyond the cap, further bindings are held and an operator is alarmed. The brake is asked before the act: exactly the
+cap turn, never one more. Its memory is the rows themselves (`exposed_at`), so a restart does not reopen it.
 """
 
 from collections import deque
@@ -73,15 +73,15 @@ class Brake:
             self._all_halted = False
 
     def recall(self, pool_key: str, turned_at: float) -> None:
-        """Count an exposure of before a restart. To be called in order of time, before the first `admit`."""
+        """Count an exposure from before a restart. Call this in order of time, before the first `admit`."""
         self._pools.setdefault(pool_key, _Pool()).turned.append(turned_at)
 
     def retune(
         self, share: float, floor: int, window: float, turns: Sequence[tuple[str, float]] = ()
     ) -> None:
-        """Another cap or window from now on. What is engaged stays so until it is released, or until a larger cap has
-        room. A longer window reaches back to what is no longer counted here: `turns` (pool, at) are those within it, in
-        order of time."""
+        """Set another cap or window from now on. An engaged pool stays engaged until it is released, or until a
+        larger cap has room. A longer window includes exposures that are no longer counted here: `turns` (pool,
+        tick) are those within it, in order of time."""
         if share > self.share or floor > self.floor:
             for pool in self._pools.values():
                 pool.engaged = False

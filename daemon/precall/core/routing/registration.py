@@ -10,7 +10,7 @@ from precall.core.routing.route import is_over
 
 
 class RegistrationOutcome(StrEnum):
-    """How a registration ended, as told to whoever sent it."""
+    """The outcome of a registration, as reported to its sender."""
 
     CREATED = "created"
     UPDATED = "updated"
@@ -20,11 +20,12 @@ class RegistrationOutcome(StrEnum):
 def register(
     row: Row | None, wanted: Binding, policy: Policy, now: float, generation: int
 ) -> tuple[RegistrationOutcome, Row]:
-    """The row after `wanted` was registered at `now`; its generation is `generation` if that must begin anew.
+    """Return the outcome and the row after registering `wanted` at `now`. A new generation gets the number
+    `generation`.
 
-    A generation is one pair of parties on one X: it begins anew when X, A, B or the pool change, when an expired
-    binding is registered with a later end, and after a removal (`row` is None then). What was observed and what
-    an operator ordered end with it.
+    A generation is one pair of parties on one X. A new one begins when X, A, B or the pool change, when an expired
+    binding gets a later end, and after a removal (`row` is None). Observations and overrides end with their
+    generation.
     """
     if row is None:
         return RegistrationOutcome.CREATED, _begin(wanted, None, now, generation)
@@ -38,7 +39,7 @@ def register(
 
 
 def changes_route(before: Row | None, after: Row) -> bool:
-    """Whether readers must be told of this change: labels and origin are no part of a route."""
+    """Whether readers must see this change. Labels and origin are not part of a route."""
     if before is None or before.state is not after.state or before.override is not after.override:
         return True
     same_facts = replace(after.binding, labels=before.binding.labels, origin=before.binding.origin)
@@ -46,7 +47,7 @@ def changes_route(before: Row | None, after: Row) -> bool:
 
 
 def meant(row: Row, action: Action, number: str) -> NumberRole | None:
-    """Which of the binding's numbers an override with `action` means by `number`, None: it may not name this one."""
+    """Which of the binding's numbers an override with this action means by `number`; None if it may not name it."""
     match action:
         case Action.HOLD:
             return None if number else NumberRole.OWN
@@ -68,7 +69,7 @@ def meant(row: Row, action: Action, number: str) -> NumberRole | None:
 
 
 def pinned_number(row: Row) -> str:
-    """The number that the override of this row means now, "" where it names none."""
+    """The number that the override of this row means now; "" if it names none."""
     means = NumberRole.OWN if row.override is None else row.override.means
     match means:
         case NumberRole.REGISTERED:
@@ -89,13 +90,13 @@ def _begin(wanted: Binding, row: Row | None, now: float, generation: int) -> Row
 
 
 def _parties(binding: Binding) -> tuple[str, str, str, str]:
-    """However they are written: another spelling of a number is no other party."""
+    """The canonical X, A and B, and the pool: another spelling of a number is the same party."""
     x, a, b = (canonical(number) for number in (binding.number_x, binding.number_a, binding.number_b))
     return x, a, b, binding.pool_key
 
 
 def _extends_expired(row: Row, wanted: Binding, policy: Policy, now: float) -> bool:
-    """An expired binding was given a later end (no end at all is the latest)."""
+    """Whether an expired binding gets a later end. No end at all is the latest."""
     expired = is_over(row, policy, now)
     before, after = row.binding.expires_at, wanted.expires_at
     return expired and before is not None and (after is None or after > before)

@@ -1,5 +1,5 @@
-"""What a dispatcher is told: a pure function of (row, caller, policy, now). Nothing is stored here, and nothing
-about time is stored anywhere: expiry and the ttls are computed at every read.
+"""What a dispatcher is to do: a pure function of (row, caller, policy, now). Nothing is stored, and no result depends
+on when it was computed before: expiry and the ttls are computed at every read.
 
 Precedence: expiry > override > explicit answer > default. Call reports never decide; they only trigger checks.
 """
@@ -46,7 +46,7 @@ _BY_ANSWER = (Reason.STATUS_1, Reason.STATUS_2, Reason.STATUS_3, Reason.IN_EFFEC
 
 @dataclass(frozen=True, slots=True)
 class DialTarget:
-    """The heart of a route: what to do, with which number, and why."""
+    """The core of a route: what to do, with which number, and why."""
 
     action: Action
     reason: Reason
@@ -66,9 +66,9 @@ def decide(
     halted: bool = False,
     flags: tuple[Flag, ...] = (),
 ) -> Route:
-    """The route of `row` for `caller` ("" when not told) at `now`.
+    """Return the route of `row` for `caller` ("": none given) at `now`.
 
-    `halted`: an operator has engaged the exposure brake for this pool. `flags` are the ones only the shell knows.
+    `halted`: an operator has engaged the exposure brake for this pool. `flags` are those that only the engine knows.
     """
     binding, state = row.binding, row.state
     expired = _is_over(binding, state, policy, now)
@@ -96,14 +96,14 @@ def decide(
 
 
 def withhold(route: Route) -> Route:
-    """The route as those may see it who must not read real numbers."""
+    """The route for readers that may not see real numbers."""
     if route.action is not Action.DIAL_REAL:
         return route
     return replace(route, number="", flags=(*route.flags, Flag.NUMBER_WITHHELD))
 
 
 def hold(route: Route, reason: Reason) -> Route:
-    """The same route, not to be dialled."""
+    """The same route with the action `hold`."""
     return replace(
         route,
         action=Action.HOLD,
@@ -115,7 +115,7 @@ def hold(route: Route, reason: Reason) -> Route:
 
 
 def removed(route: Route, version: int, index: int) -> Route:
-    """What readers are told when this binding is no longer there, as this version and change."""
+    """The route of a removed binding, at this version and index."""
     gone = hold(route, Reason.REMOVED)
     return replace(
         gone, action=Action.EXPIRED, state=State.EXPIRED, retry_after=0, version=version, index=index
@@ -123,7 +123,7 @@ def removed(route: Route, version: int, index: int) -> Route:
 
 
 def past(route: Route, told_at: float, policy: Policy, now: float) -> Route:
-    """A route told at `told_at` and replaced since, as it may be told again: without a number that time took away."""
+    """A replaced route, published at `told_at`, as it may still be shown: without a number that has expired since."""
     allowed = policy.abnormal_max_age if route.state in ABNORMAL else policy.max_age
     stale = route.state is not State.EXPIRED and age_of(route.checked_at or told_at, now) > allowed
     again = replace(route, age=known_age(route.checked_at, now), stale=stale)
@@ -138,18 +138,18 @@ def past(route: Route, told_at: float, policy: Policy, now: float) -> Route:
 
 
 def expired_locally(binding: Binding, policy: Policy, now: float) -> bool:
-    """Whether our own clock says that the binding has ended, `skew` seconds ahead of time."""
+    """Whether the binding has ended by our own clock, `skew` seconds early."""
     return binding.expires_at is not None and now >= binding.expires_at - policy.skew
 
 
 def known_age(checked_at: float, now: float) -> float | None:
-    """The age of an answer in seconds; None where there was none yet (0), or its age cannot be known."""
+    """The age of an answer in seconds; None if there is no answer yet (0), or its age cannot be known."""
     age = age_of(checked_at, now) if checked_at else inf
     return None if age == inf else age
 
 
 def too_old(row: Row, policy: Policy, now: float) -> bool:
-    """Whether its age alone keeps this binding from being dialled."""
+    """Whether only its age keeps this binding from being dialled."""
     return _dial(row, "", policy, now, halted=False).reason is Reason.TOO_OLD
 
 
@@ -168,12 +168,12 @@ def held_by_brake(row: Row, policy: Policy, now: float) -> bool:
 
 
 def max_age(state: BindingState, policy: Policy) -> float:
-    """How old, in seconds, an observation in this state may grow before it is called stale."""
+    """The age in seconds at which an observation in this state becomes stale."""
     return policy.abnormal_max_age if state.state in ABNORMAL else policy.max_age
 
 
 def pinned(row: Row, now: float) -> Override | None:
-    """The override in force: of this generation, and not over."""
+    """The override in force: of this generation, and not ended."""
     pin = row.override
     if (
         pin is None
@@ -185,10 +185,10 @@ def pinned(row: Row, now: float) -> Override | None:
 
 
 def callee(binding: Binding, caller: str) -> tuple[str, str] | Reason:
-    """The side ("a" or "b") and the real number that `caller` must reach, or why there is none.
+    """Return the side ("a" or "b") and the real number that `caller` must reach, or why there is none.
 
-    A binding without a B is dialled by anybody to reach A; A alone has nobody to call. A caller in doubt, a number that
-    may be the other party's too, is an unknown one.
+    Any caller reaches A on a binding without a B; A itself has nobody to call there. A caller that may be either
+    party is an unknown caller.
     """
     a, b = binding.number_a, binding.number_b
     if caller == UNKNOWN:
@@ -205,12 +205,12 @@ def callee(binding: Binding, caller: str) -> tuple[str, str] | Reason:
 
 
 def usable(row: Row, number: str) -> bool:
-    """Whether this may be dialled as an X or a temporary X of the binding, by the rules for numbers of this version."""
+    """Whether this number may be dialled as an X or a temporary X of the binding, by this version's rules."""
     return bool(clean(number)) and not is_party(row.binding, number)
 
 
 def sound(binding: Binding) -> bool:
-    """Whether the registered numbers can be dialled at all: an earlier version stored what is refused now."""
+    """Whether the registered numbers can be dialled at all. An earlier version stored some that are refused now."""
     return binding.sound and mistake(binding.number_x, binding.number_a, binding.number_b) is None
 
 
@@ -260,7 +260,7 @@ def _dial_by_state(row: Row, caller: str, policy: Policy, now: float, *, halted:
 
 
 def _dial_x(binding: Binding, state: BindingState, reason: Reason, policy: Policy, now: float) -> DialTarget:
-    """X: the one the provider named last, else the registered one; without an end, only as long as it is confirmed."""
+    """X: the one the provider named last, else the registered one. Without an end, only while it is confirmed."""
     if binding.expires_at is None and age_of(state.checked_at or binding.registered_at, now) > policy.x_ttl:
         return DialTarget(Action.HOLD, Reason.TOO_OLD)
     observed = state.state is State.NORMAL
@@ -280,7 +280,7 @@ def _temporary_is_fresh(state: BindingState, policy: Policy, now: float) -> bool
 def _dial_real(
     binding: Binding, state: BindingState, caller: str, policy: Policy, now: float, *, halted: bool
 ) -> DialTarget:
-    """The real callee: only on a young, confirmed Status 3, and when all who may forbid it allow it."""
+    """The real callee: only on a recent, confirmed Status 3, and only if policy and brake allow it."""
     if state.streak < policy.confirm_real:
         return DialTarget(Action.HOLD, Reason.UNCONFIRMED)
     if policy.fallback is not Action.DIAL_REAL:
@@ -296,7 +296,7 @@ def _dial_real(
 
 
 def _pin(pin: Override, binding: Binding, state: BindingState, policy: Policy, now: float) -> DialTarget:
-    """What the operator ordered, within the limits of time: a number that may be another's is never dialled."""
+    """The operator's override, within the limits of time. A number that may be a party's is never dialled."""
     if pin.action not in _PRIVATE:
         return DialTarget(Action.HOLD, Reason.OVERRIDE)
     if pin.action is Action.DIAL_TEMP_X:
