@@ -116,6 +116,12 @@ def test_tests_use_what_is_public() -> None:
     found = []
     for file in sorted((ROOT / "tests").rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("precall"):
+                found += [
+                    f"{file.relative_to(ROOT)}:{node.lineno} {one.name}"
+                    for one in node.names
+                    if one.name[0] == "_" and one.name[1] != "_"
+                ]
             if isinstance(node, ast.Attribute) and re.match(r"_[a-z]", node.attr):
                 if isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"}:
                     continue

@@ -93,7 +93,7 @@ async def _status_endpoint(
     config: Config, provider: Provider, wall: Callable[[], float]
 ) -> list[StepFinding]:
     endpoint = config.provider.endpoint
-    findings = [await _reach("endpoint", endpoint, proxy_for(config.provider.proxy, endpoint))]
+    findings = [await reach("endpoint", endpoint, proxy_for(config.provider.proxy, endpoint))]
     if findings[0].verdict is StepVerdict.FAIL:
         return findings
     raw = {action: await provider.raw(action, params) for action, (params, _) in _PROBES.items()}
@@ -113,7 +113,7 @@ async def _detail_endpoint(
 ) -> list[StepFinding]:
     """Examine the endpoint of call details. Routing does not need it, so every failure is a warning."""
     endpoint = config.provider.call_detail_endpoint
-    findings = [await _reach("call detail endpoint", endpoint, proxy_for(config.provider.proxy, endpoint))]
+    findings = [await reach("call detail endpoint", endpoint, proxy_for(config.provider.proxy, endpoint))]
     if findings[0].verdict is StepVerdict.OK:
         day = query_date(wall())[0]
         params = {"CallId": UNKNOWN_CALL, "ProdId": VOICE_NOTIFICATION, "QueryDate": str(day)}
@@ -124,7 +124,7 @@ async def _detail_endpoint(
     ]
 
 
-async def _reach(what: str, endpoint: str, proxy: Proxy | None) -> StepFinding:
+async def reach(what: str, endpoint: str, proxy: Proxy | None) -> StepFinding:
     """Examine name, port and TLS of an endpoint, or of its proxy."""
     if proxy is None:
         return await _connect(what, endpoint)

@@ -86,7 +86,7 @@ KEYS: Mapping[str, Effect] = {
     "log.format": RELOAD,
 }
 
-_HIDDEN = {"store.url", "source.query", "provider.proxy"}
+HIDDEN_VALUES = {"store.url", "source.query", "provider.proxy"}
 """Keys that may hold a password, beside those with a secret type."""
 
 
@@ -165,7 +165,7 @@ def _value(config: Config, key: str) -> Any:
 
 
 def _text(key: str, value: Any) -> str:
-    if isinstance(value, SecretStr) or key in _HIDDEN:
+    if isinstance(value, SecretStr) or key in HIDDEN_VALUES:
         return "(hidden)" if str(value) else '""'
     if value is None:
         return "(default)"

@@ -102,7 +102,7 @@ class Checker:
         if asked is None or row is None:
             return self._too_late(query, asked)
         step = self._expose(row, self._advance(row, query, asked), asked.now)
-        check = _record(query, asked, step.result)
+        check = history_line(query, asked, step.result)
         self._metrics.checks.labels(step.result).inc()
         if step.changed:
             await self._commit(row, step, check)
@@ -248,7 +248,7 @@ def _observed(state: BindingState, generation: int) -> Amend[None]:
     return amend
 
 
-def _record(query: StatusQuery, asked: QueryReply, result: CheckResult) -> Check:
+def history_line(query: StatusQuery, asked: QueryReply, result: CheckResult) -> Check:
     """One line of history."""
     reply = asked.reply
     told = reply if isinstance(reply, Answer) else None

@@ -87,7 +87,7 @@ _NONCE_USED = (
     " machine's clock"
 )
 
-_OURS: dict[TransportTrouble, tuple[Failure, str]] = {
+MEANINGS: dict[TransportTrouble, tuple[Failure, str]] = {
     TransportTrouble.TIMEOUT: (Failure.TRANSIENT, "no complete reply within provider.timeout"),
     TransportTrouble.CONNECT_TIMEOUT: (Failure.TRANSIENT, "no connection within the connect timeout"),
     TransportTrouble.DNS: (Failure.TRANSIENT, "the endpoint's name does not resolve"),
@@ -232,7 +232,7 @@ _STALE_TOKEN = re.compile(r"(?:Invalid|Missing)SecurityToken.*|SecurityTokenExpi
 
 def trouble(what: TransportTrouble, request_id: str = "", retry_after: float | None = None) -> NonAnswer:
     """Return the non-answer for a failure that the provider did not name."""
-    failure, explanation = _OURS[what]
+    failure, explanation = MEANINGS[what]
     return NonAnswer(failure, str(what), explanation, request_id, retry_after)
 
 
@@ -256,9 +256,9 @@ def classify(
     if lowered.startswith("isv."):
         return NonAnswer(Failure.REFUSED, shown, "refused for this binding", request_id, retry_after)
     if (by_status := _by_status(http_status)) is not None:
-        failure, explanation = _OURS[by_status]
+        failure, explanation = MEANINGS[by_status]
         return NonAnswer(failure, shown, explanation, request_id, retry_after)
-    explanation = f"{_OURS[TransportTrouble.UNKNOWN_CODE][1]}: {shown}"
+    explanation = f"{MEANINGS[TransportTrouble.UNKNOWN_CODE][1]}: {shown}"
     return NonAnswer(
         Failure.MALFORMED, str(TransportTrouble.UNKNOWN_CODE), explanation, request_id, retry_after
     )

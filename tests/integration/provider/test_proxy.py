@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from precall.cli.doctor import StepVerdict, _reach
+from precall.cli.doctor import StepVerdict, reach
 from precall.config.schema import ProviderConfig
-from precall.config.settings import _HIDDEN
+from precall.config.settings import HIDDEN_VALUES
 from precall.core.model import Failure, NonAnswer
 from precall.provider import Proxy, proxy_for
 from precall.telemetry.redaction import concealed, without_secrets
@@ -171,15 +171,15 @@ def test_no_login_of_a_proxy_is_shown() -> None:
     for text in (repr(proxy), repr(config), concealed(setting)):
         assert "hush-hush" not in text
         assert LOGIN not in text
-    assert "provider.proxy" in _HIDDEN
+    assert "provider.proxy" in HIDDEN_VALUES
 
 
 async def test_doctor_says_which_proxy_leads_there(monkeypatch: pytest.MonkeyPatch) -> None:
     async with served(says(http())) as (proxy, _):
         monkeypatch.setenv("HTTPS_PROXY", proxy)
-        found = await _reach("endpoint", FAR_TLS, proxy_for("env", FAR_TLS))
+        found = await reach("endpoint", FAR_TLS, proxy_for("env", FAR_TLS))
     assert found.verdict is StepVerdict.OK
     assert found.found == f"through the proxy of HTTPS_PROXY, {proxy.removeprefix('http://')}, which answers"
-    found = await _reach("endpoint", FAR_TLS, proxy_for("http://127.0.0.1:1", FAR_TLS))
+    found = await reach("endpoint", FAR_TLS, proxy_for("http://127.0.0.1:1", FAR_TLS))
     assert (found.verdict, found.out_of_reach) == (StepVerdict.FAIL, True)
     assert found.found.startswith("through the proxy of provider.proxy: no connection to 127.0.0.1:1")

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from precall.api.handlers.bindings import _planned
+from precall.api.handlers.bindings import encode_plan
 from precall.api.schemas.bindings import encode_run
 from precall.core.ages import Tick
 from precall.core.model import Answer, Status
 from precall.core.planning.rates import Rate
 from precall.core.rounding import micro, significant
 from precall.core.routing.state import CheckResult
-from precall.engine.checker import _record
+from precall.engine.checker import history_line
 from precall.engine.status_queries import QueryReply, StatusQuery
 from precall.telemetry import logging as log
 from tests.support.builders import A, row
@@ -45,13 +45,13 @@ def test_what_is_stored_shown_and_logged_is_rounded() -> None:
     reply = Answer(Status(1), "17000000001", request_id="R")
     asked = QueryReply(reply, asked_at=0.0, seconds=LONG, now=0.0, tick=Tick(0.0))
     query = StatusQuery(row(), seq=1, since=Tick(0.0), chance=0.0)
-    check = _record(query, asked, CheckResult.STATUS_1)
+    check = history_line(query, asked, CheckResult.STATUS_1)
     assert check.seconds == micro(LONG)
     run = dict.fromkeys(("result", "status", "number", "extension", "code", "request_id", "count"), "")
     assert encode_run(run | {"first_at": 0, "last_at": 0, "seconds": LONG, "generation": 1})[
         "seconds"
     ] == micro(LONG)
-    plan = _planned({"age": LONG, "wrong": LONG, "next_at": 0.0, "why": "due"})
+    plan = encode_plan({"age": LONG, "wrong": LONG, "next_at": 0.0, "why": "due"})
     assert plan == {"age": micro(LONG), "wrong": significant(LONG), "next_at": "", "why": "due"}
     assert Rate(LONG, LONG).export() == [micro(LONG), micro(LONG)]
 

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from precall.core.model import Answer, Failure, NonAnswer, Status
 from precall.core.numbers import clean
-from precall.provider.failures import _OURS, TransportTrouble, classify, safe_code, stale_nonce, stale_token
+from precall.provider.failures import (
+    MEANINGS,
+    TransportTrouble,
+    classify,
+    safe_code,
+    stale_nonce,
+    stale_token,
+)
 from precall.provider.replies import BODY_LIMIT, CallDetail, read_detail, read_status
 from precall.provider.substitutes import read_secret_no, read_subscription
 from tests.support.examples import examples
@@ -434,8 +441,8 @@ def test_only_stale_nonces_and_tokens_are_worth_asking_again() -> None:
 
 
 def test_each_of_our_codes_is_classed_and_explained() -> None:
-    assert set(_OURS) == set(TransportTrouble)
-    assert all(explanation for _, explanation in _OURS.values())
+    assert set(MEANINGS) == set(TransportTrouble)
+    assert all(explanation for _, explanation in MEANINGS.values())
 
 
 # -- call details

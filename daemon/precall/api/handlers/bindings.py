@@ -230,7 +230,7 @@ async def explain(request: web.Request, services: Services, _client: Client) -> 
             "route": encode_route(services.lookup.shown(row)),
             "observed": _observed(row.state),
             "override": encode_override(row, row.override) if row.override else None,
-            "plan": _planned(services.checker.plan.explain(subs_id)),
+            "plan": encode_plan(services.checker.plan.explain(subs_id)),
             "results": results,
         }
     )
@@ -246,7 +246,7 @@ def _observed(state: BindingState) -> dict[str, Any]:
     return data
 
 
-def _planned(plan: dict[str, object] | None) -> dict[str, object] | None:
+def encode_plan(plan: dict[str, object] | None) -> dict[str, object] | None:
     if plan is None:
         return None
     return {name: _figure(name, value) for name, value in plan.items()}
