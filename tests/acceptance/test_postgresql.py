@@ -50,7 +50,7 @@ def test_a_new_database_is_migrated_by_hand(tmp_path: Path, own: Databases) -> N
     migrated = precall("migrate", "--config", config)
     assert (migrated.returncode, migrated.stdout) == (0, f"schema none -> {head()}\n")
     again = precall("migrate", "--config", config)
-    assert again.stdout == f"schema {head()}, as it was\n"
+    assert again.stdout == f"schema {head()}, unchanged\n"
     with serving(tmp_path, "run", "--config", config) as daemon:
         daemon.url("precall serves")
         assert sql(url, "SELECT x_ttl FROM policy") == [["86400"]]

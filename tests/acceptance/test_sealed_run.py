@@ -149,7 +149,7 @@ def test_keys_are_made_brought_into_use_and_asked_for(tmp_path: Path) -> None:
         url = daemon.url("precall serves")
         sealed = precall("keys", "rotate", "--config", config)
         assert sealed.returncode == 0, sealed.stderr
-        assert "2 of them were in plain" in sealed.stdout
+        assert "2 were in plain" in sealed.stdout
         assert "destroy them" in sealed.stderr
         assert NUMBERS[8] not in dumped(f"sqlite:///{tmp_path}/precall.db")
         again = precall("keys", "rotate", "--config", config)

@@ -128,7 +128,7 @@ def test_a_life_is_told_and_a_reload_with_a_mistake_ends_nothing(tmp_path: Path)
             {"READY", "STATUS"},
         ]
         config.write_text(good + '[freshness]\nmin_interval = "9s"\n')
-        assert "anew" in service.reload()
+        assert "reloaded" in service.reload()
         assert precall("config", "reload", url=url).stdout == "nothing has changed\n"
         for _ in range(2):
             service.told()
@@ -147,7 +147,7 @@ def test_one_that_stands_by_is_up_and_alive_too(tmp_path: Path) -> None:
         with managed(tmp_path, config, "two") as second:
             assert "stands by" in second.told()["STATUS"]
             config.write_text(config.read_text() + '[policy]\nskew = "9s"\n')
-            assert "anew" in second.reload()
+            assert "reloaded" in second.reload()
             first.look()
             first.process.kill()
             assert second.told()["STATUS"] == "checks 0 bindings"

@@ -354,7 +354,7 @@ async def test_the_client(tmp_path: Path) -> None:
             assert (status, body["code"]) == (404, "unknown_binding")
         async with DaemonClient(served.url, "nonsense") as client:
             assert (await client.request("GET", "/v1/routes"))[0] == 401
-    for url, said in ((served.url, "no daemon answers"), ("nonsense", "is no address")):
+    for url, said in ((served.url, "no daemon answers"), ("nonsense", "is not an address")):
         with pytest.raises(OutOfReach, match=said):
             async with DaemonClient(url) as client:
                 await client.request("GET", "/v1/routes")

@@ -96,12 +96,12 @@ async def stored(store: Store, index: int) -> None:
         (
             ("/postgres", "/postgres?sslmode=perhaps"),
             False,
-            "store.url: sslmode: perhaps is none of its values",
+            "store.url: sslmode: perhaps is not one of its values",
         ),
         (
             ("/postgres", "/postgres?passwort=S3cret-of"),
             False,
-            "store.url: passwort is no parameter.*did you mean password",
+            "store.url: passwort is not a known parameter.*did you mean password",
         ),
     ],
 )
