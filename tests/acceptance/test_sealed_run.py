@@ -155,7 +155,7 @@ def test_keys_are_made_brought_into_use_and_asked_for(tmp_path: Path) -> None:
         again = precall("keys", "rotate", "--config", config)
         first = made.stdout.split()[1]
         assert f"nothing needs {first} any more: remove that line from {keys}" in again.stdout
-        assert "all is sealed with the newest key: key " in again.stderr
+        assert "everything is sealed with the newest key: created key " in again.stderr
         keys.write_text(
             "".join(text for text in keys.read_text().splitlines(keepends=True) if first not in text)
         )
