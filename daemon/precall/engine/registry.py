@@ -28,17 +28,25 @@ class Registry:
     async def register(
         self, wanted: Sequence[Binding], *, atomic: bool
     ) -> list[RegistrationOutcome | Refusal]:
-        """What became of each, in order. `atomic`: when one is refused none is stored, and the others' entries say
-        what would have become of them. Raises StoreUnavailable, with nothing stored."""
-        refusals = [self._refusal(self._table.get(binding.subs_id), binding) for binding in wanted]
-        if all(refusals) or (atomic and any(refusals)):
-            rows = (self._table.get(binding.subs_id) for binding in wanted)
-            return [self._judge(binding, row, 0).verdict for row, binding in zip(rows, wanted, strict=True)]
-        writes = [
-            (binding.subs_id, WriteCause.REGISTERED, partial(self._judge, binding)) for binding in wanted
-        ]
-        stored = await asyncio.gather(*self._ledger.submit_all(writes))
-        return [amendment.verdict for amendment in stored]
+        """Register bindings; return the outcome of each, in order. Raises StoreUnavailable, with nothing stored.
+
+        `atomic`: if one is refused, none is stored, and the other entries say what their outcome would have been.
+        """
+        amend = self._insist if atomic else self._judge
+        writes = [(binding.subs_id, WriteCause.REGISTERED, partial(amend, binding)) for binding in wanted]
+        while True:
+            rows = [self._table.get(binding.subs_id) for binding in wanted]
+            refusals = [self._refusal(row, binding) for row, binding in zip(rows, wanted, strict=True)]
+            if all(refusals) or (atomic and any(refusals)):
+                return [
+                    self._judge(binding, row, 0).verdict for row, binding in zip(rows, wanted, strict=True)
+                ]
+            try:
+                stored = await asyncio.gather(*self._ledger.submit_all(writes))
+            except Refusal:
+                # One of an atomic batch has come to be refused while it waited for its turn: see which.
+                continue
+            return [amendment.verdict for amendment in stored]
 
     async def remove(self, subs_id: str) -> bool:
         """Forget a binding; False when it is not known."""
@@ -101,6 +109,15 @@ class Registry:
 
         await self._ledger.submit(subs_id, WriteCause.OVERRIDE, amend)
         return True
+
+    def _insist(
+        self, wanted: Binding, row: Row | None, index: int
+    ) -> Amendment[RegistrationOutcome | Refusal]:
+        """The same for a batch that stands or falls as one: a refusal refuses all of it."""
+        amendment = self._judge(wanted, row, index)
+        if isinstance(amendment.verdict, Refusal):
+            raise amendment.verdict
+        return amendment
 
     def _judge(
         self, wanted: Binding, row: Row | None, index: int

@@ -1,11 +1,15 @@
 """Registrations, orders and what is told of a binding, over HTTP."""
 
+import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from precall.api.schemas.bindings import BatchAnswer, BindingAnswer, CheckAnswer, ExplainAnswer, HistoryAnswer
 from precall.api.schemas.overrides import PinnedAnswer
+from precall.core.errors import Refusal
 from tests.support.api_daemon import FUTURE, A, B, Served, X, a_binding, scripted, serving
+from tests.support.builders import binding
 
 PAST = "2001-01-01T00:00:00Z"
 
@@ -128,6 +132,22 @@ async def test_an_atomic_batch_stands_or_falls_as_one(tmp_path: Path) -> None:
         status, body = await served.ask("POST", path, {"bindings": good})
         assert {one["result"] for one in body["results"]} == {"unchanged"}
         assert await served.stored() == 39
+
+
+async def test_an_atomic_batch_that_is_overtaken_stores_nothing(tmp_path: Path) -> None:
+    async with serving(tmp_path, rate=0.001) as served:
+        registry = served.daemon.parts.registry
+        mine = [binding(subs_id=subs_id, expires_at=None, origin="api") for subs_id in ("1", "2")]
+        theirs = [replace(mine[1], origin="source")]
+        # Both look at a table without the binding; the writer takes the source's first.
+        first, second = await asyncio.gather(
+            registry.register(theirs, atomic=False), registry.register(mine, atomic=True)
+        )
+        assert first == ["created"]
+        assert second[0] == "created"
+        assert isinstance(second[1], Refusal)
+        assert second[1].code == "foreign_origin"
+        assert [row.binding.subs_id for row in served.daemon.parts.table.rows()] == ["2"]
 
 
 async def test_a_batch_takes_5000_and_not_one_more(tmp_path: Path) -> None:
