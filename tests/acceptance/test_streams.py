@@ -115,6 +115,14 @@ def test_a_configuration_that_cannot_be_loaded_is_refused_in_its_own_format(
     assert "log.levle" in lines[0]["error"] or "TOML" in lines[0]["error"]
 
 
+def test_a_format_of_another_section_is_not_that_of_the_log(tmp_path: Path) -> None:
+    config = tmp_path / "precall.toml"
+    config.write_text('[provider]\nformat = "json"\n[log]\nformat = "text"\n[store\n')
+    ended = shell('"$@"', "run", "--config", config)
+    assert ended.returncode == 3
+    assert ended.stderr.startswith(b"precall: ")
+
+
 @pytest.mark.parametrize(
     ("line", "code", "said"),
     [

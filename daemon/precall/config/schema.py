@@ -367,7 +367,7 @@ def load(path: str | Path | None) -> Config:
 def log_format(path: str | Path | None) -> Literal["text", "json"]:
     """Return the `log.format` of a configuration that cannot be loaded, "text" if it cannot be determined.
 
-    A file that is not valid TOML is searched for the line.
+    A file that is not valid TOML is searched for that line of its section `[log]`.
     """
     said: object = os.environ.get("PRECALL_LOG__FORMAT", "")
     if not said and path is not None:
@@ -377,7 +377,9 @@ def log_format(path: str | Path | None) -> Literal["text", "json"]:
                 section = tomllib.loads(content).get("log")
                 said = section.get("format") if isinstance(section, dict) else ""
             except tomllib.TOMLDecodeError:
-                found = re.search(r"""^\s*format\s*=\s*["'](\w+)["']""", content, re.MULTILINE)
+                found = re.search(
+                    r"""^\s*\[log\][^\[]*?^\s*format\s*=\s*["'](\w+)["']""", content, re.MULTILINE
+                )
                 said = found[1] if found else ""
     return "json" if said == "json" else "text"
 
