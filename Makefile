@@ -45,7 +45,7 @@ check: $(READY) ## formatting, lint, types, layers, fast tests side by side; cha
 audit: $(READY) ## known vulnerabilities of the locked dependencies; says so when the advisory service is out of reach
 	$(BIN)/python -m tests.audit
 
-fmt: $(READY) ## format, and mend what lint can mend
+fmt: $(READY) ## format, and fix what lint can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

@@ -34,11 +34,6 @@ def console() -> Console:
     return Console(highlight=False, soft_wrap=True)
 
 
-def aside() -> Console:
-    """Return a console on standard error."""
-    return Console(stderr=True, highlight=False)
-
-
 def say(text: str) -> None:
     """Print a line on standard error."""
     sys.stderr.write(f"{text}\n")
@@ -88,11 +83,6 @@ def route(value: Mapping[str, Any]) -> None:
         },
         title=str(value["subs_id"]),
     )
-
-
-def instant(at: float) -> str:
-    """Return Unix seconds as RFC 3339 in UTC, to the second."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def clock_time(at: float) -> str:

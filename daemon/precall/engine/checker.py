@@ -157,10 +157,12 @@ class Checker:
         self._writer.record_unchanged(check, refreshed)
 
     def _settle(self, row: Row, step: Step, asked: QueryReply) -> None:
-        if step.answered or step.at_rest:
+        """Give the binding back to the plan, and remember whether the answer doubts X."""
+        subs_id, then = row.binding.subs_id, next_check(step, asked.reply)
+        if then.settled:
             abnormal = step.result is CheckResult.X_ABNORMAL
-            (self._x_abnormal.add if abnormal else self._x_abnormal.discard)(row.binding.subs_id)
-        self.plan.settle(replace(row, state=step.state), next_check(step, asked.reply), asked.tick)
+            (self._x_abnormal.add if abnormal else self._x_abnormal.discard)(subs_id)
+        self.plan.settle(subs_id, step.state, then, asked.tick)
 
     # -- checks under way ------------------------------------------------------------------------------
 
@@ -251,7 +253,7 @@ def _observed(state: BindingState, generation: int) -> Amend[None]:
 def history_line(query: StatusQuery, asked: QueryReply, result: CheckResult) -> Check:
     """One line of history."""
     reply = asked.reply
-    told = reply if isinstance(reply, Answer) else None
+    answer = reply if isinstance(reply, Answer) else None
     return Check(
         subs_id=query.row.binding.subs_id,
         generation=query.row.binding.generation,
@@ -259,9 +261,9 @@ def history_line(query: StatusQuery, asked: QueryReply, result: CheckResult) -> 
         asked_at=asked.asked_at,
         seconds=micro(asked.seconds),
         result=result,
-        status=int(told.status) if told else 0,
-        number=told.called_no if told else "",
-        extension=told.extension if told else "",
+        status=int(answer.status) if answer else 0,
+        number=answer.called_no if answer else "",
+        extension=answer.extension if answer else "",
         code=reply.code if isinstance(reply, NonAnswer) else "OK",
         request_id=reply.request_id,
     )

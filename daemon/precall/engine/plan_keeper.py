@@ -12,7 +12,7 @@ from precall.clocks import Clocks
 from precall.config.settings import Settings
 from precall.core.ages import SMALLEST_STEP, Tick, age_of
 from precall.core.calls.calibration import Calibration
-from precall.core.model import ABNORMAL, Row, State
+from precall.core.model import ABNORMAL, BindingState, Row, State
 from precall.core.numbers import key_of
 from precall.core.planning.next_check import NextCheck
 from precall.core.planning.planner import CheckKind, Planner
@@ -62,11 +62,10 @@ class PlanKeeper:
             self._dial_log.record_row(after, LogEvent.ADD)
             self._adopt(after, self._clocks.now(), self._clocks.tick())
 
-    def settle(self, row: Row, then: NextCheck, tick: Tick) -> None:
-        """Give a checked binding back to the planner. `row` is in the state that the check led to."""
-        subs_id = row.binding.subs_id
+    def settle(self, subs_id: str, state: BindingState, then: NextCheck, tick: Tick) -> None:
+        """Give a checked binding back to the planner. `state` is what the check led to."""
         if then.settled:
-            self.planner.settle(subs_id, variant_of(row.state), tick)
+            self.planner.settle(subs_id, variant_of(state), tick)
             self._dial_log.record(subs_id, LogEvent.ANSWER)
             if then.at_rest:
                 self.planner.rest(subs_id)

@@ -45,9 +45,7 @@ class Retention:
             for row in rows:
                 end = row.binding.expires_at
                 if end is not None and end < before and expired_locally(row.binding, policy, now):
-                    self._writer.submit(
-                        row.binding.subs_id, WriteCause.REMOVED, lambda _row, _index: Amendment(None, None)
-                    )
+                    self._writer.submit(row.binding.subs_id, WriteCause.REMOVED, _removed)
             await asyncio.sleep(0)
 
     async def _cutoff(self, now: float) -> float:

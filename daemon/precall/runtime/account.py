@@ -93,11 +93,6 @@ class CloudAccount:
             raise AssertionError("the account has no parts yet")
         return self._parts
 
-    @property
-    def is_loaded(self) -> bool:
-        """Whether there are parts to answer from."""
-        return self._parts is not None
-
     # -- start and stop ----------------------------------------------------------------------------------
 
     async def start(self, stack: AsyncExitStack) -> None:

@@ -71,7 +71,7 @@ _REMOVE = [
 
 
 @functools.cache
-def _tell(dialect: str) -> UpdateBase:
+def _keep_observed(dialect: str) -> UpdateBase:
     """Build an upsert of a route that keeps its observed columns, unless a generation begins."""
     statement = INSERTS[dialect](routes)
     new = statement.excluded
@@ -109,12 +109,12 @@ async def write(connection: AsyncConnection, changes: Sequence[Change], seals: C
         if ColumnGroup.REGISTERED in columns
     )
     await execute_many(connection, upsert(dialect, bindings), facts)
-    told = (
+    unobserved = (
         ROUTES.seal(seals, _route(change, row))
         for change, row, columns in kept
         if ColumnGroup.OBSERVED not in columns
     )
-    await execute_many(connection, _tell(dialect), told)
+    await execute_many(connection, _keep_observed(dialect), unobserved)
     answered = (
         ROUTES.seal(seals, _route(change, row))
         for change, row, columns in kept
@@ -264,11 +264,11 @@ def _packed(columns: Sequence[Any]) -> Packed:
     data = wrap(tuple(facts), state, tuple(observed), override, version, index)
     usable = sound and mistake(number_x, number_a, number_b) is None
     if usable and (temporary or number != number_x):
-        usable = all(not told or _told_usable(told, number_a, number_b) for told in (number, temporary))
+        usable = all(not one or _usable(one, number_a, number_b) for one in (number, temporary))
     return Packed(subs_id, sys.intern(pool_key), number_x, _STATES[state], blocked, data, usable)
 
 
-def _told_usable(number: str, number_a: str, number_b: str) -> bool:
+def _usable(number: str, number_a: str, number_b: str) -> bool:
     return bool(clean(number)) and not may_be_same(number, number_a) and not may_be_same(number, number_b)
 
 
@@ -277,12 +277,12 @@ def _order(order: Sequence[Any], number_x: str, observed: str, temporary: str) -
 
     Early versions stored the number itself; it is translated to the role that number has now.
     """
-    *told, number = order
-    if told[0] is None:
+    *columns, number = order
+    if columns[0] is None:
         return None
-    if number and not told[1]:
-        told[1] = _means(told[0], number, number_x, observed, temporary).value
-    return tuple(told)
+    if number and not columns[1]:
+        columns[1] = _means(columns[0], number, number_x, observed, temporary).value
+    return tuple(columns)
 
 
 def _means(action: str, number: str, number_x: str, observed: str, temporary: str) -> NumberRole:

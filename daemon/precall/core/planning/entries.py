@@ -27,9 +27,7 @@ class CheckKind(StrEnum):
     FIRST = "first"
     CONFIRM = "confirm"
     RETRY = "retry"
-    BLOCKED = "blocked"
     GONE = "gone"
-    SIBLING = "sibling"
     HINT = "hint"
     REPORT = "report"
 

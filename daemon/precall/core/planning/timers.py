@@ -10,7 +10,7 @@ from math import inf
 
 from precall.core.planning.entries import CheckKind, PlanEntry, TimerLane
 
-HOLDING = frozenset({CheckKind.FIRST, CheckKind.RETRY, CheckKind.BLOCKED, CheckKind.GONE})
+HOLDING = frozenset({CheckKind.FIRST, CheckKind.RETRY, CheckKind.GONE})
 """Kinds of appointment that keep a binding out of every other lane until they are due."""
 REPORT_INTERVAL = 1.0
 """Minimum seconds between two report checks of a normal binding. Each failed call is a new reason to check it."""

@@ -143,7 +143,7 @@ class Overlapping(RuleBasedStateMachine):
     @rule(
         subs_id=ids,
         after=st.floats(0.0, 60.0),
-        kind=st.sampled_from([CheckKind.HINT, CheckKind.REPORT, CheckKind.SIBLING]),
+        kind=st.sampled_from([CheckKind.HINT, CheckKind.REPORT]),
     )
     def appoint(self, subs_id, after, kind):
         if subs_id not in self.held:
@@ -234,9 +234,7 @@ def test_the_bound_holds_under_a_flood_of_reads(checks, dials):
     assert worst <= (4 + 2) * 1000 / RATE
 
 
-@pytest.mark.parametrize(
-    "kind", [CheckKind.HINT, CheckKind.REPORT, CheckKind.RETRY, CheckKind.CONFIRM, CheckKind.SIBLING]
-)
+@pytest.mark.parametrize("kind", [CheckKind.HINT, CheckKind.REPORT, CheckKind.RETRY, CheckKind.CONFIRM])
 def test_no_flood_of_appointments_starves_worth_and_sweep(kind):
     planner = filled(400, max_age=inf)
     for n in range(200):
@@ -295,7 +293,7 @@ def test_a_confirmation_and_the_first_report_break_it_others_do_not():
     planner.schedule("0", 14.0, kind=CheckKind.REPORT)
     assert planner.take(14.0) == "0"
     planner.settle("0", "t", 14.0)
-    for kind in (CheckKind.REPORT, CheckKind.HINT, CheckKind.SIBLING):
+    for kind in (CheckKind.REPORT, CheckKind.HINT):
         planner.schedule("0", 15.0, kind=kind)
     assert planner.take(15.0) is None
     assert planner.take(44.0) == "0"
