@@ -1,7 +1,7 @@
 """Background tasks that cannot die unseen, and a loop that is shared."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -27,6 +27,14 @@ async def cancel_and_wait(*tasks: "asyncio.Task[Any]") -> None:
         task.cancel()
     if tasks:
         await asyncio.wait(tasks)
+
+
+async def finish_or_cancel(tasks: "Iterable[asyncio.Task[Any]]", limit: float) -> None:
+    """Return when all tasks have ended. Those still running after `limit` seconds are cancelled."""
+    waiting = set(tasks)
+    if waiting:
+        _, late = await asyncio.wait(waiting, timeout=limit)
+        await cancel_and_wait(*late)
 
 
 def retrieve_exception(done: "asyncio.Future[Any]") -> None:

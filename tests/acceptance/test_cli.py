@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.forked import ended_of, fork_server
+from tests.support.patience import PATIENCE
 from tests.support.sealed import key_file
 from tests.support.searched import Search, assert_clean
 
@@ -23,7 +24,6 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
     "NO_COLOR": "1",
     "COLUMNS": "200",
 }
-PATIENCE = 240.0
 pytestmark = pytest.mark.slow  # each command is a process of its own
 
 URL = re.compile(r"http://[0-9.]+:[0-9]+")

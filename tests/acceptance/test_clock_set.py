@@ -12,12 +12,12 @@ import aiohttp
 import pytest
 from tests.support.api_daemon import a_binding, scripted
 from tests.support.needs import faketime
+from tests.support.patience import PATIENCE
 
 from precall.simulator import Scenario, Simulator
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("faketime"), pytest.mark.timeout(600)]
 
-PATIENCE = 240.0
 DAY = 86_400
 CONFIG = """
 [provider]

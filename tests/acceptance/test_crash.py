@@ -20,6 +20,7 @@ from typing import Any
 import aiohttp
 import pytest
 from tests.acceptance.test_cli import Server, serving
+from tests.support.patience import PATIENCE
 from tests.support.sealed import key_file
 from tests.support.searched import assert_clean
 
@@ -27,7 +28,6 @@ from precall.store import Store
 
 ROUNDS = int(os.environ.get("PRECALL_TEST_SOAK_ROUNDS", "2"))
 SEED = int(os.environ.get("PRECALL_TEST_SEED", "1"))
-PATIENCE = 240.0
 WRITERS, OWN, READERS = 4, 10, 4
 STALL = 1.3
 """Seconds: the default `store.timeout` and some."""

@@ -112,7 +112,7 @@ async def _daemon(pipe: Connection, seconds: float) -> None:
 
         async with daemon.running() as [url]:
             daemon.parts.table.listeners.append(committed)
-            registry = Registry(daemon.parts.ledger, daemon.parts.table, Settings(config), time.time)
+            registry = Registry(daemon.parts.writer, daemon.parts.table, Settings(config), time.time)
             pipe.send(int(url.rpartition(":")[2]))
             await asyncio.to_thread(pipe.recv)
             cpu = time.process_time()

@@ -11,14 +11,14 @@ from enum import StrEnum
 from math import inf
 
 from precall.clocks import Clocks
-from precall.concurrency import breathe
+from precall.concurrency import breathe, finish_or_cancel
 from precall.core.calls.call import HOURLY, Call, CallResult, CallSource, interleave, next_try, query_date
 from precall.core.calls.causes import judge
 from precall.core.errors import StoreUnavailable
 from precall.core.limits.quota import Priority, Quota
 from precall.core.model import Flag, NonAnswer
 from precall.engine.call_results import CallResults
-from precall.engine.checker import Checker, drained
+from precall.engine.checker import Checker
 from precall.engine.provider_health import AccountHealth
 from precall.provider import CallDetail, Provider, kept
 from precall.provider.receipts import DETAIL_FACTS
@@ -78,7 +78,7 @@ class CallPoller:
         store: Store,
         table: Table,
         checker: Checker,
-        outcomes: CallResults,
+        call_results: CallResults,
         metrics: Metrics,
         per_minute: float,
         clocks: Clocks,
@@ -93,7 +93,12 @@ class CallPoller:
         )
         self.circuit = self._account.circuit
         self._provider, self._store, self._table = provider, store, table
-        self._checker, self._outcomes, self._metrics, self._clocks = checker, outcomes, metrics, clocks
+        self._checker, self._call_results, self._metrics, self._clocks = (
+            checker,
+            call_results,
+            metrics,
+            clocks,
+        )
         self._in_flight: dict[str, asyncio.Task[CallDetail | NonAnswer]] = {}
         self._newest_first, self._dates_in_doubt = False, True
         self._shown_at = -inf
@@ -113,7 +118,7 @@ class CallPoller:
     async def tick(self) -> None:
         """Query due calls, as far as the budget allows, and store the results."""
         try:
-            if self._dates_in_doubt and self._outcomes.saving:
+            if self._dates_in_doubt and self._call_results.saving:
                 now = self._clocks.now()
                 await self._store.calls.make_due(now, now + FURTHEST)
                 self._dates_in_doubt = False
@@ -128,7 +133,7 @@ class CallPoller:
         tick = self._clocks.tick()
         if (
             not self._checker.queries.may_call()
-            or not self._outcomes.saving
+            or not self._call_results.saving
             or self.quota.until(tick, Priority.BACKGROUND) > 0
         ):
             return []
@@ -158,7 +163,7 @@ class CallPoller:
 
     async def drain(self, limit: float) -> None:
         """Wait for queries in flight, for at most `limit` seconds, then cancel them. They are repeated later."""
-        await drained(self._in_flight.values(), limit)
+        await finish_or_cancel(self._in_flight.values(), limit)
 
     async def _query(self, call: Call) -> CallDetail | NonAnswer:
         """Query one call. A call placed near midnight is looked up under both dates."""
@@ -196,7 +201,7 @@ class CallPoller:
                 else:
                     later.append((call.call_id, again))
         if ended:
-            await self._outcomes.file(ended)
+            await self._call_results.file(ended)
         if later:
             await self._store.calls.postpone(later)
 

@@ -5,12 +5,11 @@ binding is decided in `core.routing`. Nothing is decided here: this module asks,
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from precall.clocks import Clocks
-from precall.concurrency import breathe
+from precall.concurrency import breathe, finish_or_cancel
 from precall.config.settings import Settings
 from precall.core.ages import Tick
 from precall.core.calls.suspicion import CallSuspicion
@@ -201,7 +200,7 @@ class Checker:
 
     async def drain(self, limit: float) -> None:
         """Let the checks in flight end, for at most `limit` seconds; then cancel them."""
-        await drained([*self._running.values(), *self.braking.under_way], limit)
+        await finish_or_cancel([*self._running.values(), *self.braking.under_way], limit)
 
     # -- what readers should know ----------------------------------------------------------------------
 
@@ -226,17 +225,6 @@ class Checker:
         """A doubt about X ends with the generation it is about."""
         if before is not None and (after is None or after.binding.generation != before.binding.generation):
             self._x_abnormal.discard(before.binding.subs_id)
-
-
-async def drained(under_way: Iterable[asyncio.Task[Any]], limit: float) -> None:
-    """Return when all of them have ended; those that have not after `limit` seconds are cancelled."""
-    tasks = set(under_way)
-    if tasks:
-        _, late = await asyncio.wait(tasks, timeout=limit)
-        for task in late:
-            task.cancel()
-        if late:
-            await asyncio.wait(late)
 
 
 def _observed(state: BindingState, generation: int) -> Amend[None]:

@@ -22,8 +22,8 @@ from precall.table.writes import Amendment
 class Registry:
     """Registers, removes, overrides. Every method returns after the commit and the publication."""
 
-    def __init__(self, ledger: Writer, table: Table, settings: Settings, clock: Callable[[], float]) -> None:
-        self._ledger, self._table, self._settings, self._clock = ledger, table, settings, clock
+    def __init__(self, writer: Writer, table: Table, settings: Settings, clock: Callable[[], float]) -> None:
+        self._writer, self._table, self._settings, self._clock = writer, table, settings, clock
 
     async def register(
         self, wanted: Sequence[Binding], *, atomic: bool
@@ -42,7 +42,7 @@ class Registry:
                     self._judge(binding, row, 0).verdict for row, binding in zip(rows, wanted, strict=True)
                 ]
             try:
-                stored = await asyncio.gather(*self._ledger.submit_all(writes))
+                stored = await asyncio.gather(*self._writer.submit_all(writes))
             except Refusal:
                 # One of an atomic batch has come to be refused while it waited for its turn: see which.
                 continue
@@ -66,7 +66,7 @@ class Registry:
             return Amendment(row if foreign else None, None)
 
         writes = [(subs_id, WriteCause.REMOVED, amend) for subs_id in subs_ids]
-        await asyncio.gather(*self._ledger.submit_all(writes))
+        await asyncio.gather(*self._writer.submit_all(writes))
 
     async def override(
         self, subs_id: str, action: Action, number: str, until: float | None, reason: str, by: str
@@ -91,7 +91,7 @@ class Registry:
             pin = Override(action, means, until, reason, row.binding.generation, now, by)
             return Amendment(replace(row, override=pin), None)
 
-        row = (await self._ledger.submit(subs_id, WriteCause.OVERRIDE, amend)).row
+        row = (await self._writer.submit(subs_id, WriteCause.OVERRIDE, amend)).row
         if row is None:
             raise AssertionError("an override leaves its row")
         return row
@@ -107,7 +107,7 @@ class Registry:
                 row if row is None or row.override is None else replace(row, override=None), None
             )
 
-        await self._ledger.submit(subs_id, WriteCause.OVERRIDE, amend)
+        await self._writer.submit(subs_id, WriteCause.OVERRIDE, amend)
         return True
 
     def _insist(

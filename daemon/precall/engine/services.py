@@ -31,14 +31,14 @@ class Services:
     settings: Settings
     table: Table
     feed: Feed
-    ledger: Writer
+    writer: Writer
     lookup: Lookup
     audit: ExposureAudit
     registry: Registry
     source: SourceSync | None
     checker: Checker
-    demand: OnDemandChecks
-    outcomes: CallResults
+    on_demand: OnDemandChecks
+    call_results: CallResults
     calls: CallPoller
     store: Store
     metrics: Metrics

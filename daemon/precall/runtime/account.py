@@ -115,7 +115,7 @@ class CloudAccount:
     ) -> Services:
         """Make the parts that check and write."""
         parts = self._parts = await assembly.leading(store)
-        self._retention = Retention(store, parts.table, parts.ledger, self._settings.config.store.retention)
+        self._retention = Retention(store, parts.table, parts.writer, self._settings.config.store.retention)
         quotas = (parts.checker.quota, parts.calls.quota)
         parts.checker.queries.gate = CallGate(lead, quotas, self._clocks.tick, boottime)
         return parts
@@ -123,22 +123,22 @@ class CloudAccount:
     def write(self, stack: AsyncExitStack, broken: Callable[[BaseException], None]) -> None:
         """Run the writer, without which nothing is true; `stack` lets it write what is queued, and end."""
         parts = self.parts
-        writing = guarded(parts.ledger.run(), "ledger", broken)
+        writing = guarded(parts.writer.run(), "ledger", broken)
 
         async def finish() -> None:
-            parts.ledger.close()
+            parts.writer.close()
             await asyncio.wait({writing})
 
         stack.push_async_callback(finish)
-        stack.push_async_callback(parts.outcomes.close)
+        stack.push_async_callback(parts.call_results.close)
 
     async def plan(self) -> None:
         """Hold what may not be dialled, and plan the checks of all bindings, in slices: reads are answered already."""
         parts = self.parts
-        await enforce(parts.table, parts.ledger)
+        await enforce(parts.table, parts.writer)
         with without_collections():
             await parts.checker.plan.sweep()
-        await parts.outcomes.restore()
+        await parts.call_results.restore()
 
     def schedule(self, scheduler: Scheduler, stack: AsyncExitStack) -> None:
         """Begin the jobs of this account; `stack` drains what is in flight."""
@@ -194,7 +194,7 @@ class CloudAccount:
             await self._retention.retire(self._settings.policy, now=self._clocks.now())
 
     async def _sweep(self) -> None:
-        self.parts.demand.forget_hints()
+        self.parts.on_demand.forget_hints()
         await self.parts.checker.plan.sweep(SWEEP_PAUSE)
 
     async def _first_sync(self) -> None:

@@ -71,20 +71,20 @@ class Assembly:
             table, index, seq = await restore_table(store, self._clocks)
         await store.state_policy(self._settings.policy)
         feed = await restore_feed(store, index)
-        ledger = self._ledger(store, table, feed, feed.newest)
-        checker = await self._checker(store, table, ledger, seq, logged=self._settings.config.store.dial_log)
+        writer = self._writer(store, table, feed, feed.newest)
+        checker = await self._checker(store, table, writer, seq, logged=self._settings.config.store.dial_log)
         hash_key = await store.secret("number_hash_key", self._secret(32))
-        return self._services(store, table, feed, ledger, checker, hash_key)
+        return self._services(store, table, feed, writer, checker, hash_key)
 
     async def mirroring(self, store: Store) -> Services:
         """The parts of a daemon on standby: they answer, but neither check nor write."""
         table, index, seq = await restore_table(store, self._clocks)
         feed = Feed(index)
-        ledger = self._ledger(store, table, feed, index)
-        checker = await self._checker(store, table, ledger, seq, logged=0.0)
-        return replace(self._services(store, table, feed, ledger, checker), source=None)
+        writer = self._writer(store, table, feed, index)
+        checker = await self._checker(store, table, writer, seq, logged=0.0)
+        return replace(self._services(store, table, feed, writer, checker), source=None)
 
-    def _ledger(self, store: Store, table: Table, feed: Feed, index: int) -> Writer:
+    def _writer(self, store: Store, table: Table, feed: Feed, index: int) -> Writer:
         return Writer(
             store,
             table,
@@ -96,7 +96,7 @@ class Assembly:
         )
 
     async def _checker(
-        self, store: Store, table: Table, ledger: Writer, seq: int, *, logged: float
+        self, store: Store, table: Table, writer: Writer, seq: int, *, logged: float
     ) -> Checker:
         """The checker. `logged` is the share of bindings (0 to 1) whose dials and answers it logs."""
         config, marks, clocks = self._settings.config, await store.marks(), self._clocks
@@ -111,7 +111,7 @@ class Assembly:
         )
         braking = BrakeRelease(
             await restore_brake(store, config.brake, clocks),
-            ledger,
+            writer,
             table,
             self._settings,
             self._metrics,
@@ -120,26 +120,26 @@ class Assembly:
         plan = PlanKeeper(
             restore_planner(marks.get("learned", "{}"), rate, config.freshness, clocks),
             table,
-            ledger,
+            writer,
             braking,
-            DialLog(await restore_sample(store, logged, partial(self._secret, 16)), ledger, table, clocks),
+            DialLog(await restore_sample(store, logged, partial(self._secret, 16)), writer, table, clocks),
             self._settings,
             self._metrics,
             clocks,
         )
         for pool_key in await store.pauses():
             plan.pause(pool_key)
-        checker = Checker(queries, plan, braking, table, ledger, self._settings, self._metrics, clocks)
+        checker = Checker(queries, plan, braking, table, writer, self._settings, self._metrics, clocks)
         table.listeners.append(braking.follow)
         return checker
 
-    def _calls(self, store: Store, table: Table, checker: Checker, outcomes: CallResults) -> CallPoller:
+    def _calls(self, store: Store, table: Table, checker: Checker, call_results: CallResults) -> CallPoller:
         return CallPoller(
             provider=self._provider,
             store=store,
             table=table,
             checker=checker,
-            outcomes=outcomes,
+            call_results=call_results,
             metrics=self._metrics,
             per_minute=self._settings.config.provider.call_detail_rate_per_minute,
             clocks=self._clocks,
@@ -165,16 +165,16 @@ class Assembly:
         store: Store,
         table: Table,
         feed: Feed,
-        ledger: Writer,
+        writer: Writer,
         checker: Checker,
         hash_key: str = "",
     ) -> Services:
-        audit = ExposureAudit(store, ledger, self._metrics, self._clocks.now, bytes.fromhex(hash_key))
-        registry = Registry(ledger, table, self._settings, self._clocks.now)
-        demand = OnDemandChecks(checker, table, self._metrics, clocks=self._clocks)
-        outcomes = CallResults(
+        audit = ExposureAudit(store, writer, self._metrics, self._clocks.now, bytes.fromhex(hash_key))
+        registry = Registry(writer, table, self._settings, self._clocks.now)
+        on_demand = OnDemandChecks(checker, table, self._metrics, clocks=self._clocks)
+        call_results = CallResults(
             store=store,
-            writer=ledger,
+            writer=writer,
             table=table,
             checker=checker,
             settings=self._settings,
@@ -182,16 +182,16 @@ class Assembly:
             clock=self._clocks.now,
             broken=self._broken,
         )
-        self._show(store, table, ledger, checker)
+        self._show(store, table, writer, checker)
         return Services(
             settings=self._settings,
             table=table,
             feed=feed,
-            ledger=ledger,
+            writer=writer,
             lookup=Lookup(
                 table=table,
                 checker=checker,
-                on_demand=demand,
+                on_demand=on_demand,
                 audit=audit,
                 settings=self._settings,
                 clock=self._clocks.now,
@@ -200,9 +200,9 @@ class Assembly:
             registry=registry,
             source=self._source(registry, table),
             checker=checker,
-            demand=demand,
-            outcomes=outcomes,
-            calls=self._calls(store, table, checker, outcomes),
+            on_demand=on_demand,
+            call_results=call_results,
+            calls=self._calls(store, table, checker, call_results),
             store=store,
             metrics=self._metrics,
             clock=self._clocks.now,
@@ -212,7 +212,7 @@ class Assembly:
             reload=self._reload,
         )
 
-    def _show(self, store: Store, table: Table, ledger: Writer, checker: Checker) -> None:
+    def _show(self, store: Store, table: Table, writer: Writer, checker: Checker) -> None:
         """Register the gauges that are computed at scrape time."""
         metrics = self._metrics
         metrics.show_states(table.count)
@@ -220,7 +220,7 @@ class Assembly:
         metrics.show(metrics.max_age, lambda: self._settings.policy.max_age)
         metrics.show(metrics.unusable, lambda: float(len(table.unusable)))
         metrics.show(metrics.leading, lambda: float(store.role.leads))
-        metrics.show(metrics.store_up, lambda: float(ledger.saving))
+        metrics.show(metrics.store_up, lambda: float(writer.saving))
         metrics.show(metrics.rate_limit, lambda: checker.quota.rate)
         metrics.show(metrics.clock_behind, lambda: self._clocks.behind)
         metrics.show(metrics.oldest_age, lambda: checker.planner.oldest(self._clocks.tick()))
@@ -228,4 +228,4 @@ class Assembly:
         metrics.show(metrics.degraded, lambda: float(checker.outage.degraded))
         metrics.show(metrics.circuit_open, lambda: float(checker.circuit.is_open))
         metrics.show(metrics.paused, lambda: float(len(checker.plan.paused)))
-        metrics.show(metrics.store_pending, lambda: float(ledger.pending))
+        metrics.show(metrics.store_pending, lambda: float(writer.pending))

@@ -445,7 +445,7 @@ async def test_what_was_replaced_is_told_without_a_number_that_time_took_away(tm
             assert row is not None
             return Amendment(replace(row, binding=replace(row.binding, expires_at=time.time() + 5.2)), None)
 
-        await served.daemon.parts.ledger.submit("1", WriteCause.REGISTERED, ended)
+        await served.daemon.parts.writer.submit("1", WriteCause.REGISTERED, ended)
         await served.register(number_x="17000000009", expires_at="2099-01-01T00:00:00Z")
         await asyncio.sleep(0.4)
     async with serving(tmp_path, **IDLE) as served:

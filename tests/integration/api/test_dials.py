@@ -74,7 +74,7 @@ async def test_who_is_not_in_the_sample_leaves_no_line(tmp_path: Path) -> None:
         await served.register()
         await checked(served)
         await served.ask("GET", "/v1/routes/1")
-        assert served.daemon.parts.ledger.pending == 0 or await logged(served, 0) == []
+        assert served.daemon.parts.writer.pending == 0 or await logged(served, 0) == []
     async with serving(tmp_path, scripted(1)) as served:
         assert await logged(served, 0) == []
 

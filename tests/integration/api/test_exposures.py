@@ -146,7 +146,7 @@ async def test_without_an_audit_no_number_is_told(tmp_path: Path, path: str) -> 
                 status, problem = await served.ask("GET", path)
                 assert (status, problem["code"]) == (503, "audit_unavailable")
                 assert A not in str(problem)
-        await until(lambda: served.daemon.parts.ledger.saving)
+        await until(lambda: served.daemon.parts.writer.saving)
         assert await listed(served) == []
         assert (await served.ask("GET", path))[0] == 200
         assert len(await listed(served)) == 2

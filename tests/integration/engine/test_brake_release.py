@@ -9,8 +9,8 @@ from typing import Any
 from precall.core.model import Policy, Row
 from precall.simulator import Fault
 from tests.support.api_daemon import A, Served, a_binding, scripted, serving
+from tests.support.patience import PATIENCE
 
-PATIENCE = 240.0
 LAZY = {"min_interval": "1h", "abnormal_min_interval": "1h", "max_age": "2h", "abnormal_max_age": "2h"}
 BINDINGS = 12
 

@@ -87,7 +87,7 @@ async def test_a_daemon_that_wakes_up_calls_nobody_until_it_knows(tmp_path: Path
     """Neither for the background, nor for a reader, nor what was about to be sent."""
     time = Clock()
     async with serving(tmp_path, scripted(1), boottime=time) as served:
-        checker, demand = served.daemon.parts.checker, served.daemon.parts.demand
+        checker, demand = served.daemon.parts.checker, served.daemon.parts.on_demand
         checker.plan.pause("")
         await served.register()
         await served.checked("1")

@@ -258,8 +258,8 @@ async def test_a_locked_database_refuses_writes_and_serves_what_the_provider_say
             assert (told["action"], "unsaved" in told["flags"]) == ("dial_temp_x", True)
             assert (await served.ask("GET", "/readyz"))[0] == 200
             assert (await served.ask("GET", "/readyz?for=writes"))[0] == 503
-        await until(lambda: served.daemon.parts.ledger.saving)
-        await until(lambda: served.daemon.parts.ledger.pending == 0)
+        await until(lambda: served.daemon.parts.writer.saving)
+        await until(lambda: served.daemon.parts.writer.pending == 0)
         assert "unsaved" not in (await route(served))["flags"]
         assert (await served.ask("PUT", "/v1/bindings/2", a_binding(subs_id="2")))[0] == 201
         (_, history) = await served.ask("GET", "/v1/bindings/1/history")
@@ -273,7 +273,7 @@ async def test_a_real_number_leaves_only_after_its_audit_row(tmp_path: Path) -> 
         async with locked(tmp_path):
             told = await route(served, "1", f"?caller={A}")
             assert (told["action"], told["number"], told["reason"]) == ("hold", "", "audit_unavailable")
-        await until(lambda: served.daemon.parts.ledger.saving)
+        await until(lambda: served.daemon.parts.writer.saving)
         told = await route(served, "1", f"?caller={B}")
         assert (told["action"], told["number"]) == ("dial_real", A)
         await route(served, "1", f"?caller={B}")

@@ -84,9 +84,9 @@ async def test_rows_come_change_and_go(tmp_path: Path, customer: Customer) -> No
         assert body["bindings"][0]["number_x"] == X
         assert body["bindings"][0]["expires_at"] == "2099-01-01T00:00:00Z"
         assert counts(await synced(served)) == {"unchanged": 3}
-        index = served.daemon.parts.ledger.index
+        index = served.daemon.parts.writer.index
         assert counts(await synced(served)) == {"unchanged": 3}
-        assert served.daemon.parts.ledger.index == index
+        assert served.daemon.parts.writer.index == index
         customer.run("UPDATE relations SET number_x = '17000000009' WHERE subs_id = 1")
         customer.remove(["2"])
         customer.add("4")

@@ -19,8 +19,8 @@ from precall.core.model import Check, Row
 from precall.simulator import Fault
 from precall.telemetry.logging import get_logger
 from tests.support.api_daemon import Served, scripted, serving
+from tests.support.patience import PATIENCE
 
-PATIENCE = 240.0
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 QUICK = {
     "min_interval": "20ms",

@@ -154,7 +154,7 @@ async def test_the_database_is_lost_and_comes_back(
         daemon = served.daemon
         async with under_load(served) as load:
             async with trouble(tmp_path / "precall.db"):
-                await until(lambda: not daemon.parts.ledger.saving)
+                await until(lambda: not daemon.parts.writer.saving)
                 load.statuses.clear()
                 load.unsaved.clear()
                 begun = time.monotonic()
@@ -168,10 +168,10 @@ async def test_the_database_is_lost_and_comes_back(
                 assert set(load.statuses) == {503}
                 assert (await served.ask("GET", "/readyz"))[0] == 200
                 assert (await served.ask("GET", "/readyz?for=writes"))[0] == 503
-            await until(lambda: daemon.parts.ledger.saving)
+            await until(lambda: daemon.parts.writer.saving)
             await until(lambda: load.statuses[-1] == 201)
         daemon.parts.checker.plan.pause("")
-        await until(lambda: not daemon.parts.checker.in_flight and not daemon.parts.ledger.pending)
+        await until(lambda: not daemon.parts.checker.in_flight and not daemon.parts.writer.pending)
         assert not daemon.parts.table.unsaved
         await journal_is_complete(served, load)
         said = [record.getMessage() for record in caplog.records]
@@ -203,13 +203,13 @@ async def test_while_it_is_down_real_numbers_are_held_back_at_once(tmp_path: Pat
         await until(lambda: all(row.state.status == 3 for row in served.daemon.parts.table.rows()))
         async with locked(tmp_path / "precall.db"):
             await served.ask("GET", "/v1/routes/1")
-            await until(lambda: not served.daemon.parts.ledger.saving)
+            await until(lambda: not served.daemon.parts.writer.saving)
             status, told = await served.ask("POST", "/v1/routes/lookup", {"subs_ids": ids})
             assert status == 200
             assert {(r["action"], r["number"], r["reason"]) for r in told["routes"]} == {
                 ("hold", "", "audit_unavailable")
             }
-        await until(lambda: served.daemon.parts.ledger.saving)
+        await until(lambda: served.daemon.parts.writer.saving)
         async with asyncio.timeout(PATIENCE):
             while (await served.ask("GET", "/v1/routes/1"))[1]["action"] != "dial_real":
                 await asyncio.sleep(0.05)
@@ -225,5 +225,5 @@ async def test_a_file_put_in_its_place_is_not_written_to(tmp_path: Path) -> None
             assert status == 503
             assert file.read_bytes() == b""
             file.unlink()
-        await until(lambda: served.daemon.parts.ledger.saving)
+        await until(lambda: served.daemon.parts.writer.saving)
         assert await served.stored() == 1

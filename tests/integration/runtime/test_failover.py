@@ -77,12 +77,12 @@ async def test_a_session_whose_server_has_turned_read_only_is_not_kept(url: str)
 async def test_a_daemon_writes_again_by_itself(tmp_path: Path, url: str) -> None:
     async with serving(tmp_path, store={"url": url, "auto_migrate": True}) as served:
         await served.register()
-        ledger = served.daemon.parts.ledger
+        writer = served.daemon.parts.writer
         async with another_primary(url):
             status, _ = await served.ask("PUT", "/v1/bindings/2", a_binding(subs_id="2"))
             assert status == 503
-            assert not ledger.saving
-        await until(lambda: ledger.saving)
+            assert not writer.saving
+        await until(lambda: writer.saving)
         await served.register(subs_id="2")
         assert await served.stored() == 2
         assert served.daemon.parts.store.role.leads

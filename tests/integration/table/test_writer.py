@@ -67,14 +67,14 @@ class Lossy(Store):
 
 
 class Desk:
-    """A running ledger and what it writes to."""
+    """A running writer and what it writes to."""
 
-    def __init__(self, store: Lossy, ledger: Writer, table: Table, feed: Feed, file: Path) -> None:
-        self.store, self.ledger, self.table, self.feed, self.file = store, ledger, table, feed, file
+    def __init__(self, store: Lossy, writer: Writer, table: Table, feed: Feed, file: Path) -> None:
+        self.store, self.writer, self.table, self.feed, self.file = store, writer, table, feed, file
         self.now = NOW
 
     def register(self, subs_id: str, **facts: Any) -> "asyncio.Future[Amendment[Any]]":
-        return self.ledger.submit(subs_id, WriteCause.REGISTERED, self.registration(subs_id, **facts))
+        return self.writer.submit(subs_id, WriteCause.REGISTERED, self.registration(subs_id, **facts))
 
     def registration(self, subs_id: str, **facts: Any) -> Amend[RegistrationOutcome]:
         def amend(row: Row | None, index: int) -> Amendment[RegistrationOutcome]:
@@ -101,7 +101,7 @@ class Desk:
             "OK",
             f"R{seq}",
         )
-        return self.ledger.submit(
+        return self.writer.submit(
             subs_id,
             WriteCause.CHECKED,
             lambda row, _: Amendment(row and replace(row, state=state), None),
@@ -126,7 +126,7 @@ class Desk:
         row = self.row(subs_id)
         row = replace(row, state=self.observed(row, status, seq))
         self.table.refresh(row)
-        self.ledger.record_unchanged(
+        self.writer.record_unchanged(
             Check(
                 subs_id, row.binding.generation, seq, NOW, 0.1, f"status_{status}", status, "", "", "OK", ""
             ),
@@ -143,7 +143,7 @@ class Desk:
         row = self.row(subs_id)
         row = replace(row, state=replace(row.state, failures=row.state.failures + 1))
         self.table.refresh(row)
-        self.ledger.record_unchanged(
+        self.writer.record_unchanged(
             Check(subs_id, row.binding.generation, seq, NOW, 0.1, "transient", 0, "", "", "timeout", ""), row
         )
 
@@ -161,7 +161,7 @@ class Desk:
 
     async def settled(self) -> None:
         """Everything is stored, and the table is what is stored."""
-        await until(lambda: self.ledger.saving and not self.ledger.pending)
+        await until(lambda: self.writer.saving and not self.writer.pending)
         assert await self.stored() == {row.binding.subs_id: row for row in self.table.rows()}
         assert not self.table.unsaved
         indexes = [change["index"] for change in await self.told()]
@@ -169,11 +169,11 @@ class Desk:
 
     @asynccontextmanager
     async def down(self) -> AsyncIterator[None]:
-        """The file is locked, and the ledger has noticed."""
+        """The file is locked, and the writer has noticed."""
         with closing(sqlite3.connect(self.file, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            self.ledger.probe_database()
-            await until(lambda: not self.ledger.saving)
+            self.writer.probe_database()
+            await until(lambda: not self.writer.saving)
             yield
             other.execute("ROLLBACK")
 
@@ -194,7 +194,7 @@ async def running(folder: Path, backlog: int = BACKLOG) -> AsyncIterator[Desk]:
     file = folder / "precall.db"
     store = await Lossy.open(f"sqlite:///{file}", timeout=TIMEOUT, auto_migrate=True)
     table, feed, metrics = Table(), Feed(100), Metrics()
-    ledger = Writer(
+    writer = Writer(
         store,
         table,
         Publisher(table, feed, UnsavedChanges(backlog), metrics),
@@ -203,10 +203,10 @@ async def running(folder: Path, backlog: int = BACKLOG) -> AsyncIterator[Desk]:
         Clocks(lambda: NOW, loop.time),
         100,
     )
-    writer = asyncio.create_task(ledger.run())
-    yield Desk(store, ledger, table, feed, file)
-    ledger.close()
-    await writer
+    running = asyncio.create_task(writer.run())
+    yield Desk(store, writer, table, feed, file)
+    writer.close()
+    await running
     await store.close()
 
 
@@ -225,7 +225,7 @@ async def test_a_group_is_stored_whole_or_not_at_all(desk: Desk) -> None:
         raise ValueError("no")
 
     wishes = [("1", WriteCause.REGISTERED, desk.registration("1")), ("2", WriteCause.REGISTERED, refuse)]
-    group = desk.ledger.submit_all(wishes)
+    group = desk.writer.submit_all(wishes)
     beside = desk.register("3")
     ended = await asyncio.gather(*group, return_exceptions=True)
     assert [type(error) for error in ended] == [ValueError, ValueError]
@@ -238,7 +238,7 @@ async def test_a_group_is_stored_whole_or_not_at_all(desk: Desk) -> None:
 async def test_a_group_larger_than_a_batch_is_one_transaction(desk: Desk) -> None:
     ids = [str(place) for place in range(1, BATCH + 1001)]
     wishes = [(i, WriteCause.REGISTERED, desk.registration(i)) for i in ids]
-    await asyncio.gather(*desk.ledger.submit_all(wishes))
+    await asyncio.gather(*desk.writer.submit_all(wishes))
     await desk.settled()
     assert len(await desk.stored()) == BATCH + 1000
 
@@ -297,7 +297,7 @@ async def test_a_long_queue_is_stored_in_slices_and_flagged_until_its_own_is(des
         states = [replace(state, seq=seq) for seq in range(1, len(wished) + 1)]
         await asyncio.gather(
             *(
-                desk.ledger.submit(
+                desk.writer.submit(
                     i,
                     WriteCause.CHECKED,
                     lambda row, _, state=state: Amendment(replace(row, state=state), None),
@@ -320,7 +320,7 @@ async def test_changes_that_never_pause_do_not_keep_the_database_from_coming_bac
         while not ended:
             seq += 1
             state = replace(desk.row("1").state, seq=seq)
-            desk.ledger.submit(
+            desk.writer.submit(
                 "1",
                 WriteCause.CHECKED,
                 lambda row, _, state=state: Amendment(row and replace(row, state=state), None),
@@ -330,7 +330,7 @@ async def test_changes_that_never_pause_do_not_keep_the_database_from_coming_bac
     async with desk.down():
         answering = asyncio.create_task(answers())
         await asyncio.sleep(0.1)
-    await until(lambda: desk.ledger.saving)
+    await until(lambda: desk.writer.saving)
     ended = True
     await answering
     await desk.settled()
@@ -373,7 +373,7 @@ async def test_the_queue_is_bounded_and_the_table_comes_out_whole(tmp_path: Path
         async with desk.down():
             for seq in range(1, 101):
                 await desk.answered(str(1 + seq % 5), 1 + seq // 5 % 2, seq)
-            await until(lambda: desk.ledger.pending <= 10)
+            await until(lambda: desk.writer.pending <= 10)
         await desk.settled()
         assert {row.state.seq for row in (await desk.stored()).values()} == {96, 97, 98, 99, 100}
 
@@ -382,14 +382,14 @@ async def test_a_refused_wish_that_was_stored_all_the_same_is_undone(desk: Desk)
     await asyncio.gather(desk.register("1"), desk.register("2"))
     await desk.answered("1", 2, 1)
     pin = Override(Action.HOLD, NumberRole.OWN, None, "stop", desk.row("2").binding.generation, NOW, "me")
-    await desk.ledger.submit(
+    await desk.writer.submit(
         "2", WriteCause.OVERRIDE, lambda row, _: Amendment(row and replace(row, override=pin), None)
     )
     before = {row.binding.subs_id: row for row in desk.table.rows()}
     desk.store.losses = 1
     lost = [
         desk.register("1", number_a="13800000009", pool_key="FC2"),
-        desk.ledger.submit("2", WriteCause.REMOVED, lambda _row, _index: Amendment(None, None)),
+        desk.writer.submit("2", WriteCause.REMOVED, lambda _row, _index: Amendment(None, None)),
         desk.register("3"),
     ]
     ended = await asyncio.gather(*lost, return_exceptions=True)
@@ -443,7 +443,7 @@ async def test_what_may_be_stored_is_undone_in_one_transaction(desk: Desk) -> No
     desk.store.watch = lambda changes: committed.append({change.subs_id for change in changes})
     desk.store.losses = 1
     wishes = [(i, WriteCause.REGISTERED, desk.registration(i, number_a="13800000009")) for i in ids]
-    ended = await asyncio.gather(*desk.ledger.submit_all(wishes), return_exceptions=True)
+    ended = await asyncio.gather(*desk.writer.submit_all(wishes), return_exceptions=True)
     assert {type(error) for error in ended} == {StoreUnavailable}
     await desk.settled()
     assert [changed for changed in committed if changed] == [set(ids), set(ids)]

@@ -162,7 +162,7 @@ async def test_a_database_that_is_down_is_told_in_a_few_lines(
                 *(served.ask("PUT", f"/v1/bindings/{n}", a_binding(subs_id=str(n))) for n in range(2, 52))
             )
             assert {status for status, _ in refused} == {503}
-        await until(lambda: served.daemon.parts.ledger.saving)
+        await until(lambda: served.daemon.parts.writer.saving)
         assert row_of(served).binding.subs_id == "1"
         told = [json.loads(line)["event"] for line in written()]
         assert {"store.down", "store.back"} <= set(told)

@@ -11,8 +11,8 @@ import apscheduler.triggers.interval
 import pytest
 
 from precall.runtime.scheduler import Scheduler, beat
+from tests.support.patience import PATIENCE
 
-PATIENCE = 240.0
 DAY = 86_400.0
 
 

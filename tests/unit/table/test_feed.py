@@ -42,7 +42,7 @@ def indexes(found: tuple[list[FeedEntry], int]) -> list[int]:
 
 @dataclass
 class World:
-    """A table, the feed of its changes, and all that was committed: what a ledger and a store would hold."""
+    """A table, the feed of its changes, and all that was committed: what a writer and a store would hold."""
 
     size: int
     pools: dict[str, str] = field(default_factory=dict)

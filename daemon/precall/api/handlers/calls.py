@@ -61,7 +61,7 @@ async def post(request: web.Request, services: Services, _client: Client) -> web
     if not isinstance(data, list) and isinstance(parsed[0], FieldError):
         raise FieldErrors(422, [parsed[0]])
     reported = [one for one in parsed if isinstance(one, Call)]
-    filed = await services.outcomes.file(reported) if reported else {}
+    filed = await services.call_results.file(reported) if reported else {}
     results = [_result(item, one, filed) for item, one in zip(items, parsed, strict=True)]
     return reply({"results": results})
 
@@ -138,9 +138,9 @@ async def receipts(request: web.Request, services: Services, _client: Client) ->
         if place % _SLICE == _SLICE - 1:
             await asyncio.sleep(0)
     if reported:
-        await services.outcomes.file(reported)
+        await services.call_results.file(reported)
     if numbers:
-        await services.outcomes.report_numbers(numbers)
+        await services.call_results.report_numbers(numbers)
     metrics.receipts.labels("stored").inc(len(reported) + len(numbers))
     metrics.receipts.labels("refused").inc(len(places))
     if places:

@@ -18,7 +18,7 @@ async def post(request: web.Request, services: Services, _client: Client) -> web
     """
     taken, unknown = 0, []
     for hint in (await read_body(request, HintsBody)).root:
-        match services.demand.hint(hint.subs_id, hint.moment):
+        match services.on_demand.hint(hint.subs_id, hint.moment):
             case HintOutcome.TAKEN:
                 taken += 1
             case HintOutcome.UNKNOWN:

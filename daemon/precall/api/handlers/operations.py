@@ -38,7 +38,7 @@ async def readiness(request: web.Request, services: Services, _client: Client) -
     With `for=writes`, 503 while registrations cannot be stored.
     """
     writes = read_query(request, ReadyQuery).for_ == "writes"
-    ready = services.ledger.saving or not writes
+    ready = services.writer.saving or not writes
     data = {
         "ready": ready,
         "degraded": _degraded(services),
@@ -133,7 +133,7 @@ def _degraded(services: Services) -> list[str]:
     found = []
     if not services.role.leads:
         found.append("standby: another precall leads on this database; only reads are answered here")
-    elif not services.ledger.saving:
+    elif not services.writer.saving:
         found.append("store: the database does not take writes")
     if services.checker.outage.degraded:
         found.append("provider: out of reach; routes are kept")

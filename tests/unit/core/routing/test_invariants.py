@@ -51,7 +51,7 @@ policies = st.builds(
 
 
 class Life(RuleBasedStateMachine):
-    """One binding, driven as the checker and the ledger drive it."""
+    """One binding, driven as the checker and the writer drive it."""
 
     @initialize(policy=policies, b=st.sampled_from([B, ""]), end=st.sampled_from([None, 1800.0]))
     def begin(self, policy: Policy, b: str, end: float | None) -> None:
@@ -162,7 +162,7 @@ class Life(RuleBasedStateMachine):
                 assert (was.action, was.number) == (now.action, now.number)
 
     def write(self, after: Row | None) -> None:
-        """What the ledger does: I4 and I6 hang on it, and on what calls it."""
+        """What the writer does: I4 and I6 hang on it, and on what calls it."""
         before = self.row
         if after is before:
             return
