@@ -484,9 +484,26 @@ def test_one_live_check(site: Site) -> None:
     assert '"CalledNo":"17100000002"' in told.stdout
     assert re.search(r"status +2\n", told.stdout)
     assert "demo-secret" not in told.stdout
+    assert "error-center" not in told.stdout
     unknown = precall("check", "1", "--pool-key", "FC9", "--config", site.config, "--json")
     assert unknown.returncode == 1
-    assert json.loads(unknown.stdout)["read"]["code"] == "isv.SUBS_NOT_EXIST"
+    answer = json.loads(unknown.stdout)
+    assert answer["read"]["code"] == "isv.SUBS_NOT_EXIST"
+    assert answer["error_page"] == "https://error-center.aliyun.com/status/product/Dyplsapi"
+    assert "号码管理 > 号码详情" in answer["meaning"]
+    pool = precall("check", "2002", "--pool-key", "FC8", "--config", site.config)
+    assert "号码池管理" in pool.stdout
+    assert "https://error-center.aliyun.com/status/product/Dyplsapi" in pool.stdout
+
+
+def test_one_live_check_with_a_caller(site: Site) -> None:
+    check = ("check", "2002", "--pool-key", "FC9", "--config", site.config, "--call-no")
+    told = precall(*check, "138 0000 0009")
+    assert told.returncode == 0, told.stdout
+    assert "CallNo=13800000009" in told.stdout
+    refused = precall(*check, "nobody")
+    assert refused.returncode == 2
+    assert "should be a phone number" in refused.stderr
 
 
 def test_one_live_call_just_after_midnight(site: Site) -> None:
@@ -527,6 +544,13 @@ def test_a_doctor_names_a_wrong_secret(site: Site, tmp_path: Path) -> None:
     assert examined.returncode == 1
     assert re.search(r"fail +QueryCallStatus +.*SignatureDoesNotMatch", examined.stdout)
     assert "provider.access_key_secret" in examined.stdout
+    assert "the provider recommends https://api.aliyun.com/troubleshoot?q=SignatureDoes" in examined.stdout
+    for product in ("Dyplsapi", "Dyvmsapi"):
+        assert f"https://error-center.aliyun.com/status/product/{product}" in examined.stdout
+    findings = json.loads(precall("doctor", "--config", config, "--json").stdout)
+    advised = {finding["what"]: finding["error_page"] for finding in findings if finding["error_page"]}
+    assert set(advised) == {"QueryCallStatus", "QueryCallDetailByCallId"}
+    assert all(finding["recommend"] for finding in findings if finding["what"] in advised)
     assert precall("check", "2001", "--pool-key", "FC9", "--config", config).returncode == 4
 
 

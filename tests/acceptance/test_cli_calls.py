@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from tests.acceptance.test_cli import Site, config_file, line, precall, serving, until
 
 from precall.api.schemas.fields import moment
+from precall.core.calls.products import PRODUCTS
 
 pytestmark = pytest.mark.slow
 
@@ -107,6 +109,72 @@ def test_the_report_as_a_table_as_json_and_as_csv(site: Site) -> None:
     assert [(row["pool_key"], row["placed"]) for row in rows] == [("FC1", "3")]
     assert site.ask("report", "--csv", "--json").returncode == 2
     assert site.ask("report", "--since", "soon").returncode == 2
+
+
+def looked_up(site: Site, call_id: str, *more: str, ago: float = 300.0) -> subprocess.CompletedProcess[str]:
+    at = moment(time.time() - ago)
+    return precall("call", call_id, "--called-at", at, "--config", site.config, *more)
+
+
+@pytest.mark.parametrize("product", ["voice-notification", str(PROD)])
+def test_a_product_by_name_or_number(site: Site, product: str) -> None:
+    told = looked_up(site, "116012854210^1", "--prod-id", product)
+    assert told.returncode == 0, told.stderr
+    assert re.search(rf"prod_id +{PROD}\n", told.stdout)
+    assert re.search(r"product +voice-notification\n", told.stdout)
+
+
+def test_an_unknown_product_lists_the_names(site: Site) -> None:
+    refused = looked_up(site, "116012854210^1", "--prod-id", "robot")
+    assert refused.returncode == 2
+    assert all(name in refused.stderr for name in PRODUCTS)
+
+
+def test_nothing_says_what_it_can_mean(site: Site) -> None:
+    told = looked_up(site, "116012854210^1", "--prod-id", "ivr")
+    assert told.returncode == 1
+    for reason in ("within the last 5 minutes", "another product", "another day", "another account", "robot"):
+        assert reason in told.stdout
+    assert "--find" in told.stdout
+
+
+def test_a_call_of_another_product_and_day_is_found(site: Site) -> None:
+    told = looked_up(site, "116012854210^1", "--prod-id", "sip", "--find", "--json", ago=86_400.0 + 300.0)
+    assert told.returncode == 0, told.stderr
+    found = json.loads(told.stdout)
+    assert (found["prod_id"], found["product"]) == (PROD, "voice-notification")
+    assert found["read"]["duration"] == 31
+    before, after = told.stderr.splitlines()
+    assert re.match(
+        r"nothing in the place given; looking into \d+ more, one call each, at 60000 a minute", before
+    )
+    assert re.match(
+        rf"found under voice-notification \({PROD}\), 20\d\d-.* in Beijing, after \d+ more", after
+    )
+    assert found["calls"] <= 1 + int(re.findall(r"into (\d+)", before)[0]) + 1
+
+
+def test_what_is_nowhere_is_not_found_and_the_search_ends(site: Site) -> None:
+    told = looked_up(site, "no^such", "--prod-id", "sip", "--find", "--json")
+    assert told.returncode == 1
+    before, after = told.stderr.splitlines()
+    count = int(re.findall(r"into (\d+)", before)[0])
+    assert after == f"not found, after {count} more calls"
+    assert json.loads(told.stdout)["calls"] in (count + 1, count + 2)
+    assert count <= 17
+
+
+def test_a_search_that_the_provider_stops_ends(site: Site, tmp_path: Path) -> None:
+    config = tmp_path / "wrong.toml"
+    config.write_text(site.config.read_text().replace("demo-secret", "another"))
+    at = moment(time.time())
+    told = precall("call", "x^1", "--prod-id", "sip", "--called-at", at, "--find", "--config", config)
+    assert told.returncode == 4
+    assert "looking into" not in told.stderr
+    assert re.search(
+        r"the provider recommends +https://api.aliyun.com/troubleshoot\?q=SignatureDoes", told.stdout
+    )
+    assert "https://error-center.aliyun.com/status/product/Dyvmsapi" in told.stdout
 
 
 def test_the_sample_query_date_in_seconds_is_refused_with_an_explanation(tmp_path: Path) -> None:

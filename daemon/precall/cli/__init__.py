@@ -14,6 +14,7 @@ import typer
 from precall import __version__
 from precall.cli import (
     bindings,
+    call_detail,
     calls,
     daemon,
     exposures,
@@ -81,6 +82,7 @@ for _commands in (
     daemon.app,
     routes.app,
     provider.app,
+    call_detail.app,
     orders.app,
     calls.report_app,
     plan.app,

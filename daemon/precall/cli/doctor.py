@@ -8,7 +8,7 @@ import asyncio
 import os
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from pathlib import Path
@@ -16,19 +16,23 @@ from urllib.parse import urlsplit
 
 from precall.config.schema import Config
 from precall.core.calls.call import query_date
+from precall.core.calls.products import PRODUCTS
 from precall.core.errors import SchemaOutdated, StoreError
-from precall.core.model import Failure, InEffect, NonAnswer, Reply, Status
+from precall.core.model import Answer, Failure, InEffect, NonAnswer, Reply, Status
 from precall.provider import (
     DETAIL,
     NUMBER,
+    POOL_KEY_PLACE,
     QUESTIONS,
     STATUS,
+    SUBS_ID_PLACE,
     SUBSCRIPTION,
     CallDetail,
     Provider,
     Proxy,
     RawReply,
     StatusSource,
+    error_advice,
     proxy_for,
     read_detail,
     read_secret_no,
@@ -51,7 +55,6 @@ _PROBES = {
     ),
     NUMBER: ({"PoolKey": UNKNOWN_POOL, "SecretNo": UNKNOWN_X}, read_secret_no),
 }
-VOICE_NOTIFICATION = "11000000300006"
 BURST = 10
 SKEW_NOTICED = 30.0
 SKEW_REFUSED = 900.0
@@ -68,13 +71,25 @@ class StepVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StepFinding:
-    """What one step examined, what it found, and what to do about it."""
+    """What one step examined, what it found, and what to do about it.
+
+    `recommend` and `error_page` are what the provider says of an error of its own.
+    """
 
     what: str
     verdict: StepVerdict
     found: str
     fix: str = ""
     out_of_reach: bool = False
+    recommend: str = ""
+    error_page: str = ""
+
+    def advised(self, action: str, reply: RawReply, read: object) -> "StepFinding":
+        """This finding with what the provider advises on its error, unless all is well."""
+        if self.verdict is StepVerdict.OK:
+            return self
+        advice = error_advice(action, reply, read)
+        return replace(self, recommend=advice.recommend, error_page=advice.page)
 
 
 async def examine(
@@ -101,7 +116,8 @@ async def _status_endpoint(
     asked = QUESTIONS[config.provider.status_source]
     findings.append(clock_finding(raw[asked[0]], wall()))
     for action in asked:
-        findings += action_findings(action, read[action])
+        known = action_findings(action, read[action])
+        findings += [finding.advised(action, raw[action], read[action]) for finding in known]
     if all(_known(read[action]) for action in asked):
         findings.append(await _quota(config, provider, asked[0]))
     findings.append(source_finding(config.provider.status_source, read))
@@ -116,10 +132,13 @@ async def _detail_endpoint(
     findings = [await reach("call detail endpoint", endpoint, proxy_for(config.provider.proxy, endpoint))]
     if findings[0].verdict is StepVerdict.OK:
         day = query_date(wall())[0]
-        params = {"CallId": UNKNOWN_CALL, "ProdId": VOICE_NOTIFICATION, "QueryDate": str(day)}
-        findings += action_findings(DETAIL, (await provider.raw(DETAIL, params)).read(read_detail))
+        product = PRODUCTS["voice-notification"]
+        params = {"CallId": UNKNOWN_CALL, "ProdId": str(product), "QueryDate": str(day)}
+        reply = await provider.raw(DETAIL, params)
+        read = reply.read(read_detail)
+        findings += [finding.advised(DETAIL, reply, read) for finding in action_findings(DETAIL, read)]
     return [
-        StepFinding(f.what, StepVerdict.WARN, f.found, f.fix) if f.verdict is StepVerdict.FAIL else f
+        replace(f, verdict=StepVerdict.WARN, out_of_reach=False) if f.verdict is StepVerdict.FAIL else f
         for f in findings
     ]
 
@@ -286,14 +305,16 @@ async def _quota(config: Config, provider: Provider, action: str) -> StepFinding
 async def _twice(provider: Provider, subs_id: str, pool_key: str) -> StepFinding:
     """Whether the platform allocates another temporary number each time it is asked."""
     params = {"PoolKey": pool_key, "SubsId": subs_id}
-    read = [(await provider.raw(STATUS, params)).read(read_status) for _ in range(2)]
-    first, second = read
-    if isinstance(first, NonAnswer) or isinstance(second, NonAnswer):
-        bad = first if isinstance(first, NonAnswer) else second
-        code = bad.code if isinstance(bad, NonAnswer) else ""
-        return StepFinding(
-            "asked twice", StepVerdict.WARN, f"no answer ({code})", "name a binding of this pool and account"
-        )
+    raw = [await provider.raw(STATUS, params) for _ in range(2)]
+    answers: list[Answer] = []
+    for reply in raw:
+        read = reply.read(read_status)
+        if isinstance(read, NonAnswer):
+            fix = f"name a binding of this pool and account: {POOL_KEY_PLACE}; {SUBS_ID_PLACE}"
+            refused = StepFinding("asked twice", StepVerdict.WARN, f"no answer ({read.code})", fix)
+            return refused.advised(STATUS, reply, read)
+        answers.append(read)
+    first, second = answers
     if first.status is not Status.TEMPORARY or second.status is not Status.TEMPORARY:
         found = f"Status {int(first.status)}, then {int(second.status)}"
         return StepFinding(

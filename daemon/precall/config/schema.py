@@ -100,7 +100,7 @@ class ProviderConfig(Section):
     security_token: SecretStr = SecretStr("")
     security_token_file: str = ""
     timeout: Duration = 2.0
-    send_call_no: Literal["never", "number_a"] = "never"
+    send_call_no: Literal["never", "number_a", "caller"] = "never"
     rate: Annotated[float, Field(gt=0, le=100_000)] = 20
     burst: Annotated[float, Field(ge=1, le=100_000)] | None = None
     max_in_flight: Annotated[int, Field(ge=1, le=10_000)] = 64

@@ -84,8 +84,8 @@ class Flag(StrEnum):
 class Failure(StrEnum):
     """The classes of non-answers: why the provider could not be queried, or gave no answer.
 
-    STALE: the nonce or token of the call was stale. The next call carries a new one, so a single such reply says
-    nothing about the binding or the account.
+    STALE: the nonce or token of the call was stale, or its caller was refused. The next call carries another one or
+    none, so a single such reply says nothing about the binding or the account.
     """
 
     THROTTLED = "throttled"

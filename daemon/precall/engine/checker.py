@@ -165,12 +165,12 @@ class Checker:
 
     # -- checks under way ------------------------------------------------------------------------------
 
-    def start(self, row: Row, priority: Priority) -> "asyncio.Task[CheckResult]":
-        """Check this binding, for which a call of that priority was spent."""
+    def start(self, row: Row, priority: Priority, caller: str = "") -> "asyncio.Task[CheckResult]":
+        """Check this binding, for which a call of that priority was spent. `caller` is the calling number, if known."""
         subs_id = row.binding.subs_id
         if priority is Priority.DEMAND:
             self.planner.take_on_demand(subs_id, self._clocks.tick())
-        query = self.queries.number(row)
+        query = self.queries.number(row, caller)
         task = asyncio.create_task(self._check(query), name=f"check-{query.seq}")
         self._running[subs_id] = task
         task.add_done_callback(lambda done: self._ended(subs_id, done))

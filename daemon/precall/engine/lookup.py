@@ -55,7 +55,7 @@ class Lookup:
             return None
         fresh = max_age is None or not self._older(row, max_age)
         if not fresh and self._on_demand.worth_waiting(subs_id):
-            check = await self._on_demand.check_now(subs_id, timeout=timeout)
+            check = await self._on_demand.check_now(subs_id, timeout=timeout, caller=caller)
             row = self._table.get(subs_id)
             if row is None:
                 return None

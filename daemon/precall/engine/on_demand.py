@@ -66,10 +66,12 @@ class OnDemandChecks:
         self._hints: dict[str, tuple[float, float]] = {}
         self._waiting = 0
 
-    async def check_now(self, subs_id: str, *, timeout: float) -> OnDemandCheck:
-        """Check one binding now, waiting for at most `timeout` seconds.
+    async def check_now(self, subs_id: str, *, timeout: float, caller: str = "") -> OnDemandCheck:
+        """Check one binding now, waiting for at most `timeout` seconds. `caller` is the calling number, if known.
 
-        Concurrent callers for the same binding share one call. It keeps running after a caller has given up.
+        Concurrent readers of the same binding share one call, also a background one. It keeps running after a reader
+        has given up. Since an answer concerns the binding as a whole, the caller of the reader who came first is sent,
+        and the others wait for the same answer.
         """
         started = self._clocks.tick()
         task = self._checker.under_way(subs_id)
@@ -81,7 +83,7 @@ class OnDemandChecks:
             if refusal is not None:
                 self._metrics.on_demand.labels(refusal.outcome).inc()
                 return refusal
-            task = self._checker.under_way(subs_id) or self._checker.start(row, Priority.DEMAND)
+            task = self._checker.under_way(subs_id) or self._checker.start(row, Priority.DEMAND, caller)
         left = max(0.0, timeout - (self._clocks.tick() - started))
         await asyncio.wait({task}, timeout=left)
         check = _outcome(task)

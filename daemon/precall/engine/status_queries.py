@@ -2,7 +2,7 @@
 whether calls are ours to make."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from precall.clocks import Clocks
 from precall.core.ages import Tick
@@ -17,12 +17,14 @@ from precall.telemetry.metrics import Metrics
 @dataclass(frozen=True, slots=True)
 class StatusQuery:
     """One call to come. `row` is what is asked about, `seq` orders answers, `since` (tick) is when it was decided, and
-    `chance`, in [0, 1), spreads what follows from the reply."""
+    `chance`, in [0, 1), spreads what follows from the reply. `caller` is the calling number of a live check, if known.
+    """
 
     row: Row
     seq: int
     since: Tick
     chance: float
+    caller: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +61,10 @@ class StatusQueries:
         """Whether nothing puts in doubt that calls are ours to make."""
         return self.gate is None or self.gate.is_open()
 
-    def number(self, row: Row) -> StatusQuery:
+    def number(self, row: Row, caller: str = "") -> StatusQuery:
         """The next call, about this row."""
         self._seq += 1
-        return StatusQuery(row, self._seq, self._clocks.tick(), self._chance())
+        return StatusQuery(row, self._seq, self._clocks.tick(), self._chance(), caller)
 
     async def ask(self, query: StatusQuery) -> QueryReply | None:
         """Make the call and learn from its reply. None if, before it was sent, the call was no longer ours to make:
@@ -71,7 +73,9 @@ class StatusQueries:
             return None
         asked_at = self._clocks.now()
         self._metrics.check_queue.observe(self._clocks.tick() - query.since)
-        asked = await self._provider.query_binding(query.row.binding, again=self._may_repeat)
+        asked = await self._provider.query_binding(
+            query.row.binding, caller=query.caller, again=self._may_repeat
+        )
         now, tick = self._clocks.now(), self._clocks.tick()
         self.health.learn(asked.reply, asked.seconds, tick)
         if not isinstance(asked.reply, NonAnswer):

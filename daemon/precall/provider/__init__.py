@@ -3,6 +3,7 @@
 What to ask, and what an answer means for a route, is decided in `core`.
 """
 
+from precall.provider.advice import ErrorAdvice, error_advice
 from precall.provider.client import (
     DETAIL,
     NUMBER,
@@ -13,6 +14,7 @@ from precall.provider.client import (
     StatusSource,
     TimedReply,
 )
+from precall.provider.console import POOL_KEY_PLACE, SUBS_ID_PLACE
 from precall.provider.credentials import Credentials, configured_credentials
 from precall.provider.endpoint import RawReply
 from precall.provider.failures import TransportTrouble
@@ -25,13 +27,16 @@ from precall.provider.substitutes import read_secret_no, read_subscription
 __all__ = [
     "DETAIL",
     "NUMBER",
+    "POOL_KEY_PLACE",
     "QUESTIONS",
     "STATUS",
     "SUBSCRIPTION",
+    "SUBS_ID_PLACE",
     "BadReceipt",
     "CallDetail",
     "Credential",
     "Credentials",
+    "ErrorAdvice",
     "IgnoredReceipt",
     "Provider",
     "Proxy",
@@ -40,6 +45,7 @@ __all__ = [
     "TimedReply",
     "TransportTrouble",
     "configured_credentials",
+    "error_advice",
     "kept",
     "proxy_for",
     "read_detail",

@@ -1,8 +1,9 @@
 """The actions of the provider. Every failure is a value: no call raises.
 
 Signing is in `sign`, HTTP in `endpoint`, parsing in `replies`, and the classes of failures in `failures`. The only
-retry is made here: a stale nonce or token is renewed and the request sent once more, if the budget allows another call.
-Otherwise the reply is STALE, since the next request may well succeed. When and how often to ask is decided elsewhere.
+retries are made here: a stale nonce or token is renewed, a caller that is refused is left out, and the request is sent
+once more, if the budget allows another call. Otherwise the reply is STALE, since the next request may well succeed.
+When and how often to ask is decided elsewhere.
 """
 
 import ssl
@@ -13,6 +14,7 @@ from typing import Generic, Literal, TypeVar
 
 from precall.config.schema import ProviderConfig
 from precall.core.model import Answer, Binding, Failure, InEffect, NonAnswer, Reply
+from precall.core.numbers import UNKNOWN
 from precall.provider.credentials import Credentials
 from precall.provider.endpoint import EndpointSettings, ProviderEndpoint, RawReply, Reader
 from precall.provider.failures import TransportTrouble, stale_nonce, stale_token, trouble
@@ -105,23 +107,37 @@ class Provider:
         """The actions that `query_binding` uses."""
         return QUESTIONS[self._config.status_source]
 
-    async def query_binding(self, binding: Binding, *, again: Callable[[], bool]) -> TimedReply[Reply]:
-        """Ask for the state of a binding by `provider.status_source`. `again` is that of `query_call_status`."""
+    async def query_binding(
+        self, binding: Binding, *, caller: str = "", again: Callable[[], bool]
+    ) -> TimedReply[Reply]:
+        """Ask for the state of a binding by `provider.status_source`. For the rest see `query_call_status`."""
         if self._config.status_source == "subscription_detail":
             return await self.query_subscription_detail(binding, again=again)
-        return await self.query_call_status(binding, again=again)
+        return await self.query_call_status(binding, caller=caller, again=again)
 
     async def query_call_status(
-        self, binding: Binding, *, again: Callable[[], bool]
+        self, binding: Binding, *, caller: str = "", again: Callable[[], bool]
     ) -> TimedReply[Answer | NonAnswer]:
         """Ask for the state of a binding with QueryCallStatus.
+
+        `caller` is the calling number, if it is known. It is sent as CallNo where `provider.send_call_no` says so,
+        and if it is a number. The product page says no more of CallNo than that it is the calling number. So the answer
+        is taken to concern the binding as a whole. A refusal may concern the caller alone: then the question is
+        repeated without it, or counts as STALE if the budget does not allow that.
 
         `again` says whether the budget allows another call. It is called only before a retry.
         """
         params = {"PoolKey": binding.pool_key, "SubsId": binding.subs_id}
         if self._config.send_call_no == "number_a":
-            params["CallNo"] = binding.number_a
-        return await self._ask(STATUS, params, read_status, again)
+            return await self._ask(STATUS, params | {"CallNo": binding.number_a}, read_status, again)
+        if self._config.send_call_no == "never" or caller in ("", UNKNOWN):
+            return await self._ask(STATUS, params, read_status, again)
+        asked = await self._ask(STATUS, params | {"CallNo": caller}, read_status, again)
+        if not (isinstance(asked.reply, NonAnswer) and asked.reply.failure is Failure.REFUSED):
+            return asked
+        if again():
+            return await self._ask(STATUS, params, read_status, again)
+        return replace(asked, reply=replace(asked.reply, failure=Failure.STALE))
 
     async def query_subscription_detail(
         self, binding: Binding, *, again: Callable[[], bool]

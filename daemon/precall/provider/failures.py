@@ -14,6 +14,7 @@ import re
 from enum import StrEnum
 
 from precall.core.model import Failure, NonAnswer
+from precall.provider.console import POOL_KEY_PLACE, SUBS_ID_PLACE
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 _LONG_DIGITS = re.compile(r"[0-9]{7,}")
@@ -171,15 +172,19 @@ _RULES: tuple[tuple[re.Pattern[str], Failure, str], ...] = tuple(
         # -- stale: the next request has another nonce
         (r"SignatureNonceUsed", Failure.STALE, _NONCE_USED),
         # -- gone: the only code that can end a binding, once confirmed
-        (r"SUBS_NOT_EXISTS?", Failure.GONE, "no such binding in this pool"),
+        (r"SUBS_NOT_EXISTS?", Failure.GONE, f"no such binding in this pool: {SUBS_ID_PLACE}"),
         # -- refused: this binding or pool only
         (r"SUBS_NOT_BELONG", Failure.REFUSED, "the binding belongs to another account"),
-        (r"POOLKEY_NOT_EXISTS?|PoolKeyNotFound", Failure.REFUSED, "this account has no such pool"),
+        (
+            r"POOLKEY_NOT_EXISTS?|PoolKeyNotFound",
+            Failure.REFUSED,
+            f"this account has no such pool: check pool_key; {POOL_KEY_PLACE}",
+        ),
         (r"NO_AVAILABLE_NUMBER", Failure.REFUSED, "the pool has no number left"),
         (
             r"INVALID_PARAMETERS?|ILLEGAL_ARGUMENT|MOBILE_NUMBER_ILLEGAL",
             Failure.REFUSED,
-            "a parameter is refused: check subs_id, pool_key and number_a",
+            "a parameter is refused: check subs_id, pool_key and, if it is sent, the calling number",
         ),
         # -- account: every request fails until someone acts
         (r"Invalid(?:Api|Action).*", Failure.ACCOUNT, _UNKNOWN_ACTION),

@@ -128,7 +128,7 @@ def opened(
 ) -> tuple[dict[str, Any], str] | NonAnswer:
     """Return the content and the RequestId of a reply with Code OK, or a non-answer."""
     retry_after = _retry_after(headers_retry_after) if headers_retry_after else None
-    content = _parsed(content_type, body)
+    content = content_of(content_type, body)
     if isinstance(content, TransportTrouble):
         return _undecoded(http_status, content, body, retry_after)
     # Errors of the gateway capitalize these keys or not.
@@ -181,7 +181,8 @@ def _is_request_id(value: str) -> bool:
     return len(value) <= 64 and plain.isalnum() and plain.isascii() and not plain.isdecimal()
 
 
-def _parsed(content_type: str, body: bytes) -> dict[str, Any] | TransportTrouble:
+def content_of(content_type: str, body: bytes) -> dict[str, Any] | TransportTrouble:
+    """Return the members of a reply in JSON or XML, whatever its Code. Else why it cannot be read."""
     if len(body) > BODY_LIMIT:
         return TransportTrouble.BODY_TOO_LARGE
     if not body.startswith(b"{"):

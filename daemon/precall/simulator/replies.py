@@ -43,6 +43,7 @@ _MESSAGES = {
     "isv.SUBS_NOT_BELONG": "绑定关系不属于该客户",
     "isv.POOLKEY_NOT_EXISTS": "号码池不存在",
     "isv.NO_NOT_EXIST": "号码不存在",
+    "isv.MOBILE_NUMBER_ILLEGAL": "手机号码格式错误",
     "isp.SYSTEM_ERROR": "系统错误",
 }
 

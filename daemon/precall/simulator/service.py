@@ -5,6 +5,7 @@ Steps, in order: authentication, faults, quota, parameters, business logic. Time
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -52,6 +53,9 @@ from precall.simulator.scenario import (
 )
 from precall.simulator.traffic import TokenBucket, Traffic
 from precall.simulator.world import World
+
+_PHONE = re.compile(r"\+?[0-9]{3,20}", re.ASCII)
+"""The form of CallNo. The answer does not depend on it."""
 
 
 class Silence(Enum):
@@ -157,6 +161,10 @@ class Service:
 
     def _answer_status(self, parameters: Mapping[str, str], style: Style, now: float) -> Reply:
         subs_id, pool_key = _required(parameters, "SubsId"), _required(parameters, "PoolKey")
+        call_no = parameters.get("CallNo", "")
+        if call_no and not _PHONE.fullmatch(call_no):
+            code = "isv.MOBILE_NUMBER_ILLEGAL"
+            return error_reply(style, code, business_http_errors=self.replies.business_http_errors)
         answer = self.world.answer(subs_id, pool_key, now)
         if isinstance(answer, BindingStatus):
             return status_reply(style, answer, self.replies.no_number)

@@ -14,6 +14,7 @@ import pytest
 
 from precall.api.schemas.calls import CallAnswer, CallPage, ReportAnswer, ReportedAnswer
 from precall.api.schemas.fields import moment
+from precall.core.calls.products import PRODUCTS
 from precall.simulator import Call
 from tests.integration.engine.test_main_job import calls, fault, locked, route, row_of, truth
 from tests.support import api_daemon
@@ -100,6 +101,7 @@ async def test_a_reported_call_is_asked_about_and_told(tmp_path: Path) -> None:
         found = await result(served, "116012854210%5E102314050", "connected")
         assert (found["source"], found["state"], found["duration"]) == ("detail", "200000", 31)
         assert (found["pool_key"], found["next_at"], found["prod_id"]) == ("FC1", "", PROD)
+        assert found["product"] == "voice-notification"
         assert found["detail"]["request_id"]
         busy = await result(served, "c2", "not_connected")
         assert busy["meaning"] == "the callee was busy"
@@ -331,11 +333,32 @@ BAD_CALLS: list[tuple[Any, str]] = [
     (report("c", 1.0) | {"called_at": "2026-01-02T03:04:05"}, "called_at"),
     (report("c", 4e9), "called_at"),
     (report("c", 1.0) | {"prod_id": -1}, "prod_id"),
+    (report("c", 1.0) | {"prod_id": "IVR"}, "prod_id"),
+    (report("c", 1.0) | {"prod_id": 2**63}, "prod_id"),
+    (report("c", 1.0) | {"prod_id": True}, "prod_id"),
     (report("c", 1.0) | {"prod_id": 0}, ""),
     (report("c", 1.0) | {"outcome": "lovely"}, "outcome"),
     (report("c", 1.0) | {"state": "1"}, "state"),
     ("x", ""),
 ]
+
+
+async def test_a_product_may_be_named(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        at = time.time()
+        named = {"n": "ivr", "d": "11000000300005", "i": 11000000300005, "s": "smart-outbound", "u": 42}
+        await tell(served, *(report(call_id, at, prod_id=given) for call_id, given in named.items()))
+        found = {call_id: await call(served, call_id) for call_id in named}
+        assert {call_id: (one["prod_id"], one["product"]) for call_id, one in found.items()} == {
+            "n": (11000000300005, "ivr"),
+            "d": (11000000300005, "ivr"),
+            "i": (11000000300005, "ivr"),
+            "s": (11030000180001, "smart-outbound"),
+            "u": (42, ""),
+        }
+        status, told = await served.ask("POST", "/v1/calls", report("r", at, prod_id="voice-robot"))
+        assert (status, told["field"]) == (422, "prod_id")
+        assert all(name in told["detail"] for name in PRODUCTS)
 
 
 async def test_bad_reports_are_refused_each_by_its_field(tmp_path: Path) -> None:

@@ -8,13 +8,19 @@ from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 
 from precall.core.model import Row
 from precall.simulator import Fault
+from precall.simulator.gateway import Envelope
+from precall.simulator.replies import Style, error_reply
+from precall.simulator.service import Delivery, Silence
 from tests.support.api_daemon import A, B, Served, X, a_binding, scripted, serving
 from tests.support.patience import BRIEF, PATIENCE, until
+
+RARELY = {"min_interval": "30m", "max_age": "1h"}
 
 
 async def route(served: Served, subs_id: str = "1", query: str = "") -> dict[str, Any]:
@@ -216,6 +222,72 @@ async def test_readers_of_one_stale_route_share_one_call(tmp_path: Path) -> None
         told = await asyncio.gather(*(route(served, "1", "?max_age=0&timeout=2") for _ in range(100)))
         assert calls(served) == made + 1
         assert all(body["age_ms"] < 1000 for body in told)
+
+
+def note_callers(
+    served: Served, monkeypatch: pytest.MonkeyPatch, refusal: Delivery | None = None
+) -> list[str]:
+    """The CallNo of each call from now on, "" for none. Calls with one get the `refusal`, if there is any."""
+    sent: list[str] = []
+    answered = served.simulator.service.handle
+
+    def handle(envelope: Envelope, now: float) -> Delivery | Silence:
+        sent.append(dict(parse_qsl(f"{envelope.query}&{envelope.body.decode()}")).get("CallNo", ""))
+        return refusal if refusal and sent[-1] else answered(envelope, now)
+
+    monkeypatch.setattr(served.simulator.service, "handle", handle)
+    return sent
+
+
+@pytest.mark.parametrize("signature", ["acs3", "rpc"])
+async def test_a_live_check_sends_its_caller_and_the_background_sends_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signature: str
+) -> None:
+    settings = {"send_call_no": "caller", "signature": signature}
+    async with serving(tmp_path, scripted(1), provider=settings, freshness=RARELY) as served:
+        sent = note_callers(served, monkeypatch)
+        await served.register()
+        await until(lambda: row_of(served).state.status == 1)
+        assert set(sent) == {""}
+        for caller, call_no in (("86-138 0000 0001", "8613800000001"), ("anonymous", ""), ("", "")):
+            sent.clear()
+            await route(served, "1", f"?max_age=0&timeout=2&caller={caller}")
+            assert sent == [call_no]
+        sent.clear()
+        await served.checked("1")
+        assert sent == [""]
+
+
+async def test_readers_with_different_callers_share_one_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"send_call_no": "caller"}
+    async with serving(tmp_path, scripted(1), provider=settings, freshness=RARELY) as served:
+        await served.register()
+        await until(lambda: row_of(served).state.status == 1)
+        sent = note_callers(served, monkeypatch)
+        fault(served, "slow", delay="200ms")
+        queries = [f"?max_age=0&timeout=5&caller={caller}" for caller in (A, B, "anonymous") * 10]
+        told = await asyncio.gather(*(route(served, "1", query) for query in queries))
+        assert len(sent) == 1
+        assert sent[0] in (A, B, "")
+        assert not any(body["stale"] for body in told)
+
+
+async def test_a_caller_that_the_provider_refuses_does_not_block_the_binding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"send_call_no": "caller"}
+    async with serving(tmp_path, scripted(1), provider=settings, freshness=RARELY) as served:
+        await served.register()
+        await until(lambda: row_of(served).state.status == 1)
+        style = Style("json", "E7F99446-8191-43C0-99B5-F58A6AEAD7D5", "QueryCallStatus")
+        sent = note_callers(served, monkeypatch, Delivery(error_reply(style, "isv.MOBILE_NUMBER_ILLEGAL")))
+        told = await route(served, "1", f"?max_age=0&timeout=5&caller={A}")
+        assert sent == [A, ""]
+        assert (told["reason"], told["stale"]) == ("status_1", False)
+        assert not row_of(served).state.blocked
+        assert not results(served)["refused"]
 
 
 async def test_a_hint_is_an_appointment_just_before_the_dial(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from precall.config.schema import ProviderConfig
+from precall.core.callers import read_caller
 from precall.core.model import Answer, Failure, NonAnswer, Status
 from precall.provider import (
     DETAIL,
@@ -40,6 +41,7 @@ BODY = (
 )
 ANSWER = Answer(Status.NORMAL, "17000000000", "", "E7F99446-8191")
 KEY = Credential("demo", "demo-secret")
+CALLER = "13900000009"
 
 BOMB = b"""<?xml version="1.0"?><!DOCTYPE r [<!ENTITY a "lol"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">
 <!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b;&b;&b;">]><r><Code>OK</Code><RequestId>&c;</RequestId></r>"""
@@ -142,6 +144,11 @@ def never() -> bool:
     raise AssertionError("the budget is asked for nothing but a retry")
 
 
+def call_no(head: Head) -> str | None:
+    """The CallNo of a request signed by rpc."""
+    return dict(parse_qsl(head["body"])).get("CallNo")
+
+
 async def asked(url: str, **settings: Any) -> TimedReply[Answer | NonAnswer]:
     async with client(url, **settings) as provider:
         return await provider.query_call_status(binding(), again=never)
@@ -193,11 +200,62 @@ async def test_connections_are_kept_and_no_nonce_is_used_twice() -> None:
     assert not any("cookie" in head for head in heads)
 
 
-@pytest.mark.parametrize(("setting", "sent"), [("never", None), ("number_a", "13800000001")])
-async def test_the_calling_number_is_sent_only_when_wanted(setting: str, sent: str | None) -> None:
-    async with served(says(http())) as (url, heads):
-        await asked(url, signature="rpc", send_call_no=setting)
-    assert dict(parse_qsl(heads[0]["body"])).get("CallNo") == sent
+@pytest.mark.parametrize(
+    ("setting", "caller", "sent"),
+    [
+        ("never", "", None),
+        ("never", CALLER, None),
+        ("number_a", "", "13800000001"),
+        ("number_a", CALLER, "13800000001"),
+        ("caller", "", None),
+        ("caller", CALLER, CALLER),
+        ("caller", read_caller("Alice <sip:13900000009@10.0.0.1>"), CALLER),
+        ("caller", read_caller("anonymous"), None),
+        ("caller", read_caller("0*1"), None),
+    ],
+)
+async def test_the_calling_number_is_sent_only_when_wanted(
+    setting: str, caller: str, sent: str | None
+) -> None:
+    async with (
+        served(says(http())) as (url, heads),
+        client(url, signature="rpc", send_call_no=setting) as provider,
+    ):
+        assert (await provider.query_call_status(binding(), caller=caller, again=never)).reply == ANSWER
+    assert [call_no(head) for head in heads] == [sent]
+
+
+REFUSED = http(b'{"Code":"isv.MOBILE_NUMBER_ILLEGAL","RequestId":"E7F99446-8191"}')
+
+
+async def test_a_caller_that_is_refused_is_left_out() -> None:
+    async with (
+        served(says(REFUSED, http())) as (url, heads),
+        client(url, signature="rpc", send_call_no="caller") as provider,
+    ):
+        assert (await provider.query_call_status(binding(), caller=CALLER, again=once)).reply == ANSWER
+    assert [call_no(head) for head in heads] == [CALLER, None]
+
+
+@pytest.mark.parametrize(
+    ("setting", "affordable", "failure", "calls"),
+    [
+        ("caller", True, Failure.REFUSED, 2),
+        ("caller", False, Failure.STALE, 1),
+        ("number_a", True, Failure.REFUSED, 1),
+    ],
+)
+async def test_only_a_refusal_without_the_caller_concerns_the_binding(
+    setting: str, affordable: bool, failure: Failure, calls: int
+) -> None:
+    async with (
+        served(says(REFUSED)) as (url, heads),
+        client(url, signature="rpc", send_call_no=setting) as provider,
+    ):
+        asked = await provider.query_call_status(binding(), caller=CALLER, again=lambda: affordable)
+    assert isinstance(asked.reply, NonAnswer)
+    assert (asked.reply.failure, asked.reply.code) == (failure, "isv.MOBILE_NUMBER_ILLEGAL")
+    assert len(heads) == calls
 
 
 # -- what comes back

@@ -3,9 +3,10 @@
 import pytest
 import typer
 
+from precall.cli.call_detail import placed_at
 from precall.cli.doctor import StepVerdict, action_findings, clock_finding
 from precall.cli.options import duration
-from precall.cli.provider import MEANING, placed_at
+from precall.cli.provider import MEANING
 from precall.core.model import Answer, Failure, NonAnswer, Status
 from precall.provider import RawReply
 

@@ -125,6 +125,11 @@ def test_missing_and_malformed_parameters() -> None:
     call = {"CallId": "c", "ProdId": "1", "QueryDate": "1"}
     assert code({"PoolKey": "P"}) == "MissingSubsId"
     assert code({"SubsId": "1"}) == "MissingPoolKey"
+    binding = {"SubsId": "1", "PoolKey": "P"}
+    for caller in ("150000000", "13800000001", "+8613800000001", "110"):
+        assert code({**binding, "CallNo": caller}) == "OK"
+    for caller in ("unknown", "12", "138 0000 0001", "sip:1", "1" * 21):
+        assert code({**binding, "CallNo": caller}) == "isv.MOBILE_NUMBER_ILLEGAL"
     assert code({**call, "CallId": ""}, DETAIL) == "MissingCallId"
     assert code({**call, "ProdId": "x"}, DETAIL) == "InvalidProdId"
     assert code({**call, "QueryDate": "1.5"}, DETAIL) == "InvalidQueryDate"

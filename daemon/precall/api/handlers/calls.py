@@ -47,7 +47,9 @@ _CURSOR = re.compile(A_CALL, re.ASCII)
 async def post(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
     """Report one placed call or up to 1000. They are stored before the response.
 
-    Reporting a call again is harmless: only what is new about it is stored.
+    Reporting a call again is harmless: only what is new about it is stored. With `prod_id` the provider is asked how
+    the call ended (QueryCallDetailByCallId). That API does not cover calls of the voice robot, nor calls placed from a
+    handset: report those with `outcome` alone.
     """
     data = await json_body(request)
     items = data if isinstance(data, list) else [data]

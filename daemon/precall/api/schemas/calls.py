@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BeforeValidator, Field, RootModel, model_validator
+from pydantic import BeforeValidator, Field, RootModel, WithJsonSchema, model_validator
 
 from precall.api.schemas.fields import (
     CURSOR,
@@ -19,6 +19,7 @@ from precall.api.schemas.fields import (
 )
 from precall.core.calls.call import Call, CallResult, CallSource, first_try, with_outcome
 from precall.core.calls.causes import AT_FAULT, meaning
+from precall.core.calls.products import LARGEST, PRODUCTS, product_name, product_number
 from precall.core.calls.statistics import CallCounts
 from precall.core.model import State
 from precall.store import PollBacklog
@@ -30,20 +31,35 @@ AHEAD = 300.0
 """Seconds that the clock of a dispatcher may be ahead."""
 
 
-def _whole(value: object) -> object:
-    return int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() else value
+def _product(value: object) -> object:
+    return product_number(value) if isinstance(value, str) else value
 
 
 Period = Annotated[float, Field(gt=0, le=366 * 86_400, allow_inf_nan=False)]
 CallId = Annotated[str, Field(pattern=r"^[!-~]{1,128}$", examples=["116012854210^102314050"])]
-ProdId = Annotated[int, BeforeValidator(_whole), Field(ge=0, lt=2**63, examples=[11000000300006])]
+ProdId = Annotated[
+    int,
+    BeforeValidator(_product),
+    Field(ge=0, le=LARGEST),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 0, "maximum": LARGEST},
+                {"type": "string", "enum": list(PRODUCTS)},
+                {"type": "string", "pattern": "^[0-9]{1,18}$"},
+            ],
+            "examples": [11000000300006, "voice-notification"],
+        }
+    ),
+]
 
 
 class CallBody(Body):
     """A placed call, with `prod_id`, `outcome` or both.
 
-    `prod_id` is the voice product that placed the call; with it the provider is asked how the call ended. `outcome` is
-    how the dispatcher saw it end.
+    `prod_id` is the voice product that placed the call, as its number or name; with it the provider is asked how the
+    call ended. `outcome` is how the dispatcher saw it end. The provider says nothing of calls of its voice robot, so
+    report those with `outcome` alone.
     """
 
     call_id: CallId
@@ -109,14 +125,15 @@ class ReportQuery(QueryModel):
 class CallAnswer(ResponseModel):
     """A call and how it ended.
 
-    `duration` is in seconds, -1 if unknown. `next_at` is when the provider will be asked about the call, "" if it will
-    not be.
+    `product` is the name of `prod_id`, "" if it has none. `duration` is in seconds, -1 if unknown. `next_at` is when
+    the provider will be asked about the call, "" if it will not be.
     """
 
     call_id: str
     subs_id: str
     pool_key: str
     prod_id: int
+    product: str
     called_at: str
     reported_at: str
     route_state: State | Literal[""]
@@ -214,6 +231,7 @@ def encode_call(call: Call) -> dict[str, Any]:
         "subs_id": call.subs_id,
         "pool_key": call.pool_key,
         "prod_id": call.prod_id,
+        "product": product_name(call.prod_id),
         "called_at": moment(call.called_at),
         "reported_at": moment(call.reported_at),
         "route_state": call.route_state,

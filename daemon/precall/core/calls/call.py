@@ -11,6 +11,7 @@ from enum import StrEnum
 from itertools import zip_longest
 
 from precall.core.calls.causes import judge_ended
+from precall.core.calls.products import PRODUCTS
 
 DAY = 86_400
 SHANGHAI = 8 * 3600
@@ -187,3 +188,20 @@ def query_date(called_at: float) -> list[int]:
     midnight = round(called_at - since_midnight)
     days = [midnight, midnight - DAY] if since_midnight < NEAR_MIDNIGHT else [midnight]
     return [day * 1000 for day in days]
+
+
+def filed_elsewhere(prod_id: int, called_at: float, now: float) -> list[tuple[int, int]]:
+    """Where else a call may be filed: products and values of QueryDate (ms), likeliest first; a bounded list.
+
+    These are the other products on the day of the call, then all of them on the days beside it, the nearer one first.
+    Left out are the pairs of `query_date` for `prod_id`, and a day that has not begun at `now`.
+    """
+    known = query_date(called_at)
+    day, length = known[0], DAY * 1000
+    beside = [day - length, day + length]
+    if called_at * 1000 - day > length / 2:
+        beside.reverse()
+    days = [day, *(one for one in beside if one <= now * 1000)]
+    products = [prod_id, *(one for one in PRODUCTS.values() if one != prod_id)]
+    pairs = [(product, one) for one in days for product in products]
+    return [pair for pair in pairs if pair not in [(prod_id, one) for one in known]]

@@ -3,17 +3,20 @@
 One table holds three vocabularies, whose codes do not overlap:
 
 - the states of QueryCallDetailByCallId (six digits, from the carrier receipts of the voice service);
-- the three-digit states reported by the switches behind it;
+- the three-digit states reported by the switches behind it. Four have a meaning of the provider's own; any other is a
+  SIP response code (`sip`);
 - the Q.850 causes in SecretReport's `release_cause`.
 
 The codes of SecretReport's `unconnected_cause` are small numbers too, so they carry a prefix (`unconnected`). The table
 also holds the words by which a dispatcher reports an outcome.
 
 Sources: the product pages of QueryCallDetailByCallId and of SecretReport, the voice service's pages on carrier
-receipts and on intermediate states, ITU-T Q.850.
+receipts and on intermediate states, ITU-T Q.850, RFC 3261.
 """
 
 from enum import StrEnum
+
+from precall.core.calls.sip import sip_meaning
 
 
 class CallEnd(StrEnum):
@@ -109,7 +112,7 @@ def meaning(code: str) -> str:
     """The code in plain words; "" means that none was given."""
     if not code:
         return "not told"
-    return CAUSES.get(code, "a cause that is not documented")
+    return CAUSES.get(code) or sip_meaning(code) or "a cause that is not documented"
 
 
 def unconnected(cause: int) -> str:
