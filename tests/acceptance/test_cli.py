@@ -537,6 +537,17 @@ def test_a_doctor_who_finds_nothing(site: Site) -> None:
     )  # fmt: skip
 
 
+def test_a_doctor_says_where_a_binding_is_found(site: Site) -> None:
+    examined = precall("doctor", "--config", site.config, "--json", "--subs-id", "404", "--pool-key", "FC9")
+    findings = {finding["what"]: finding for finding in json.loads(examined.stdout)}
+    twice = findings["asked twice"]
+    assert (twice["verdict"], twice["found"]) == ("warn", "no answer (isv.SUBS_NOT_EXIST)")
+    assert "号码池管理" in twice["fix"]
+    assert "号码管理 > 号码详情" in twice["fix"]
+    assert twice["error_page"] == "https://error-center.aliyun.com/status/product/Dyplsapi"
+    assert not any(finding["error_page"] for what, finding in findings.items() if what != "asked twice")
+
+
 def test_a_doctor_names_a_wrong_secret(site: Site, tmp_path: Path) -> None:
     config = tmp_path / "wrong.toml"
     config.write_text(site.config.read_text().replace("demo-secret", "another"))

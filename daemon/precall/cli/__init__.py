@@ -14,7 +14,6 @@ import typer
 from precall import __version__
 from precall.cli import (
     bindings,
-    call_detail,
     calls,
     daemon,
     exposures,
@@ -82,7 +81,6 @@ for _commands in (
     daemon.app,
     routes.app,
     provider.app,
-    call_detail.app,
     orders.app,
     calls.report_app,
     plan.app,

@@ -182,7 +182,11 @@ def add(
     daemon: Target,
     as_json: Json = False,
 ) -> None:
-    """Register a binding, or update it."""
+    """Register a binding, or update it.
+
+    The console shows the pool key under 号码池管理 (number pools), and the SubsId under 号码管理 > 号码详情 (numbers >
+    details). BindAxb and its siblings return the SubsId too.
+    """
     body: dict[str, Any] = {
         "pool_key": pool_key,
         "number_x": number_x,

@@ -11,24 +11,17 @@ from typing import Annotated
 import typer
 
 from precall.cli import output
-from precall.cli.direct import PANEL, UNREACHABLE, connected, explained, leave, show
+from precall.cli.direct import UNREACHABLE, connected, explained, leave, show
 from precall.cli.options import ConfigFile, JsonObject
 from precall.config.schema import Config, load
 from precall.core.calls.call import SHANGHAI, filed_elsewhere, query_date
-from precall.core.calls.causes import meaning
+from precall.core.calls.causes import NO_DETAIL, meaning
 from precall.core.calls.products import product_name, product_number
 from precall.core.model import NonAnswer
 from precall.provider import DETAIL, CallDetail, RawReply, error_advice, read_detail
 
-app = typer.Typer()
-
 _EPOCH = re.compile(r"[0-9]+")
 _BEIJING = timezone(timedelta(seconds=SHANGHAI))
-
-NOTHING = (
-    "nothing yet, which can mean: the call ended within the last 5 minutes; another product placed it; it was placed on"
-    " another day, or by another account; or the voice robot placed it, whose calls this API does not cover"
-)
 
 
 def _product(text: str) -> int:
@@ -38,7 +31,6 @@ def _product(text: str) -> int:
         raise typer.BadParameter(str(error)) from None
 
 
-@app.command(rich_help_panel=PANEL)
 def call(
     call_id: Annotated[str, typer.Argument(metavar="CALL_ID", help="The provider's id of the call.")],
     *,
@@ -74,7 +66,7 @@ def call(
     if isinstance(read, NonAnswer):
         facts["meaning"] = explained(read)
     elif read.data is None:
-        facts["meaning"] = NOTHING + (
+        facts["meaning"] = f"nothing yet: the call ended within the last 5 minutes, or {NO_DETAIL}" + (
             f"; {asked.calls} calls for products and days found nothing" if find else "; --find looks further"
         )
     else:

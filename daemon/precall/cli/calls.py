@@ -42,7 +42,7 @@ def list_(
     if as_json:
         output.data(answer)
         return
-    output.rows(LISTED, ([_shown(call, name) for name in LISTED] for call in answer["calls"]))
+    output.rows(LISTED, ([_listed(call, name) for name in LISTED] for call in answer["calls"]))
     backlog = answer["backlog"]
     output.say(
         f"{backlog['waiting']} wait for the provider's answer; {backlog['due']} of them are due,"
@@ -107,6 +107,13 @@ def show_report(answer: dict[str, Any]) -> None:
             ("calls", "cause", "meaning", "number at fault"),
             ((c["calls"], c["state"], c["meaning"], c["at_fault"]) for c in answer["causes"]),
         )
+
+
+def _listed(call: dict[str, Any], name: str) -> object:
+    # The reasons for having no detail are long, and the same for every such call; `calls show` has them.
+    if name == "meaning" and call["result"] == "unverified":
+        return call[name].partition(":")[0]
+    return _shown(call, name)
 
 
 def _shown(call: dict[str, Any], name: str) -> object:

@@ -1,4 +1,4 @@
-"""The provider asked directly, without a daemon: check, doctor."""
+"""The provider asked directly, without a daemon: check, call (in `call_detail`), doctor."""
 
 import asyncio
 import time
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from precall.cli import output
+from precall.cli.call_detail import call
 from precall.cli.direct import PANEL, connected, explained, leave, show
 from precall.cli.options import ConfigFile, JsonObject, SubsId
 from precall.config.schema import load
@@ -60,6 +61,9 @@ def check(
     meaning = MEANING[read.status] if isinstance(read, Answer) else explained(read)
     show(reply, read, {"meaning": meaning}, error_advice(STATUS, reply, read), as_json=as_json)
     leave(read)
+
+
+app.command(rich_help_panel=PANEL)(call)
 
 
 @app.command(rich_help_panel=PANEL)

@@ -122,8 +122,8 @@ class Provider:
 
         `caller` is the calling number, if it is known. It is sent as CallNo where `provider.send_call_no` says so,
         and if it is a number. The product page says no more of CallNo than that it is the calling number. So the answer
-        is taken to concern the binding as a whole. A refusal may concern the caller alone: then the question is
-        repeated without it, or counts as STALE if the budget does not allow that.
+        is taken to concern the binding as a whole. A refusal, or "no such binding", may concern the caller alone: then
+        the question is repeated without it, or counts as STALE if the budget does not allow that.
 
         `again` says whether the budget allows another call. It is called only before a retry.
         """
@@ -133,7 +133,10 @@ class Provider:
         if self._config.send_call_no == "never" or caller in ("", UNKNOWN):
             return await self._ask(STATUS, params, read_status, again)
         asked = await self._ask(STATUS, params | {"CallNo": caller}, read_status, again)
-        if not (isinstance(asked.reply, NonAnswer) and asked.reply.failure is Failure.REFUSED):
+        if not isinstance(asked.reply, NonAnswer) or asked.reply.failure not in (
+            Failure.REFUSED,
+            Failure.GONE,
+        ):
             return asked
         if again():
             return await self._ask(STATUS, params, read_status, again)

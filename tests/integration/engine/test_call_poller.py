@@ -199,7 +199,10 @@ async def test_a_call_that_nobody_knows_is_put_off_and_in_the_end_given_up(tmp_p
     async with serving(tmp_path, scripted(1) | ACCOUNT, provider=QUICK) as served:
         now = time.time()
         await tell(served, report("young", now - 200), report("old", now - 90_000), report("fresh", now))
-        assert (await result(served, "old", "unverified"))["next_at"] == ""
+        old = await result(served, "old", "unverified")
+        assert old["next_at"] == ""
+        assert old["meaning"].startswith("the provider has no detail of this call: another product placed it")
+        assert "voice robot" in old["meaning"]
         async with asyncio.timeout(PATIENCE):
             while (await call(served, "young"))["next_at"] != moment(int(now - 200) + 300):
                 await asyncio.sleep(0.05)

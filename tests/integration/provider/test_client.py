@@ -226,11 +226,13 @@ async def test_the_calling_number_is_sent_only_when_wanted(
 
 
 REFUSED = http(b'{"Code":"isv.MOBILE_NUMBER_ILLEGAL","RequestId":"E7F99446-8191"}')
+GONE = http(b'{"Code":"isv.SUBS_NOT_EXIST","RequestId":"E7F99446-8191"}')
 
 
-async def test_a_caller_that_is_refused_is_left_out() -> None:
+@pytest.mark.parametrize("refusal", [REFUSED, GONE])
+async def test_a_caller_that_is_refused_is_left_out(refusal: bytes) -> None:
     async with (
-        served(says(REFUSED, http())) as (url, heads),
+        served(says(refusal, http())) as (url, heads),
         client(url, signature="rpc", send_call_no="caller") as provider,
     ):
         assert (await provider.query_call_status(binding(), caller=CALLER, again=once)).reply == ANSWER

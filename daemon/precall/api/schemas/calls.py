@@ -18,7 +18,7 @@ from precall.api.schemas.fields import (
     seconds,
 )
 from precall.core.calls.call import Call, CallResult, CallSource, first_try, with_outcome
-from precall.core.calls.causes import AT_FAULT, meaning
+from precall.core.calls.causes import AT_FAULT, NO_DETAIL, meaning
 from precall.core.calls.products import LARGEST, PRODUCTS, product_name, product_number
 from precall.core.calls.statistics import CallCounts
 from precall.core.model import State
@@ -238,11 +238,17 @@ def encode_call(call: Call) -> dict[str, Any]:
         "result": call.result,
         "source": call.source,
         "state": call.state,
-        "meaning": meaning(call.state) if call.state else "",
+        "meaning": _meaning(call),
         "duration": -1 if call.duration is None else call.duration,
         "next_at": "" if call.next_at is None else moment(call.next_at),
         "detail": orjson.loads(call.detail),
     }
+
+
+def _meaning(call: Call) -> str:
+    if call.result is CallResult.UNVERIFIED and not call.state:
+        return f"the provider has no detail of this call: {NO_DETAIL}"
+    return meaning(call.state) if call.state else ""
 
 
 def encode_backlog(backlog: PollBacklog, now: float) -> dict[str, Any]:

@@ -95,6 +95,12 @@ CAUSES: dict[str, str] = {
     "no_answer": "reported as not answered by the dispatcher",
 }
 
+NO_DETAIL = (
+    "another product placed it, it was placed on another day or by another account, or the voice robot or a handset"
+    " placed it, whose calls QueryCallDetailByCallId does not cover"
+)
+"""Why the provider may know nothing of a call that ended some minutes ago."""
+
 UNFINISHED = frozenset({"", "200101", "200102", "200103", "200201", "300000"})
 """States of a call that is still going on; "" when no state was given."""
 
