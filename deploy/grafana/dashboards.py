@@ -66,10 +66,11 @@ OVERVIEW = (
         steps=((300, "orange"), (600, "red")),
     ),
     Panel(
-        "Oldest route, of max_age",
-        "Age of the oldest check of an active binding, in multiples of freshness.max_age. Above 2 an alert fires.",
+        "Oldest route, of its limit",
+        "Age of the oldest check of an active binding, in multiples of what the freshness promise allows. Above 2 an "
+        "alert fires.",
         "short",
-        {"oldest": "max(precall_oldest_route_age_seconds{} / precall_max_age_seconds{})"},
+        {"oldest": "max(precall_oldest_route_age_seconds{} / precall_route_age_limit_seconds{})"},
         kind="stat",
         span=4,
         steps=((1, "orange"), (2, "red")),
@@ -129,12 +130,22 @@ OVERVIEW = (
     ),
     Panel(
         "Oldest route",
-        "Age of the oldest check of an active binding, and freshness.max_age. Far above it, the budget is too small "
-        "or checks are not made.",
+        "Age of the oldest check of an active binding, and what the freshness promise allows. Far above it, the budget "
+        "is too small or checks are not made.",
         "s",
         {
             "oldest": "max(precall_oldest_route_age_seconds{})",
-            "limit": "max(precall_max_age_seconds{})",
+            "limit": "max(precall_route_age_limit_seconds{})",
+        },
+    ),
+    Panel(
+        "Dials given too old a route",
+        "Share of the reads for a dial that got a route older than promised. With the promise dial, an alert fires "
+        "above 5 %.",
+        "percentunit",
+        {
+            "stale": per_second('precall_dials_total{,stale="true"}')
+            + f" / ({per_second('precall_dials_total{}')} > 0)"
         },
     ),
     Panel(
@@ -145,7 +156,6 @@ OVERVIEW = (
             "{{pool}}": 'sum by (pool) (precall_pool_routes{pool,state!="normal"}) '
             "/ (sum by (pool) (precall_pool_routes{pool}) > 0)"
         },
-        span=12,
     ),
     Panel(
         "Alerts",
@@ -153,7 +163,6 @@ OVERVIEW = (
         "short",
         {"{{alertname}}": 'max by (alertname) (ALERTS{alertstate="firing",alertname=~"Precall.+"})'},
         kind="states",
-        span=12,
         steps=((1, "red"),),
         words={1: "firing"},
     ),

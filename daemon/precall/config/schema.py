@@ -241,6 +241,7 @@ class BrakeConfig(Section):
 class FreshnessConfig(Section):
     """How old an observation may get, and how soon a binding may be checked again."""
 
+    promise: Literal["auto", "all", "dial"] = "auto"
     max_age: Duration = 300.0
     abnormal_max_age: Duration = 60.0
     min_interval: Duration = 5.0

@@ -6,7 +6,7 @@ effect by a reload or by a restart.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -14,6 +14,7 @@ from pydantic import SecretStr, ValidationError
 
 from precall.config.schema import ApiConfig, Config, Token, keys
 from precall.core.errors import ConfigError
+from precall.core.model import Promise
 
 
 class Effect(StrEnum):
@@ -72,6 +73,7 @@ KEYS: Mapping[str, Effect] = {
     "brake.share": RELOAD,
     "brake.floor": RELOAD,
     "brake.window": RELOAD,
+    "freshness.promise": RELOAD,
     "freshness.max_age": RELOAD,
     "freshness.abnormal_max_age": RELOAD,
     "freshness.min_interval": RELOAD,
@@ -91,14 +93,25 @@ HIDDEN_VALUES = {"store.url", "source.query", "provider.proxy"}
 
 
 class Settings:
-    """The configuration in force, and the policy that follows from it."""
+    """The configuration in force, and the policy that follows from it.
+
+    `promise` is the freshness promise in force. With `freshness.promise = "auto"` it also depends on the number of
+    bindings. None until it has been chosen for the first time.
+    """
 
     def __init__(self, config: Config) -> None:
+        self.promise: Promise | None = None
         self.take(config)
 
     def take(self, config: Config) -> None:
         """Replace the configuration in force."""
         self.config, self.policy = config, config.policies()
+        if self.promise is not None:
+            self.keep(self.promise)
+
+    def keep(self, promise: Promise) -> None:
+        """Put this freshness promise in force."""
+        self.promise, self.policy = promise, replace(self.policy, promise=promise)
 
 
 @dataclass(frozen=True, slots=True)

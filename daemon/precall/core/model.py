@@ -276,6 +276,13 @@ class Route:
         return f"Route({self.subs_id}, {self.action}, reason={self.reason}, version={self.version})"
 
 
+class Promise(StrEnum):
+    """Which routes `max_age` is promised for: ALL of them, or those that are about to be dialled."""
+
+    ALL = "all"
+    DIAL = "dial"
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The operator's routing policy, and how long observations are valid. Durations are in seconds."""
@@ -289,6 +296,7 @@ class Policy:
     skew: float = 5.0
     max_age: float = 300.0
     abnormal_max_age: float = 60.0
+    promise: Promise = Promise.ALL
 
 
 class WriteCause(StrEnum):

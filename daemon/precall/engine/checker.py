@@ -204,12 +204,6 @@ class Checker:
 
     # -- what readers should know ----------------------------------------------------------------------
 
-    @property
-    def short_of_budget(self) -> bool:
-        """Whether the budget cannot hold `max_age`: a binding may go unchecked for (kappa + 2) rounds."""
-        rounds = self.planner.kappa + 2
-        return rounds * len(self.planner) / self.quota.rate > self._settings.policy.max_age
-
     def flags(self, row: Row) -> tuple[Flag, ...]:
         """What readers should know that no row knows of itself."""
         found = list(self.suspicion.flags(row, self._clocks.now()))

@@ -11,7 +11,7 @@ from precall.config.settings import Settings
 from precall.core.ages import age_of
 from precall.core.errors import StoreUnavailable
 from precall.core.model import Action, Reason, Route, Row
-from precall.core.routing.route import callee, decide, hold, withhold
+from precall.core.routing.route import callee, decide, hold, too_old_to_dial, withhold
 from precall.engine.checker import Checker
 from precall.engine.exposure_audit import ExposureAudit
 from precall.engine.on_demand import OnDemandChecks, OnDemandOutcome
@@ -44,26 +44,28 @@ class Lookup:
         max_age: float | None = None,
         timeout: float = 0.3,
         dial: bool = True,
+        counted: bool = True,
     ) -> Route | None:
         """Return the route of a binding, or None if the id is unknown.
 
         A route older than `max_age` seconds is checked now, within `timeout` seconds. It is marked stale if that check
-        was not made, or got no answer in time. With an answer it is fresh, however long the call took.
+        was not made, or got no answer in time. With an answer it is fresh, however long the call took. Without
+        `max_age`, the freshness promise may ask for the same before a `dial`. The planner learns of it if `counted`.
         """
         row = self._table.get(subs_id)
         if row is None:
             return None
-        fresh = max_age is None or not self._older(row, max_age)
-        if not fresh and self._on_demand.worth_waiting(subs_id):
+        fresh, answered = self._young(row, max_age, dial=dial), False
+        if not fresh and self._may_help(row, max_age) and self._on_demand.worth_waiting(subs_id):
             check = await self._on_demand.check_now(subs_id, timeout=timeout, caller=caller)
             row = self._table.get(subs_id)
             if row is None:
                 return None
-            fresh = check.outcome is OnDemandOutcome.ANSWERED or (
-                max_age is not None and not self._older(row, max_age)
-            )
-        if dial:
-            self._checker.plan.dialled(subs_id, row.binding.pool_key, verified=max_age is not None and fresh)
+            answered = check.outcome is OnDemandOutcome.ANSWERED
+            fresh = answered or self._young(row, max_age, dial=dial)
+        if dial and counted:
+            verified = answered or (max_age is not None and fresh)
+            self._checker.plan.dialled(subs_id, row.binding.pool_key, verified=verified)
         route = await self.of(row, caller, reader=reader, real=real)
         return route if fresh or route.action is Action.EXPIRED else replace(route, stale=True)
 
@@ -80,8 +82,15 @@ class Lookup:
         """Return the route for use in lists: without a caller, and with a real number withheld."""
         return withhold(self._decide(row, ""))
 
-    def _older(self, row: Row, max_age: float) -> bool:
-        return not row.state.checked_at or age_of(row.state.checked_at, self._clock()) > max_age
+    def _young(self, row: Row, max_age: float | None, *, dial: bool) -> bool:
+        """Whether the route may be given as it is: by the reader's own `max_age`, else by the promise in force."""
+        if max_age is None:
+            return not (dial and too_old_to_dial(row, self._settings.policy, self._clock()))
+        return bool(row.state.checked_at) and age_of(row.state.checked_at, self._clock()) <= max_age
+
+    def _may_help(self, row: Row, max_age: float | None) -> bool:
+        """Whether a check can tell anything. Where the provider refuses it, only a reader that asks gets one."""
+        return max_age is not None or not row.state.blocked
 
     def _decide(self, row: Row, caller: str) -> Route:
         halted = self._checker.brake.halted(row.binding.pool_key)

@@ -11,6 +11,7 @@ from precall.engine.checker import Checker
 from precall.engine.exposure_audit import ExposureAudit
 from precall.engine.lookup import Lookup
 from precall.engine.on_demand import OnDemandChecks
+from precall.engine.promise_keeper import PromiseKeeper
 from precall.engine.registry import Registry
 from precall.engine.source_sync import SourceSync
 from precall.store import Store
@@ -38,6 +39,7 @@ class Services:
     source: SourceSync | None
     checker: Checker
     on_demand: OnDemandChecks
+    promise: PromiseKeeper
     call_results: CallResults
     calls: CallPoller
     store: Store

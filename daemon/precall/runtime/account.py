@@ -161,7 +161,8 @@ class CloudAccount:
             self._parts.checker.ticked_at = self._clocks.tick()
 
     async def tick(self) -> None:
-        """Start the checks that are due, and let go of what the brake no longer holds."""
+        """Start the checks that are due, by the promise that holds now; let go of what the brake no longer holds."""
+        self.parts.promise.look()
         await self.parts.checker.tick()
         self.parts.checker.braking.look()
 
@@ -252,6 +253,7 @@ class CloudAccount:
             min_interval=freshness.min_interval,
             abnormal_min_interval=freshness.abnormal_min_interval,
         )
+        parts.promise.look()
         parts.checker.brake.retune(brake.share, brake.floor, brake.window, prepared.turns)
         parts.calls.retune(provider.call_detail_rate_per_minute)
         if self._scheduler and parts.source and config.source.every != before.source.every:

@@ -20,6 +20,7 @@ from precall.engine.exposure_audit import ExposureAudit
 from precall.engine.lookup import Lookup
 from precall.engine.on_demand import OnDemandChecks
 from precall.engine.plan_keeper import PlanKeeper
+from precall.engine.promise_keeper import PromiseKeeper
 from precall.engine.registry import Registry
 from precall.engine.services import Services
 from precall.engine.source_sync import SourceSync
@@ -182,7 +183,8 @@ class Assembly:
             clock=self._clocks.now,
             broken=self._broken,
         )
-        self._show(store, table, writer, checker)
+        promise = PromiseKeeper(table, checker.planner, checker.quota, self._settings, self._metrics)
+        self._show(store, table, writer, checker, promise)
         return Services(
             settings=self._settings,
             table=table,
@@ -201,6 +203,7 @@ class Assembly:
             source=self._source(registry, table),
             checker=checker,
             on_demand=on_demand,
+            promise=promise,
             call_results=call_results,
             calls=self._calls(store, table, checker, call_results),
             store=store,
@@ -212,7 +215,9 @@ class Assembly:
             reload=self._reload,
         )
 
-    def _show(self, store: Store, table: Table, writer: Writer, checker: Checker) -> None:
+    def _show(
+        self, store: Store, table: Table, writer: Writer, checker: Checker, promise: PromiseKeeper
+    ) -> None:
         """Register the gauges that are computed at scrape time."""
         metrics = self._metrics
         metrics.show_states(table.count)
@@ -224,7 +229,8 @@ class Assembly:
         metrics.show(metrics.rate_limit, lambda: checker.quota.rate)
         metrics.show(metrics.clock_behind, lambda: self._clocks.behind)
         metrics.show(metrics.oldest_age, lambda: checker.planner.oldest(self._clocks.tick()))
-        metrics.show(metrics.budget_short, lambda: float(checker.short_of_budget))
+        metrics.show(metrics.budget_short, lambda: float(promise.short_of_budget))
+        metrics.show(metrics.age_limit, lambda: promise.age_limit)
         metrics.show(metrics.degraded, lambda: float(checker.outage.degraded))
         metrics.show(metrics.circuit_open, lambda: float(checker.circuit.is_open))
         metrics.show(metrics.paused, lambda: float(len(checker.plan.paused)))

@@ -245,5 +245,6 @@ policy = Table(
 
 The view `routing_table` (subs_id, action, number, extension, stale_after, expires_at, version) shows the current route
 for a reader without a caller, by the clock of the database. Its `number` is "" if the action is `dial_real`: only the
-daemon hands out real numbers, with an audit row. `stale_after` is NULL for an expired binding.
+daemon hands out real numbers, with an audit row. `stale_after` goes by `max_age`, whatever the freshness promise.
+It is NULL for an expired binding.
 """

@@ -313,7 +313,8 @@ class Store:
 
     async def state_policy(self, allowed: Policy) -> None:
         """Store the policy that the view `routing_table` applies. The view does not exist where numbers are sealed."""
-        stated = {"id": 1, **asdict(allowed)}
+        # The view cannot tell which rows are dialled: it goes by `max_age`, whatever is promised.
+        stated = {"id": 1} | {name: value for name, value in asdict(allowed).items() if name in policy.c}
 
         async def work(connection: AsyncConnection, _seals: Cipher) -> None:
             await execute_many(connection, upsert(connection.dialect.name, policy), [stated])

@@ -26,7 +26,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from precall import __version__
-from precall.core.model import State
+from precall.core.model import Promise, State
 from precall.core.routing.state import CheckResult
 
 # Prometheus detects resets by itself, so a `_created` series beside each counter would serve no purpose.
@@ -122,7 +122,8 @@ class Metrics:
             "malformed_replies_total", "Provider replies that could not be understood, by code", "code"
         )
         self.budget_short = self._gauge(
-            "budget_short", "1 while the rate is too low to keep every binding within freshness.max_age"
+            "budget_short",
+            "1 while freshness.max_age is promised for all routes, and the rate is too low for that",
         )
         self.paused = self._gauge("paused", "Pools whose background checks are paused (1 if all are)")
         self.scheduler_lag = self._gauge(
@@ -141,7 +142,13 @@ class Metrics:
             "route_changes_total", "Published changes of a route", "from", "to"
         )
         self.max_age = self._gauge(
-            "max_age_seconds", "freshness.max_age: a normal route older than this is stale"
+            "max_age_seconds", "freshness.max_age: the age up to which a normal route is young enough"
+        )
+        self.promise = self._gauge(
+            "freshness_promise", "1 for the promise in force, 0 for the other: all, or dial", "promise"
+        )
+        self.age_limit = self._gauge(
+            "route_age_limit_seconds", "Age that no active route should exceed, by the promise in force"
         )
         self.oldest_age = self._gauge(
             "oldest_route_age_seconds", "Age of the oldest check of an active binding"
@@ -169,6 +176,11 @@ class Metrics:
 
     def _of_the_api(self) -> None:
         self.reads = self._counter("reads_total", "Route reads answered", "format", "stale")
+        self.dials = self._counter(
+            "dials_total",
+            "Route reads for a dial; stale: no route as young as promised could be given",
+            "stale",
+        )
         self.stream_readers = self._gauge("stream_readers", "Open streams of route changes")
         self.connections = self._gauge("connections", "Open connections of the API")
         self.connections_cut = self._counter(
@@ -287,6 +299,10 @@ class Metrics:
             self.requests_refused.labels(reason)
         for direction in ("forward", "back"):
             self.clock_steps.labels(direction)
+        for promise in Promise:
+            self.promise.labels(promise)
+        for stale in ("true", "false"):
+            self.dials.labels(stale)
         for outcome in ("ok", "failed"):
             self.tls_reloads.labels(outcome)
             self.source_syncs.labels(outcome)
@@ -321,6 +337,11 @@ class Metrics:
     def show(self, family: Gauge, value: Callable[[], float]) -> None:
         """Call `value` for this gauge at every scrape."""
         family.set_function(value)
+
+    def show_promise(self, promise: Promise) -> None:
+        """Set which freshness promise is in force."""
+        for one in Promise:
+            self.promise.labels(one).set(one is promise)
 
     def show_states(self, count: Callable[[State], float]) -> None:
         """Call `count` for every state at every scrape."""

@@ -8,6 +8,7 @@ import pytest
 from precall.config.schema import Config, keys
 from precall.config.settings import KEYS, Effect, Settings, compare, reconcile
 from precall.core.errors import ConfigError
+from precall.core.model import Promise
 
 ROOT = Path(__file__).parents[3]
 
@@ -84,3 +85,15 @@ def test_the_policy_goes_with_the_configuration() -> None:
     settings = Settings(config())
     settings.take(config(policy={"skew": "9s"}, freshness={"max_age": "7s"}))
     assert (settings.policy.skew, settings.policy.max_age) == (9.0, 7.0)
+
+
+def test_the_promise_in_force_stays_in_force_when_the_configuration_changes() -> None:
+    settings = Settings(config())
+    assert (settings.promise, settings.policy.promise) == (None, Promise.ALL)
+    settings.keep(Promise.DIAL)
+    settings.take(config(policy={"skew": "9s"}))
+    assert (settings.promise, settings.policy.promise, settings.policy.skew) == (
+        Promise.DIAL,
+        Promise.DIAL,
+        9.0,
+    )

@@ -44,6 +44,7 @@ async def readiness(request: web.Request, services: Services, _client: Client) -
         "degraded": _degraded(services),
         "bindings": len(services.table),
         "paused": sorted(services.checker.plan.paused),
+        "promise": services.settings.policy.promise,
         "version": services.version,
     }
     return reply(data, 200 if ready else 503)
@@ -139,6 +140,8 @@ def _degraded(services: Services) -> list[str]:
         found.append("provider: out of reach; routes are kept")
     if services.checker.circuit.is_open:
         found.append("account: the provider refuses us; routes are kept")
+    if services.promise.short_of_budget:
+        found.append("budget: the rate is too low to keep every route within freshness.max_age")
     if count := len(services.table.unusable):
         found.append(
             f"numbers: {count} bindings are held, their numbers may not be dialled; the log names some"

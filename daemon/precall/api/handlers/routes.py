@@ -33,7 +33,8 @@ async def route(request: web.Request, services: Services, client: Client) -> web
     The answer comes from memory. With `max_age` a route that is older, in seconds, is checked first; `timeout` is how
     many seconds to wait for that check. The route that is known is returned when it does not end in time. A real number
     is returned only to a token with scope `routes:real`, for the caller that it belongs to, and is audited first. With
-    `dial=false` the read does not count as a dial.
+    `dial=false` the read does not count as a dial. Where `max_age` is promised for dialled routes alone, a read for a
+    dial asks for that of the configuration unless it has its own.
     """
     query = read_query(request, RouteQuery) if request.query_string else _PLAIN
     return await _answer(request, services, client, request.match_info["subs_id"], query)
@@ -124,7 +125,8 @@ async def _answer(
         real=client.real,
         max_age=query.max_age,
         timeout=query.timeout,
-        dial=dial and not conditional,
+        dial=dial,
+        counted=not conditional,
     )
     if found is None:
         raise Refusal(404, Code.UNKNOWN_BINDING, "there is no binding with this id")
@@ -135,8 +137,10 @@ async def _answer(
             return not_modified(response)
         if dial and (row := services.table.get(subs_id)):
             services.checker.plan.dialled(subs_id, row.binding.pool_key, verified=False)
-    if dial and found.age is not None:
-        services.metrics.dial_age.observe(found.age)
+    if dial:
+        services.metrics.dials.labels(_yes_no(found.stale)).inc()
+        if found.age is not None:
+            services.metrics.dial_age.observe(found.age)
     return response
 
 
@@ -146,7 +150,11 @@ def _matches(request: web.Request, response: web.Response) -> bool:
 
 
 def _count(services: Services, found: Route, form: str) -> None:
-    services.metrics.reads.labels(form, "true" if found.stale else "false").inc()
+    services.metrics.reads.labels(form, _yes_no(found.stale)).inc()
+
+
+def _yes_no(value: bool) -> str:
+    return "true" if value else "false"
 
 
 def _caller(request: web.Request, given: str | None) -> str:

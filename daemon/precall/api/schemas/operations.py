@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from precall.api.schemas.fields import Body, PoolKey, QueryModel, ResponseModel, Text
+from precall.core.model import Promise
 
 
 class PoolBody(Body):
@@ -59,10 +60,14 @@ class HealthAnswer(ResponseModel):
 
 
 class ReadyAnswer(ResponseModel):
-    """Whether requests are answered, and what is degraded."""
+    """Whether requests are answered, and what is degraded.
+
+    `promise` says which routes `freshness.max_age` holds for: all, or those that are dialled.
+    """
 
     ready: bool
     degraded: list[str]
     bindings: int
     paused: list[str]
+    promise: Promise
     version: str

@@ -63,7 +63,7 @@ class Planner:
     """The order in which all bindings are checked. Ids are opaque; unknown ids are ignored.
 
     `rate` is the budget for all checks in calls per second; ages and intervals are in seconds. `learned` is the result
-    of `export` from before a restart.
+    of `export` from before a restart. `max_age` may be inf: then only the rounds bound how long a binding waits.
     """
 
     def __init__(

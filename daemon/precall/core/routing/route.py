@@ -18,6 +18,7 @@ from precall.core.model import (
     NumberRole,
     Override,
     Policy,
+    Promise,
     Reason,
     Route,
     Row,
@@ -86,7 +87,7 @@ def decide(
         status=state.status,
         checked_at=state.checked_at,
         age=known_age(state.checked_at, now),
-        stale=not expired and age_of(state.checked_at or binding.registered_at, now) > max_age(state, policy),
+        stale=not expired and policy.promise is Promise.ALL and aged(row, policy, now),
         retry_after=RETRY_AFTER.get(dial.reason, 5) if dial.action is Action.HOLD else 0,
         flags=(*_flags(row, dial, now), *flags),
         expires_at=binding.expires_at,
@@ -125,7 +126,11 @@ def removed(route: Route, version: int, index: int) -> Route:
 def past(route: Route, told_at: float, policy: Policy, now: float) -> Route:
     """A replaced route, published at `told_at`, as it may still be shown: without a number that has expired since."""
     allowed = policy.abnormal_max_age if route.state in ABNORMAL else policy.max_age
-    stale = route.state is not State.EXPIRED and age_of(route.checked_at or told_at, now) > allowed
+    stale = (
+        policy.promise is Promise.ALL
+        and route.state is not State.EXPIRED
+        and age_of(route.checked_at or told_at, now) > allowed
+    )
     again = replace(route, age=known_age(route.checked_at, now), stale=stale)
     if route.action not in (Action.DIAL_X, Action.DIAL_TEMP_X):
         return again
@@ -168,8 +173,18 @@ def held_by_brake(row: Row, policy: Policy, now: float) -> bool:
 
 
 def max_age(state: BindingState, policy: Policy) -> float:
-    """The age in seconds at which an observation in this state becomes stale."""
+    """The age in seconds up to which an observation in this state is young enough."""
     return policy.abnormal_max_age if state.state in ABNORMAL else policy.max_age
+
+
+def aged(row: Row, policy: Policy, now: float) -> bool:
+    """Whether the observation is older than `max_age`. Before the first answer, its age is since the registration."""
+    return age_of(row.state.checked_at or row.binding.registered_at, now) > max_age(row.state, policy)
+
+
+def too_old_to_dial(row: Row, policy: Policy, now: float) -> bool:
+    """Whether the promise in force asks for a check before this route is dialled."""
+    return policy.promise is Promise.DIAL and aged(row, policy, now) and not is_over(row, policy, now)
 
 
 def pinned(row: Row, now: float) -> Override | None:

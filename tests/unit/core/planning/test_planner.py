@@ -6,11 +6,13 @@ from itertools import pairwise
 from math import inf
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from precall.core.model import Promise
 from precall.core.planning.planner import LOST_AFTER, CheckKind, Planner
+from precall.core.planning.promise import background_max_age
 from tests.support.examples import examples
 
 RATE = 20.0
@@ -232,6 +234,42 @@ def test_the_bound_holds_under_a_flood_of_reads(checks, dials):
             planner.settle(subs_id, "", now)
         worst = max(worst, planner.oldest(now))
     assert worst <= (4 + 2) * 1000 / RATE
+
+
+@given(
+    count=st.integers(20, 120),
+    live=st.floats(0.0, 0.7),
+    hot=st.floats(0.02, 1.0),
+    abnormal=st.floats(0.0, 0.5),
+    seed=st.integers(0, 2**32),
+)
+@examples(8, 300)
+def test_where_max_age_holds_for_dials_every_binding_has_its_turn(count, live, hot, abnormal, seed):
+    """Dials of a hot part of the bindings take up to the readers' share of the calls, and trouble is anywhere."""
+    chance = random.Random(seed)
+    round_time, worst = count / RATE, 0.0
+    planner = filled(
+        count,
+        pools=2,
+        max_age=background_max_age(Promise.DIAL, 300.0),
+        abnormal_max_age=round_time,
+        min_interval=0.0,
+        abnormal_min_interval=0.0,
+    )
+    # Variants that keep changing are worth most, and come again and again.
+    variants = {str(n): ["", f"t{n}"] for n in range(count) if chance.random() < abnormal}
+    for tick in range(1, 12 * count):
+        now = tick / RATE
+        wanted = str(chance.randrange(max(1, int(hot * count))))
+        planner.dial(wanted, now, verified=chance.random() < live)
+        if chance.random() < live:
+            subs_id = wanted if planner.take_on_demand(wanted, now) else None
+        else:
+            subs_id = planner.take(now)
+        if subs_id is not None:
+            planner.settle(subs_id, chance.choice(variants.get(subs_id, [""])), now)
+        worst = max(worst, planner.oldest(now))
+    assert worst <= (planner.kappa + 2) * round_time
 
 
 @pytest.mark.parametrize("kind", [CheckKind.HINT, CheckKind.REPORT, CheckKind.RETRY, CheckKind.CONFIRM])

@@ -4,8 +4,19 @@ from dataclasses import replace
 
 import pytest
 
-from precall.core.model import Action, BindingState, Flag, NumberRole, Override, Policy, Reason, Row, State
-from precall.core.routing.route import decide, hold, withhold
+from precall.core.model import (
+    Action,
+    BindingState,
+    Flag,
+    NumberRole,
+    Override,
+    Policy,
+    Promise,
+    Reason,
+    Row,
+    State,
+)
+from precall.core.routing.route import decide, hold, past, too_old_to_dial, withhold
 from tests.support.builders import NOW, POLICY, TEMP, A, B, X, observed, row
 
 
@@ -212,3 +223,40 @@ def test_withholding_and_holding_leave_no_number_behind() -> None:
     held = hold(route, Reason.AUDIT_UNAVAILABLE)
     assert (held.action, held.number, held.retry_after > 0) == (Action.HOLD, "", True)
     assert withhold(decide(row(observed(State.NORMAL)), "", POLICY, NOW)).number == X
+
+
+@pytest.mark.parametrize(
+    ("state", "age", "old"),
+    [
+        (State.NORMAL, 299.0, False),
+        (State.NORMAL, 301.0, True),
+        (State.TEMPORARY, 59.0, False),
+        (State.TEMPORARY, 61.0, True),
+        (State.EXPIRED, 1e6, False),
+    ],
+)
+def test_stale_follows_the_promise(state: State, age: float, old: bool) -> None:
+    """Where max_age is promised for dialled routes, no other is stale by its age; one that is dialled gets a check."""
+    on_all, on_dial = Policy(), Policy(promise=Promise.DIAL)
+    aged = row(observed(state, age))
+    assert decide(aged, "", on_all, NOW).stale is old
+    assert not decide(aged, "", on_dial, NOW).stale
+    assert not too_old_to_dial(aged, on_all, NOW)
+    assert too_old_to_dial(aged, on_dial, NOW) is old
+    earlier = decide(aged, "", on_all, NOW - age)
+    assert past(earlier, NOW - age, on_all, NOW).stale is old
+    assert not past(earlier, NOW - age, on_dial, NOW).stale
+
+
+def test_a_binding_without_an_answer_is_as_old_as_its_registration() -> None:
+    policy = Policy(promise=Promise.DIAL)
+    assert not too_old_to_dial(row(registered_at=NOW - 299), policy, NOW)
+    assert too_old_to_dial(row(registered_at=NOW - 301), policy, NOW)
+    assert not too_old_to_dial(row(registered_at=NOW - 301, expires_at=NOW), policy, NOW)
+
+
+def test_a_promise_changes_nothing_but_stale() -> None:
+    for state in (State.NORMAL, State.TEMPORARY, State.FALLBACK):
+        aged = row(observed(state, 700.0), expires_at=None)
+        on_all, on_dial = (decide(aged, "", Policy(promise=one), NOW) for one in Promise)
+        assert replace(on_all, stale=False) == on_dial

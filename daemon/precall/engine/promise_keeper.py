@@ -1,0 +1,69 @@
+"""Keeps the freshness promise in step with the number of bindings, the rate and the configuration."""
+
+from precall.config.settings import Settings
+from precall.core.limits.quota import Quota
+from precall.core.model import Promise, State
+from precall.core.planning.planner import Planner
+from precall.core.planning.promise import age_limit, background_max_age, choose, longest_age
+from precall.table.table import Table
+from precall.telemetry.logging import get_logger
+from precall.telemetry.metrics import Metrics
+
+log = get_logger(__name__)
+
+MEANING = {
+    Promise.ALL: "every route is checked within max_age",
+    Promise.DIAL: "a route older than max_age is checked when it is read for a dial",
+}
+
+
+class PromiseKeeper:
+    """Chooses the promise, and puts it in force for readers (the policy) and for the planner."""
+
+    def __init__(
+        self, table: Table, planner: Planner, quota: Quota, settings: Settings, metrics: Metrics
+    ) -> None:
+        self._table, self._planner, self._quota = table, planner, quota
+        self._settings, self._metrics = settings, metrics
+        self.look()
+
+    def look(self) -> None:
+        """Choose again. The rate is the configured one: throttling, which passes, does not change the promise."""
+        freshness, before = self._settings.config.freshness, self._settings.promise
+        bindings, rate = self._bindings(), self._quota.configured
+        longest = longest_age(bindings, rate, self._planner.kappa)
+        promise = choose(freshness.promise, before, longest, freshness.max_age)
+        self._planner.max_age = background_max_age(promise, freshness.max_age)
+        if promise is before:
+            return
+        self._settings.keep(promise)
+        self._metrics.show_promise(promise)
+        log.info(
+            "freshness.promise",
+            promise=promise,
+            means=MEANING[promise],
+            configured=freshness.promise,
+            bindings=bindings,
+            rate=rate,
+            max_age=freshness.max_age,
+            longest_age=round(longest, 1),
+        )
+
+    @property
+    def short_of_budget(self) -> bool:
+        """Whether `max_age` is promised for all routes, and the rate allowed now is too low for that."""
+        policy = self._settings.policy
+        return policy.promise is Promise.ALL and self._longest() > policy.max_age
+
+    @property
+    def age_limit(self) -> float:
+        """The age (s) that no active route should exceed, at the rate allowed now."""
+        policy = self._settings.policy
+        return age_limit(policy.promise, self._longest(), policy.max_age)
+
+    def _longest(self) -> float:
+        return longest_age(self._bindings(), self._quota.rate, self._planner.kappa)
+
+    def _bindings(self) -> int:
+        """The active bindings, known as soon as the table is."""
+        return len(self._table) - self._table.count(State.EXPIRED)
