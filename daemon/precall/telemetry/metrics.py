@@ -26,7 +26,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from precall import __version__
-from precall.core.model import State
+from precall.core.model import Action, State
 from precall.core.routing.state import CheckResult
 
 # Prometheus detects resets by itself, so a `_created` series beside each counter would serve no purpose.
@@ -169,6 +169,12 @@ class Metrics:
 
     def _of_the_api(self) -> None:
         self.reads = self._counter("reads_total", "Route reads answered", "format", "stale")
+        self.observed_reads = self._counter(
+            "observed_reads_total",
+            "Route reads answered in pools that are only observed, by pool and by the action that would be taken",
+            "pool",
+            "would",
+        )
         self.stream_readers = self._gauge("stream_readers", "Open streams of route changes")
         self.connections = self._gauge("connections", "Open connections of the API")
         self.connections_cut = self._counter(
@@ -308,6 +314,9 @@ class Metrics:
             for family in (*shown, self.wrong_at_dial, self.wrong_at_dial_measured):
                 with suppress(KeyError):
                     family.remove(pool)
+            for action in Action:
+                with suppress(KeyError):
+                    self.observed_reads.remove(pool, action)
         for pool in map(self.pool, pools):
             for family in shown:
                 family.labels(pool)
