@@ -46,6 +46,7 @@ policies = st.builds(
     skew=st.sampled_from([0.0, 5.0, 1000.0]),
     max_age=LIMITS,
     abnormal_max_age=LIMITS,
+    observe=st.sampled_from([frozenset(), frozenset({"FC1"}), frozenset({"*"}), frozenset({"FC3"})]),
 )
 
 
@@ -192,6 +193,30 @@ async def test_without_a_policy_nothing_is_dialled(store: Store, store_url: str)
     assert told(store_url)[row.binding.subs_id][:3] == ["hold", "", ""]
     await store.state_policy(Policy(), 1.0)
     assert told(store_url)[row.binding.subs_id][:2] == ["dial_x", X]
+
+
+async def test_an_observed_pool_has_x_dialled_for_as_long_as_it_is_observed(
+    store: Store, store_url: str
+) -> None:
+    rows = [at_present(state, subs_id=state.value) for state in State if state is not State.BLOCKED]
+    rows.append(at_present(State.FALLBACK, subs_id="elsewhere", pool_key="FC2"))
+    await store.commit([a_change(replace(row, index=at)) for at, row in enumerate(rows, 1)])
+    observing = Policy(observe=frozenset({"FC1"}))
+    await store.state_policy(observing, 1.0)
+    found = told(store_url)
+    assert found.pop("elsewhere")[:2] == ["dial_real", ""]
+    assert {tuple(one[:2]) for one in found.values()} == {("dial_x", X)}
+    await store.state_policy(replace(observing, observe=frozenset({"FC1", "*"})), 2.0)
+    assert told(store_url)["elsewhere"][:2] == ["dial_x", X]
+    await store.state_policy(Policy(), 3.0)
+    assert {one[0] for one in told(store_url).values()} == {
+        "dial_x", "dial_temp_x", "dial_real", "expired",
+    }  # fmt: skip
+    kept = sql(store_url, "SELECT pool_key, since, until FROM observed_pools ORDER BY id")
+    assert [[pool_key, float(since), float(until)] for pool_key, since, until in kept] == [
+        ["FC1", 1.0, 3.0],
+        ["*", 2.0, 3.0],
+    ]
 
 
 async def test_a_removed_binding_is_not_told(store: Store, store_url: str) -> None:
