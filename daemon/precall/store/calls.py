@@ -333,7 +333,7 @@ async def _file(connection: AsyncConnection, reports: Sequence[Call]) -> list[St
     merged = dict(known)
     for report in reports:
         earlier = merged.get(report.call_id)
-        merged[report.call_id] = report if earlier is None else merge(earlier, report)
+        merged[report.call_id] = report if earlier is None else merge(earlier, _as_placed(report, earlier))
     changed = [merged[call_id] for call_id in ids if merged[call_id] != known.get(call_id)]
     dialect = connection.dialect.name
     await execute_many(connection, upsert(dialect, calls), map(_row, changed))
@@ -348,6 +348,11 @@ async def _file(connection: AsyncConnection, reports: Sequence[Call]) -> list[St
         StoredCall(merged[call_id], known[call_id].result if call_id in known else None, call_id in written)
         for call_id in ids
     ]
+
+
+def _as_placed(report: Call, earlier: Call) -> Call:
+    """The report with the route state that is known already: a later one knows only the state of now."""
+    return report.with_route(report.pool_key, earlier.route_state) if earlier.route_state else report
 
 
 async def _read(connection: AsyncConnection, wanted: Any, given: dict[str, Any] | None = None) -> list[Call]:
