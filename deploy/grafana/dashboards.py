@@ -335,6 +335,17 @@ PRIVACY = (
         {"{{pool}}": 'sum by (pool) (precall_pool_routes{pool,state="temporary"})'},
         span=12,
     ),
+    Panel(
+        "Only observed, would differ",
+        "Reads a second in pools of policy.observe that precall would have answered with something else than X.",
+        "reqps",
+        {
+            "{{pool}} {{would}}": per_second(
+                'precall_observed_reads_total{pool,would!="dial_x"}', "pool, would"
+            )
+        },
+        span=24,
+    ),
 )
 
 DAEMON = (

@@ -18,6 +18,8 @@ from tests.support.patience import PATIENCE
 from tests.support.sealed import key_file
 from tests.support.searched import Search, assert_clean
 
+from precall.cli.demo import OBSERVED
+
 PROJECT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("PRECALL_")} | {
     "PYTHONPATH": str(PROJECT / "daemon"),
@@ -602,7 +604,17 @@ def test_the_demonstration_shows_all_five_actions_and_what_asking_is_worth(tmp_p
     assert failed_routed / placed_routed < failed_alone / placed_alone, shown.stdout
     totals = next(text.split() for text in lines if re.match(r"all +all ", text))
     placed, connected = int(totals[2]), int(totals[3])
-    assert 0 < connected < placed <= placed_routed, shown.stdout
+    only_observed = sum(int(text.split()[2]) for text in lines if text.startswith(f"{OBSERVED} "))
+    assert 0 < connected < placed <= placed_routed + only_observed, shown.stdout
+    [told] = [text for text in lines if text.startswith(f"  pool {OBSERVED} only observed: ")]
+    counts = re.search(
+        r"would have avoided (\d+) of (\d+) failed calls, changed (\d+) of (\d+) good ones", told
+    )
+    assert counts, told
+    avoided, failed, changed, good = map(int, counts.groups())
+    assert avoided <= failed, told
+    assert changed <= good, told
+    assert 0 < failed + good <= only_observed, shown.stdout
 
 
 def outcome(name: str, line: str) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 import csv
 import sys
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +11,7 @@ from precall.cli import output
 from precall.cli.options import Json, duration
 from precall.cli.session import ask, path
 from precall.cli.target import Target, asks
+from precall.core.model import Action
 
 PANEL = "A running daemon"
 app = typer.Typer(no_args_is_help=True, help="Show reported calls.")
@@ -18,6 +20,9 @@ report_app = typer.Typer()
 LISTED = ("called_at", "call_id", "subs_id", "route_state", "result", "state", "meaning", "duration")
 TALLIED = ("placed", "connected", "failed", "not_connected", "unverified", "pending", "wrong")
 COLUMNS = ("pool_key", "route_state", *TALLIED)
+OBSERVED = ("pool_key", "calls", "unknown", "failed", "avoided", "connected", "changed")
+BOUNDS = ("avoided_low", "avoided_high", "changed_low", "changed_high")
+EXAMPLES = ("pool_key", "called_at", "call_id", "subs_id", "result", "action", "reason", "request_id")
 
 
 @app.command("list")
@@ -75,26 +80,38 @@ def report(
     *,
     within: Annotated[str, typer.Option(metavar="DURATION", help="How far to look back.")] = "24h",
     since: Annotated[str, typer.Option(metavar="DURATION", hidden=True)] = "",
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print pools and states as CSV.")] = False,
+    pool_key: Annotated[
+        str | None, typer.Option("--pool-key", metavar="KEY", help="Only calls of this pool.")
+    ] = None,
+    observe: Annotated[
+        bool, typer.Option("--observe", help="Print what precall would have done in pools only observed.")
+    ] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the rows of the table as CSV.")] = False,
     daemon: Target,
     as_json: Json = False,
 ) -> None:
     """Summarize how calls ended.
 
-    Calls placed, connected and failed by cause, per pool and per state of the route when dialled.
+    Calls placed, connected and failed by cause, per pool and per state of the route when dialled. With --observe: of
+    the calls in pools that are only observed, how many failed ones precall would have avoided, and how many good ones
+    it would have changed.
     """
     if as_csv and as_json:
         raise typer.BadParameter("--csv and --json exclude each other")
-    answer = ask(daemon, "GET", "/v1/report", params={"within": f"{duration(since or within):g}"})
+    params = {"within": f"{duration(since or within):g}"} | (
+        {} if pool_key is None else {"pool_key": pool_key}
+    )
+    answer = ask(daemon, "GET", "/v1/report", params=params)
     if as_json:
         output.data(answer)
-        return
-    if as_csv:
-        table = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
-        table.writeheader()
-        table.writerows(answer["by_route"])
-        return
-    show_report(answer)
+    elif as_csv and observe:
+        _csv((*OBSERVED, *BOUNDS), map(_observed, answer["observed"]))
+    elif as_csv:
+        _csv(COLUMNS, answer["by_route"])
+    elif observe:
+        show_observed(answer)
+    else:
+        show_report(answer)
 
 
 def show_report(answer: dict[str, Any]) -> None:
@@ -114,6 +131,61 @@ def _listed(call: dict[str, Any], name: str) -> object:
     if name == "meaning" and call["result"] == "unverified":
         return call[name].partition(":")[0]
     return _shown(call, name)
+
+
+def show_observed(answer: dict[str, Any]) -> None:
+    """Print the observed pools of `GET /v1/report`: a table, a line for each pool, and examples."""
+    pools = answer["observed"]
+    if not pools:
+        output.say("no ended call was placed in a pool while it was only observed (policy.observe)")
+        return
+    counted = [_observed(pool) for pool in pools]
+    output.rows(OBSERVED, ([row[name] for name in OBSERVED] for row in counted))
+    typer.echo("")
+    for pool in pools:
+        for line in observed_lines(pool):
+            typer.echo(line)
+    examples = [{"pool_key": pool["pool_key"]} | example for pool in pools for example in pool["examples"]]
+    if examples:
+        typer.echo("")
+        output.rows(EXAMPLES, ([example[name] for name in EXAMPLES] for example in examples))
+
+
+def observed_lines(pool: dict[str, Any]) -> tuple[str, str]:
+    """Return what precall would have done in an observed pool, as two lines of text."""
+    return (
+        f"pool {pool['pool_key']}: precall would have avoided {_of(pool['avoided'], 'failed')}",
+        f"  and changed {_of(pool['changed'], 'good')}",
+    )
+
+
+def _of(found: dict[str, Any], kind: str) -> str:
+    """Return "7 of 9 failed calls (78 %; 95 % interval 45 to 94 %): dial_temp_x 5, hold 2"."""
+    text = f"{found['calls']} of {found['of']} {kind} calls"
+    if found["of"]:
+        text += f" ({found['share']:.0%}; 95% interval {100 * found['low']:.0f} to {found['high']:.0%})"
+    by_action = ", ".join(f"{action} {found[action]}" for action in Action if found.get(action))
+    return f"{text}: {by_action}" if by_action else text
+
+
+def _observed(pool: dict[str, Any]) -> dict[str, Any]:
+    """Return the counts of an observed pool as one flat row."""
+    avoided, changed = pool["avoided"], pool["changed"]
+    return {
+        **{name: pool[name] for name in OBSERVED[:3]},
+        "failed": avoided["of"],
+        "avoided": avoided["calls"],
+        "connected": changed["of"],
+        "changed": changed["calls"],
+        **{f"avoided_{bound}": avoided[bound] for bound in ("low", "high")},
+        **{f"changed_{bound}": changed[bound] for bound in ("low", "high")},
+    }
+
+
+def _csv(columns: Sequence[str], lines: Iterable[dict[str, Any]]) -> None:
+    table = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
+    table.writeheader()
+    table.writerows(lines)
 
 
 def _shown(call: dict[str, Any], name: str) -> object:

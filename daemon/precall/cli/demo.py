@@ -7,7 +7,7 @@ HTTP API, as anybody would; only the ticker of changes looks into its table.
 import asyncio
 import tempfile
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -29,6 +29,8 @@ GLANCE = 1.0
 TICKER = 3
 """How many changes are shown per step; others are only counted."""
 CALLS_PER_STEP = 3
+OBSERVED = "FC100005"
+"""The pool that is only observed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class RouteMove:
 
 @dataclass(slots=True)
 class DemoTally:
-    """What has happened so far. At the end `report` holds what precall itself learned about the calls."""
+    """What has happened so far. `report` holds what precall itself has learned about the calls."""
 
     seconds: float = 0.0
     bindings: int = 0
@@ -167,7 +169,7 @@ class _Show:
                         after=route["state"],
                         action=route["action"],
                         number=mask(route["number"]),
-                        reason=route["reason"],
+                        reason=_reason(route),
                     )
                 )
 
@@ -180,6 +182,7 @@ class _Show:
         if since:
             self.tally.checks_per_second = (checks - self.tally.checks) / since
         self.tally.checks = checks
+        self.tally.report = await self._ask("GET", "/v1/report")
         self._stage.glance(self.tally)
 
     async def _ask(
@@ -229,8 +232,14 @@ def _config(provider: str, folder: Path, port: int) -> Config:
             "min_interval": "1s",
             "abnormal_min_interval": "3s",
         },
-        policy={"skew": "1s"},
+        policy={"skew": "1s", "observe": [OBSERVED]},
     )
+
+
+def _reason(route: Mapping[str, Any]) -> str:
+    """Return the reason of a route and, in an observed pool, the action it would have if that is another one."""
+    would = route.get("would", route)["action"]
+    return str(route["reason"]) if would == route["action"] else f"{route['reason']}, would {would}"
 
 
 async def _serve(

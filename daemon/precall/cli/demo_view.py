@@ -1,8 +1,9 @@
 """Views of the demonstration: a panel that is redrawn on a terminal, plain lines elsewhere."""
 
 from collections import deque
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -129,7 +130,15 @@ def _calls(tally: DemoTally) -> list[Text]:
         lines.append(Text(f"  {name:<22}{bad:4d} of {placed:4d} calls failed  {bad / (placed or 1):6.1%}"))
     if calls.not_placed:
         lines[0].append(f"   ({calls.not_placed} not placed: held back)")
-    return lines
+    return [*lines, *map(_observed, tally.report.get("observed", ()))]
+
+
+def _observed(pool: Mapping[str, Any]) -> Text:
+    """Return what precall would have done in a pool that is only observed."""
+    avoided, changed = pool["avoided"], pool["changed"]
+    would_avoid = f"would have avoided {avoided['calls']} of {avoided['of']} failed calls"
+    would_change = f"changed {changed['calls']} of {changed['of']} good ones"
+    return Text(f"  pool {pool['pool_key']} only observed: {would_avoid}, {would_change}")
 
 
 def _heading(url: str, provider: str, bindings: int, remark: str) -> list[Text]:

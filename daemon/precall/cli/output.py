@@ -75,6 +75,7 @@ def route(value: Mapping[str, Any]) -> None:
             "action": value["action"],
             "number": number,
             "why": f"{value['reason']} (state {value['state']}, status {value['status'] or 'none'})",
+            **_would(value),
             "checked": age + (", stale" if value["stale"] else ""),
             "ask again": asks_again,
             "flags": ", ".join(value["flags"]),
@@ -83,6 +84,12 @@ def route(value: Mapping[str, Any]) -> None:
         },
         title=str(value["subs_id"]),
     )
+
+
+def _would(value: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the route of an observed pool would be."""
+    would = value.get("would")
+    return {"would be": f"{would['action']} ({would['reason']})"} if would else {}
 
 
 def clock_time(at: float) -> str:

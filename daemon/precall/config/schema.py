@@ -26,6 +26,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from precall.config import addresses, database_url, text_file, time_zones, variables
 from precall.config.durations import seconds
+from precall.config.pool_keys import Pools
 from precall.core.errors import ConfigError
 from precall.core.model import Action, Policy
 
@@ -228,6 +229,7 @@ class PolicyConfig(Section):
     real_ttl: Duration = 600.0
     x_ttl: Duration = 86_400.0
     skew: Annotated[float, BeforeValidator(seconds), Field(ge=0)] = 5.0
+    observe: Pools = []
 
 
 class BrakeConfig(Section):
@@ -340,6 +342,7 @@ class Config(BaseSettings):
             skew=self.policy.skew,
             max_age=self.freshness.max_age,
             abnormal_max_age=self.freshness.abnormal_max_age,
+            observe=frozenset(self.policy.observe),
         )
 
 

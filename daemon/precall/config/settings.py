@@ -70,6 +70,7 @@ KEYS: Mapping[str, Effect] = {
     "policy.real_ttl": RELOAD,
     "policy.x_ttl": RELOAD,
     "policy.skew": RELOAD,
+    "policy.observe": RELOAD,
     "brake.share": RELOAD,
     "brake.floor": RELOAD,
     "brake.window": RELOAD,

@@ -50,6 +50,7 @@ class Reason(StrEnum):
     STATUS_2 = "status_2"
     STATUS_3 = "status_3"
     STATUS_4 = "status_4"
+    OBSERVED = "observed"
     IN_EFFECT = "in_effect"
     UNVERIFIED = "unverified"
     EXPIRED_LOCALLY = "expired_locally"
@@ -250,10 +251,19 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Would:
+    """What the route of an observed pool would say if the pool were enforced. It never names a number."""
+
+    action: Action
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """The route given to a dispatcher.
 
-    `age` is None before the first answer, and when it is unknown. `retry_after` is positive with `hold`.
+    `age` is None before the first answer, and when it is unknown. `retry_after` is positive with `hold`. `would` is
+    None unless the pool is only observed.
     """
 
     subs_id: str
@@ -271,6 +281,7 @@ class Route:
     expires_at: float | None
     version: int
     index: int
+    would: Would | None = None
 
     def __repr__(self) -> str:
         return f"Route({self.subs_id}, {self.action}, reason={self.reason}, version={self.version})"
@@ -283,9 +294,16 @@ class Promise(StrEnum):
     DIAL = "dial"
 
 
+EVERY_POOL = "*"
+"""Stands for all pools where pools are named."""
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The operator's routing policy, and how long observations are valid. Durations are in seconds."""
+    """The operator's routing policy, and how long observations are valid. Durations are in seconds.
+
+    `observe` names the pools that are only observed: X is dialled there, and the route says what it would be.
+    """
 
     unverified: Action = Action.DIAL_X
     fallback: Action = Action.DIAL_REAL
@@ -297,6 +315,11 @@ class Policy:
     max_age: float = 300.0
     abnormal_max_age: float = 60.0
     promise: Promise = Promise.ALL
+    observe: frozenset[str] = frozenset()
+
+    def observes(self, pool_key: str) -> bool:
+        """Whether this pool is only observed."""
+        return pool_key in self.observe or EVERY_POOL in self.observe
 
 
 class WriteCause(StrEnum):

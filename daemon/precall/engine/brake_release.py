@@ -12,7 +12,7 @@ from precall.clocks import Clocks
 from precall.config.settings import Settings
 from precall.core.model import Row, WriteCause
 from precall.core.routing.brake import Brake
-from precall.core.routing.exposure import may_turn, release_to_real
+from precall.core.routing.exposure import may_turn, release_to_real, withdraw
 from precall.core.routing.route import held_by_brake
 from precall.table.table import Table
 from precall.table.writer import Writer
@@ -66,9 +66,13 @@ class BrakeRelease:
         if (
             self._held
             and before is not None
-            and (after is None or not may_turn(after.state, self._settings.policy))
+            and (after is None or not may_turn(after.binding, after.state, self._settings.policy))
         ):
             self._forget(before)
+
+    def withdraw(self, row: Row) -> None:
+        """Withdraw the exposure of a binding whose pool is only observed."""
+        self._writer.submit(row.binding.subs_id, WriteCause.CHECKED, self._withdrawn)
 
     def look(self) -> None:
         """Find brakes that were released, by an operator or by time. Log each one and release its bindings."""
@@ -133,6 +137,9 @@ class BrakeRelease:
     def _turn(self, row: Row | None, _index: int) -> Amendment[None]:
         turned = row and release_to_real(row, self._settings.policy, self._clocks.now())
         return Amendment(turned, None)
+
+    def _withdrawn(self, row: Row | None, _index: int) -> Amendment[None]:
+        return Amendment(row and withdraw(row, self._settings.policy), None)
 
     def _forget(self, row: Row) -> None:
         if held := self._held.get(row.binding.pool_key):

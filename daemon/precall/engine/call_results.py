@@ -165,7 +165,7 @@ class CallResults:
         for i, stored in enumerate(filed, 1):
             call = stored.call
             if call.result in ENDED and call.result is not stored.before:
-                if stored.before not in ENDED:
+                if stored.before not in ENDED and self._by_route(call):
                     wrong = call.result is CallResult.FAILED
                     self._checker.plan.calibration.ended(self._metrics.pool(call.pool_key), wrong=wrong)
                 row = self._table.get(call.subs_id)
@@ -173,12 +173,22 @@ class CallResults:
                     self._judge(row, call)
             await breathe(i, SLICE)
 
+    def _observes(self, call: Call) -> bool:
+        return self._settings.policy.observes(call.pool_key)
+
+    def _by_route(self, call: Call) -> bool:
+        """Whether a call dialled what the route is made of. In an observed pool all calls dial X."""
+        known_bad = (State.TEMPORARY, State.FALLBACK, State.EXPIRED)
+        return not (self._observes(call) and call.route_state in known_bad)
+
     def _judge(self, row: Row, call: Call) -> None:
         failed = call.result is CallResult.FAILED
         verdict = CallVerdict(
             call.call_id, call.called_at, failed, damning=failed and call.state == RECLAIMED
         )
-        if self._checker.suspicion.record(row, verdict, call.route_state, self._clock()):
+        # Whatever the route was made of, a call in an observed pool says something of X alone.
+        dialled = State.NORMAL if self._observes(call) else call.route_state
+        if self._checker.suspicion.record(row, verdict, dialled, self._clock()):
             self._checker.plan.hasten(row.binding.subs_id)
 
     async def _apply_numbers(self, reports: Iterable[tuple[str, float, bool]]) -> None:

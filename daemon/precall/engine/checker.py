@@ -135,9 +135,9 @@ class Checker:
     def _expose(self, row: Row, step: Step, now: float) -> Step:
         """Ask the brake where nothing else keeps the step from the real number."""
         policy = self._settings.policy
-        if not wants_real_number(step, policy):
+        if not wants_real_number(row.binding, step, policy):
             return step
-        return turn_to_real(step, policy, now, has_room=self.braking.admit(row))
+        return turn_to_real(row.binding, step, policy, now, has_room=self.braking.admit(row))
 
     async def _commit(self, row: Row, step: Step, check: Check) -> None:
         before, after = row.state, step.state

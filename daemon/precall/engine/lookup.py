@@ -16,6 +16,7 @@ from precall.engine.checker import Checker
 from precall.engine.exposure_audit import ExposureAudit
 from precall.engine.on_demand import OnDemandChecks, OnDemandOutcome
 from precall.table.table import Table
+from precall.telemetry.metrics import Metrics
 
 
 class Lookup:
@@ -29,10 +30,11 @@ class Lookup:
         on_demand: OnDemandChecks,
         audit: ExposureAudit,
         settings: Settings,
+        metrics: Metrics,
         clock: Callable[[], float],
     ) -> None:
         self._table, self._checker, self._on_demand, self._audit = table, checker, on_demand, audit
-        self._settings, self._clock = settings, clock
+        self._settings, self._metrics, self._clock = settings, metrics, clock
 
     async def route(
         self,
@@ -72,6 +74,9 @@ class Lookup:
     async def of(self, row: Row, caller: str, *, reader: str, real: bool) -> Route:
         """Return the route of a row for `caller`. With `real` false, a real number is withheld."""
         route = self._decide(row, caller)
+        if route.would is not None:
+            pool = self._metrics.pool(row.binding.pool_key)
+            self._metrics.observed_reads.labels(pool, route.would.action).inc()
         if route.action is not Action.DIAL_REAL:
             return route
         if not real:

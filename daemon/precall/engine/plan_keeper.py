@@ -17,7 +17,7 @@ from precall.core.numbers import key_of
 from precall.core.planning.next_check import NextCheck
 from precall.core.planning.planner import CheckKind, Planner
 from precall.core.planning.sample import LogEvent, variant_of
-from precall.core.routing.exposure import may_turn
+from precall.core.routing.exposure import may_turn, must_withdraw
 from precall.core.routing.route import expired_locally, held_by_brake, is_over, known_age, too_old
 from precall.engine.brake_release import BrakeRelease
 from precall.engine.dial_log import DialLog
@@ -159,7 +159,9 @@ class PlanKeeper:
             self._adopt(row, now, tick)
         if forward <= -SMALLEST_STEP and self._table.restamp(subs_id):
             self._writer.renew(row)
-        if may_turn(row.state, policy) and held_by_brake(row, policy, now):
+        if must_withdraw(row, policy):
+            self._braking.withdraw(row)
+        if may_turn(row.binding, row.state, policy) and held_by_brake(row, policy, now):
             self._braking.hold(row)
         misdated = age_of(max(row.state.checked_at, row.state.temp_at), now) == inf
         aged = (

@@ -76,6 +76,7 @@ class CloudAccount:
         self._retention: Retention | None = None
         self._scheduler: Scheduler | None = None
         self._owes_policy = False
+        self._policy_since = 0.0
         self._broken = broken
         config = settings.config.provider
         self.provider = Provider(
@@ -241,7 +242,8 @@ class CloudAccount:
         config, before = self._settings.config, prepared.before
         replaced = self.provider.credentials
         self.provider.retune(config.provider, prepared.key)
-        self._owes_policy |= self._settings.policy != prepared.policy
+        if self._settings.policy != prepared.policy:
+            self._owes_policy, self._policy_since = True, self._clocks.now()
         if (parts := self._parts) is None:
             return replaced
         provider, freshness, brake = config.provider, config.freshness, config.brake
@@ -256,6 +258,9 @@ class CloudAccount:
         parts.promise.look()
         parts.checker.brake.retune(brake.share, brake.floor, brake.window, prepared.turns)
         parts.calls.retune(provider.call_detail_rate_per_minute)
+        if self._scheduler and self._settings.policy.observe != prepared.policy.observe:
+            # What is exposed there must not stay so, and what was only observed waits for the brake.
+            self._scheduler.hasten(SWEEPING)
         if self._scheduler and parts.source and config.source.every != before.source.every:
             self._scheduler.every(config.source.every, self._sync, SYNC)
         return replaced
@@ -271,7 +276,7 @@ class CloudAccount:
         if not self._owes_policy or self._parts is None or not self._parts.role.leads:
             return
         try:
-            await self._parts.store.state_policy(self._settings.policy)
+            await self._parts.store.state_policy(self._settings.policy, self._policy_since)
         except StoreUnavailable as error:
             log.warning("policy.not_stated", error=str(error))
             return

@@ -70,7 +70,7 @@ class Assembly:
         """The parts of a leading daemon."""
         with without_collections():
             table, index, seq = await restore_table(store, self._clocks)
-        await store.state_policy(self._settings.policy)
+        await store.state_policy(self._settings.policy, self._clocks.now())
         feed = await restore_feed(store, index)
         writer = self._writer(store, table, feed, feed.newest)
         checker = await self._checker(store, table, writer, seq, logged=self._settings.config.store.dial_log)
@@ -196,6 +196,7 @@ class Assembly:
                 on_demand=on_demand,
                 audit=audit,
                 settings=self._settings,
+                metrics=self._metrics,
                 clock=self._clocks.now,
             ),
             audit=audit,

@@ -41,7 +41,8 @@ class CallTally:
 
     `told` counts the actions in precall's answers. `routed` counts the endings of calls along precall's route, and
     `alone` those of the trial calls to the bound X. `not_placed` counts calls that precall held back although the
-    binding had not expired.
+    binding had not expired. `observed` counts the endings of calls in pools that are only observed, which are not in
+    the others: no route of precall decided about them.
     """
 
     asked: int = 0
@@ -51,6 +52,7 @@ class CallTally:
     told: Counter[str] = field(default_factory=Counter)
     routed: Counter[str] = field(default_factory=Counter)
     alone: Counter[str] = field(default_factory=Counter)
+    observed: Counter[str] = field(default_factory=Counter)
 
     def shown(self) -> dict[str, object]:
         """The counters as plain data."""
@@ -108,14 +110,20 @@ class Dispatcher:
         now = self._clock()
         if binding.expires_at is not None and now >= binding.expires_at:
             return
+        only_observed = "would" in route
         if not route["number"]:
+            if only_observed:
+                return
             self.tally.not_placed += 1
             trial = self._exchange.try_out(binding, caller, binding.number_x, now)
             self.tally.alone[trial.ending] += 1
             return
         call = self._exchange.place(binding, caller, route["number"], now)
-        self.tally.routed[call.ending] += 1
-        self.tally.alone[self._exchange.compare(call, binding.number_x).ending] += 1
+        if only_observed:
+            self.tally.observed[call.ending] += 1
+        else:
+            self.tally.routed[call.ending] += 1
+            self.tally.alone[self._exchange.compare(call, binding.number_x).ending] += 1
         if not call.handset:
             self._queue_report(call, now)
 

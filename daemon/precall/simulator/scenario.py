@@ -326,10 +326,11 @@ def load_scenario(source: str | Path) -> Scenario:
 
 
 def demo_scenario() -> Scenario:
-    """Return the scenario of the demo: about 320 bindings that, at `DEMO_SPEED`, show every route within 20 s.
+    """Return the scenario of the demo: about 380 bindings that, at `DEMO_SPEED`, show every route within 20 s.
 
-    Its pools are healthy, failing and recovering, short of temporary numbers, and short-lived. Some X numbers fail
-    silently from 4 s on. An outage without temporary numbers starts at 6 s, and throttling at 25 s.
+    Its pools are healthy, failing and recovering, short of temporary numbers, and short-lived. The demo only observes
+    the last one, which fails often. Some X numbers fail silently from 4 s on. An outage without temporary numbers
+    starts at 6 s, and throttling at 25 s.
     """
     return Scenario(
         seed=20170525,
@@ -352,6 +353,9 @@ def demo_scenario() -> Scenario:
                 lifetime=1800,
                 without_b=0.25,
                 extension_digits=3,
+            ),
+            Pool(
+                pool_key="FC100005", bindings=60, temporary_numbers=20, onset=1800, recovery=1500, lifetime=0
             ),
         ),
         faults=(

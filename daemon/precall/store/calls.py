@@ -9,12 +9,26 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import and_, bindparam, delete, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Text,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from precall.core.calls.call import Call, CallResult, CallSource, merge
+from precall.core.calls.observed import ObservedExample
+from precall.core.model import EVERY_POOL, Action, Reason
 from precall.store.bulk import SLICE, execute_many, insert_new, upsert
-from precall.store.schema import calls, number_reports, route_changes
+from precall.store.schema import calls, number_reports, observed_pools, policy, route_changes
 
 T = TypeVar("T")
 Work = Callable[[AsyncConnection], Awaitable[T]]
@@ -25,7 +39,7 @@ REPORT_SIZE = 30_000
 _COLUMNS = tuple(column.name for column in calls.columns)
 _values = attrgetter(*_COLUMNS)
 _KNOWN = select(calls).where(calls.c.call_id.in_(bindparam("ids", expanding=True)))
-_STATES = select(calls.c.call_id, calls.c.route_state).where(
+_ROUTES = select(calls.c.call_id, calls.c.route_state, calls.c.route_action).where(
     calls.c.call_id.in_(bindparam("ids", expanding=True))
 )
 _POSTPONE = (
@@ -33,16 +47,50 @@ _POSTPONE = (
     .where(calls.c.call_id == bindparam("of_call_id"), calls.c.next_at.is_not(None))
     .values(next_at=bindparam("next_at"))
 )
+
+
+def _text(value: str) -> ColumnElement[str]:
+    """A constant within a statement for many rows, which takes no other parameters than those of a row."""
+    return literal_column(f"'{value}'", Text)
+
+
 # The route published when the call was placed: that of the newest change no later than the call.
 _earlier = route_changes.alias("earlier")
 _newest = select(func.max(_earlier.c.index)).where(
     _earlier.c.subs_id == bindparam("of_subs_id"), _earlier.c.at <= bindparam("of_called_at")
 )
+_skew = select(policy.c.skew).where(policy.c.id == literal_column("1")).scalar_subquery()
+_decided = case(
+    (route_changes.c.reason == _text(Reason.REMOVED), _text("")),
+    (
+        route_changes.c.expires_at - func.coalesce(_skew, literal_column("0")) <= calls.c.called_at,
+        _text(Action.EXPIRED),
+    ),
+    (route_changes.c.would_action != _text(""), route_changes.c.would_action),
+    else_=route_changes.c.action,
+)
 _DIALLED = (
     update(calls)
     .where(calls.c.call_id == bindparam("of_call_id"), route_changes.c.index == _newest.scalar_subquery())
-    .values(route_state=route_changes.c.to_state)
+    .values(route_state=route_changes.c.to_state, route_action=_decided)
 )
+
+
+_answered = route_changes.alias("answered")
+_EXAMPLE = ("pool_key", "call_id", "subs_id", "called_at", "result", "route_action")
+_OVER = (CallResult.CONNECTED.value, CallResult.FAILED.value, CallResult.NOT_CONNECTED.value)
+_OBSERVED: tuple[ColumnElement[bool], ...] = (
+    calls.c.pool_key != "",
+    calls.c.result.in_(_OVER),
+    select(observed_pools.c.id)
+    .where(
+        or_(observed_pools.c.pool_key == EVERY_POOL, observed_pools.c.pool_key == calls.c.pool_key),
+        observed_pools.c.since <= calls.c.called_at,
+        or_(observed_pools.c.until.is_(None), calls.c.called_at < observed_pools.c.until),
+    )
+    .exists(),
+)
+"""Calls that have ended, and were placed while their pool was only observed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,20 +201,75 @@ class CallBook:
         wanted = wanted.order_by(calls.c.called_at.desc(), calls.c.call_id.desc()).limit(limit)
         return await self._read(lambda connection: _read(connection, wanted), REPORT_SIZE)
 
-    async def counts(self, since: float) -> list[tuple[str, str, str, str, int]]:
+    async def counts(self, since: float, pool_key: str | None = None) -> list[tuple[str, str, str, str, int]]:
         """Count the calls placed since `since`: (pool, route state when dialled, result, call state, count)."""
         groups = (calls.c.pool_key, calls.c.route_state, calls.c.result, calls.c.state)
-        wanted = select(*groups, func.count()).where(calls.c.called_at >= since).group_by(*groups)
+        wanted = select(*groups, func.count()).where(*_placed(since, pool_key)).group_by(*groups)
 
         async def work(connection: AsyncConnection) -> list[tuple[str, str, str, str, int]]:
             return [tuple(row) for row in await connection.execute(wanted)]
 
         return await self._read(work, REPORT_SIZE)
 
+    async def observed_counts(
+        self, since: float, pool_key: str | None = None
+    ) -> list[tuple[str, str, str, int]]:
+        """Count the ended calls placed since `since` while their pool was only observed.
+
+        Rows are (pool, result, action that precall decided, count).
+        """
+        groups = (calls.c.pool_key, calls.c.result, calls.c.route_action)
+        wanted = select(*groups, func.count()).where(*_placed(since, pool_key), *_OBSERVED).group_by(*groups)
+
+        async def work(connection: AsyncConnection) -> list[tuple[str, str, str, int]]:
+            return [tuple(row) for row in await connection.execute(wanted)]
+
+        return await self._read(work, REPORT_SIZE)
+
+    async def observed_examples(
+        self, since: float, pool_key: str | None = None, *, each: int
+    ) -> list[ObservedExample]:
+        """Return calls of `observed_counts` that failed or connected and would have gone another way, newest first.
+
+        There are at most `each` of either kind per pool.
+        """
+        place = func.row_number().over(
+            partition_by=(calls.c.pool_key, calls.c.result),
+            order_by=(calls.c.called_at.desc(), calls.c.call_id),
+        )
+        other = calls.c.route_action.not_in(("", Action.DIAL_X.value))
+        judged = calls.c.result.in_((CallResult.CONNECTED.value, CallResult.FAILED.value))
+        named = (calls.c[name] for name in _EXAMPLE)
+        ranked = select(*named, place.label("place"))
+        picked = ranked.where(*_placed(since, pool_key), *_OBSERVED, other, judged).subquery()
+        newest = func.max(_earlier.c.index)
+        before = (_earlier.c.subs_id == picked.c.subs_id, _earlier.c.at <= picked.c.called_at)
+        change = select(newest).where(*before).scalar_subquery()
+        answer = select(newest).where(*before, _earlier.c.request_id != "").scalar_subquery()
+        wanted = (
+            select(
+                *(picked.c[name] for name in _EXAMPLE),
+                case(
+                    (route_changes.c.would_reason != "", route_changes.c.would_reason),
+                    else_=route_changes.c.reason,
+                ),
+                func.coalesce(_answered.c.request_id, ""),
+            )
+            .select_from(picked)
+            .join(route_changes, route_changes.c.index == change)
+            .join(_answered, _answered.c.index == answer, isouter=True)
+            .where(picked.c.place <= each)
+            .order_by(picked.c.pool_key, picked.c.called_at.desc())
+        )
+
+        async def work(connection: AsyncConnection) -> list[ObservedExample]:
+            return [ObservedExample(*tuple(row)) for row in await connection.execute(wanted)]
+
+        return await self._read(work, REPORT_SIZE)
+
     async def ended(self, since: float, limit: int) -> list[Call]:
         """Return the calls placed since `since` whose result is final, newest first."""
-        over = (CallResult.CONNECTED.value, CallResult.FAILED.value, CallResult.NOT_CONNECTED.value)
-        wanted = select(calls).where(calls.c.called_at >= since, calls.c.result.in_(over))
+        wanted = select(calls).where(calls.c.called_at >= since, calls.c.result.in_(_OVER))
         wanted = wanted.order_by(calls.c.called_at.desc()).limit(limit)
         return await self._read(lambda connection: _read(connection, wanted), REPORT_SIZE)
 
@@ -209,6 +312,7 @@ class CallBook:
             )
             gone = await connection.execute(delete(calls).where(calls.c.call_id.in_(old)))
             await connection.execute(delete(number_reports).where(number_reports.c.received_at < before))
+            await connection.execute(delete(observed_pools).where(observed_pools.c.until < before))
             return gone.rowcount
 
         total = gone = await self._write(work, batch)
@@ -218,26 +322,37 @@ class CallBook:
         return total
 
 
+def _placed(since: float, pool_key: str | None) -> list[ColumnElement[bool]]:
+    recent = calls.c.called_at >= since
+    return [recent] if pool_key is None else [recent, calls.c.pool_key == pool_key]
+
+
 async def _file(connection: AsyncConnection, reports: Sequence[Call]) -> list[StoredCall]:
     ids = list(dict.fromkeys(report.call_id for report in reports))
     known = {call.call_id: call for call in await _read(connection, _KNOWN, {"ids": ids})}
     merged = dict(known)
     for report in reports:
         earlier = merged.get(report.call_id)
-        merged[report.call_id] = report if earlier is None else merge(earlier, report)
+        merged[report.call_id] = report if earlier is None else merge(earlier, _as_placed(report, earlier))
     changed = [merged[call_id] for call_id in ids if merged[call_id] != known.get(call_id)]
     dialect = connection.dialect.name
     await execute_many(connection, upsert(dialect, calls), map(_row, changed))
     fresh = [call for call in changed if call.call_id not in known and call.subs_id]
     await execute_many(connection, _DIALLED, map(_dialled, fresh))
-    for call_id, state in await connection.execute(_STATES, {"ids": [call.call_id for call in fresh]}):
-        if state != merged[call_id].route_state:
-            merged[call_id] = replace(merged[call_id], route_state=state)
+    ids_of_fresh = [call.call_id for call in fresh]
+    for call_id, state, action in await connection.execute(_ROUTES, {"ids": ids_of_fresh}):
+        if (state, action) != (merged[call_id].route_state, merged[call_id].route_action):
+            merged[call_id] = replace(merged[call_id], route_state=state, route_action=action)
     written = {call.call_id for call in changed}
     return [
         StoredCall(merged[call_id], known[call_id].result if call_id in known else None, call_id in written)
         for call_id in ids
     ]
+
+
+def _as_placed(report: Call, earlier: Call) -> Call:
+    """The report with the route state that is known already: a later one knows only the state of now."""
+    return report.with_route(report.pool_key, earlier.route_state) if earlier.route_state else report
 
 
 async def _read(connection: AsyncConnection, wanted: Any, given: dict[str, Any] | None = None) -> list[Call]:

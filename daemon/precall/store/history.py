@@ -215,6 +215,8 @@ def _feed_row(change: Change) -> dict[str, Any]:
         "status": int(route.status),
         "request_id": change.check.request_id if change.check else "",
         "expires_at": route.expires_at,
+        "would_action": route.would.action.value if route.would else "",
+        "would_reason": route.would.reason.value if route.would else "",
     }
 
 

@@ -122,11 +122,14 @@ route_changes = Table(
     Column("status", Integer, nullable=False),
     Column("request_id", Text, nullable=False),
     Column("expires_at", Double),
+    Column("would_action", Text, nullable=False, server_default=""),
+    Column("would_reason", Text, nullable=False, server_default=""),
     Index("ix_route_changes_subs_id", "subs_id", "index"),
     Index("ix_route_changes_real", "at", postgresql_where=REAL, sqlite_where=REAL),
 )
 """The append-only change feed: the routes published for readers without a caller, real numbers withheld. `from_state`
-is "" for a new binding; `generation` is 0 for a removed one; `flags` are separated by commas."""
+is "" for a new binding; `generation` is 0 for a removed one; `flags` are separated by commas. `would_action` and
+`would_reason` are "" unless the pool was only observed."""
 
 exposures = Table(
     "exposures",
@@ -165,12 +168,14 @@ calls = Table(
     Column("pool_key", Text, nullable=False),
     Column("route_state", Text, nullable=False),
     Column("source", Text, nullable=False),
+    Column("route_action", Text, nullable=False, server_default=""),
     Index("ix_calls_next_at", "next_at"),
     Index("ix_calls_subs_id", "subs_id", "called_at"),
     Index("ix_calls_called_at", "called_at"),
 )
 """Reported calls and how they ended: `result` in one word, `state` as the provider's code, `source` as the origin of
-the result. `route_state` is the state of the binding when the call was placed. `detail` is a JSON object without
+the result. `route_state` is the state of the binding when the call was placed, and `route_action` what precall decided
+then, also where the pool was only observed; "" if unknown. `detail` is a JSON object without
 numbers. `next_at` is when the provider is queried about the call next, NULL for never."""
 
 number_reports = Table(
@@ -242,9 +247,20 @@ policy = Table(
     Column("abnormal_max_age", Double, nullable=False),
 )
 """The routing policy, for the view: one row with `id` 1, written at each start. Without it the view shows `hold`.
+The pools that are only observed have a table of their own, `observed_pools`.
 
 The view `routing_table` (subs_id, action, number, extension, stale_after, expires_at, version) shows the current route
 for a reader without a caller, by the clock of the database. Its `number` is "" if the action is `dial_real`: only the
 daemon hands out real numbers, with an audit row. `stale_after` goes by `max_age`, whatever the freshness promise.
 It is NULL for an expired binding.
 """
+
+observed_pools = Table(
+    "observed_pools",
+    metadata,
+    Column("id", SERIAL, primary_key=True),
+    Column("pool_key", Text, nullable=False),
+    Column("since", Double, nullable=False),
+    Column("until", Double),
+)
+"""When which pools were only observed ("*": all of them). `until` is NULL for as long as it lasts."""

@@ -7,7 +7,6 @@ StoreUnavailable and ends later without a commit. Until then, further writes are
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import asdict
 from math import inf
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
@@ -21,14 +20,14 @@ from precall.core.model import Change, Check, Exposure, Policy, Row
 from precall.core.packing import Packed
 from precall.core.planning.sample import DialRecord
 from precall.core.role import CurrentRole, Role
-from precall.store import audit, fencing, history, key_registry, migration, operator_state, rows
+from precall.store import audit, fencing, history, key_registry, migration, operator_state, policy, rows
 from precall.store.attempt import Attempt
 from precall.store.audit import EVERY, AuditFilter
 from precall.store.bulk import execute_many, upsert
 from precall.store.calls import CallBook
 from precall.store.cipher import Cipher
 from precall.store.connection import DatabaseAddress, Unwritable, close, failures_of
-from precall.store.schema import marks, pauses, policy, route_changes
+from precall.store.schema import marks, pauses, route_changes
 from precall.store.sealed_columns import BRAKES, PAUSES
 
 History = Literal["runs", "every"]
@@ -311,15 +310,12 @@ class Store:
         order = {"engaged": engaged, "at": at, "reason": reason, "by": by}
         await self._seal(lambda connection, seals: operator_state.brake(connection, seals, pool_key, order))
 
-    async def state_policy(self, allowed: Policy) -> None:
-        """Store the policy that the view `routing_table` applies. The view does not exist where numbers are sealed."""
-        # The view cannot tell which rows are dialled: it goes by `max_age`, whatever is promised.
-        stated = {"id": 1} | {name: value for name, value in asdict(allowed).items() if name in policy.c}
+    async def state_policy(self, allowed: Policy, at: float) -> None:
+        """Store the policy in force since `at`, which the view `routing_table` applies.
 
-        async def work(connection: AsyncConnection, _seals: Cipher) -> None:
-            await execute_many(connection, upsert(connection.dialect.name, policy), [stated])
-
-        await self._seal(work)
+        The view does not exist where numbers are sealed.
+        """
+        await self._seal(lambda connection, _seals: policy.state(connection, allowed, at))
 
     async def turned(self, since: float) -> list[tuple[str, float]]:
         """Return (pool, time) of each change after `since` in which an answer exposed a real number, oldest first."""

@@ -26,7 +26,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from precall import __version__
-from precall.core.model import Promise, State
+from precall.core.model import Action, Promise, State
 from precall.core.routing.state import CheckResult
 
 # Prometheus detects resets by itself, so a `_created` series beside each counter would serve no purpose.
@@ -181,6 +181,12 @@ class Metrics:
             "Route reads for a dial; stale: no route as young as promised could be given",
             "stale",
         )
+        self.observed_reads = self._counter(
+            "observed_reads_total",
+            "Route reads answered in pools that are only observed, by pool and by the action that would be taken",
+            "pool",
+            "would",
+        )
         self.stream_readers = self._gauge("stream_readers", "Open streams of route changes")
         self.connections = self._gauge("connections", "Open connections of the API")
         self.connections_cut = self._counter(
@@ -324,6 +330,9 @@ class Metrics:
             for family in (*shown, self.wrong_at_dial, self.wrong_at_dial_measured):
                 with suppress(KeyError):
                     family.remove(pool)
+            for action in Action:
+                with suppress(KeyError):
+                    self.observed_reads.remove(pool, action)
         for pool in map(self.pool, pools):
             for family in shown:
                 family.labels(pool)

@@ -43,7 +43,7 @@ CREATE TABLE calls (
 	duration DOUBLE, 
 	result TEXT NOT NULL, 
 	detail TEXT NOT NULL, 
-	next_at DOUBLE, pool_key TEXT DEFAULT '' NOT NULL, route_state TEXT DEFAULT '' NOT NULL, source TEXT DEFAULT '' NOT NULL, 
+	next_at DOUBLE, pool_key TEXT DEFAULT '' NOT NULL, route_state TEXT DEFAULT '' NOT NULL, source TEXT DEFAULT '' NOT NULL, route_action TEXT DEFAULT '' NOT NULL, 
 	PRIMARY KEY (call_id)
 );
 CREATE TABLE check_results (
@@ -101,6 +101,13 @@ CREATE TABLE number_reports (
 	received_at DOUBLE NOT NULL, 
 	PRIMARY KEY (subs_id, at)
 );
+CREATE TABLE observed_pools (
+	id INTEGER NOT NULL, 
+	pool_key TEXT NOT NULL, 
+	since DOUBLE NOT NULL, 
+	until DOUBLE, 
+	PRIMARY KEY (id)
+);
 CREATE TABLE overrides (
 	subs_id TEXT NOT NULL, 
 	generation BIGINT NOT NULL, 
@@ -149,7 +156,7 @@ CREATE TABLE route_changes (
 	flags TEXT NOT NULL, 
 	status INTEGER NOT NULL, 
 	request_id TEXT NOT NULL, 
-	expires_at DOUBLE, 
+	expires_at DOUBLE, would_action TEXT DEFAULT '' NOT NULL, would_reason TEXT DEFAULT '' NOT NULL, 
 	PRIMARY KEY ("index")
 );
 CREATE TABLE routes (
@@ -185,14 +192,14 @@ SELECT subs_id,
     ELSE '' END AS number,
   CASE told WHEN 'x' THEN dial_extension WHEN 'registered' THEN x_extension WHEN 'temporary' THEN temp_extension
     ELSE '' END AS extension,
-  CASE WHEN told <> 'expired' THEN seen_at
+  CASE WHEN told <> 'expired' AND state <> 'expired' THEN seen_at
     + CASE WHEN state IN ('temporary', 'fallback') THEN abnormal_max_age ELSE max_age END END AS stale_after,
   expires_at,
   version
 FROM (
   SELECT known.*,
     CASE
-      WHEN state = 'expired' THEN 'expired'
+      WHEN state = 'expired' AND NOT observed_only THEN 'expired'
       WHEN policy_id IS NULL THEN 'hold'
       WHEN expires_at IS NOT NULL AND now >= expires_at - skew THEN 'expired'
       WHEN NOT sound THEN 'hold'
@@ -203,9 +210,9 @@ FROM (
         WHEN pin_means = 'observed' AND state = 'normal' AND observed <> '' THEN 'x'
         ELSE 'hold' END
       WHEN pin = 'dial_temp_x' THEN CASE
-        WHEN temporary_fresh AND pin_means IN ('', 'temporary') THEN 'temporary'
+        WHEN temporary_fresh AND state <> 'expired' AND pin_means IN ('', 'temporary') THEN 'temporary'
         ELSE 'hold' END
-      WHEN pin IS NOT NULL THEN 'hold'
+      WHEN pin IS NOT NULL THEN 'hold' WHEN observed_only THEN 'registered'
       WHEN state = 'unverified' THEN CASE WHEN unverified = 'dial_x' AND x_confirmed THEN 'x' ELSE 'hold' END
       WHEN state = 'normal' AND temporary_fresh AND moves = 5 AND now - first_move <= 600 THEN 'temporary'
       WHEN state = 'normal' THEN CASE WHEN x_confirmed THEN 'x' ELSE 'hold' END
@@ -231,7 +238,9 @@ FROM (
         o.action AS pin_action,
         CASE WHEN o.number <> '' AND o.means = '' THEN 'lost' ELSE o.means END AS pin_means, o.until AS pin_until,
         EXISTS (SELECT 1 FROM brakes k WHERE k.engaged AND k.pool_key IN ('', b.pool_key)) AS halted,
-        p.id AS policy_id, p.unverified, p.fallback, p.confirm_real, p.temporary_ttl, p.real_ttl, p.x_ttl, p.skew,
+        p.id AS policy_id,
+        EXISTS (SELECT 1 FROM observed_pools q WHERE q.until IS NULL AND q.pool_key IN ('*', b.pool_key))
+          AS observed_only, p.unverified, p.fallback, p.confirm_real, p.temporary_ttl, p.real_ttl, p.x_ttl, p.skew,
         p.max_age, p.abnormal_max_age,
         ((julianday('now') - 2440587.5) * 86400.0) AS now
       FROM bindings b

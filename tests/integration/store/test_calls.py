@@ -69,6 +69,14 @@ async def test_the_state_of_the_route_is_that_of_the_time_of_the_call(store: Sto
     assert states == ["unverified", "normal", "temporary", "temporary", "normal", "normal", ""]
 
 
+async def test_a_later_report_does_not_change_the_route_of_the_call(store: Store) -> None:
+    row = a_row(index=1)
+    await store.commit([a_change(row, WriteCause.CHECKED, at=NOW, route=route_of(row, state=State.NORMAL))])
+    await store.calls.file([a_call(route_state="temporary")])
+    [again] = await store.calls.file([a_call(route_state="temporary")])
+    assert (again.changed, again.call.route_state, again.call.route_action) == (False, "normal", "dial_x")
+
+
 async def test_what_is_due_comes_from_both_ends_and_is_put_off(store: Store) -> None:
     await store.calls.file([a_call(n) for n in range(1, 31)])
     assert await store.calls.due(NOW + 180, 5) == ([], [])

@@ -63,7 +63,9 @@ INSERT INTO overrides (subs_id, generation, action, number, until, reason, creat
 INSERT INTO check_results (subs_id, generation, result, status, number, extension, code, first_seq, last_seq,
   first_at, last_at, count, request_id, seconds)
   VALUES ('1', 7, 'status_1', 1, '17000000001', '', 'OK', 3, 3, 1.5, 1.5, 1, 'R', 0.1);
-INSERT INTO route_changes VALUES (9, '1', 'FC1', 7, 2, 1.5, 'checked', '', 'normal', 'dial_real', '', '', 'status_1',
+INSERT INTO route_changes ("index", subs_id, pool_key, generation, version, at, cause, from_state, to_state, action,
+  number, extension, reason, flags, status, request_id, expires_at)
+  VALUES (9, '1', 'FC1', 7, 2, 1.5, 'checked', '', 'normal', 'dial_real', '', '', 'status_1',
   '', 1, 'R', NULL);
 INSERT INTO exposures (subs_id, generation, pool_key, reader, side, reason, request_id, first_at, last_at, count)
   VALUES ('1', 7, 'FC1', 'me', 'b', 'status_3', 'R', 1.5, 1.5, 1);
@@ -79,6 +81,7 @@ INSERT INTO marks VALUES ('high_seq', '3')
     "0004": "INSERT INTO number_reports VALUES ('1', 1.5, TRUE, 2.5)",
     "0005": "UPDATE exposures SET number_hash = 'h'",
     "0006": "UPDATE overrides SET means = ''",
+    "0007": "INSERT INTO observed_pools VALUES (1, 'FC1', 1.5, NULL)",
 }
 """Rows for the tables that each revision brought."""
 
@@ -152,7 +155,7 @@ async def test_an_override_of_an_earlier_version_means_what_it_meant(
     )
     await upgrade(store_url)
     store = await Store.open(store_url, auto_migrate=False)
-    await store.state_policy(Policy())
+    await store.state_policy(Policy(), 1.0)
     row = next(iter([row async for batch in store.load() for row in batch])).row
     assert row.override is not None
     assert row.override.means is means

@@ -449,6 +449,8 @@ async def test_the_feed_tells_what_readers_were_told_and_no_real_number(store: S
             "status": 3,
             "request_id": "R1",
             "expires_at": 900.0,
+            "would_action": "",
+            "would_reason": "",
         }
     ]
 

@@ -89,3 +89,17 @@ def test_no_secret_is_ever_shown(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(file)
     assert "hush" not in str(caught.value) + repr(caught.value)
+
+
+def test_pools_to_observe_may_be_written_plainly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text('[policy]\nobserve = "FC1"\n')
+    assert load(file).policies().observe == {"FC1"}
+    monkeypatch.setenv("PRECALL_POLICY__OBSERVE", "FC1, FC2")
+    policy = load(file).policies()
+    assert [policy.observes(pool_key) for pool_key in ("FC1", "FC2", "FC3")] == [True, True, False]
+    monkeypatch.setenv("PRECALL_POLICY__OBSERVE", "*")
+    assert load(file).policies().observes("any")
+    monkeypatch.setenv("PRECALL_POLICY__OBSERVE", "*,FC1")
+    with pytest.raises(ConfigError, match="should stand alone"):
+        load(file)

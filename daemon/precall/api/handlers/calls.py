@@ -25,10 +25,12 @@ from precall.api.schemas.calls import (
     encode_backlog,
     encode_call,
     encode_cause,
+    encode_observed,
     encode_tally,
 )
 from precall.api.schemas.fields import moment
 from precall.core.calls.call import Call, NumberReport
+from precall.core.calls.observed import observed_report
 from precall.core.calls.statistics import report as sum_up
 from precall.core.duplicate_keys import Contradiction, may_repeat, parsed
 from precall.core.errors import Refusal
@@ -41,6 +43,7 @@ log = get_logger(__name__)
 
 _SLICE = 250
 _SHOWN = 20
+_EXAMPLES = 3
 _CURSOR = re.compile(A_CALL, re.ASCII)
 
 
@@ -97,10 +100,16 @@ async def page(request: web.Request, services: Services, _client: Client) -> web
 
 
 async def report(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
-    """Return how the calls of the last `within` seconds ended, by pool and by the state of the route when dialled."""
-    now = services.clock()
-    since = now - read_query(request, ReportQuery).seconds
-    found = sum_up(await services.store.calls.counts(since))
+    """Return how the calls of the last `within` seconds ended, by pool and by the state of the route when dialled.
+
+    `observed` says of the pools in `policy.observe` which of their calls precall would have sent another way, by its
+    route when the call was placed.
+    """
+    query, now, book = read_query(request, ReportQuery), services.clock(), services.store.calls
+    since = now - query.seconds
+    found = sum_up(await book.counts(since, query.pool_key))
+    counted = await book.observed_counts(since, query.pool_key)
+    examples = await book.observed_examples(since, query.pool_key, each=_EXAMPLES) if counted else []
     by_route = [
         {"pool_key": pool_key, "route_state": state, **encode_tally(tally)}
         for (pool_key, state), tally in found.by_route.items()
@@ -112,6 +121,10 @@ async def report(request: web.Request, services: Services, _client: Client) -> w
             "total": encode_tally(found.total),
             "by_route": by_route,
             "causes": [encode_cause(state, calls) for state, calls in found.causes.items()],
+            "observed": [
+                encode_observed(pool_key, calls)
+                for pool_key, calls in observed_report(counted, examples).items()
+            ],
         }
     )
 

@@ -23,7 +23,7 @@ from precall.api.requests import read_query
 from precall.api.schemas.changes import ChangesQuery, FilterQuery, StreamQuery
 from precall.api.schemas.routes import encode_route
 from precall.core.errors import Refusal, StoreUnavailable
-from precall.core.model import Action, Flag, Reason, Route, Row, State, WriteCause
+from precall.core.model import Action, Flag, Reason, Route, Row, State, Would, WriteCause
 from precall.core.routing.route import RETRY_AFTER, past
 from precall.engine.services import Services
 from precall.table.feed import FeedEntry, FeedFilter, FeedPage, Push
@@ -313,7 +313,13 @@ def _stored_route(change: Mapping[str, Any]) -> Route:
         expires_at=change["expires_at"],
         version=change["version"],
         index=change["index"],
+        would=_stored_would(change),
     )
+
+
+def _stored_would(change: Mapping[str, Any]) -> Would | None:
+    action, reason = change["would_action"], change["would_reason"]
+    return Would(Action(action), Reason(reason)) if action else None
 
 
 def _compacted() -> Refusal:

@@ -53,7 +53,7 @@ async def by_number(request: web.Request, services: Services, client: Client) ->
     rows = [row for row in known if _concerns(row, caller, same)] or [
         row for row in known if _concerns(row, caller, may_be_same)
     ]
-    rows = [row for row in rows if services.lookup.shown(row).action is not Action.EXPIRED] or rows
+    rows = [row for row in rows if not _ended(services.lookup.shown(row))] or rows
     if not rows:
         raise Refusal(404, Code.UNKNOWN_BINDING, "there is no binding with this X and this party")
     ids = sorted(row.binding.subs_id for row in rows)
@@ -147,6 +147,11 @@ async def _answer(
 def _matches(request: web.Request, response: web.Response) -> bool:
     known = response.headers[hdrs.ETAG].strip('"')
     return any(tag.value in (known, ETAG_ANY) for tag in request.if_none_match or ())
+
+
+def _ended(shown: Route) -> bool:
+    """Whether the binding has ended, even if an observed pool still has its X dialled."""
+    return Action.EXPIRED in (shown.action, shown.would and shown.would.action)
 
 
 def _count(services: Services, found: Route, form: str) -> None:

@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 from precall.api.problems import FieldError, mistakes
 from precall.api.schemas.fields import (
     CURSOR,
+    OPTIONAL,
     Body,
     Number,
     NumberOrNone,
@@ -25,7 +26,7 @@ from precall.api.schemas.fields import (
     seconds,
 )
 from precall.api.schemas.overrides import OverrideAnswer
-from precall.api.schemas.routes import RouteAnswer
+from precall.api.schemas.routes import RouteAnswer, WouldAnswer
 from precall.core import rules
 from precall.core.model import Action, Binding, Flag, Reason
 from precall.core.numbers import mask, mistake
@@ -206,6 +207,7 @@ class ChangeAnswer(ResponseModel):
     request_id: str
     expires_at: str
     generation: int
+    would: WouldAnswer = OPTIONAL
 
 
 class HistoryAnswer(ResponseModel):
@@ -288,7 +290,7 @@ def encode_run(run: Mapping[str, Any]) -> dict[str, Any]:
 
 def encode_change(change: Mapping[str, Any]) -> dict[str, Any]:
     """Return a change of a route as JSON, as it was published to clients without a caller."""
-    return {
+    encoded = {
         "index": change["index"],
         "version": change["version"],
         "at": moment(change["at"]),
@@ -305,3 +307,6 @@ def encode_change(change: Mapping[str, Any]) -> dict[str, Any]:
         "expires_at": second(change["expires_at"]),
         "generation": change["generation"],
     }
+    if change["would_action"]:
+        encoded["would"] = {"action": change["would_action"], "reason": change["would_reason"]}
+    return encoded

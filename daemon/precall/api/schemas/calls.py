@@ -1,5 +1,6 @@
 """Calls: reported, pushed, listed and summed up."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
@@ -19,9 +20,10 @@ from precall.api.schemas.fields import (
 )
 from precall.core.calls.call import Call, CallResult, CallSource, first_try, with_outcome
 from precall.core.calls.causes import AT_FAULT, NO_DETAIL, meaning
+from precall.core.calls.observed import ObservedCalls, ObservedExample, Proportion
 from precall.core.calls.products import LARGEST, PRODUCTS, product_name, product_number
 from precall.core.calls.statistics import CallCounts
-from precall.core.model import State
+from precall.core.model import Action, Reason, State
 from precall.store import PollBacklog
 
 MAX_CALLS = 1000
@@ -105,7 +107,7 @@ class CallsQuery(PageQuery):
 
 
 class ReportQuery(QueryModel):
-    """How far the report looks back."""
+    """How far the report looks back, and at which calls."""
 
     within: Annotated[Period, Field(description="How many seconds to look back.")] = 86_400.0
     since: Annotated[
@@ -115,6 +117,7 @@ class ReportQuery(QueryModel):
             json_schema_extra={"deprecated": True},
         ),
     ] = None
+    pool_key: Annotated[str | None, Field(description="Only calls of this pool.")] = None
 
     @property
     def seconds(self) -> float:
@@ -125,8 +128,9 @@ class ReportQuery(QueryModel):
 class CallAnswer(ResponseModel):
     """A call and how it ended.
 
-    `product` is the name of `prod_id`, "" if it has none. `duration` is in seconds, -1 if unknown. `next_at` is when
-    the provider will be asked about the call, "" if it will not be.
+    `product` is the name of `prod_id`, "" if it has none. `route_action` is what precall decided when the call was
+    placed, "" if unknown; in an observed pool, what it would have said. `duration` is in seconds, -1 if unknown.
+    `next_at` is when the provider will be asked about the call, "" if it will not be.
     """
 
     call_id: str
@@ -137,6 +141,7 @@ class CallAnswer(ResponseModel):
     called_at: str
     reported_at: str
     route_state: State | Literal[""]
+    route_action: Action | Literal[""]
     result: CallResult
     source: CallSource
     state: str
@@ -214,14 +219,63 @@ class PoolTallyAnswer(TallyAnswer):
     route_state: State | Literal[""]
 
 
+class ProportionAnswer(ResponseModel):
+    """`calls` of `of` calls that precall would have sent another way or held back, and how many by which action.
+
+    The true share lies between `low` and `high` with 95 % confidence (Wilson score interval).
+    """
+
+    calls: int
+    of: int
+    share: float
+    low: float
+    high: float
+    dial_temp_x: int
+    dial_real: int
+    hold: int
+    expired: int
+
+
+class ObservedExampleAnswer(ResponseModel):
+    """A call that precall would have sent another way, with its route of that moment.
+
+    `request_id` is that of the provider's answer behind the route.
+    """
+
+    call_id: str
+    subs_id: str
+    called_at: str
+    result: CallResult
+    action: Action
+    reason: Reason
+    request_id: str
+
+
+class ObservedPoolAnswer(ResponseModel):
+    """Ended calls of a pool, placed while it was only observed, by what precall's route of that moment said.
+
+    `avoided` are failed calls, `changed` connected ones. `not_connected` calls ended for a reason that no number is to
+    blame for. Calls without a route on record are `unknown`, and counted nowhere else.
+    """
+
+    pool_key: str
+    calls: int
+    unknown: int
+    not_connected: int
+    avoided: ProportionAnswer
+    changed: ProportionAnswer
+    examples: list[ObservedExampleAnswer]
+
+
 class ReportAnswer(ResponseModel):
-    """How the calls of a period ended."""
+    """How the calls of a period ended. `observed` has the pools that were only observed in it."""
 
     since: str
     until: str
     total: TallyAnswer
     by_route: list[PoolTallyAnswer]
     causes: list[CauseAnswer]
+    observed: list[ObservedPoolAnswer]
 
 
 def encode_call(call: Call) -> dict[str, Any]:
@@ -235,6 +289,7 @@ def encode_call(call: Call) -> dict[str, Any]:
         "called_at": moment(call.called_at),
         "reported_at": moment(call.reported_at),
         "route_state": call.route_state,
+        "route_action": call.route_action,
         "result": call.result,
         "source": call.source,
         "state": call.state,
@@ -265,3 +320,35 @@ def encode_tally(tally: CallCounts) -> dict[str, Any]:
 def encode_cause(state: str, calls: int) -> dict[str, Any]:
     """Return how many calls did not connect for one cause as JSON."""
     return {"state": state, "meaning": meaning(state), "at_fault": state in AT_FAULT, "calls": calls}
+
+
+def encode_observed(pool_key: str, found: ObservedCalls) -> dict[str, Any]:
+    """Return what precall would have done for the calls of an observed pool as JSON."""
+    return {
+        "pool_key": pool_key,
+        "calls": found.calls,
+        "unknown": found.unknown,
+        "not_connected": found.not_connected,
+        "avoided": _proportion(found.avoided, found.failed),
+        "changed": _proportion(found.changed, found.connected),
+        "examples": [_example(one) for one in found.examples],
+    }
+
+
+def _proportion(proportion: Proportion, actions: Mapping[str, int]) -> dict[str, Any]:
+    low, high = proportion.interval
+    by_action = {str(action): actions.get(action, 0) for action in Action if action is not Action.DIAL_X}
+    return {
+        "calls": proportion.part,
+        "of": proportion.whole,
+        "share": round(proportion.share, 6),
+        "low": round(low, 6),
+        "high": round(high, 6),
+        **by_action,
+    }
+
+
+def _example(example: ObservedExample) -> dict[str, Any]:
+    shown = asdict(example) | {"called_at": moment(example.called_at)}
+    del shown["pool_key"]
+    return shown

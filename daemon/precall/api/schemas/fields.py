@@ -190,6 +190,14 @@ class ResponseModel(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra=_open)
 
 
+def _without_default(schema: dict[str, Any]) -> None:
+    schema.pop("default", None)
+
+
+OPTIONAL: Any = Field(default=None, json_schema_extra=_without_default)
+"""The default of a member that may be absent from a response. It is never null."""
+
+
 def moment(at: float) -> str:
     """Return Unix seconds as RFC 3339 in UTC, to the millisecond; "" for 0, which stands for never."""
     return f"{datetime.fromtimestamp(at, UTC).isoformat(timespec='milliseconds')[:23]}Z" if at else ""

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from precall.api.schemas.fields import (
+    OPTIONAL,
     Body,
     Caller,
     Number,
@@ -17,7 +18,7 @@ from precall.api.schemas.fields import (
     moment,
     second,
 )
-from precall.core.model import Action, Flag, Reason, Route, State
+from precall.core.model import Action, Flag, Reason, Route, State, Would
 
 MAX_LOOKUP = 1000
 
@@ -58,11 +59,19 @@ class LookupBody(Body):
     caller: Caller = ""
 
 
+class WouldAnswer(ResponseModel):
+    """What precall would say if the pool were not only observed. It names no number."""
+
+    action: Action
+    reason: Reason
+
+
 class RouteAnswer(ResponseModel):
     """What to dial for a binding now, and why.
 
     `age_ms` is the age of the latest check, -1 before the first one. `retry_after` is in seconds, 0 where asking again
-    would not help. `index` is the index of the change that made this route.
+    would not help. `index` is the index of the change that made this route. `would` is present only if the pool is
+    observed (`policy.observe`).
     """
 
     subs_id: str
@@ -80,6 +89,7 @@ class RouteAnswer(ResponseModel):
     expires_at: str
     version: int
     index: int
+    would: WouldAnswer = OPTIONAL
 
 
 class RoutePage(ResponseModel):
@@ -99,7 +109,7 @@ class LookupAnswer(ResponseModel):
 def encode_route(route: Route) -> dict[str, Any]:
     """Return a route as the JSON object that `RouteAnswer` describes."""
     age = route.age
-    return {
+    encoded = {
         "subs_id": route.subs_id,
         "action": route.action,
         "number": route.number,
@@ -116,6 +126,14 @@ def encode_route(route: Route) -> dict[str, Any]:
         "version": route.version,
         "index": route.index,
     }
+    if route.would is not None:
+        encoded["would"] = encode_would(route.would)
+    return encoded
+
+
+def encode_would(would: Would) -> dict[str, Any]:
+    """Return what an observed route would say as the JSON object that `WouldAnswer` describes."""
+    return {"action": would.action, "reason": would.reason}
 
 
 def route_text(route: Route) -> str:

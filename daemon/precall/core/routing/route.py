@@ -2,6 +2,8 @@
 on when it was computed before: expiry and the ttls are computed at every read.
 
 Precedence: expiry > override > explicit answer > default. Call reports never decide; they only trigger checks.
+
+In a pool that is only observed, X takes the place of answer and default, and the route says what it would be.
 """
 
 from dataclasses import dataclass, replace
@@ -23,6 +25,7 @@ from precall.core.model import (
     Route,
     Row,
     State,
+    Would,
 )
 from precall.core.numbers import UNKNOWN, clean, may_be_same, mistake, same
 from precall.core.routing.state import flapping, is_gone, is_party
@@ -70,13 +73,16 @@ def decide(
     """Return the route of `row` for `caller` ("": none given) at `now`.
 
     `halted`: an operator has engaged the exposure brake for this pool. `flags` are those that only the engine knows.
+    What an observed pool would say is decided as if the brake had room.
     """
     binding, state = row.binding, row.state
     expired = _is_over(binding, state, policy, now)
     blocked = state.blocked and not expired
-    dial = _dial(row, caller, policy, now, halted=halted)
-    if blocked and dial.reason in _BY_ANSWER:
-        dial = replace(dial, reason=Reason.BLOCKED)
+    observed = policy.observes(binding.pool_key)
+    judged = _dial(_admitted(row, now) if observed else row, caller, policy, now, halted=halted)
+    if blocked and judged.reason in _BY_ANSWER:
+        judged = replace(judged, reason=Reason.BLOCKED)
+    dial = _dial_observed(row, policy, now) if observed else judged
     return Route(
         subs_id=binding.subs_id,
         action=dial.action,
@@ -89,10 +95,11 @@ def decide(
         age=known_age(state.checked_at, now),
         stale=not expired and policy.promise is Promise.ALL and aged(row, policy, now),
         retry_after=RETRY_AFTER.get(dial.reason, 5) if dial.action is Action.HOLD else 0,
-        flags=(*_flags(row, dial, now), *flags),
+        flags=(*_flags(row, judged, now), *flags),
         expires_at=binding.expires_at,
         version=row.version,
         index=row.index,
+        would=Would(judged.action, judged.reason) if observed else None,
     )
 
 
@@ -119,7 +126,13 @@ def removed(route: Route, version: int, index: int) -> Route:
     """The route of a removed binding, at this version and index."""
     gone = hold(route, Reason.REMOVED)
     return replace(
-        gone, action=Action.EXPIRED, state=State.EXPIRED, retry_after=0, version=version, index=index
+        gone,
+        action=Action.EXPIRED,
+        state=State.EXPIRED,
+        retry_after=0,
+        version=version,
+        index=index,
+        would=None,
     )
 
 
@@ -136,7 +149,10 @@ def past(route: Route, told_at: float, policy: Policy, now: float) -> Route:
         return again
     if route.expires_at is not None and now >= route.expires_at - policy.skew:
         gone = hold(again, Reason.EXPIRED_LOCALLY)
-        return replace(gone, action=Action.EXPIRED, state=State.EXPIRED, stale=False, retry_after=0)
+        would = route.would and Would(Action.EXPIRED, Reason.EXPIRED_LOCALLY)
+        return replace(
+            gone, action=Action.EXPIRED, state=State.EXPIRED, stale=False, retry_after=0, would=would
+        )
     ttl = policy.x_ttl if route.action is Action.DIAL_X else policy.temporary_ttl
     endless = route.action is Action.DIAL_TEMP_X or route.expires_at is None
     return hold(again, Reason.TOO_OLD) if endless and age_of(told_at, now) > ttl else again
@@ -169,6 +185,8 @@ def _is_over(binding: Binding, state: BindingState, policy: Policy, now: float) 
 
 def held_by_brake(row: Row, policy: Policy, now: float) -> bool:
     """Whether nothing but the exposure brake keeps this binding from its real number."""
+    if policy.observes(row.binding.pool_key):
+        return False
     return _dial(row, "", policy, now, halted=False).reason is Reason.EXPOSURE_BRAKE
 
 
@@ -241,9 +259,35 @@ def _dial(row: Row, caller: str, policy: Policy, now: float, *, halted: bool) ->
         return DialTarget(Action.EXPIRED, Reason.GONE if is_gone(state) else Reason.STATUS_4)
     if not sound(binding):
         return DialTarget(Action.HOLD, Reason.UNUSABLE_NUMBER)
-    dial = _dial_by_state(row, caller, policy, now, halted=halted)
+    return _without_party(row, _dial_by_state(row, caller, policy, now, halted=halted))
+
+
+def _dial_observed(row: Row, policy: Policy, now: float) -> DialTarget:
+    """The registered X, whatever was answered. Only time, an operator, and a number that cannot be dialled outrank it.
+
+    An override is obeyed even after the provider has ended the binding, since only time ends one in an observed pool.
+    """
+    binding, state = row.binding, row.state
+    if expired_locally(binding, policy, now):
+        return DialTarget(Action.EXPIRED, Reason.EXPIRED_LOCALLY)
+    if not sound(binding):
+        return DialTarget(Action.HOLD, Reason.UNUSABLE_NUMBER)
+    if pin := pinned(row, now):
+        return _without_party(row, _pin(pin, binding, state, policy, now))
+    return DialTarget(Action.DIAL_X, Reason.OBSERVED, binding.number_x, binding.extension)
+
+
+def _admitted(row: Row, now: float) -> Row:
+    """The row as if the brake had admitted it. In an observed pool the brake is never asked."""
+    state = row.state
+    if state.state is not State.FALLBACK or state.exposed_at:
+        return row
+    return replace(row, state=replace(state, exposed_at=now))
+
+
+def _without_party(row: Row, dial: DialTarget) -> DialTarget:
     # Whatever named the number, a reply to an earlier version or this one: a party's own is never dialled as X.
-    if dial.action in _PRIVATE and dial.number != binding.number_x and not usable(row, dial.number):
+    if dial.action in _PRIVATE and dial.number != row.binding.number_x and not usable(row, dial.number):
         return DialTarget(Action.HOLD, Reason.UNUSABLE_NUMBER)
     return dial
 
@@ -315,7 +359,8 @@ def _pin(pin: Override, binding: Binding, state: BindingState, policy: Policy, n
     if pin.action not in _PRIVATE:
         return DialTarget(Action.HOLD, Reason.OVERRIDE)
     if pin.action is Action.DIAL_TEMP_X:
-        if pin.means in (NumberRole.OWN, NumberRole.TEMPORARY) and _temporary_is_fresh(state, policy, now):
+        ours = pin.means in (NumberRole.OWN, NumberRole.TEMPORARY) and state.state is not State.EXPIRED
+        if ours and _temporary_is_fresh(state, policy, now):
             return _dial_temporary(state, Reason.OVERRIDE)
         return DialTarget(Action.HOLD, Reason.TOO_OLD)
     dial = _dial_x(binding, state, Reason.OVERRIDE, policy, now)

@@ -48,7 +48,7 @@ def test_a_step_is_exposed_exactly_when_all_three_agree(
     case: tuple[Policy, BindingState, Step], has_room: bool
 ) -> None:
     policy, before, step = case
-    turned = turn_to_real(step, policy, NOW, has_room=has_room)
+    turned = turn_to_real(binding(), step, policy, NOW, has_room=has_room)
     provider = step.state.state is State.FALLBACK and step.state.status == Status.UNREACHABLE
     allowed = policy.fallback is Action.DIAL_REAL and step.state.streak >= policy.confirm_real
     fresh = not step.state.exposed_at and step.state is not before and step.result == "status_3"
@@ -57,8 +57,8 @@ def test_a_step_is_exposed_exactly_when_all_three_agree(
     assert replace(turned.state, exposed_at=step.state.exposed_at) == step.state
     assert (turned.result, turned.again, turned.at_rest) == (step.result, step.again, step.at_rest)
     assert turned.changed or turned == step
-    assert turn_to_real(turned, policy, NOW + 1.0, has_room=True) == turned or not has_room
-    assert not wants_real_number(turned, policy) or not has_room
+    assert turn_to_real(binding(), turned, policy, NOW + 1.0, has_room=True) == turned or not has_room
+    assert not wants_real_number(binding(), turned, policy) or not has_room
 
 
 @given(steps, st.booleans(), st.floats(0, 3000), st.booleans())
@@ -66,7 +66,7 @@ def test_a_real_number_is_never_dialled_otherwise(
     case: tuple[Policy, BindingState, Step], has_room: bool, later: float, halted: bool
 ) -> None:
     policy, _, step = case
-    state = turn_to_real(step, policy, NOW, has_room=has_room).state
+    state = turn_to_real(binding(), step, policy, NOW, has_room=has_room).state
     route = decide(row(state), "", policy, NOW + later, halted=halted)
     if route.action is Action.DIAL_REAL:
         assert state.state is State.FALLBACK
@@ -85,7 +85,7 @@ def test_a_release_turns_only_what_the_brake_alone_held(
     if released is held:
         return
     assert decide(held, "", policy, now).reason == "exposure_brake"
-    assert may_turn(state, policy)
+    assert may_turn(binding(), state, policy)
     assert released == replace(held, state=replace(state, exposed_at=now))
     assert decide(released, "", policy, now).action is Action.DIAL_REAL
     assert release_to_real(released, policy, now) is released
@@ -99,6 +99,6 @@ def test_a_status_3_turns_once_it_is_confirmed(confirm: int) -> None:
         step = advance(
             binding(), state, answer(3), generation=1, seq=seq, policy=policy, now=NOW + seq, chance=0.0
         )
-        state = turn_to_real(step, policy, NOW + seq, has_room=True).state
+        state = turn_to_real(binding(), step, policy, NOW + seq, has_room=True).state
         turned.append(state.exposed_at)
     assert turned == [0.0] * (confirm - 1) + [NOW + confirm] * (4 - confirm)

@@ -138,7 +138,7 @@ class Life(RuleBasedStateMachine):
                 self.answers.append(reply)
         if isinstance(reply, InEffect):
             self.nothing_but_x_began(before, replace(before, state=after))
-        step = turn_to_real(step, self.policy, self.now, has_room=admitted)
+        step = turn_to_real(before.binding, step, self.policy, self.now, has_room=admitted)
         after = step.state
         if step.changed:
             self.write(replace(before, state=after))

@@ -1,0 +1,103 @@
+"""`precall report --observe` as text, JSON and CSV, from a daemon that observes a pool."""
+
+import asyncio
+import csv
+import io
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from typer.testing import CliRunner, Result
+
+from precall.cli import app
+from tests.support.api_daemon import Served, scripted, serving
+
+
+async def asked(served: Served, *words: str) -> Result:
+    command = ["report", *words, "--url", served.url]
+    return await asyncio.to_thread(CliRunner().invoke, app, command)
+
+
+@asynccontextmanager
+async def reported(folder: Path, observe: list[str]) -> AsyncIterator[Served]:
+    """Bindings with Status 1, 2 and 3 in one pool, and calls on each a few seconds after the answers."""
+    ahead = 0.0
+
+    def wall() -> float:
+        return time.time() + ahead
+
+    async with serving(folder, scripted(1, 2, 3), wall=wall, policy={"observe": observe}) as served:
+        for subs_id in ("1", "2", "3"):
+            await served.register(subs_id=subs_id)
+            await served.checked(subs_id)
+        ahead = 5.0
+        at = datetime.fromtimestamp(wall(), UTC).isoformat()
+        ends = {
+            "1": ["connected"] * 4 + ["failed", "busy"],
+            "2": ["failed", "failed", "connected"],
+            "3": ["failed"],
+        }
+        placed = [
+            {"call_id": f"{subs_id}-{n}", "called_at": at, "subs_id": subs_id, "outcome": outcome}
+            for subs_id, outcomes in ends.items()
+            for n, outcome in enumerate(outcomes)
+        ]
+        status, answer = await served.ask("POST", "/v1/calls", placed)
+        assert (status, {one["result"] for one in answer["results"]}) == (200, {"stored"})
+        yield served
+
+
+async def test_failed_calls_avoided_and_good_ones_changed(tmp_path: Path) -> None:
+    async with reported(tmp_path, ["FC1"]) as served:
+        _, body = await served.ask("GET", "/v1/report")
+        [pool] = body["observed"]
+        assert {name: pool[name] for name in ("pool_key", "calls", "unknown", "not_connected")} == {
+            "pool_key": "FC1", "calls": 10, "unknown": 0, "not_connected": 1,
+        }  # fmt: skip
+        avoided, changed = pool["avoided"], pool["changed"]
+        assert (avoided["calls"], avoided["of"], avoided["dial_temp_x"], avoided["dial_real"]) == (3, 4, 2, 1)
+        assert (changed["calls"], changed["of"], changed["dial_temp_x"], changed["hold"]) == (1, 5, 1, 0)
+        assert avoided["low"] < avoided["share"] == 0.75 < avoided["high"]
+        examples = {one["call_id"]: one for one in pool["examples"]}
+        assert set(examples) == {"2-0", "2-1", "2-2", "3-0"}
+        history = (await served.ask("GET", "/v1/bindings/3/history"))[1]["results"]
+        assert (examples["3-0"]["action"], examples["3-0"]["request_id"]) == (
+            "dial_real",
+            history[0]["request_id"],
+        )
+        _, call = await served.ask("GET", "/v1/calls/2-0")
+        assert (call["route_state"], call["route_action"]) == ("temporary", "dial_temp_x")
+
+        text = (await asked(served, "--observe", "--within", "7d")).stdout
+        assert (
+            "pool FC1: precall would have avoided 3 of 4 failed calls (75%; 95% interval 30 to 95%)" in text
+        )
+        assert ": dial_temp_x 2, dial_real 1\n" in text
+        assert "  and changed 1 of 5 good calls (20%; 95% interval 4 to 62%): dial_temp_x 1\n" in text
+        assert examples["3-0"]["request_id"] in text
+        told: dict[str, Any] = json.loads((await asked(served, "--observe", "--json")).stdout)
+        assert told["observed"] == body["observed"]
+        [row] = csv.DictReader(io.StringIO((await asked(served, "--observe", "--csv")).stdout))
+        assert (row["pool_key"], row["failed"], row["avoided"], row["connected"], row["changed"]) == (
+            "FC1", "4", "3", "5", "1",
+        )  # fmt: skip
+        plain = (await asked(served)).stdout
+        assert "avoided" not in plain
+        assert "FC1" in plain
+
+
+async def test_a_pool_can_be_chosen_and_an_enforced_one_is_not_compared(tmp_path: Path) -> None:
+    async with reported(tmp_path, ["FC9"]) as served:
+        _, body = await served.ask("GET", "/v1/report")
+        assert (body["observed"], body["total"]["placed"]) == ([], 10)
+        none = await asked(served, "--observe")
+        assert (none.exit_code, none.stdout) == (0, "")
+        assert "policy.observe" in none.stderr
+        _, elsewhere = await served.ask("GET", "/v1/report?pool_key=FC9")
+        assert elsewhere["total"]["placed"] == 0
+        assert "FC1" not in (await asked(served, "--pool-key", "FC9")).stdout
+        assert "FC1" in (await asked(served, "--pool-key", "FC1")).stdout

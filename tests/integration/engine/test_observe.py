@@ -1,0 +1,264 @@
+"""Observe mode from end to end: what readers are told, what never happens, and how a pool enters and leaves it."""
+
+import json
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from tests.integration.runtime.test_reload import Desk, reloading
+from tests.support.api_daemon import A, B, Served, X, scripted, serving, token
+from tests.support.patience import until
+
+STATES = (1, 2, 3, 4)
+WOULD = {
+    "1": {"action": "dial_x", "reason": "status_1"},
+    "2": {"action": "dial_temp_x", "reason": "status_2"},
+    "3": {"action": "dial_real", "reason": "status_3"},
+    "4": {"action": "expired", "reason": "status_4"},
+}
+LAZY = "[freshness]\nmin_interval = '1h'\nabnormal_min_interval = '1h'\nmax_age = '2h'\nabnormal_max_age = '2h'\n"
+BRAKE = "[brake]\nshare = 0.0\nfloor = 3\nwindow = '1h'\n"
+
+
+def observing(*pools: str) -> str:
+    return f"{LAZY}{BRAKE}[policy]\nobserve = {json.dumps(pools)}\n"
+
+
+@asynccontextmanager
+async def observed(folder: Path, **more: Any) -> AsyncIterator[Served]:
+    """Four observed bindings, one for each status."""
+    policy = {"observe": ["FC1"]}
+    async with serving(folder, scripted(*STATES), policy=policy, **more) as served:
+        for subs_id in WOULD:
+            await served.register(subs_id=subs_id)
+            await served.checked(subs_id)
+        yield served
+
+
+def audited(folder: Path) -> int:
+    with closing(sqlite3.connect(folder / "precall.db")) as database:
+        return int(database.execute("SELECT count(*) FROM exposures").fetchone()[0])
+
+
+def shown_as_observed(route: dict[str, Any]) -> None:
+    assert (route["action"], route["number"], route["reason"]) == ("dial_x", X, "observed"), route
+    assert route["would"] == WOULD[route["subs_id"]]
+    assert "number_withheld" not in route["flags"]
+
+
+async def test_every_form_of_a_route_tells_x_and_what_it_would_be(tmp_path: Path) -> None:
+    async with observed(tmp_path) as served:
+        forms: dict[str, list[dict[str, Any]]] = {}
+        forms["read"] = [
+            (await served.ask("GET", f"/v1/routes/{subs_id}?caller={A}"))[1] for subs_id in WOULD
+        ]
+        _, found = await served.ask("POST", "/v1/routes/lookup", {"subs_ids": list(WOULD), "caller": A})
+        forms["lookup"] = found["routes"]
+        forms["list"] = (await served.ask("GET", "/v1/routes"))[1]["routes"]
+        async with served.session.get(f"{served.url}/v1/routes/snapshot") as response:
+            forms["snapshot"] = [orjson.loads(line) async for line in response.content]
+        base = min(served.daemon.parts.feed.bases)
+        changes = (await served.ask("GET", f"/v1/routes/changes?since={base}&wait=0"))[1]["changes"]
+        forms["changes"] = list({one["subs_id"]: one for one in changes}.values())
+        forms["stream"] = await streamed(served, base, len(changes))
+        for form, routes in forms.items():
+            assert {route["subs_id"] for route in routes} == set(WOULD), form
+            for route in routes:
+                shown_as_observed(route)
+        for subs_id in WOULD:
+            assert (await served.ask("GET", f"/v1/routes/{subs_id}?format=text&caller={A}"))[
+                1
+            ] == f"dial_x,{X}"
+        assert audited(tmp_path) == 0
+        states = {route["subs_id"]: (route["state"], route["status"]) for route in forms["read"]}
+        assert states == {
+            "1": ("normal", 1),
+            "2": ("temporary", 2),
+            "3": ("fallback", 3),
+            "4": ("expired", 4),
+        }
+
+
+async def streamed(served: Served, since: int, events: int) -> list[dict[str, Any]]:
+    """The last route of each binding among the first `events` of the stream."""
+    told: dict[str, dict[str, Any]] = {}
+    async with served.session.get(f"{served.url}/v1/routes/stream?since={since}") as response:
+        while events:
+            line = await response.content.readline()
+            if line.startswith(b"data: "):
+                route = orjson.loads(line.removeprefix(b"data: "))
+                told[route["subs_id"]] = route
+                events -= 1
+    return list(told.values())
+
+
+async def test_what_was_published_is_kept_with_what_it_would_have_been(tmp_path: Path) -> None:
+    async with observed(tmp_path) as served:
+        base = min(served.daemon.parts.feed.bases)
+    async with serving(tmp_path, scripted(*STATES), policy={"observe": ["FC1"]}) as served:
+        changes = (await served.ask("GET", f"/v1/routes/changes?since={base}&wait=0"))[1]["changes"]
+        first, last = changes[0], {one["subs_id"]: one for one in changes}
+        assert (first["state"], first["would"]) == (
+            "unverified",
+            {"action": "dial_x", "reason": "unverified"},
+        )
+        for route in last.values():
+            shown_as_observed(route)
+        history = (await served.ask("GET", "/v1/bindings/2/history"))[1]["changes"]
+        assert (history[0]["action"], history[0]["would"]) == ("dial_x", WOULD["2"])
+
+
+async def test_an_order_outranks_it(tmp_path: Path) -> None:
+    async with observed(tmp_path) as served:
+        await served.ask("PUT", "/v1/overrides/2", {"action": "hold", "reason": "because"})
+        _, held = await served.ask("GET", "/v1/routes/2")
+        assert (held["action"], held["reason"]) == ("hold", "override")
+        assert held["would"] == {"action": "hold", "reason": "override"}
+
+
+async def test_time_outranks_it(tmp_path: Path) -> None:
+    ahead = 0.0
+    async with observed(tmp_path, wall=lambda: time.time() + ahead) as served:
+        end = datetime.fromtimestamp(time.time() + 3600.0, UTC).isoformat()
+        await served.register(subs_id="3", expires_at=end)
+        assert (await served.ask("GET", "/v1/routes/3"))[1]["action"] == "dial_x"
+        ahead = 3601.0
+        _, over = await served.ask("GET", "/v1/routes/3")
+        assert (over["action"], over["number"]) == ("expired", "")
+        assert over["would"] == {"action": "expired", "reason": "expired_locally"}
+
+
+async def test_reads_are_counted_by_what_they_would_have_said(tmp_path: Path) -> None:
+    async with observed(tmp_path) as served:
+        for subs_id in ("1", "2", "2", "3"):
+            await served.ask("GET", f"/v1/routes/{subs_id}")
+        text = (await served.ask("GET", "/metrics"))[1]
+        counted = {
+            line.split('would="')[1].split('"')[0]: float(line.rsplit(" ", 1)[1])
+            for line in text.splitlines()
+            if line.startswith('precall_observed_reads_total{pool="FC1"')
+        }
+        assert counted == {"dial_x": 1.0, "dial_temp_x": 2.0, "dial_real": 1.0}
+        exposures = [line for line in text.splitlines() if line.startswith("precall_exposures_total{")]
+        assert all(line.endswith(" 0.0") for line in exposures)
+
+
+async def test_a_check_before_the_read_changes_what_it_would_be(tmp_path: Path) -> None:
+    async with observed(tmp_path) as served:
+        served.simulator.service.world.change("1", {}, {"status": 2})
+        _, route = await served.ask("GET", "/v1/routes/1?max_age=0&timeout=10")
+        assert (route["action"], route["number"]) == ("dial_x", X)
+        assert route["would"] == {"action": "dial_temp_x", "reason": "status_2"}
+
+
+async def test_one_that_has_ended_is_not_confused_with_its_successor(tmp_path: Path) -> None:
+    async with observed(tmp_path) as served:
+        await served.ask("DELETE", "/v1/bindings/1")
+        await served.ask("DELETE", "/v1/bindings/2")
+        await served.ask("DELETE", "/v1/bindings/3")
+        await served.register(subs_id="5")
+        status, route = await served.ask("GET", f"/v1/routes/by-number?x={X}&caller={A}")
+        assert (status, route["subs_id"]) == (200, "5"), "4 is over by Status 4"
+
+
+async def test_a_token_for_real_numbers_gets_none(tmp_path: Path) -> None:
+    secret, entry = token("all", "routes:read", "routes:real", "bindings:write", "admin", "metrics")
+    async with serving(
+        tmp_path, scripted(3), policy={"observe": ["*"]}, tokens=[entry], provider={}
+    ) as served:
+        served.session.headers["Authorization"] = f"Bearer {secret}"
+        await served.register()
+        await served.checked("1")
+        for caller in (A, B, ""):
+            _, route = await served.ask("GET", f"/v1/routes/1?caller={caller}")
+            assert (route["action"], route["number"]) == ("dial_x", X)
+        assert audited(tmp_path) == 0
+
+
+@asynccontextmanager
+async def failing(folder: Path, text: str, bindings: int = 8) -> AsyncIterator[Desk]:
+    """Bindings that all say Status 3, checked once, in the order of their ids."""
+    async with reloading(folder, *[3] * bindings, text=text) as desk:
+        for subs_id in map(str, range(1, bindings + 1)):
+            await desk.register(subs_id=subs_id)
+            await desk.checked(subs_id)
+        yield desk
+
+
+async def reasons(desk: Desk) -> list[str]:
+    routes = (await desk.ask("GET", "/v1/routes"))[1]["routes"]
+    return sorted(route["reason"] for route in routes)
+
+
+def exposed(desk: Desk) -> int:
+    return sum(bool(row.state.exposed_at) for row in desk.daemon.parts.table.rows())
+
+
+async def test_a_pool_that_leaves_turns_no_more_than_the_cap(tmp_path: Path) -> None:
+    async with failing(tmp_path, observing("FC1")) as desk:
+        assert (exposed(desk), await reasons(desk)) == (0, ["observed"] * 8)
+        assert not desk.daemon.parts.checker.brake.engaged("FC1", 8, desk.daemon.parts.monotonic())
+        tag = await etag(desk)
+        desk.write(observing())
+        assert (await desk.reloaded())["changed"] == ["policy.observe"]
+        assert set(await reasons(desk)) <= {"exposure_brake", "status_3"}
+        assert await etag(desk) != tag
+        await until(lambda: exposed(desk) == 3)
+        assert await reasons(desk) == ["exposure_brake"] * 5 + ["status_3"] * 3
+        assert await view(tmp_path) == {"dial_real": 3, "hold": 5}
+
+
+async def test_a_pool_that_enters_keeps_nothing_exposed_and_asks_the_brake_again(tmp_path: Path) -> None:
+    async with failing(tmp_path, observing()) as desk:
+        assert exposed(desk) == 3
+        newest = desk.daemon.parts.feed.newest
+        desk.write(observing("FC1"))
+        await desk.reloaded()
+        assert await reasons(desk) == ["observed"] * 8
+        await until(lambda: exposed(desk) == 0)
+        changes = (await desk.ask("GET", f"/v1/routes/changes?since={newest}&wait=0"))[1]["changes"]
+        assert [(one["subs_id"], one["reason"]) for one in changes] == [
+            (subs_id, "observed") for subs_id in ("1", "2", "3")
+        ]
+        assert await view(tmp_path) == {"dial_x": 8}
+        desk.write(observing())
+        await desk.reloaded()
+        assert await reasons(desk) == ["exposure_brake"] * 8, "the cap is used up within its window"
+
+
+async def test_a_start_in_observe_mode_withdraws_what_was_exposed(tmp_path: Path) -> None:
+    async with failing(tmp_path, observing()) as desk:
+        assert exposed(desk) == 3
+    async with reloading(tmp_path, *[3] * 8, text=observing("*"), provider="rate = 0.01") as desk:
+        await until(lambda: exposed(desk) == 0)
+        assert await reasons(desk) == ["observed"] * 8
+        assert await view(tmp_path) == {"dial_x": 8}
+
+
+async def etag(desk: Desk) -> str:
+    async with desk.session.get(f"{desk.url}/v1/routes/8") as response:
+        return response.headers["ETag"]
+
+
+async def view(folder: Path) -> dict[str, int]:
+    with closing(sqlite3.connect(folder / "precall.db")) as database:
+        return dict(database.execute("SELECT action, count(*) FROM routing_table GROUP BY 1").fetchall())
+
+
+async def test_failed_calls_to_x_cast_no_doubt_on_another_number(tmp_path: Path) -> None:
+    async with observed(tmp_path) as served:
+        now = "2026-01-01T00:00:00Z"
+        placed = [
+            {"call_id": f"{subs_id}-{at}", "called_at": now, "subs_id": subs_id, "outcome": "failed"}
+            for subs_id in ("1", "2")
+            for at in range(5)
+        ]
+        assert (await served.ask("POST", "/v1/calls", placed))[0] == 200
+        suspects = served.daemon.parts.checker.suspicion
+        assert len(suspects) == 1, "that of 1, whose X should work"
