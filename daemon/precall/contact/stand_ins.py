@@ -17,14 +17,17 @@ FEWEST = 5
 _TRIES = 200
 
 _KEPT = (
-    r'"(?:Code|code|RequestId|requestId)"\s*:\s*"(?!\d*")(?![^"]*\d{7})[A-Za-z0-9._-]{1,64}"'
-    r"|<(?P<tag>Code|RequestId)>(?!\d*<)(?![^<]*\d{7})[A-Za-z0-9._-]{1,64}</(?P=tag)>"
+    r'"[Cc]ode"\s*:\s*"(?:100008\.0|(?!(?:[^"]*\d){5})[A-Za-z][A-Za-z0-9._-]{0,63})"'
+    r"|<Code>(?:100008\.0|(?!(?:[^<]*\d){5})[A-Za-z][A-Za-z0-9._-]{0,63})</Code>"
     r"|(?<![0-9A-Za-z])[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}(?![0-9A-Za-z])"
+    r"|(?<![0-9A-Za-z])(?=[0-9]*[A-Fa-f])[0-9A-Fa-f]{32}(?![0-9A-Za-z])"
     r"|(?<!\d)\d{4}-\d\d-\d\d(?:[T ]\d\d(?::|%3A|%253A)\d\d(?::|%3A|%253A)\d\d(?:\.\d{1,6})?Z?)?(?![\d-])"
 )
 """Codes, RequestIds and times stay: they are nobody's, and a replay needs them."""
 _DIGIT = r"[0-9\uff10-\uff19]"
-_RUN = rf"\+?{_DIGIT}{{7,}}|\+?{_DIGIT}(?:[ ().\u2010-\u2015-]{{0,2}}{_DIGIT}){{{FEWEST - 1},}}"
+_RUN = (
+    rf"\+?{_DIGIT}{{7,}}|\+?{_DIGIT}(?:[ ().\x00\u00a0\u3000\u2010-\u2015-]{{0,2}}{_DIGIT}){{{FEWEST - 1},}}"
+)
 """Digits in a row, else digits in groups."""
 _ESCAPED_DIGIT = re.compile(r"\\u(?:003|[Ff][Ff]1)([0-9])|&#x3([0-9]);|&#(?:4([89])|5([0-7]));")
 

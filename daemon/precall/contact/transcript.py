@@ -80,7 +80,7 @@ class Transcript:
                     for name in HEADERS
                     if name in reply.headers
                 },
-                "body": self._stand_ins.text(reply.text),
+                "body": self._stand_ins.text(reply.text) if reply.failure is None else "",
                 "seconds": round(reply.seconds, 4),
                 "failure": call.code if reply.failure is not None else "",
             }

@@ -69,8 +69,8 @@ ASSUMPTIONS = (
     Assumption(
         "acs3",
         "A request signed with ACS3-HMAC-SHA256 in headers is accepted.",
-        Evidence.SDK,
-        "the page of the V3 signature, and vectors of the official library; the SDK that had the action used RPC",
+        Evidence.ASSUMED,
+        "the page of the V3 signature recommends it; the SDK that had the action signed with RPC",
         "signature",
         'set provider.signature = "rpc"',
     ),
@@ -319,8 +319,8 @@ ASSUMPTIONS = (
     Assumption(
         "quota_is_shared",
         "The limit holds for the whole account, with all its users and keys.",
-        Evidence.PAGE,
-        "quota page of a sister product",
+        Evidence.ASSUMED,
+        "so it is for another product of the provider",
     ),
     Assumption(
         "nonce_once",

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import stat
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -180,14 +181,6 @@ async def test_the_survey_asks_about_six_more_bindings_at_most(tmp_path: Path) -
     assert outcome.found("expired") == "no expired binding in the file"
 
 
-async def test_calls_go_out_one_after_another() -> None:
-    simulator = Simulator(scene("classic"))
-    await contact(simulator, calls=15, rate=1000)
-    arrivals = list(simulator.received_at)
-    assert arrivals == sorted(arrivals)
-    assert simulator.service.traffic.peak_per_second >= 1
-
-
 # -- interrupted, refused, out of reach -------------------------------------------------------------------------
 
 
@@ -272,6 +265,40 @@ async def test_a_replayed_transcript_leads_to_the_same_verdicts(tmp_path: Path, 
             for one in (file, again)
         ]
         assert replies[0] == replies[1]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        'kind = "reset"\nsubs_id = "1000000768798835"',
+        'kind = "html"\nsubs_id = "1000000768798834"',
+        'kind = "empty"\npool_key = "FC999999999999"',
+        'kind = "error"\naction = "QueryCallDetailByCallId"\ncode = "isp.RAM_PERMISSION_DENY"',
+    ],
+)
+async def test_failures_are_replayed_as_well(tmp_path: Path, fault: str) -> None:
+    text = (DATA / "classic.toml").read_text()
+    file, bindings = tmp_path / "contact.jsonl", tmp_path / "recorded.jsonl"
+    scenario = load_scenario(f"{text}\n[[fault]]\n{fault}\n")
+    first = await contact(Simulator(scenario), calls=20, transcript=file)
+    recording = load_recording(file, lambda _: None)
+    bindings.write_text("".join(json.dumps(row) + "\n" for row in recording.registrations()))
+    second = await contact(Simulator(recording=recording), calls=20, bindings=bindings)
+    assert {
+        one.assumption.name: one.found for one in second.result.found if one.assumption.name != "latency"
+    } == {one.assumption.name: one.found for one in first.result.found if one.assumption.name != "latency"}
+
+
+async def test_the_clock_of_the_account_is_replayed(tmp_path: Path) -> None:
+    file, bindings = tmp_path / "contact.jsonl", tmp_path / "recorded.jsonl"
+    ahead = Simulator(scene("classic"), clock=lambda: time.time() + 600)
+    first = await contact(ahead, calls=3, transcript=file)
+    assert first.verdicts["clock"] is REFUTED
+    recording = load_recording(file, lambda _: None)
+    bindings.write_text("".join(json.dumps(row) + "\n" for row in recording.registrations()))
+    second = await contact(Simulator(recording=recording), calls=3, bindings=bindings)
+    assert second.verdicts["clock"] is REFUTED
+    assert second.found("clock").endswith("behind the provider")
 
 
 async def test_what_the_transcript_lacks_is_guessed_and_said(tmp_path: Path) -> None:

@@ -82,6 +82,9 @@ def test_xml_is_masked_as_json_is() -> None:
     [
         '{"Code":"isv.13800000001"}',
         '{"RequestId":"13800000001"}',
+        '{"RequestId":"138-0000-0001"}',
+        '{"Code":"isv.138-0000-0001"}',
+        "\0".join("13800000001"),
         "<Code>13800000001</Code>",
         "no 138-0000-0001 here",
         "no +86 (138) 0000 0001 here",
