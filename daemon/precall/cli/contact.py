@@ -35,7 +35,7 @@ from precall.contact import (
     findings,
     kind_of,
 )
-from precall.core.errors import ConfigError, OutOfReach
+from precall.core.errors import ConfigError, OutOfReach, Refusal
 from precall.core.model import Binding
 from precall.provider import Credentials, Provider, configured_credentials, proxy_for
 from precall.provider.assumptions import ASSUMPTIONS
@@ -84,9 +84,11 @@ def subjects_of(file: Path, now: float) -> Subjects:
     mistakes: list[str] = []
     try:
         with file.open("rb") as raw:
-            found = chosen(_bindings(BindingRows(text_of(raw, str(file))), now, mistakes))
+            found = chosen(_bindings(BindingRows(text_of(raw, "it")), now, mistakes))
     except OSError as error:
         raise ConfigError([f"{file} cannot be read: {error.strerror}"]) from None
+    except Refusal as error:
+        raise ConfigError([f"{file}: {error}"]) from None
     if mistakes:
         more = len(mistakes) - SHOWN_MISTAKES
         rest = [f"{more} more like these"] if more > 0 else []

@@ -134,8 +134,9 @@ def doctor(
         ),
     ] = None,
     calls: Annotated[
-        int, typer.Option(min=1, max=1000, help="The most calls that --contact may make.")
-    ] = CONTACT_CALLS,
+        int | None,
+        typer.Option(min=1, max=1000, help="The most calls that --contact may make. Default: 30."),
+    ] = None,
     transcript: Annotated[
         Path | None,
         typer.Option(
@@ -154,8 +155,8 @@ def doctor(
     if contact is not None:
         if subs_id:
             raise typer.BadParameter("give --contact or --subs-id, not both")
-        _contact(load(config), contact, calls, transcript, as_json=as_json)
-    if transcript is not None or calls != CONTACT_CALLS:
+        _contact(load(config), contact, calls or CONTACT_CALLS, transcript, as_json=as_json)
+    if transcript is not None or calls is not None:
         raise typer.BadParameter("--calls and --transcript need --contact")
     from precall.cli.doctor import StepVerdict, examine  # noqa: PLC0415 - see serving
 

@@ -90,8 +90,22 @@ class StandIns:
         return self.number(found["run"]) if found["run"] else found[0]
 
     def _compiled(self) -> re.Pattern[str]:
-        ids = "|".join(map(_id_pattern, sorted(self._ids, key=len, reverse=True))) or r"(?!)"
+        ids = "|".join(map(self._id_pattern, sorted(self._ids, key=len, reverse=True))) or r"(?!)"
         return re.compile(rf"(?P<kept>{_KEPT})|(?P<id>{ids})|(?P<run>{_RUN})")
+
+    def _id_pattern(self, text: str) -> str:
+        """Match an id, but not within a longer run of digits. A short one must stand alone: it could be a status.
+
+        A secret is matched wherever it stands.
+        """
+        escaped = re.escape(text)
+        if self._ids[text] == HIDDEN:
+            return escaped
+        return (
+            rf"(?<![0-9]){escaped}(?![0-9])"
+            if len(text) >= FEWEST
+            else rf"(?<=[\"'>=]){escaped}(?=[\"'<&]|$)"
+        )
 
     def _drawn(self, real: str, draw: Callable[[], str]) -> str:
         """Draw until a text is nobody else's, real or drawn. A text without digits or letters stays."""
@@ -123,12 +137,6 @@ class StandIns:
                 if numbers.clean(drawn) and numbers.canonical(drawn) in (f"86{drawn}", drawn):
                     return drawn
         return core
-
-
-def _id_pattern(text: str) -> str:
-    """Match an id, but not within a longer run of digits. A short one must stand alone: it could be a status."""
-    escaped = re.escape(text)
-    return rf"(?<![0-9]){escaped}(?![0-9])" if len(text) >= FEWEST else rf"(?<=[\"'>=]){escaped}(?=[\"'<&]|$)"
 
 
 def _unescaped(found: re.Match[str]) -> str:

@@ -220,6 +220,8 @@ async def test_what_is_out_of_reach_costs_nothing() -> None:
     ("text", "told"),
     [
         ("subs_id,pool_key,number_x,number_a\n", "has no binding"),
+        ("subs_id,pool\n", "line 1 must name the columns"),
+        ("PK\x03\x04", "bindings.csv: it is a workbook"),
         ("subs_id,pool_key,number_x,number_a\n1,FC1,17000000001,\n", "line 2, number_a"),
         ("subs_id,pool_key,number_x,number_a,label.contact\n1,FC1,17000000001,13800000001,dead\n", "label.contact"),
     ],
@@ -246,6 +248,17 @@ async def test_a_transcript_is_masked_and_closed_to_others(tmp_path: Path, chara
         assert len(real) > 10
         for one in real:
             assert one not in text
+
+
+async def test_what_a_refusal_quotes_of_the_request_is_masked(tmp_path: Path) -> None:
+    """The gateway quotes the string to sign: key, ids and numbers, escaped once more."""
+    file = tmp_path / "contact.jsonl"
+    outcome = await contact(Simulator(scene("classic")), transcript=file, access_key_secret="another")
+    text = file.read_text()
+    assert outcome.found("acs3").startswith("HTTP 400 SignatureDoesNotMatch")
+    assert text.count("server string to sign is") == outcome.requests == 2
+    for real in ("1000000768798832", "FC100001", "demo", "another"):
+        assert real not in text
 
 
 @pytest.mark.parametrize("character", CHARACTERS)

@@ -1,10 +1,12 @@
 """What single replies say about an assumption."""
 
 import json
+import re
 from typing import Any
 
 import pytest
 
+from precall.config.schema import Config, keys
 from precall.contact import PROBES, ContactRecord, ContactVerdict, Subject, SubjectKind, findings, kind_of
 from precall.contact.calls import AskedCall, Question
 from precall.contact.verdicts import JUDGES
@@ -56,6 +58,18 @@ def test_every_assumption_that_a_contact_can_see_has_a_judge_and_a_probe() -> No
         assert bool(one.hint) is bool(one.probe), one.name
         assert one.text.endswith(".")
         assert one.source
+
+
+def test_every_key_that_a_hint_names_exists_and_takes_the_value() -> None:
+    known = {*keys()}
+    named = 0
+    for one in ASSUMPTIONS:
+        for name in re.findall(r"\b(?:provider|policy|freshness)\.[a-z_]+", f"{one.text} {one.hint}"):
+            assert name in known, name
+        for key, value in re.findall(r'provider\.([a-z_]+) = "([a-z_0-9]+)"', one.hint):
+            assert getattr(Config(provider={key: value}).provider, key) == value
+            named += 1
+    assert named > 3
 
 
 def test_without_a_call_nothing_is_seen_and_every_finding_has_a_reason() -> None:
