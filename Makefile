@@ -60,8 +60,9 @@ soak: $(READY) ## kill -9, a hundred times, with writers and readers at work; ev
 	PRECALL_TEST_SOAK_HOURS=48 PRECALL_TEST_SOAK_CHANGES=1000 $(BIN)/python -m pytest -q -s tests/acceptance/test_day.py tests/acceptance/test_postgresql.py
 	PRECALL_TEST_FUZZ_SECONDS=1260 $(SIDE_BY_SIDE) -q -o timeout=0 --hypothesis-profile=soak tests/acceptance/test_openapi_fuzzed.py tests/unit
 
-docs: $(READY) ## the documentation as a site, in site/; the table of metrics is written from the code
+docs: $(READY) ## the documentation as a site, in site/; the tables of metrics and assumptions are written from the code
 	$(BIN)/python docs/metrics.py
+	$(BIN)/python docs/assumptions.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 dashboards: $(READY) ## deploy/grafana/dashboards, from the code beside them

@@ -26,9 +26,9 @@ from typing import IO, Any, NoReturn
 PROJECT = Path(__file__).resolve().parents[2]
 NEEDED = (
     "aiosqlite", "asyncpg", "uvloop", "precall.cli", "precall.runtime.daemon", "precall.cli.demo", "precall.simulator",
-    "precall.cli.doctor", "precall.cli.simulator", "precall.cli.demo_view", "precall.store.migration",
-    "alembic.command", "alembic.ddl.postgresql", "alembic.ddl.sqlite", "sqlalchemy.dialects.postgresql.asyncpg",
-    "sqlalchemy.dialects.sqlite.aiosqlite",
+    "precall.cli.contact", "precall.cli.doctor", "precall.cli.simulator", "precall.cli.demo_view",
+    "precall.store.migration", "alembic.command", "alembic.ddl.postgresql", "alembic.ddl.sqlite",
+    "sqlalchemy.dialects.postgresql.asyncpg", "sqlalchemy.dialects.sqlite.aiosqlite",
 )  # fmt: skip
 """Modules to import in advance, including those that commands import only while they run."""
 STREAMS = 3

@@ -194,6 +194,10 @@ def simulate(
         int | None,
         typer.Option(min=1, max=10_000_000, help="How many bindings without a scenario. Default: 300."),
     ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Reply as a transcript of `doctor --contact` has it."),
+    ] = None,
     export: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write the bindings here, for `bindings import`."),
@@ -204,11 +208,12 @@ def simulate(
 
     Point provider.endpoint at it.
     """
-    if scenario is not None and bindings is not None:
-        raise typer.BadParameter("give --scenario or --bindings, not both")
-    from precall.cli.simulator import scene, simulating  # noqa: PLC0415
+    if sum(one is not None for one in (scenario, bindings, like)) > 1:
+        raise typer.BadParameter("give only one of --scenario, --bindings and --like")
+    from precall.cli.simulator import recorded, scene, simulating  # noqa: PLC0415
 
-    _serve(simulating(scene(scenario, bindings), *address(listen), export, speed, stop_signal))
+    what = recorded(like) if like is not None else scene(scenario, bindings)
+    _serve(simulating(what, *address(listen), export, speed, stop_signal))
 
 
 @token_app.command("new")

@@ -3,7 +3,8 @@
 import asyncio
 import time
 from dataclasses import asdict
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -11,13 +12,15 @@ from precall.cli import output
 from precall.cli.call_detail import call
 from precall.cli.direct import PANEL, connected, explained, leave, show
 from precall.cli.options import ConfigFile, JsonObject, SubsId
-from precall.config.schema import load
+from precall.config.schema import Config, load
 from precall.core.model import Answer, Status
 from precall.core.numbers import clean, fault
 from precall.provider import STATUS, RawReply, error_advice, read_status
 from precall.telemetry import logging as log
 
 app = typer.Typer()
+
+CONTACT_CALLS = 30
 
 MEANING = {
     Status.NORMAL: "the binding works: dial X",
@@ -75,14 +78,37 @@ def doctor(
         typer.Option(metavar="SUBS_ID", help="Ask about this binding twice, to see what a Status 2 does."),
     ] = "",
     pool_key: Annotated[str, typer.Option(metavar="POOL", help="The number pool of --subs-id.")] = "",
+    contact: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="BINDINGS", help="Examine what precall assumes about the provider, with these bindings."
+        ),
+    ] = None,
+    calls: Annotated[
+        int | None,
+        typer.Option(min=1, max=1000, help="The most calls that --contact may make. Default: 30."),
+    ] = None,
+    transcript: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write the calls of --contact here, masked, for `simulate --like`."
+        ),
+    ] = None,
     as_json: JsonObject = False,
 ) -> None:
     """Check the provider and the database, and say what to fix.
 
-    Makes only a few calls. Exit 1: something fails. Exit 4: something is out of reach.
+    Makes only a few calls. With --contact: confirms or refutes each assumption about the provider. Exit 1: something
+    fails, or is refuted. Exit 4: something is out of reach.
     """
     if bool(subs_id) != bool(pool_key):
         raise typer.BadParameter("--subs-id and --pool-key go together")
+    if contact is not None:
+        if subs_id:
+            raise typer.BadParameter("give --contact or --subs-id, not both")
+        _contact(load(config), contact, calls or CONTACT_CALLS, transcript, as_json=as_json)
+    if transcript is not None or calls is not None:
+        raise typer.BadParameter("--calls and --transcript need --contact")
     from precall.cli.doctor import StepVerdict, examine  # noqa: PLC0415 - see serving
 
     loaded = load(config)
@@ -107,3 +133,17 @@ def doctor(
     failed = [finding for finding in findings if finding.verdict is StepVerdict.FAIL]
     if failed:
         raise typer.Exit(4 if any(finding.out_of_reach for finding in failed) else 1)
+
+
+def _contact(
+    config: Config, bindings: Path, calls: int, transcript: Path | None, *, as_json: bool
+) -> NoReturn:
+    """Examine what precall assumes about the provider, and exit."""
+    from precall.cli import contact  # noqa: PLC0415 - see serving
+    from precall.cli.daemon import stop_signal  # noqa: PLC0415
+
+    log.configure("critical")
+    order = contact.ContactOrder(bindings, calls, transcript, stop_signal)
+    result = asyncio.run(contact.examine(config, order))
+    contact.show(result, transcript, as_json=as_json)
+    raise typer.Exit(result.exit_code)

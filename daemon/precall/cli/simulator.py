@@ -2,15 +2,25 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from precall.cli.demo import as_registered
 from precall.cli.files import writing_text
+from precall.cli.output import say
 from precall.core.errors import ConfigError, ListenError
-from precall.simulator import Pool, Scenario, ScenarioError, SimBinding, Simulator, load_scenario
+from precall.simulator import (
+    Pool,
+    Recording,
+    Scenario,
+    ScenarioError,
+    Simulator,
+    load_recording,
+    load_scenario,
+)
 from precall.telemetry import logging as log
 
 BINDINGS = 300
@@ -26,8 +36,16 @@ def scene(file: Path | None, bindings: int | None) -> Scenario:
         raise ConfigError([f"{file}: {mistake}" for mistake in error.mistakes]) from None
 
 
+def recorded(file: Path) -> Recording:
+    """Return the account of a transcript. Raises ConfigError with all mistakes of the file."""
+    try:
+        return load_recording(file, say)
+    except ScenarioError as error:
+        raise ConfigError([f"{file}: {mistake}" for mistake in error.mistakes]) from None
+
+
 async def simulating(
-    scenario: Scenario,
+    what: Scenario | Recording,
     host: str,
     port: int,
     export: Path | None,
@@ -36,10 +54,12 @@ async def simulating(
 ) -> None:
     """Serve until `stop_signal`. Raises ListenError, and OutputError if `export` cannot be written."""
     log.configure("warning")
-    simulator, stopped = Simulator(scenario, speed=speed), stop_signal()
+    recording = what if isinstance(what, Recording) else None
+    scenario = what.scenario() if isinstance(what, Recording) else what
+    simulator, stopped = Simulator(scenario, speed=speed, recording=recording), stop_signal()
     known = simulator.bindings()
     if export is not None:
-        _write(export, known)
+        _write(export, recording.registrations() if recording else map(as_registered, known))
     try:
         url = await simulator.start(host, port)
     except OSError as error:
@@ -54,7 +74,7 @@ async def simulating(
         await simulator.stop()
 
 
-def _write(file: Path, bindings: list[SimBinding]) -> None:
+def _write(file: Path, bindings: Iterable[Mapping[str, Any]]) -> None:
     with writing_text(file) as out:
         for binding in bindings:
-            out.write(json.dumps(as_registered(binding)) + "\n")
+            out.write(json.dumps(binding) + "\n")

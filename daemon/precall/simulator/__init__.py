@@ -5,6 +5,7 @@ It imports nothing else from precall, so a misreading of the protocol cannot hid
 """
 
 from precall.simulator.dispatcher import CallTally, Dispatcher, failed
+from precall.simulator.like import Recording, load_recording
 from precall.simulator.population import SimBinding
 from precall.simulator.scenario import (
     DEMO_SPEED,
@@ -32,6 +33,7 @@ __all__ = [
     "Fault",
     "FaultKind",
     "Pool",
+    "Recording",
     "Replies",
     "Scenario",
     "ScenarioError",
@@ -39,6 +41,7 @@ __all__ = [
     "Simulator",
     "demo_scenario",
     "failed",
+    "load_recording",
     "load_scenario",
     "serve",
 ]

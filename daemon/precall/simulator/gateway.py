@@ -58,10 +58,12 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class CalledAction:
-    """An authenticated call of a known action."""
+    """An authenticated call. `signature` is `acs3` or `rpc`."""
 
     action: str
     parameters: Mapping[str, str]
+    version: str = API_VERSION
+    signature: str = "acs3"
 
 
 class RefusalError(Exception):
@@ -113,9 +115,11 @@ class NonceMemory:
 class Gateway:
     """Admit or refuse requests for one account."""
 
-    def __init__(self, account: Account, delisted: Sequence[str] = ()) -> None:
+    def __init__(
+        self, account: Account, delisted: Sequence[str] = (), delisted_code: str = "InvalidApi.NotFound"
+    ) -> None:
         self.account = account
-        self.delisted: dict[str, str] = dict.fromkeys(delisted, "InvalidApi.NotFound")
+        self.delisted: dict[str, str] = dict.fromkeys(delisted, delisted_code)
         self._nonces = NonceMemory()
         self._former_tokens: set[str] = set()
 
@@ -127,8 +131,15 @@ class Gateway:
         self.account = account
 
     def admit(self, envelope: Envelope, now: float) -> CalledAction:
-        """Authenticate a request. Raises RefusalError. `now` is the wall clock in Unix seconds."""
-        claim = _read_acs3(envelope) if envelope.header("authorization") else _read_rpc(envelope)
+        """Authenticate a request for a known action. Raises RefusalError. `now` is in Unix seconds."""
+        called = self.authenticate(envelope, now)
+        self.check_action(called)
+        return called
+
+    def authenticate(self, envelope: Envelope, now: float) -> CalledAction:
+        """Check key, time, nonce and signature, for any action. Raises RefusalError. `now` is in Unix seconds."""
+        signature = "acs3" if envelope.header("authorization") else "rpc"
+        claim = _read_acs3(envelope) if signature == "acs3" else _read_rpc(envelope)
         self._check_keys(claim)
         _check_timestamp(claim.timestamp, now)
         if not claim.nonce:
@@ -143,8 +154,7 @@ class Gateway:
                 f"server string to sign is:{claim.signed_text}",
             )
         self._nonces.remember(claim.nonce, now)
-        self._check_action(claim)
-        return CalledAction(claim.action, claim.parameters)
+        return CalledAction(claim.action, claim.parameters, claim.version, signature)
 
     def _check_keys(self, claim: _Claims) -> None:
         if not claim.access_key_id:
@@ -159,15 +169,16 @@ class Gateway:
             raise RefusalError("InvalidSecurityToken.Expired", "Specified SecurityToken is expired.")
         raise RefusalError("InvalidSecurityToken.Malformed", "Specified SecurityToken is malformed.")
 
-    def _check_action(self, claim: _Claims) -> None:
-        if not claim.action:
+    def check_action(self, called: CalledAction) -> None:
+        """Raises RefusalError for an action or version that is not served."""
+        if not called.action:
             raise _missing("Action")
-        if claim.action not in ACTIONS or claim.action in self.delisted:
-            code = self.delisted.get(claim.action, "InvalidAction.NotFound")
+        if called.action not in ACTIONS or called.action in self.delisted:
+            code = self.delisted.get(called.action, "InvalidAction.NotFound")
             raise RefusalError(code, "Specified api is not found, please check your url and method.", 404)
-        if not claim.version:
+        if not called.version:
             raise _missing("Version")
-        if claim.version != API_VERSION:
+        if called.version != API_VERSION:
             raise RefusalError("InvalidVersion", "Specified parameter Version is not valid.")
 
 

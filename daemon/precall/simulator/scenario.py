@@ -268,6 +268,7 @@ class Scenario(Section):
 
     seed: int = 1
     delisted: tuple[ActionName, ...] = ()
+    delisted_code: str = "InvalidApi.NotFound"  # InvalidAction.NotFound is the newer name
     account: Account = Account()
     replies: Replies = Replies()
     pools: tuple[Pool, ...] = Field((), alias="pool")

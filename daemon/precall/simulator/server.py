@@ -21,6 +21,7 @@ from aiohttp import web
 from precall.simulator import admin
 from precall.simulator.dispatcher import Dispatcher
 from precall.simulator.gateway import Envelope
+from precall.simulator.like import Recording
 from precall.simulator.population import SimBinding
 from precall.simulator.receipts import Pusher
 from precall.simulator.replies import Reply
@@ -39,11 +40,16 @@ class Simulator:
     """
 
     def __init__(
-        self, scenario: Scenario | None = None, clock: Callable[[], float] = time.time, speed: float = 1.0
+        self,
+        scenario: Scenario | None = None,
+        clock: Callable[[], float] = time.time,
+        speed: float = 1.0,
+        recording: Recording | None = None,
     ) -> None:
+        """A `recording` without a scenario brings its own."""
         self._clock = clock
-        self.scenario = scenario or Scenario()
-        self.service = Service(self.scenario, clock(), speed)
+        self.scenario = scenario or (recording.scenario() if recording is not None else Scenario())
+        self.service = Service(self.scenario, clock(), speed, recording)
         self._runner: web.AppRunner | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -140,10 +146,10 @@ class Simulator:
         envelope = Envelope(request.method, request.rel_url.raw_query_string, headers, body)
         delivery = self.service.handle(envelope, now)
         match delivery:
-            case Delivery(reply, delay):
+            case Delivery(reply, delay, ahead):
                 if delay:
                     await asyncio.sleep(delay)
-                return _response(reply, now)
+                return _response(reply, now + ahead)
             case Silence.HANG:
                 await asyncio.Event().wait()
                 raise AssertionError("only cancelling ends a hung call")

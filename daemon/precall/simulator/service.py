@@ -25,6 +25,7 @@ from precall.simulator.gateway import (
     action_hint,
     reply_format,
 )
+from precall.simulator.like import RecordedReply, Recording
 from precall.simulator.receipts import ReceiptQueue
 from precall.simulator.replies import (
     BindingStatus,
@@ -67,16 +68,23 @@ class Silence(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A reply to send after `delay` seconds."""
+    """A reply to send after `delay` seconds, by a clock that is `ahead` by some seconds."""
 
     reply: Reply
     delay: float = 0.0
+    ahead: float = 0.0
 
 
 class Service:
-    """All actions, for one account. Times are Unix seconds; the scenario starts at `origin`."""
+    """All actions, for one account. Times are Unix seconds; the scenario starts at `origin`.
 
-    def __init__(self, scenario: Scenario, origin: float, speed: float = 1.0) -> None:
+    What a `recording` has is replied as recorded.
+    """
+
+    def __init__(
+        self, scenario: Scenario, origin: float, speed: float = 1.0, recording: Recording | None = None
+    ) -> None:
+        self._recording = recording
         self.replies = scenario.replies
         self.faults = FaultPlan(scenario.seed, speed)
         for fault in scenario.faults:
@@ -89,7 +97,7 @@ class Service:
             self.calls.add(call, origin)
         self.receipts = ReceiptQueue(scenario.seed, scenario.receipts.duplicates)
         self.exchange = Exchange(scenario.seed, self.world, self.calls, self.receipts, scenario.habits, speed)
-        self.gateway = Gateway(scenario.account, scenario.delisted)
+        self.gateway = Gateway(scenario.account, scenario.delisted, scenario.delisted_code)
         self.traffic = Traffic()
         self.tally = CallTally()
         self._set_quotas(scenario.account)
@@ -109,7 +117,10 @@ class Service:
         """Answer a request that arrived at `now`."""
         style = Style(reply_format(envelope), str(uuid.uuid4()).upper(), action_hint(envelope))
         try:
-            called = self.gateway.admit(envelope, now)
+            called = self.gateway.authenticate(envelope, now)
+            if self._recording is not None and (recorded := self._recording.reply(called, style.format)):
+                return self._replay(called, recorded, now)
+            self.gateway.check_action(called)
         except RefusalError as refusal:
             return self._deliver(error_reply(style, refusal.code, refusal.message, refusal.http_status))
         self.traffic.arrived(called.action, now)
@@ -120,6 +131,13 @@ class Service:
             return self._deliver(self._answer(called, style, now))
         self.traffic.faults[fault.kind.value] += 1
         return self._apply_fault(fault, called, style, now)
+
+    def _replay(self, called: CalledAction, recorded: RecordedReply, now: float) -> Delivery | Silence:
+        self.traffic.arrived(called.action, now)
+        if recorded.reply is None:
+            return Silence.RESET if recorded.reset else Silence.HANG
+        self.traffic.codes[recorded.reply.code] += 1
+        return Delivery(recorded.reply, recorded.delay, recorded.ahead)
 
     def _apply_fault(
         self, fault: Fault, called: CalledAction, style: Style, now: float

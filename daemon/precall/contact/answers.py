@@ -1,0 +1,181 @@
+"""Judges of what an answer says about a binding. Pure."""
+
+from collections.abc import Mapping
+
+from precall.contact.sight import ContactVerdict, Judge, Seen, Sight, confirmed, not_seen, refuted
+from precall.core.model import Failure, Status
+from precall.core.numbers import same
+
+
+def _status_values(sight: Sight) -> Seen:
+    odd = [call.code for call in sight.statuses if call.code.startswith(("status_", "unknown_status"))]
+    if odd:
+        return refuted(", ".join(dict.fromkeys(odd)))
+    seen = sorted({int(call.answer.status) for call in sight.statuses if call.answer})
+    return confirmed(f"seen: {', '.join(map(str, seen))}") if seen else not_seen("")
+
+
+def _none(sight: Sight, what: str) -> str:
+    answered = sight.answers(*Status)
+    return (
+        f"no live binding of the file {what}"
+        if answered
+        else sight.record.skipped.get("survey", "no reply tells")
+    )
+
+
+def _status_1(sight: Sight) -> Seen:
+    found = [
+        same(answer.called_no, call.subject.binding.number_x) for call, answer in sight.answers(Status.NORMAL)
+    ]
+    if not found:
+        return not_seen(_none(sight, "has Status 1 now"))
+    return (
+        confirmed("CalledNo is X")
+        if all(found)
+        else refuted(f"{found.count(False)} of {len(found)} differ from X")
+    )
+
+
+def _status_2(sight: Sight) -> Seen:
+    found = [
+        bool(answer.called_no)
+        and not answer.malformed
+        and not same(answer.called_no, call.subject.binding.number_x)
+        for call, answer in sight.answers(Status.TEMPORARY)
+    ]
+    if not found:
+        return not_seen(_none(sight, "has Status 2 now"))
+    if all(found):
+        return confirmed("another number than X")
+    return refuted(f"{found.count(False)} of {len(found)} have X, or no number")
+
+
+def _status_3(sight: Sight) -> Seen:
+    found = [not answer.called_no for _, answer in sight.answers(Status.UNREACHABLE)]
+    if not found:
+        return not_seen(_none(sight, "has Status 3 now"))
+    return confirmed("no number") if all(found) else refuted("a number came along")
+
+
+def _extension(sight: Sight) -> Seen:
+    found = [
+        answer.extension == call.subject.binding.extension
+        for call, answer in sight.answers(Status.NORMAL, Status.TEMPORARY)
+        if call.subject.binding.extension
+    ]
+    if not found:
+        return not_seen(_none(sight, "has an extension"))
+    return confirmed("as in the file") if all(found) else refuted("missing, or another one than in the file")
+
+
+def _same_temporary(sight: Sight) -> Seen:
+    again = sight.record.of("again")
+    if not again:
+        return not_seen("")
+    subs_id = again[0].subject.binding.subs_id
+    numbers = [
+        answer.called_no
+        for call, answer in sight.answers(Status.TEMPORARY)
+        if call.subject.binding.subs_id == subs_id
+    ]
+    if len(numbers) < 2:
+        return not_seen("its Status changed meanwhile")
+    if all(same(number, numbers[0]) for number in numbers):
+        return confirmed(f"the same number {len(numbers)} times")
+    return refuted(f"{len(set(numbers))} numbers in {len(numbers)} answers: asking allocates")
+
+
+def _call_no_optional(sight: Sight) -> Seen:
+    call = sight.last("live")
+    if call is None:
+        return not_seen("")
+    if call.answer is not None:
+        return confirmed("answered without it")
+    if "callno" in call.code.lower():
+        return refuted(call.outcome)
+    return not_seen(sight.record.skipped.get("live", "") or call.outcome)
+
+
+def _call_no(probe: str) -> Judge:
+    def judge(sight: Sight) -> Seen:
+        call = sight.last(probe)
+        if call is None:
+            return not_seen("")
+        earlier = [
+            one.answer
+            for one in sight.record.of("live", "survey", "again")
+            if one.subject == call.subject and one.answer is not None
+        ]
+        if call.answer is None or not earlier:
+            return not_seen(call.outcome)
+        before, now = earlier[-1], call.answer
+        if before.status != now.status:
+            return refuted(f"Status {int(now.status)} with it, {int(before.status)} without")
+        if same(before.called_no, now.called_no) or before.called_no == now.called_no:
+            return confirmed(f"Status {int(now.status)} and the same number")
+        if _same_temporary(sight)[0] is ContactVerdict.REFUTED:
+            return not_seen("each answer has another temporary number anyway")
+        return refuted(f"Status {int(now.status)}, but another number")
+
+    return judge
+
+
+# -- bindings that have ended or never were
+
+
+def _expired(sight: Sight) -> Seen:
+    call = sight.last("expired")
+    if call is None:
+        return not_seen("")
+    if call.answer is not None:
+        return confirmed("Status 4") if call.answer.status is Status.EXPIRED else refuted(call.outcome)
+    return refuted(call.outcome) if call.is_business else not_seen(call.outcome)
+
+
+def _gone(probe: str) -> Judge:
+    def judge(sight: Sight) -> Seen:
+        call = sight.last(probe)
+        if call is None:
+            return not_seen("")
+        if call.failure is Failure.GONE:
+            return confirmed(call.outcome)
+        return refuted(call.outcome) if call.is_business else not_seen(call.outcome)
+
+    return judge
+
+
+def _unknown_pool(sight: Sight) -> Seen:
+    call = sight.last("unknown_pool")
+    if call is None:
+        return not_seen("")
+    if call.failure is Failure.REFUSED and "pool" in call.code.lower():
+        return confirmed(call.outcome)
+    return refuted(call.outcome) if call.is_business else not_seen(call.outcome)
+
+
+def _business_http(sight: Sight) -> Seen:
+    refusals = [call for call in sight.statuses if call.failure in (Failure.GONE, Failure.REFUSED)]
+    refusals = [call for call in refusals if call.code.startswith(("isv.", "isp."))]
+    if not refusals:
+        return not_seen("")
+    statuses = sorted({call.reply.http_status for call in refusals})
+    return confirmed("HTTP 200") if statuses == [200] else refuted(f"HTTP {', '.join(map(str, statuses))}")
+
+
+ANSWERS: Mapping[str, Judge] = {
+    "status_values": _status_values,
+    "status_1": _status_1,
+    "status_2": _status_2,
+    "status_3": _status_3,
+    "extension": _extension,
+    "same_temporary": _same_temporary,
+    "call_no_optional": _call_no_optional,
+    "call_no_a": _call_no("call_no_a"),
+    "call_no_b": _call_no("call_no_b"),
+    "expired": _expired,
+    "unbound": _gone("unbound"),
+    "unknown_binding": _gone("unknown_binding"),
+    "unknown_pool": _unknown_pool,
+    "business_http": _business_http,
+}

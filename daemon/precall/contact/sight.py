@@ -1,0 +1,62 @@
+"""What a contact has seen, as judges look at it, and the three verdicts. Pure."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from precall.contact.calls import AskedCall
+from precall.contact.probes import ContactRecord
+from precall.core.model import Answer, Status
+from precall.provider import STATUS
+
+
+class ContactVerdict(StrEnum):
+    """What a contact says about one assumption."""
+
+    CONFIRMED = "confirmed"
+    REFUTED = "refuted"
+    NOT_SEEN = "not seen"
+
+
+Seen = tuple[ContactVerdict, str]
+
+
+def confirmed(found: str) -> Seen:
+    return ContactVerdict.CONFIRMED, found
+
+
+def refuted(found: str) -> Seen:
+    return ContactVerdict.REFUTED, found
+
+
+def not_seen(why: str) -> Seen:
+    return ContactVerdict.NOT_SEEN, why
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What was seen, and how the calls were made."""
+
+    record: ContactRecord
+    timeout: float
+    rate: float
+
+    @property
+    def calls(self) -> Sequence[AskedCall]:
+        return self.record.calls
+
+    @property
+    def statuses(self) -> list[AskedCall]:
+        return [call for call in self.calls if call.action == STATUS]
+
+    def last(self, probe: str) -> AskedCall | None:
+        """The newest call of a probe. An earlier one was repeated."""
+        return next(iter(reversed(self.record.of(probe))), None)
+
+    def answers(self, *statuses: Status) -> list[tuple[AskedCall, Answer]]:
+        """The answers about live bindings that have one of these statuses."""
+        found = [(call, call.answer) for call in self.record.of("live", "survey", "again")]
+        return [(call, answer) for call, answer in found if answer is not None and answer.status in statuses]
+
+
+Judge = Callable[[Sight], Seen]

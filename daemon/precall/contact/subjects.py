@@ -1,0 +1,91 @@
+"""What a contact asks about: bindings of the account, by what is expected of them. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from precall.core.model import Binding
+
+LABEL = "contact"
+"""The label of a binding that says which subject it is: live, expired or unbound."""
+MOST_LIVE = 7
+"""Live bindings that a contact asks about, in search of one with Status 2."""
+UNKNOWN_SUBS_ID = "999999999999999999"
+UNKNOWN_POOL = "FC999999999999"
+UNKNOWN_X = "17000000000"
+"""Well-formed, and of nobody."""
+
+
+class SubjectKind(StrEnum):
+    """What a binding is expected to be."""
+
+    LIVE = "live"
+    EXPIRED = "expired"
+    UNBOUND = "unbound"
+    UNKNOWN = "unknown"
+    UNKNOWN_POOL = "unknown_pool"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A binding, and what it is expected to be."""
+
+    kind: SubjectKind
+    binding: Binding
+
+
+NO_SUBJECT = Subject(SubjectKind.NONE, Binding("", "", "", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Subjects:
+    """The bindings to ask about, none twice. At least one of them is from a file."""
+
+    live: tuple[Subject, ...] = ()
+    expired: Subject | None = None
+    unbound: Subject | None = None
+
+    @property
+    def given(self) -> tuple[Subject, ...]:
+        return (*self.live, *(one for one in (self.expired, self.unbound) if one))
+
+    @property
+    def pool_key(self) -> str:
+        """A pool that exists."""
+        return self.given[0].binding.pool_key
+
+    @property
+    def unknown(self) -> Subject:
+        """A binding that does not exist, in a pool that does."""
+        return Subject(SubjectKind.UNKNOWN, Binding(UNKNOWN_SUBS_ID, self.pool_key, UNKNOWN_X, ""))
+
+    @property
+    def unknown_pool(self) -> Subject:
+        """The first binding, in a pool that does not exist."""
+        first = self.given[0].binding
+        return Subject(
+            SubjectKind.UNKNOWN_POOL, Binding(first.subs_id, UNKNOWN_POOL, first.number_x, first.number_a)
+        )
+
+
+def kind_of(binding: Binding, now: float) -> SubjectKind:
+    """Return what a binding is expected to be: by its label, else by its expiry. Raises ValueError for a label."""
+    label = dict(binding.labels).get(LABEL, "")
+    if label:
+        if label not in (SubjectKind.LIVE, SubjectKind.EXPIRED, SubjectKind.UNBOUND):
+            raise ValueError("should be live, expired or unbound")
+        return SubjectKind(label)
+    ended = binding.expires_at is not None and binding.expires_at <= now
+    return SubjectKind.EXPIRED if ended else SubjectKind.LIVE
+
+
+def chosen(bindings: Iterable[tuple[Binding, SubjectKind]]) -> Subjects:
+    """Return the first bindings of each kind, as many as a contact needs."""
+    live: dict[str, Subject] = {}
+    first: dict[SubjectKind, Subject] = {}
+    for binding, kind in bindings:
+        if kind is SubjectKind.LIVE and len(live) < MOST_LIVE:
+            live.setdefault(binding.subs_id, Subject(kind, binding))
+        first.setdefault(kind, Subject(kind, binding))
+    return Subjects(tuple(live.values()), first.get(SubjectKind.EXPIRED), first.get(SubjectKind.UNBOUND))

@@ -1,0 +1,50 @@
+"""What the replies of a contact say about each assumption: confirmed, refuted or not seen. Pure.
+
+The texts repeat no number and no id of a binding.
+"""
+
+from dataclasses import dataclass
+
+from precall.contact.answers import ANSWERS
+from precall.contact.probes import ContactRecord
+from precall.contact.sight import ContactVerdict, Seen, Sight
+from precall.contact.way_there import WAY_THERE
+from precall.provider.assumptions import ASSUMPTIONS, EVERY_CALL, Assumption
+
+JUDGES = {**WAY_THERE, **ANSWERS}
+"""By the name of the assumption."""
+
+
+@dataclass(frozen=True, slots=True)
+class AssumptionFinding:
+    """A verdict on one assumption: what was found, and what to do if it is refuted."""
+
+    assumption: Assumption
+    verdict: ContactVerdict
+    found: str
+
+    @property
+    def hint(self) -> str:
+        return self.assumption.hint if self.verdict is ContactVerdict.REFUTED else ""
+
+
+def findings(record: ContactRecord, *, timeout: float, rate: float) -> list[AssumptionFinding]:
+    """Return a finding for each assumption that a contact can see, in their order.
+
+    `timeout` (seconds) and `rate` (calls per second) are those that the calls were made with.
+    """
+    sight = Sight(record, timeout, rate)
+    return [
+        AssumptionFinding(assumption, *_seen(assumption, sight))
+        for assumption in ASSUMPTIONS
+        if assumption.probe
+    ]
+
+
+def _seen(assumption: Assumption, sight: Sight) -> Seen:
+    verdict, found = JUDGES[assumption.name](sight)
+    if verdict is not ContactVerdict.NOT_SEEN or found:
+        return verdict, found
+    if assumption.probe == EVERY_CALL:
+        return verdict, "no reply tells"
+    return verdict, sight.record.skipped.get(assumption.probe, "no reply tells")

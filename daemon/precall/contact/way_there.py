@@ -1,0 +1,200 @@
+"""Judges of the way to the provider: actions, signatures, formats, time and limits. Pure."""
+
+from collections.abc import Mapping, Sequence
+from email.utils import parsedate_to_datetime
+from statistics import median
+
+from precall.contact.calls import AskedCall
+from precall.contact.sight import Judge, Seen, Sight, confirmed, not_seen, refuted
+from precall.core.model import Failure, NonAnswer
+from precall.provider import DETAIL, NUMBER, SUBSCRIPTION, CallDetail
+
+SKEW = 30.0
+ENOUGH = 5
+"""Calls at the configured rate that show something about it."""
+
+
+def _served(sight: Sight) -> Seen:
+    for call in sight.statuses:
+        if call.is_business:
+            return confirmed(call.outcome)
+    unknown = [call for call in sight.statuses if call.is_unknown_action]
+    if unknown:
+        return refuted(unknown[-1].outcome)
+    return not_seen(sight.statuses[-1].outcome if sight.statuses else "")
+
+
+def _substitutes(sight: Sight) -> Seen:
+    calls = [call for call in sight.calls if call.action in (SUBSCRIPTION, NUMBER)]
+    unknown = [f"{call.action}: {call.outcome}" for call in calls if call.is_unknown_action]
+    if unknown:
+        return refuted(", ".join(dict.fromkeys(unknown)))
+    works = {call.action for call in calls if call.is_business}
+    if works == {SUBSCRIPTION, NUMBER}:
+        return confirmed("both reply")
+    return not_seen(calls[-1].outcome if calls else "")
+
+
+def _signed(scheme: str) -> Judge:
+    def judge(sight: Sight) -> Seen:
+        calls = [call for call in sight.calls if call.question.signature == scheme]
+        if any(call.is_business for call in calls):
+            return confirmed("accepted")
+        bad = [call for call in calls if call.is_bad_signature]
+        if bad and any(call.is_business for call in sight.calls):
+            return refuted(bad[-1].outcome)
+        if bad:
+            return not_seen(f"{bad[-1].outcome}; with a right secret it may be accepted")
+        return not_seen(calls[-1].outcome if calls else "")
+
+    return judge
+
+
+def _formatted(form: str, first: bytes) -> Judge:
+    def judge(sight: Sight) -> Seen:
+        calls = [call for call in sight.calls if call.question.format == form and call.is_business]
+        if not calls:
+            return not_seen("")
+        others = [call for call in calls if not call.reply.body.lstrip().startswith(first)]
+        return (
+            refuted(f"{len(others)} of {len(calls)} came in another format")
+            if others
+            else confirmed("it does")
+        )
+
+    return judge
+
+
+def _request_id(sight: Sight) -> Seen:
+    calls = [call for call in sight.calls if call.is_business]
+    without = sum(not _request_id_of(call) for call in calls)
+    if not calls:
+        return not_seen("")
+    return (
+        refuted(f"{without} of {len(calls)} lack it") if without else confirmed(f"all {len(calls)} have it")
+    )
+
+
+def _request_id_of(call: AskedCall) -> str:
+    return call.read.request_id
+
+
+def _clock(sight: Sight) -> Seen:
+    """Judge by the reply with the least delay, whose Date is the most exact."""
+    found = []
+    for call in sight.calls:
+        try:
+            dated = parsedate_to_datetime(call.reply.headers["Date"]).timestamp()
+        except (KeyError, ValueError):
+            continue
+        found.append((call.reply.seconds, call.replied_at - dated))
+    if not found:
+        return not_seen("no reply has a Date")
+    skew = min(found)[1]
+    if abs(skew) <= SKEW:
+        return confirmed("within a few seconds" if abs(skew) < 3 else f"{abs(skew):.0f} s off")
+    return refuted(f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the provider")
+
+
+def _latency(sight: Sight) -> Seen:
+    late = sum("timeout" in call.code for call in sight.calls if not call.has_reply)
+    times = [call.reply.seconds for call in sight.calls if call.has_reply]
+    if late:
+        return refuted(f"{late} of {len(sight.calls)} took longer than {sight.timeout:g} s")
+    if not times:
+        return not_seen("")
+    return confirmed(f"median {median(times) * 1000:.0f} ms, slowest {max(times) * 1000:.0f} ms")
+
+
+def _unknown_action(sight: Sight) -> Seen:
+    call = sight.last("unknown_action")
+    if call is None:
+        return not_seen("")
+    if call.is_unknown_action and call.reply.http_status == 404 and call.code.endswith(".NotFound"):
+        return confirmed(call.outcome)
+    return (
+        refuted(call.outcome)
+        if call.has_reply and call.failure is not Failure.THROTTLED
+        else not_seen(call.outcome)
+    )
+
+
+def _throttled(calls: Sequence[AskedCall]) -> list[AskedCall]:
+    return [call for call in calls if call.failure is Failure.THROTTLED]
+
+
+def _rate(sight: Sight) -> Seen:
+    paced = [call for call in sight.calls if call.probe != "burst" and call.has_reply]
+    throttled = _throttled(paced)
+    if throttled:
+        return refuted(f"{len(throttled)} of {len(paced)} calls at {sight.rate:g} a second were throttled")
+    if len(paced) < ENOUGH:
+        return not_seen("too few calls")
+    burst = sight.record.of("burst")
+    found = f"{len(paced)} calls one after another, none throttled"
+    if burst:
+        found += f"; of {len(burst)} at once {len(_throttled(burst)) or 'none'}"
+    return confirmed(found)
+
+
+def _throttling(sight: Sight) -> Seen:
+    throttled = _throttled(sight.calls)
+    if not throttled:
+        strange = [call for call in sight.record.of("burst") if call.failure is Failure.MALFORMED]
+        if strange:
+            return refuted(f"{len(strange)} calls at once got {strange[-1].outcome}")
+        return not_seen(_no_throttling(sight))
+    bare = [call for call in throttled if call.code == "http_429"]
+    if bare:
+        return refuted(bare[-1].outcome)
+    return confirmed(", ".join(dict.fromkeys(call.outcome for call in throttled)))
+
+
+def _no_throttling(sight: Sight) -> str:
+    burst = sight.record.of("burst")
+    return f"{len(burst)} calls at once were not throttled" if burst else ""
+
+
+def _retry_after(sight: Sight) -> Seen:
+    throttled = _throttled(sight.calls)
+    given = [call.reply.headers.get("x-acs-retry-after") for call in throttled]
+    given = [value for value in given if value]
+    waits = sorted({call.retry_after for call in throttled if call.retry_after})
+    if not given:
+        return not_seen("a throttled call lacks it" if throttled else _no_throttling(sight))
+    if not waits:
+        return refuted("it is no positive number of milliseconds")
+    return confirmed(f"{waits[0]:g} to {waits[-1]:g} s" if waits[1:] else f"{waits[0]:g} s")
+
+
+def _call_detail(sight: Sight) -> Seen:
+    call = next((one for one in reversed(sight.calls) if one.action == DETAIL), None)
+    if call is None:
+        return not_seen("")
+    read = call.read
+    if isinstance(read, CallDetail):
+        return (
+            confirmed("Code OK without Data")
+            if read.data is None
+            else refuted("Data about a call that never was")
+        )
+    known = isinstance(read, NonAnswer) and (call.is_business or call.is_unknown_action)
+    return refuted(call.outcome) if known else not_seen(call.outcome)
+
+
+WAY_THERE: Mapping[str, Judge] = {
+    "served": _served,
+    "substitutes": _substitutes,
+    "acs3": _signed("acs3"),
+    "rpc": _signed("rpc"),
+    "json": _formatted("json", b"{"),
+    "xml": _formatted("xml", b"<"),
+    "request_id": _request_id,
+    "clock": _clock,
+    "latency": _latency,
+    "unknown_action": _unknown_action,
+    "rate": _rate,
+    "throttling": _throttling,
+    "retry_after": _retry_after,
+    "call_detail": _call_detail,
+}

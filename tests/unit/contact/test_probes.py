@@ -1,0 +1,128 @@
+"""The order, pace and cost of the probes, by a virtual clock and with a provider of one reply."""
+
+import asyncio
+import itertools
+import json
+from collections.abc import Mapping
+from typing import Any, cast
+
+from precall.contact import (
+    PROBES,
+    Contact,
+    ContactClock,
+    ContactRecord,
+    Limits,
+    Subject,
+    SubjectKind,
+    Subjects,
+    chosen,
+)
+from precall.contact.calls import AskedCall
+from precall.contact.probes import Providers
+from precall.core.model import Binding
+from precall.provider import RawReply
+from tests.support.virtual_time import VirtualLoop
+
+RATE = 4.0
+LIVE = Subject(
+    SubjectKind.LIVE, Binding("1000000768798832", "FC1", "17000000001", "13800000001", "13900000001")
+)
+OTHER = Subject(SubjectKind.EXPIRED, Binding("1000000768798833", "FC1", "17000000002", "13800000002"))
+
+
+def body(code: str = "OK", status: int = 2, number: str = "17100000001") -> bytes:
+    return json.dumps({"Code": code, "SecretCallStatusDTO": {"Status": status, "CalledNo": number}}).encode()
+
+
+class OneReply:
+    """A provider that always replies the same, and counts."""
+
+    def __init__(self, reply: RawReply) -> None:
+        self.reply, self.calls = reply, 0
+
+    async def raw(self, _action: str, _parameters: Mapping[str, str]) -> RawReply:
+        self.calls += 1
+        return self.reply
+
+
+def run(reply: RawReply, calls: int, subjects: Subjects | None = None) -> tuple[ContactRecord, list[float]]:
+    """The record of a contact, and when each call went out by the monotonic clock."""
+    at: list[float] = []
+    provider = OneReply(reply)
+    ways: dict[Any, Any] = {(s, f): provider for s in ("acs3", "rpc") for f in ("json", "xml")}
+
+    async def work(loop: VirtualLoop) -> ContactRecord:
+        clock = ContactClock(loop.time, loop.time)
+        limits = Limits(calls, RATE, asyncio.Event())
+
+        def noted(call: AskedCall) -> None:
+            at.append(call.sent_at)
+
+        given = subjects or Subjects((LIVE,), OTHER)
+        return await Contact(cast("Providers", ways), ("acs3", "json"), given, limits, clock, noted).run()
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        record = runner.run(work(cast("VirtualLoop", runner.get_loop())))
+    assert provider.calls == len(record.calls) <= calls
+    return record, at
+
+
+def test_calls_go_out_one_after_another_no_faster_than_the_rate() -> None:
+    record, at = run(RawReply(0.01, 200, {}, body()), 16)
+    paced = [when for when, call in zip(at, record.calls, strict=True) if call.probe != "burst"]
+    assert len(paced) > 10
+    for earlier, later in itertools.pairwise(paced):
+        assert later - earlier >= 1 / RATE - 1e-6
+
+
+def test_what_is_left_goes_out_at_once_and_is_bounded() -> None:
+    record, at = run(RawReply(0.01, 200, {}, body()), 500)
+    burst = [when for when, call in zip(at, record.calls, strict=True) if call.probe == "burst"]
+    assert len(burst) == PROBES["burst"][0]
+    assert len(set(burst)) == 1
+    assert all(call.subject.kind is SubjectKind.UNKNOWN for call in record.of("burst"))
+
+
+def test_a_throttled_call_is_made_once_more_after_the_time_it_names() -> None:
+    throttled = RawReply(0.01, 400, {"x-acs-retry-after": "7000"}, body("Throttling.User"))
+    record, at = run(throttled, 5)
+    assert [call.probe for call in record.calls] == [
+        "live",
+        "live",
+        "signature",
+        "signature",
+        "unknown_binding",
+    ]
+    assert at[1] - at[0] >= 7.0
+    assert record.skipped["expired"] == "no calls left"
+
+
+def test_the_probes_run_in_the_order_in_which_they_are_listed() -> None:
+    record, _ = run(RawReply(0.01, 200, {}, body()), 40)
+    assert list(dict.fromkeys(call.probe for call in record.calls)) == [
+        probe for probe in PROBES if probe not in record.skipped and record.of(probe)
+    ]
+    assert set(record.skipped) | {call.probe for call in record.calls} | {"survey"} == set(PROBES)
+
+
+def test_without_a_reply_two_probes_are_enough() -> None:
+    record, _ = run(RawReply(0.01, 0), 30)
+    assert {call.probe for call in record.calls} == {"live", "signature"}
+    assert record.skipped["burst"] == "the provider does not reply"
+
+
+def test_the_made_up_binding_and_pool_are_never_those_of_the_file() -> None:
+    given = Subjects((LIVE,), OTHER)
+    assert given.unknown.binding.subs_id not in (LIVE.binding.subs_id, OTHER.binding.subs_id)
+    assert given.unknown.binding.pool_key == "FC1"
+    assert given.unknown_pool.binding.pool_key != "FC1"
+
+
+def test_of_a_long_file_a_few_bindings_are_chosen() -> None:
+    many = [(Binding(str(serial), "FC1", "17000000001", "138"), SubjectKind.LIVE) for serial in range(50)]
+    ended = [(Binding(f"9{serial}", "FC1", "17000000001", "138"), SubjectKind.EXPIRED) for serial in range(5)]
+    found = chosen([*many, many[0], *ended])
+    assert [one.binding.subs_id for one in found.live] == ["0", "1", "2", "3", "4", "5", "6"]
+    assert found.expired is not None
+    assert found.expired.binding.subs_id == "90"
+    assert found.unbound is None
