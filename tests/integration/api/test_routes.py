@@ -21,7 +21,7 @@ async def test_one_binding_of_each_kind(tmp_path: Path) -> None:
         for subs_id in (NORMAL, TEMPORARY, FALLBACK, EXPIRED):
             status, route = await served.ask("GET", f"/v1/routes/{subs_id}?caller={A}")
             assert status == 200
-            assert list(RouteAnswer.model_validate(route).model_dump()) == list(route)
+            assert list(RouteAnswer.model_validate(route).model_dump(exclude_unset=True)) == list(route)
             told[subs_id] = route["action"], route["number"]
         temporary = told[TEMPORARY][1]
         assert temporary not in ("", X, A, B)
