@@ -14,9 +14,10 @@ import yaml
 
 from precall.simulator import Fault
 from tests.acceptance.test_cli import PROJECT
+from tests.integration.api.test_dials import logged
 from tests.integration.runtime.test_reload import reloading
 from tests.support.api_daemon import Served, a_binding, scripted, serving
-from tests.support.patience import until
+from tests.support.patience import PATIENCE, until
 
 MANY = 120
 RATE = 10.0
@@ -151,6 +152,22 @@ async def test_the_readers_own_max_age_comes_first(tmp_path: Path) -> None:
         found = await dial(served, MANY, "?max_age=3600&timeout=0.01")
         assert not found["stale"]
         assert found["age_ms"] > 1000 * MAX_AGE or found["checked_at"] != row.state.checked_at
+
+
+@pytest.mark.parametrize(("max_age", "verified"), [("1h", False), ("1ms", True)])
+async def test_only_a_dial_that_was_checked_counts_as_verified(
+    tmp_path: Path, max_age: str, verified: bool
+) -> None:
+    """A route that is young enough may be wrong all the same: keeping it right is work for the background."""
+    limits = {"promise": "dial", "max_age": max_age, "min_interval": "1h"}
+    async with serving(tmp_path, scripted(1), store={"dial_log": 1.0}, freshness=limits) as served:
+        await served.register()
+        await served.checked("1")
+        assert not (await dial(served, 1, "?timeout=10"))["stale"]
+        async with asyncio.timeout(PATIENCE):
+            while not (dials := [line for line in await logged(served, 1) if line["kind"] == "dial"]):
+                await asyncio.sleep(0.05)
+    assert [line["verified"] for line in dials] == [verified]
 
 
 async def test_a_promise_for_all_routes_is_told_as_short_of_budget(tmp_path: Path) -> None:
