@@ -27,6 +27,8 @@ class CalendarQueue(Generic[T]):
     """
 
     __slots__ = (
+        "_cleaned",
+        "_cleaned_parts",
         "_current",
         "_get_page",
         "_get_time",
@@ -44,6 +46,8 @@ class CalendarQueue(Generic[T]):
         self._slot: float = -inf
         self._current: Page[T] = []
         self._heap: list[tuple[float, T]] = []
+        self._cleaned: list[int] = []
+        self._cleaned_parts = 0
 
     def put(self, item: T) -> None:
         """Queue an item here; its entry in any other queue becomes stale."""
@@ -83,8 +87,38 @@ class CalendarQueue(Generic[T]):
         setattr(item, self._page_attribute, None)
         return item
 
+    def clean(self) -> bool:
+        """Drop the stale entries of the next part of a page; False at the end of a round over all pages.
+
+        Without it, an item that left would stay in memory until its page is reached, which may be never.
+        """
+        if not self._cleaned:
+            self._upcoming = sorted(self._pages)
+            self._cleaned = list(self._upcoming)
+            if len(self._heap) > CHUNK:
+                page = self._current
+                self._heap = [entry for entry in self._heap if self._get_page(entry[1]) is page]
+                heapify(self._heap)
+            return bool(self._cleaned)
+        slot = self._cleaned[-1]
+        page = self._pages.get(slot, [])
+        parts = -(-len(page) // CHUNK)
+        # A long page is turned part by part; within a page the order means nothing.
+        part = page[:CHUNK]
+        del page[:CHUNK]
+        page += [item for item in part if self._get_page(item) is page]
+        self._cleaned_parts += 1
+        if self._cleaned_parts >= parts:
+            self._cleaned_parts = 0
+            self._cleaned.pop()
+            if not page:
+                self._pages.pop(slot, None)
+        return bool(self._cleaned)
+
     def _sort_next(self) -> bool:
         """Sort the next chunk, of this page or the next one; False when there is none."""
+        while self._upcoming and self._upcoming[0] not in self._pages:
+            heappop(self._upcoming)
         if not self._upcoming:
             return False
         slot = self._upcoming[0]
