@@ -2,6 +2,8 @@
 
 import gc
 import random
+from collections import deque
+from collections.abc import Hashable
 
 import pytest
 
@@ -91,14 +93,16 @@ def test_what_has_ended_is_let_go(ends: float) -> None:
 def test_one_binding_that_is_never_answered_does_not_make_the_sweep_grow() -> None:
     world = Turnover(rate=1.0, ends=0.0)
     planner, refused = world.planner, world.there[0]
-    blocked = 0
+    blocked, under_way = 0, deque[Hashable]()
     for second in range(20 * BINDINGS):
         now = world.now + second
         if (name := planner.take(now)) == refused:
             blocked += 1
-            planner.release(name, now + 300.0, now)
+            planner.release(refused, now + 300.0, now)
         elif name is not None:
-            planner.settle(name, "", now)
+            under_way.append(name)
+        if len(under_way) > 3:
+            planner.settle(under_way.popleft(), "", now)
     assert blocked > 3
     assert planner.oldest(world.now + 20 * BINDINGS) >= 20 * BINDINGS, "its age still counts"
     entries = [one for one in gc.get_objects() if isinstance(one, tuple) and len(one) == 2]
