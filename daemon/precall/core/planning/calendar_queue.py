@@ -95,10 +95,8 @@ class CalendarQueue(Generic[T]):
         if not self._cleaned:
             self._upcoming = sorted(self._pages)
             self._cleaned = list(self._upcoming)
-            if len(self._heap) > CHUNK:
-                page = self._current
-                self._heap = [entry for entry in self._heap if self._get_page(entry[1]) is page]
-                heapify(self._heap)
+            self._heap = [entry for entry in self._heap if self._get_page(entry[1]) is self._current]
+            heapify(self._heap)
             return bool(self._cleaned)
         slot = self._cleaned[-1]
         page = self._pages.get(slot, [])

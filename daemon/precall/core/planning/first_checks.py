@@ -2,7 +2,7 @@
 
 What was just registered is dialled most. Where more bindings are registered than can be checked, serving them in order
 would let each wait as long as the backlog lasts, perhaps to its end. So the newest goes first, and what has waited for
-`PATIENCE` competes with all others: the sweep finds it as one of the longest unchecked.
+`PATIENCE` competes with all others: the sweep finds it among the longest unchecked.
 """
 
 from collections import deque
@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 
 from precall.core.planning.entries import CheckKind, PlanEntry, TimerLane
 
-PATIENCE = 60.0
-"""Seconds that a first check waits in its lane."""
+PATIENCE, FEW, LONG_PATIENCE = 60.0, 20, 600.0
+"""Seconds that a first check waits in its lane; where only a few wait, the second."""
 
 
 class FirstChecks(TimerLane):
@@ -35,7 +35,8 @@ class FirstChecks(TimerLane):
     def give_up(self, now: float, most: int) -> Iterator[PlanEntry]:
         """Remove at most `most` of those that have waited for too long; the entries that still wait."""
         for _ in range(most):
-            if not self._waiting or self._waiting[0][0] > now - PATIENCE:
+            patience = PATIENCE if len(self._waiting) > FEW else LONG_PATIENCE
+            if not self._waiting or self._waiting[0][0] > now - patience:
                 return
             at, kind, entry = self._waiting.popleft()
             if entry.held_until == at and entry.kind is kind and not entry.in_flight_until:
