@@ -16,6 +16,8 @@ SLOT = 10.0
 """Seconds per page. At a million bindings in some fifty queues, a page still holds several items."""
 CHUNK, MAX_PAGES, MAX_STEPS = 250, 4, 50
 """Limits of one `first` call: items read from a page, pages read, and sorted items dropped."""
+MAX_CLEANED = 25
+"""Pages looked at by one `clean` call."""
 
 
 class CalendarQueue(Generic[T]):
@@ -88,7 +90,7 @@ class CalendarQueue(Generic[T]):
         return item
 
     def clean(self) -> bool:
-        """Drop the stale entries of the next part of a page; False at the end of a round over all pages.
+        """Drop stale entries from a few pages, or part of a long one; False at the end of a round over all pages.
 
         Without it, an item that left would stay in memory until its page is reached, which may be never.
         """
@@ -97,8 +99,15 @@ class CalendarQueue(Generic[T]):
             self._cleaned = list(self._upcoming)
             self._heap = [entry for entry in self._heap if self._get_page(entry[1]) is self._current]
             heapify(self._heap)
-            return bool(self._cleaned)
-        slot = self._cleaned[-1]
+        looked = 0
+        for _ in range(MAX_CLEANED):
+            if not self._cleaned or looked >= CHUNK:
+                break
+            looked += self._clean_part(self._cleaned[-1])
+        return bool(self._cleaned)
+
+    def _clean_part(self, slot: int) -> int:
+        """Drop stale entries from the next part of this page; returns how many entries it had."""
         page = self._pages.get(slot, [])
         parts = -(-len(page) // CHUNK)
         # A long page is turned part by part; within a page the order means nothing.
@@ -111,7 +120,7 @@ class CalendarQueue(Generic[T]):
             self._cleaned.pop()
             if not page:
                 self._pages.pop(slot, None)
-        return bool(self._cleaned)
+        return len(part)
 
     def _sort_next(self) -> bool:
         """Sort the next chunk, of this page or the next one; False when there is none."""
