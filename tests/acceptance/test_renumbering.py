@@ -190,6 +190,7 @@ def test_a_pool_gets_other_numbers(tmp_path: Path, form: str, alarms: list[str],
 
 
 async def renumbered(loop: VirtualLoop, folder: Path, form: str) -> None:
+    print(f"PRECALL_TEST_SOAK_SEED={SEED}", flush=True)  # noqa: T201
     simulator = Simulator(Scenario.model_validate(SCENARIO), loop.wall)
     asking = {"rate": RATE, "burst": BURST, "timeout": "30m"}
     freshness = {"max_age": f"{MAX_AGE:g}s"}

@@ -51,7 +51,7 @@ RECENT = 600
 PARTS = 5
 PATIENCE = "10s"
 """What the database may take for a transaction: other work on the machine is not to be measured as an outage."""
-START = 300.0
+START = 900.0
 """Seconds that the start may take."""
 LIFE, MARGIN = 15.0, 8.0
 """Seconds: the shortest life of a binding that ends by itself, and how long before its end it is no longer read, which
