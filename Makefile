@@ -57,6 +57,8 @@ soak: $(READY) ## kill -9, a hundred times, with writers and readers at work; ev
 	PRECALL_TEST_SOAK_ROUNDS=100 $(BIN)/python -m pytest -q -s tests/acceptance/test_crash.py
 	PRECALL_TEST_SOAK_DAYS=5 PRECALL_TEST_SOAK_KILLS=200 PRECALL_TEST_SOAK_SEED=$${PRECALL_TEST_SOAK_SEED:-$$(date +%s)} \
 	  $(BIN)/python -m pytest -q -s tests/acceptance/test_soak.py
+	PRECALL_TEST_SOAK_LIVES=50 PRECALL_TEST_RENUMBERED=1000 PRECALL_TEST_SOAK_SEED=$${PRECALL_TEST_SOAK_SEED:-$$(date +%s)} \
+	  $(BIN)/python -m pytest -q -s tests/acceptance/test_churn.py tests/acceptance/test_renumbering.py
 	PRECALL_TEST_SOAK_HOURS=48 PRECALL_TEST_SOAK_CHANGES=1000 $(BIN)/python -m pytest -q -s tests/acceptance/test_day.py tests/acceptance/test_postgresql.py
 	PRECALL_TEST_FUZZ_SECONDS=1260 $(SIDE_BY_SIDE) -q -o timeout=0 --hypothesis-profile=soak tests/acceptance/test_openapi_fuzzed.py tests/unit
 

@@ -5,6 +5,7 @@ and, for whatever the changes missed, in a sweep of the whole table.
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import asdict
 from math import inf
 
@@ -111,18 +112,20 @@ class PlanKeeper:
         next_at = None if plan.next_at is None else moment_of(plan.next_at)
         return asdict(plan) | {"checked_at": moment_of(plan.checked_at), "next_at": next_at}
 
-    async def sweep(self, pause: float = 0.0) -> None:
+    async def sweep(self, pause: float = 0.0, ended: Callable[[Row], None] = lambda _row: None) -> None:
         """Walk the whole table, in slices with a pause (s) after each. Expired bindings leave the plan, lost ones come
-        back, and what a stepped clock made too old is checked soon."""
+        back, and what a stepped clock made too old is checked soon. `ended` is called with each row that has ended."""
         lead, before = self._clocks.lead, self._lead
         self._lead = lead
         for rows in self._table.slices(SLICE):
             now, tick, ages = self._clocks.now(), self._clocks.tick(), list[float]()
             for row in rows:
                 if row.state.state is State.EXPIRED:
+                    ended(row)
                     continue
                 if expired_locally(row.binding, self._settings.policy, now):
                     self.lapse(row)
+                    ended(row)
                     continue
                 age = age_of(row.state.checked_at or row.binding.registered_at, now)
                 if age < inf:

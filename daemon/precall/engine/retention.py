@@ -8,12 +8,9 @@ leaves time to correct it. A daemon that was down for long catches up in the sam
 import asyncio
 
 from precall.core.errors import StoreUnavailable
-from precall.core.model import Policy, Row, WriteCause
-from precall.core.routing.route import expired_locally
+from precall.engine.ended import EndedBindings
 from precall.store import Store
 from precall.table.table import Table
-from precall.table.writer import Writer
-from precall.table.writes import Amendment
 from precall.telemetry.logging import get_logger
 
 log = get_logger(__name__)
@@ -29,24 +26,29 @@ RETIRED = "retired_before"
 class Retention:
     """Deletes what is older than `retention` seconds, in rounds."""
 
-    def __init__(self, store: Store, table: Table, writer: Writer, retention: float) -> None:
-        self._store, self._table, self._writer, self._retention = store, table, writer, retention
+    def __init__(self, store: Store, table: Table, ended: EndedBindings, retention: float) -> None:
+        self._store, self._table, self._ended, self._retention = store, table, ended, retention
 
-    async def retire(self, policy: Policy, *, now: float) -> None:
+    async def begin(self) -> None:
+        """Take up what an earlier start has come to."""
+        try:
+            await self._ended.advance()
+        except StoreUnavailable as error:
+            log.warning("retention.postponed", error=str(error))
+
+    async def retire(self, *, now: float) -> None:
         """Run one round at `now` (Unix seconds)."""
         try:
             before = await self._cutoff(now)
             await self._store.retire(before, now)
             await self._store.calls.retire(before)
+            await self._ended.advance()
+            for rows in self._table.slices(SLICE):
+                over = [row.binding.subs_id for row in rows if self._ended.end_of(row) < before]
+                await self._ended.remove(over, before)
+                await asyncio.sleep(0)
         except StoreUnavailable as error:
             log.warning("retention.postponed", error=str(error))
-            return
-        for rows in self._table.slices(SLICE):
-            for row in rows:
-                end = row.binding.expires_at
-                if end is not None and end < before and expired_locally(row.binding, policy, now):
-                    self._writer.submit(row.binding.subs_id, WriteCause.REMOVED, _removed)
-            await asyncio.sleep(0)
 
     async def _cutoff(self, now: float) -> float:
         """Return the cutoff of this round, and store it for the next one."""
@@ -56,7 +58,3 @@ class Retention:
             before = min(before, float(earlier) + max(2 * ROUND, self._retention / SHARE))
         await self._store.mark({RETIRED: repr(before)})
         return before
-
-
-def _removed(_row: Row | None, _index: int) -> Amendment[None]:
-    return Amendment(None, None)

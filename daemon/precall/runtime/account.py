@@ -8,14 +8,16 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from math import inf
 
 from precall.clocks import Clocks
 from precall.concurrency import guarded
 from precall.config.schema import Config
 from precall.config.settings import Settings
 from precall.core.errors import ConfigError, StoreUnavailable
-from precall.core.model import Policy
+from precall.core.model import Policy, Row
 from precall.engine.call_gate import CallGate
+from precall.engine.ended import EndedBindings
 from precall.engine.retention import ROUND, Retention
 from precall.engine.services import Services
 from precall.engine.soundness import enforce
@@ -74,6 +76,7 @@ class CloudAccount:
         self._settings, self._metrics, self._clocks = settings, metrics, clocks
         self._parts: Services | None = None
         self._retention: Retention | None = None
+        self._ended: EndedBindings | None = None
         self._scheduler: Scheduler | None = None
         self._owes_policy = False
         self._policy_since = 0.0
@@ -116,7 +119,8 @@ class CloudAccount:
     ) -> Services:
         """Make the parts that check and write."""
         parts = self._parts = await assembly.leading(store)
-        self._retention = Retention(store, parts.table, parts.writer, self._settings.config.store.retention)
+        self._ended = EndedBindings(store, parts.table, parts.writer, self._settings, self._clocks)
+        self._retention = Retention(store, parts.table, self._ended, self._settings.config.store.retention)
         quotas = (parts.checker.quota, parts.calls.quota)
         parts.checker.queries.gate = CallGate(lead, quotas, self._clocks.tick, boottime)
         return parts
@@ -139,6 +143,8 @@ class CloudAccount:
         await enforce(parts.table, parts.writer)
         with without_collections():
             await parts.checker.plan.sweep()
+        if self._retention is not None:
+            await self._retention.begin()
         await parts.call_results.restore()
 
     def schedule(self, scheduler: Scheduler, stack: AsyncExitStack) -> None:
@@ -146,7 +152,7 @@ class CloudAccount:
         parts = self.parts
         self._scheduler = scheduler
         scheduler.every(CALLS, parts.calls.tick, "call details")
-        scheduler.every(SWEEP, self._sweep, SWEEPING)
+        scheduler.every(SWEEP, self.sweep, SWEEPING)
         scheduler.every(ROUND, self.retire, "retention")
         if parts.source is not None:
             scheduler.once(self._first_sync, "first source sync")
@@ -193,11 +199,24 @@ class CloudAccount:
     async def retire(self) -> None:
         """Drop history that is older than the configured retention."""
         if self._retention is not None:
-            await self._retention.retire(self._settings.policy, now=self._clocks.now())
+            await self._retention.retire(now=self._clocks.now())
 
-    async def _sweep(self) -> None:
+    async def sweep(self) -> None:
+        """Keep the plan in step with the table, and let go of ended bindings of which there are too many."""
         self.parts.on_demand.forget_hints()
-        await self.parts.checker.plan.sweep(SWEEP_PAUSE)
+        if (ended := self._ended) is None:
+            raise AssertionError("swept before it was loaded")
+        surplus = ended.surplus()
+
+        def see(row: Row) -> None:
+            if (end := ended.end_of(row)) < inf:
+                surplus.add(row.binding.subs_id, end)
+
+        await self.parts.checker.plan.sweep(SWEEP_PAUSE, see)
+        try:
+            await ended.remove(surplus)
+        except StoreUnavailable as error:
+            log.warning("ended.kept", error=str(error))
 
     async def _first_sync(self) -> None:
         with without_collections():  # what the first one brings will stay

@@ -16,6 +16,8 @@ SLOT = 10.0
 """Seconds per page. At a million bindings in some fifty queues, a page still holds several items."""
 CHUNK, MAX_PAGES, MAX_STEPS = 250, 4, 50
 """Limits of one `first` call: items read from a page, pages read, and sorted items dropped."""
+MAX_CLEANED = 25
+"""Pages looked at by one `clean` call."""
 
 
 class CalendarQueue(Generic[T]):
@@ -27,6 +29,8 @@ class CalendarQueue(Generic[T]):
     """
 
     __slots__ = (
+        "_cleaned",
+        "_cleaned_parts",
         "_current",
         "_get_page",
         "_get_time",
@@ -44,6 +48,8 @@ class CalendarQueue(Generic[T]):
         self._slot: float = -inf
         self._current: Page[T] = []
         self._heap: list[tuple[float, T]] = []
+        self._cleaned: list[int] = []
+        self._cleaned_parts = 0
 
     def put(self, item: T) -> None:
         """Queue an item here; its entry in any other queue becomes stale."""
@@ -83,8 +89,43 @@ class CalendarQueue(Generic[T]):
         setattr(item, self._page_attribute, None)
         return item
 
+    def clean(self) -> bool:
+        """Drop stale entries from a few pages, or part of a long one; False at the end of a round over all pages.
+
+        Without it, an item that left would stay in memory until its page is reached, which may be never.
+        """
+        if not self._cleaned:
+            self._upcoming = sorted(self._pages)
+            self._cleaned = list(self._upcoming)
+            self._heap = [entry for entry in self._heap if self._get_page(entry[1]) is self._current]
+            heapify(self._heap)
+        looked = 0
+        for _ in range(MAX_CLEANED):
+            if not self._cleaned or looked >= CHUNK:
+                break
+            looked += self._clean_part(self._cleaned[-1])
+        return bool(self._cleaned)
+
+    def _clean_part(self, slot: int) -> int:
+        """Drop stale entries from the next part of this page; returns how many entries it had."""
+        page = self._pages.get(slot, [])
+        parts = -(-len(page) // CHUNK)
+        # A long page is turned part by part; within a page the order means nothing.
+        part = page[:CHUNK]
+        del page[:CHUNK]
+        page += [item for item in part if self._get_page(item) is page]
+        self._cleaned_parts += 1
+        if self._cleaned_parts >= parts:
+            self._cleaned_parts = 0
+            self._cleaned.pop()
+            if not page:
+                self._pages.pop(slot, None)
+        return len(part)
+
     def _sort_next(self) -> bool:
         """Sort the next chunk, of this page or the next one; False when there is none."""
+        while self._upcoming and self._upcoming[0] not in self._pages:
+            heappop(self._upcoming)
         if not self._upcoming:
             return False
         slot = self._upcoming[0]

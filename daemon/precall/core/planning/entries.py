@@ -4,9 +4,9 @@ The decisions are in `planner`. Everything is slotted and lazy. A binding that m
 which is recognised and dropped when it is reached, so a move costs a single push.
 """
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from enum import IntEnum, StrEnum
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from math import inf
 from typing import Self
 
@@ -17,6 +17,8 @@ Variant = str | int | tuple[Hashable, ...]
 """The published variant of a route: falsy for the normal one, else an opaque value that identifies the abnormal one."""
 MAX_DROPS = 50
 """Unavailable entries dropped per look at the head of a queue."""
+CROWD = 500
+"""Absent entries kept before those that have come back are dropped."""
 MAX_SIBLINGS = 200
 """Siblings linked with each other on one X. Further bindings on it have no siblings."""
 
@@ -88,6 +90,10 @@ class WeightQueue:
             entry.queue = self
             self._calendar.put(entry)
 
+    def clean(self) -> bool:
+        """Drop a few stale entries: where others are always worth more, none is ever reached. False once all were."""
+        return self._calendar.clean()
+
     def head(self) -> "PlanEntry | None":
         """The first available entry; drops unavailable ones. None also when finding it takes too long."""
         for _ in range(MAX_DROPS):
@@ -118,6 +124,18 @@ class TimerLane:
         """Add the lane's share of one call to its credit."""
         self.credit = min(self.credit + self.share, 10.0)
 
+    def push(self, at: float, kind: CheckKind, entry: "PlanEntry") -> None:
+        """Add an appointment."""
+        heappush(self.heap, (at, kind, entry))
+
+    def pop(self, now: float) -> "tuple[float, CheckKind, PlanEntry] | None":
+        """Remove and return the next appointment that is due; None when none is."""
+        return heappop(self.heap) if self.heap and self.heap[0][0] <= now else None
+
+    def waiting(self) -> "Iterable[tuple[float, CheckKind, PlanEntry]]":
+        """All appointments, in no order."""
+        return self.heap
+
 
 class Sweep(TimerLane):
     """All active bindings, the longest unchecked first.
@@ -126,12 +144,13 @@ class Sweep(TimerLane):
     counts them.
     """
 
-    __slots__ = ("_calendar", "absent")
+    __slots__ = ("_calendar", "_crowd", "absent")
 
     def __init__(self, share: float) -> None:
         super().__init__(share)
         self._calendar: CalendarQueue[PlanEntry] = CalendarQueue(time="checked_at", page="sweep_page")
         self.absent: list[tuple[float, PlanEntry]] = []
+        self._crowd = CROWD
 
     def put(self, entry: "PlanEntry") -> None:
         """Queue an entry, unless it is queued already."""
@@ -140,6 +159,8 @@ class Sweep(TimerLane):
 
     def head(self) -> "PlanEntry | None":
         """The longest unchecked of the available entries; None also when finding it takes too long."""
+        self._calendar.clean()
+        self._thin_out()
         for _ in range(10 * MAX_DROPS):
             entry = self._calendar.first()
             if entry is None or entry.available():
@@ -159,10 +180,21 @@ class Sweep(TimerLane):
         """Drop entries from the top of `absent` that are queued again, were checked since, or rest."""
         for _ in range(most):
             if self.absent:
-                checked_at, entry = self.absent[0]
-                if entry.sweep_page is None and not entry.resting and entry.checked_at == checked_at:
+                if self._is_absent(*self.absent[0]):
                     return
                 heappop(self.absent)
+
+    def _thin_out(self) -> None:
+        """Drop what no longer belongs in `absent` once that has doubled: a single entry that is held for long may keep
+        the top."""
+        if len(self.absent) > self._crowd:
+            self.absent = [one for one in self.absent if self._is_absent(*one)]
+            heapify(self.absent)
+            self._crowd = max(CROWD, 2 * len(self.absent))
+
+    @staticmethod
+    def _is_absent(checked_at: float, entry: "PlanEntry") -> bool:
+        return entry.sweep_page is None and not entry.resting and entry.checked_at == checked_at
 
 
 class PlanEntry:
@@ -225,6 +257,11 @@ class PlanEntry:
     def resting(self) -> bool:
         """Whether it is expired, gone or removed, and so does not count as active."""
         return self.held_until == inf or (self.held_until is not None and self.kind is CheckKind.GONE)
+
+    def retire(self) -> None:
+        """Leave all queues and lanes for good. What they still hold of it is dropped as stale."""
+        self.in_flight_until, self.held_until, self.kind = 0.0, inf, None
+        self.queue = self.page = self.sweep_page = self.suspicion = None
 
     def available(self) -> bool:
         """Whether it can be checked for its value or age. If only a pause prevents that, the pool parks it."""

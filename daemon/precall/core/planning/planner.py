@@ -154,7 +154,7 @@ class Planner:
         if entry is not None:
             self._resting -= entry.resting
             entry.pool.leave(entry)
-            entry.in_flight_until, entry.held_until, entry.kind = 0.0, inf, None
+            entry.retire()
 
     def rest(self, subs_id: Hashable) -> None:
         """Keep an expired binding out of all lanes until it is scheduled, checked on demand or added again."""
@@ -203,8 +203,7 @@ class Planner:
     def take(self, now: Tick) -> Hashable | None:
         """Take the next background check, which is then in flight; None when nothing is due."""
         self._maintain(now)
-        entry = self._choose(now)
-        if entry is None:
+        if (entry := self._choose(now)) is None:
             return None
         self._background_share += (1 - self._background_share) * SMOOTHING
         self._launch(entry, now)
@@ -212,8 +211,7 @@ class Planner:
 
     def take_on_demand(self, subs_id: Hashable, now: Tick) -> bool:
         """Take a check that a reader waits for. False when one is in flight already, or the id is unknown."""
-        entry = self._entries.get(subs_id)
-        if entry is None or entry.in_flight_until:
+        if (entry := self._entries.get(subs_id)) is None or entry.in_flight_until:
             return False
         self.price.spend(now)
         self._sweep.earn()
@@ -236,6 +234,9 @@ class Planner:
             deadline, entry = queue.popleft()
             if entry.in_flight_until == deadline:
                 self.release(entry.id, now, now)
+        for entry in self._timers.waited_too_long(now):
+            entry.held_until = entry.kind = None
+            self._enqueue(entry, now)
         if self._bulk_moves and sum(1 for _ in islice(self._bulk_moves[0], SLICE)) < SLICE:
             self._bulk_moves.popleft()
 
@@ -373,8 +374,7 @@ class Planner:
 
     def worth_waiting(self, subs_id: Hashable, now: Tick) -> bool:
         """Whether a reader should wait for a live check: it saves at least as much as the current price."""
-        entry = self._entries.get(subs_id)
-        if entry is None or entry.in_flight_until:
+        if (entry := self._entries.get(subs_id)) is None or entry.in_flight_until:
             return False
         return self.price.accepts(self.value.wrong(entry, now) + self.value.of(entry, now), now)
 

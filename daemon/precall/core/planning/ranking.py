@@ -18,6 +18,8 @@ TRIES, MOVES = 3, 5
 """Limits of one decision: looks at all queues, and heads moved after each look."""
 BUCKETS = 40
 """The queues of a phase hold weights between 2^-40 and 2^40 dials."""
+CLEANING = 2
+"""Decisions per part of a queue that is cleaned."""
 ABNORMAL, DOUBTED = ValuePhase.ABNORMAL, ValuePhase.DOUBTED
 
 
@@ -28,6 +30,9 @@ class Ranking:
         self._value, self._ready = value, ready
         self._queues: dict[tuple[ValuePhase, int], WeightQueue] = {}
         self._by_weight: list[WeightQueue] = []
+        self._looks = 0
+        self._cleaned: WeightQueue | None = None
+        self._uncleaned: Iterator[WeightQueue] = iter(())
 
     def put(self, entry: PlanEntry, now: float) -> None:
         """Move an entry to the queue of its current weight."""
@@ -41,6 +46,7 @@ class Ranking:
 
     def best(self, now: float) -> WeightQueue | None:
         """The queue whose head is the most valuable to check, after moving a few heads whose weight has changed."""
+        self._clean()
         for _ in range(TRIES):
             best = self._best(now)
             if best is None:
@@ -48,6 +54,15 @@ class Ranking:
             if not self._move_misfits(best, now):
                 return best
         return self._best(now)
+
+    def _clean(self) -> None:
+        """Let one queue after the other drop its stale entries: those worth least are never reached otherwise."""
+        self._looks += 1
+        if self._looks % CLEANING == 0 and self._cleaned is not None and not self._cleaned.clean():
+            self._cleaned = next(self._uncleaned, None)
+        if self._cleaned is None:
+            self._uncleaned = iter(tuple(self._by_weight))
+            self._cleaned = next(self._uncleaned, None)
 
     def abnormal_heads(self) -> Iterator[PlanEntry]:
         """The longest unconfirmed entry of each weight, of those whose published route is abnormal."""

@@ -4,16 +4,18 @@ Appointments wait in lanes by kind. Under contention each lane has a guaranteed 
 never cancelled: whether one still holds is decided when it is due.
 """
 
-from collections.abc import Callable, Hashable, Mapping
-from heapq import heappop, heappush
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from math import inf
 
 from precall.core.planning.entries import CheckKind, PlanEntry, TimerLane
+from precall.core.planning.first_checks import FirstChecks
 
 HOLDING = frozenset({CheckKind.FIRST, CheckKind.RETRY, CheckKind.GONE})
 """Kinds of appointment that keep a binding out of every other lane until they are due."""
 REPORT_INTERVAL = 1.0
 """Minimum seconds between two report checks of a normal binding. Each failed call is a new reason to check it."""
+MAX_GIVEN_UP = 50
+"""First checks that leave their lane per call."""
 MAX_LOOKS = 500
 """Appointments examined per call of `due`."""
 
@@ -23,17 +25,27 @@ class Timers:
 
     def __init__(self, entries: Mapping[Hashable, PlanEntry], ready: Callable[[PlanEntry], float]) -> None:
         self._entries, self._ready = entries, ready
-        confirm, reports, due, self._hints = self._lanes = (
+        self._first = FirstChecks(0.35)
+        confirm, reports, retries, self._hints = (
             TimerLane(0.1),
             TimerLane(0.05),
-            TimerLane(0.35),
+            TimerLane(0.05),
             TimerLane(0.1),
         )
-        self._lane_of = {CheckKind.CONFIRM: confirm, CheckKind.REPORT: reports} | dict.fromkeys(HOLDING, due)
+        self._lanes: tuple[TimerLane, ...] = (confirm, reports, retries, self._first, self._hints)
+        self._lane_of = {CheckKind.CONFIRM: confirm, CheckKind.REPORT: reports}
+        self._lane_of |= dict.fromkeys(HOLDING, retries)
 
     def schedule(self, entry: PlanEntry, at: float, kind: CheckKind) -> None:
-        """Make an appointment at `at`, or as soon after it as a call is free."""
-        heappush(self._lane_of.get(kind, self._hints).heap, (at, kind, entry))
+        """Make an appointment at `at`, or as soon after it as a call is free. A first check that failed is a retry."""
+        lane = self._lane_of.get(kind, self._hints)
+        if kind is CheckKind.FIRST and at <= entry.checked_at:
+            lane = self._first
+        lane.push(at, kind, entry)
+
+    def waited_too_long(self, now: float) -> Iterator[PlanEntry]:
+        """Remove some first checks that have waited too long in their lane, and return their entries."""
+        return self._first.give_up(now, MAX_GIVEN_UP)
 
     def earn(self) -> None:
         """Give every lane its share of the next call."""
@@ -47,9 +59,9 @@ class Timers:
     def due(self, lane: TimerLane, now: float) -> PlanEntry | None:
         """Remove the next due appointment of a lane that still holds, and return its entry."""
         for _ in range(MAX_LOOKS):
-            if not lane.heap or lane.heap[0][0] > now:
+            if (appointment := lane.pop(now)) is None:
                 break
-            at, kind, entry = heappop(lane.heap)
+            at, kind, entry = appointment
             if entry.in_flight_until or self._entries.get(entry.id) is not entry:
                 continue
             if kind in HOLDING:
@@ -79,7 +91,7 @@ class Timers:
         dates = [
             (at, kind)
             for lane in self._lanes
-            for at, kind, other in lane.heap
+            for at, kind, other in lane.waiting()
             if other is entry and (entry.held_until == at or kind not in HOLDING)
         ]
         return min(dates) if dates else (None, None)

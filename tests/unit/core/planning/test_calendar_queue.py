@@ -1,5 +1,6 @@
 """The calendar queue against a sorted list: whatever joins, leaves or moves, the earliest comes first."""
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,3 +104,21 @@ def test_a_look_gives_up_where_many_have_left() -> None:
         item.page = None
     assert queue.first() is None
     assert first(queue) is items[-1]
+
+
+def test_what_left_is_dropped_and_the_rest_keeps_its_order() -> None:
+    count = 3 * calendar_queue.CHUNK
+    queue, items = a_calendar(*[1.0] * count, *[SPAN * n / 100 for n in range(100)])
+    assert first(queue) is not None
+    gone = [item for item in items if item.name % 3]
+    for item in gone:
+        item.page = None
+    before = [sys.getrefcount(item) for item in gone]
+    while queue.clean():
+        pass
+    after = [sys.getrefcount(item) for item in gone]
+    # What is left of the page that is being read is dropped as it is read on.
+    assert sum(now < was for now, was in zip(after, before, strict=True)) > 0.6 * len(gone)
+    left = drained(queue)
+    assert {item.name for item in left} == {item.name for item in items if not item.name % 3}
+    assert [item.since for item in left[count // 3 :]] == sorted(item.since for item in left[count // 3 :])
