@@ -11,7 +11,8 @@ from precall.config.settings import Settings
 from precall.core.ages import age_of
 from precall.core.errors import StoreUnavailable
 from precall.core.model import Action, Reason, Route, Row
-from precall.core.routing.route import callee, decide, hold, withhold
+from precall.core.routing.route import callee, decide, doubt, hold, withhold
+from precall.core.routing.state import CheckResult
 from precall.engine.checker import Checker
 from precall.engine.exposure_audit import ExposureAudit
 from precall.engine.on_demand import OnDemandChecks, OnDemandOutcome
@@ -48,12 +49,13 @@ class Lookup:
         """Return the route of a binding, or None if the id is unknown.
 
         A route older than `max_age` seconds is checked now, within `timeout` seconds. It is marked stale if that check
-        was not made, or got no answer in time. With an answer it is fresh, however long the call took.
+        was not made, or got no answer in time. With an answer it is fresh, however long the call took. If the provider
+        knows no such binding, nothing is dialled until that is confirmed: X may belong to another pair by now.
         """
         row = self._table.get(subs_id)
         if row is None:
             return None
-        fresh = max_age is None or not self._older(row, max_age)
+        fresh, doubted = max_age is None or not self._older(row, max_age), False
         if not fresh and self._on_demand.worth_waiting(subs_id):
             check = await self._on_demand.check_now(subs_id, timeout=timeout)
             row = self._table.get(subs_id)
@@ -62,8 +64,11 @@ class Lookup:
             fresh = check.outcome is OnDemandOutcome.ANSWERED or (
                 max_age is not None and not self._older(row, max_age)
             )
+            doubted = not fresh and check.result == CheckResult.GONE_UNCONFIRMED
         if dial:
             self._checker.plan.dialled(subs_id, row.binding.pool_key, verified=max_age is not None and fresh)
+        if doubted:
+            return doubt(self._decide(row, caller))
         route = await self.of(row, caller, reader=reader, real=real)
         return route if fresh or route.action is Action.EXPIRED else replace(route, stale=True)
 

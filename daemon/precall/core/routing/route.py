@@ -114,6 +114,16 @@ def hold(route: Route, reason: Reason) -> Route:
     )
 
 
+def doubt(route: Route) -> Route:
+    """The route for a reader whose own check was told, for the first time, that there is no such binding.
+
+    Nothing is dialled until that is confirmed or denied, some seconds later. Other readers are not affected.
+    """
+    if route.action in (Action.HOLD, Action.EXPIRED):
+        return route
+    return replace(hold(route, Reason.UNCONFIRMED), stale=True)
+
+
 def removed(route: Route, version: int, index: int) -> Route:
     """The route of a removed binding, at this version and index."""
     gone = hold(route, Reason.REMOVED)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from precall.core.model import Action, BindingState, Flag, NumberRole, Override, Policy, Reason, Row, State
-from precall.core.routing.route import decide, hold, withhold
+from precall.core.routing.route import decide, doubt, hold, withhold
 from tests.support.builders import NOW, POLICY, TEMP, A, B, X, observed, row
 
 
@@ -212,3 +212,17 @@ def test_withholding_and_holding_leave_no_number_behind() -> None:
     held = hold(route, Reason.AUDIT_UNAVAILABLE)
     assert (held.action, held.number, held.retry_after > 0) == (Action.HOLD, "", True)
     assert withhold(decide(row(observed(State.NORMAL)), "", POLICY, NOW)).number == X
+
+
+@pytest.mark.parametrize("state", [State.NORMAL, State.TEMPORARY, State.FALLBACK, State.UNVERIFIED])
+def test_a_reader_who_was_just_told_that_there_is_no_such_binding_dials_nothing(state: State) -> None:
+    route = doubt(decide(row(observed(state)), "", POLICY, NOW))
+    assert (route.action, route.number, route.reason) == (Action.HOLD, "", Reason.UNCONFIRMED)
+    assert route.stale
+    assert 0 < route.retry_after <= 5
+
+
+def test_that_doubt_adds_nothing_to_a_route_that_dials_nothing() -> None:
+    for state in (observed(State.EXPIRED), observed(State.TEMPORARY, age=700.0)):
+        route = decide(row(state), "", POLICY, NOW)
+        assert doubt(route) == route
