@@ -4,7 +4,7 @@ The engine's checks, reads, hints and reports are asynchronous and go through HT
 calls, so that a day of ten thousand bindings takes seconds. Nothing is decided here: the planner, the quota, the state
 machine, the route, the exposure brake, the suspicion and the health of the provider are the product's. What the engine
 adds, the order in which it asks them, is repeated, each method next to the name of the one it repeats;
-tests/integration/engine/test_mission.py compares it with the daemon.
+tests/integration/engine/test_mission_account.py compares it with the daemon.
 
 Wall clock and monotonic clock are one here. An answer arrives at once, unless `deliver` brings it later.
 """
@@ -16,7 +16,19 @@ from random import Random
 from precall.core.ages import age_of
 from precall.core.calls.suspicion import CallSuspicion, CallVerdict
 from precall.core.limits.quota import Priority, Quota
-from precall.core.model import ABNORMAL, Action, Binding, BindingState, Flag, NonAnswer, Policy, Reply, Route, Row, State
+from precall.core.model import (
+    ABNORMAL,
+    Action,
+    Binding,
+    BindingState,
+    Flag,
+    NonAnswer,
+    Policy,
+    Reply,
+    Route,
+    Row,
+    State,
+)
 from precall.core.numbers import key_of
 from precall.core.planning.next_check import next_check
 from precall.core.planning.planner import CheckKind, Planner
@@ -24,7 +36,7 @@ from precall.core.planning.sample import variant_of
 from precall.core.routing.brake import Brake
 from precall.core.routing.exposure import may_turn, release_to_real, turn_to_real, wants_real_number
 from precall.core.routing.registration import register
-from precall.core.routing.route import decide, expired_locally, held_by_brake, is_over
+from precall.core.routing.route import decide, doubt, expired_locally, held_by_brake, is_over
 from precall.core.routing.state import ANSWERED, CheckResult, advance
 from precall.engine.on_demand import HINT_LEAD, QUEUE
 from precall.engine.provider_health import ProviderHealth
@@ -60,11 +72,21 @@ class Asked:
 
 
 class MissionAccount:
-    """The table, the plan and the limits of one account. `ask` is the provider; times are in seconds."""
+    """The table, the plan and the limits of one account. `ask` is the provider; times are in seconds.
 
-    def __init__(self, settings: MissionSettings, ask: Ask, now: float, seed: int) -> None:
+    `on_check` receives (subs_id, result) of each check.
+    """
+
+    def __init__(
+        self,
+        settings: MissionSettings,
+        ask: Ask,
+        now: float,
+        seed: int,
+        on_check: Callable[[tuple[str, str]], None] = lambda _check: None,
+    ) -> None:
         policy = settings.policy
-        self.policy, self._ask, self._chance = policy, ask, Random(seed).random
+        self.policy, self._ask, self._chance, self._on_check = policy, ask, Random(seed).random, on_check
         self.rows: dict[str, Row] = {}
         self.planner = Planner(
             settings.rate,
@@ -185,6 +207,7 @@ class MissionAccount:
             chance=asked.chance,
             gone_is_credible=self.health.believes(reply, row, now),
         )
+        self._on_check((row.binding.subs_id, step.result.value))
         if wants_real_number(step, self.policy):
             step = turn_to_real(step, self.policy, now, has_room=self._admit(row, now))
         if step.state is not row.state:
@@ -261,7 +284,9 @@ class MissionAccount:
         self.planner.take_on_demand(subs_id, now)
         return self._number(row, now), self._ask(row.binding, now)
 
-    def read(self, subs_id: str, caller: str, now: float, *, fresh: bool, verified: bool) -> Route | None:
+    def read(
+        self, subs_id: str, caller: str, now: float, *, fresh: bool, verified: bool, doubted: bool = False
+    ) -> Route | None:
         """As the end of `Lookup.route`: count the dial, decide."""
         row = self.rows.get(subs_id)
         if row is None:
@@ -269,6 +294,8 @@ class MissionAccount:
         self.planner.dial(subs_id, now, verified=verified)
         halted = self.brake.halted(row.binding.pool_key)
         route = decide(row, caller, self.policy, now, halted=halted, flags=self.flags(row, now))
+        if doubted:
+            return doubt(route)
         return route if fresh or route.action is Action.EXPIRED else replace(route, stale=True)
 
     def flags(self, row: Row, now: float) -> tuple[Flag, ...]:
@@ -310,4 +337,3 @@ def known_row(wanted: Binding, reply: Reply, checked_at: float, policy: Policy) 
         binding, BindingState(), reply, generation=1, seq=1, policy=policy, now=checked_at, chance=0.5
     )
     return Row(binding, step.state)
-

@@ -1,4 +1,4 @@
-"""Dispatchers that place the calls of a world: by X alone, or by precall's routes with more and more of what it offers."""
+"""Dispatchers that place the calls of a world: by X alone, or by precall with more and more of what it offers."""
 
 from bisect import bisect_right
 from collections import Counter
@@ -12,8 +12,10 @@ from random import Random
 from precall.core.calls.suspicion import CallVerdict
 from precall.core.limits.quota import Bucket
 from precall.core.model import Action, Answer, Binding, Failure, NonAnswer, Policy, Reply, Status
+from precall.core.routing.state import CheckResult
 from tests.bench.mission.account import MissionAccount, MissionSettings, answered, known_row
-from tests.bench.mission.world import BEFORE, CallOutcome, MissionWorld, NumberNews, WantedCall, WorldBinding
+from tests.bench.mission.lending import WorldBinding
+from tests.bench.mission.world import BEFORE, CallOutcome, MissionWorld, NumberNews, WantedCall
 
 EPOCH = 1_790_000_000.0
 """Unix seconds at the start of a run."""
@@ -53,7 +55,7 @@ TWICE = MissionLevel("X alone, dialled twice", asks=False, second=True)
 
 @dataclass(slots=True)
 class MissionTally:
-    """What became of the calls: `failed` reached nobody, by cause; `strangers` reached somebody else, by number dialled.
+    """What became of the calls: `failed` reached nobody, by cause; `strangers` somebody else, by number dialled.
 
     A call that was held back while its binding was in effect is among the failed. `spared` were not placed because
     their binding had ended. `ahead` is by how many calls the quota was ever exceeded: at most 0.
@@ -67,6 +69,8 @@ class MissionTally:
     checks: int = 0
     live_checks: int = 0
     ahead: float = -inf
+    calls_of_pool: Counter[int] = field(default_factory=Counter)
+    failed_of_pool: Counter[int] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +141,8 @@ class MissionRun:
         for each in self.world.bindings:
             if each.created <= 0:
                 at = -draw.random() * min(span, -each.created)
-                status, number = self.world.answer(each, at)
-                reply = _reply(status or Status.EXPIRED, number)
+                status, known = self.world.answer(each, at)
+                reply = _reply(status or Status.EXPIRED, known)
                 self.account.restore(known_row(_wanted(each), reply, EPOCH + at, self.account.policy), EPOCH)
 
     def _static(self) -> Iterator[tuple[float, Event]]:
@@ -199,7 +203,7 @@ class MissionRun:
 
     def _check(self, call: WantedCall, number: int, max_age: float, patience: float, at: float) -> None:
         """A live check, once the quota has a token."""
-        subs_id, now, fresh = call.binding.subs_id, EPOCH + at, False
+        subs_id, now, fresh, doubted = call.binding.subs_id, EPOCH + at, False, False
         wait = self.account.afford(now, patience)
         if wait:
             self.account.waiting += 1
@@ -211,20 +215,32 @@ class MissionRun:
             asked, reply = started
             self.tally.live_checks += 1
             if call.chances[1 + number] < self.given.slow:
-                self._later(at + SLOW_REPLY, lambda then: self.account.deliver(asked, reply, EPOCH + then) and None)
+                self._later(
+                    at + SLOW_REPLY, lambda then: self.account.deliver(asked, reply, EPOCH + then) and None
+                )
             else:
-                fresh = answered(self.account.deliver(asked, reply, now))
+                result = self.account.deliver(asked, reply, now)
+                fresh, doubted = answered(result), result is CheckResult.GONE_UNCONFIRMED
         fresh = fresh or not self.account.older(subs_id, max_age, now)
-        self._read(call, number, at, fresh=fresh, verified=fresh)
+        self._read(call, number, at, fresh=fresh, verified=fresh, doubted=doubted)
 
     def _on_token(self, call: WantedCall, number: int, max_age: float, left: float, at: float) -> None:
         self.account.waiting -= 1
         self._check(call, number, max_age, max(0.0, left), at)
 
-    def _read(self, call: WantedCall, number: int, at: float, *, fresh: bool, verified: bool) -> None:
+    def _read(
+        self, call: WantedCall, number: int, at: float, *, fresh: bool, verified: bool, doubted: bool = False
+    ) -> None:
         """Dial what the route says."""
         each = call.binding
-        route = self.account.read(each.subs_id, each.number_a, EPOCH + at, fresh=fresh, verified=verified)
+        route = self.account.read(
+            each.subs_id,
+            each.number_a,
+            EPOCH + at,
+            fresh=fresh,
+            verified=verified,
+            doubted=doubted and not fresh,
+        )
         if route is None:
             raise AssertionError("every call is about a registered binding")
         if route.number:
@@ -239,10 +255,10 @@ class MissionRun:
 
     def _dial_x(self, call: WantedCall) -> None:
         """Dial X without asking, and again if that is what this level does."""
-        at, number = call.at, 1
+        at = call.at
         outcome = self.world.dial(call.binding, call.binding.number_x, at)
         if outcome is CallOutcome.DEAD and self.level.second:
-            at, number = at + self.given.second_after, 2
+            at += self.given.second_after
             outcome = self.world.dial(call.binding, call.binding.number_x, at)
         self._count(call, Attempt(call.binding.number_x, outcome, Action.DIAL_X, "not verified"), at)
 
@@ -260,6 +276,7 @@ class MissionRun:
             return
         each, tally = call.binding, self.tally
         tally.calls += 1
+        tally.calls_of_pool[each.pool] += 1
         tally.actions[attempt.action] += 1
         if attempt.outcome is CallOutcome.STRANGER:
             tally.strangers["X" if attempt.number == each.number_x else "temporary X"] += 1
@@ -268,6 +285,7 @@ class MissionRun:
                 tally.spared += 1
             else:
                 tally.failed[self._cause(each, attempt, at)] += 1
+                tally.failed_of_pool[each.pool] += 1
 
     def _cause(self, each: WorldBinding, attempt: Attempt, at: float) -> str:
         if not attempt.number:

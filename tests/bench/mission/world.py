@@ -1,19 +1,18 @@
-"""The true state of a provider over time: bindings, failures, temporary numbers, and the calls that people want to make.
+"""The true state of a provider over time: bindings, failures, temporary numbers, and the calls people want to make.
 
 All of it is drawn before the first check and does not depend on how calls are routed, so every way of routing meets the
 same world (common random numbers). Times are in seconds from the start of the run; negative ones lie before it.
 """
 
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
-from heapq import heappop, heappush
-from math import exp, inf
+from math import inf
 from random import Random
 
 from tests.bench.mission.assumptions import DAY, HOUR, Assumptions
+from tests.bench.mission.lending import Lending, WorldBinding
 
 BEFORE = 4 * HOUR
 """Trouble is drawn from this long before the start, so that the start finds the usual amount of it."""
@@ -34,42 +33,6 @@ class Trouble:
     begin: float
     noticed: float
     end: float
-
-
-@dataclass(slots=True)
-class WorldBinding:
-    """A binding, and what the provider would answer: `says` are (since, status, number), in order of time."""
-
-    index: int
-    pool: int
-    x: int
-    created: float
-    expires: float
-    ended: float
-    rebound: float
-    gone: bool
-    long_lived: bool
-    says: list[tuple[float, int, str]] = field(default_factory=list)
-
-    @property
-    def subs_id(self) -> str:
-        return str(10**15 + self.index)
-
-    @property
-    def pool_key(self) -> str:
-        return f"FC{self.pool}"
-
-    @property
-    def number_x(self) -> str:
-        return f"170{self.x:08d}"
-
-    @property
-    def number_a(self) -> str:
-        return f"138{self.index:08d}"
-
-    @property
-    def number_b(self) -> str:
-        return f"139{self.index:08d}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +144,9 @@ class MissionWorld:
         lives.sort()
         numbers = iter(range(10**8))
         live = [max(1, round(given.bindings * size / given.per_x)) for size in self._sizes]
-        lines = [[next(numbers) for _ in range(n)] if s else [] for n, s in zip(live, self._shared, strict=True)]
+        lines = [
+            [next(numbers) for _ in range(n)] if s else [] for n, s in zip(live, self._shared, strict=True)
+        ]
         pools = draw.choices(range(given.pools), self._sizes, k=len(lives))
         bindings = []
         for index, ((created, expires, long_lived), pool) in enumerate(zip(lives, pools, strict=True)):
@@ -218,7 +183,7 @@ class MissionWorld:
                 length = draw.expovariate(1 / mean)
                 strike(x, at, at + length)
                 at += length
-        for pool, lines in enumerate(of_pool):
+        for lines in of_pool:
             at = -BEFORE
             while given.outages and (at := at + draw.expovariate(given.outages / DAY)) < given.end:
                 share, length = draw.uniform(0.5, 1.0), draw.expovariate(1 / given.outage_length)
@@ -229,57 +194,15 @@ class MissionWorld:
 
     def _lend(self, pool: int, members: list[WorldBinding]) -> None:
         """Lend the pool's temporary numbers in order of time, and write down what the provider says of each binding."""
-        given, draw = self.given, self._chance(f"temporary {pool}")
+        given = self.given
         count = max(1, round(given.temporaries * given.bindings * self._sizes[pool]))
-        free = deque(f"171{pool:03d}{n:05d}" for n in range(count))
-        for number in free:
-            self._holders[number] = [(-inf, -1)]
-        waiting: deque[tuple[int, float]] = deque()
-        held: dict[int, tuple[str, float]] = {}
-        events: list[tuple[float, int, int, float, str]] = []
-        by_index = {each.index: each for each in members}
+        numbers = [f"171{pool:03d}{n:05d}" for n in range(count)]
+        lending = Lending(numbers, members, given, self._chance(f"temporary {pool}"))
         for each in members:
-            each.says.append((-inf, 1, each.number_x))
             for spell in self.trouble.get(each.x, ()):
-                begin, end = max(spell.noticed, each.created), min(spell.end, each.ended)
-                if begin < end:
-                    heappush(events, (begin, 2, each.index, end, ""))
-
-        def give(index: int, now: float, end: float) -> None:
-            if not free:
-                by_index[index].says.append((now, 3, ""))
-                waiting.append((index, end))
-                return
-            number = free.popleft()
-            held[index] = number, end
-            self._holders[number].append((now, index))
-            by_index[index].says.append((now, 2, number))
-            if (at := now + draw.expovariate(1 / given.temporary_life)) < end:
-                heappush(events, (at, 1, index, end, number))
-
-        def take_back(index: int, now: float) -> None:
-            number, _ = held.pop(index)
-            self._holders[number].append((now, -1))
-            heappush(events, (now + given.quarantine, 3, index, inf, number))
-
-        while events:
-            now, kind, index, end, number = heappop(events)
-            if kind == 2:
-                give(index, now, end)
-                heappush(events, (end, 0, index, end, ""))
-            elif kind == 1 and held.get(index) == (number, end) and free:
-                take_back(index, now)
-                give(index, now, end)
-            elif kind == 0:
-                if index in held:
-                    take_back(index, now)
-                by_index[index].says.append((now, 1, by_index[index].number_x))
-            elif kind == 3:
-                free.append(number)
-                while waiting and waiting[0][1] <= now:
-                    waiting.popleft()
-                if waiting:
-                    give(waiting[0][0], now, waiting.popleft()[1])
+                lending.fails(each, max(spell.noticed, each.created), min(spell.end, each.ended))
+        lending.run()
+        self._holders |= lending.holders
 
     def _draw_calls(self) -> Iterator[WantedCall]:
         given, draw = self.given, self._chance("calls")
@@ -301,7 +224,9 @@ class MissionWorld:
         given, draw = self.given, self._chance("false hints")
         for call in self.calls:
             if draw.random() < given.hinted * given.false_hints:
-                at = max(call.binding.created, 0.0) + draw.random() * (call.at - max(call.binding.created, 0.0))
+                at = max(call.binding.created, 0.0) + draw.random() * (
+                    call.at - max(call.binding.created, 0.0)
+                )
                 yield FalseHint(at, call.binding, at + draw.uniform(5, 30))
 
     def _draw_news(self) -> Iterator[NumberNews]:
