@@ -118,7 +118,12 @@ class MissionWorld:
     # -- how it is drawn ------------------------------------------------------------------------------
 
     def _chance(self, topic: str) -> Random:
-        return Random(f"{self.seed} {topic}")
+        return self.chance(self.seed, topic)
+
+    @staticmethod
+    def chance(seed: int, topic: str) -> Random:
+        """Chance for one topic, so that a change in one leaves the others as they are."""
+        return Random(f"{seed} {topic}")
 
     def _draw_sizes(self) -> list[float]:
         sizes = [1 / (n + 1) ** 0.7 for n in range(self.given.pools)]
@@ -209,7 +214,7 @@ class MissionWorld:
         for each in self.bindings:
             times, mean = [], given.calls * draw.gammavariate(1.5, 1 / 1.5)
             soon, at = given.calls_within * (4 if each.long_lived else 1), 0.0
-            while mean and (at := at + draw.expovariate(1 / mean)) < 1:
+            while mean and (at := at + draw.expovariate(mean)) < 1:
                 times.append(each.created + draw.expovariate(1 / soon))
             if each.long_lived and draw.random() < 0.5:
                 rate = min(given.later_calls * draw.lognormvariate(0, 1.6), 60) / DAY

@@ -9,7 +9,6 @@ from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +32,9 @@ WARM = 30
 PACE = 600
 """Seconds after it."""
 SPARE = 6
-ALIKE = 0.9
-"""Share of the checks that come in the same order. Requests take time in the daemon, so some change places."""
+"""Checks by which the totals may differ."""
+FEW = 2
+"""Checks by which a binding may differ. Requests take time in the daemon, so that checks change places."""
 CALLER = "13800000001"
 
 Truth = dict[str, tuple[int, str]]
@@ -121,7 +121,7 @@ def in_the_core() -> Course:
         if second in READS:
             course.reads.append(told(live(account, READS[second], now)))
         if second in FAILED_CALLS:
-            account.report(REPORTED, CallVerdict(f"call {second}", now, failed=True), "normal", now)
+            account.report(REPORTED, CallVerdict(f"call-{second}", now, failed=True), "normal", now)
         if second == HINT_AT:
             account.hint(HINTED, START + DIAL_AT, now)
     for place in range(1, BINDINGS + 1):
@@ -170,7 +170,7 @@ async def in_the_daemon(loop: VirtualLoop, folder: Path, course: Course) -> None
                 route = await ask("GET", f"/v1/routes/{READS[second]}?caller={CALLER}&max_age=0&timeout=5")
                 course.reads.append(told(route))
             if second in FAILED_CALLS:
-                call = {"call_id": f"call {second}", "subs_id": REPORTED, "outcome": "failed"}
+                call = {"call_id": f"call-{second}", "subs_id": REPORTED, "outcome": "failed"}
                 await ask("POST", "/v1/calls", call | {"called_at": moment(loop.wall())})
             if second == HINT_AT:
                 await ask("POST", "/v1/hints", [{"subs_id": HINTED, "dial_at": moment(wall + DIAL_AT)}])
@@ -206,5 +206,9 @@ def test_the_same_events_lead_to_the_same_checks_and_routes(tmp_path: Path) -> N
         Counter(result for _, result in core.checks).keys()
         == Counter(result for _, result in daemon.checks).keys()
     )
-    alike = SequenceMatcher(None, core.checks, daemon.checks, autojunk=False).ratio()
-    assert alike >= ALIKE, (alike, core.checks, daemon.checks)
+    firsts, its_firsts = (
+        list(dict.fromkeys(subs_id for subs_id, _ in each.checks)) for each in (core, daemon)
+    )
+    assert firsts == its_firsts
+    mine, its = (Counter(subs_id for subs_id, _ in course.checks) for course in (core, daemon))
+    assert max(abs(mine[subs_id] - its[subs_id]) for subs_id in mine | its) <= FEW, (mine, its)
