@@ -34,7 +34,7 @@ PACE = 600
 SPARE = 6
 """Checks by which the totals may differ."""
 FEW = 2
-"""Checks by which a binding may differ. Requests take time in the daemon, so that checks change places."""
+"""Checks, and places among the first checks, by which a binding may differ: requests take time in the daemon."""
 CALLER = "13800000001"
 
 Truth = dict[str, tuple[int, str]]
@@ -206,9 +206,7 @@ def test_the_same_events_lead_to_the_same_checks_and_routes(tmp_path: Path) -> N
         Counter(result for _, result in core.checks).keys()
         == Counter(result for _, result in daemon.checks).keys()
     )
-    firsts, its_firsts = (
-        list(dict.fromkeys(subs_id for subs_id, _ in each.checks)) for each in (core, daemon)
-    )
-    assert firsts == its_firsts
+    first, its_first = (list(dict.fromkeys(subs_id for subs_id, _ in each.checks)) for each in (core, daemon))
+    assert all(abs(first.index(subs_id) - its_first.index(subs_id)) <= FEW for subs_id in its_first)
     mine, its = (Counter(subs_id for subs_id, _ in course.checks) for course in (core, daemon))
     assert max(abs(mine[subs_id] - its[subs_id]) for subs_id in mine | its) <= FEW, (mine, its)
