@@ -3,11 +3,12 @@
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from heapq import heappop, heappush
 from math import ceil, inf
 from random import Random
+from typing import Any
 
 from precall.core.calls.suspicion import CallVerdict
 from precall.core.limits.quota import Bucket
@@ -71,6 +72,13 @@ class MissionTally:
     ahead: float = -inf
     calls_of_pool: Counter[int] = field(default_factory=Counter)
     failed_of_pool: Counter[int] = field(default_factory=Counter)
+
+    def plain(self) -> dict[str, Any]:
+        """The counters as plain data."""
+        counters = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {
+            name: dict(count) if isinstance(count, Counter) else count for name, count in counters.items()
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,12 +251,15 @@ class MissionRun:
         )
         if route is None:
             raise AssertionError("every call is about a registered binding")
-        if route.number:
+        # A temporary X that could not be verified may be lent to another pair by now: ask again rather than dial it.
+        refused = self.level.live and route.stale and route.action is Action.DIAL_TEMP_X
+        if route.number and not refused:
             outcome = self.world.dial(each, route.number, at)
             why = "" if fresh and verified else "not verified"
             attempt = Attempt(route.number, outcome, route.action, why, state=route.state)
         else:
-            attempt = Attempt("", action=route.action, why=route.reason, hold=float(route.retry_after))
+            why = "temporary X not verified" if refused else str(route.reason)
+            attempt = Attempt("", action=route.action, why=why, hold=float(route.retry_after))
         if attempt.number and self.level.reports and call.chances[4] < self.given.reported:
             self._later(at + 5 + 55 * call.chances[5], partial(self._on_report, call, number, attempt, at))
         self._conclude(call, number, attempt, at)
