@@ -276,7 +276,8 @@ class Planner:
         round_time = self._round_time()
         # Where readers take most of the calls, a round of the rest takes longer and must begin earlier.
         rounds = min(self.kappa, self.kappa + 2 - 1 / max(self._background_share, 1 - SHARE))
-        limit = max(min(rounds * round_time, self.max_age), self.min_interval)
+        aim = self.max_age if self.max_age >= round_time else inf  # what plain rounds cannot hold is no aim
+        limit = max(min(rounds * round_time, aim), self.min_interval)
         entry = self._sweep.head()
         if entry is not None and now >= max(entry.checked_at + limit, self._ready(entry)):
             late = now - entry.checked_at >= limit + round_time

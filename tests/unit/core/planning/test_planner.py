@@ -526,3 +526,16 @@ def test_the_same_events_give_the_same_plan():
         planner = filled(500, pools=5, per_x=7)
         runs.append(run(planner, 0.0, 120, variant=lambda i: "t" if int(i) % 11 == 3 else ""))
     assert runs[0] == runs[1]
+
+
+def test_an_age_that_not_even_plain_rounds_can_hold_costs_no_order() -> None:
+    """Bindings that are dialled are checked as often as if no age had been asked for."""
+
+    def checks_of_dialled(max_age: float) -> int:
+        planner, dialled = filled(2000, max_age=max_age), {str(place) for place in range(500)}
+        for now in range(1, 200, 20):
+            for subs_id in dialled:
+                planner.dial(subs_id, float(now), verified=False)
+        return sum(subs_id in dialled for _, subs_id in run(planner, 200.0, 200.0))
+
+    assert checks_of_dialled(60.0) == checks_of_dialled(inf)
