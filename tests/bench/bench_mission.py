@@ -1,4 +1,4 @@
-"""The mission in one number: `python -m tests.bench.bench_mission [--bindings 10000 --rate 1 --hours 6 --seeds 3]`.
+"""The mission in one number: `python -m tests.bench.bench_mission [--bindings 10000 --rate 1 --hours 5 --seeds 3]`.
 
 Measured: of 10,000 calls that people want to make, how many fail (they reach nobody, or are held back while their
 binding is in effect), and how many reach a stranger, when a dispatcher

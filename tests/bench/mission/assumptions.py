@@ -17,7 +17,7 @@ class Assumptions:
     bindings: int = _is(10_000, "live bindings on average")
     rate: float = _is(1.0, "checks per second")
     burst: float = _is(10.0, "checks that may be made at once after a pause")
-    hours: float = _is(6.0, "hours in which calls are counted")
+    hours: float = _is(5.0, "hours in which calls are counted")
     warm_up: float = _is(2.0, "hours before that, in which precall learns and calls are not counted")
 
     pools: int = _is(40, "pools, of very different sizes")
