@@ -193,7 +193,8 @@ async def renumbered(loop: VirtualLoop, folder: Path, form: str) -> None:
     print(f"PRECALL_TEST_SOAK_SEED={SEED}", flush=True)  # noqa: T201
     simulator = Simulator(Scenario.model_validate(SCENARIO), loop.wall)
     asking = {"rate": RATE, "burst": BURST, "timeout": "30m"}
-    freshness = {"max_age": f"{MAX_AGE:g}s"}
+    # The background alone: a dialled read would be checked live where the promise is for dials.
+    freshness = {"max_age": f"{MAX_AGE:g}s", "promise": "all"}
     async with (
         simulator.running() as provider,
         one_daemon(loop, folder, provider, asking, freshness=freshness) as (daemon, url),

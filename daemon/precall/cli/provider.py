@@ -109,14 +109,18 @@ def doctor(
         _contact(load(config), contact, calls or CONTACT_CALLS, transcript, as_json=as_json)
     if transcript is not None or calls is not None:
         raise typer.BadParameter("--calls and --transcript need --contact")
+    _examine(load(config), subs_id, pool_key, as_json=as_json)
+
+
+def _examine(config: Config, subs_id: str, pool_key: str, *, as_json: bool) -> None:
+    """Check the provider and the database, print the findings, and exit unless all is well."""
     from precall.cli.doctor import StepVerdict, examine  # noqa: PLC0415 - see serving
 
-    loaded = load(config)
     log.configure("critical")
 
     async def probe() -> Any:
-        async with connected(loaded) as provider:
-            return await examine(loaded, provider, time.time, subs_id, pool_key)
+        async with connected(config) as provider:
+            return await examine(config, provider, time.time, subs_id, pool_key)
 
     findings = asyncio.run(probe())
     if as_json:

@@ -11,7 +11,8 @@ from precall.config.settings import Settings
 from precall.core.ages import age_of
 from precall.core.errors import StoreUnavailable
 from precall.core.model import Action, Reason, Route, Row
-from precall.core.routing.route import callee, decide, hold, too_old_to_dial, withhold
+from precall.core.routing.route import callee, decide, doubt, hold, too_old_to_dial, withhold
+from precall.core.routing.state import CheckResult
 from precall.engine.checker import Checker
 from precall.engine.exposure_audit import ExposureAudit
 from precall.engine.on_demand import OnDemandChecks, OnDemandOutcome
@@ -53,11 +54,14 @@ class Lookup:
         A route older than `max_age` seconds is checked now, within `timeout` seconds. It is marked stale if that check
         was not made, or got no answer in time. With an answer it is fresh, however long the call took. Without
         `max_age`, the freshness promise may ask for the same before a `dial`. The planner learns of it if `counted`.
+
+        If the provider knows no such binding, nothing is dialled until that is confirmed: X may belong to another pair
+        by now.
         """
         row = self._table.get(subs_id)
         if row is None:
             return None
-        fresh, answered = self._young(row, max_age, dial=dial), False
+        fresh, answered, doubted = self._young(row, max_age, dial=dial), False, False
         if not fresh and self._may_help(row, max_age) and self._on_demand.worth_waiting(subs_id):
             check = await self._on_demand.check_now(subs_id, timeout=timeout, caller=caller)
             row = self._table.get(subs_id)
@@ -65,9 +69,12 @@ class Lookup:
                 return None
             answered = check.outcome is OnDemandOutcome.ANSWERED
             fresh = answered or self._young(row, max_age, dial=dial)
+            doubted = not fresh and check.result == CheckResult.GONE_UNCONFIRMED
         if dial and counted:
             verified = answered or (max_age is not None and fresh)
             self._checker.plan.dialled(subs_id, row.binding.pool_key, verified=verified)
+        if doubted:
+            return doubt(self._decide(row, caller))
         route = await self.of(row, caller, reader=reader, real=real)
         return route if fresh or route.action is Action.EXPIRED else replace(route, stale=True)
 

@@ -113,6 +113,19 @@ async def test_a_failed_check_is_counted_and_leaves_the_route(tmp_path: Path, ki
             assert after[key] == before[key]
 
 
+async def test_a_verified_route_of_no_such_binding_holds_until_that_is_confirmed(tmp_path: Path) -> None:
+    async with serving(tmp_path, scripted(1), freshness={"min_interval": "1h", "max_age": "2h"}) as served:
+        await served.register()
+        await until(lambda: row_of(served).state.status == 1)
+        truth(served, "1", gone=True)
+        verified = await route(served, "1", "?max_age=0&timeout=5")
+        assert (verified["action"], verified["number"], verified["reason"]) == ("hold", "", "unconfirmed")
+        assert verified["stale"]
+        assert (await route(served))["action"] == "dial_x"
+        await until(lambda: row_of(served).state.state == "expired")
+        assert (await route(served, "1", "?max_age=0&timeout=5"))["action"] == "expired"
+
+
 async def test_a_hung_provider_holds_no_tick_and_no_reader(tmp_path: Path) -> None:
     async with serving(
         tmp_path, scripted(*[1] * 40), provider={"max_in_flight": 8, "timeout": "2s"}

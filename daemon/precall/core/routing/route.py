@@ -122,6 +122,23 @@ def hold(route: Route, reason: Reason) -> Route:
     )
 
 
+def doubt(route: Route) -> Route:
+    """The route for a reader whose own check was the first to be answered "no such binding".
+
+    Nothing is dialled until that is confirmed or denied, some seconds later. Other readers are not affected. An
+    override stands, and in an observed pool only `would` changes.
+    """
+    if Flag.OVERRIDDEN in route.flags:
+        return replace(route, stale=True)
+    if route.would:
+        idle = route.would.action in (Action.HOLD, Action.EXPIRED)
+        would = route.would if idle else Would(Action.HOLD, Reason.UNCONFIRMED)
+        return replace(route, would=would, stale=True)
+    if route.action in (Action.HOLD, Action.EXPIRED):
+        return route
+    return replace(hold(route, Reason.UNCONFIRMED), stale=True)
+
+
 def removed(route: Route, version: int, index: int) -> Route:
     """The route of a removed binding, at this version and index."""
     gone = hold(route, Reason.REMOVED)

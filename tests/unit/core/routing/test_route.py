@@ -15,8 +15,9 @@ from precall.core.model import (
     Reason,
     Row,
     State,
+    Would,
 )
-from precall.core.routing.route import decide, hold, past, too_old_to_dial, withhold
+from precall.core.routing.route import decide, doubt, hold, past, too_old_to_dial, withhold
 from tests.support.builders import NOW, POLICY, TEMP, A, B, X, observed, row
 
 
@@ -260,3 +261,29 @@ def test_a_promise_changes_nothing_but_stale() -> None:
         aged = row(observed(state, 700.0), expires_at=None)
         on_all, on_dial = (decide(aged, "", Policy(promise=one), NOW) for one in Promise)
         assert replace(on_all, stale=False) == on_dial
+
+
+@pytest.mark.parametrize("state", [State.NORMAL, State.TEMPORARY, State.FALLBACK, State.UNVERIFIED])
+def test_doubt_holds_a_route_that_dials(state: State) -> None:
+    route = doubt(decide(row(observed(state)), "", POLICY, NOW))
+    assert (route.action, route.number, route.reason) == (Action.HOLD, "", Reason.UNCONFIRMED)
+    assert route.stale
+    assert 0 < route.retry_after <= 5
+
+
+def test_doubt_changes_no_route_that_dials_nothing() -> None:
+    for state in (observed(State.EXPIRED), observed(State.TEMPORARY, age=700.0)):
+        route = decide(row(state), "", POLICY, NOW)
+        assert doubt(route) == route
+
+
+def test_doubt_leaves_an_override_and_an_observed_pool_alone() -> None:
+    order = Override(Action.DIAL_X, NumberRole.OWN, None, "tested", 1, NOW)
+    overridden = replace(row(observed(State.NORMAL)), override=order)
+    route = decide(overridden, "", POLICY, NOW)
+    assert doubt(route) == replace(route, stale=True)
+    watched = decide(row(observed(State.NORMAL)), "", replace(POLICY, observe=frozenset(["*"])), NOW)
+    assert watched.would == Would(Action.DIAL_X, Reason.STATUS_1)
+    doubted = doubt(watched)
+    assert (doubted.action, doubted.number, doubted.stale) == (Action.DIAL_X, X, True)
+    assert doubted.would == Would(Action.HOLD, Reason.UNCONFIRMED)
