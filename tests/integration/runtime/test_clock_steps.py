@@ -109,7 +109,7 @@ async def test_checks_go_on_and_routes_are_right_after_each_step(tmp_path: Path,
                 assert told["action"] in allowed, (off, told)
                 assert told["age_ms"] >= -1
                 if not over:
-                    await until(lambda: served.daemon.parts.checker.asks)
+                    await until(lambda: served.daemon.parts.checker.leads)
                     seq = row_of(served, subs_id).state.seq
                     await until(lambda s=subs_id, seq=seq: row_of(served, s).state.seq > seq)  # type: ignore[misc]
                     told = await route(served, subs_id)

@@ -172,16 +172,16 @@ def max_age(state: BindingState, policy: Policy) -> float:
     return policy.abnormal_max_age if state.state in ABNORMAL else policy.max_age
 
 
-def pinned(row: Row, now: float) -> Override | None:
-    """The override in force: of this generation, and not ended."""
-    pin = row.override
+def active_override(row: Row, now: float) -> Override | None:
+    """Return the override in force at `now`, or None. An override ends with its generation, or at its time."""
+    override = row.override
     if (
-        pin is None
-        or pin.generation != row.binding.generation
-        or (pin.until is not None and now >= pin.until)
+        override is None
+        or override.generation != row.binding.generation
+        or (override.until is not None and now >= override.until)
     ):
         return None
-    return pin
+    return override
 
 
 def callee(binding: Binding, caller: str) -> tuple[str, str] | Reason:
@@ -235,8 +235,8 @@ def _dial(row: Row, caller: str, policy: Policy, now: float, *, halted: bool) ->
 
 def _dial_by_state(row: Row, caller: str, policy: Policy, now: float, *, halted: bool) -> DialTarget:
     binding, state = row.binding, row.state
-    if pin := pinned(row, now):
-        return _pin(pin, binding, state, policy, now)
+    if override := active_override(row, now):
+        return _dial_by_override(override, binding, state, policy, now)
     match state.state:
         case State.UNVERIFIED:
             if policy.unverified is Action.HOLD:
@@ -295,20 +295,24 @@ def _dial_real(
     return DialTarget(Action.DIAL_REAL, Reason.STATUS_3, found[1])
 
 
-def _pin(pin: Override, binding: Binding, state: BindingState, policy: Policy, now: float) -> DialTarget:
-    """The operator's override, within the limits of time. A number that may be a party's is never dialled."""
-    if pin.action not in _PRIVATE:
+def _dial_by_override(
+    override: Override, binding: Binding, state: BindingState, policy: Policy, now: float
+) -> DialTarget:
+    """Apply an override. Expiry and ttls still hold, and a number that may be a party's own is never dialled."""
+    if override.action not in _PRIVATE:
         return DialTarget(Action.HOLD, Reason.OVERRIDE)
-    if pin.action is Action.DIAL_TEMP_X:
-        if pin.means in (NumberRole.OWN, NumberRole.TEMPORARY) and _temporary_is_fresh(state, policy, now):
+    if override.action is Action.DIAL_TEMP_X:
+        if override.means in (NumberRole.OWN, NumberRole.TEMPORARY) and _temporary_is_fresh(
+            state, policy, now
+        ):
             return _dial_temporary(state, Reason.OVERRIDE)
         return DialTarget(Action.HOLD, Reason.TOO_OLD)
     dial = _dial_x(binding, state, Reason.OVERRIDE, policy, now)
-    if dial.action is not Action.DIAL_X or pin.means is NumberRole.OWN:
+    if dial.action is not Action.DIAL_X or override.means is NumberRole.OWN:
         return dial
-    if pin.means is NumberRole.REGISTERED:
+    if override.means is NumberRole.REGISTERED:
         return replace(dial, number=binding.number_x, extension=binding.extension)
-    named = pin.means is NumberRole.OBSERVED and state.state is State.NORMAL and state.number
+    named = override.means is NumberRole.OBSERVED and state.state is State.NORMAL and state.number
     return dial if named else DialTarget(Action.HOLD, Reason.TOO_OLD)
 
 
@@ -316,7 +320,7 @@ def _flags(row: Row, dial: DialTarget, now: float) -> tuple[Flag, ...]:
     flags = []
     if flapping(row.state, now):
         flags.append(Flag.FLAPPING)
-    if pinned(row, now):
+    if active_override(row, now):
         flags.append(Flag.OVERRIDDEN)
     if dial.action is Action.DIAL_X and not same(dial.number, row.binding.number_x):
         flags.append(Flag.X_MISMATCH)

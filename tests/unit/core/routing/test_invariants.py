@@ -24,7 +24,7 @@ from precall.core.model import (
 )
 from precall.core.numbers import same
 from precall.core.routing.exposure import turn_to_real
-from precall.core.routing.registration import changes_route, meant, register
+from precall.core.routing.registration import changes_route, override_role, register
 from precall.core.routing.route import callee, decide, withhold
 from precall.core.routing.state import CheckResult, advance
 from tests.support.builders import NOW, TEMP, A, B, X, binding
@@ -88,7 +88,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(action=st.sampled_from(Action), number=st.sampled_from(NUMBERS), lasts=st.floats(1.0, 900.0))
     def pin(self, action: Action, number: str, lasts: float) -> None:
-        if self.row is not None and (means := meant(self.row, action, number)) is not None:
+        if self.row is not None and (means := override_role(self.row, action, number)) is not None:
             order = Override(action, means, self.now + lasts, "", self.row.binding.generation, self.now)
             self.write(replace(self.row, override=order))
 

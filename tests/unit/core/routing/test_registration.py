@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from precall.core.model import Action, NumberRole, Override, State
-from precall.core.routing.registration import RegistrationOutcome, changes_route, meant, register
+from precall.core.routing.registration import RegistrationOutcome, changes_route, override_role, register
 from tests.support.builders import NOW, POLICY, TEMP, A, X, binding, observed, row
 
 
@@ -95,8 +95,8 @@ def test_an_expired_binding_lives_again_only_with_a_later_end(
     ],
 )
 def test_an_override_names_only_numbers_the_binding_has(action: Action, number: str, allowed: bool) -> None:
-    assert (meant(row(observed(State.TEMPORARY)), action, number) is not None) is allowed
+    assert (override_role(row(observed(State.TEMPORARY)), action, number) is not None) is allowed
 
 
 def test_there_is_no_temporary_number_to_pin_before_there_is_one() -> None:
-    assert meant(row(observed(State.NORMAL)), Action.DIAL_TEMP_X, "") is None
+    assert override_role(row(observed(State.NORMAL)), Action.DIAL_TEMP_X, "") is None
