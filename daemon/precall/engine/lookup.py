@@ -63,7 +63,9 @@ class Lookup:
                 max_age is not None and not self._older(row, max_age)
             )
         if dial:
-            self._checker.plan.dialled(subs_id, row.binding.pool_key, verified=max_age is not None and fresh)
+            self._checker.plan.record_dial(
+                subs_id, row.binding.pool_key, verified=max_age is not None and fresh
+            )
         route = await self.of(row, caller, reader=reader, real=real)
         return route if fresh or route.action is Action.EXPIRED else replace(route, stale=True)
 
