@@ -22,7 +22,7 @@ from precall.core.packing import Packed
 from precall.core.planning.sample import DialRecord
 from precall.core.role import CurrentRole, Role
 from precall.store import audit, fencing, history, key_registry, migration, operator_state, rows
-from precall.store.attempt import Attempt
+from precall.store.attempt import Attempt, Work
 from precall.store.audit import EVERY, AuditFilter
 from precall.store.bulk import execute_many, upsert
 from precall.store.calls import CallBook
@@ -33,7 +33,6 @@ from precall.store.sealed_columns import BRAKES, PAUSES
 
 History = Literal["runs", "every"]
 T = TypeVar("T")
-Work = Callable[[AsyncConnection], Awaitable[T]]
 
 PATIENCE_PER_ROW = 0.001
 """Seconds by which each row extends the deadline of its transaction: twenty times the usual cost."""
