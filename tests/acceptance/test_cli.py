@@ -207,7 +207,7 @@ def line(result: subprocess.CompletedProcess[str], code: int) -> str:
 # -- configuration and start ------------------------------------------------------------------------
 
 
-def test_every_mistake_of_a_configuration_is_told_at_once(tmp_path: Path) -> None:
+def test_config_check_reports_every_mistake_at_once(tmp_path: Path) -> None:
     file = tmp_path / "bad.toml"
     file.write_text('[provider]\nrat = 20\ntimeout = 2\n[policy]\nfallback = "dial_rael"\n')
     ran, checked = precall("run", "--config", file), precall("config", "check", "--config", file)
@@ -219,17 +219,17 @@ def test_every_mistake_of_a_configuration_is_told_at_once(tmp_path: Path) -> Non
         assert "Traceback" not in said
 
 
-def test_a_good_configuration_is_ok(tmp_path: Path) -> None:
+def test_config_check_accepts_a_valid_configuration(tmp_path: Path) -> None:
     checked = precall("config", "check", "--config", config_file(tmp_path, "http://127.0.0.1:9"))
     assert checked.returncode == 0
     assert checked.stdout.strip().endswith("ok")
 
 
-def test_a_missing_configuration_is_one_line(tmp_path: Path) -> None:
+def test_a_missing_configuration_file_is_a_one_line_error(tmp_path: Path) -> None:
     assert "nowhere.toml" in line(precall("run", "--config", tmp_path / "nowhere.toml"), 3)
 
 
-def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
+def test_a_port_in_use_is_a_one_line_error(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -240,7 +240,7 @@ def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
         assert str(port) in line(precall("demo", "--port", str(port), "--for", "1s"), 3)
 
 
-def test_a_database_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
+def test_an_unusable_database_is_a_one_line_error(tmp_path: Path) -> None:
     config = config_file(tmp_path, "http://127.0.0.1:9")
     (tmp_path / "precall.db").write_text("this is a text, and no database at all\n" * 100)
     assert "precall.db" in line(precall("run", "--config", config), 3)
@@ -252,7 +252,7 @@ def test_a_database_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
     assert re.search(r"fail +store +.*precall\.db", examined.stdout)
 
 
-def test_an_outdated_schema_names_the_command_that_mends_it(tmp_path: Path) -> None:
+def test_an_outdated_schema_error_names_the_migrate_command(tmp_path: Path) -> None:
     config = config_file(tmp_path, "http://127.0.0.1:9")
     config.write_text(config.read_text().replace("[store]", "[store]\nauto_migrate = false"))
     assert "precall migrate" in line(precall("run", "--config", config), 3)
@@ -263,7 +263,7 @@ def test_an_outdated_schema_names_the_command_that_mends_it(tmp_path: Path) -> N
         assert daemon.stop() == 0
 
 
-def test_an_unreachable_provider_is_no_reason_not_to_serve(tmp_path: Path) -> None:
+def test_the_daemon_serves_while_the_provider_is_unreachable(tmp_path: Path) -> None:
     config = config_file(tmp_path, f"http://127.0.0.1:{free_port()}")
     with serving(tmp_path, "run", "--config", config) as daemon:
         url = daemon.url("precall serves")
@@ -284,9 +284,7 @@ def test_an_unreachable_provider_is_no_reason_not_to_serve(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_drains_and_stops_and_the_table_is_there_again(
-    tmp_path: Path, number: signal.Signals
-) -> None:
+def test_a_signal_stops_gracefully_and_the_table_survives(tmp_path: Path, number: signal.Signals) -> None:
     config = config_file(tmp_path, f"http://127.0.0.1:{free_port()}")
     with serving(tmp_path, "run", "--config", config) as daemon:
         url = daemon.url("precall serves")
@@ -327,7 +325,7 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
 # -- a running daemon -------------------------------------------------------------------------------
 
 
-def test_what_a_dispatcher_is_told(site: Site) -> None:
+def test_the_route_command_prints_the_route(site: Site) -> None:
     for subs_id, action, number in (
         ("2001", "dial_x", "17000000001"),
         ("2002", "dial_temp_x", "17100000002"),
@@ -340,7 +338,7 @@ def test_what_a_dispatcher_is_told(site: Site) -> None:
     assert site.route("2003", "--caller", "13900000003")["number"] == "13800000003"
 
 
-def test_no_is_exit_code_1(site: Site) -> None:
+def test_a_negative_answer_is_exit_code_1(site: Site) -> None:
     assert "unknown_binding" in line(site.ask("route", "404"), 1)
     stranger = site.ask("route", "2003", "--caller", "13700000000")
     assert stranger.returncode == 1
@@ -349,7 +347,7 @@ def test_no_is_exit_code_1(site: Site) -> None:
     assert "unknown_binding" in line(site.ask("bindings", "remove", "404"), 1)
 
 
-def test_usage_is_exit_code_2(site: Site) -> None:
+def test_a_usage_error_is_exit_code_2(site: Site) -> None:
     for args in (
         ("route",),
         ("route", "2001", "--max-age", "soon"),
@@ -362,7 +360,7 @@ def test_usage_is_exit_code_2(site: Site) -> None:
         assert "Traceback" not in result.stderr
 
 
-def test_nobody_there_is_exit_code_4() -> None:
+def test_an_unreachable_daemon_is_exit_code_4() -> None:
     port = free_port()
     assert str(port) in line(precall("route", "1", "--url", f"http://127.0.0.1:{port}"), 4)
     assert "stopped at line 1" in line(
@@ -374,7 +372,7 @@ def test_nobody_there_is_exit_code_4() -> None:
     )  # fmt: skip
 
 
-def test_why_this_route(site: Site) -> None:
+def test_explain_shows_the_reasons_for_a_route(site: Site) -> None:
     told = json.loads(site.ask("explain", "2002", "--json").stdout)
     assert told["route"]["action"] == "dial_temp_x"
     assert told["results"][0]["status"] == 2
@@ -383,7 +381,7 @@ def test_why_this_route(site: Site) -> None:
     assert told["results"][0]["request_id"] in shown.stdout
 
 
-def test_orders_act_and_end(site: Site) -> None:
+def test_operator_orders_take_effect_and_are_lifted(site: Site) -> None:
     assert site.ask("override", "set", "2001", "hold", "--reason", "a test").returncode == 0
     assert site.route("2001")["reason"] == "override"
     assert site.ask("override", "lift", "2001").returncode == 0
@@ -396,7 +394,7 @@ def test_orders_act_and_end(site: Site) -> None:
     assert json.loads(site.ask("resume", "--json").stdout) == {"paused": []}
 
 
-def test_one_binding_is_added_shown_and_removed(site: Site) -> None:
+def test_a_binding_can_be_added_shown_and_removed(site: Site) -> None:
     numbers = ("--pool-key", "FC9", "--number-x", "17000000077", "--number-a", "13800000077")
     added = site.ask(
         "bindings", "add", "77", *numbers, "--label", "city=Ulm", "--expires-at", "2030-01-01T00:00:00Z"
@@ -411,14 +409,14 @@ def test_one_binding_is_added_shown_and_removed(site: Site) -> None:
     assert "1380000" not in refused
 
 
-def test_what_is_exported_can_be_imported_and_changes_nothing(site: Site) -> None:
+def test_importing_an_export_changes_nothing(site: Site) -> None:
     for form in ("csv", "jsonl"):
         file = site.folder / f"exported.{form}"
         assert site.ask("bindings", "export", "--output", file).returncode == 0
         assert site.ask("bindings", "import", file).stdout.strip() == "0 created, 0 updated, 23 unchanged"
 
 
-def test_a_bad_row_takes_its_batch_along_and_nothing_else(site: Site) -> None:
+def test_a_bad_row_rejects_only_its_batch(site: Site) -> None:
     def row(serial: int) -> str:
         return f"{5_000_000 + serial},FC5,170{serial:08d},138{serial:08d}"
 
@@ -441,7 +439,7 @@ def test_a_bad_row_takes_its_batch_along_and_nothing_else(site: Site) -> None:
     assert (result.returncode, told["created"], told["unchanged"]) == (0, 1000, 5000)
 
 
-def test_what_only_the_daemon_can_refuse_is_named_by_line_too(site: Site) -> None:
+def test_rows_refused_by_the_daemon_are_reported_by_line(site: Site) -> None:
     good = {"subs_id": "61", "pool_key": "FC6", "number_x": "17000000061", "number_a": "13800000061"}
     late = good | {"subs_id": "62", "expires_at": "2001-01-01T00:00:00Z"}
     rows = f"{json.dumps(good)}\n\n{json.dumps(late)}\n"
@@ -452,7 +450,7 @@ def test_what_only_the_daemon_can_refuse_is_named_by_line_too(site: Site) -> Non
     assert told["not_stored"] == 2
 
 
-def test_a_token_that_is_wrong_is_a_matter_of_configuration(tmp_path: Path) -> None:
+def test_a_wrong_token_is_a_configuration_error(tmp_path: Path) -> None:
     made = json.loads(precall("token", "new", "--name", "reader", "--scope", "routes:read", "--json").stdout)
     config = config_file(tmp_path, "http://127.0.0.1:9")
     entry = f'{{name = "reader", scopes = ["routes:read"], sha256 = "{made["sha256"]}"}}'
@@ -478,7 +476,7 @@ def test_a_token_that_is_wrong_is_a_matter_of_configuration(tmp_path: Path) -> N
 # -- the provider, without a daemon -----------------------------------------------------------------
 
 
-def test_one_live_check(site: Site) -> None:
+def test_check_queries_the_provider(site: Site) -> None:
     told = precall("check", "2002", "--pool-key", "FC9", "--config", site.config)
     assert told.returncode == 0
     assert '"CalledNo":"17100000002"' in told.stdout
@@ -489,7 +487,7 @@ def test_one_live_check(site: Site) -> None:
     assert json.loads(unknown.stdout)["read"]["code"] == "isv.SUBS_NOT_EXIST"
 
 
-def test_one_live_call_just_after_midnight(site: Site) -> None:
+def test_call_looks_up_both_dates_just_after_midnight(site: Site) -> None:
     call = (
         "call",
         "116012854210^102314050",
@@ -510,7 +508,7 @@ def test_one_live_call_just_after_midnight(site: Site) -> None:
     assert "milliseconds" in seconds.stderr
 
 
-def test_a_doctor_who_finds_nothing(site: Site) -> None:
+def test_doctor_finds_no_problem(site: Site) -> None:
     examined = precall("doctor", "--config", site.config, "--json", "--subs-id", "2002", "--pool-key", "FC9")
     findings = {finding["what"]: finding["verdict"] for finding in json.loads(examined.stdout)}
     assert examined.returncode == 0, findings
@@ -520,7 +518,7 @@ def test_a_doctor_who_finds_nothing(site: Site) -> None:
     )  # fmt: skip
 
 
-def test_a_doctor_names_a_wrong_secret(site: Site, tmp_path: Path) -> None:
+def test_doctor_recognises_a_wrong_secret(site: Site, tmp_path: Path) -> None:
     config = tmp_path / "wrong.toml"
     config.write_text(site.config.read_text().replace("demo-secret", "another"))
     examined = precall("doctor", "--config", config)
@@ -530,7 +528,7 @@ def test_a_doctor_names_a_wrong_secret(site: Site, tmp_path: Path) -> None:
     assert precall("check", "2001", "--pool-key", "FC9", "--config", config).returncode == 4
 
 
-def test_without_a_key_nothing_is_asked(site: Site, tmp_path: Path) -> None:
+def test_without_a_key_no_request_is_sent(site: Site, tmp_path: Path) -> None:
     config = tmp_path / "keyless.toml"
     config.write_text(re.sub("access_key.*\n", "", site.config.read_text()))
     environment = {"ALIBABA_CLOUD_ECS_METADATA_DISABLED": "true", "HOME": str(tmp_path)}
@@ -541,7 +539,7 @@ def test_without_a_key_nothing_is_asked(site: Site, tmp_path: Path) -> None:
     assert "provider.access_key_id" in line(result, 3)
 
 
-def test_a_scenario_with_mistakes_is_a_matter_of_configuration(tmp_path: Path) -> None:
+def test_an_invalid_scenario_is_a_configuration_error(tmp_path: Path) -> None:
     scenario = tmp_path / "bad.toml"
     scenario.write_text('[[pool]]\npool_key = "FC1"\nbindngs = 3\n')
     assert "did you mean bindings?" in line(precall("simulate", "--scenario", scenario), 3)
@@ -577,7 +575,7 @@ def outcome(name: str, line: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def test_many_rows_are_taken_in_batches_and_twice_changes_nothing(site: Site) -> None:
+def test_many_rows_are_imported_in_batches_and_again_without_effect(site: Site) -> None:
     file = site.folder / "many.csv"
     with file.open("w") as out:
         out.write("subs_id,pool_key,number_x,number_a,number_b,expires_at,label.order\n")

@@ -68,7 +68,7 @@ def report(site: Site) -> dict[str, dict[str, int]]:
     return told
 
 
-def test_calls_are_listed_with_what_waits(site: Site) -> None:
+def test_calls_list_also_shows_pending_calls(site: Site) -> None:
     told = site.ask("calls", "list")
     assert told.returncode == 0, told.stderr
     lines = {text.split()[1]: text for text in told.stdout.splitlines()[1:]}
@@ -86,7 +86,7 @@ def test_calls_are_listed_with_what_waits(site: Site) -> None:
     assert "result" in line(site.ask("calls", "list", "--result", "lovely"), 1)
 
 
-def test_one_call_is_shown(site: Site) -> None:
+def test_calls_show_prints_one_call(site: Site) -> None:
     told = site.ask("calls", "show", "116012854210^2")
     assert told.returncode == 0, told.stderr
     assert re.search(r"result +failed", told.stdout)
@@ -95,7 +95,7 @@ def test_one_call_is_shown(site: Site) -> None:
     assert "unknown_call" in line(site.ask("calls", "show", "nobody"), 1)
 
 
-def test_the_report_as_a_table_as_json_and_as_csv(site: Site) -> None:
+def test_the_report_is_printed_as_table_json_and_csv(site: Site) -> None:
     table = site.ask("report", "--since", "1h").stdout.splitlines()
     assert table[0].split()[:4] == ["pool_key", "route_state", "placed", "connected"]
     assert [text.split()[0] for text in table[1:3]] == ["FC1", "all"]

@@ -469,7 +469,7 @@ async def daemon(
 
 
 @pytest.mark.parametrize(("timeout", "stalls"), [("10s", False), ("1s", True)], ids=["calm", "stalls"])
-async def test_nothing_acknowledged_or_seen_is_lost_by_kill_9(
+async def test_kill_9_loses_nothing_acknowledged_or_published(
     tmp_path: Path, store_url: str, timeout: str, stalls: bool
 ) -> None:
     chance = random.Random(SEED)

@@ -101,7 +101,7 @@ def _a_coarser_life(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_lines_are_not_kept", "_a_coarser_life")
-def test_a_day_leaves_everything_as_large_as_it_was(tmp_path: Path) -> None:
+def test_nothing_grows_in_a_simulated_day(tmp_path: Path) -> None:
     run_virtual(lambda loop: a_day(loop, tmp_path), SPEED)
 
 

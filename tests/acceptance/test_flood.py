@@ -63,7 +63,9 @@ async def oldest_during(flood: Flood, seconds: float) -> float:
     return oldest
 
 
-def test_a_flood_of_checks_on_demand_starves_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_flood_of_on_demand_checks_starves_no_reader(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     run_virtual(lambda loop: a_flood(loop, tmp_path))
     assert not [record for record in caplog.records if record.exc_info]
 

@@ -24,7 +24,7 @@ ENDLESS = "/v1/routes/stream"
 
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 600)
-async def test_everything_the_document_says_and_what_it_does_not(tmp_path: Path) -> None:
+async def test_the_api_survives_fuzzing_by_its_openapi_document(tmp_path: Path) -> None:
     secret, entry = token("all", *SCOPES)
     bounds = ["--max-time", str(SECONDS)] if SECONDS else ["--generation-deterministic"]
     options = [

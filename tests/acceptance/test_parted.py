@@ -49,7 +49,7 @@ def at_rest(url: str) -> list[list[str]]:
     return seen[-1]
 
 
-def test_only_one_writes_after_the_network_was_parted(tmp_path: Path, databases: Databases) -> None:
+def test_only_one_daemon_writes_after_a_network_partition(tmp_path: Path, databases: Databases) -> None:
     database = databases.new()
     server = database.partition("@127.0.0.1:")[2].partition("/")[0]
     scenario, folders = tmp_path / "scenario.toml", [tmp_path / "first", tmp_path / "second"]

@@ -98,7 +98,7 @@ def reading(url: str, subs_id: str) -> Iterator[dict[str, int]]:
 
 
 @pytest.mark.parametrize("loss", [stopped, frozen])
-def test_a_loss_of_the_server_fails_no_read_and_loses_no_change(
+def test_losing_postgresql_fails_no_read_and_loses_no_change(
     tmp_path: Path, server: PostgresServer, own: Databases, loss: Callable[[PostgresServer], Any]
 ) -> None:
     store = own.new()

@@ -143,7 +143,7 @@ async def reading_here(served: Served, subs_id: str) -> AsyncIterator[Counter[bo
     assert task.cancelled(), task.exception()
 
 
-def test_a_fifth_of_the_rate_is_allowed(tmp_path: Path) -> None:
+def test_the_rate_adapts_to_a_provider_that_allows_a_fifth_of_it(tmp_path: Path) -> None:
     run_virtual(lambda loop: a_fifth(loop, tmp_path))
 
 

@@ -72,7 +72,7 @@ WRONG: list[tuple[str, str, Any]] = [
 ]
 
 
-def test_nothing_that_others_read_holds_a_number_or_a_secret(tmp_path: Path) -> None:
+def test_no_output_contains_a_number_or_a_secret(tmp_path: Path) -> None:
     scenario, bindings = tmp_path / "scenario.toml", tmp_path / "bindings.jsonl"
     scenario.write_text(
         f'[account]\naccess_key_id = "demo"\naccess_key_secret = "{SECRET}"\nsecurity_token = "{STS}"\n{SCENARIO}'
@@ -124,7 +124,7 @@ def lived(daemon: Server, token: str, bindings: Path) -> str:
     return problems + ask(url, token, "GET", "/metrics")[1] + json.dumps(exposures)
 
 
-def test_keys_are_made_brought_into_use_and_asked_for(tmp_path: Path) -> None:
+def test_keys_are_created_rotated_and_then_required(tmp_path: Path) -> None:
     config, keys = tmp_path / "precall.toml", tmp_path / "keys"
     plain = (
         '[log]\nlevel = "debug"\n'

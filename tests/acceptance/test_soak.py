@@ -184,7 +184,7 @@ def _a_coarser_life(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_a_coarser_life")
-def test_days_of_disturbances(tmp_path: Path) -> None:
+def test_invariants_hold_through_simulated_days_of_faults(tmp_path: Path) -> None:
     run_virtual(lambda loop: days(loop, tmp_path), SPEED)
 
 
@@ -218,7 +218,7 @@ def stopped(server: Server, seconds: float) -> Iterator[None]:
         server.process.send_signal(signal.SIGCONT)
 
 
-def test_kills_stops_and_cuts(tmp_path: Path) -> None:
+def test_invariants_hold_through_kills_suspensions_and_disconnections(tmp_path: Path) -> None:
     print(f"PRECALL_TEST_SOAK_SEED={SEED}", flush=True)  # noqa: T201
     chance, seen, happened = random.Random(SEED), Seen(), Counter[str]()
     scenario, bindings = tmp_path / "scenario.toml", tmp_path / "bindings.jsonl"

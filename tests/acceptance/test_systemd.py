@@ -36,13 +36,13 @@ def unit(tmp_path: Path) -> Path:
 
 
 @needs_systemd
-def test_the_unit_is_good(unit: Path) -> None:
+def test_systemd_analyze_verifies_the_unit(unit: Path) -> None:
     found = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
     assert (found.returncode, found.stderr) == (0, "")
 
 
 @needs_systemd
-def test_the_unit_is_locked_up(unit: Path) -> None:
+def test_the_unit_is_sandboxed(unit: Path) -> None:
     command = ["systemd-analyze", "security", "--offline=true", "--no-pager", unit]
     found = subprocess.run(command, capture_output=True, text=True, check=True)
     level = re.search(r"Overall exposure level for precall.service: ([0-9.]+)", found.stdout)
@@ -113,7 +113,7 @@ def managed(folder: Path, config: Path, name: str = "one") -> Iterator[Managed]:
     service.search.end(service.output.read_text())
 
 
-def test_a_life_is_told_and_a_reload_with_a_mistake_ends_nothing(tmp_path: Path) -> None:
+def test_systemd_is_notified_and_a_failed_reload_keeps_the_daemon_running(tmp_path: Path) -> None:
     port = free_port()
     config = config_file(tmp_path, "http://127.0.0.1:9", listen=f"127.0.0.1:{port}")
     good, url = config.read_text(), f"http://127.0.0.1:{port}"
@@ -140,7 +140,7 @@ def test_a_life_is_told_and_a_reload_with_a_mistake_ends_nothing(tmp_path: Path)
         assert pulses > 0
 
 
-def test_one_that_stands_by_is_up_and_alive_too(tmp_path: Path) -> None:
+def test_a_standby_is_ready_and_feeds_the_watchdog(tmp_path: Path) -> None:
     config = config_file(tmp_path, "http://127.0.0.1:9")
     with managed(tmp_path, config) as first:
         assert first.told()["STATUS"] == "checks 0 bindings"

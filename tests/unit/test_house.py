@@ -74,7 +74,9 @@ def test_type_names_are_unique() -> None:
 
 
 def test_every_form_of_type_alias_is_recognised() -> None:
-    source = "Pair = int | str\nIds: TypeAlias = set\nWork = Callable[[int], str]\nSIZES = counts[0]\nrun = a[0]"
+    source = (
+        "Pair = int | str\nIds: TypeAlias = set\nWork = Callable[[int], str]\nSIZES = counts[0]\nrun = a[0]"
+    )
     assert list(aliases(ast.parse(source))) == ["Pair", "Ids", "Work"]
 
 
@@ -91,13 +93,13 @@ def test_there_are_few_layers() -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=named)
-def test_a_file_tells_one_story(file: Path) -> None:
+def test_files_and_functions_are_short(file: Path) -> None:
     assert len(file.read_text(encoding="utf-8").splitlines()) <= LINES_OF_A_FILE
     for function in functions(TREES[file]):
         assert lines(function) <= LINES_OF_A_FUNCTION, function.name
 
 
-def test_the_product_is_one_short_function() -> None:
+def test_the_check_is_one_short_function() -> None:
     [check] = [one for one in functions(TREES[CODE / "engine" / "checker.py"]) if one.name == "_check"]
     assert lines(check) <= LINES_OF_A_CHECK
 
@@ -126,7 +128,7 @@ def test_the_parts_of_the_api_are_not_reached_through_its_server() -> None:
                 assert not reached, f"{named(file)}:{node.lineno}"
 
 
-def test_tests_use_what_is_public() -> None:
+def test_tests_use_public_names() -> None:
     """`_name` of something that is neither `self` nor `cls`."""
     found = []
     for file in sorted((ROOT / "tests").rglob("*.py")):

@@ -14,7 +14,7 @@ from tests.support.builders import binding
 PAST = "2001-01-01T00:00:00Z"
 
 
-async def test_put_get_delete(tmp_path: Path) -> None:
+async def test_a_binding_can_be_put_read_and_deleted(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         served.daemon.parts.checker.plan.pause("")  # a check would change the route, and so its version
         body = a_binding(labels={"city": "Hangzhou"}, extension="7")
@@ -38,7 +38,7 @@ async def test_put_get_delete(tmp_path: Path) -> None:
         assert await served.stored() == 0
 
 
-async def test_what_was_answered_to_is_stored(tmp_path: Path) -> None:
+async def test_an_acknowledged_binding_is_stored(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         await served.register(subs_id="1")
         await served.register(subs_id="2", number_b="", expires_at="")
@@ -74,7 +74,7 @@ BAD_BINDINGS: list[tuple[str, Any, int, str, str]] = [
 ]
 
 
-async def test_a_bad_binding_is_refused_by_its_field_and_not_stored(tmp_path: Path) -> None:
+async def test_an_invalid_binding_is_refused_naming_its_field(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         for name, body, status, code, field in BAD_BINDINGS:
             found, problem = await served.ask("PUT", "/v1/bindings/1", body)
@@ -86,7 +86,7 @@ async def test_a_bad_binding_is_refused_by_its_field_and_not_stored(tmp_path: Pa
         assert len(served.daemon.parts.table) == 0
 
 
-async def test_a_batch_tells_of_each_in_order(tmp_path: Path) -> None:
+async def test_a_batch_reports_each_result_in_order(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         await served.register(subs_id="5")
         items = [
@@ -115,7 +115,7 @@ async def test_a_batch_tells_of_each_in_order(tmp_path: Path) -> None:
         assert (await served.ask("GET", "/v1/bindings/1"))[1]["labels"] == {"n": "2"}
 
 
-async def test_an_atomic_batch_stands_or_falls_as_one(tmp_path: Path) -> None:
+async def test_an_atomic_batch_is_stored_completely_or_not_at_all(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         good = [a_binding(subs_id=str(i)) for i in range(1, 40)]
         path = "/v1/bindings/batch?atomic=true"
@@ -150,7 +150,7 @@ async def test_an_atomic_batch_that_is_overtaken_stores_nothing(tmp_path: Path) 
         assert [row.binding.subs_id for row in served.daemon.parts.table.rows()] == ["2"]
 
 
-async def test_a_batch_takes_5000_and_not_one_more(tmp_path: Path) -> None:
+async def test_a_batch_is_limited_to_5000_bindings(tmp_path: Path) -> None:
     async with serving(tmp_path, rate=0.001) as served:
         items = [a_binding(subs_id=str(i)) for i in range(5001)]
         status, problem = await served.ask("POST", "/v1/bindings/batch", {"bindings": items})
@@ -161,7 +161,7 @@ async def test_a_batch_takes_5000_and_not_one_more(tmp_path: Path) -> None:
         assert (await served.ask("POST", "/v1/bindings/batch", {"bindings": []}))[1] == {"results": []}
 
 
-async def test_bindings_by_pages_and_filters(tmp_path: Path) -> None:
+async def test_bindings_are_listed_by_page_and_filter(tmp_path: Path) -> None:
     async with serving(tmp_path, rate=0.001) as served:
         items = [
             a_binding(subs_id=str(i), pool_key=f"FC{i % 3}", labels={"url": f"a:{i % 2}"})
@@ -186,7 +186,7 @@ async def test_bindings_by_pages_and_filters(tmp_path: Path) -> None:
         assert (await served.ask("GET", "/v1/bindings?label=url"))[1]["field"] == "label"
 
 
-async def test_history_is_newest_first_and_goes_on(tmp_path: Path) -> None:
+async def test_history_is_paged_newest_first(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1)) as served:
         await served.register()
         for status in (1, 2, 3, 1):
@@ -221,7 +221,7 @@ async def test_history_is_newest_first_and_goes_on(tmp_path: Path) -> None:
         assert (await served.ask("GET", "/v1/bindings/2/history"))[0] == 404
 
 
-async def test_explain(tmp_path: Path) -> None:
+async def test_explain_returns_route_state_override_and_plan(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1)) as served:
         await served.register()
         await served.checked("1")
@@ -239,7 +239,7 @@ async def test_explain(tmp_path: Path) -> None:
         assert (await served.ask("GET", "/v1/bindings/2/explain"))[0] == 404
 
 
-async def test_check_now(tmp_path: Path) -> None:
+async def test_check_returns_the_result_of_a_live_check(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(2)) as served:
         await served.register(subs_id="1")
         await served.register(subs_id="9", pool_key="FC2")
@@ -255,7 +255,7 @@ async def test_check_now(tmp_path: Path) -> None:
         assert (await served.ask("POST", "/v1/bindings/1/check?timeout=0"))[1]["field"] == "timeout"
 
 
-async def test_a_check_that_the_provider_keeps_waiting_goes_on(tmp_path: Path) -> None:
+async def test_a_slow_check_continues_after_its_request_timed_out(tmp_path: Path) -> None:
     slow = scripted(1, fault=[{"kind": "slow", "delay": "0.5s"}])
     async with serving(tmp_path, slow) as served:
         await served.register()
@@ -264,7 +264,7 @@ async def test_a_check_that_the_provider_keeps_waiting_goes_on(tmp_path: Path) -
         assert (status, told.outcome, told.route.reason) == (202, "late", "unverified")
 
 
-async def test_a_spent_budget_says_when_to_come_again(tmp_path: Path) -> None:
+async def test_a_spent_budget_is_answered_with_retry_after(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1), rate=0.01) as served:
         await served.register()
         statuses = []
@@ -277,7 +277,7 @@ async def test_a_spent_budget_says_when_to_come_again(tmp_path: Path) -> None:
         assert 429 in statuses
 
 
-async def test_overrides(tmp_path: Path) -> None:
+async def test_an_override_is_set_shown_and_lifted(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1)) as served:
         await served.register()
         await served.checked("1")

@@ -126,7 +126,7 @@ async def test_a_long_poll_is_answered_as_soon_as_something_changes(tmp_path: Pa
         assert await changes(served, answer.index) == ChangesAnswer(index=answer.index, changes=[])
 
 
-async def test_a_long_poll_is_not_woken_by_what_its_filter_does_not_name(tmp_path: Path) -> None:
+async def test_a_long_poll_ignores_changes_outside_its_filter(tmp_path: Path) -> None:
     async with serving(tmp_path, **IDLE) as served:
         index, _ = await snapshot(served)
         queries = ("subs_id=2,3&subs_id=4", "pool_key=FC2", "subs_id=1&pool_key=FC2")
@@ -146,7 +146,7 @@ async def test_a_long_poll_is_not_woken_by_what_its_filter_does_not_name(tmp_pat
         assert [one.subs_id for one in (await woken).changes] == ["4"]
 
 
-async def test_a_page_at_a_time(tmp_path: Path) -> None:
+async def test_changes_are_read_page_by_page(tmp_path: Path) -> None:
     async with serving(tmp_path, **IDLE) as served:
         index, _ = await snapshot(served)
         for subs_id in "12345":
@@ -159,7 +159,7 @@ async def test_a_page_at_a_time(tmp_path: Path) -> None:
         assert found == list("12345")
 
 
-async def test_what_is_no_index_to_go_on_from(tmp_path: Path) -> None:
+async def test_unusable_indexes_are_refused(tmp_path: Path) -> None:
     async with serving(tmp_path, **IDLE) as served:
         base, _ = await snapshot(served)
         await served.register()
@@ -191,7 +191,7 @@ async def test_what_is_no_index_to_go_on_from(tmp_path: Path) -> None:
                 assert response.status == 200
 
 
-async def test_readers_go_on_over_a_restart(tmp_path: Path) -> None:
+async def test_readers_resume_after_a_restart(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(2)) as served:
         served.daemon.parts.checker.plan.pause("")
         first, _ = await snapshot(served)
@@ -243,7 +243,7 @@ async def test_readers_go_on_over_a_restart(tmp_path: Path) -> None:
         assert [one.subs_id for one in (await changes(served, second)).changes] == ["3"]
 
 
-async def test_an_index_of_a_future_that_a_restore_undid_is_refused(tmp_path: Path) -> None:
+async def test_an_index_lost_by_restoring_a_backup_is_refused(tmp_path: Path) -> None:
     async with serving(tmp_path, **IDLE) as served:
         await served.register()
         kept = served.daemon.parts.feed.newest
@@ -263,7 +263,7 @@ async def test_an_index_of_a_future_that_a_restore_undid_is_refused(tmp_path: Pa
         assert [one.subs_id for one in (await changes(served, kept)).changes] == ["3"]
 
 
-async def test_what_retention_took_away_is_refused(tmp_path: Path) -> None:
+async def test_an_index_deleted_by_retention_is_refused(tmp_path: Path) -> None:
     async with serving(tmp_path, **IDLE) as served:
         base, _ = await snapshot(served)
         await served.register(subs_id="1")
@@ -281,7 +281,7 @@ async def test_what_retention_took_away_is_refused(tmp_path: Path) -> None:
         assert [one.subs_id for one in (await changes(served, kept)).changes] == ["3"]
 
 
-async def test_a_stream_goes_on_where_it_was_left(tmp_path: Path) -> None:
+async def test_a_stream_resumes_at_the_last_event_id(tmp_path: Path) -> None:
     async with serving(tmp_path, **IDLE) as served:
         async with streaming(served) as stream:
             assert stream.response.headers["X-Accel-Buffering"] == "no"
@@ -310,7 +310,7 @@ async def test_many_changes_at_once_reach_a_stream_in_order(tmp_path: Path) -> N
         assert [(await stream.route())["subs_id"] for _ in range(2000)] == [str(n) for n in range(2000)]
 
 
-async def test_no_real_number_is_ever_told(tmp_path: Path) -> None:
+async def test_changes_never_contain_a_real_number(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(3), rate=1000.0) as served:
         index, _ = await snapshot(served)
         async with streaming(served, f"?since={index}") as stream:
@@ -330,7 +330,7 @@ async def test_no_real_number_is_ever_told(tmp_path: Path) -> None:
         assert (recalled.action, recalled.number) == ("dial_real", "")
 
 
-async def test_the_snapshot_of_what_a_filter_names(tmp_path: Path) -> None:
+async def test_a_snapshot_applies_filters(tmp_path: Path) -> None:
     async with serving(tmp_path, **IDLE) as served:
         bindings = [a_binding(subs_id=str(place), pool_key=f"FC{place % 2}") for place in range(250)]
         await served.ask("POST", "/v1/bindings/batch", {"bindings": bindings})
@@ -343,7 +343,7 @@ async def test_the_snapshot_of_what_a_filter_names(tmp_path: Path) -> None:
         assert set(some) == {"1", "3"}
 
 
-async def test_a_change_the_database_did_not_take_is_streamed_with_a_flag(tmp_path: Path) -> None:
+async def test_unsaved_changes_are_streamed_with_a_flag(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(4), store_timeout=BRIEF) as served:
         served.daemon.parts.checker.plan.pause("")
         await served.register()
@@ -403,7 +403,7 @@ async def stopped(folder: Path, count: int) -> tuple[list[dict[str, str]], list[
 
 
 @pytest.mark.slow
-async def test_a_reader_who_does_not_read_is_cut_off_and_holds_nobody_back(
+async def test_a_slow_reader_is_disconnected_without_delaying_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # On a busy machine the other reader is slow too, though not as slow as this.
@@ -436,7 +436,7 @@ def _rest(lazy: socket.socket) -> bytes:
     return tail
 
 
-async def test_what_was_replaced_is_told_without_a_number_that_time_took_away(tmp_path: Path) -> None:
+async def test_replaced_routes_are_sent_without_expired_numbers(tmp_path: Path) -> None:
     async with serving(tmp_path, **IDLE) as served:
         index, _ = await snapshot(served)
         await served.register(expires_at="2099-01-01T00:00:00Z")

@@ -126,7 +126,7 @@ async def closed(writer: asyncio.StreamWriter) -> None:
 # -- slow senders
 
 
-async def test_who_says_nothing_or_dribbles_a_head_is_cut_and_the_others_are_not() -> None:
+async def test_silent_and_slow_request_heads_are_cut_off() -> None:
     async with alone() as bench, bench.peers(3) as [silent, dribbling, good]:
         for byte in (b"G", b"E", b"T", b" "):
             dribbling.writer.write(byte)
@@ -141,7 +141,7 @@ async def test_who_says_nothing_or_dribbles_a_head_is_cut_and_the_others_are_not
         assert sample(bench.metrics, "precall_connections") == 1
 
 
-async def test_the_head_of_a_second_request_may_not_dribble_either() -> None:
+async def test_a_slow_head_of_a_second_request_is_cut_off() -> None:
     async with alone() as bench, bench.peers(1) as [peer]:
         peer.writer.write(GET + b"\r\n")
         await peer.answer()
@@ -157,7 +157,7 @@ async def test_the_head_of_a_second_request_may_not_dribble_either() -> None:
         assert bench.cut("slow_head") == 1
 
 
-async def test_a_request_that_takes_long_is_not_taken_for_a_slow_head(tmp_path: Path) -> None:
+async def test_a_long_request_is_not_cut_off_as_a_slow_head(tmp_path: Path) -> None:
     async with serving(tmp_path) as served, connected(served) as peer:
         crowd = crowd_of(served)
         since = served.daemon.parts.feed.newest
@@ -174,7 +174,7 @@ async def test_a_request_that_takes_long_is_not_taken_for_a_slow_head(tmp_path: 
         assert (status, b'"subs_id":"1"' in body) == (200, True)
 
 
-async def test_a_reader_who_takes_nothing_is_cut(tmp_path: Path) -> None:
+async def test_a_client_that_reads_no_response_is_cut_off(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         crowd, url = crowd_of(served), urlsplit(served.url)
         with socket.socket() as lazy:
@@ -197,7 +197,7 @@ async def test_a_reader_who_takes_nothing_is_cut(tmp_path: Path) -> None:
         assert (await served.ask("GET", "/healthz"))[0] == 200
 
 
-async def test_a_body_that_a_read_brings_along_and_never_ends_holds_nothing(tmp_path: Path) -> None:
+async def test_an_unfinished_body_of_a_get_request_is_not_waited_for(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         await served.register()
         async with connected(served) as peer:
@@ -206,7 +206,7 @@ async def test_a_body_that_a_read_brings_along_and_never_ends_holds_nothing(tmp_
             assert await peer.ended() == b""
 
 
-async def test_a_sender_who_goes_amid_a_body_is_no_mistake_of_ours(
+async def test_a_client_that_disconnects_within_a_body_is_not_logged_as_an_error(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving(tmp_path) as served:
@@ -230,7 +230,7 @@ async def test_a_sender_who_goes_amid_a_body_is_no_mistake_of_ours(
 # -- crowds
 
 
-async def test_when_it_is_crowded_the_eldest_who_never_asked_gives_way() -> None:
+async def test_at_the_connection_limit_the_oldest_stranger_is_closed() -> None:
     async with alone(max_connections=3) as bench, bench.peers(1) as [known]:
         known.writer.write(GET + b"\r\n")
         await known.answer()
@@ -248,7 +248,7 @@ async def test_when_it_is_crowded_the_eldest_who_never_asked_gives_way() -> None
                 assert (await peer.answer())[0] == 503
 
 
-async def test_who_was_refused_is_still_a_stranger() -> None:
+async def test_a_client_with_only_refused_requests_counts_as_a_stranger() -> None:
     _, entry = token("me", "routes:read")
     async with alone(max_connections=1, tokens=[entry]) as bench, bench.peers(1) as [peer]:
         for path, status in (("/v1/routes/1", 401), ("/healthz", 200)):
@@ -261,7 +261,7 @@ async def test_who_was_refused_is_still_a_stranger() -> None:
 
 
 @pytest.mark.slow
-async def test_two_thousand_idle_connections_and_slow_ones_hold_nobody_up(tmp_path: Path) -> None:
+async def test_two_thousand_idle_or_slow_connections_do_not_delay_others(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1)) as served, AsyncExitStack() as stack:
         await served.register()
         crowd = crowd_of(served)
@@ -295,7 +295,7 @@ async def test_two_thousand_idle_connections_and_slow_ones_hold_nobody_up(tmp_pa
     ],
     ids=["line", "field", "fields", "name", "smuggling", "length", "words", "tls"],
 )
-async def test_what_is_no_request_is_a_problem_that_repeats_nothing(
+async def test_malformed_requests_get_a_problem_that_does_not_repeat_them(
     head: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with alone() as bench, bench.peers(1) as [peer]:
@@ -321,7 +321,7 @@ async def test_what_is_no_request_is_a_problem_that_repeats_nothing(
         "/..",
     ],
 )
-async def test_no_path_leads_out_and_nobody_is_sent_elsewhere(tmp_path: Path, path: str) -> None:
+async def test_paths_cannot_escape_and_never_redirect(tmp_path: Path, path: str) -> None:
     async with serving(tmp_path) as served, connected(served) as peer:
         peer.writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         status, headers, body = await peer.answer()
@@ -330,14 +330,14 @@ async def test_no_path_leads_out_and_nobody_is_sent_elsewhere(tmp_path: Path, pa
         assert b"evil" not in body
 
 
-async def test_a_packed_body_is_not_unpacked(tmp_path: Path) -> None:
+async def test_a_compressed_body_is_refused(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
         status, problem = await served.ask("PUT", "/v1/bindings/1", data=b"{}", headers=headers)
         assert (status, problem["code"]) == (415, "unsupported_media_type")
 
 
-async def test_an_expectation_is_met_or_passed_over(tmp_path: Path) -> None:
+async def test_expect_headers_are_met_or_ignored(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         for expected, first in ((b"100-continue", 100), (b"miracles", 200)):
             body = b'{"reason":"x"}'
@@ -352,7 +352,7 @@ async def test_an_expectation_is_met_or_passed_over(tmp_path: Path) -> None:
                 assert (await peer.answer())[0] == 200
 
 
-async def test_the_security_headers_are_on_every_answer(tmp_path: Path) -> None:
+async def test_every_response_has_the_security_headers(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1)) as served:
         for endpoint in ENDPOINTS:
             await served.ask("PUT", "/v1/bindings/1", a_binding())
@@ -372,7 +372,7 @@ def answers_of(heads: int, secret: str) -> bytes:
     return (GET + f"Authorization: Bearer {secret}\r\n\r\n".encode()) * heads
 
 
-async def test_ten_thousand_wrong_tokens(caplog: pytest.LogCaptureFixture) -> None:
+async def test_ten_thousand_wrong_tokens_are_throttled(caplog: pytest.LogCaptureFixture) -> None:
     _, entry = token("me", "routes:read")
     async with alone(tokens=[entry]) as bench, bench.peers(1) as [peer]:
         statuses: list[int] = []
@@ -392,7 +392,7 @@ async def test_ten_thousand_wrong_tokens(caplog: pytest.LogCaptureFixture) -> No
     assert [line["count"] for line in lines] == [10_000]  # type: ignore[index]
 
 
-async def test_a_token_may_ask_so_often_and_its_neighbour_is_not_held_up() -> None:
+async def test_the_request_rate_is_limited_per_token() -> None:
     _, slow = token("slow", "routes:read")
     _, fast = token("fast", "routes:read")
     tokens = [slow | {"rate": 2}, fast]
@@ -410,7 +410,7 @@ async def test_a_token_may_ask_so_often_and_its_neighbour_is_not_held_up() -> No
         assert sample(bench.metrics, "precall_requests_refused_total", reason="rate") == 5
 
 
-async def test_so_many_streams_of_a_token_at_a_time(tmp_path: Path) -> None:
+async def test_concurrent_streams_are_limited_per_token(tmp_path: Path) -> None:
     async with serving(tmp_path, api={"max_streams": 2}) as served:
         url = f"{served.url}/v1/routes/stream"
         async with served.session.get(url) as one:
@@ -432,7 +432,7 @@ async def head(served: Served, url: str) -> int:
         return response.status
 
 
-async def test_so_many_requests_of_a_token_at_a_time(tmp_path: Path) -> None:
+async def test_concurrent_requests_are_limited_per_token(tmp_path: Path) -> None:
     hanging = scripted(1, fault=[{"kind": "hang", "share": 1.0}])
     async with serving(tmp_path, hanging, api={"max_in_flight": 1}) as served:
         await served.register()
@@ -469,7 +469,7 @@ def sizes(served: Served) -> Iterator[tuple[str, int]]:
     yield "series", daemon.metrics.render().count(b"\n")
 
 
-async def test_nothing_grows_by_what_is_unknown(tmp_path: Path) -> None:
+async def test_requests_about_unknown_ids_do_not_grow_memory(tmp_path: Path) -> None:
     async def ask(place: int) -> None:
         subs_id = f"9{place:017}"
         for method, path, body in (

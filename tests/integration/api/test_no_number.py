@@ -82,7 +82,7 @@ def may_see(endpoint: Operation, scopes: set[str]) -> bool:
 @given(scopes=readers, turned=turns, seed=st.integers(0, 2**32))
 # Each example is a daemon: one that fails is told as it is.
 @settings(examples(5, 200, *HealthCheck), phases=[Phase.explicit, Phase.reuse, Phase.generate])
-async def test_no_scope_no_number(
+async def test_numbers_require_a_scope(
     scopes: set[str], turned: list[tuple[str, int]], seed: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("any")

@@ -39,7 +39,7 @@ async def call_until(dispatcher: Dispatcher, true: Callable[[], object]) -> None
             await asyncio.sleep(0.05)
 
 
-async def test_a_silent_death_is_found_by_receipts_and_left_when_the_provider_turns(tmp_path: Path) -> None:
+async def test_receipts_mark_a_failing_x_suspect_without_changing_its_route(tmp_path: Path) -> None:
     silent = [{"kind": "silent", "subs_id": "1"}]
     async with dispatching(tmp_path, 2, fault=silent, habits=EASY | {"handset": 1}) as (served, dispatcher):
         before = await route(served)
@@ -57,7 +57,7 @@ async def test_a_silent_death_is_found_by_receipts_and_left_when_the_provider_tu
         assert (after["action"], after["flags"]) == ("dial_temp_x", [])
 
 
-async def test_reports_of_the_dispatcher_close_the_loop_too(tmp_path: Path) -> None:
+async def test_dispatcher_reports_reveal_a_failing_x(tmp_path: Path) -> None:
     told = {"habits": EASY | {"handset": 0}, "dispatcher": {"outcomes": 1}}
     async with dispatching(tmp_path, 1, **told) as (served, dispatcher):
         served.simulator.service.world.change("1", {}, {"status": 3})
@@ -65,7 +65,7 @@ async def test_reports_of_the_dispatcher_close_the_loop_too(tmp_path: Path) -> N
         assert (await route(served, query="?caller=13800000001"))["action"] == "dial_real"
 
 
-async def test_the_report_says_what_the_routes_were_worth(tmp_path: Path) -> None:
+async def test_the_report_agrees_with_the_results_of_the_calls(tmp_path: Path) -> None:
     """What precall learned of its own calls equals what they came to, less those that are still under way."""
     told = {"habits": EASY | {"handset": 0.5}, "dispatcher": {"outcomes": 1}}
     async with dispatching(tmp_path, 1, 2, 3, 1, **told) as (served, dispatcher):

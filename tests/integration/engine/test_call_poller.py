@@ -87,7 +87,7 @@ async def metric(served: Served, line: str) -> None:
             await asyncio.sleep(0.1)
 
 
-async def test_a_reported_call_is_asked_about_and_told(tmp_path: Path) -> None:
+async def test_a_reported_call_is_queried_and_its_result_returned(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1) | ACCOUNT, provider=QUICK) as served:
         await served.register()
         good = placed(served, "116012854210^102314050", "200000", duration=31)
@@ -114,7 +114,7 @@ async def test_a_reported_call_is_asked_about_and_told(tmp_path: Path) -> None:
         assert (await served.ask("GET", "/v1/calls/none"))[0] == 404
 
 
-async def test_a_call_whose_question_went_stale_is_asked_about_again_at_once(tmp_path: Path) -> None:
+async def test_a_call_query_with_a_stale_nonce_is_repeated_at_once(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1) | ACCOUNT, provider=QUICK) as served:
         await served.register()
         stale = {"code": "SignatureNonceUsed", "http_status": 400, "action": "QueryCallDetailByCallId"}
@@ -127,7 +127,7 @@ async def test_a_call_whose_question_went_stale_is_asked_about_again_at_once(tmp
         assert (await result(served, "c1", "connected"))["duration"] == 31
 
 
-async def test_a_binding_that_dies_silently(tmp_path: Path) -> None:
+async def test_failing_calls_make_a_binding_suspect(tmp_path: Path) -> None:
     """The provider goes on to answer 1: the flags show it, the route stays; when it turns, the next failed call finds
     out."""
     slow = {"max_age": "1h", "min_interval": "30m"}
@@ -155,7 +155,7 @@ async def test_a_binding_that_dies_silently(tmp_path: Path) -> None:
         await metric(served, 'precall_wrong_at_dial_measured{pool="FC1"} 1.0')
 
 
-async def test_a_reclaimed_number_is_suspect_at_once_and_what_is_nobodys_fault_never(tmp_path: Path) -> None:
+async def test_a_reclaimed_number_is_suspect_at_once_other_causes_never(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1, 1) | ACCOUNT, provider=QUICK) as served:
         for subs_id in ("1", "2"):
             await served.register(subs_id=subs_id)
@@ -168,7 +168,7 @@ async def test_a_reclaimed_number_is_suspect_at_once_and_what_is_nobodys_fault_n
         assert (await route(served, "2"))["flags"] == []
 
 
-async def test_outcomes_that_dispatchers_report(tmp_path: Path) -> None:
+async def test_dispatchers_can_report_results(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1) | ACCOUNT, provider=QUICK) as served:
         await served.register()
         now = time.time()
@@ -185,7 +185,7 @@ async def test_outcomes_that_dispatchers_report(tmp_path: Path) -> None:
         await flagged(served, "suspect", "api_disagrees")
 
 
-async def test_of_a_failure_the_provider_knows_the_cause(tmp_path: Path) -> None:
+async def test_the_provider_supplies_the_cause_of_a_reported_failure(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1) | ACCOUNT, provider=QUICK) as served:
         await served.register()
         await tell(served, placed(served, "c1", "200003") | {"outcome": "failed"})
@@ -193,7 +193,7 @@ async def test_of_a_failure_the_provider_knows_the_cause(tmp_path: Path) -> None
         assert (found["source"], found["state"]) == ("detail", "200003")
 
 
-async def test_a_call_that_nobody_knows_is_put_off_and_in_the_end_given_up(tmp_path: Path) -> None:
+async def test_an_unknown_call_is_retried_and_finally_given_up(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1) | ACCOUNT, provider=QUICK) as served:
         now = time.time()
         await tell(served, report("young", now - 200), report("old", now - 90_000), report("fresh", now))
@@ -206,7 +206,7 @@ async def test_a_call_that_nobody_knows_is_put_off_and_in_the_end_given_up(tmp_p
         await metric(served, "precall_calls_waiting 2.0")
 
 
-async def test_a_call_near_midnight_is_looked_for_on_the_day_before_too(tmp_path: Path) -> None:
+async def test_a_call_near_midnight_is_queried_under_both_dates(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1) | ACCOUNT, provider=QUICK) as served:
         now = time.time()
         midnight = now - (now + SHANGHAI) % 86_400
@@ -218,7 +218,7 @@ async def test_a_call_near_midnight_is_looked_for_on_the_day_before_too(tmp_path
         assert served.simulator.calls_received["QueryCallDetailByCallId"] == 2
 
 
-async def test_a_call_in_progress_is_asked_about_again(tmp_path: Path) -> None:
+async def test_a_call_in_progress_is_queried_again(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1) | ACCOUNT, provider=QUICK) as served:
         told = placed(served, "c1", "200000", duration=3600, ends=3600.0)
         await tell(served, told)
@@ -229,7 +229,7 @@ async def test_a_call_in_progress_is_asked_about_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "result_"), [("throttle", "throttled"), ("html", "transient"), ("garbage", "malformed")]
 )
-async def test_a_question_that_fails_leaves_the_call_waiting(tmp_path: Path, kind: str, result_: str) -> None:
+async def test_a_failed_query_leaves_the_call_pending(tmp_path: Path, kind: str, result_: str) -> None:
     fault = {"kind": kind, "action": "QueryCallDetailByCallId"}
     async with serving(tmp_path, scripted(1, fault=[fault]) | ACCOUNT, provider=QUICK) as served:
         await tell(served, placed(served, "c1"))
@@ -239,7 +239,7 @@ async def test_a_question_that_fails_leaves_the_call_waiting(tmp_path: Path, kin
         assert found["next_at"]
 
 
-async def test_an_action_that_is_refused_opens_a_circuit_of_its_own(tmp_path: Path) -> None:
+async def test_a_refused_action_opens_its_own_circuit(tmp_path: Path) -> None:
     delisted = scripted(1, delisted=["QueryCallDetailByCallId"])
     async with serving(tmp_path, delisted | ACCOUNT, provider=QUICK) as served:
         await served.register()
@@ -250,7 +250,7 @@ async def test_an_action_that_is_refused_opens_a_circuit_of_its_own(tmp_path: Pa
         assert (await call(served, "c1"))["result"] == "pending"
 
 
-async def test_the_newest_is_not_starved_by_a_backlog(tmp_path: Path) -> None:
+async def test_a_backlog_does_not_starve_new_calls(tmp_path: Path) -> None:
     budget = {"call_detail_rate_per_minute": 600}
     async with serving(tmp_path, scripted(1) | ACCOUNT, provider=budget) as served:
         old = [placed(served, f"old{n}", ago=9000 - n) for n in range(1000)]
@@ -268,7 +268,7 @@ async def test_the_newest_is_not_starved_by_a_backlog(tmp_path: Path) -> None:
         assert page["backlog"]["age_seconds"] >= 0
 
 
-async def test_what_was_in_doubt_is_after_a_restart(tmp_path: Path) -> None:
+async def test_suspicion_survives_a_restart(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1) | ACCOUNT, provider=QUICK) as served:
         await served.register()
         now = time.time()
@@ -279,7 +279,7 @@ async def test_what_was_in_doubt_is_after_a_restart(tmp_path: Path) -> None:
         assert (await call(served, "c1"))["result"] == "failed"
 
 
-async def test_while_the_database_is_down_a_report_is_refused_and_nothing_of_it_kept(tmp_path: Path) -> None:
+async def test_reports_are_refused_while_the_database_is_down(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1) | ACCOUNT, store_timeout=BRIEF) as served:
         await served.register()
         async with locked(tmp_path):
@@ -292,7 +292,7 @@ async def test_while_the_database_is_down_a_report_is_refused_and_nothing_of_it_
         assert (await served.ask("GET", "/v1/calls/r1"))[0] == 404
 
 
-async def test_the_report_sums_up_by_pool_and_state(tmp_path: Path) -> None:
+async def test_the_report_aggregates_by_pool_and_state(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(2) | ACCOUNT, provider=QUICK) as served:
         await served.register()
         await until(lambda: row_of(served).state.status == 2)
@@ -338,7 +338,7 @@ BAD_CALLS: list[tuple[Any, str]] = [
 ]
 
 
-async def test_bad_reports_are_refused_each_by_its_field(tmp_path: Path) -> None:
+async def test_invalid_reports_are_refused_naming_their_fields(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         for body, field in BAD_CALLS:
             status, told = await served.ask("POST", "/v1/calls", body)
@@ -394,7 +394,7 @@ async def test_receipts_are_acknowledged_as_the_provider_expects_and_make_a_bind
         assert (await served.ask("POST", "/v1/receipts", []))[0] == 200
 
 
-async def test_receipts_thrice_in_random_order_make_one_state(tmp_path: Path) -> None:
+async def test_repeated_and_reordered_receipts_give_one_state(tmp_path: Path) -> None:
     now, causes = time.time(), [1, 16, 17, 38, 3, 31]
     told = [a_receipt(f"r{n}", str(n % 3 + 1), causes[n % 6], now - n) for n in range(300)]
     told += [an_alarm(0, now - 20), an_alarm(1, now - 10)]
@@ -427,7 +427,7 @@ async def pushed(served: Served, raw: bytes) -> tuple[int, Any]:
     return await served.ask("POST", "/v1/receipts", data=raw, headers={"Content-Type": "text/plain"})
 
 
-async def test_garbage_is_named_by_its_place_and_never_pushed_again(
+async def test_invalid_receipts_are_logged_by_position_and_acknowledged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving(tmp_path, scripted(1)) as served:
@@ -454,7 +454,7 @@ async def test_garbage_is_named_by_its_place_and_never_pushed_again(
             await metric(served, f'precall_receipts_refused_total{{reason="{reason}"}} 1.0')
 
 
-async def test_an_array_that_can_be_read_is_taken_whatever_stands_in_it(tmp_path: Path) -> None:
+async def test_any_parsable_array_of_receipts_is_acknowledged(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1)) as served:
         one, other = json.dumps(a_receipt("d1")), json.dumps(a_receipt("d2"))
         twice = json.dumps(a_receipt("d3")).replace("{", '{"release_cause": 16, ', 1)
@@ -466,7 +466,7 @@ async def test_an_array_that_can_be_read_is_taken_whatever_stands_in_it(tmp_path
         assert [(await pushed(served, raw))[0] for raw in (b"[{", b"", b"7", b'"x"')] == [400, 400, 422, 422]
 
 
-async def test_only_a_receipt_of_an_ended_call_ends_a_call(tmp_path: Path) -> None:
+async def test_only_receipts_of_ended_calls_end_a_call(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1)) as served:
         await served.register()
         begun = a_receipt("b1", control_type="CONTINUE", unconnected_cause=0)
@@ -492,7 +492,7 @@ async def test_five_thousand_receipts_at_once(tmp_path: Path) -> None:
         assert (await served.ask("GET", "/v1/report"))[1]["total"]["not_connected"] == 5000
 
 
-async def test_an_abnormal_x_has_every_binding_on_it_checked(tmp_path: Path) -> None:
+async def test_a_report_about_x_checks_all_its_bindings(tmp_path: Path) -> None:
     slow = {"max_age": "1h", "min_interval": "30m"}
     async with serving(tmp_path, scripted(*[1] * 6), freshness=slow) as served:
         for n in range(1, 6):
@@ -511,7 +511,7 @@ async def test_an_abnormal_x_has_every_binding_on_it_checked(tmp_path: Path) -> 
             assert (await route(served, str(n)))["flags"] in ([], ["x_mismatch"])
 
 
-async def test_an_alarm_that_was_acknowledged_is_heeded_after_a_restart(tmp_path: Path) -> None:
+async def test_an_acknowledged_number_report_survives_a_restart(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1)) as served:
         await served.register()
         await served.checked("1")
@@ -523,7 +523,7 @@ async def test_an_alarm_that_was_acknowledged_is_heeded_after_a_restart(tmp_path
         await flagged(served)
 
 
-async def test_a_path_of_its_own_admits_who_cannot_send_a_token(tmp_path: Path) -> None:
+async def test_receipts_are_accepted_on_a_secret_path_without_a_token(tmp_path: Path) -> None:
     secret, entry = token("provider", "calls:write")
     guarded = {"receipts_secret_sha256": entry["sha256"]}
     async with serving(tmp_path, tokens=[token("me", "routes:read")[1]], api=guarded) as served:

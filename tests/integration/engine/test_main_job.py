@@ -72,7 +72,7 @@ async def test_every_status_reaches_the_route(tmp_path: Path, status: int, actio
         assert bool(told["number"]) is (action != "expired")
 
 
-async def test_a_change_of_truth_reaches_the_route_by_itself(tmp_path: Path) -> None:
+async def test_a_change_at_the_provider_reaches_the_route(tmp_path: Path) -> None:
     quick = {"min_interval": "50ms", "abnormal_min_interval": "50ms", "max_age": "100ms"}
     async with serving(tmp_path, scripted(1), freshness=quick) as served:
         await served.register()
@@ -95,7 +95,7 @@ async def test_a_change_of_truth_reaches_the_route_by_itself(tmp_path: Path) -> 
         ("gone", "gone_unconfirmed"),
     ],
 )
-async def test_a_failed_check_is_counted_and_leaves_the_route(tmp_path: Path, kind: str, result: str) -> None:
+async def test_a_failed_check_is_counted_and_keeps_the_route(tmp_path: Path, kind: str, result: str) -> None:
     async with serving(tmp_path, scripted(2), provider={"timeout": "200ms"}) as served:
         await served.register()
         before = await served.checked("1")
@@ -107,7 +107,7 @@ async def test_a_failed_check_is_counted_and_leaves_the_route(tmp_path: Path, ki
             assert after[key] == before[key]
 
 
-async def test_a_hung_provider_holds_no_tick_and_no_reader(tmp_path: Path) -> None:
+async def test_a_hung_provider_blocks_neither_ticks_nor_readers(tmp_path: Path) -> None:
     async with serving(
         tmp_path, scripted(*[1] * 40), provider={"max_in_flight": 8, "timeout": "2s"}
     ) as served:
@@ -218,7 +218,7 @@ async def test_readers_of_one_stale_route_share_one_call(tmp_path: Path) -> None
         assert all(body["age_ms"] < 1000 for body in told)
 
 
-async def test_a_hint_is_an_appointment_just_before_the_dial(tmp_path: Path) -> None:
+async def test_a_hint_schedules_a_check_just_before_the_dial(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1), freshness={"min_interval": "1m"}) as served:
         await served.register()
         await served.checked("1")
@@ -244,7 +244,7 @@ async def test_a_hung_check_delays_no_reader_past_its_timeout(tmp_path: Path) ->
         assert told["action"] == "dial_x"
 
 
-async def test_a_locked_database_refuses_writes_and_serves_what_the_provider_says(tmp_path: Path) -> None:
+async def test_a_locked_database_refuses_writes_but_serves_new_answers(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1, 1), store_timeout=BRIEF) as served:
         await served.register()
         await served.checked("1")
@@ -285,7 +285,7 @@ async def test_a_real_number_leaves_only_after_its_audit_row(tmp_path: Path) -> 
         assert listed["routes"][0]["flags"] == ["number_withheld"]
 
 
-async def test_exactly_the_cap_is_exposed_also_across_a_restart(tmp_path: Path) -> None:
+async def test_exactly_the_cap_is_exposed_even_across_a_restart(tmp_path: Path) -> None:
     scenario = scripted(*[3] * 60)
     brake = {"share": 0.0, "floor": 7, "window": "10m"}
     bindings = [a_binding(subs_id=str(place)) for place in range(1, 61)]
@@ -316,7 +316,7 @@ async def test_exactly_the_cap_is_exposed_also_across_a_restart(tmp_path: Path) 
         assert (await route(served, real.binding.subs_id))["reason"] == "exposure_brake"
 
 
-async def test_a_binding_expires_at_its_second_with_the_provider_cut_off(tmp_path: Path) -> None:
+async def test_a_binding_expires_on_time_without_the_provider(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1), policy={"skew": "0s"}) as served:
         fault(served, "reset")
         end = served.daemon.clocks.now() + 1.5

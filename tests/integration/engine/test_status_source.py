@@ -40,7 +40,7 @@ async def test_expired_and_gone_bindings_end(tmp_path: Path) -> None:
         assert (await route(served, "2"))["reason"] == "gone"
 
 
-async def test_a_failing_x_is_suspect_and_neither_temporary_nor_real(tmp_path: Path) -> None:
+async def test_a_failing_x_is_suspect_and_its_route_unchanged(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(2, 3, 1), provider=SUBSTITUTE, store_timeout=PATIENCE) as served:
         for subs_id, number_x in (("1", X), ("2", "17000000002"), ("3", "17000000003")):
             served.simulator.service.world.change(subs_id, {"number_x": number_x}, {})
@@ -62,7 +62,7 @@ async def test_a_failing_x_is_suspect_and_neither_temporary_nor_real(tmp_path: P
         assert "suspect" not in served.daemon.parts.checker.flags(row_of(served, "3"))
 
 
-async def test_what_was_known_before_the_source_was_changed_is_not_renewed(tmp_path: Path) -> None:
+async def test_states_from_query_call_status_expire_after_a_change_of_source(tmp_path: Path) -> None:
     """A temporary number outlives the change as long as its ttl, then X is tried again; a real one likewise."""
     short = {"temporary_ttl": "3s", "real_ttl": "3s"}
     quick = {
@@ -95,7 +95,7 @@ def state_of(served: Served, subs_id: str) -> State:
     return row_of(served, subs_id).state.state
 
 
-async def test_the_brake_lets_nothing_turn_real_on_the_word_of_a_substitute(tmp_path: Path) -> None:
+async def test_a_substitute_does_not_release_a_held_real_number(tmp_path: Path) -> None:
     """A Status 3 held back by the brake stays held back, however much room the brake has afterwards."""
     scenario = scripted(3)
     async with serving(
@@ -111,7 +111,7 @@ async def test_the_brake_lets_nothing_turn_real_on_the_word_of_a_substitute(tmp_
         assert not row_of(served).state.exposed_at
 
 
-async def test_half_a_confirmation_is_none(tmp_path: Path) -> None:
+async def test_a_check_fails_if_one_of_its_substitute_actions_is_refused(tmp_path: Path) -> None:
     async with serving(
         tmp_path, scripted(1, delisted=["QuerySecretNoDetail"]), provider=SUBSTITUTE, store_timeout=PATIENCE
     ) as served:

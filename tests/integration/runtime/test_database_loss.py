@@ -144,7 +144,7 @@ async def under_load(served: Served) -> AsyncIterator[Load]:
 
 
 @pytest.mark.parametrize("trouble", [locked, hung, full, moved])
-async def test_the_database_is_lost_and_comes_back(
+async def test_changes_during_an_outage_are_stored_afterwards(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     trouble: Callable[[Path], AbstractAsyncContextManager[None]],
@@ -196,7 +196,7 @@ async def journal_is_complete(served: Served, load: Load) -> None:
             versions[change["subs_id"]] = change["version"]
 
 
-async def test_while_it_is_down_real_numbers_are_held_back_at_once(tmp_path: Path) -> None:
+async def test_real_numbers_are_held_as_soon_as_the_database_is_down(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(*[3] * 20), freshness=QUICK, store_timeout=BRIEF) as served:
         ids = [str(place) for place in range(1, 21)]
         await served.ask("POST", "/v1/bindings/batch", {"bindings": [a_binding(subs_id=i) for i in ids]})
@@ -215,7 +215,7 @@ async def test_while_it_is_down_real_numbers_are_held_back_at_once(tmp_path: Pat
                 await asyncio.sleep(0.05)
 
 
-async def test_a_file_put_in_its_place_is_not_written_to(tmp_path: Path) -> None:
+async def test_a_replaced_database_file_is_not_written_to(tmp_path: Path) -> None:
     file = tmp_path / "precall.db"
     async with serving(tmp_path, scripted(1), store_timeout=BRIEF) as served:
         await served.register()

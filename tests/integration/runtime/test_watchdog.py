@@ -13,7 +13,7 @@ from precall.runtime.systemd import SystemdNotifier
 from tests.support.patience import PATIENCE, until
 
 
-async def test_a_check_loop_that_hangs_is_heard_no_more(
+async def test_a_hung_check_loop_stops_feeding_the_watchdog(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = Config(

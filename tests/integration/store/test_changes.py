@@ -47,7 +47,7 @@ async def every(
     return pages
 
 
-async def test_pages_of_what_a_filter_names(tmp_path: Path) -> None:
+async def test_changes_are_paged_by_filter(tmp_path: Path) -> None:
     store = await Store.open(f"sqlite:///{tmp_path}/precall.db", timeout=PATIENCE, auto_migrate=True)
     try:
         await store.commit(
@@ -72,7 +72,7 @@ async def test_pages_of_what_a_filter_names(tmp_path: Path) -> None:
         await store.close()
 
 
-async def test_only_what_is_gone_makes_an_index_too_old(tmp_path: Path) -> None:
+async def test_an_index_is_too_old_only_if_later_changes_were_deleted(tmp_path: Path) -> None:
     store = await Store.open(f"sqlite:///{tmp_path}/precall.db", timeout=PATIENCE, auto_migrate=True)
     try:
         await store.commit([change(place, str(place), at=NOW + place) for place in range(1, 10)], [], [])
@@ -91,7 +91,7 @@ async def test_only_what_is_gone_makes_an_index_too_old(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_a_rare_binding_is_looked_for_in_steps(tmp_path: Path) -> None:
+async def test_changes_of_a_rare_binding_are_scanned_in_steps(tmp_path: Path) -> None:
     store = await Store.open(f"sqlite:///{tmp_path}/precall.db", timeout=5.0, auto_migrate=True)
     try:
         last = SCAN + 10

@@ -85,7 +85,7 @@ async def call_about(store: Store) -> None:
     await store.calls.retire(300.0, batch=200)
 
 
-async def test_no_statement_of_every_day_reads_a_whole_table(full: str) -> None:
+async def test_no_routine_statement_scans_a_whole_table(full: str) -> None:
     store = await Store.open(full, timeout=20.0, auto_migrate=False)
     statements: dict[str, Any] = {}
 

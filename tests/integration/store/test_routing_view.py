@@ -102,7 +102,7 @@ def expected(
 @pytest.mark.slow
 @given(data=st.data(), policy=policies, halted=st.sampled_from([None, "", "FC1", "FC2"]))
 @examples(25, 2000, HealthCheck.function_scoped_fixture)
-async def test_the_view_tells_what_decide_tells(
+async def test_the_view_agrees_with_decide(
     data: st.DataObject, policy: Policy, halted: str | None, store: Store, store_url: str
 ) -> None:
     now = time.time()
@@ -146,7 +146,7 @@ def at_present(state: State, **facts: object) -> Row:
         (State.EXPIRED, "expired", ""),
     ],
 )
-async def test_each_state_is_told_and_no_real_number(
+async def test_the_view_shows_each_state_without_real_numbers(
     store: Store, store_url: str, state: State, action: str, number_: str
 ) -> None:
     await store.commit([a_change(at_present(state))])
@@ -155,7 +155,7 @@ async def test_each_state_is_told_and_no_real_number(
     assert found[:2] == [action, number_]
 
 
-async def test_an_override_means_a_number_of_its_binding(store: Store, store_url: str) -> None:
+async def test_an_override_dials_a_number_of_its_binding(store: Store, store_url: str) -> None:
     now = time.time()
     made = []
     for state in (State.NORMAL, State.TEMPORARY, State.UNVERIFIED):
@@ -194,7 +194,7 @@ async def test_without_a_policy_nothing_is_dialled(store: Store, store_url: str)
     assert told(store_url)[row.binding.subs_id][:2] == ["dial_x", X]
 
 
-async def test_a_removed_binding_is_not_told(store: Store, store_url: str) -> None:
+async def test_a_removed_binding_is_not_in_the_view(store: Store, store_url: str) -> None:
     row = at_present(State.NORMAL)
     await store.state_policy(Policy())
     await store.commit([a_change(row)])
@@ -202,7 +202,7 @@ async def test_a_removed_binding_is_not_told(store: Store, store_url: str) -> No
     assert told(store_url) == {}
 
 
-async def test_all_brakes_released_are_all_released(store: Store, store_url: str) -> None:
+async def test_releasing_all_brakes_releases_each_in_the_view(store: Store, store_url: str) -> None:
     row = at_present(State.FALLBACK)
     await store.commit([a_change(row)])
     await store.state_policy(Policy())
@@ -212,7 +212,7 @@ async def test_all_brakes_released_are_all_released(store: Store, store_url: str
     assert told(store_url)[row.binding.subs_id][0] == "dial_real"
 
 
-async def test_one_row_is_found_by_its_key(store: Store, store_url: str) -> None:
+async def test_a_row_of_the_view_is_found_by_its_key(store: Store, store_url: str) -> None:
     """And not by reading the table."""
     many = [
         replace(at_present(State.NORMAL, subs_id=str(at), generation=at), index=at) for at in range(1, 3000)

@@ -83,7 +83,7 @@ def test_each_mistake_in_the_file_is_named(tmp_path: Path, content: bytes, mista
     assert "MTEx" not in str(caught.value)
 
 
-def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_an_unwritable_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"number_key_file: .* cannot be written: No such file"):
         key_file.write(tmp_path / "none" / "keys", [])
 
@@ -99,7 +99,7 @@ def test_a_bare_name_may_be_a_credential_of_systemd(tmp_path: Path, monkeypatch:
     assert StoreConfig(number_key_file="a/keys").key_file == Path("a/keys")
 
 
-def test_equal_values_are_sealed_alike_in_one_place_only(tmp_path: Path) -> None:
+def test_equal_values_have_equal_ciphertexts_in_one_location_only(tmp_path: Path) -> None:
     keys = Cipher([cipher.NumberKey(ONE)])
     one = keys.seal("bindings.number_a 1", "13800000001")
     assert one == Cipher([cipher.NumberKey(ONE)]).seal("bindings.number_a 1", "13800000001")

@@ -156,7 +156,7 @@ def test_a_snapshot_and_the_changes_since_are_the_table(
     assert all(one.index > world.feed.floor for one in world.waiting)
 
 
-def test_old_changes_are_let_go_but_never_those_only_this_process_knows() -> None:
+def test_old_changes_are_dropped_but_not_unsaved_ones() -> None:
     feed = Feed(BASE, size=8)
     for index in range(BASE + 1, BASE + 101):
         feed.append(change(index))
@@ -176,14 +176,14 @@ def test_old_changes_are_let_go_but_never_those_only_this_process_knows() -> Non
     assert feed.floor > BASE + 190
 
 
-def test_a_quiet_change_is_none() -> None:
+def test_quiet_changes_are_not_in_the_feed() -> None:
     feed = Feed(BASE)
     feed.append(replace(change(BASE + 1), quiet=True))
     assert feed.newest == BASE
     assert not feed.holds(BASE + 1)
 
 
-def test_a_binding_that_leaves_a_pool_is_told_there_as_removed() -> None:
+def test_a_binding_that_leaves_a_pool_is_removed_there() -> None:
     feed = Feed(BASE)
     feed.append(change(BASE + 2, pool_key="FC2", left="FC1"))
     [left], position = feed.after(BASE, FeedFilter(pool_keys=frozenset({"FC1"})), 10)
@@ -197,7 +197,7 @@ def test_a_binding_that_leaves_a_pool_is_told_there_as_removed() -> None:
     )
 
 
-async def test_a_change_wakes_those_it_concerns_and_nobody_else() -> None:
+async def test_a_change_wakes_only_matching_readers() -> None:
     feed = Feed(BASE)
     wanted = {
         "everything": ALL,
@@ -250,7 +250,7 @@ async def test_a_waiting_reader_is_pushed_a_few_changes_and_woken_for_many() -> 
     assert not batches
 
 
-async def test_who_falls_asleep_amid_a_batch_is_told_the_rest_only() -> None:
+async def test_a_reader_that_waits_within_a_batch_gets_only_the_rest() -> None:
     feed = Feed(BASE)
     told: list[int] = []
 
@@ -271,7 +271,7 @@ async def test_who_falls_asleep_amid_a_batch_is_told_the_rest_only() -> None:
     assert told == [BASE + 2]
 
 
-async def test_waiting_ends_with_the_newest_index_to_go_on_from() -> None:
+async def test_waiting_returns_the_newest_index() -> None:
     feed = Feed(BASE)
     wanted = FeedFilter(frozenset({"2"}))
     task = asyncio.create_task(feed.wait(wanted, BASE, 0.02))
@@ -284,7 +284,7 @@ async def test_waiting_ends_with_the_newest_index_to_go_on_from() -> None:
 
 
 @pytest.mark.parametrize("wanted", [ALL, FeedFilter(frozenset({"1"}))])
-async def test_a_change_at_the_very_end_of_a_wait_is_not_passed_over(wanted: FeedFilter) -> None:
+async def test_a_change_at_the_end_of_a_wait_is_not_skipped(wanted: FeedFilter) -> None:
     """The loop stood still, and finds both that there is something to tell and that the time is over."""
     loop, feed = asyncio.get_running_loop(), Feed(BASE)
     waiting = asyncio.create_task(feed.wait(wanted, BASE, 0.05))
@@ -324,9 +324,7 @@ def _told(after: Row) -> Route:
         (row(observed(State.EXPIRED)), 9999.0, Action.EXPIRED, Reason.STATUS_4),
     ],
 )
-def test_time_takes_the_number_of_a_past_route_too(
-    after: Row, later: float, action: Action, reason: Reason
-) -> None:
+def test_past_routes_lose_expired_numbers(after: Row, later: float, action: Action, reason: Reason) -> None:
     told = past(_told(after), NOW, POLICY, NOW + later)
     assert (told.action, told.reason) == (action, reason)
     assert bool(told.number) == (action in (Action.DIAL_X, Action.DIAL_TEMP_X))

@@ -44,7 +44,7 @@ steps = st.builds(
 
 
 @given(steps, st.booleans())
-def test_a_step_is_exposed_exactly_when_all_three_agree(
+def test_provider_policy_and_brake_must_agree_on_an_exposure(
     case: tuple[Policy, BindingState, Step], has_room: bool
 ) -> None:
     policy, before, step = case
@@ -62,7 +62,7 @@ def test_a_step_is_exposed_exactly_when_all_three_agree(
 
 
 @given(steps, st.booleans(), st.floats(0, 3000), st.booleans())
-def test_a_real_number_is_never_dialled_otherwise(
+def test_without_exposed_at_no_real_number_is_dialled(
     case: tuple[Policy, BindingState, Step], has_room: bool, later: float, halted: bool
 ) -> None:
     policy, _, step = case
@@ -77,7 +77,7 @@ def test_a_real_number_is_never_dialled_otherwise(
 
 
 @given(states, policies, st.floats(0, 3000))
-def test_a_release_turns_only_what_the_brake_alone_held(
+def test_a_release_exposes_only_bindings_held_by_the_brake_alone(
     state: BindingState, policy: Policy, later: float
 ) -> None:
     held, now = row(state), NOW + later
@@ -92,7 +92,7 @@ def test_a_release_turns_only_what_the_brake_alone_held(
 
 
 @pytest.mark.parametrize("confirm", [1, 2])
-def test_a_status_3_turns_once_it_is_confirmed(confirm: int) -> None:
+def test_a_confirmed_status_3_is_exposed(confirm: int) -> None:
     policy = Policy(confirm_real=confirm)
     state, turned = BindingState(), []
     for seq in range(1, 4):

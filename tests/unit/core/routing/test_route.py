@@ -59,13 +59,13 @@ def test_the_real_number_is_that_of_the_party_who_is_not_calling(
     assert told(row(observed(State.FALLBACK), number_b=number_b), caller)[:2] == expected
 
 
-def test_a_stranger_and_a_lonely_caller_are_told_why() -> None:
+def test_unknown_and_unmatched_callers_get_a_reason() -> None:
     assert told(row(observed(State.FALLBACK)), "13700000000")[2] is Reason.UNKNOWN_CALLER
     assert told(row(observed(State.FALLBACK), number_b=""), A)[2] is Reason.NO_FALLBACK_NUMBER
 
 
 @pytest.mark.parametrize("state", [State.UNVERIFIED, State.NORMAL, State.TEMPORARY, State.FALLBACK])
-def test_every_state_expires_by_our_own_clock(state: State) -> None:
+def test_every_state_expires_by_the_clock(state: State) -> None:
     end = NOW + 3600.0
     observed_then = replace(observed(state), checked_at=end - 6.0, temp_at=end - 6.0)
     before = told(row(observed_then), now=end - POLICY.skew - 0.001)
@@ -73,7 +73,7 @@ def test_every_state_expires_by_our_own_clock(state: State) -> None:
     assert told(row(observed_then), now=end - POLICY.skew) == (Action.EXPIRED, "", Reason.EXPIRED_LOCALLY)
 
 
-def test_a_temporary_number_not_seen_again_in_time_is_not_dialled() -> None:
+def test_a_temporary_number_is_not_dialled_after_its_ttl() -> None:
     young = row(observed(State.TEMPORARY, age=POLICY.temporary_ttl))
     old = row(observed(State.TEMPORARY, age=POLICY.temporary_ttl + 0.001))
     assert told(young)[0] is Action.DIAL_TEMP_X
@@ -84,7 +84,7 @@ def test_a_real_number_is_not_dialled_on_an_old_answer() -> None:
     assert told(row(observed(State.FALLBACK, age=POLICY.real_ttl + 1))) == (Action.HOLD, "", Reason.TOO_OLD)
 
 
-def test_x_without_an_end_must_be_confirmed_once_a_day() -> None:
+def test_an_x_without_an_expiry_must_be_confirmed_within_its_ttl() -> None:
     old = observed(State.NORMAL, age=POLICY.x_ttl + 1)
     assert told(row(old, expires_at=None)) == (Action.HOLD, "", Reason.TOO_OLD)
     assert told(row(old))[0] is Action.DIAL_X, "with an end of its own it needs no other"
@@ -200,12 +200,12 @@ def test_the_extension_is_the_replys_else_the_registered_one() -> None:
     assert decide(told_by_reply, "", POLICY, NOW).extension == "34"
 
 
-def test_hold_always_says_when_to_ask_again_and_others_never() -> None:
+def test_only_hold_has_a_retry_after() -> None:
     assert decide(row(observed(State.FALLBACK)), "13700000000", POLICY, NOW).retry_after > 0
     assert decide(row(observed(State.NORMAL)), "", POLICY, NOW).retry_after == 0
 
 
-def test_withholding_and_holding_leave_no_number_behind() -> None:
+def test_withheld_and_held_routes_have_no_number() -> None:
     route = decide(row(observed(State.FALLBACK)), "", POLICY, NOW)
     shown = withhold(route)
     assert (shown.action, shown.number, Flag.NUMBER_WITHHELD in shown.flags) == (Action.DIAL_REAL, "", True)
