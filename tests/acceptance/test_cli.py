@@ -65,7 +65,7 @@ duration = 31
 def precall(
     *args: str | Path, url: str = "", stdin: str | None = None, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """One command, to its end. What it says when it fails is a problem's text, or a daemon's log."""
+    """Run one command to its end. On failure, print its error or the daemon's log."""
     environment = ENVIRONMENT | ({"PRECALL_URL": url} if url else {})
     ended = ended_of([str(arg) for arg in args], environment, stdin or "", cwd or Path.cwd())
     if ended.returncode:
@@ -74,8 +74,10 @@ def precall(
 
 
 class Server:
-    """A command that goes on until it is told to stop. What a daemon leaves is searched: `plain` says why its numbers
-    are not sealed, where they are not."""
+    """Run a command until it is stopped.
+
+    Search the files of a daemon for numbers; `plain` says why they are not sealed.
+    """
 
     def __init__(self, folder: Path, *args: str | Path, plain: str = "") -> None:
         self.search = Search(Path(args[2]), plain) if args[:2] == ("run", "--config") else None
@@ -106,7 +108,7 @@ class Server:
         return self._url
 
     def look(self) -> None:
-        """Take what a daemon tells, while it can."""
+        """Read the output of the daemon as long as there is any."""
         if self.search is not None and self._url and self.process.poll() is None:
             self.search.take(self._url)
 
@@ -311,7 +313,7 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
             url = daemon.url("precall serves")
             row = {"subs_id": "2001", "pool_key": "FC9", "number_x": "17000000001", "number_a": "13800000001"}
             precall("bindings", "import", "-", "--format", "jsonl", url=url, stdin=json.dumps(row))
-            # A reader who asks for a check: now one is under way for sure.
+            # A reader that requires a check makes sure that one is in progress.
             precall("route", "2001", "--max-age", "0s", "--timeout", "1s", url=url)
             daemon.send(signal.SIGTERM)
             until(lambda: "precall.stopping" in daemon.said)

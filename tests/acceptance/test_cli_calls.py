@@ -39,7 +39,7 @@ PROD = 11000000300006
 
 @pytest.fixture(scope="module", name="site")
 def _site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A daemon that was told of three calls, two of which the provider knows."""
+    """A daemon with three reported calls, two of which the provider knows."""
     folder = tmp_path_factory.mktemp("site")
     scenario, bindings = folder / "scenario.toml", folder / "bindings.jsonl"
     at = moment(time.time() - 300)

@@ -1,7 +1,7 @@
-"""A daemon asked everything its own document says, and what it does not: schemathesis, all checks, in all its phases,
-sequences of requests included. No 5xx, no status and no body that is not documented.
+"""Fuzzing of the HTTP API by its OpenAPI document, with all checks and phases of schemathesis.
 
-`PRECALL_TEST_FUZZ_SECONDS` is for how long; without it, a small and always the same set.
+There is no 5xx, and no undocumented status or body. `PRECALL_TEST_FUZZ_SECONDS` sets the duration. Without it, a small
+fixed set of examples runs.
 """
 
 import asyncio

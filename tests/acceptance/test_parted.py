@@ -1,5 +1,7 @@
-"""The network parts the leader from PostgreSQL, and not the one that stands by: that one leads then. When the network
-is whole again, nothing of what the old leader has queued is written, and it ends with exit code 5."""
+"""A network partition separates the leader from PostgreSQL, but not the standby, which takes over.
+
+After the partition, nothing that the old leader has queued is written, and it exits with code 5.
+"""
 
 import time
 from pathlib import Path
@@ -32,7 +34,7 @@ TABLES = ("bindings", "routes", "route_changes", "check_results", "exposures", "
 
 
 def kept(url: str) -> list[list[str]]:
-    """All that the database holds of routes and calls."""
+    """Return all routes and calls in the database."""
     return sorted(sql(url, *(f"TABLE {name}" for name in TABLES)))
 
 

@@ -132,7 +132,7 @@ def test_losing_postgresql_fails_no_read_and_loses_no_change(
 
 
 def index(url: str) -> int:
-    """The newest change that a reader is told."""
+    """Return the index of the newest published change."""
     return max(route["index"] for route in ask(f"{url}/v1/routes?limit=1000")[1]["routes"])
 
 

@@ -1,4 +1,4 @@
-"""A provider that throttles, is cut off, or says that a whole pool has no number left, at full length."""
+"""A provider that throttles, is unreachable, or reports that a whole pool has no number left."""
 
 import asyncio
 import json
@@ -181,7 +181,7 @@ def test_two_minutes_without_the_provider(tmp_path: Path, caplog: pytest.LogCapt
 async def two_minutes(loop: VirtualLoop, folder: Path, said: Callable[[str], int]) -> None:
     quick = {"min_interval": "100ms", "max_age": "3s"}
     async with virtually(loop, folder, 100, 0, freshness=quick) as served:
-        # One of them ends while nobody can be asked.
+        # One of them expires while the provider is unreachable.
         simulated = served.simulator.bindings()[0]
         ending = simulated.subs_id
         # On a whole second: of an end fractions are dropped.
@@ -226,7 +226,7 @@ def test_a_pool_that_runs_out_of_numbers_exposes_exactly_the_cap(tmp_path: Path)
     cap = bindings // 10
 
     def exposed(url: str) -> int:
-        """How many real numbers dispatchers are told, each asked for once."""
+        """Return how many real numbers dispatchers receive, reading each route once."""
         told = ask(f"{url}/v1/routes/lookup", "POST", {"subs_ids": here.ids})[1]["routes"]
         numbers = sum(one["action"] == "dial_real" and one["number"] != "" for one in told)
         assert numbers <= most, numbers

@@ -1,5 +1,6 @@
-"""The daemon with everything on, as its users run it, and what those find who read a log, a metric, an event, an error
-or a copy of the database: no number and no secret."""
+"""A daemon with all features on leaks no number and no secret in logs, metrics, events, errors or copies of the
+database.
+"""
 
 import json
 import urllib.error

@@ -110,8 +110,10 @@ def check_rate(calls: list[float], jitter: float = 1.5) -> None:
 
 
 def test_a_suspended_leader_is_deposed_when_it_resumes(tmp_path: Path, databases: Databases) -> None:
-    """It stands still with a burst saved up; the other leads meanwhile. It wakes up among readers that ask for checks:
-    it calls nobody, writes nothing, and ends."""
+    """Suspend a leader with a full bucket until another leads.
+
+    When it resumes, among readers that require checks, it makes no call, writes nothing, and exits.
+    """
     scenario, bindings = tmp_path / "scenario.toml", tmp_path / "bindings.jsonl"
     scenario.write_text(SCENARIO)
     simulate = ("simulate", "--listen", "127.0.0.1:0", "--scenario", scenario, "--export", bindings)
@@ -151,7 +153,7 @@ def ask_late(url: str) -> int:
 
 
 def test_a_suspended_leader_on_sqlite_keeps_the_lead(tmp_path: Path) -> None:
-    """Its process holds the lock as long as it lives. The calls it could have made meanwhile are not made up for."""
+    """A suspended process keeps the lock. After it resumes, missed calls are not made up for."""
     scenario, bindings = tmp_path / "scenario.toml", tmp_path / "bindings.jsonl"
     scenario.write_text(SCENARIO)
     simulate = ("simulate", "--listen", "127.0.0.1:0", "--scenario", scenario, "--export", bindings)

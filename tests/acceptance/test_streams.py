@@ -1,5 +1,4 @@
-"""Standard streams as a process finds them: closed, full, broken, in another encoding; and JSON alone where it is asked
-for."""
+"""Standard streams that are closed, full, broken or in another encoding, and logs that are JSON only."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""As a service of systemd: the unit is good, and the daemon tells of its life to a socket that stands in for it."""
+"""The daemon as a systemd service: the unit is valid, and a test socket receives its notifications."""
 
 import queue
 import re
@@ -51,7 +51,7 @@ def test_the_unit_is_sandboxed(unit: Path) -> None:
 
 
 class Managed:
-    """A daemon as systemd starts it, and what it has told since."""
+    """A daemon started as by systemd, and its notifications."""
 
     def __init__(self, folder: Path, config: Path, name: str = "one") -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -71,7 +71,7 @@ class Managed:
             )
 
     def told(self) -> dict[str, str]:
-        """The next word that is no sign of life."""
+        """Return the next notification other than the watchdog's."""
         return dict(line.split("=", 1) for line in self.words.get(timeout=PATIENCE).splitlines())
 
     def _listen(self) -> None:
@@ -82,7 +82,7 @@ class Managed:
                 self.words.put(word)
 
     def look(self) -> None:
-        """Take what it tells, while it can."""
+        """Collect notifications as long as there are any."""
         self.search.take(URL.findall(self.output.read_text())[0])
 
     def reload(self) -> str:

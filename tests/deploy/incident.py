@@ -97,7 +97,7 @@ class Played:
 
 
 class Dispatcher(threading.Thread):
-    """Asks before every call, as a telephony system does, and lives through a daemon that is away."""
+    """A dispatcher that asks before every call, and tolerates an unreachable daemon."""
 
     def __init__(self, url: str, bindings: list[dict[str, Any]]) -> None:
         super().__init__(name="dispatcher", daemon=True)
@@ -117,7 +117,7 @@ class Dispatcher(threading.Thread):
 
 
 class Follower(threading.Thread):
-    """Follows the change stream, and comes again when it is cut."""
+    """A reader of the change stream that reconnects when it is disconnected."""
 
     def __init__(self, url: str) -> None:
         super().__init__(name="follower", daemon=True)
@@ -272,7 +272,7 @@ class _Site:
                 assert ask(f"{self.url}/-/reload") == 200
 
     def _place_calls(self, outcome: str) -> None:
-        """Report five calls of one binding whose outcome we know, and one that the provider has to be asked about."""
+        """Report five calls of one binding with known results, and one whose result the provider must supply."""
         told = [self._call(f"{outcome}-{number}", time.time()) | {"outcome": outcome} for number in range(5)]
         asked = self._call(f"asked-{outcome}", time.time() - 200) | {"prod_id": PROD}
         known = {name: asked[name] for name in ("call_id", "called_at", "prod_id")}

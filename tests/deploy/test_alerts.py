@@ -1,4 +1,4 @@
-"""Alerts, their tests and the runbook say the same; promtool finds nothing wrong with them."""
+"""Alerts, their tests and the runbook agree, and promtool accepts them."""
 
 import re
 import subprocess

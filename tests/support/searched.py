@@ -79,7 +79,7 @@ class Known:
 
 
 class Search:
-    """The search of one daemon. `plain` says why its numbers are not sealed, if they are not."""
+    """The search of one daemon. `plain` is the reason why its numbers are not sealed, if they are not."""
 
     def __init__(self, config: Path, plain: str = "") -> None:
         self._folder, self._plain = config.parent, plain

@@ -18,7 +18,7 @@ DAY = 86_400.0
 
 
 class Machine:
-    """The true time, a clock on the wall that is `off` by some seconds, and one that nobody can set."""
+    """The true time, a wall clock that is `off` by some seconds, and a monotonic clock."""
 
     def __init__(self, off: float = 0.0) -> None:
         self.true, self.off = NOW, off
@@ -192,8 +192,10 @@ STEPS = st.lists(
 def test_no_route_outlives_its_time_whatever_the_clock_does(
     steps: list[tuple[float, float | None, str]], status: int, end: float | None
 ) -> None:
-    """Time passes, the wall clock is set to some seconds off the truth (None: left alone), a check answers or fails;
-    after each, what a reader is told is looked at by the true time."""
+    """Let time pass, set the wall clock (None.
+
+    Leave it), and answer or fail a check. After each step, judge the published route by the true time.
+    """
     machine = Machine()
     table = Table(lambda: machine.clocks.lead)
     expires_at = None if end is None else NOW + end

@@ -1,4 +1,4 @@
-"""Background tasks: an error is handed on, a cancellation is no error, and the loop is shared."""
+"""Background tasks: errors are passed on, cancellation is not an error, and the loop is shared."""
 
 import asyncio
 import gc

@@ -62,7 +62,7 @@ def lines(node: ast.stmt) -> int:
 
 
 def test_type_names_are_unique() -> None:
-    """Classes and type aliases. Exceptions are listed by name, and the lists hold no name that is unique by now."""
+    """Classes and type aliases. The lists of exceptions must not contain names that have become unique."""
     places: dict[str, list[str]] = defaultdict(list)
     for file, tree in TREES.items():
         for name in (*(node.name for node in classes(tree)), *aliases(tree)):

@@ -1,4 +1,4 @@
-"""What users hold on to changes only on purpose."""
+"""Promised interfaces change only on purpose."""
 
 import pytest
 

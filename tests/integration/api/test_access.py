@@ -1,4 +1,4 @@
-"""Who may ask what, over HTTP."""
+"""Access control of the HTTP API."""
 
 import asyncio
 import re

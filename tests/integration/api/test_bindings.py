@@ -1,4 +1,4 @@
-"""Registrations, orders and what is told of a binding, over HTTP."""
+"""Registrations, overrides, and reads of bindings over HTTP."""
 
 import asyncio
 from dataclasses import replace
@@ -247,7 +247,7 @@ async def test_check_returns_the_result_of_a_live_check(tmp_path: Path) -> None:
         told = CheckAnswer.model_validate(body)
         assert (status, told.outcome, told.result) == (200, "answered", "status_2")
         assert told.route.action == "dial_temp_x"
-        # the provider does not know this one: asked, but not answered yet
+        # the provider does not know this binding: queried, but not answered yet
         status, body = await served.ask("POST", "/v1/bindings/9/check")
         assert (status, body["outcome"]) == (200, "failed")
         assert body["route"]["action"] == "dial_x"

@@ -217,7 +217,7 @@ async def test_readers_resume_after_a_restart(tmp_path: Path) -> None:
         assert [(one.action, one.number, one.version) for one in stored] == [
             (one.action, one.number, one.version) for one in live
         ]
-        # a change that still stands is told as it stands, with its true age
+        # a change that is still current is sent with its true age
         standing = stored[2].model_dump()
         assert standing["age_ms"] > live[2].age_ms
         assert {**standing, "age_ms": 0} == {**table["1"], "age_ms": 0}
@@ -294,7 +294,7 @@ async def test_a_stream_resumes_at_the_last_event_id(tmp_path: Path) -> None:
         begun = int(stream.last)
         for subs_id in "234":
             await served.register(subs_id=subs_id)
-        # a browser repeats its address; what it had last tells more
+        # a browser repeats the URL, but Last-Event-ID is newer
         async with streaming(served, f"?since={begun - 1}", last=stream.last) as stream:
             assert [(await stream.route())["subs_id"] for _ in "234"] == ["2", "3", "4"]
         async with streaming(served, f"?since={begun}&subs_id=4") as stream:
@@ -373,7 +373,7 @@ async def test_two_thousand_streams(tmp_path: Path) -> None:
 
 
 async def stopped(folder: Path, count: int) -> tuple[list[dict[str, str]], list[dict[str, Any]]]:
-    """Stop a daemon that has `count` open streams; what each is told at the end, after one change."""
+    """Stop a daemon with `count` open streams. Return what each receives at the end, after one change."""
     limits: dict[str, Any] = {"limit": 0, "force_close": True}
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(**limits), timeout=aiohttp.ClientTimeout(total=None)

@@ -1,4 +1,7 @@
-"""Peers that keep the API waiting, crowd it, send too much or guess: cut off and counted, and nobody else waits."""
+"""Clients that are slow, crowd the API, send too much or guess tokens.
+
+They are cut off and counted, and others are not delayed.
+"""
 
 import asyncio
 import socket
@@ -24,7 +27,7 @@ GET = b"GET /v1/routes/1 HTTP/1.1\r\nHost: localhost\r\n"
 
 
 class Clock:
-    """A clock that goes on when it is told to."""
+    """A clock that advances on command."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -58,7 +61,7 @@ class Peer:
 
 
 class Bench:
-    """A server by itself, not ready yet, with a clock of its own: it is asked, and answers 503."""
+    """A server without a daemon, on a test clock. It answers 503, because it is not ready."""
 
     def __init__(self, server: Server, clock: Clock, metrics: Metrics, port: int) -> None:
         self.server, self.clock, self.metrics, self.port = server, clock, metrics, port
@@ -149,7 +152,7 @@ async def test_a_slow_head_of_a_second_request_is_cut_off() -> None:
         peer.writer.write(GET)
         await asyncio.sleep(
             0.05
-        )  # so that the bytes come alone; were they late, they would not be cut too early
+        )  # so that the bytes arrive separately; if they are late, they are not cut off too early
         for _ in range(4):
             peer.writer.write(b"X")
             await bench.later(HEAD_WITHIN / 2)
@@ -365,7 +368,7 @@ async def test_every_response_has_the_security_headers(tmp_path: Path) -> None:
                     assert response.headers[name] == value, (method, endpoint.path, response.status)
 
 
-# -- who asks too much
+# -- limits per token
 
 
 def answers_of(heads: int, secret: str) -> bytes:
@@ -383,7 +386,7 @@ async def test_ten_thousand_wrong_tokens_are_throttled(caplog: pytest.LogCapture
         assert sample(bench.metrics, "precall_requests_refused_total", reason="wrong_token") == 10_000
         assert len(bench.server.gate.guessing) == 1
         assert "api.wrong_tokens" not in caplog.text
-        # One who knows better is not held up by his neighbour.
+        # Another token is not limited.
         peer.writer.write(answers_of(1, "secret-of-me"))
         assert (await peer.answer())[0] == 503
         bench.clock.now += EVERY
@@ -421,7 +424,7 @@ async def test_concurrent_streams_are_limited_per_token(tmp_path: Path) -> None:
                     assert (await three.json(content_type=None))["code"] == "too_many_at_once"
             async with asyncio.timeout(
                 20
-            ):  # until there is something to tell, and the one that left is missed
+            ):  # until there is a change to send, and the closed connection is noticed
                 await served.register()
                 while (await head(served, url)) == 429:
                     await asyncio.sleep(0.05)
@@ -450,7 +453,7 @@ async def test_concurrent_requests_are_limited_per_token(tmp_path: Path) -> None
 
 
 def sizes(served: Served) -> Iterator[tuple[str, int]]:
-    """Of everything in the daemon that could remember what it was asked."""
+    """Yield the size of everything in the daemon that could remember requests."""
     daemon = served.daemon
     parts = {
         "table": daemon.parts.table,

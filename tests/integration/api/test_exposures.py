@@ -1,4 +1,4 @@
-"""The audit over HTTP: who was handed which real number, written before it leaves, and found again."""
+"""The audit over HTTP: each real number handed out is recorded first, and can be found."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ EVERYONE = ("routes:read", "routes:real", "bindings:write")
 
 
 def count(served: Served, pool: str = "FC1") -> float:
-    """What the metric says."""
+    """Return the value of the metric."""
     return served.daemon.metrics.registry.get_sample_value("precall_exposures_total", {"pool": pool}) or 0.0
 
 
@@ -84,7 +84,7 @@ async def test_the_audit_is_filtered_by_pool_reader_binding_number_and_time(tmp_
         assert ids(await listed(served, "?number=%2B86-13900000001&reader=dispatcher")) == [third, second]
         assert ids(await listed(served, "?since=2999-01-01T00:00:00Z")) == []
         assert len(await listed(served, "?since=2020-01-01T00:00:00Z")) == 4
-        # the number is found though no binding has it any more
+        # the number is found although no binding has it any more
         served.session.headers["Authorization"] = f"Bearer {may}"
         for subs_id in ("1", "2"):
             assert (await served.ask("DELETE", f"/v1/bindings/{subs_id}"))[0] == 204

@@ -1,5 +1,4 @@
-"""No scope, no number: whoever asks whatever, in whichever state, real numbers reach only those who may have them; and
-what is written down for others to read holds none at all."""
+"""Real numbers reach only clients with the scope, whatever the request and state, and no log or metric contains one."""
 
 import json
 import logging
@@ -66,7 +65,7 @@ readers = st.one_of(
     st.sets(st.sampled_from(SCOPES)).map(lambda more: more - {"routes:real"} | {"routes:read"}),
 )
 WAYS = 5
-"""Ways in which each endpoint is asked, each time."""
+"""Requests per endpoint and run."""
 
 
 def may_see(endpoint: Operation, scopes: set[str]) -> bool:
@@ -80,7 +79,7 @@ def may_see(endpoint: Operation, scopes: set[str]) -> bool:
 
 @pytest.mark.slow
 @given(scopes=readers, turned=turns, seed=st.integers(0, 2**32))
-# Each example is a daemon: one that fails is told as it is.
+# Each example starts a daemon, so a failing one is reported without shrinking.
 @settings(examples(5, 200, *HealthCheck), phases=[Phase.explicit, Phase.reuse, Phase.generate])
 async def test_numbers_require_a_scope(
     scopes: set[str], turned: list[tuple[str, int]], seed: int, tmp_path_factory: pytest.TempPathFactory
@@ -138,13 +137,13 @@ async def live(folder: Path, scopes: set[str], turned: list[tuple[str, int]], ch
             0, served.daemon.parts.feed.newest, limit=1000
         ) or ([], 0)
         found += str(changes)
-        # whatever real number was told is in the audit
+        # every real number that was returned is in the audit
         assert [number for number in REAL if number in found] == []
     assert [number for number in ALL if number in dumped(store["url"])] == []
 
 
 async def asked(served: Served, endpoint: Operation, chance: Random, headers: dict[str, str]) -> str:
-    """One of the many ways to ask an endpoint; the whole answer, its headers included."""
+    """Send one random request to an endpoint. Return the whole response with its headers."""
     path = endpoint.path.replace("{subs_id}", chance.choice((*IDS, "9", A)))
     query = chance.choice(ASKED.get(endpoint.path, QUERIES)) if chance.random() < 0.5 else ""
     if endpoint.path in WAITING and "since" not in query:

@@ -1,5 +1,4 @@
-"""What operators order is logged with who and why, is refused where it would be in force for nothing, and no list is
-begun at a place that is none."""
+"""Operator orders are logged with author and reason, and refused without effect; lists refuse invalid cursors."""
 
 from pathlib import Path
 from urllib.parse import quote
@@ -74,7 +73,7 @@ GARBAGE = ["x", "-1", "1.5", "9" * 33, "\x00", "1\x00", "1\n", " 1", "１", "0x1
 
 
 async def test_every_list_refuses_an_invalid_cursor(tmp_path: Path) -> None:
-    """What is no cursor of any list; `1.5` and `1~1` are those of others."""
+    """Values that are not a cursor of any list. `1.5` and `1~1` are cursors of other lists."""
     lists = {
         "/v1/routes": set(),
         "/v1/bindings": set(),

@@ -1,4 +1,4 @@
-"""What dispatchers are told over HTTP."""
+"""Routes over HTTP."""
 
 from pathlib import Path
 from typing import Any

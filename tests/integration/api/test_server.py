@@ -37,7 +37,7 @@ async def raw(served: Served, request: bytes) -> bytes:
 
 
 async def exchange(host: str, port: int, request: bytes) -> bytes:
-    """What comes back for these bytes, until the server closes."""
+    """Send these bytes. Return everything received until the server closes the connection."""
     reader, writer = await asyncio.open_connection(host, port)
     writer.write(request)
     async with asyncio.timeout(PATIENCE):
@@ -197,7 +197,7 @@ async def test_a_bad_body_is_refused_by_every_endpoint_that_takes_one(tmp_path: 
                     continue
                 pushed = endpoint.path.startswith("/v1/receipts")
                 if "{secret}" in path or (pushed and code == "unsupported_media_type"):
-                    continue  # a path nobody knows; and what the provider calls its pushes
+                    continue  # an unknown path, and the provider's path for receipts
                 if pushed and name == "saying it twice":
                     continue  # its elements are looked at one by one
                 many = pushed or endpoint.path.endswith("/batch")
@@ -378,7 +378,7 @@ async def test_a_hung_daemon_is_out_of_reach() -> None:
 
 
 async def _lock(folder: Path) -> Any:
-    """Another program that holds the database."""
+    """Another process that locks the database."""
     import sqlite3
 
     connection = sqlite3.connect(folder / "precall.db", isolation_level=None)

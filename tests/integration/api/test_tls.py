@@ -86,7 +86,10 @@ def renewals(metrics: Metrics, result: str) -> float:
 
 
 async def shown(port: int, *, by_name: bool = True, client: tuple[Path, Path] | None = None) -> str:
-    """Whom the server says it is; ConnectionError or ssl.SSLError when it does not let us in."""
+    """Return the subject of the server certificate.
+
+    Raises ConnectionError or ssl.SSLError if the connection is refused.
+    """
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     if client is not None:
@@ -142,7 +145,7 @@ async def test_an_invalid_certificate_is_ignored_and_logged_once(
     new_cert, new_key = authority.issue(tmp_path, "new")
     metrics = Metrics()
     async with listening(metrics, tls_cert_file=str(cert), tls_key_file=str(key)) as (server, port):
-        cert.write_bytes(new_cert.read_bytes())  # as between the two writes of who renews them
+        cert.write_bytes(new_cert.read_bytes())  # as between the two writes of a renewal
         server.renew_certificates()
         server.renew_certificates()
         assert await shown(port) == "CN=old"

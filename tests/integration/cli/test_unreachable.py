@@ -1,4 +1,4 @@
-"""A daemon that cannot be reached, and one that asks for patience: what a client command says and does."""
+"""Client commands with an unreachable daemon, or one that asks them to wait."""
 
 import asyncio
 import re
@@ -42,7 +42,7 @@ async def answering(handler: Handler = hello, tls: ssl.SSLContext | None = None)
 
 
 async def why(url: str, **more: Any) -> str:
-    """What the client says when it cannot reach `url`."""
+    """Return the error text of the client when it cannot reach `url`."""
     with pytest.raises(OutOfReach) as caught:
         async with DaemonClient(url, **more) as client:
             await client.request("GET", "/v1/bindings")
@@ -271,7 +271,7 @@ async def test_keep_going_stores_the_rest_of_a_batch(tmp_path: Path) -> None:
 async def test_expired_bindings_are_skipped_by_an_import(tmp_path: Path) -> None:
     file = a_file(tmp_path, 3)
     file.write_text(f"{file.read_text()}7,FC1,17000000001,13800138000,2020-01-01T00:00:00Z\n")
-    # The daemon's clock may be ahead of ours.
+    # The daemon's clock may be ahead.
     async with answering(batches(refusal(3, line2="bindings[2].expires_at: this time has passed"))) as port:
         result = await imported(port, file, "--skip-expired")
     assert (result.exit_code, result.stdout.strip()) == (

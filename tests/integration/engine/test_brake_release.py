@@ -1,4 +1,4 @@
-"""A released brake lets go of what it held at once: nothing is asked of the provider, and no more turn than the cap."""
+"""A released brake releases held bindings at once, without a provider call, and up to the cap."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -46,7 +46,7 @@ async def order(served: Served, what: str, pool_key: str = "FC1") -> None:
 
 @asynccontextmanager
 async def braked(folder: Path, **brake: Any) -> AsyncIterator[Served]:
-    """Twelve bindings that say Status 3, checked in the order of their ids; the provider is then cut off."""
+    """Twelve bindings with Status 3, checked in the order of their ids, after which the provider is unreachable."""
     settings = {"share": 0.0, "floor": 3, "window": "1h"} | brake
     async with serving(folder, scripted(*[3] * BINDINGS), brake=settings, freshness=LAZY) as served:
         for place in range(1, BINDINGS + 1):

@@ -1,4 +1,4 @@
-"""After the process stood still nothing saved up is spent, and no call begins before it is known who leads."""
+"""After a suspension, saved-up quota is not spent, and no call starts until the lead is confirmed."""
 
 import asyncio
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from tests.support.postgres import Databases
 
 
 class Clock:
-    """Seconds that pass when they are told to."""
+    """A clock that advances on command."""
 
     now = 1000.0
 

@@ -1,5 +1,8 @@
-"""The whole loop: the scripted dispatcher dials by precall's routes, what becomes of its calls comes back by receipts
-and reports, and precall looks again where they fail."""
+"""The feedback loop.
+
+A scripted dispatcher dials by precall's routes, receipts and reports return the results, and failing bindings are
+checked again.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -19,7 +22,7 @@ RARELY = {"max_age": "1h", "min_interval": "30m"}
 
 @asynccontextmanager
 async def dispatching(folder: Path, *statuses: int, **more: Any) -> AsyncIterator[tuple[Served, Dispatcher]]:
-    """A daemon whose bindings were checked once and hardly will be again, and somebody who calls by its routes."""
+    """A daemon whose bindings were checked once and will hardly be checked again, with a dispatcher."""
     scenario = scripted(*statuses, receipts={"every": 0.05}, **more)
     async with serving(folder, scenario, speed=SPEED, freshness=RARELY, store_timeout=PATIENCE) as served:
         for subs_id in map(str, range(1, len(statuses) + 1)):
@@ -31,7 +34,7 @@ async def dispatching(folder: Path, *statuses: int, **more: Any) -> AsyncIterato
 
 
 async def call_until(dispatcher: Dispatcher, true: Callable[[], object]) -> None:
-    """One call after the other until something has come of them."""
+    """Place one call after another until the condition holds."""
     async with asyncio.timeout(PATIENCE):
         while not true():
             await dispatcher.place_call()

@@ -1,5 +1,7 @@
-"""Flow 2 against a provider on loopback: reported calls are asked about, failed ones make their binding suspect and
-have it checked, and no route changes by that alone."""
+"""Flow 2 against a provider on loopback.
+
+Reported calls are queried. Failed ones make their binding suspect and schedule a check, without changing its route.
+"""
 
 import asyncio
 import io
@@ -21,7 +23,7 @@ from tests.support.api_daemon import A, B, Served, X, a_binding, scripted, token
 from tests.support.patience import BRIEF, PATIENCE, until
 
 PATIENT = 20.0
-"""Seconds a transaction may take, so that a slow disk is no database that is down."""
+"""Transaction timeout in seconds, so large that a slow disk does not look like an outage."""
 serving = partial(api_daemon.serving, store_timeout=PATIENT)
 
 PROD = 11000000300006
@@ -123,13 +125,15 @@ async def test_a_call_query_with_a_stale_nonce_is_repeated_at_once(tmp_path: Pat
         await until(lambda: details(served, "stale") >= 1)
         assert not served.daemon.parts.calls.circuit.is_open
         served.simulator.service.faults.clear()
-        # Left to its next turn, it would be asked about in minutes.
+        # By its schedule it would be queried in minutes.
         assert (await result(served, "c1", "connected"))["duration"] == 31
 
 
 async def test_failing_calls_make_a_binding_suspect(tmp_path: Path) -> None:
-    """The provider goes on to answer 1: the flags show it, the route stays; when it turns, the next failed call finds
-    out."""
+    """While the provider still answers Status 1, flags are shown and the route is kept.
+
+    After the status changes, the next failed call leads to a check that notices.
+    """
     slow = {"max_age": "1h", "min_interval": "30m"}
     async with serving(tmp_path, scripted(1, 1) | ACCOUNT, provider=QUICK, freshness=slow) as served:
         await served.register()

@@ -1,4 +1,4 @@
-"""The main job against a provider on loopback: what is asked, what becomes of the routes, what survives."""
+"""The main job against a provider on loopback: checks, routes, limits and outages."""
 
 import asyncio
 import sqlite3
@@ -53,7 +53,7 @@ def row_of(served: Served, subs_id: str = "1") -> Row:
 
 @asynccontextmanager
 async def locked(folder: Path) -> AsyncIterator[sqlite3.Connection]:
-    """Another process holds the database's write lock."""
+    """Hold the write lock of the database, as another process would."""
     with closing(sqlite3.connect(folder / "precall.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield other

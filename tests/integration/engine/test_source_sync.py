@@ -133,7 +133,7 @@ async def test_source_and_api_do_not_change_each_others_bindings(tmp_path: Path,
         status, told = await served.ask("POST", "/v1/bindings/batch", {"bindings": [body | {"subs_id": "2"}]})
         assert [one["result"] for one in told["results"]] == ["refused"]
         assert (await served.ask("GET", "/v1/bindings/2"))[1]["number_x"] == X
-        # What the API gives up, the source takes; what the source gives up, the API may have.
+        # A binding removed on one side can be registered on the other.
         assert (await served.ask("DELETE", "/v1/bindings/1"))[0] == 204
         customer.remove(["2"])
         assert counts(await synced(served)) == {"added": 1, "removed": 1}
@@ -426,14 +426,14 @@ async def test_a_row_refused_now_but_accepted_earlier_is_held(tmp_path: Path, cu
         assert (await served.ask("GET", "/v1/routes/1"))[1]["action"] == "dial_x"
 
 
-# -- values no program can read, and errors nobody foresaw -----------------------------------------------
+# -- undecodable values and unexpected errors -----------------------------------------------------------
 
 
 async def test_an_undecodable_value_refuses_one_row(tmp_path: Path, customer: Customer) -> None:
     customer.add("1", "2", "3")
     async with in_step(tmp_path, customer.section()) as served:
         await synced(served)
-        # As an application writes it that was told the wrong encoding.
+        # As written by an application with the wrong encoding.
         customer.run(
             "UPDATE relations SET number_a = CAST(x'3133382d303030302d30303231a0' AS TEXT) WHERE subs_id = '2'"
         )

@@ -1,5 +1,6 @@
-"""Replies that take a nonce for used cost a call each, and nothing else: at a small rate too, where the budget seldom
-has one more for the repetition."""
+"""Replies that reject a nonce as used cost one call each and nothing else, even at a rate that leaves no budget for
+retries.
+"""
 
 import time
 from dataclasses import dataclass, field

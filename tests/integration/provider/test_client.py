@@ -63,7 +63,7 @@ def chunked(body: bytes) -> bytes:
 
 
 def says(*replies: bytes) -> Peer:
-    """The given replies in turn, the last one for ever."""
+    """Serve the given replies in turn, and the last one from then on."""
     rest = itertools.chain(replies, itertools.repeat(replies[-1]))
 
     async def peer(_head: Head, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -200,7 +200,7 @@ async def test_the_calling_number_is_sent_only_when_wanted(setting: str, sent: s
     assert dict(parse_qsl(heads[0]["body"])).get("CallNo") == sent
 
 
-# -- what comes back
+# -- replies
 
 
 @pytest.mark.parametrize(
@@ -388,7 +388,7 @@ async def test_closing_the_client_fails_calls_in_flight() -> None:
 
 
 def certificate(directory: Path) -> tuple[ssl.SSLContext, Path]:
-    """A server context for 127.0.0.1 signed by nobody else, and the file to trust it by."""
+    """Return a TLS server context for 127.0.0.1 with a self-signed certificate, and the file to trust it by."""
     import ipaddress
 
     key = ec.generate_private_key(ec.SECP256R1())

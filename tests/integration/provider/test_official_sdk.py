@@ -56,7 +56,9 @@ def client_of(
         protocol="HTTP",
     )
     client = kind(config)
-    client._signature_algorithm = None if scheme != "v2" else "v2"  # the clients overwrite what Config says
+    client._signature_algorithm = (
+        None if scheme != "v2" else "v2"
+    )  # the clients override the values of Config
     return client
 
 

@@ -1,4 +1,4 @@
-"""The way to the provider through a proxy: which one is taken, what it is told, and whose trouble it is."""
+"""Proxies on the way to the provider: which one is used, what it receives, and how its errors are reported."""
 
 import asyncio
 import base64

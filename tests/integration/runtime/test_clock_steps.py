@@ -1,6 +1,6 @@
-"""A daemon whose clock is set, forward and back, by minutes and days: it goes on with everything, and is right at once.
+"""A daemon whose wall clock is set forward and back, by minutes and days: it keeps working with correct routes.
 
-The clock on the wall is the test's, the one nobody can set is the loop's: no test waits for either.
+The wall clock belongs to the test, the monotonic clock to the event loop. No test waits for either.
 """
 
 import asyncio

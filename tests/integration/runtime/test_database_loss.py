@@ -1,5 +1,8 @@
-"""The database goes away under load and comes back: readers never fail, requests are refused at once, what the provider
-says is served and stored later, in order, and the journal is complete."""
+"""The database fails under load and recovers.
+
+Reads never fail, requests are refused at once, and new answers are served at once and stored later, in order. The
+change feed has no gaps.
+"""
 
 import asyncio
 import resource
@@ -33,7 +36,10 @@ END
 
 
 def elsewhere(file: Path, statement: str) -> sqlite3.Connection:
-    """Another process's connection, which waits for its turn: to be called in a thread, our own loop must go on."""
+    """Open the connection of another process and wait for its lock.
+
+    Call this in a thread, because the event loop must run.
+    """
     other = sqlite3.connect(file, timeout=10.0, isolation_level=None, check_same_thread=False)
     other.execute(statement)
     return other
@@ -41,7 +47,7 @@ def elsewhere(file: Path, statement: str) -> sqlite3.Connection:
 
 @asynccontextmanager
 async def locked(file: Path) -> AsyncIterator[None]:
-    """Another process holds the write lock, and holds it."""
+    """Hold the write lock, as another process would."""
     with closing(await asyncio.to_thread(elsewhere, file, "BEGIN IMMEDIATE")) as other:
         yield
         other.execute("ROLLBACK")
@@ -49,7 +55,7 @@ async def locked(file: Path) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def hung(file: Path) -> AsyncIterator[None]:
-    """Every statement that writes a change goes on for ever."""
+    """Make every statement that writes a change hang."""
     (await asyncio.to_thread(elsewhere, file, ENDLESS)).close()
     yield
     (await asyncio.to_thread(elsewhere, file, "DROP TRIGGER endless")).close()

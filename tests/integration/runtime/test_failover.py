@@ -1,4 +1,4 @@
-"""What a store and a starting daemon do where the server is no primary for a while, or keeps them waiting."""
+"""A store and a starting daemon whose server is temporarily read-only or slow."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -48,7 +48,7 @@ async def test_a_session_on_a_standby_is_dropped(url: str) -> None:
     async with another_primary(url):
         said = ""
         for _ in range(3):
-            # A session that is ended during its start says so in words of the driver's.
+            # A session that ends during its start is reported in the driver's words.
             with pytest.raises(StoreUnavailable) as refused:
                 await store.commit([a_change(a_row("1"))])
             said = str(refused.value)
@@ -117,7 +117,7 @@ async def test_a_start_that_takes_longer_than_the_limit_keeps_the_lead(url: str)
     assert not await other.take()
     await other.leave()
     await leading.stop()
-    # The other one has waited for its turn.
+    # The other daemon has waited for the lock.
     await asyncio.wait(starts, timeout=PATIENCE)
     for start, daemon in zip(starts, daemons, strict=True):
         assert start.result()

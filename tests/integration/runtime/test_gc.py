@@ -78,7 +78,7 @@ async def test_frozen_objects_are_still_freed() -> None:
     for n in range(MANY):
         planner.remove(str(n))
     while planner.take(1.0) is not None or gc.get_freeze_count() > apart - MANY:
-        pass  # those who left are dropped where they surface, some at a time
+        pass  # removed bindings are dropped when their entries surface, some at a time
     assert walked() == 0
 
 

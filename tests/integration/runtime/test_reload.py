@@ -1,4 +1,4 @@
-"""A reload: all of a configuration is taken over at once, or nothing of it; reads and checks go on meanwhile."""
+"""Reloading: a configuration is applied completely or not at all, while reads and checks continue."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What a start makes of what it finds: the same table with its true ages, and indexes that were never used before."""
+"""Starting from stored rows: the same table with its true ages, and change indexes that were never used before."""
 
 import sqlite3
 from collections.abc import Callable
@@ -16,8 +16,10 @@ NOW = 1_790_000_000.0
 
 
 async def life(folder: Path, wall: Callable[[], float], *labels: str) -> list[int]:
-    """One start at that time, in which a binding is registered anew with each of `labels`; every index a reader was
-    told, the first before anything was changed."""
+    """Start at that time, and register a binding with each of `labels`.
+
+    Return all published indexes, the first from before any change.
+    """
     config = Config(
         provider={  # type: ignore[arg-type]
             "endpoint": "http://127.0.0.1:9",

@@ -28,7 +28,7 @@ EASY = {"busy": 0, "no_answer": 0, "powered_off": 0}
 
 
 class Listener:
-    """Somebody at precall's address, who keeps what is said."""
+    """A server in place of precall that records requests."""
 
     def __init__(self, status: int = 200, **answer: Any) -> None:
         self.status, self.answer = status, answer
@@ -104,7 +104,7 @@ async def test_an_expired_binding_is_not_dialled_at_all(tmp_path: Path) -> None:
 
 
 async def test_only_calls_reveal_a_silently_failing_x(tmp_path: Path) -> None:
-    """The provider says 1 as long as the fault lasts, whoever asks; then what it is."""
+    """The provider answers Status 1 while the fault lasts, and the true status afterwards."""
     scenario = scripted(2, habits=EASY, fault=[{"kind": "silent", "subs_id": "1"}])
     async with serving(tmp_path, scenario, store_timeout=PATIENCE) as served:
         await served.register()

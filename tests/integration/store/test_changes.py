@@ -1,4 +1,4 @@
-"""What the store tells of the change feed, page by page."""
+"""Paging through the stored change feed."""
 
 from collections.abc import Collection
 from dataclasses import replace

@@ -36,7 +36,7 @@ def url(databases: Databases) -> Iterator[str]:
 
 @pytest.fixture
 async def leaders(url: str) -> AsyncIterator[list[tuple[LeaderLock, Store]]]:
-    """Two who may lead, each with its store."""
+    """Two candidates for the lead, each with its store."""
     async with AsyncExitStack() as stack:
         both = []
         for _ in range(2):

@@ -1,4 +1,4 @@
-"""Who leads: one of all who ask, until it leaves, dies or loses its session."""
+"""Leader election: one candidate leads until it leaves, dies or loses its session."""
 
 import asyncio
 import threading
@@ -23,7 +23,7 @@ WHERE application_name = 'precall' AND datname = current_database()
 
 @pytest.fixture
 async def leads(store_url: str) -> AsyncIterator[tuple[LeaderLock, LeaderLock]]:
-    """Two who may lead."""
+    """Two candidates for the lead."""
     async with AsyncExitStack() as stack:
         both = LeaderLock(store_url), LeaderLock(store_url)
         for lead in both:
@@ -64,7 +64,7 @@ def url(databases: Databases) -> Iterator[str]:
 
 
 async def test_the_leader_keeps_the_lead_after_all_sessions_were_lost(url: str) -> None:
-    """The other one lets it: it has to ask twice."""
+    """The previous leader has precedence: the other one has to try twice."""
     first, second = LeaderLock(url), LeaderLock(url)
     assert await first.take()
     assert not await second.take()
@@ -85,7 +85,7 @@ def way_to(url: str) -> Iterator[Wire]:
 
 
 async def taken(lead: LeaderLock) -> None:
-    """Return once `lead` has the lead, as a standby asks for it."""
+    """Return once `lead` has the lead, trying like a standby."""
     async with asyncio.timeout(PATIENCE):
         while True:
             with suppress(StoreUnavailable):
@@ -115,7 +115,7 @@ async def test_a_partitioned_leader_learns_that_another_leads(url: str, silently
 
 
 async def test_a_leader_with_a_blocked_event_loop_is_replaced(url: str) -> None:
-    """Nothing of its process has ended, and the kernel answers for it: only its silence tells."""
+    """Its process still runs, and the kernel acknowledges for it. Only its silence reveals it."""
     stands_still, go_on, lost = threading.Event(), threading.Event(), threading.Event()
 
     async def lead() -> None:

@@ -83,7 +83,7 @@ async def test_a_source_behind_a_transaction_pooler_works(url: str) -> None:
 
 @asynccontextmanager
 async def bouncing(folder: Path, url: str, mode: str) -> AsyncIterator[str]:
-    """`url` through a PgBouncer of its own, configured as it comes."""
+    """Return `url` through a PgBouncer with its default configuration."""
     parts = urlsplit(url)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -1,6 +1,6 @@
-"""What the store says when PostgreSQL does not play, and that it goes on by itself afterwards.
+"""Errors of the store with a failing PostgreSQL, and recovery without intervention.
 
-The server is stopped and frozen here, so it is one of its own. (A full disk cannot be made without one.)
+These tests stop and freeze the server, so they use one of their own. (A full disk cannot be simulated without one.)
 """
 
 import asyncio
@@ -55,7 +55,7 @@ async def frozen(server: PostgresServer) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def table_locked(url: str, table: str) -> AsyncIterator[None]:
-    """Another session holds a lock on a table."""
+    """Hold a lock on a table in another session."""
     pipe = asyncio.subprocess.PIPE
     session = await asyncio.create_subprocess_exec(
         binaries() / "psql", "-Xqt", url, stdin=pipe, stdout=pipe, stderr=pipe

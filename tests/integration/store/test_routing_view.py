@@ -1,4 +1,4 @@
-"""The view `routing_table`: what SQL readers are told is what `decide` tells a reader without a caller."""
+"""The view `routing_table` shows SQL readers what `decide` returns for a reader without a caller."""
 
 import time
 from collections.abc import AsyncIterator
@@ -16,7 +16,7 @@ from tests.support.builders import A, B, X, binding, observed
 from tests.support.examples import examples
 from tests.support.postgres import sql
 
-# Moments are far enough from every limit that it does not matter when the view is asked.
+# Times are far from every limit, so the moment of the query does not matter.
 AGES = [20.0, 200.0, 450.0, 650.0, 800.0, 2000.0, 50_000.0, 200_000.0]
 LIMITS = st.sampled_from([100.0, 300.0, 600.0, 1000.0, 10_000.0, 100_000.0])
 NUMBERS = [

@@ -1,4 +1,4 @@
-"""Numbers at rest: what a copy of the database tells, which keys open it, and how it comes under another key."""
+"""Sealed numbers: what a copy of the database contains, which keys open it, and key rotation."""
 
 import asyncio
 import os
@@ -45,7 +45,7 @@ async def opened(url: str, keys: Path | None, **more: Any) -> AsyncIterator[Stor
 
 
 def rows_with_numbers(count: int = 1) -> list[Row]:
-    """Rows that hold a number wherever one can be."""
+    """Rows with a number in every column that can hold one."""
     found = []
     for place in range(1, count + 1):
         row = a_row(
@@ -213,7 +213,7 @@ async def test_a_key_added_to_the_file_is_used_by_an_open_store(store_url: str, 
         await store.commit([a_change(a_row("1"))], [a_check(1, "1")])
         key_file(tmp_path, b"2")
         await store.commit([a_change(a_row("2", index=2))])
-        # A run goes on, though its number is sealed with the key before.
+        # A run is extended although its number is sealed with the previous key.
         await store.commit([], [a_check(2, "1")])
         assert await runs(store, "1") == [(1, 2, 2)]
         assert set(await loaded(store)) == {"1", "2"}

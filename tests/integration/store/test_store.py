@@ -1,4 +1,4 @@
-"""The store against a real database: what was promised of it, and what it says when the database does not play."""
+"""The store on real databases: its contract, and its errors when the database fails."""
 
 import asyncio
 import os
@@ -39,7 +39,7 @@ from tests.support.examples import examples
 from tests.support.patience import BRIEF, PATIENCE
 
 LOCKED = 8.0
-"""A fifth of it is left to say that it was a lock, before only silence can be said."""
+"""Timeout in seconds. A fifth of it is left to report a lock before the deadline of the write."""
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ async def left(tmp_path: Path, store_url: str) -> Path:
 
 
 def found(search: Search, log: str = "route.changed index=218044471469") -> str:
-    """What the search says, "" for nothing."""
+    """Return the error of the search, or ""."""
     try:
         search.end(log)
     except AssertionError as error:
@@ -48,7 +48,7 @@ def found(search: Search, log: str = "route.changed index=218044471469") -> str:
 
 @contextmanager
 def telling(answers: dict[str, tuple[int, str]]) -> Iterator[str]:
-    """The URL of one who answers so, by the begin of the path; with nothing, else."""
+    """Return the URL of a server with these responses by path prefix; other paths are empty."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

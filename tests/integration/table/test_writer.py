@@ -1,5 +1,7 @@
-"""The single writer on a real database file: nothing lost, nothing doubled, nothing out of order, whoever goes away,
-fails, or is told no."""
+"""The writer on a real database file.
+
+No write is lost, repeated or reordered, even if authors disappear, fail or are refused.
+"""
 
 import asyncio
 import sqlite3

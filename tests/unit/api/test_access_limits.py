@@ -1,4 +1,4 @@
-"""How much one reader may ask for, and how often somebody may guess a token."""
+"""Request limits per token, and throttling of wrong tokens."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from precall.core.limits.quota import Bucket
 
 
 class Clock:
-    """A clock that goes on when it is told to."""
+    """A clock that advances on command."""
 
     def __init__(self) -> None:
         self.now = 1000.0

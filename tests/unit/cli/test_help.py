@@ -1,4 +1,4 @@
-"""`--help` of every command: one line that says what it does, texts that wrap by themselves, no type behind a flag."""
+"""`--help` of every command: a one-line summary, wrapped texts, and flags without a type."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which daemon is asked, and how: addresses, tokens, certificates."""
+"""How client commands find their daemon: addresses, tokens, certificates."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Variables of the environment: ours are strict, those of others stop nothing, and an empty one is none."""
+"""Environment variables: those of precall are strict, others are ignored, and empty ones count as unset."""
 
 import json
 from pathlib import Path

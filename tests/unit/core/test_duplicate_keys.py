@@ -1,4 +1,4 @@
-"""A key that stands twice in one object is found at any depth and in any spelling; nothing else is taken for one."""
+"""Repeated keys of one object are found at any depth and in any spelling, and nothing else is."""
 
 import json
 from typing import Any

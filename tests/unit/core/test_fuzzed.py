@@ -1,4 +1,4 @@
-"""Whatever comes in from outside, none of its readers fails in a way it does not say, repeats it, or grows by it."""
+"""Arbitrary input: parsers raise only documented errors, do not repeat the input, and do not grow memory."""
 
 import gc
 import json

@@ -1,4 +1,4 @@
-"""Phone numbers as strings: the table of worked examples, and laws that hold for every number in every spelling."""
+"""Phone numbers: the table of worked examples, and properties of every number in every spelling."""
 
 import csv
 import re

@@ -1,5 +1,7 @@
-"""A party's number never leaves as X or as a temporary X, however and wherever it is written: registration, import,
-source, reply, override, or a row that an earlier version stored."""
+"""A party's number is never dialled as X or as a temporary X, in any spelling.
+
+It may come from a registration, an import, a source, a reply, an override, or a row stored by an earlier version.
+"""
 
 import json
 from collections.abc import Iterator

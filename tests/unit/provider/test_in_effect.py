@@ -1,4 +1,4 @@
-"""What the substitute questions may make of a binding: X confirmed or doubted, an end; nothing else."""
+"""The effect of substitute replies on a binding: X is confirmed or doubted, or the binding ends; nothing else."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Replies to the substitute questions: what is an answer, what is in effect, and what says nothing."""
+"""Replies of the substitute actions: answers, "in effect", and failures."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""What systemd is told: the words, to whom, and how often."""
+"""Notifications to systemd: their texts, recipient and frequency."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ from precall.runtime.systemd import SystemdNotifier
 
 
 class Manager:
-    """A service manager: a datagram socket that keeps what it hears."""
+    """A service manager: a datagram socket that records what it receives."""
 
     def __init__(self, address: str) -> None:
         self.address = address

@@ -1,4 +1,4 @@
-"""Simulated calls: what becomes of them by the truth of the moment and the number dialled, and who is told when."""
+"""Simulated calls: their results by the true state and the number dialled, and who is informed when."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The file of number keys: its form, who may read it, where it is looked for."""
+"""The file of number keys: format, permissions and location."""
 
 import os
 from pathlib import Path

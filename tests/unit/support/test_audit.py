@@ -1,4 +1,4 @@
-"""What `make audit` says."""
+"""The outcomes of `make audit`."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""The change feed in memory: nothing is lost, nobody is woken for what is not theirs."""
+"""The change feed in memory: no change is lost, and no reader is woken for changes it does not want."""
 
 import asyncio
 from dataclasses import dataclass, field, replace
@@ -42,7 +42,7 @@ def indexes(found: tuple[list[FeedEntry], int]) -> list[int]:
 
 @dataclass
 class World:
-    """A table, the feed of its changes, and all that was committed: what a writer and a store would hold."""
+    """A table, its feed, and all committed changes, in place of a writer and a store."""
 
     size: int
     pools: dict[str, str] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class World:
         self.feed.append(new, saved=saved)
 
     def stored(self, since: int, until: int, wanted: FeedFilter) -> list[tuple[str, int, bool]]:
-        """What the store tells: (id, index, whether it is gone)."""
+        """Return the stored changes: (id, index, whether it is removed)."""
         found = []
         for one in self.log:
             if one.left and since < one.index - 1 <= until and wanted.names(one.subs_id, one.left):
@@ -216,7 +216,7 @@ async def test_a_change_wakes_only_matching_readers() -> None:
     for name in ("everything", "its id", "its pool"):
         assert indexes(feed.after(tasks[name].result(), wanted[name], 10)) == [BASE + 1, BASE + 2, BASE + 3]
     feed.close()
-    # whoever was not meant need not look at them any more
+    # readers with another filter need not look at these changes again
     for name in ("another id", "another pool", "its id in another pool"):
         assert await tasks[name] == BASE + 3
     assert feed.waiting == 0
@@ -285,7 +285,7 @@ async def test_waiting_returns_the_newest_index() -> None:
 
 @pytest.mark.parametrize("wanted", [ALL, FeedFilter(frozenset({"1"}))])
 async def test_a_change_at_the_end_of_a_wait_is_not_skipped(wanted: FeedFilter) -> None:
-    """The loop stood still, and finds both that there is something to tell and that the time is over."""
+    """The loop was blocked, and finds both a new change and an expired wait."""
     loop, feed = asyncio.get_running_loop(), Feed(BASE)
     waiting = asyncio.create_task(feed.wait(wanted, BASE, 0.05))
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Some lines of a kind are written, the rest are counted, and the count is told."""
+"""Similar log lines: some are written, the rest counted, and the count is logged."""
 
 import logging
 from typing import Any

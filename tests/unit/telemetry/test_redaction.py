@@ -1,4 +1,4 @@
-"""The guard before log, terminal and crash; and that no value of ours shows a number of its own accord."""
+"""Redaction of logs, terminal output and crashes; and repr of values without numbers."""
 
 import asyncio
 import io

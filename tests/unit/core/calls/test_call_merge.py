@@ -1,4 +1,4 @@
-"""Several words about one call, when to ask again, and whose turn it is."""
+"""Merging reports of one call, when to query it, and the order of queries."""
 
 from dataclasses import replace
 from itertools import permutations

@@ -1,4 +1,4 @@
-"""Why calls end: the table of codes, and what each says of the number."""
+"""Causes of ended calls: the table of codes, and which of them count against a number."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What failed calls say about a binding: enough, lately, on this route; in whatever order they are told."""
+"""When failed calls make a binding suspect: enough of them, recent, on this route, in any order of reports."""
 
 from itertools import permutations
 

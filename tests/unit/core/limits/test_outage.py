@@ -13,7 +13,7 @@ BAD = Failure.TRANSIENT
 def feed(
     outage: Outage, outcomes: list[Failure | None], start: float = 0.0, every: float = 0.1
 ) -> list[OutageTransition]:
-    """Record them one after another; the turns they led to."""
+    """Record results one after another. Return the transitions."""
     turns = [outage.record(outcome, start + n * every) for n, outcome in enumerate(outcomes)]
     return [turn for turn in turns if turn is not None]
 

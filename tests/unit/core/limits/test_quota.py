@@ -186,7 +186,7 @@ def saving(allowed):
 
 
 def by_the_second(allowed):
-    """One that counts anew each second."""
+    """A provider that counts calls per calendar second."""
     made = Counter()
 
     def answers(now):

@@ -1,4 +1,4 @@
-"""The calendar queue against a sorted list: whatever joins, leaves or moves, the earliest comes first."""
+"""The calendar queue against a sorted list: the earliest item comes first after any additions, removals and moves."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""The planner: nothing is lost, nothing is checked twice at once, nobody starves, and it learns."""
+"""The planner: no binding is lost, checked twice at once, or starved, and rates are learned."""
 
 import json
 import random
@@ -37,7 +37,7 @@ def filled(
 def run(
     planner: Planner, start: float, seconds: float, *, rate: float = RATE, variant=lambda _: ""
 ) -> list[tuple[float, str]]:
-    """Take and settle at `rate`; who was checked when."""
+    """Take and settle bindings at `rate`. Return (time, id) of each check."""
     done = []
     for tick in range(int(seconds * rate)):
         now = start + (tick + 1) / rate

@@ -119,7 +119,7 @@ def test_lifetimes_start_with_the_log_and_may_resume_after_a_removal() -> None:
 
 
 def two_bindings() -> ReplayLog:
-    """One in trouble from 1000 on, dialled every 100 s from 1050; one that nobody dials."""
+    """One binding in trouble from 1000 on, dialled every 100 s from 1050; and one that is never dialled."""
     log = [line(n, kind, 0.0) for n in (1, 2) for kind in (LogEvent.ADD, LogEvent.ANSWER)]
     log += [
         line(1, LogEvent.ANSWER, 999.0),
@@ -131,7 +131,7 @@ def two_bindings() -> ReplayLog:
 
 
 def test_known_truth_gives_known_scores() -> None:
-    # Calls at 600, 1200 and 1800, in turn: the trouble that began at 1000 is found at 1800.
+    # Checks at 600, 1200 and 1800, alternating. The trouble that began at 1000 is detected at 1800.
     found = score(two_bindings(), BASELINE, 1 / 600)
     assert found.dials == 10
     assert found.wrong == pytest.approx(8 / 10)

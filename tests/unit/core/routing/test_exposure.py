@@ -1,4 +1,4 @@
-"""The turn to the real number: only if provider, policy and brake agree, and never for longer than that holds."""
+"""Exposing the real number: only if provider, policy and brake agree, and only as long as that holds."""
 
 from dataclasses import replace
 
@@ -53,7 +53,7 @@ def test_provider_policy_and_brake_must_agree_on_an_exposure(
     allowed = policy.fallback is Action.DIAL_REAL and step.state.streak >= policy.confirm_real
     fresh = not step.state.exposed_at and step.state is not before and step.result == "status_3"
     assert (turned.state.exposed_at == NOW) == (provider and allowed and fresh and has_room)
-    # Nothing else changes, and there is no second turn.
+    # Nothing else changes, and a second call has no effect.
     assert replace(turned.state, exposed_at=step.state.exposed_at) == step.state
     assert (turned.result, turned.again, turned.at_rest) == (step.result, step.again, step.at_rest)
     assert turned.changed or turned == step

@@ -1,4 +1,4 @@
-"""What a registration makes of a row."""
+"""The effect of a registration on a row."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What a dispatcher is told: every row of the decision, its precedence, its limits in time."""
+"""The route decision: every case, its precedence, and its time limits."""
 
 from dataclasses import replace
 

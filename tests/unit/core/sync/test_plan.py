@@ -1,4 +1,4 @@
-"""What a sync makes of rows: for any source and any bindings, removals are guarded, and nobody else is touched."""
+"""Sync plans: for any source and any bindings, removals are guarded, and bindings of the API are not changed."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -17,7 +17,7 @@ PASTS = (None, NOW - 10.0, NOW + 3600.0)
 
 
 def row(subs_id: str = "1", **facts: object) -> Binding:
-    """As the source gives it: without what precall adds."""
+    """As read from the source, without the fields that precall adds."""
     plain: dict[str, object] = {"registered_at": 0.0, "generation": 0, "origin": "source", "subs_id": subs_id}
     return binding(**(plain | facts))
 
