@@ -167,8 +167,8 @@ class Site:
         return precall(*args, url=self.daemon, stdin=stdin)
 
     def route(self, subs_id: str, *args: str) -> dict[str, object]:
-        told: dict[str, object] = json.loads(self.ask("route", subs_id, "--json", *args).stdout)
-        return told
+        body: dict[str, object] = json.loads(self.ask("route", subs_id, "--json", *args).stdout)
+        return body
 
 
 @pytest.fixture(scope="module")
@@ -332,10 +332,10 @@ def test_the_route_command_prints_the_route(site: Site) -> None:
         ("2001", "dial_x", "17000000001"),
         ("2002", "dial_temp_x", "17100000002"),
     ):
-        told = site.ask("route", subs_id)
-        assert told.returncode == 0
-        assert re.search(rf"action +{action}\n", told.stdout)
-        assert re.search(rf"number +{number}\n", told.stdout)
+        result = site.ask("route", subs_id)
+        assert result.returncode == 0
+        assert re.search(rf"action +{action}\n", result.stdout)
+        assert re.search(rf"number +{number}\n", result.stdout)
     assert site.route("2003", "--caller", "13800000003")["number"] == "13900000003"
     assert site.route("2003", "--caller", "13900000003")["number"] == "13800000003"
 
@@ -375,12 +375,12 @@ def test_an_unreachable_daemon_is_exit_code_4() -> None:
 
 
 def test_explain_shows_the_reasons_for_a_route(site: Site) -> None:
-    told = json.loads(site.ask("explain", "2002", "--json").stdout)
-    assert told["route"]["action"] == "dial_temp_x"
-    assert told["results"][0]["status"] == 2
+    body = json.loads(site.ask("explain", "2002", "--json").stdout)
+    assert body["route"]["action"] == "dial_temp_x"
+    assert body["results"][0]["status"] == 2
     shown = site.ask("explain", "2002")
     assert shown.returncode == 0
-    assert told["results"][0]["request_id"] in shown.stdout
+    assert body["results"][0]["request_id"] in shown.stdout
 
 
 def test_operator_orders_take_effect_and_are_lifted(site: Site) -> None:
@@ -437,8 +437,8 @@ def test_a_bad_row_rejects_only_its_batch(site: Site) -> None:
     rows[5500] = row(5500)
     file.write_text("subs_id,pool_key,number_x,number_a\n" + "\n".join(rows))
     result = site.ask("bindings", "import", file, "--json")
-    told = json.loads(result.stdout)
-    assert (result.returncode, told["created"], told["unchanged"]) == (0, 1000, 5000)
+    body = json.loads(result.stdout)
+    assert (result.returncode, body["created"], body["unchanged"]) == (0, 1000, 5000)
 
 
 def test_rows_refused_by_the_daemon_are_reported_by_line(site: Site) -> None:
@@ -446,10 +446,10 @@ def test_rows_refused_by_the_daemon_are_reported_by_line(site: Site) -> None:
     late = good | {"subs_id": "62", "expires_at": "2001-01-01T00:00:00Z"}
     rows = f"{json.dumps(good)}\n\n{json.dumps(late)}\n"
     result = site.ask("bindings", "import", "-", "--format", "jsonl", "--json", stdin=rows)
-    told = json.loads(result.stdout)
+    body = json.loads(result.stdout)
     assert result.returncode == 1
-    assert [(refused["line"], refused["column"]) for refused in told["refused"]] == [(3, "expires_at")]
-    assert told["not_stored"] == 2
+    assert [(refused["line"], refused["column"]) for refused in body["refused"]] == [(3, "expires_at")]
+    assert body["not_stored"] == 2
 
 
 def test_a_wrong_token_is_a_configuration_error(tmp_path: Path) -> None:
@@ -479,11 +479,11 @@ def test_a_wrong_token_is_a_configuration_error(tmp_path: Path) -> None:
 
 
 def test_check_queries_the_provider(site: Site) -> None:
-    told = precall("check", "2002", "--pool-key", "FC9", "--config", site.config)
-    assert told.returncode == 0
-    assert '"CalledNo":"17100000002"' in told.stdout
-    assert re.search(r"status +2\n", told.stdout)
-    assert "demo-secret" not in told.stdout
+    result = precall("check", "2002", "--pool-key", "FC9", "--config", site.config)
+    assert result.returncode == 0
+    assert '"CalledNo":"17100000002"' in result.stdout
+    assert re.search(r"status +2\n", result.stdout)
+    assert "demo-secret" not in result.stdout
     unknown = precall("check", "1", "--pool-key", "FC9", "--config", site.config, "--json")
     assert unknown.returncode == 1
     assert json.loads(unknown.stdout)["read"]["code"] == "isv.SUBS_NOT_EXIST"
@@ -499,9 +499,9 @@ def test_call_looks_up_both_dates_just_after_midnight(site: Site) -> None:
         site.config,
         "--called-at",
     )
-    told = precall(*call, "2026-01-02T00:03:04+08:00")
-    assert told.returncode == 0
-    assert re.search(r"duration +31\n", told.stdout)
+    result = precall(*call, "2026-01-02T00:03:04+08:00")
+    assert result.returncode == 0
+    assert re.search(r"duration +31\n", result.stdout)
     other_day = precall(*call, "2026-01-05T00:03:04+08:00")
     assert other_day.returncode == 1
     assert "nothing yet" in other_day.stdout
@@ -572,9 +572,9 @@ def test_the_demonstration_shows_all_five_actions_and_what_asking_is_worth(tmp_p
 
 def outcome(name: str, line: str) -> tuple[int, int]:
     """(calls that failed, calls placed) of a line of the demonstration's summary."""
-    found = re.match(rf"  {name} +(\d+) of +(\d+) calls failed", line)
-    assert found, line
-    return int(found[1]), int(found[2])
+    match = re.match(rf"  {name} +(\d+) of +(\d+) calls failed", line)
+    assert match, line
+    return int(match[1]), int(match[2])
 
 
 def test_many_rows_are_imported_in_batches_and_again_without_effect(site: Site) -> None:

@@ -64,22 +64,22 @@ def _site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def report(site: Site) -> dict[str, dict[str, int]]:
-    told: dict[str, dict[str, int]] = json.loads(site.ask("report", "--json").stdout)
-    return told
+    body: dict[str, dict[str, int]] = json.loads(site.ask("report", "--json").stdout)
+    return body
 
 
 def test_calls_list_also_shows_pending_calls(site: Site) -> None:
-    told = site.ask("calls", "list")
-    assert told.returncode == 0, told.stderr
-    lines = {text.split()[1]: text for text in told.stdout.splitlines()[1:]}
+    result = site.ask("calls", "list")
+    assert result.returncode == 0, result.stderr
+    lines = {text.split()[1]: text for text in result.stdout.splitlines()[1:]}
     assert re.search(
         r"connected +200000 +answered, and listened to until the end +31", lines["116012854210^1"]
     )
     assert re.search(r"failed +200005", lines["116012854210^2"])
     assert re.search(
-        r"1 wait for the provider's answer; [01] of them are due, the first for \d+ s", told.stderr
+        r"1 wait for the provider's answer; [01] of them are due, the first for \d+ s", result.stderr
     )
-    assert "138" not in told.stdout
+    assert "138" not in result.stdout
     only = json.loads(site.ask("calls", "list", "--result", "failed", "--subs-id", "1", "--json").stdout)
     assert [call["call_id"] for call in only["calls"]] == ["116012854210^2"]
     assert only["backlog"]["waiting"] == 1
@@ -87,10 +87,10 @@ def test_calls_list_also_shows_pending_calls(site: Site) -> None:
 
 
 def test_calls_show_prints_one_call(site: Site) -> None:
-    told = site.ask("calls", "show", "116012854210^2")
-    assert told.returncode == 0, told.stderr
-    assert re.search(r"result +failed", told.stdout)
-    assert re.search(r"meaning +the callee could not be reached", told.stdout)
+    result = site.ask("calls", "show", "116012854210^2")
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"result +failed", result.stdout)
+    assert re.search(r"meaning +the callee could not be reached", result.stdout)
     assert json.loads(site.ask("calls", "show", "116012854210^1", "--json").stdout)["duration"] == 31
     assert "unknown_call" in line(site.ask("calls", "show", "nobody"), 1)
 

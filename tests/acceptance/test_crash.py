@@ -161,9 +161,9 @@ class Site:
     async def insist(self, method: str, path: str, body: Any = None) -> Answer:
         """Repeat the request until the database accepts it."""
         while True:
-            status, told = await self.ask(method, path, body)
+            status, answer = await self.ask(method, path, body)
             if status != 503:
-                return status, told
+                return status, answer
             self.books.tally["refused"] += 1
             await asyncio.sleep(0.05)
 
@@ -189,8 +189,8 @@ class Site:
                 case "order" if stands is not None:
                     books.send(subs_id, replace(stands, order=str(turn)))
                     body = {"action": "hold", "reason": str(turn)}
-                    status, told = await self.insist("PUT", f"/v1/overrides/{subs_id}", body)
-                    assert status == 200, told
+                    status, answer = await self.insist("PUT", f"/v1/overrides/{subs_id}", body)
+                    assert status == 200, answer
                     books.acknowledged(subs_id)
                 case "lift" if stands is not None and stands.order:
                     books.send(subs_id, replace(stands, order=""))
@@ -203,8 +203,8 @@ class Site:
                     wish = not next(iter(books.paused))
                     books.paused.add(wish)
                     path = "/v1/pause" if wish else "/v1/resume"
-                    status, told = await self.insist("POST", path, {"pool_key": "FC2", "reason": "test"})
-                    assert status == 200, told
+                    status, answer = await self.insist("POST", path, {"pool_key": "FC2", "reason": "test"})
+                    assert status == 200, answer
                     books.paused = {wish}
             books.tally["written"] += 1
             await asyncio.sleep(chance.random() * 0.02)
@@ -214,8 +214,8 @@ class Site:
 
     async def put(self, subs_id: str, wanted: Wanted) -> None:
         self.books.send(subs_id, wanted)
-        status, told = await self.insist("PUT", f"/v1/bindings/{subs_id}", self.books.body(subs_id, wanted))
-        assert status in (200, 201), told
+        status, body = await self.insist("PUT", f"/v1/bindings/{subs_id}", self.books.body(subs_id, wanted))
+        assert status in (200, 201), body
         self.books.acknowledged(subs_id)
 
     async def put_all(self) -> None:
@@ -236,8 +236,8 @@ class Site:
             books.send(subs_id, one)
         books.atomic = own
         body = {"bindings": [books.body(subs_id, one) for subs_id, one in wanted.items()]}
-        status, told = await self.insist("POST", "/v1/bindings/batch?atomic=true", body)
-        assert status == 200, told
+        status, answer = await self.insist("POST", "/v1/bindings/batch?atomic=true", body)
+        assert status == 200, answer
         books.atomic = []
         for subs_id in own:
             books.acknowledged(subs_id)
@@ -268,16 +268,16 @@ class Site:
                 "called_at": "2026-01-02T03:04:05Z",
             }
             said, outcome = chance.choice([("failed", "failed"), ("busy", "not_connected")])
-            status, told = await self.insist("POST", "/v1/calls", [call | {"outcome": said}])
+            status, body = await self.insist("POST", "/v1/calls", [call | {"outcome": said}])
             # A report refused during a commit may have been stored.
             known = ["known"] if books.tally["stalled"] else []
-            assert (status, told["results"][0]["result"] in ["stored", *known]) == (200, True), told
+            assert (status, body["results"][0]["result"] in ["stored", *known]) == (200, True), body
             books.calls[call["call_id"]] = {outcome, "failed"}
             if chance.random() < 0.5:
                 receipt = {"call_id": call["call_id"], "sub_id": call["subs_id"], "release_cause": 1}
                 receipt |= dict.fromkeys(("call_time", "release_time"), "2026-01-02 11:04:05")
-                status, told = await self.insist("POST", "/v1/receipts", [receipt])
-                assert (status, told["code"]) == (200, 0), told
+                status, body = await self.insist("POST", "/v1/receipts", [receipt])
+                assert (status, body["code"]) == (200, 0), body
                 books.calls[call["call_id"]] = {"failed"}
             books.tally["calls"] += 1
             await asyncio.sleep(chance.random() * 0.02)
@@ -298,18 +298,18 @@ class Site:
         if books.position < 0:
             await self.begin_to_follow()
         while True:
-            status, told = await self.insist("GET", f"/v1/routes/changes?since={books.position}&wait=1")
+            status, body = await self.insist("GET", f"/v1/routes/changes?since={books.position}&wait=1")
             if status == 410 and books.adrift:
                 await self.begin_to_follow()
                 continue
-            assert status == 200, told
-            assert told["index"] >= books.position, "the feed went back"
-            for route in told["changes"]:
+            assert status == 200, body
+            assert body["index"] >= books.position, "the feed went back"
+            for route in body["changes"]:
                 assert route["index"] > books.position
                 books.followed[route["index"]] = route["subs_id"]
                 if "unsaved" in route["flags"]:
                     books.unsaved.add((route["subs_id"], route["index"]))
-            books.position = told["index"]
+            books.position = body["index"]
 
     async def begin_to_follow(self) -> None:
         async with self.session.get(f"{self.url}/v1/routes/snapshot") as response:

@@ -47,11 +47,11 @@ class Flood:
             await asyncio.sleep(moment - self.loop.time())
             sent = self.loop.time()
             path = f"/v1/routes/{next(wanted)}?max_age=0&timeout={TIMEOUT}"
-            status, told = await self.served.ask("GET", path)
+            status, body = await self.served.ask("GET", path)
             self.slowest = max(self.slowest, self.loop.time() - sent)
             self.answered += 1
-            if status != 200 or told["action"] != "dial_x":
-                self.refused.append((status, told))
+            if status != 200 or body["action"] != "dial_x":
+                self.refused.append((status, body))
 
 
 async def oldest_during(flood: Flood, seconds: float) -> float:

@@ -47,7 +47,7 @@ async def test_the_api_survives_fuzzing_by_its_openapi_document(tmp_path: Path) 
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        told, _ = await schemathesis.communicate()
-    report = told.decode(errors="replace")
+        output, _ = await schemathesis.communicate()
+    report = output.decode(errors="replace")
     assert schemathesis.returncode == 0, report
     assert "Stateful" in report

@@ -84,8 +84,8 @@ def reading(url: str, subs_id: str) -> Iterator[dict[str, int]]:
 
     def read() -> None:
         while not over.wait(0.01):
-            status, told = ask(f"{url}/v1/routes/{subs_id}")
-            good = status == 200 and told["action"] in ("dial_x", "dial_temp_x", "hold", "dial_real")
+            status, body = ask(f"{url}/v1/routes/{subs_id}")
+            good = status == 200 and body["action"] in ("dial_x", "dial_temp_x", "hold", "dial_real")
             counts["answered" if good else "failed"] += 1
 
     thread = threading.Thread(target=read)

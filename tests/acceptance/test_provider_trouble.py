@@ -109,8 +109,8 @@ async def virtually(
     clocks = {"wall": loop.wall, "monotonic": loop.time}
     async with serving_here(folder, scenario, rate=RATE, store_timeout=3600.0, **clocks, **more) as served:
         facts = [as_registered(one) for one in served.simulator.bindings()]
-        status, told = await served.ask("POST", "/v1/bindings/batch", {"bindings": facts})
-        assert status == 200, told
+        status, body = await served.ask("POST", "/v1/bindings/batch", {"bindings": facts})
+        assert status == 200, body
         yield served
 
 
@@ -130,8 +130,8 @@ async def reading_here(served: Served, subs_id: str) -> AsyncIterator[Counter[bo
 
     async def read() -> None:
         while True:
-            status, told = await served.ask("GET", f"/v1/routes/{subs_id}")
-            counts[status == 200 and told["action"] == "dial_x"] += 1
+            status, body = await served.ask("GET", f"/v1/routes/{subs_id}")
+            counts[status == 200 and body["action"] == "dial_x"] += 1
             await asyncio.sleep(0.1)
 
     task = asyncio.create_task(read())
@@ -202,8 +202,8 @@ async def two_minutes(loop: VirtualLoop, folder: Path, said: Callable[[str], int
             assert (await served.ask("GET", f"/v1/routes/{ending}?dial=0"))[1]["action"] == "dial_x"
             await asyncio.sleep(min(1.0, left - 0.25))
         await come_true(lambda: loop.wall() >= end)
-        told = (await served.ask("GET", f"/v1/routes/{ending}?dial=0"))[1]
-        assert (told["action"], told["reason"], told["number"]) == ("expired", "expired_locally", "")
+        body = (await served.ask("GET", f"/v1/routes/{ending}?dial=0"))[1]
+        assert (body["action"], body["reason"], body["number"]) == ("expired", "expired_locally", "")
         while loop.time() < back - 5.0:
             now = await routes_of(served)
             assert {i: now[i] for i in now if i != ending} == {i: before[i] for i in before if i != ending}
@@ -227,8 +227,8 @@ def test_a_pool_that_runs_out_of_numbers_exposes_exactly_the_cap(tmp_path: Path)
 
     def exposed(url: str) -> int:
         """Return how many real numbers dispatchers receive, reading each route once."""
-        told = ask(f"{url}/v1/routes/lookup", "POST", {"subs_ids": here.ids})[1]["routes"]
-        numbers = sum(one["action"] == "dial_real" and one["number"] != "" for one in told)
+        body = ask(f"{url}/v1/routes/lookup", "POST", {"subs_ids": here.ids})[1]["routes"]
+        numbers = sum(one["action"] == "dial_real" and one["number"] != "" for one in body)
         assert numbers <= most, numbers
         return numbers
 

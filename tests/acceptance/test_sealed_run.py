@@ -117,9 +117,9 @@ def lived(daemon: Server, token: str, bindings: Path) -> str:
     assert NUMBERS[10] in ask(url, token, "GET", "/v1/bindings/3003")[1]
     problems = ""
     for method, path, body in WRONG:
-        status, told = ask(url, token, method, path, body)
-        assert 400 <= status < 500 or path.endswith("batch"), (path, status, told)
-        problems += told
+        status, answer = ask(url, token, method, path, body)
+        assert 400 <= status < 500 or path.endswith("batch"), (path, status, answer)
+        problems += answer
     exposures = json.loads(ask(url, token, "GET", "/v1/exposures")[1])["exposures"]
     assert {row["reason"] for row in exposures} == {"status_3", "binding_read"}
     return problems + ask(url, token, "GET", "/metrics")[1] + json.dumps(exposures)

@@ -37,15 +37,15 @@ def unit(tmp_path: Path) -> Path:
 
 @needs_systemd
 def test_systemd_analyze_verifies_the_unit(unit: Path) -> None:
-    found = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
-    assert (found.returncode, found.stderr) == (0, "")
+    result = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 @needs_systemd
 def test_the_unit_is_sandboxed(unit: Path) -> None:
     command = ["systemd-analyze", "security", "--offline=true", "--no-pager", unit]
-    found = subprocess.run(command, capture_output=True, text=True, check=True)
-    level = re.search(r"Overall exposure level for precall.service: ([0-9.]+)", found.stdout)
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    level = re.search(r"Overall exposure level for precall.service: ([0-9.]+)", result.stdout)
     assert level is not None
     assert float(level[1]) <= MOST_EXPOSED
 
@@ -70,7 +70,7 @@ class Managed:
                 cwd=folder,
             )
 
-    def told(self) -> dict[str, str]:
+    def next_notification(self) -> dict[str, str]:
         """Return the next notification other than the watchdog's."""
         return dict(line.split("=", 1) for line in self.words.get(timeout=PATIENCE).splitlines())
 
@@ -89,10 +89,10 @@ class Managed:
         """How the reload ended."""
         before = time.monotonic_ns() // 1000
         self.process.send_signal(signal.SIGHUP)
-        begun = self.told()
+        begun = self.next_notification()
         assert begun["RELOADING"] == "1"
         assert before <= int(begun["MONOTONIC_USEC"]) <= time.monotonic_ns() // 1000
-        ended = self.told()
+        ended = self.next_notification()
         assert ended["READY"] == "1"
         return ended["STATUS"]
 
@@ -118,12 +118,12 @@ def test_systemd_is_notified_and_a_failed_reload_keeps_the_daemon_running(tmp_pa
     config = config_file(tmp_path, "http://127.0.0.1:9", listen=f"127.0.0.1:{port}")
     good, url = config.read_text(), f"http://127.0.0.1:{port}"
     with managed(tmp_path, config) as service:
-        assert service.told() == {"READY": "1", "STATUS": "checks 0 bindings"}
+        assert service.next_notification() == {"READY": "1", "STATUS": "checks 0 bindings"}
         config.write_text(good + '[freshness]\nmin_interval = "9s"\nmax_age = 5\n[polcy]\n')
         assert "refused" in service.reload()
         asked = precall("config", "reload", url=url)
         assert (asked.returncode, len(asked.stdout.splitlines())) == (1, 2)
-        assert [service.told().keys() for _ in range(2)] == [
+        assert [service.next_notification().keys() for _ in range(2)] == [
             {"RELOADING", "MONOTONIC_USEC"},
             {"READY", "STATUS"},
         ]
@@ -131,11 +131,11 @@ def test_systemd_is_notified_and_a_failed_reload_keeps_the_daemon_running(tmp_pa
         assert "reloaded" in service.reload()
         assert precall("config", "reload", url=url).stdout == "nothing has changed\n"
         for _ in range(2):
-            service.told()
+            service.next_notification()
         pulses = service.pulses
         service.look()
         service.process.send_signal(signal.SIGTERM)
-        assert service.told() == {"STOPPING": "1"}
+        assert service.next_notification() == {"STOPPING": "1"}
         assert service.process.wait(PATIENCE) == 0
         assert pulses > 0
 
@@ -143,14 +143,14 @@ def test_systemd_is_notified_and_a_failed_reload_keeps_the_daemon_running(tmp_pa
 def test_a_standby_is_ready_and_feeds_the_watchdog(tmp_path: Path) -> None:
     config = config_file(tmp_path, "http://127.0.0.1:9")
     with managed(tmp_path, config) as first:
-        assert first.told()["STATUS"] == "checks 0 bindings"
+        assert first.next_notification()["STATUS"] == "checks 0 bindings"
         with managed(tmp_path, config, "two") as second:
-            assert "stands by" in second.told()["STATUS"]
+            assert "stands by" in second.next_notification()["STATUS"]
             config.write_text(config.read_text() + '[policy]\nskew = "9s"\n')
             assert "reloaded" in second.reload()
             first.look()
             first.process.kill()
-            assert second.told()["STATUS"] == "checks 0 bindings"
+            assert second.next_notification()["STATUS"] == "checks 0 bindings"
             assert second.process.poll() is None
             assert second.pulses > 0
             second.look()

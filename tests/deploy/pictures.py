@@ -121,9 +121,9 @@ def draw(incident: Played, file: Path, to: Path) -> None:
     ]
     for panel in board["panels"]:
         axes = _axes(figure, panel, height)
-        found = lines(incident, panel)
+        result = lines(incident, panel)
         {"stat": _stat, "timeseries": _series, "state-timeline": _states}[panel["type"]](
-            axes, panel, found, incident
+            axes, panel, result, incident
         )
         if panel["type"] != "stat":
             _timeline(axes, incident, marks)

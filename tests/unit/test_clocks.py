@@ -126,9 +126,9 @@ def test_transitions_in_the_future_do_not_count_as_flapping() -> None:
 
 
 def test_a_change_from_the_future_is_shown_without_its_number() -> None:
-    told = decide(checked(NOW, 2), "", POLICY, NOW)
-    assert past(told, NOW, POLICY, NOW + 1).number == TEMP
-    again = past(told, NOW, POLICY, NOW - 60.0)
+    route = decide(checked(NOW, 2), "", POLICY, NOW)
+    assert past(route, NOW, POLICY, NOW + 1).number == TEMP
+    again = past(route, NOW, POLICY, NOW - 60.0)
     assert (again.action, again.number, again.age, again.stale) == (Action.HOLD, "", None, True)
 
 

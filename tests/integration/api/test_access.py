@@ -109,8 +109,8 @@ async def test_without_tokens_requests_from_web_pages_are_refused(tmp_path: Path
         for headers, status in PAGES:
             served.daemon.parts.checker.plan.resume("")
             for method, path in (("GET", "/v1/routes"), ("POST", "/v1/pause"), ("GET", "/healthz")):
-                found, body = await served.ask(method, path, headers=headers)
-                assert found == status, headers
+                answer, body = await served.ask(method, path, headers=headers)
+                assert answer == status, headers
                 assert status == 200 or body["code"] == "foreign_request"
             assert bool(served.daemon.parts.checker.plan.paused) == (status == 200)
 

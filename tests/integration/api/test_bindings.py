@@ -77,11 +77,11 @@ BAD_BINDINGS: list[tuple[str, Any, int, str, str]] = [
 async def test_an_invalid_binding_is_refused_naming_its_field(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         for name, body, status, code, field in BAD_BINDINGS:
-            found, problem = await served.ask("PUT", "/v1/bindings/1", body)
-            assert (found, problem["code"], problem.get("field", "")) == (status, code, field), name
+            answer, problem = await served.ask("PUT", "/v1/bindings/1", body)
+            assert (answer, problem["code"], problem.get("field", "")) == (status, code, field), name
             assert "1380000" not in str(problem), name
-        found, problem = await served.ask("PUT", "/v1/bindings/abc", without("subs_id"))
-        assert (found, problem["field"]) == (400, "subs_id")
+        answer, problem = await served.ask("PUT", "/v1/bindings/abc", without("subs_id"))
+        assert (answer, problem["field"]) == (400, "subs_id")
         assert await served.stored() == 0
         assert len(served.daemon.parts.table) == 0
 
@@ -227,15 +227,15 @@ async def test_explain_returns_route_state_override_and_plan(tmp_path: Path) -> 
         await served.checked("1")
         await served.ask("PUT", "/v1/overrides/1", {"action": "hold", "reason": "test"})
         status, body = await served.ask("GET", "/v1/bindings/1/explain")
-        told = ExplainAnswer.model_validate(body)
+        answer = ExplainAnswer.model_validate(body)
         assert status == 200
-        assert (told.route.action, told.route.reason) == ("hold", "override")
-        assert told.observed["state"] == "normal"
-        assert told.observed["number"] == "***01"
-        assert told.override is not None
-        assert told.override.reason == "test"
-        assert told.plan is not None
-        assert told.plan["why"]
+        assert (answer.route.action, answer.route.reason) == ("hold", "override")
+        assert answer.observed["state"] == "normal"
+        assert answer.observed["number"] == "***01"
+        assert answer.override is not None
+        assert answer.override.reason == "test"
+        assert answer.plan is not None
+        assert answer.plan["why"]
         assert (await served.ask("GET", "/v1/bindings/2/explain"))[0] == 404
 
 
@@ -244,9 +244,9 @@ async def test_check_returns_the_result_of_a_live_check(tmp_path: Path) -> None:
         await served.register(subs_id="1")
         await served.register(subs_id="9", pool_key="FC2")
         status, body = await served.ask("POST", "/v1/bindings/1/check?timeout=5")
-        told = CheckAnswer.model_validate(body)
-        assert (status, told.outcome, told.result) == (200, "answered", "status_2")
-        assert told.route.action == "dial_temp_x"
+        answer = CheckAnswer.model_validate(body)
+        assert (status, answer.outcome, answer.result) == (200, "answered", "status_2")
+        assert answer.route.action == "dial_temp_x"
         # the provider does not know this binding: queried, but not answered yet
         status, body = await served.ask("POST", "/v1/bindings/9/check")
         assert (status, body["outcome"]) == (200, "failed")
@@ -260,8 +260,8 @@ async def test_a_slow_check_continues_after_its_request_timed_out(tmp_path: Path
     async with serving(tmp_path, slow) as served:
         await served.register()
         status, body = await served.ask("POST", "/v1/bindings/1/check?timeout=0.1")
-        told = CheckAnswer.model_validate(body)
-        assert (status, told.outcome, told.route.reason) == (202, "late", "unverified")
+        answer = CheckAnswer.model_validate(body)
+        assert (status, answer.outcome, answer.route.reason) == (202, "late", "unverified")
 
 
 async def test_a_spent_budget_is_answered_with_retry_after(tmp_path: Path) -> None:
@@ -283,9 +283,9 @@ async def test_an_override_is_set_shown_and_lifted(tmp_path: Path) -> None:
         await served.checked("1")
         order = {"action": "hold", "until": FUTURE, "reason": "number is being ported"}
         status, body = await served.ask("PUT", "/v1/overrides/1", order)
-        told = PinnedAnswer.model_validate(body)
-        assert (status, told.route.action, told.override.until) == (200, "hold", FUTURE)
-        assert (told.override.created_by, told.override.reason) == ("local", order["reason"])
+        answer = PinnedAnswer.model_validate(body)
+        assert (status, answer.route.action, answer.override.until) == (200, "hold", FUTURE)
+        assert (answer.override.created_by, answer.override.reason) == ("local", order["reason"])
         _, route = await served.ask("GET", "/v1/routes/1")
         assert (route["action"], route["reason"], route["flags"]) == ("hold", "override", ["overridden"])
         assert await served.ask("DELETE", "/v1/overrides/1") == (204, "")

@@ -54,7 +54,7 @@ async def refused(served: Served, since: int) -> bool:
     return status == 410
 
 
-def told(answer: ChangesAnswer) -> list[tuple[str, str, str]]:
+def changes_of(answer: ChangesAnswer) -> list[tuple[str, str, str]]:
     return [(one.subs_id, one.action, one.reason) for one in answer.changes]
 
 
@@ -121,7 +121,7 @@ async def test_a_long_poll_is_answered_as_soon_as_something_changes(tmp_path: Pa
         assert not polling.done()
         await served.register()
         answer = await asyncio.wait_for(polling, PATIENCE)
-        assert told(answer) == [("1", "dial_x", "unverified")]
+        assert changes_of(answer) == [("1", "dial_x", "unverified")]
         assert answer.index == answer.changes[0].index > index
         assert await changes(served, answer.index) == ChangesAnswer(index=answer.index, changes=[])
 
@@ -225,12 +225,12 @@ async def test_readers_resume_after_a_restart(tmp_path: Path) -> None:
             later = await changes(served, one.index)
             assert [other.index for other in later.changes] == [other.index for other in live[place + 1 :]]
         paged = await changes(served, first, "&wait=0&limit=1&pool_key=FC2")
-        assert told(paged) == [("2", "dial_x", "unverified")]
+        assert changes_of(paged) == [("2", "dial_x", "unverified")]
         rest = await changes(served, paged.index, "&wait=0&pool_key=FC2")
-        assert told(rest) == [("2", "expired", "removed")]
+        assert changes_of(rest) == [("2", "expired", "removed")]
         assert rest.index == live[-1].index
         assert (await changes(served, rest.index, "&wait=0&pool_key=FC2")).index == second
-        assert told(await changes(served, first, "&wait=0&subs_id=1"))[0][0] == "1"
+        assert changes_of(await changes(served, first, "&wait=0&subs_id=1"))[0][0] == "1"
         async with streaming(served, f"?since={first}") as stream:
             assert [(await stream.route())["index"] for _ in live] == [one.index for one in live]
             await served.register(subs_id="3")

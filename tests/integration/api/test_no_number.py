@@ -125,20 +125,20 @@ async def live(folder: Path, scopes: set[str], turned: list[tuple[str, int]], ch
             await served.ask("POST", f"/v1/bindings/{subs_id}/check", headers=trusted)
         for endpoint in chance.sample(ENDPOINTS, len(ENDPOINTS)):
             for _ in range(WAYS):
-                told = await asked(served, endpoint, chance, {"Authorization": f"Bearer {secret}"})
+                answer = await asked(served, endpoint, chance, {"Authorization": f"Bearer {secret}"})
                 if not may_see(endpoint, scopes):
-                    assert [number for number in REAL if number in told] == [], (endpoint.path, scopes)
-        found = served.daemon.metrics.render().decode()
+                    assert [number for number in REAL if number in answer] == [], (endpoint.path, scopes)
+        rendered = served.daemon.metrics.render().decode()
         for subs_id in IDS:
             for path in ("history", "explain"):
                 _, body = await served.ask("GET", f"/v1/bindings/{subs_id}/{path}", headers=trusted)
-                found += json.dumps(body)
+                rendered += json.dumps(body)
         changes, _ = await served.daemon.parts.store.changes(
             0, served.daemon.parts.feed.newest, limit=1000
         ) or ([], 0)
-        found += str(changes)
+        rendered += str(changes)
         # every real number that was returned is in the audit
-        assert [number for number in REAL if number in found] == []
+        assert [number for number in REAL if number in rendered] == []
     assert [number for number in ALL if number in dumped(store["url"])] == []
 
 

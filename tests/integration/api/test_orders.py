@@ -31,8 +31,8 @@ async def test_every_order_is_logged_with_author_and_reason(
         await served.register()
         for method, path, body, order in ORDERS:
             caplog.clear()
-            status, told = await served.ask(method, path, body)
-            assert status in (200, 204), told
+            status, answer = await served.ask(method, path, body)
+            assert status in (200, 204), answer
             facts = next(r.msg for r in caplog.records if "order.given" in r.getMessage())
             assert isinstance(facts, dict)
             assert (facts["order"], facts["by"]) == (order, "night-shift" if named else "local")

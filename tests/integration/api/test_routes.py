@@ -289,6 +289,6 @@ async def test_invalid_parameters_are_named(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         await served.register()
         for path, status, code, field in WRONG:
-            found, problem = await served.ask("GET", path)
-            assert (found, problem["code"], problem.get("field", "")) == (status, code, field), path
+            body, problem = await served.ask("GET", path)
+            assert (body, problem["code"], problem.get("field", "")) == (status, code, field), path
             assert (problem["status"], problem["type"]) == (status, "about:blank")

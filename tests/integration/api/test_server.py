@@ -204,9 +204,9 @@ async def test_a_bad_body_is_refused_by_every_endpoint_that_takes_one(tmp_path: 
                 larger = b" " * (MAX_BATCH_BODY - MAX_BODY) if many else b""
                 sent = io.BytesIO(body + larger if len(body) > MAX_BODY else body)
                 headers = {"Content-Type": kind}
-                found, problem = await served.ask(endpoint.method, path, data=sent, headers=headers)
+                answer, problem = await served.ask(endpoint.method, path, data=sent, headers=headers)
                 what = f"{endpoint.method} {endpoint.path}: {name}"
-                assert (found, problem["code"]) == (status, code), what
+                assert (answer, problem["code"]) == (status, code), what
                 ProblemAnswer.model_validate(problem)
         assert await served.stored() == 0
         assert not served.daemon.parts.checker.plan.paused

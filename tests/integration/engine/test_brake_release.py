@@ -63,8 +63,8 @@ async def test_a_release_admits_the_longest_held_up_to_a_new_cap(tmp_path: Path)
         made = served.simulator.calls_received.total()
         await order(served, "release")
         assert exposed(served) == ["1", "2", "3", "4", "5", "6"], "when the order is acknowledged"
-        _, told = await served.ask("GET", f"/v1/routes/4?caller={A}")
-        assert (told["action"], told["reason"]) == ("dial_real", "status_3")
+        _, body = await served.ask("GET", f"/v1/routes/4?caller={A}")
+        assert (body["action"], body["reason"]) == ("dial_real", "status_3")
         assert await reason(served, "7") == "exposure_brake"
         assert served.simulator.calls_received.total() == made, "without a call"
         [audited] = await served.daemon.parts.store.exposures(limit=10)

@@ -63,17 +63,17 @@ async def call(served: Served, call_id: str) -> dict[str, Any]:
 async def result(served: Served, call_id: str, wanted: str) -> dict[str, Any]:
     """The call, once it has this result."""
     async with asyncio.timeout(PATIENCE):
-        while (found := await call(served, call_id))["result"] != wanted:
+        while (call_body := await call(served, call_id))["result"] != wanted:
             await asyncio.sleep(0.05)
-    return found
+    return call_body
 
 
 async def flagged(served: Served, *flags: str, subs_id: str = "1") -> dict[str, Any]:
     """The route, once it carries these flags."""
     async with asyncio.timeout(PATIENCE):
-        while (found := await route(served, subs_id, "?dial=0"))["flags"] != list(flags):
+        while (shown := await route(served, subs_id, "?dial=0"))["flags"] != list(flags):
             await asyncio.sleep(0.02)
-    return found
+    return shown
 
 
 def details(served: Served, result_: str) -> float:
@@ -99,10 +99,10 @@ async def test_a_reported_call_is_queried_and_its_result_returned(tmp_path: Path
             {"call_id": "c2", "result": "stored", "error": ""},
         ]
         assert [one["result"] for one in await tell(served, good, bad)] == ["known", "known"]
-        found = await result(served, "116012854210%5E102314050", "connected")
-        assert (found["source"], found["state"], found["duration"]) == ("detail", "200000", 31)
-        assert (found["pool_key"], found["next_at"], found["prod_id"]) == ("FC1", "", PROD)
-        assert found["detail"]["request_id"]
+        call_body = await result(served, "116012854210%5E102314050", "connected")
+        assert (call_body["source"], call_body["state"], call_body["duration"]) == ("detail", "200000", 31)
+        assert (call_body["pool_key"], call_body["next_at"], call_body["prod_id"]) == ("FC1", "", PROD)
+        assert call_body["detail"]["request_id"]
         busy = await result(served, "c2", "not_connected")
         assert busy["meaning"] == "the callee was busy"
         status, page = await served.ask("GET", "/v1/calls?limit=1")
@@ -154,8 +154,8 @@ async def test_failing_calls_make_a_binding_suspect(tmp_path: Path) -> None:
         await tell(served, placed(served, "c3"))
         await until(lambda: row_of(served).state.status == 2)
         assert calls(served) <= asked + 2
-        found = await route(served)
-        assert (found["action"], found["flags"]) == ("dial_temp_x", [])
+        shown = await route(served)
+        assert (shown["action"], shown["flags"]) == ("dial_temp_x", [])
         await metric(served, 'precall_wrong_at_dial_measured{pool="FC1"} 1.0')
 
 
@@ -193,8 +193,8 @@ async def test_the_provider_supplies_the_cause_of_a_reported_failure(tmp_path: P
     async with serving(tmp_path, scripted(1) | ACCOUNT, provider=QUICK) as served:
         await served.register()
         await tell(served, placed(served, "c1", "200003") | {"outcome": "failed"})
-        found = await result(served, "c1", "not_connected")
-        assert (found["source"], found["state"]) == ("detail", "200003")
+        call_body = await result(served, "c1", "not_connected")
+        assert (call_body["source"], call_body["state"]) == ("detail", "200003")
 
 
 async def test_an_unknown_call_is_retried_and_finally_given_up(tmp_path: Path) -> None:
@@ -238,9 +238,9 @@ async def test_a_failed_query_leaves_the_call_pending(tmp_path: Path, kind: str,
     async with serving(tmp_path, scripted(1, fault=[fault]) | ACCOUNT, provider=QUICK) as served:
         await tell(served, placed(served, "c1"))
         await until(lambda: details(served, result_) >= 1)
-        found = await call(served, "c1")
-        assert found["result"] == "pending"
-        assert found["next_at"]
+        call_body = await call(served, "c1")
+        assert call_body["result"] == "pending"
+        assert call_body["next_at"]
 
 
 async def test_a_refused_action_opens_its_own_circuit(tmp_path: Path) -> None:
@@ -345,13 +345,13 @@ BAD_CALLS: list[tuple[Any, str]] = [
 async def test_invalid_reports_are_refused_naming_their_fields(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         for body, field in BAD_CALLS:
-            status, told = await served.ask("POST", "/v1/calls", body)
-            assert (status, told.get("field", "")) == (422, field), (body, told)
+            status, answer = await served.ask("POST", "/v1/calls", body)
+            assert (status, answer.get("field", "")) == (422, field), (body, answer)
         many = [body for body, _ in BAD_CALLS] + [report("good", time.time())]
         results = await tell(served, *many)
         assert [one["result"] for one in results] == ["refused"] * len(BAD_CALLS) + ["stored"]
         assert results[1]["error"].startswith("[1].call_id: ")
-        status, told = await served.ask("POST", "/v1/calls", [report(str(n), 1.0) for n in range(1001)])
+        status, answer = await served.ask("POST", "/v1/calls", [report(str(n), 1.0) for n in range(1001)])
         assert status == 422
         assert await tell(served) == []
 
@@ -392,8 +392,8 @@ async def test_receipts_are_acknowledged_as_the_provider_expects_and_make_a_bind
         told = [a_receipt(f"r{n}", cause=1) for n in range(3)]
         assert await served.ask("POST", "/v1/receipts", told) == (200, {"code": 0, "msg": "OK"})
         await flagged(served, "suspect", "api_disagrees")
-        found = await call(served, "r1")
-        assert (found["source"], found["meaning"]) == ("receipt", "the number is not allocated")
+        call_body = await call(served, "r1")
+        assert (call_body["source"], call_body["meaning"]) == ("receipt", "the number is not allocated")
         assert (await served.ask("POST", "/v1/receipts", a_receipt("one")))[0] == 200
         assert (await served.ask("POST", "/v1/receipts", []))[0] == 200
 
@@ -480,9 +480,9 @@ async def test_only_receipts_of_ended_calls_end_a_call(tmp_path: Path) -> None:
         assert (await served.ask("GET", "/v1/calls"))[1]["calls"] == []
         stopped = [a_receipt(f"u{n}", cause=None, unconnected_cause=1, call_type=4) for n in range(3)]
         assert await served.ask("POST", "/v1/receipts", stopped) == ACKNOWLEDGED
-        found = await call(served, "u1")
-        assert (found["result"], found["state"]) == ("not_connected", "unconnected_1")
-        assert "blacklist" in found["meaning"]
+        call_body = await call(served, "u1")
+        assert (call_body["result"], call_body["state"]) == ("not_connected", "unconnected_1")
+        assert "blacklist" in call_body["meaning"]
         assert (await route(served))["flags"] == []
 
 

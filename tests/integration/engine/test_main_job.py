@@ -67,9 +67,9 @@ async def test_every_status_reaches_the_route(tmp_path: Path, status: int, actio
     async with serving(tmp_path, scripted(status)) as served:
         await served.register()
         await until(lambda: row_of(served).state.status == status)
-        told = await route(served)
-        assert (told["action"], told["status"], told["reason"]) == (action, status, f"status_{status}")
-        assert bool(told["number"]) is (action != "expired")
+        shown = await route(served)
+        assert (shown["action"], shown["status"], shown["reason"]) == (action, status, f"status_{status}")
+        assert bool(shown["number"]) is (action != "expired")
 
 
 async def test_a_change_at_the_provider_reaches_the_route(tmp_path: Path) -> None:
@@ -119,8 +119,8 @@ async def test_a_hung_provider_blocks_neither_ticks_nor_readers(tmp_path: Path) 
         await asyncio.sleep(0.3)
         assert served.daemon.parts.checker.ticked_at > ticked
         assert served.daemon.parts.checker.in_flight == 8
-        told = await route(served, "40")
-        assert told["action"] == "dial_x"
+        shown = await route(served, "40")
+        assert shown["action"] == "dial_x"
 
 
 async def test_a_delisted_action_stops_the_checks_with_one_alarm(
@@ -239,9 +239,9 @@ async def test_a_hung_check_delays_no_reader_past_its_timeout(tmp_path: Path) ->
         await served.register()
         await until(lambda: row_of(served).state.status == 1)
         fault(served, "hang")
-        told = await route(served, "1", "?max_age=0&timeout=0.2")
-        assert told["stale"]
-        assert told["action"] == "dial_x"
+        shown = await route(served, "1", "?max_age=0&timeout=0.2")
+        assert shown["stale"]
+        assert shown["action"] == "dial_x"
 
 
 async def test_a_locked_database_refuses_writes_but_serves_new_answers(tmp_path: Path) -> None:
@@ -254,8 +254,8 @@ async def test_a_locked_database_refuses_writes_but_serves_new_answers(tmp_path:
             assert (status, body["code"]) == (503, "store_unavailable")
             await served.ask("POST", "/v1/bindings/1/check", params={"timeout": "5"})
             await until(lambda: row_of(served).state.status == 2)
-            told = await route(served)
-            assert (told["action"], "unsaved" in told["flags"]) == ("dial_temp_x", True)
+            shown = await route(served)
+            assert (shown["action"], "unsaved" in shown["flags"]) == ("dial_temp_x", True)
             assert (await served.ask("GET", "/readyz"))[0] == 200
             assert (await served.ask("GET", "/readyz?for=writes"))[0] == 503
         await until(lambda: served.daemon.parts.writer.saving)
@@ -271,11 +271,11 @@ async def test_a_real_number_leaves_only_after_its_audit_row(tmp_path: Path) -> 
         await served.register()
         await until(lambda: row_of(served).state.status == 3)
         async with locked(tmp_path):
-            told = await route(served, "1", f"?caller={A}")
-            assert (told["action"], told["number"], told["reason"]) == ("hold", "", "audit_unavailable")
+            shown = await route(served, "1", f"?caller={A}")
+            assert (shown["action"], shown["number"], shown["reason"]) == ("hold", "", "audit_unavailable")
         await until(lambda: served.daemon.parts.writer.saving)
-        told = await route(served, "1", f"?caller={B}")
-        assert (told["action"], told["number"]) == ("dial_real", A)
+        shown = await route(served, "1", f"?caller={B}")
+        assert (shown["action"], shown["number"]) == ("dial_real", A)
         await route(served, "1", f"?caller={B}")
         (audited,) = await served.daemon.parts.store.exposures(limit=10)
         assert (audited["side"], audited["count"], audited["reader"]) == ("a", 2, "local")
@@ -322,11 +322,11 @@ async def test_a_binding_expires_on_time_without_the_provider(tmp_path: Path) ->
         end = served.daemon.clocks.now() + 1.5
         stamp = datetime.fromtimestamp(end, UTC).isoformat()
         await served.register(expires_at=stamp)
-        told = await route(served)
-        assert (told["action"], told["number"]) == ("dial_x", X)
+        shown = await route(served)
+        assert (shown["action"], shown["number"]) == ("dial_x", X)
         await asyncio.sleep(max(0.0, end - served.daemon.clocks.now()) + 0.01)
-        told = await route(served)
-        assert (told["action"], told["reason"], told["number"]) == ("expired", "expired_locally", "")
+        shown = await route(served)
+        assert (shown["action"], shown["reason"], shown["number"]) == ("expired", "expired_locally", "")
 
 
 async def test_degraded_is_entered_and_left_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -27,8 +27,8 @@ SPELLINGS = [
 
 
 async def route(served: Served, path: str, **headers: str) -> tuple[str, str, str]:
-    _, told = await served.ask("GET", f"/v1/routes/{path}", headers=headers)
-    return told["action"], told["number"], told["reason"]
+    _, body = await served.ask("GET", f"/v1/routes/{path}", headers=headers)
+    return body["action"], body["number"], body["reason"]
 
 
 async def test_a_caller_is_recognised_in_every_spelling(tmp_path: Path) -> None:
@@ -64,8 +64,8 @@ async def test_an_unknown_caller_gets_x_and_never_a_real_number(tmp_path: Path, 
         assert await route(served, f"3?caller={caller}") == ("hold", "", "unknown_caller")
         assert (await route(served, f"by-number?x={X}&caller={caller}"))[2] == "unknown_caller"
         told = {"subs_ids": ["1"], "caller": caller}
-        _, found = await served.ask("POST", "/v1/routes/lookup", told)
-        assert found["routes"][0]["action"] == ("hold" if caller else "dial_real"), 'in a body "" is none'
+        _, body = await served.ask("POST", "/v1/routes/lookup", told)
+        assert body["routes"][0]["action"] == ("hold" if caller else "dial_real"), 'in a body "" is none'
         header = {"X-Precall-Caller": caller}
         assert (await route(served, "1", **header))[0] == ("hold" if caller else "dial_real")
 

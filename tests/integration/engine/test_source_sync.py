@@ -130,8 +130,10 @@ async def test_source_and_api_do_not_change_each_others_bindings(tmp_path: Path,
         for method, sent in (("PUT", body), ("DELETE", None)):
             status, problem = await served.ask(method, "/v1/bindings/2", sent)
             assert (status, problem["code"]) == (409, "foreign_origin")
-        status, told = await served.ask("POST", "/v1/bindings/batch", {"bindings": [body | {"subs_id": "2"}]})
-        assert [one["result"] for one in told["results"]] == ["refused"]
+        status, answer = await served.ask(
+            "POST", "/v1/bindings/batch", {"bindings": [body | {"subs_id": "2"}]}
+        )
+        assert [one["result"] for one in answer["results"]] == ["refused"]
         assert (await served.ask("GET", "/v1/bindings/2"))[1]["number_x"] == X
         # A binding removed on one side can be registered on the other.
         assert (await served.ask("DELETE", "/v1/bindings/1"))[0] == 204
@@ -176,11 +178,11 @@ async def test_too_many_removals_wait_for_an_operator(tmp_path: Path, customer: 
         assert 'precall_source_rows{result="unchanged"} 81.0' in metrics
         assert "precall_source_last_sync_timestamp_seconds 1." in metrics
         assert any("removals" in line for line in (await served.ask("GET", "/readyz"))[1]["degraded"])
-        status, told = await served.ask("GET", "/v1/source")
-        assert (status, told["rows"]["withheld"]) == (200, 20)
-        assert told["removals_refused"] == "20 of 101 live bindings left the source (max_removals = 0.05)"
-        status, told = await served.ask("POST", "/v1/source/apply", {"force": True})
-        assert (status, told["rows"]["removed"], told["removals_refused"]) == (200, 20, "")
+        status, body = await served.ask("GET", "/v1/source")
+        assert (status, body["rows"]["withheld"]) == (200, 20)
+        assert body["removals_refused"] == "20 of 101 live bindings left the source (max_removals = 0.05)"
+        status, body = await served.ask("POST", "/v1/source/apply", {"force": True})
+        assert (status, body["rows"]["removed"], body["removals_refused"]) == (200, 20, "")
         assert len(served.daemon.parts.table) == 81
         assert "precall_source_removals_refused 0.0" in (await served.ask("GET", "/metrics"))[1]
 
@@ -211,8 +213,8 @@ async def test_a_bad_row_keeps_its_binding_and_the_rest_is_synced(tmp_path: Path
         ]
         [line] = [line for line in lines if line["event"] == "source.rows_refused"]
         assert (line["rows"], line["first"], line["column"]) == (3, "1", "number_a")
-        told = (await served.ask("GET", "/v1/source"))[1]
-        assert told["refused"][0]["detail"].startswith("should be a phone number")
+        body = (await served.ask("GET", "/v1/source"))[1]
+        assert body["refused"][0]["detail"].startswith("should be a phone number")
         assert len(served.daemon.parts.table) == 3
 
 

@@ -158,8 +158,8 @@ def test_which_proxy_the_environment_names(
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    found = proxy_for("env", endpoint)
-    assert (found.address if found else None) == address
+    result = proxy_for("env", endpoint)
+    assert (result.address if result else None) == address
     assert proxy_for("none", endpoint) is None
 
 
@@ -177,9 +177,9 @@ def test_proxy_credentials_are_never_shown() -> None:
 async def test_doctor_names_the_proxy_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     async with served(says(http())) as (proxy, _):
         monkeypatch.setenv("HTTPS_PROXY", proxy)
-        found = await reach("endpoint", FAR_TLS, proxy_for("env", FAR_TLS))
-    assert found.verdict is StepVerdict.OK
-    assert found.found == f"through the proxy of HTTPS_PROXY, {proxy.removeprefix('http://')}, which answers"
-    found = await reach("endpoint", FAR_TLS, proxy_for("http://127.0.0.1:1", FAR_TLS))
-    assert (found.verdict, found.out_of_reach) == (StepVerdict.FAIL, True)
-    assert found.found.startswith("through the proxy of provider.proxy: no connection to 127.0.0.1:1")
+        result = await reach("endpoint", FAR_TLS, proxy_for("env", FAR_TLS))
+    assert result.verdict is StepVerdict.OK
+    assert result.found == f"through the proxy of HTTPS_PROXY, {proxy.removeprefix('http://')}, which answers"
+    result = await reach("endpoint", FAR_TLS, proxy_for("http://127.0.0.1:1", FAR_TLS))
+    assert (result.verdict, result.out_of_reach) == (StepVerdict.FAIL, True)
+    assert result.found.startswith("through the proxy of provider.proxy: no connection to 127.0.0.1:1")

@@ -103,17 +103,17 @@ async def test_checks_continue_after_each_clock_step(tmp_path: Path, steps: list
             wall.off = off
             over = off >= 10 * HOUR
             for subs_id, action in (("1", "dial_x"), ("2", "dial_temp_x"), ("3", "dial_real")):
-                told = await route(served, subs_id)
+                shown = await route(served, subs_id)
                 # What was seen before a step forward may be too old by the new clock: until it is checked.
                 allowed = {"expired"} if over else {action, "hold"}
-                assert told["action"] in allowed, (off, told)
-                assert told["age_ms"] >= -1
+                assert shown["action"] in allowed, (off, shown)
+                assert shown["age_ms"] >= -1
                 if not over:
                     await until(lambda: served.daemon.parts.checker.leads)
                     seq = row_of(served, subs_id).state.seq
                     await until(lambda s=subs_id, seq=seq: row_of(served, s).state.seq > seq)  # type: ignore[misc]
-                    told = await route(served, subs_id)
-                    assert (told["action"], told["stale"]) == (action, told["age_ms"] > 100), (off, told)
+                    shown = await route(served, subs_id)
+                    assert (shown["action"], shown["stale"]) == (action, shown["age_ms"] > 100), (off, shown)
             _, health = await served.ask("GET", "/healthz")
             assert health["alive"]
         if wall.off == 0.0:
@@ -160,9 +160,9 @@ async def test_observations_by_a_clock_ahead_keep_their_true_age(tmp_path: Path)
         cut_off(served)
         stored = row_of(served).state.temp_at
         wall.off = 0.0
-        told = await route(served)
-        assert (told["action"], told["stale"]) == ("dial_temp_x", False)
-        assert 0 <= told["age_ms"] < PATIENCE * 1000
+        shown = await route(served)
+        assert (shown["action"], shown["stale"]) == ("dial_temp_x", False)
+        assert 0 <= shown["age_ms"] < PATIENCE * 1000
         await until(lambda: steps_noticed(served) == 2)
 
         async def set_right() -> bool:
@@ -197,14 +197,14 @@ async def test_a_start_corrects_times_stored_by_a_clock_ahead(tmp_path: Path) ->
     wall.off = 0.0
     async with serving(tmp_path, scripted(2), wall=wall, freshness=LAZY) as served:
         if row_of(served).state.seq == made:
-            told = await route(served)
-            assert (told["action"], told["reason"], told["age_ms"]) in (
+            shown = await route(served)
+            assert (shown["action"], shown["reason"], shown["age_ms"]) in (
                 ("hold", "too_old", -1),
-                ("dial_temp_x", "status_2", told["age_ms"]),
+                ("dial_temp_x", "status_2", shown["age_ms"]),
             )
         await until(lambda: row_of(served).state.seq > made)
-        told = await route(served)
-        assert (told["action"], told["stale"]) == ("dial_temp_x", False)
+        shown = await route(served)
+        assert (shown["action"], shown["stale"]) == ("dial_temp_x", False)
 
 
 async def test_hints_and_quota_use_the_monotonic_clock(tmp_path: Path) -> None:

@@ -190,13 +190,13 @@ async def journal_is_complete(served: Served, load: Load) -> None:
     stored = {row.subs_id: row.row async for rows in daemon.parts.store.load() for row in rows}
     assert stored == {row.binding.subs_id: row for row in daemon.parts.table.rows()}
     assert load.stored <= set(stored)
-    found = await daemon.parts.store.changes(0, 2**62, limit=100_000)
-    assert found is not None
-    told = {(change["subs_id"], change["index"]): change for change in found[0]}
+    page = await daemon.parts.store.changes(0, 2**62, limit=100_000)
+    assert page is not None
+    told = {(change["subs_id"], change["index"]): change for change in page[0]}
     for key, status in load.seen.items():
         assert told[key]["status"] == status
     versions: dict[str, int] = {}
-    for change in found[0]:
+    for change in page[0]:
         if change["reason"] != "removed":  # of one that was refused in the very commit
             assert change["version"] == versions.get(change["subs_id"], 0) + 1, change
             versions[change["subs_id"]] = change["version"]
@@ -210,9 +210,9 @@ async def test_real_numbers_are_held_as_soon_as_the_database_is_down(tmp_path: P
         async with locked(tmp_path / "precall.db"):
             await served.ask("GET", "/v1/routes/1")
             await until(lambda: not served.daemon.parts.writer.saving)
-            status, told = await served.ask("POST", "/v1/routes/lookup", {"subs_ids": ids})
+            status, body = await served.ask("POST", "/v1/routes/lookup", {"subs_ids": ids})
             assert status == 200
-            assert {(r["action"], r["number"], r["reason"]) for r in told["routes"]} == {
+            assert {(r["action"], r["number"], r["reason"]) for r in body["routes"]} == {
                 ("hold", "", "audit_unavailable")
             }
         await until(lambda: served.daemon.parts.writer.saving)

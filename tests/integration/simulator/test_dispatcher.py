@@ -108,8 +108,8 @@ async def test_only_calls_reveal_a_silently_failing_x(tmp_path: Path) -> None:
     scenario = scripted(2, habits=EASY, fault=[{"kind": "silent", "subs_id": "1"}])
     async with serving(tmp_path, scenario, store_timeout=PATIENCE) as served:
         await served.register()
-        told = await served.checked("1")
-        assert (told["action"], told["status"]) == ("dial_x", 1)
+        route = await served.checked("1")
+        assert (route["action"], route["status"]) == ("dial_x", 1)
         tally = await called(served.simulator, served.url, 3)
         assert failed(tally.routed) == (3, 3)
         assert row_of(served).state.state is State.NORMAL

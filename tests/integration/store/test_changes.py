@@ -37,9 +37,9 @@ async def every(
     pages: list[tuple[int, list[int]]] = []
     since = 0
     while since < until:
-        found = await store.changes(since, until, limit=limit, **wanted)  # type: ignore[arg-type]
-        assert found is not None
-        changes, position = found
+        page = await store.changes(since, until, limit=limit, **wanted)  # type: ignore[arg-type]
+        assert page is not None
+        changes, position = page
         assert since < position
         assert len(changes) <= limit
         pages.append((position, [one["index"] for one in changes]))
@@ -78,9 +78,9 @@ async def test_an_index_is_too_old_only_if_later_changes_were_deleted(tmp_path: 
         await store.commit([change(place, str(place), at=NOW + place) for place in range(1, 10)], [], [])
         await store.retire(NOW + 5, batch=3)
         assert await store.changes(3, 9, limit=9) is None
-        found = await store.changes(4, 9, limit=9)
-        assert found is not None
-        assert [one["index"] for one in found[0]] == [5, 6, 7, 8, 9]
+        page = await store.changes(4, 9, limit=9)
+        assert page is not None
+        assert [one["index"] for one in page[0]] == [5, 6, 7, 8, 9]
         assert await store.knows(5)
         assert not await store.knows(4)
         await store.retire(NOW + 1)

@@ -131,7 +131,7 @@ async def test_rows_of_every_earlier_revision_are_kept(store_url: str, earlier: 
 
 
 @pytest.mark.parametrize(
-    ("action", "pinned", "means", "told"),
+    ("action", "pinned", "means", "shown"),
     [
         ("dial_x", "+8617000000001", NumberRole.REGISTERED, ["dial_x", "17000000001"]),
         ("dial_x", "0086 170-0000-0009", NumberRole.OBSERVED, ["dial_x", "17000000009"]),
@@ -142,7 +142,7 @@ async def test_rows_of_every_earlier_revision_are_kept(store_url: str, earlier: 
     ],
 )
 async def test_overrides_of_earlier_versions_keep_their_meaning(
-    store_url: str, action: str, pinned: str, means: NumberRole, told: list[str]
+    store_url: str, action: str, pinned: str, means: NumberRole, shown: list[str]
 ) -> None:
     await moved(store_url, command.upgrade, "0005")
     sql(
@@ -156,7 +156,7 @@ async def test_overrides_of_earlier_versions_keep_their_meaning(
     row = next(iter([row async for batch in store.load() for row in batch])).row
     assert row.override is not None
     assert row.override.means is means
-    assert [one[1:3] for one in sql(store_url, "SELECT * FROM routing_table")] == [told]
+    assert [one[1:3] for one in sql(store_url, "SELECT * FROM routing_table")] == [shown]
     await store.close()
 
 

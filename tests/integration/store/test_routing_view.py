@@ -87,7 +87,7 @@ async def store(store_url: str) -> AsyncIterator[Store]:
     await opened.close()
 
 
-def told(url: str) -> dict[str, list[str]]:
+def view(url: str) -> dict[str, list[str]]:
     """All rows of the view as text: action, number, extension, stale_after, expires_at, version."""
     return {subs_id: rest for subs_id, *rest in sql(url, "SELECT * FROM routing_table")}
 
@@ -115,10 +115,10 @@ async def test_the_view_agrees_with_decide(
     if halted is not None:
         await store.brake(halted, engaged=True, at=now, reason="", by="op")
 
-    found = told(store_url)
-    assert set(found) == {row.binding.subs_id for row in made}
+    shown = view(store_url)
+    assert set(shown) == {row.binding.subs_id for row in made}
     for row in made:
-        action, number_, extension_, stale_after, expires_at, version = found[row.binding.subs_id]
+        action, number_, extension_, stale_after, expires_at, version = shown[row.binding.subs_id]
         stale = bool(stale_after) and now > float(stale_after)
         ends = float(expires_at) if expires_at else None
         stopped = halted is not None and halted in ("", row.binding.pool_key)
@@ -167,11 +167,11 @@ async def test_an_override_dials_a_number_of_its_binding(store: Store, store_url
                 made.append(replace(found, state=named, override=order, index=len(made) + 1))
     await store.commit([a_change(row) for row in made])
     await store.state_policy(Policy())
-    found = told(store_url)
+    shown = view(store_url)
     for row in made:
         route = decide(row, "", Policy(), now)
-        assert found[row.binding.subs_id][:2] == [route.action.value, route.number]
-    assert {told[1] for told in found.values()} == {"", X, "17000000009", "17100000001"}
+        assert shown[row.binding.subs_id][:2] == [route.action.value, route.number]
+    assert {row[1] for row in shown.values()} == {"", X, "17000000009", "17100000001"}
 
 
 async def test_a_binding_that_is_not_sound_is_held(store: Store, store_url: str) -> None:
@@ -180,8 +180,8 @@ async def test_a_binding_that_is_not_sound_is_held(store: Store, store_url: str)
     ]
     await store.commit([a_change(replace(row, index=at)) for at, row in enumerate(rows, 1)])
     await store.state_policy(Policy())
-    found = told(store_url)
-    assert {subs_id: one[:2] for subs_id, one in found.items()} == {
+    shown = view(store_url)
+    assert {subs_id: one[:2] for subs_id, one in shown.items()} == {
         row.binding.subs_id: ["expired" if row.state.state is State.EXPIRED else "hold", ""] for row in rows
     }
 
@@ -189,9 +189,9 @@ async def test_a_binding_that_is_not_sound_is_held(store: Store, store_url: str)
 async def test_without_a_policy_nothing_is_dialled(store: Store, store_url: str) -> None:
     row = at_present(State.NORMAL)
     await store.commit([a_change(row)])
-    assert told(store_url)[row.binding.subs_id][:3] == ["hold", "", ""]
+    assert view(store_url)[row.binding.subs_id][:3] == ["hold", "", ""]
     await store.state_policy(Policy())
-    assert told(store_url)[row.binding.subs_id][:2] == ["dial_x", X]
+    assert view(store_url)[row.binding.subs_id][:2] == ["dial_x", X]
 
 
 async def test_a_removed_binding_is_not_in_the_view(store: Store, store_url: str) -> None:
@@ -199,7 +199,7 @@ async def test_a_removed_binding_is_not_in_the_view(store: Store, store_url: str
     await store.state_policy(Policy())
     await store.commit([a_change(row)])
     await store.commit([a_removal(row, 2)])
-    assert told(store_url) == {}
+    assert view(store_url) == {}
 
 
 async def test_releasing_all_brakes_releases_each_in_the_view(store: Store, store_url: str) -> None:
@@ -207,9 +207,9 @@ async def test_releasing_all_brakes_releases_each_in_the_view(store: Store, stor
     await store.commit([a_change(row)])
     await store.state_policy(Policy())
     await store.brake("FC1", engaged=True, at=1.0, reason="", by="op")
-    assert told(store_url)[row.binding.subs_id][0] == "hold"
+    assert view(store_url)[row.binding.subs_id][0] == "hold"
     await store.brake("", engaged=False, at=2.0, reason="", by="op")
-    assert told(store_url)[row.binding.subs_id][0] == "dial_real"
+    assert view(store_url)[row.binding.subs_id][0] == "dial_real"
 
 
 async def test_a_row_of_the_view_is_found_by_its_key(store: Store, store_url: str) -> None:

@@ -94,8 +94,8 @@ async def test_a_sealed_database_contains_no_number_but_the_daemon_serves_all(
         ]
         assert again["2"].binding == rows[1].binding
         assert again["2"].state == replace(rows[1].state, seq=rows[1].state.seq + 3)
-        found, changes = await store.history("2", limit=9)
-        assert [(run["number"], run["extension"], run["count"]) for run in found] == [(TEMP, EXTENSION, 2)]
+        page, changes = await store.history("2", limit=9)
+        assert [(run["number"], run["extension"], run["count"]) for run in page] == [(TEMP, EXTENSION, 2)]
         assert [(change["number"], change["extension"]) for change in changes] == [(X, EXTENSION)]
         fed = await store.changes(0, 99, limit=9)
         assert fed is not None

@@ -123,8 +123,8 @@ async def loaded(store: Store) -> dict[str, Row]:
 
 async def runs(store: Store, subs_id: str = "1") -> list[tuple[int, int, int]]:
     """(first_seq, last_seq, count) of a binding's runs, newest first."""
-    found, _ = await store.history(subs_id, limit=1000)
-    return [(run["first_seq"], run["last_seq"], run["count"]) for run in found]
+    page, _ = await store.history(subs_id, limit=1000)
+    return [(run["first_seq"], run["last_seq"], run["count"]) for run in page]
 
 
 # -- the routing table ----------------------------------------------------------------------------
@@ -342,9 +342,9 @@ async def test_equal_checks_are_one_run_and_any_difference_begins_another(store:
         await store.commit([], [a_check(seq, **difference)])
 
     assert await runs(store) == [(seq, seq, 1) for seq in range(9, 3, -1)] + [(1, 3, 3)]
-    found, _ = await store.history("1", limit=100)
-    assert found[-1] == {
-        "id": found[-1]["id"],
+    page, _ = await store.history("1", limit=100)
+    assert page[-1] == {
+        "id": page[-1]["id"],
         "subs_id": "1",
         "generation": 1,
         "result": "status_1",
@@ -408,8 +408,8 @@ async def test_folding_does_not_depend_on_how_checks_are_batched(
 async def test_the_check_of_a_change_is_kept_with_it(store: Store) -> None:
     row = a_row(state=State.NORMAL, seq=1)
     await store.commit([a_change(row, WriteCause.CHECKED, check=a_check(1))], [a_check(2)])
-    found, changes = await store.history("1", limit=10)
-    assert [(run["first_seq"], run["last_seq"]) for run in found] == [(1, 2)]
+    page, changes = await store.history("1", limit=10)
+    assert [(run["first_seq"], run["last_seq"]) for run in page] == [(1, 2)]
     assert [change["request_id"] for change in changes] == ["R1"]
 
 
@@ -461,10 +461,10 @@ async def test_history_pages_are_disjoint_and_complete(store: Store) -> None:
     seen_runs, seen_changes = [], []
     before: tuple[int, int] | None = None
     while before != (0, 0):
-        found, changes = await store.history("1", before=before, limit=3)
-        seen_runs += [run["first_seq"] for run in found]
+        page, changes = await store.history("1", before=before, limit=3)
+        seen_runs += [run["first_seq"] for run in page]
         seen_changes += [change["index"] for change in changes]
-        before = (found[-1]["first_seq"] if found else 0, changes[-1]["index"] if changes else 0)
+        before = (page[-1]["first_seq"] if page else 0, changes[-1]["index"] if changes else 0)
     assert seen_runs == seen_changes == [7, 6, 5, 4, 3, 2, 1]
     assert await store.history("2", limit=3) == ([], [])
 

@@ -152,13 +152,13 @@ class Desk:
     async def stored(self) -> dict[str, Row]:
         return {row.subs_id: row.row async for rows in self.store.load() for row in rows}
 
-    async def told(self) -> list[dict[str, Any]]:
+    async def published(self) -> list[dict[str, Any]]:
         changes, position = list[dict[str, Any]](), 0
         while position < 2**62:
-            found = await self.store.changes(position, 2**62, limit=500)
-            assert found is not None
-            changes += found[0]
-            position = found[1]
+            page = await self.store.changes(position, 2**62, limit=500)
+            assert page is not None
+            changes += page[0]
+            position = page[1]
         return changes
 
     async def settled(self) -> None:
@@ -166,7 +166,7 @@ class Desk:
         await until(lambda: self.writer.saving and not self.writer.pending)
         assert await self.stored() == {row.binding.subs_id: row for row in self.table.rows()}
         assert not self.table.unsaved
-        indexes = [change["index"] for change in await self.told()]
+        indexes = [change["index"] for change in await self.published()]
         assert indexes == sorted(set(indexes))
 
     @asynccontextmanager
@@ -310,7 +310,7 @@ async def test_a_long_queue_is_stored_in_slices_and_flags_end_one_by_one(desk: D
         desk.refresh("3", 1, len(wished) + 1)
     await desk.settled()
     assert flagged[-2:] == [{"1", "2", "3"}, {"3"}]
-    assert len(await desk.told()) == 3 + len(wished)
+    assert len(await desk.published()) == 3 + len(wished)
 
 
 async def test_constant_changes_do_not_prevent_recovery(desk: Desk) -> None:
@@ -364,8 +364,11 @@ async def test_while_down_requests_fail_fast_and_answers_are_served(desk: Desk) 
         desk.refresh("2", 1, 30)
         desk.refresh("1", 1, 31)
     await desk.settled()
-    assert [change["status"] for change in await desk.told() if change["subs_id"] == "1"] == [0, *[2, 1] * 10]
-    assert desk.feed.newest == (await desk.told())[-1]["index"]
+    assert [change["status"] for change in await desk.published() if change["subs_id"] == "1"] == [
+        0,
+        *[2, 1] * 10,
+    ]
+    assert desk.feed.newest == (await desk.published())[-1]["index"]
     assert (await desk.register("3")).row is not None
 
 
@@ -402,7 +405,7 @@ async def test_a_refused_request_that_was_stored_is_undone(desk: Desk) -> None:
     for subs_id, row in after.items():
         assert replace(row, version=0, index=0) == replace(before[subs_id], version=0, index=0)
         assert row.version > before[subs_id].version
-    last = {(change["subs_id"], change["pool_key"]): change["reason"] for change in await desk.told()}
+    last = {(change["subs_id"], change["pool_key"]): change["reason"] for change in await desk.published()}
     assert last["3", "FC1"] == last["1", "FC2"] == "removed"
 
 
@@ -457,7 +460,7 @@ async def test_an_answer_stored_by_a_lost_commit_is_published_once(desk: Desk) -
     desk.store.losses = 2
     assert (await desk.answered("1", 2, 1)).row is not None
     await desk.settled()
-    assert [change["status"] for change in await desk.told()] == [0, 2]
+    assert [change["status"] for change in await desk.published()] == [0, 2]
     runs, _ = await desk.store.history("1", limit=10)
     assert [(run["first_seq"], run["count"]) for run in runs] == [(1, 1)]
 

@@ -118,13 +118,13 @@ def test_wrong_tokens_of_many_peers_share_one_log_line(caplog: pytest.LogCapture
     guessing.report()
     guessing.report()
     [record] = caplog.records
-    told: Any = record.msg
-    assert (told["event"], told["count"], told["peers"]) == (
+    event: Any = record.msg
+    assert (event["event"], event["count"], event["peers"]) == (
         "api.wrong_tokens",
         5 * MOST_PEERS + 1,
         MOST_PEERS,
     )
-    assert (told["most"], told["of_these"]) == ("10.0.0.1", 2)
+    assert (event["most"], event["of_these"]) == ("10.0.0.1", 2)
     assert len(guessing) == 0
     guessing.report(ending=True)
     assert len(caplog.records) == 1

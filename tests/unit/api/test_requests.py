@@ -97,8 +97,8 @@ def test_a_missing_empty_or_null_expiry_means_none(absent: str | None) -> None:
     ],
 )
 def test_an_invalid_binding_names_its_field(change: dict[str, Any], field: str, code: str) -> None:
-    found, kind = wrong(ListedBinding, {**GOOD, **change})
-    assert (found.removesuffix("."), kind) == (field, code)
+    result, kind = wrong(ListedBinding, {**GOOD, **change})
+    assert (result.removesuffix("."), kind) == (field, code)
 
 
 @pytest.mark.parametrize("name", ["subs_id", "pool_key", "number_x", "number_a"])
@@ -120,9 +120,9 @@ def test_error_texts_do_not_repeat_a_number() -> None:
 
 def test_every_item_of_a_batch_is_validated_separately() -> None:
     items = [GOOD, {**GOOD, "subs_id": "2", "number_a": "x"}, "nonsense", {**GOOD, "subs_id": "x"}, None]
-    found = parse_batch(BatchBody.model_validate({"bindings": items}).bindings, 15)
-    assert [subs_id for subs_id, _ in found] == ["1000000000000001", "2", "", "", ""]
-    places = [one.field for _, one in found if isinstance(one, FieldError)]
+    answer = parse_batch(BatchBody.model_validate({"bindings": items}).bindings, 15)
+    assert [subs_id for subs_id, _ in answer] == ["1000000000000001", "2", "", "", ""]
+    places = [one.field for _, one in answer if isinstance(one, FieldError)]
     assert places == ["bindings[16].number_a", "bindings[17]", "bindings[18].subs_id", "bindings[19]"]
 
 

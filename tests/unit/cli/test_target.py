@@ -118,9 +118,9 @@ def test_certificates_come_from_variables_too(tmp_path: Path) -> None:
     ca = tmp_path / "ca.pem"
     ca.write_bytes(authority.pem)
     cert, key = authority.issue(tmp_path, "one")
-    found = asked_with("--url", "precall:8080", PRECALL_CACERT=ca, PRECALL_CERT=cert, PRECALL_KEY=key)
-    assert (found.url, found.shows_certificate) == ("https://precall:8080", True)
-    assert found.tls is not None
-    assert len(found.tls.get_ca_certs()) == 1
+    result = asked_with("--url", "precall:8080", PRECALL_CACERT=ca, PRECALL_CERT=cert, PRECALL_KEY=key)
+    assert (result.url, result.shows_certificate) == ("https://precall:8080", True)
+    assert result.tls is not None
+    assert len(result.tls.get_ca_certs()) == 1
     plain = asked_with("--url", "http://precall", PRECALL_CACERT=ca, PRECALL_CERT=cert, PRECALL_KEY=key)
     assert (plain.url, plain.tls) == ("http://precall", None)

@@ -43,22 +43,22 @@ def test_the_documentation_lists_every_url_parameter() -> None:
 
 
 def test_driver_parameters_are_passed_on_and_others_mapped() -> None:
-    found = postgresql(
+    result = postgresql(
         "postgresql://u%40x:p%2F@h1:1,[::1]:2/d?sslmode=disable&target_session_attrs=read-write&passfile=/f"
         "&connect_timeout=5&application_name=a&options=-csearch_path%3Dx%2Cy%20--lock-timeout%3D5&keepalives=1"
     )
-    assert found.dsn == (
+    assert result.dsn == (
         "postgresql://u%40x:p%2F@h1:1,[::1]:2/d?sslmode=disable&target_session_attrs=read-write&passfile=%2Ff"
     )
-    assert (found.connect_timeout, found.application_name, found.password) == (5.0, "a", "p/")
-    assert found.settings == {"search_path": "x,y", "lock_timeout": "5"}
-    assert found.ignored == ("keepalives",)
-    assert found.name == "postgresql://u%40x:***@h1:1,[::1]:2/d"
+    assert (result.connect_timeout, result.application_name, result.password) == (5.0, "a", "p/")
+    assert result.settings == {"search_path": "x,y", "lock_timeout": "5"}
+    assert result.ignored == ("keepalives",)
+    assert result.name == "postgresql://u%40x:***@h1:1,[::1]:2/d"
 
 
 def test_defaults() -> None:
-    found = postgresql("postgres:///d?connect_timeout=0&fallback_application_name=b")
-    assert (found.connect_timeout, found.application_name, found.settings) == (None, "b", {})
+    result = postgresql("postgres:///d?connect_timeout=0&fallback_application_name=b")
+    assert (result.connect_timeout, result.application_name, result.settings) == (None, "b", {})
     assert postgresql(PG).application_name == "precall"
     assert postgresql("postgresql://u:p@ss@h/d").dsn == "postgresql://u:p%40ss@h/d"
 
@@ -123,12 +123,12 @@ def test_an_unusable_url_error_says_what_to_write(url: str, said: str) -> None:
 
 
 def test_parameters_of_mysql() -> None:
-    found = mysql(
+    result = mysql(
         f"{MY}?charset=utf8mb4&connect_timeout=5&ssl-mode=verify_identity&ssl_ca=/ca&autoReconnect=true"
     )
-    assert (found.plain, found.tls, found.files) == (MY, "VERIFY_IDENTITY", {"ssl_ca": "/ca"})
-    assert found.arguments == {"charset": "utf8mb4", "connect_timeout": 5.0}
-    assert found.ignored == ("autoReconnect",)
+    assert (result.plain, result.tls, result.files) == (MY, "VERIFY_IDENTITY", {"ssl_ca": "/ca"})
+    assert result.arguments == {"charset": "utf8mb4", "connect_timeout": 5.0}
+    assert result.ignored == ("autoReconnect",)
     assert (mysql(MY).tls, mysql(f"{MY}?ssl_ca=/ca").tls, mysql(f"{MY}?ssl_mode=PREFERRED").ignored) == (
         None,
         "VERIFY_CA",

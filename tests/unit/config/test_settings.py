@@ -53,13 +53,13 @@ def test_differences_are_reported_in_file_order() -> None:
     after = config(
         provider={"rate": 7.5, "burst": 3}, store={"url": "postgresql://u:hush@b/p"}, log={"level": "debug"}
     )
-    found = compare(before, after)
-    assert [str(one) for one in found.changed] == [
+    result = compare(before, after)
+    assert [str(one) for one in result.changed] == [
         "provider.rate: 5 -> 7.5",
         "provider.burst: (default) -> 3",
         'log.level: "info" -> "debug"',
     ]
-    assert [str(one) for one in found.needs_restart] == ["store.url: (hidden) -> (hidden); needs a restart"]
+    assert [str(one) for one in result.needs_restart] == ["store.url: (hidden) -> (hidden); needs a restart"]
     assert compare(after, after) == compare(before, before)
 
 

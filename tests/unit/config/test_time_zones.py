@@ -14,8 +14,8 @@ MOMENTS = [datetime(2026, month, 1, tzinfo=UTC) for month in (1, 7)]
 
 
 def hint(name: str) -> str:
-    found = re.search(r"did you mean (.*)\?$", mistake(name))
-    return found[1] if found else ""
+    match = re.search(r"did you mean (.*)\?$", mistake(name))
+    return match[1] if match else ""
 
 
 @given(st.sampled_from(["UTC", "GMT", "utc", "", "Z", "UTC "]), st.integers(-14 * 4, 14 * 4), st.booleans())

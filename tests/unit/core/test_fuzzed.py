@@ -79,11 +79,11 @@ kinds = st.sampled_from(["application/json", "text/xml", "text/html; charset=gbk
 @example(200, None, "application/json", REPLIES[0])  # chance alone seldom makes an answer
 @example(200, None, "application/json", b'{"Code":"OK","SecretCallStatusDTO":{"Status":1}}')
 def test_any_reply_can_be_read(status: int, retry_after: str | None, kind: str, body: bytes) -> None:
-    told = read_status(status, retry_after, kind, body)
-    assert isinstance(told, (Answer, NonAnswer))
-    if isinstance(told, Answer):
+    result = read_status(status, retry_after, kind, body)
+    assert isinstance(result, (Answer, NonAnswer))
+    if isinstance(result, Answer):
         assert 200 <= status < 300
-        assert told.called_no == "" or told.called_no.lstrip("+").isdecimal()
+        assert result.called_no == "" or result.called_no.lstrip("+").isdecimal()
     assert isinstance(read_detail(status, retry_after, kind, body), (CallDetail, NonAnswer))
 
 
@@ -142,9 +142,9 @@ def test_any_body_is_accepted_or_refused_without_repeating_it(model: type[BaseMo
 @MANY
 @given(st.lists(anything, max_size=5))
 def test_each_item_of_a_batch_is_accepted_or_refused_separately(items: list[Any]) -> None:
-    found = parse_batch(items, 0)
-    assert len(found) == len(items)
-    assert all(NUMBER not in str(what) for _, what in found)
+    result = parse_batch(items, 0)
+    assert len(result) == len(items)
+    assert all(NUMBER not in str(what) for _, what in result)
 
 
 def refused(body: bytes) -> None:

@@ -46,9 +46,9 @@ ABNORMAL = {
 
 
 def read(**changes: Any) -> Call:
-    found = read_receipt(SECRET | changes, NOW)
-    assert isinstance(found, Call)
-    return found
+    result = read_receipt(SECRET | changes, NOW)
+    assert isinstance(result, Call)
+    return result
 
 
 def test_a_finished_call() -> None:
@@ -171,9 +171,9 @@ def test_an_intercepted_call_does_not_count_against_the_number(cause: int | None
 
 
 def test_a_number_report_is_parsed() -> None:
-    told = read_receipt(ABNORMAL, NOW)
-    assert told == NumberReport("17000000001", "FC100000022", abnormal=True, at=CALLED)
-    assert "170" not in repr(told)
+    result = read_receipt(ABNORMAL, NOW)
+    assert result == NumberReport("17000000001", "FC100000022", abnormal=True, at=CALLED)
+    assert "170" not in repr(result)
     again = read_receipt(ABNORMAL | {"noStatus": "1", "partnerKey": None}, NOW)
     assert again == NumberReport("17000000001", "", abnormal=False, at=CALLED)
 
@@ -216,9 +216,9 @@ values = leaves | st.lists(leaves, max_size=2) | st.dictionaries(st.text(max_siz
 def test_any_receipt_is_read_or_refused(changes: dict[str, Any]) -> None:
     for base in ({}, SECRET, ABNORMAL):
         try:
-            found = read_receipt(base | changes, NOW)
+            result = read_receipt(base | changes, NOW)
         except BadReceipt:
             continue
-        assert isinstance(found, Call | NumberReport | IgnoredReceipt)
-        if isinstance(found, Call):
-            assert found.result is not CallResult.FAILED or not found.state.startswith("unconnected")
+        assert isinstance(result, Call | NumberReport | IgnoredReceipt)
+        if isinstance(result, Call):
+            assert result.result is not CallResult.FAILED or not result.state.startswith("unconnected")

@@ -72,7 +72,7 @@ def test_status_1_to_4_are_answers_also_as_text(status: int, spelt: type) -> Non
 
 
 @pytest.mark.parametrize(
-    ("told", "trouble"),
+    ("sent", "trouble"),
     [
         (None, TransportTrouble.STATUS_NULL),
         ("", TransportTrouble.STATUS_NULL),
@@ -92,8 +92,8 @@ def test_status_1_to_4_are_answers_also_as_text(status: int, spelt: type) -> Non
         ({}, TransportTrouble.STATUS_TYPE),
     ],
 )
-def test_any_other_status_is_malformed_each_with_its_code(told: object, trouble: TransportTrouble) -> None:
-    reply = refused(status_of(ok(Status=told, CalledNo=X)))
+def test_any_other_status_is_malformed_each_with_its_code(sent: object, trouble: TransportTrouble) -> None:
+    reply = refused(status_of(ok(Status=sent, CalledNo=X)))
     assert (reply.failure, reply.code, reply.request_id) == (Failure.MALFORMED, trouble, REQUEST_ID)
 
 
@@ -104,10 +104,10 @@ def test_every_form_of_a_missing_number_is_accepted(dto: dict[str, Any]) -> None
 
 
 @pytest.mark.parametrize(
-    "told", ["x", "17", "1" * 21, 17000000000, True, [], "1700000000a", "17000000000-12", "1700000000012"]
+    "sent", ["x", "17", "1" * 21, 17000000000, True, [], "1700000000a", "17000000000-12", "1700000000012"]
 )
-def test_a_malformed_number_keeps_the_status_and_is_flagged(told: object) -> None:
-    assert status_of(ok(Status=4, CalledNo=told)) == Answer(
+def test_a_malformed_number_keeps_the_status_and_is_flagged(sent: object) -> None:
+    assert status_of(ok(Status=4, CalledNo=sent)) == Answer(
         Status.EXPIRED, "", "", REQUEST_ID, malformed=True
     )
 
@@ -119,7 +119,7 @@ def test_numbers_are_cleaned() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "kept"),
+    ("sent", "kept"),
     [
         ("12", "12"),
         ("007", "007"),
@@ -132,25 +132,25 @@ def test_numbers_are_cleaned() -> None:
     ],
 )
 @pytest.mark.parametrize("status", [1, 2])
-def test_an_extension_is_dialled_digit_by_digit(status: int, told: object, kept: str) -> None:
-    reply = status_of(ok(Status=status, CalledNo=X, Extension=told))
+def test_an_extension_is_dialled_digit_by_digit(status: int, sent: object, kept: str) -> None:
+    reply = status_of(ok(Status=status, CalledNo=X, Extension=sent))
     assert reply == Answer(Status(status), X, kept, REQUEST_ID)
 
 
-@pytest.mark.parametrize("told", ["1a", "80-21", "1" * 21, "8,021", 80.21, 1e3, -1, True, ["8021"], {"a": 1}])
-def test_a_number_whose_extension_cannot_be_read_is_not_dialled_without_it(told: object) -> None:
-    kept = refused(status_of(ok(Status=1, CalledNo=X, Extension=told)))
+@pytest.mark.parametrize("sent", ["1a", "80-21", "1" * 21, "8,021", 80.21, 1e3, -1, True, ["8021"], {"a": 1}])
+def test_a_number_whose_extension_cannot_be_read_is_not_dialled_without_it(sent: object) -> None:
+    kept = refused(status_of(ok(Status=1, CalledNo=X, Extension=sent)))
     assert (kept.failure, kept.code) == (Failure.MALFORMED, TransportTrouble.BAD_EXTENSION)
-    held = status_of(ok(Status=2, CalledNo=X, Extension=told))
+    held = status_of(ok(Status=2, CalledNo=X, Extension=sent))
     assert held == Answer(Status.TEMPORARY, "", "", REQUEST_ID, malformed=True)
     for status in (3, 4):
-        assert status_of(ok(Status=status, CalledNo=None, Extension=told)) == Answer(
+        assert status_of(ok(Status=status, CalledNo=None, Extension=sent)) == Answer(
             Status(status), "", "", REQUEST_ID, malformed=True
         )
 
 
 def test_a_request_id_is_kept_when_it_looks_like_one_and_is_no_number() -> None:
-    for told, kept in (
+    for sent, kept in (
         (REQUEST_ID, REQUEST_ID),
         ("13800000000", ""),
         ("a b", ""),
@@ -158,7 +158,7 @@ def test_a_request_id_is_kept_when_it_looks_like_one_and_is_no_number() -> None:
         ("a" * 65, ""),
         ("138-00", ""),
     ):
-        assert status_of(ok(Status=1) | {"RequestId": told}) == Answer(Status.NORMAL, "", "", kept)
+        assert status_of(ok(Status=1) | {"RequestId": sent}) == Answer(Status.NORMAL, "", "", kept)
 
 
 def test_a_byte_order_mark_and_blanks_around_are_harmless() -> None:
@@ -406,7 +406,7 @@ def test_an_unknown_action_is_explained() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "seconds"),
+    ("sent", "seconds"),
     [
         ("300", 0.3),
         (" 1500 ", 1.5),
@@ -421,8 +421,8 @@ def test_an_unknown_action_is_explained() -> None:
         (None, None),
     ],
 )
-def test_retry_after_is_milliseconds_within_bounds(told: str | None, seconds: float | None) -> None:
-    assert refused(status_of({"Code": "Throttling.User"}, 400, told)).retry_after == seconds
+def test_retry_after_is_milliseconds_within_bounds(sent: str | None, seconds: float | None) -> None:
+    assert refused(status_of({"Code": "Throttling.User"}, 400, sent)).retry_after == seconds
 
 
 def test_codes_are_made_safe() -> None:
@@ -458,10 +458,10 @@ DATA = {
 
 
 @pytest.mark.parametrize(
-    "told", [{}, {"Data": None}, {"Data": ""}, {"Data": "  "}, {"Data": "null"}, {"Data": "{}"}, {"Data": {}}]
+    "sent", [{}, {"Data": None}, {"Data": ""}, {"Data": "  "}, {"Data": "null"}, {"Data": "{}"}, {"Data": {}}]
 )
-def test_no_data_is_nothing_yet(told: dict[str, Any]) -> None:
-    assert detail_of({"Code": "OK", "RequestId": REQUEST_ID, **told}) == CallDetail(REQUEST_ID)
+def test_no_data_is_nothing_yet(sent: dict[str, Any]) -> None:
+    assert detail_of({"Code": "OK", "RequestId": REQUEST_ID, **sent}) == CallDetail(REQUEST_ID)
 
 
 def test_data_not_available_is_nothing_yet() -> None:
@@ -483,7 +483,7 @@ def test_data_as_the_product_page_prints_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "seconds"),
+    ("sent", "seconds"),
     [
         (0, 0),
         ("31", 31),
@@ -496,8 +496,8 @@ def test_data_as_the_product_page_prints_it() -> None:
         ("9" * 30, None),
     ],
 )
-def test_a_duration_is_whole_seconds(told: object, seconds: int | None) -> None:
-    detail = detail_of({"Code": "OK", "Data": json.dumps({"duration": told})})
+def test_a_duration_is_whole_seconds(sent: object, seconds: int | None) -> None:
+    detail = detail_of({"Code": "OK", "Data": json.dumps({"duration": sent})})
     assert isinstance(detail, CallDetail)
     assert detail.duration == seconds
 

@@ -49,22 +49,22 @@ def test_no_number_leaves_the_reply() -> None:
 
 
 def test_substitute_replies_in_xml_are_read() -> None:
-    told = (
+    sent = (
         "<QuerySubscriptionDetailResponse><Code>OK</Code><SecretBindDetailDTO><Status>0</Status>"
         "</SecretBindDetailDTO></QuerySubscriptionDetailResponse>"
     )
-    assert read_subscription(200, None, "text/xml", told.encode()) == Answer(Status.EXPIRED)
+    assert read_subscription(200, None, "text/xml", sent.encode()) == Answer(Status.EXPIRED)
 
 
 @pytest.mark.parametrize(
-    ("told", "code"),
+    ("sent", "code"),
     [
         (None, "status_null"), ("", "status_null"), (2, "unknown_status"), (-1, "unknown_status"),
         ("x", "status_text"), (True, "status_type"), (1.0, "status_type"), ([1], "status_type"),
     ],
 )  # fmt: skip
-def test_unknown_substitute_statuses_are_malformed(told: object, code: str) -> None:
-    reply = subscription(told)
+def test_unknown_substitute_statuses_are_malformed(sent: object, code: str) -> None:
+    reply = subscription(sent)
     assert isinstance(reply, NonAnswer)
     assert (reply.failure, reply.code, reply.request_id) == (Failure.MALFORMED, code, REQUEST_ID)
 

@@ -25,8 +25,8 @@ SKIPPED: dict[str, Any] = {"name": "unheard-of", "skip_reason": "not found"}
     ],
 )
 def test_audit_outcomes_are_distinguished(dependencies: list[Any], code: int, said: str) -> None:
-    found, lines = verdict(json.dumps({"dependencies": dependencies, "fixes": []}))
-    assert found == code
+    result, lines = verdict(json.dumps({"dependencies": dependencies, "fixes": []}))
+    assert result == code
     assert said in "\n".join(lines)
 
 

@@ -306,7 +306,7 @@ async def test_a_reader_that_gives_up_is_forgotten() -> None:
     feed.append(change(BASE + 1))
 
 
-def _told(after: Row) -> Route:
+def route_shown(after: Row) -> Route:
     return decide(after, "", POLICY, NOW)
 
 
@@ -325,8 +325,8 @@ def _told(after: Row) -> Route:
     ],
 )
 def test_past_routes_lose_expired_numbers(after: Row, later: float, action: Action, reason: Reason) -> None:
-    told = past(_told(after), NOW, POLICY, NOW + later)
-    assert (told.action, told.reason) == (action, reason)
-    assert bool(told.number) == (action in (Action.DIAL_X, Action.DIAL_TEMP_X))
-    assert told.number in ("", X, "17100000001")
-    assert told.age == pytest.approx(later + 1.0)
+    route = past(route_shown(after), NOW, POLICY, NOW + later)
+    assert (route.action, route.reason) == (action, reason)
+    assert bool(route.number) == (action in (Action.DIAL_X, Action.DIAL_TEMP_X))
+    assert route.number in ("", X, "17100000001")
+    assert route.age == pytest.approx(later + 1.0)

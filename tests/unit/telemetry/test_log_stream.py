@@ -138,16 +138,16 @@ def test_uncaught_errors_are_events(pipe: tuple[int, int]) -> None:
             crash()
         except ValueError as error:
             sys.excepthook(ValueError, error, error.__traceback__)
-        found = lines(pipe)
-        assert [one["event"] for one in found] == ["thread.broken", "process.unraisable", "process.uncaught"]
-        assert all("ValueError: ***" in one["exception"] for one in found)
+        result = lines(pipe)
+        assert [one["event"] for one in result] == ["thread.broken", "process.unraisable", "process.uncaught"]
+        assert all("ValueError: ***" in one["exception"] for one in result)
 
 
 def test_a_record_that_cannot_be_shown_is_named(pipe: tuple[int, int]) -> None:
     with in_json(pipe[1]):
         logging.getLogger("library").error("%d", "no number")
-        [found] = lines(pipe)
-        assert (found["event"], found["of"], found["error"]) == ("log.unshown", "library", "TypeError")
+        [result] = lines(pipe)
+        assert (result["event"], result["of"], result["error"]) == ("log.unshown", "library", "TypeError")
 
 
 def test_a_reload_changes_the_format_both_ways(pipe: tuple[int, int]) -> None:

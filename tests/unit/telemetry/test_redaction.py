@@ -233,5 +233,5 @@ def test_ids_are_logged_in_their_fields_and_numbers_are_not() -> None:
     ids = ["1000000768798832", "100000000001"]
     log.get_logger("precall.test").warning("bindings.suspect", subs_ids=ids, other=["13800000001"])
     log.configure("debug")
-    told = json.loads(stream.getvalue())
-    assert (told["subs_ids"], told["other"]) == (ids, ["***"])
+    body = json.loads(stream.getvalue())
+    assert (body["subs_ids"], body["other"]) == (ids, ["***"])

@@ -151,9 +151,9 @@ def test_retry_after_is_honoured():
     assert quota.spend(8.1, Priority.DEMAND)
 
 
-@pytest.mark.parametrize("told", [None, 0.2])
+@pytest.mark.parametrize("retry_after", [None, 0.2])
 @pytest.mark.parametrize("latency", [0.0, 0.2])
-def test_a_provider_that_allows_a_fifth(told, latency):
+def test_a_provider_that_allows_a_fifth(retry_after, latency):
     quota, window, used = Quota(100.0, 100.0, 0.0), -1, 0
     calls, throttled, answered, pending = 0, 0, 0, []
     rates = []
@@ -161,7 +161,7 @@ def test_a_provider_that_allows_a_fifth(told, latency):
         now = tick / 1000
         while pending and pending[0] <= now:
             pending.pop(0)
-            quota.throttled(now, told)
+            quota.throttled(now, retry_after)
         if int(now) != window:
             window, used = int(now), 0
         if quota.spend(now, Priority.BACKGROUND):
@@ -197,17 +197,17 @@ def by_the_second(allowed):
 
 
 @pytest.mark.parametrize("provider", [saving, by_the_second])
-@pytest.mark.parametrize("told", [None, 1.0])
+@pytest.mark.parametrize("retry_after", [None, 1.0])
 @pytest.mark.parametrize("share", [0.05, 0.2, 0.5, 0.8, 0.95])
 @pytest.mark.parametrize("rate", [40.0, 400.0])
-def test_the_rate_stays_within_what_any_provider_allows_and_comes_back(provider, told, share, rate):
+def test_the_rate_stays_within_what_any_provider_allows_and_comes_back(provider, retry_after, share, rate):
     quota, answers, throttled = Quota(rate, rate, 0.0), provider(rate * share), deque()
     calls = refused = 0
     limits = []
     for tick in range(1, 20 * 180):
         now = tick / 20
         while throttled and throttled[0] <= now:
-            quota.throttled(throttled.popleft(), told)
+            quota.throttled(throttled.popleft(), retry_after)
         for _ in range(greedy(quota, now, Priority.BACKGROUND)):
             answered = answers(now)
             calls, refused = calls + (now > 60), refused + (now > 60 and not answered)
@@ -272,8 +272,8 @@ def test_the_circuit_lets_one_probe_through_per_half_minute():
 
 def test_stale_replies_for_long_enough_count_as_a_refusal():
     circuit = Circuit()
-    told = [(place / 2, circuit.stale(place / 2)) for place in range(20)]
-    assert next(at for at, refused in told if refused) == STALE_SPAN
+    replies = [(place / 2, circuit.stale(place / 2)) for place in range(20)]
+    assert next(at for at, refused in replies if refused) == STALE_SPAN
     slow = Circuit()
     assert [slow.stale(10.0 * place) for place in range(STALE_LEAST)] == [False] * (STALE_LEAST - 1) + [True]
 

@@ -101,7 +101,7 @@ def test_a_change_is_dated_halfway_between_two_answers() -> None:
 
 
 def test_lifetimes_start_with_the_log_and_may_resume_after_a_removal() -> None:
-    found = reconstruct(
+    result = reconstruct(
         [
             line(1, LogEvent.REMOVE, 1.0),
             line(2, LogEvent.ANSWER, 5.0, "t"),
@@ -111,11 +111,11 @@ def test_lifetimes_start_with_the_log_and_may_resume_after_a_removal() -> None:
             line(3, LogEvent.DIAL, 13.0),
         ]
     )
-    assert [(life.begin, life.registered_at, life.end) for life in found.lives] == [
+    assert [(life.begin, life.registered_at, life.end) for life in result.lives] == [
         (5.0, None, 9.0),
         (11.0, 11.0, inf),
     ]
-    assert found.rate == pytest.approx(2 / 12)
+    assert result.rate == pytest.approx(2 / 12)
 
 
 def two_bindings() -> ReplayLog:
@@ -132,20 +132,20 @@ def two_bindings() -> ReplayLog:
 
 def test_known_truth_gives_known_scores() -> None:
     # Checks at 600, 1200 and 1800, alternating. The trouble that began at 1000 is detected at 1800.
-    found = score(two_bindings(), BASELINE, 1 / 600)
-    assert found.dials == 10
-    assert found.wrong == pytest.approx(8 / 10)
-    assert found.longest_age == pytest.approx(1200.0)
+    result = score(two_bindings(), BASELINE, 1 / 600)
+    assert result.dials == 10
+    assert result.wrong == pytest.approx(8 / 10)
+    assert result.longest_age == pytest.approx(1200.0)
     ages = [at - 600 if at < 1800 else at - 1800 for at in range(1050, 2000, 100)]
-    assert found.mean_age == pytest.approx(sum(ages) / 10)
+    assert result.mean_age == pytest.approx(sum(ages) / 10)
 
 
 def test_a_dial_that_was_checked_live_is_never_wrong_and_costs_a_call() -> None:
     log = two_bindings()
     log.lives[0].dials = [(1050.0, True), (1150.0, False)]
-    found = score(log, BASELINE, 1 / 600)
-    assert (found.dials, found.wrong) == (2, 0.0)
-    assert found.longest_age == pytest.approx(1800.0)
+    result = score(log, BASELINE, 1 / 600)
+    assert (result.dials, result.wrong) == (2, 0.0)
+    assert result.longest_age == pytest.approx(1800.0)
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, 1e9])

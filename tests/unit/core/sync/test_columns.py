@@ -33,9 +33,9 @@ def read(zone: str = "", **facts: Any) -> Binding | BadRow:
 
 
 def taken(zone: str = "", **facts: Any) -> Binding:
-    found = read(zone, **facts)
-    assert isinstance(found, Binding), found.text
-    return found
+    result = read(zone, **facts)
+    assert isinstance(result, Binding), result.text
+    return result
 
 
 def test_a_valid_row_is_parsed() -> None:
@@ -45,14 +45,14 @@ def test_a_valid_row_is_parsed() -> None:
 
 
 def test_integers_keep_every_digit_and_padding_is_removed() -> None:
-    found = taken(
+    result = taken(
         subs_id=9_007_199_254_740_993,
         number_x=17000000001,
         number_a=Decimal(13800000001),
         pool_key="FC1   ",
         extension=7,
     )
-    assert (found.subs_id, found.number_x, found.number_a, found.pool_key, found.extension) == (
+    assert (result.subs_id, result.number_x, result.number_a, result.pool_key, result.extension) == (
         "9007199254740993",
         "17000000001",
         "13800000001",
@@ -98,18 +98,18 @@ def test_integers_keep_every_digit_and_padding_is_removed() -> None:
     ],
 )
 def test_an_error_names_the_column_and_not_the_value(column: str, value: object) -> None:
-    found = read(**{column: value})
-    assert isinstance(found, BadRow)
-    assert found.column == ("labels" if column.startswith("label_") else column)
-    assert found.subs_id == (None if column == "subs_id" else GOOD["subs_id"])
-    assert str(value) not in found.text or not str(value).strip("[{")
+    result = read(**{column: value})
+    assert isinstance(result, BadRow)
+    assert result.column == ("labels" if column.startswith("label_") else column)
+    assert result.subs_id == (None if column == "subs_id" else GOOD["subs_id"])
+    assert str(value) not in result.text or not str(value).strip("[{")
 
 
 @pytest.mark.parametrize("nothing", [None, "", "  "])
 def test_an_id_is_required_and_optional_columns_may_be_empty(nothing: str | None) -> None:
-    found = read(subs_id=nothing)
-    assert isinstance(found, BadRow)
-    assert found.subs_id == ""
+    result = read(subs_id=nothing)
+    assert isinstance(result, BadRow)
+    assert result.subs_id == ""
     bare = taken(number_b=nothing, extension=nothing, expires_at=nothing, labels=nothing)
     assert (bare.number_b, bare.extension, bare.expires_at, bare.labels) == ("", "", None, ())
 
@@ -138,8 +138,8 @@ def test_a_time_without_a_zone_is_a_mistake_of_the_configuration(value: object) 
 
 
 def test_labels_from_both_places() -> None:
-    found = taken(labels='{"city": "杭州", "tier": 2}', label_order=77, label_none=None)
-    assert found.labels == (("city", "杭州"), ("order", "77"), ("tier", "2"))
+    result = taken(labels='{"city": "杭州", "tier": 2}', label_order=77, label_none=None)
+    assert result.labels == (("city", "杭州"), ("order", "77"), ("tier", "2"))
     assert taken(labels={"a": "b"}).labels == (("a", "b"),)
 
 
@@ -182,12 +182,12 @@ def test_rows_and_api_registrations_have_the_same_rules(**facts: Any) -> None:
         wanted: Binding | None = ListedBinding.model_validate(facts).binding(facts["subs_id"])
     except ValidationError:
         wanted = None
-    found = read(**facts)
-    if isinstance(found, BadRow):
+    result = read(**facts)
+    if isinstance(result, BadRow):
         assert wanted is None
     else:
         assert wanted is not None
-        assert {**_facts(found), "origin": "api"} == _facts(wanted)
+        assert {**_facts(result), "origin": "api"} == _facts(wanted)
 
 
 def _facts(one: Binding) -> dict[str, object]:
