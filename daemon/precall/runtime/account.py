@@ -166,7 +166,7 @@ class CloudAccount:
         self.parts.checker.braking.look()
 
     def doubt_dates(self) -> None:
-        """Look again at everything that goes by the wall clock, which was set."""
+        """Re-evaluate everything that depends on the wall clock, because it was set."""
         if self._scheduler is None:
             return
         parts = self.parts

@@ -1,5 +1,6 @@
-"""What a dispatcher is to do: a pure function of (row, caller, policy, now). Nothing is stored, and no result depends
-on when it was computed before: expiry and the ttls are computed at every read.
+"""The route decision: what a dispatcher must do, as a pure function of (row, caller, policy, now).
+
+Routes are not stored. Expiry and ttls are evaluated at every read.
 
 Precedence: expiry > override > explicit answer > default. Call reports never decide; they only trigger checks.
 """
@@ -122,10 +123,13 @@ def removed(route: Route, version: int, index: int) -> Route:
     )
 
 
-def past(route: Route, told_at: float, policy: Policy, now: float) -> Route:
-    """A replaced route, published at `told_at`, as it may still be shown: without a number that has expired since."""
+def past(route: Route, published_at: float, policy: Policy, now: float) -> Route:
+    """Return a replaced route, published at `published_at` (Unix seconds), as it may be shown at `now`.
+
+    A number that has expired since then is removed.
+    """
     allowed = policy.abnormal_max_age if route.state in ABNORMAL else policy.max_age
-    stale = route.state is not State.EXPIRED and age_of(route.checked_at or told_at, now) > allowed
+    stale = route.state is not State.EXPIRED and age_of(route.checked_at or published_at, now) > allowed
     again = replace(route, age=known_age(route.checked_at, now), stale=stale)
     if route.action not in (Action.DIAL_X, Action.DIAL_TEMP_X):
         return again
@@ -134,7 +138,7 @@ def past(route: Route, told_at: float, policy: Policy, now: float) -> Route:
         return replace(gone, action=Action.EXPIRED, state=State.EXPIRED, stale=False, retry_after=0)
     ttl = policy.x_ttl if route.action is Action.DIAL_X else policy.temporary_ttl
     endless = route.action is Action.DIAL_TEMP_X or route.expires_at is None
-    return hold(again, Reason.TOO_OLD) if endless and age_of(told_at, now) > ttl else again
+    return hold(again, Reason.TOO_OLD) if endless and age_of(published_at, now) > ttl else again
 
 
 def expired_locally(binding: Binding, policy: Policy, now: float) -> bool:
