@@ -173,7 +173,7 @@ def _settled(prometheus: Prometheus, site: "_Site") -> None:
     site.break_replies()
     until(lambda: bool(prometheus.instant('precall_pool_routes{state="normal"} > 0')), LIMIT)
     until(lambda: bool(prometheus.instant("sum(rate(precall_malformed_replies_total[5s])) > 0")), LIMIT)
-    site.mend()
+    site.repair()
     site.restart()
     whole = (
         'precall_routes{state="unverified"} == 0 and on () precall_source_rows > 0'
@@ -254,11 +254,11 @@ class _Site:
             case "a pool outage":
                 self._fault(kind="outage", pool_key="FC100002", share=0.9, status=3)
                 yield
-                self.mend()
+                self.repair()
             case "throttling":
                 self._fault(kind="throttle", share=0.25)
                 yield
-                self.mend()
+                self.repair()
             case "database loss":
                 self._postgres.stop()
                 yield
@@ -287,7 +287,7 @@ class _Site:
     def break_replies(self) -> None:
         self._fault(kind="garbage", share=0.05)
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """The provider is well again."""
         assert ask(f"{self._provider}/_admin/faults", "DELETE") == 200
 

@@ -1,7 +1,7 @@
 """The composition root: creates all parts, starts them in order, and stops them in reverse order.
 
-The process stands here: server, signals, lead, reload, scheduler. What belongs to a cloud account is in `account`.
-Time, chance and signals enter here and nowhere else.
+It owns the process: server, signals, leader lock, reload, scheduler. `account` owns what belongs to a cloud account.
+Time, randomness and signals enter here and nowhere else.
 """
 
 import asyncio

@@ -45,13 +45,13 @@ def test_ready_reloading_and_stopping_are_notified(manager: Manager) -> None:
     assert manager.heard() == [], "nobody waits for a reload of what is not up"
     supervisor.ready("checks 3 bindings")
     supervisor.reloading()
-    supervisor.reloaded("anew")
+    supervisor.reloaded("reloaded")
     supervisor.beat()
     supervisor.stopping()
     assert manager.heard() == [
         "READY=1\nSTATUS=checks 3 bindings",
         "RELOADING=1\nMONOTONIC_USEC=12345679",
-        "READY=1\nSTATUS=anew",
+        "READY=1\nSTATUS=reloaded",
         "STOPPING=1",
     ]
 
