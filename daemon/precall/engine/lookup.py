@@ -67,7 +67,7 @@ class Lookup:
             fresh = answered or self._young(row, max_age, dial=dial)
         if dial and counted:
             verified = answered or (max_age is not None and fresh)
-            self._checker.plan.dialled(subs_id, row.binding.pool_key, verified=verified)
+            self._checker.plan.record_dial(subs_id, row.binding.pool_key, verified=verified)
         route = await self.of(row, caller, reader=reader, real=real)
         return route if fresh or route.action is Action.EXPIRED else replace(route, stale=True)
 
