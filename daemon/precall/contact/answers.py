@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from precall.contact.sight import ContactVerdict, Judge, ContactFinding, Sight, confirmed, not_seen, refuted
+from precall.contact.sight import ContactFinding, ContactVerdict, Judge, Sight, confirmed, not_seen, refuted
 from precall.core.model import Failure, Status
 from precall.core.numbers import same
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from precall.contact.answers import ANSWERS
 from precall.contact.probes import ContactRecord
-from precall.contact.sight import ContactVerdict, ContactFinding, Sight
+from precall.contact.sight import ContactFinding, ContactVerdict, Sight
 from precall.contact.way_there import WAY_THERE
 from precall.provider.assumptions import ASSUMPTIONS, EVERY_CALL, Assumption
 

@@ -5,7 +5,7 @@ from email.utils import parsedate_to_datetime
 from statistics import median
 
 from precall.contact.calls import AskedCall
-from precall.contact.sight import Judge, ContactFinding, Sight, confirmed, not_seen, refuted
+from precall.contact.sight import ContactFinding, Judge, Sight, confirmed, not_seen, refuted
 from precall.core.model import Failure, NonAnswer
 from precall.provider import DETAIL, NUMBER, SUBSCRIPTION, CallDetail
 

@@ -356,7 +356,9 @@ def test_an_answer_cancels_a_scheduled_check():
 
 
 def test_a_throttled_check_keeps_its_place():
-    planner = filled(50)
+    planner = Planner(RATE)
+    for n in range(50):
+        planner.add(str(n), 0.0, pool="P", x=n, registered_at=-90.0, checked_at=-float(n), variant="")
     first = planner.take(100.0)
     planner.release(first, 100.0, 100.0)
     assert planner.take(100.0) == first
