@@ -67,7 +67,7 @@ duration = 31
 def precall(
     *args: str | Path, url: str = "", stdin: str | None = None, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """One command, to its end. What it says when it fails is a problem's text, or a daemon's log."""
+    """Run one command to its end. On failure, print its error or the daemon's log."""
     environment = ENVIRONMENT | ({"PRECALL_URL": url} if url else {})
     ended = ended_of([str(arg) for arg in args], environment, stdin or "", cwd or Path.cwd())
     if ended.returncode:
@@ -76,8 +76,10 @@ def precall(
 
 
 class Server:
-    """A command that goes on until it is told to stop. What a daemon leaves is searched: `plain` says why its numbers
-    are not sealed, where they are not."""
+    """Run a command until it is stopped.
+
+    Search the files of a daemon for numbers; `plain` says why they are not sealed.
+    """
 
     def __init__(self, folder: Path, *args: str | Path, plain: str = "") -> None:
         self.search = Search(Path(args[2]), plain) if args[:2] == ("run", "--config") else None
@@ -108,7 +110,7 @@ class Server:
         return self._url
 
     def look(self) -> None:
-        """Take what a daemon tells, while it can."""
+        """Read the output of the daemon as long as there is any."""
         if self.search is not None and self._url and self.process.poll() is None:
             self.search.take(self._url)
 
@@ -167,8 +169,8 @@ class Site:
         return precall(*args, url=self.daemon, stdin=stdin)
 
     def route(self, subs_id: str, *args: str) -> dict[str, object]:
-        told: dict[str, object] = json.loads(self.ask("route", subs_id, "--json", *args).stdout)
-        return told
+        body: dict[str, object] = json.loads(self.ask("route", subs_id, "--json", *args).stdout)
+        return body
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +211,7 @@ def line(result: subprocess.CompletedProcess[str], code: int) -> str:
 # -- configuration and start ------------------------------------------------------------------------
 
 
-def test_every_mistake_of_a_configuration_is_told_at_once(tmp_path: Path) -> None:
+def test_config_check_reports_every_mistake_at_once(tmp_path: Path) -> None:
     file = tmp_path / "bad.toml"
     file.write_text('[provider]\nrat = 20\ntimeout = 2\n[policy]\nfallback = "dial_rael"\n')
     ran, checked = precall("run", "--config", file), precall("config", "check", "--config", file)
@@ -221,17 +223,17 @@ def test_every_mistake_of_a_configuration_is_told_at_once(tmp_path: Path) -> Non
         assert "Traceback" not in said
 
 
-def test_a_good_configuration_is_ok(tmp_path: Path) -> None:
+def test_config_check_accepts_a_valid_configuration(tmp_path: Path) -> None:
     checked = precall("config", "check", "--config", config_file(tmp_path, "http://127.0.0.1:9"))
     assert checked.returncode == 0
     assert checked.stdout.strip().endswith("ok")
 
 
-def test_a_missing_configuration_is_one_line(tmp_path: Path) -> None:
+def test_a_missing_configuration_file_is_a_one_line_error(tmp_path: Path) -> None:
     assert "nowhere.toml" in line(precall("run", "--config", tmp_path / "nowhere.toml"), 3)
 
 
-def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
+def test_a_port_in_use_is_a_one_line_error(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -242,7 +244,7 @@ def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
         assert str(port) in line(precall("demo", "--port", str(port), "--for", "1s"), 3)
 
 
-def test_a_database_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
+def test_an_unusable_database_is_a_one_line_error(tmp_path: Path) -> None:
     config = config_file(tmp_path, "http://127.0.0.1:9")
     (tmp_path / "precall.db").write_text("this is a text, and no database at all\n" * 100)
     assert "precall.db" in line(precall("run", "--config", config), 3)
@@ -254,7 +256,7 @@ def test_a_database_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
     assert re.search(r"fail +store +.*precall\.db", examined.stdout)
 
 
-def test_an_outdated_schema_names_the_command_that_mends_it(tmp_path: Path) -> None:
+def test_an_outdated_schema_error_names_the_migrate_command(tmp_path: Path) -> None:
     config = config_file(tmp_path, "http://127.0.0.1:9")
     config.write_text(config.read_text().replace("[store]", "[store]\nauto_migrate = false"))
     assert "precall migrate" in line(precall("run", "--config", config), 3)
@@ -265,7 +267,7 @@ def test_an_outdated_schema_names_the_command_that_mends_it(tmp_path: Path) -> N
         assert daemon.stop() == 0
 
 
-def test_an_unreachable_provider_is_no_reason_not_to_serve(tmp_path: Path) -> None:
+def test_the_daemon_serves_while_the_provider_is_unreachable(tmp_path: Path) -> None:
     config = config_file(tmp_path, f"http://127.0.0.1:{free_port()}")
     with serving(tmp_path, "run", "--config", config) as daemon:
         url = daemon.url("precall serves")
@@ -286,9 +288,7 @@ def test_an_unreachable_provider_is_no_reason_not_to_serve(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_drains_and_stops_and_the_table_is_there_again(
-    tmp_path: Path, number: signal.Signals
-) -> None:
+def test_a_signal_stops_gracefully_and_the_table_survives(tmp_path: Path, number: signal.Signals) -> None:
     config = config_file(tmp_path, f"http://127.0.0.1:{free_port()}")
     with serving(tmp_path, "run", "--config", config) as daemon:
         url = daemon.url("precall serves")
@@ -315,7 +315,7 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
             url = daemon.url("precall serves")
             row = {"subs_id": "2001", "pool_key": "FC9", "number_x": "17000000001", "number_a": "13800000001"}
             precall("bindings", "import", "-", "--format", "jsonl", url=url, stdin=json.dumps(row))
-            # A reader who asks for a check: now one is under way for sure.
+            # A reader that requires a check makes sure that one is in progress.
             precall("route", "2001", "--max-age", "0s", "--timeout", "1s", url=url)
             daemon.send(signal.SIGTERM)
             until(lambda: "precall.stopping" in daemon.said)
@@ -329,20 +329,20 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
 # -- a running daemon -------------------------------------------------------------------------------
 
 
-def test_what_a_dispatcher_is_told(site: Site) -> None:
+def test_the_route_command_prints_the_route(site: Site) -> None:
     for subs_id, action, number in (
         ("2001", "dial_x", "17000000001"),
         ("2002", "dial_temp_x", "17100000002"),
     ):
-        told = site.ask("route", subs_id)
-        assert told.returncode == 0
-        assert re.search(rf"action +{action}\n", told.stdout)
-        assert re.search(rf"number +{number}\n", told.stdout)
+        result = site.ask("route", subs_id)
+        assert result.returncode == 0
+        assert re.search(rf"action +{action}\n", result.stdout)
+        assert re.search(rf"number +{number}\n", result.stdout)
     assert site.route("2003", "--caller", "13800000003")["number"] == "13900000003"
     assert site.route("2003", "--caller", "13900000003")["number"] == "13800000003"
 
 
-def test_no_is_exit_code_1(site: Site) -> None:
+def test_a_negative_answer_is_exit_code_1(site: Site) -> None:
     assert "unknown_binding" in line(site.ask("route", "404"), 1)
     stranger = site.ask("route", "2003", "--caller", "13700000000")
     assert stranger.returncode == 1
@@ -351,7 +351,7 @@ def test_no_is_exit_code_1(site: Site) -> None:
     assert "unknown_binding" in line(site.ask("bindings", "remove", "404"), 1)
 
 
-def test_usage_is_exit_code_2(site: Site) -> None:
+def test_a_usage_error_is_exit_code_2(site: Site) -> None:
     for args in (
         ("route",),
         ("route", "2001", "--max-age", "soon"),
@@ -364,7 +364,7 @@ def test_usage_is_exit_code_2(site: Site) -> None:
         assert "Traceback" not in result.stderr
 
 
-def test_nobody_there_is_exit_code_4() -> None:
+def test_an_unreachable_daemon_is_exit_code_4() -> None:
     port = free_port()
     assert str(port) in line(precall("route", "1", "--url", f"http://127.0.0.1:{port}"), 4)
     assert "stopped at line 1" in line(
@@ -376,16 +376,16 @@ def test_nobody_there_is_exit_code_4() -> None:
     )  # fmt: skip
 
 
-def test_why_this_route(site: Site) -> None:
-    told = json.loads(site.ask("explain", "2002", "--json").stdout)
-    assert told["route"]["action"] == "dial_temp_x"
-    assert told["results"][0]["status"] == 2
+def test_explain_shows_the_reasons_for_a_route(site: Site) -> None:
+    body = json.loads(site.ask("explain", "2002", "--json").stdout)
+    assert body["route"]["action"] == "dial_temp_x"
+    assert body["results"][0]["status"] == 2
     shown = site.ask("explain", "2002")
     assert shown.returncode == 0
-    assert told["results"][0]["request_id"] in shown.stdout
+    assert body["results"][0]["request_id"] in shown.stdout
 
 
-def test_orders_act_and_end(site: Site) -> None:
+def test_operator_orders_take_effect_and_are_lifted(site: Site) -> None:
     assert site.ask("override", "set", "2001", "hold", "--reason", "a test").returncode == 0
     assert site.route("2001")["reason"] == "override"
     assert site.ask("override", "lift", "2001").returncode == 0
@@ -398,7 +398,7 @@ def test_orders_act_and_end(site: Site) -> None:
     assert json.loads(site.ask("resume", "--json").stdout) == {"paused": []}
 
 
-def test_one_binding_is_added_shown_and_removed(site: Site) -> None:
+def test_a_binding_can_be_added_shown_and_removed(site: Site) -> None:
     numbers = ("--pool-key", "FC9", "--number-x", "17000000077", "--number-a", "13800000077")
     added = site.ask(
         "bindings", "add", "77", *numbers, "--label", "city=Ulm", "--expires-at", "2030-01-01T00:00:00Z"
@@ -413,14 +413,14 @@ def test_one_binding_is_added_shown_and_removed(site: Site) -> None:
     assert "1380000" not in refused
 
 
-def test_what_is_exported_can_be_imported_and_changes_nothing(site: Site) -> None:
+def test_importing_an_export_changes_nothing(site: Site) -> None:
     for form in ("csv", "jsonl"):
         file = site.folder / f"exported.{form}"
         assert site.ask("bindings", "export", "--output", file).returncode == 0
         assert site.ask("bindings", "import", file).stdout.strip() == "0 created, 0 updated, 23 unchanged"
 
 
-def test_a_bad_row_takes_its_batch_along_and_nothing_else(site: Site) -> None:
+def test_a_bad_row_rejects_only_its_batch(site: Site) -> None:
     def row(serial: int) -> str:
         return f"{5_000_000 + serial},FC5,170{serial:08d},138{serial:08d}"
 
@@ -439,22 +439,22 @@ def test_a_bad_row_takes_its_batch_along_and_nothing_else(site: Site) -> None:
     rows[5500] = row(5500)
     file.write_text("subs_id,pool_key,number_x,number_a\n" + "\n".join(rows))
     result = site.ask("bindings", "import", file, "--json")
-    told = json.loads(result.stdout)
-    assert (result.returncode, told["created"], told["unchanged"]) == (0, 1000, 5000)
+    body = json.loads(result.stdout)
+    assert (result.returncode, body["created"], body["unchanged"]) == (0, 1000, 5000)
 
 
-def test_what_only_the_daemon_can_refuse_is_named_by_line_too(site: Site) -> None:
+def test_rows_refused_by_the_daemon_are_reported_by_line(site: Site) -> None:
     good = {"subs_id": "61", "pool_key": "FC6", "number_x": "17000000061", "number_a": "13800000061"}
     late = good | {"subs_id": "62", "expires_at": "2001-01-01T00:00:00Z"}
     rows = f"{json.dumps(good)}\n\n{json.dumps(late)}\n"
     result = site.ask("bindings", "import", "-", "--format", "jsonl", "--json", stdin=rows)
-    told = json.loads(result.stdout)
+    body = json.loads(result.stdout)
     assert result.returncode == 1
-    assert [(refused["line"], refused["column"]) for refused in told["refused"]] == [(3, "expires_at")]
-    assert told["not_stored"] == 2
+    assert [(refused["line"], refused["column"]) for refused in body["refused"]] == [(3, "expires_at")]
+    assert body["not_stored"] == 2
 
 
-def test_a_token_that_is_wrong_is_a_matter_of_configuration(tmp_path: Path) -> None:
+def test_a_wrong_token_is_a_configuration_error(tmp_path: Path) -> None:
     made = json.loads(precall("token", "new", "--name", "reader", "--scope", "routes:read", "--json").stdout)
     config = config_file(tmp_path, "http://127.0.0.1:9")
     entry = f'{{name = "reader", scopes = ["routes:read"], sha256 = "{made["sha256"]}"}}'
@@ -480,13 +480,13 @@ def test_a_token_that_is_wrong_is_a_matter_of_configuration(tmp_path: Path) -> N
 # -- the provider, without a daemon -----------------------------------------------------------------
 
 
-def test_one_live_check(site: Site) -> None:
-    told = precall("check", "2002", "--pool-key", "FC9", "--config", site.config)
-    assert told.returncode == 0
-    assert '"CalledNo":"17100000002"' in told.stdout
-    assert re.search(r"status +2\n", told.stdout)
-    assert "demo-secret" not in told.stdout
-    assert "error-center" not in told.stdout
+def test_check_queries_the_provider(site: Site) -> None:
+    result = precall("check", "2002", "--pool-key", "FC9", "--config", site.config)
+    assert result.returncode == 0
+    assert '"CalledNo":"17100000002"' in result.stdout
+    assert re.search(r"status +2\n", result.stdout)
+    assert "demo-secret" not in result.stdout
+    assert "error-center" not in result.stdout
     unknown = precall("check", "1", "--pool-key", "FC9", "--config", site.config, "--json")
     assert unknown.returncode == 1
     answer = json.loads(unknown.stdout)
@@ -508,7 +508,7 @@ def test_one_live_check_with_a_caller(site: Site) -> None:
     assert "should be a phone number" in refused.stderr
 
 
-def test_one_live_call_just_after_midnight(site: Site) -> None:
+def test_call_looks_up_both_dates_just_after_midnight(site: Site) -> None:
     call = (
         "call",
         "116012854210^102314050",
@@ -518,9 +518,9 @@ def test_one_live_call_just_after_midnight(site: Site) -> None:
         site.config,
         "--called-at",
     )
-    told = precall(*call, "2026-01-02T00:03:04+08:00")
-    assert told.returncode == 0
-    assert re.search(r"duration +31\n", told.stdout)
+    result = precall(*call, "2026-01-02T00:03:04+08:00")
+    assert result.returncode == 0
+    assert re.search(r"duration +31\n", result.stdout)
     other_day = precall(*call, "2026-01-05T00:03:04+08:00")
     assert other_day.returncode == 1
     assert "nothing yet" in other_day.stdout
@@ -529,7 +529,7 @@ def test_one_live_call_just_after_midnight(site: Site) -> None:
     assert "milliseconds" in seconds.stderr
 
 
-def test_a_doctor_who_finds_nothing(site: Site) -> None:
+def test_doctor_finds_no_problem(site: Site) -> None:
     examined = precall("doctor", "--config", site.config, "--json", "--subs-id", "2002", "--pool-key", "FC9")
     findings = {finding["what"]: finding["verdict"] for finding in json.loads(examined.stdout)}
     assert examined.returncode == 0, findings
@@ -539,7 +539,7 @@ def test_a_doctor_who_finds_nothing(site: Site) -> None:
     )  # fmt: skip
 
 
-def test_a_doctor_says_where_a_binding_is_found(site: Site) -> None:
+def test_doctor_says_where_a_binding_is_found(site: Site) -> None:
     examined = precall("doctor", "--config", site.config, "--json", "--subs-id", "404", "--pool-key", "FC9")
     findings = {finding["what"]: finding for finding in json.loads(examined.stdout)}
     twice = findings["asked twice"]
@@ -550,7 +550,7 @@ def test_a_doctor_says_where_a_binding_is_found(site: Site) -> None:
     assert not any(finding["error_page"] for what, finding in findings.items() if what != "asked twice")
 
 
-def test_a_doctor_names_a_wrong_secret(site: Site, tmp_path: Path) -> None:
+def test_doctor_recognises_a_wrong_secret(site: Site, tmp_path: Path) -> None:
     config = tmp_path / "wrong.toml"
     config.write_text(site.config.read_text().replace("demo-secret", "another"))
     examined = precall("doctor", "--config", config)
@@ -567,7 +567,7 @@ def test_a_doctor_names_a_wrong_secret(site: Site, tmp_path: Path) -> None:
     assert precall("check", "2001", "--pool-key", "FC9", "--config", config).returncode == 4
 
 
-def test_without_a_key_nothing_is_asked(site: Site, tmp_path: Path) -> None:
+def test_without_a_key_no_request_is_sent(site: Site, tmp_path: Path) -> None:
     config = tmp_path / "keyless.toml"
     config.write_text(re.sub("access_key.*\n", "", site.config.read_text()))
     environment = {"ALIBABA_CLOUD_ECS_METADATA_DISABLED": "true", "HOME": str(tmp_path)}
@@ -578,7 +578,7 @@ def test_without_a_key_nothing_is_asked(site: Site, tmp_path: Path) -> None:
     assert "provider.access_key_id" in line(result, 3)
 
 
-def test_a_scenario_with_mistakes_is_a_matter_of_configuration(tmp_path: Path) -> None:
+def test_an_invalid_scenario_is_a_configuration_error(tmp_path: Path) -> None:
     scenario = tmp_path / "bad.toml"
     scenario.write_text('[[pool]]\npool_key = "FC1"\nbindngs = 3\n')
     assert "did you mean bindings?" in line(precall("simulate", "--scenario", scenario), 3)
@@ -619,12 +619,12 @@ def test_the_demonstration_shows_all_five_actions_and_what_asking_is_worth(tmp_p
 
 def outcome(name: str, line: str) -> tuple[int, int]:
     """(calls that failed, calls placed) of a line of the demonstration's summary."""
-    found = re.match(rf"  {name} +(\d+) of +(\d+) calls failed", line)
-    assert found, line
-    return int(found[1]), int(found[2])
+    match = re.match(rf"  {name} +(\d+) of +(\d+) calls failed", line)
+    assert match, line
+    return int(match[1]), int(match[2])
 
 
-def test_many_rows_are_taken_in_batches_and_twice_changes_nothing(site: Site) -> None:
+def test_many_rows_are_imported_in_batches_and_again_without_effect(site: Site) -> None:
     file = site.folder / "many.csv"
     with file.open("w") as out:
         out.write("subs_id,pool_key,number_x,number_a,number_b,expires_at,label.order\n")

@@ -41,7 +41,7 @@ PROD = 11000000300006
 
 @pytest.fixture(scope="module", name="site")
 def _site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A daemon that was told of three calls, two of which the provider knows."""
+    """A daemon with three reported calls, two of which the provider knows."""
     folder = tmp_path_factory.mktemp("site")
     scenario, bindings = folder / "scenario.toml", folder / "bindings.jsonl"
     at = moment(time.time() - 300)
@@ -66,38 +66,38 @@ def _site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def report(site: Site) -> dict[str, dict[str, int]]:
-    told: dict[str, dict[str, int]] = json.loads(site.ask("report", "--json").stdout)
-    return told
+    body: dict[str, dict[str, int]] = json.loads(site.ask("report", "--json").stdout)
+    return body
 
 
-def test_calls_are_listed_with_what_waits(site: Site) -> None:
-    told = site.ask("calls", "list")
-    assert told.returncode == 0, told.stderr
-    lines = {text.split()[1]: text for text in told.stdout.splitlines()[1:]}
+def test_calls_list_also_shows_pending_calls(site: Site) -> None:
+    result = site.ask("calls", "list")
+    assert result.returncode == 0, result.stderr
+    lines = {text.split()[1]: text for text in result.stdout.splitlines()[1:]}
     assert re.search(
         r"connected +200000 +answered, and listened to until the end +31", lines["116012854210^1"]
     )
     assert re.search(r"failed +200005", lines["116012854210^2"])
     assert re.search(
-        r"1 wait for the provider's answer; [01] of them are due, the first for \d+ s", told.stderr
+        r"1 wait for the provider's answer; [01] of them are due, the first for \d+ s", result.stderr
     )
-    assert "138" not in told.stdout
+    assert "138" not in result.stdout
     only = json.loads(site.ask("calls", "list", "--result", "failed", "--subs-id", "1", "--json").stdout)
     assert [call["call_id"] for call in only["calls"]] == ["116012854210^2"]
     assert only["backlog"]["waiting"] == 1
     assert "result" in line(site.ask("calls", "list", "--result", "lovely"), 1)
 
 
-def test_one_call_is_shown(site: Site) -> None:
-    told = site.ask("calls", "show", "116012854210^2")
-    assert told.returncode == 0, told.stderr
-    assert re.search(r"result +failed", told.stdout)
-    assert re.search(r"meaning +the callee could not be reached", told.stdout)
+def test_calls_show_prints_one_call(site: Site) -> None:
+    result = site.ask("calls", "show", "116012854210^2")
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"result +failed", result.stdout)
+    assert re.search(r"meaning +the callee could not be reached", result.stdout)
     assert json.loads(site.ask("calls", "show", "116012854210^1", "--json").stdout)["duration"] == 31
     assert "unknown_call" in line(site.ask("calls", "show", "nobody"), 1)
 
 
-def test_the_report_as_a_table_as_json_and_as_csv(site: Site) -> None:
+def test_the_report_is_printed_as_table_json_and_csv(site: Site) -> None:
     table = site.ask("report", "--since", "1h").stdout.splitlines()
     assert table[0].split()[:4] == ["pool_key", "route_state", "placed", "connected"]
     assert [text.split()[0] for text in table[1:3]] == ["FC1", "all"]

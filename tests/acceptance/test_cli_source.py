@@ -36,7 +36,7 @@ def digest(folder: Path) -> dict[str, int]:
     return {file.name: file.stat().st_mtime_ns for file in folder.glob("*.db*")}
 
 
-def test_check_and_apply(tmp_path: Path) -> None:
+def test_source_check_and_apply(tmp_path: Path) -> None:
     secret = tmp_path / "url"
     secret.write_text(f"sqlite:///{customer(tmp_path, 40)}\n")
     config = configured(tmp_path, f'url_file = "{secret}"')
@@ -70,7 +70,7 @@ def test_check_and_apply(tmp_path: Path) -> None:
         assert server.stop() == 0
 
 
-def test_mistakes_are_lines_with_their_exit_code(tmp_path: Path) -> None:
+def test_source_errors_are_one_line_with_an_exit_code(tmp_path: Path) -> None:
     url = f'url = "sqlite:///{customer(tmp_path, 1)}"'
     wrong = precall("source", "check", "--config", configured(tmp_path, url, "SELECT subs_id FROM relations"))
     assert wrong.returncode == 3
@@ -94,7 +94,7 @@ def test_mistakes_are_lines_with_their_exit_code(tmp_path: Path) -> None:
     assert (away.returncode, "cannot be read" in away.stderr) == (4, True)
 
 
-def test_the_daemon_serves_though_the_source_is_away(tmp_path: Path) -> None:
+def test_the_daemon_serves_while_the_source_is_unreachable(tmp_path: Path) -> None:
     config = configured(tmp_path, f'url = "sqlite:///{tmp_path}/none.db"')
     with serving(tmp_path, "run", "--config", config) as server:
         url = server.url("precall serves")

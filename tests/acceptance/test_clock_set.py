@@ -43,7 +43,7 @@ async def until(true: Callable[[], Awaitable[object]]) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_a_clock_that_is_set_stops_nothing(tmp_path: Path) -> None:
+async def test_the_daemon_keeps_working_when_the_clock_is_set(tmp_path: Path) -> None:
     clock, output = tmp_path / "clock", tmp_path / "output"
     clock.write_text("+0")
     simulator = Simulator(Scenario.model_validate(scripted(1)))

@@ -1,8 +1,9 @@
-"""kill -9 at random moments, while customers write, dispatchers read and the provider's truth changes: nothing that was
-acknowledged or seen is lost, indexes never go back, no answer is blank. Once more with a machine that stands still
-now and then for longer than a write may take: amid a commit, nobody knows then whether it is stored.
+"""Kill -9 at random moments, while customers write, dispatchers read and bindings change at the provider.
 
-`PRECALL_TEST_SOAK_ROUNDS` sets how often it is killed (2), `PRECALL_TEST_SEED` when and amid what.
+Nothing acknowledged or published is lost, indexes never decrease, and no answer is empty. A second run also suspends
+the machine for longer than a write may take; the outcome of a commit is then unknown.
+
+`PRECALL_TEST_SOAK_ROUNDS` sets the number of kills (2), `PRECALL_TEST_SEED` their moments.
 """
 
 import asyncio
@@ -79,7 +80,10 @@ Answer = tuple[int, dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What one binding must be: its `turn` (a label that every registration raises), its A, the order upon it."""
+    """The expected values of one binding.
+
+    Its `turn` (a label increased by every registration), its A, and its override.
+    """
 
     turn: int
     number_a: str
@@ -88,7 +92,7 @@ class Wanted:
 
 @dataclass(slots=True)
 class Books:
-    """What the outside knows: `must` holds what was acknowledged, `may` what was sent and never answered."""
+    """What clients know: `must` has what was acknowledged, `may` what was sent without an answer."""
 
     facts: dict[str, dict[str, Any]]
     must: dict[str, Wanted | None] = field(default_factory=dict)
@@ -118,19 +122,19 @@ class Books:
         return self.must.get(subs_id) is not None and self.may.get(subs_id, ...) is not None
 
     def reborn(self) -> None:
-        """What was told as unsaved need not have outlived a kill."""
+        """Forget what was published as unsaved. It need not survive a kill."""
         self.highest = {}
         for subs_id, index in self.seen.keys() - self.unsaved:
             self.highest[subs_id] = max(index, self.highest.get(subs_id, 0))
 
     @property
     def adrift(self) -> bool:
-        """Whether who follows the feed may have been told of nothing stored to go on from."""
+        """Return whether a reader of the feed may have seen only unsaved changes."""
         begun_amid_trouble = bool(self.tally["stalled"]) and self.position == self.origin
         return begun_amid_trouble or any(index == self.position for _, index in self.unsaved)
 
     def look(self, route: dict[str, Any], floor: int) -> None:
-        """Take down a route that a reader was told."""
+        """Record a route that a reader received."""
         subs_id, index = route["subs_id"], route["index"]
         assert index >= floor, f"{subs_id} went back from {floor} to {index}"
         self.highest[subs_id] = max(index, self.highest.get(subs_id, 0))
@@ -155,11 +159,11 @@ class Site:
             return response.status, json.loads(text) if text else {}
 
     async def insist(self, method: str, path: str, body: Any = None) -> Answer:
-        """Ask until the database takes it."""
+        """Repeat the request until the database accepts it."""
         while True:
-            status, told = await self.ask(method, path, body)
+            status, answer = await self.ask(method, path, body)
             if status != 503:
-                return status, told
+                return status, answer
             self.books.tally["refused"] += 1
             await asyncio.sleep(0.05)
 
@@ -185,8 +189,8 @@ class Site:
                 case "order" if stands is not None:
                     books.send(subs_id, replace(stands, order=str(turn)))
                     body = {"action": "hold", "reason": str(turn)}
-                    status, told = await self.insist("PUT", f"/v1/overrides/{subs_id}", body)
-                    assert status == 200, told
+                    status, answer = await self.insist("PUT", f"/v1/overrides/{subs_id}", body)
+                    assert status == 200, answer
                     books.acknowledged(subs_id)
                 case "lift" if stands is not None and stands.order:
                     books.send(subs_id, replace(stands, order=""))
@@ -199,8 +203,8 @@ class Site:
                     wish = not next(iter(books.paused))
                     books.paused.add(wish)
                     path = "/v1/pause" if wish else "/v1/resume"
-                    status, told = await self.insist("POST", path, {"pool_key": "FC2", "reason": "test"})
-                    assert status == 200, told
+                    status, answer = await self.insist("POST", path, {"pool_key": "FC2", "reason": "test"})
+                    assert status == 200, answer
                     books.paused = {wish}
             books.tally["written"] += 1
             await asyncio.sleep(chance.random() * 0.02)
@@ -210,8 +214,8 @@ class Site:
 
     async def put(self, subs_id: str, wanted: Wanted) -> None:
         self.books.send(subs_id, wanted)
-        status, told = await self.insist("PUT", f"/v1/bindings/{subs_id}", self.books.body(subs_id, wanted))
-        assert status in (200, 201), told
+        status, body = await self.insist("PUT", f"/v1/bindings/{subs_id}", self.books.body(subs_id, wanted))
+        assert status in (200, 201), body
         self.books.acknowledged(subs_id)
 
     async def put_all(self) -> None:
@@ -232,8 +236,8 @@ class Site:
             books.send(subs_id, one)
         books.atomic = own
         body = {"bindings": [books.body(subs_id, one) for subs_id, one in wanted.items()]}
-        status, told = await self.insist("POST", "/v1/bindings/batch?atomic=true", body)
-        assert status == 200, told
+        status, answer = await self.insist("POST", "/v1/bindings/batch?atomic=true", body)
+        assert status == 200, answer
         books.atomic = []
         for subs_id in own:
             books.acknowledged(subs_id)
@@ -254,7 +258,7 @@ class Site:
             await asyncio.sleep(0.01 + chance.random() * 0.02)
 
     async def report(self, chance: random.Random) -> None:
-        """A dispatcher and the provider, who say how calls ended, sometimes of the same one."""
+        """A dispatcher and the provider, which report the results of calls, sometimes of the same one."""
         books, ids = self.books, list(self.books.facts)
         while True:
             serial = chance.randrange(10**9)
@@ -264,16 +268,16 @@ class Site:
                 "called_at": "2026-01-02T03:04:05Z",
             }
             said, outcome = chance.choice([("failed", "failed"), ("busy", "not_connected")])
-            status, told = await self.insist("POST", "/v1/calls", [call | {"outcome": said}])
-            # One that was refused amid a commit may be there.
+            status, body = await self.insist("POST", "/v1/calls", [call | {"outcome": said}])
+            # A report refused during a commit may have been stored.
             known = ["known"] if books.tally["stalled"] else []
-            assert (status, told["results"][0]["result"] in ["stored", *known]) == (200, True), told
+            assert (status, body["results"][0]["result"] in ["stored", *known]) == (200, True), body
             books.calls[call["call_id"]] = {outcome, "failed"}
             if chance.random() < 0.5:
                 receipt = {"call_id": call["call_id"], "sub_id": call["subs_id"], "release_cause": 1}
                 receipt |= dict.fromkeys(("call_time", "release_time"), "2026-01-02 11:04:05")
-                status, told = await self.insist("POST", "/v1/receipts", [receipt])
-                assert (status, told["code"]) == (200, 0), told
+                status, body = await self.insist("POST", "/v1/receipts", [receipt])
+                assert (status, body["code"]) == (200, 0), body
                 books.calls[call["call_id"]] = {"failed"}
             books.tally["calls"] += 1
             await asyncio.sleep(chance.random() * 0.02)
@@ -294,25 +298,25 @@ class Site:
         if books.position < 0:
             await self.begin_to_follow()
         while True:
-            status, told = await self.insist("GET", f"/v1/routes/changes?since={books.position}&wait=1")
+            status, body = await self.insist("GET", f"/v1/routes/changes?since={books.position}&wait=1")
             if status == 410 and books.adrift:
                 await self.begin_to_follow()
                 continue
-            assert status == 200, told
-            assert told["index"] >= books.position, "the feed went back"
-            for route in told["changes"]:
+            assert status == 200, body
+            assert body["index"] >= books.position, "the feed went back"
+            for route in body["changes"]:
                 assert route["index"] > books.position
                 books.followed[route["index"]] = route["subs_id"]
                 if "unsaved" in route["flags"]:
                     books.unsaved.add((route["subs_id"], route["index"]))
-            books.position = told["index"]
+            books.position = body["index"]
 
     async def begin_to_follow(self) -> None:
         async with self.session.get(f"{self.url}/v1/routes/snapshot") as response:
             self.books.origin = self.books.position = int(response.headers["X-Precall-Index"])
 
     async def stall(self, chance: random.Random, server: Server) -> None:
-        """The machine stands still, and goes on."""
+        """Suspend the process for a while."""
         while True:
             await asyncio.sleep(0.3 + 2.0 * chance.random())
             self.books.tally["stalled"] += 1
@@ -344,7 +348,7 @@ class Site:
         work += [self.stall(chance, server)] if stalls else []
         written, seen = self.books.tally["written"] + WRITTEN, len(self.books.seen) + SEEN
         tasks = [asyncio.create_task(one) for one in work]
-        # On a busy machine the moment comes later, never before anything happened.
+        # On a busy machine the moment may come later, but never too early.
         for _ in range(int(PATIENCE / seconds)):
             over, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
             if over or (self.books.tally["written"] > written and len(self.books.seen) > seen):
@@ -407,7 +411,7 @@ async def found_at(site: Site, subs_id: str) -> Wanted | None:
 
 
 async def check_calls(site: Site) -> None:
-    """Every call that was acknowledged is there, as it was told to end."""
+    """Every acknowledged call is stored with its reported result."""
     told: dict[str, str] = {}
     cursor, more = "", True
     while more:
@@ -421,8 +425,10 @@ async def check_calls(site: Site) -> None:
 
 
 async def check_database(books: Books, url: str, keys: Path) -> None:
-    """Every change that was seen is in the history, in the order and without a gap for who follows; every real number
-    that was handed out is in the audit."""
+    """Every published change is in the history, in order and without gaps.
+
+    Every real number handed out is in the audit.
+    """
     store = await Store.open(url, auto_migrate=False, timeout=10.0, key_file=keys)
     try:
         high, _ = await store.high_water()
@@ -447,14 +453,14 @@ async def check_database(books: Books, url: str, keys: Path) -> None:
     lost = [key for key in books.seen if key not in books.unsaved and told.get(key[1]) != key[0]]
     assert not lost, f"seen and not stored: {lost[:5]}"
     stored = {index for index in told if books.origin < index <= books.position}
-    # What was told as unsaved may have been stored later, or not.
+    # A change published as unsaved may have been stored later, or not.
     saved = {index for index, i in books.followed.items() if (i, index) not in books.unsaved}
     saved = {index for index in saved if index > books.origin}
     missed, unknown = sorted(stored - books.followed.keys()), sorted(saved - stored)
     if books.adrift and books.position not in told:
         missed = []  # it must take a snapshot
     if books.tally["stalled"]:
-        # A request that was refused and is stored all the same was undone: that is told.
+        # A refused request that was stored is undone, which is published.
         newest = {subs_id: index for index, subs_id in sorted(books.followed.items())}
         missed = [i for i in missed if i in answers or newest.get(told[i], 0) < i]
     assert not missed, f"stored and not told to who follows: {missed[:5]}, at {books.position}"
@@ -475,7 +481,7 @@ async def daemon(
 
 
 @pytest.mark.parametrize(("timeout", "stalls"), [("10s", False), ("1s", True)], ids=["calm", "stalls"])
-async def test_nothing_acknowledged_or_seen_is_lost_by_kill_9(
+async def test_kill_9_loses_nothing_acknowledged_or_published(
     tmp_path: Path, store_url: str, timeout: str, stalls: bool
 ) -> None:
     chance = random.Random(SEED)

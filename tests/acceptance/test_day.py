@@ -1,8 +1,7 @@
-"""Some hours in half a minute: with retention at work, neither the database nor memory nor the number of open files
-grows.
+"""Hours of operation in half a minute: with retention, neither the database, memory nor open files grow.
 
-Loop, daemon and provider share a clock that runs an hour a second; what the daemon does several times a
-second it does some times a minute here. `PRECALL_TEST_SOAK_HOURS` sets for how long (4).
+Event loop, daemon and provider share a clock that runs an hour per second. Frequent jobs of the daemon run less often.
+`PRECALL_TEST_SOAK_HOURS` sets the duration (4).
 """
 
 import asyncio
@@ -31,8 +30,10 @@ HOUR = 3600.0
 WARM = 2
 """Until the second hour everything fills: the retention is half of one."""
 FILLS = 2 + HOURS // 8
-"""MiB at most for what has a bound and has not come to it: of the feed's 20,000 changes and the simulator's times of
-arrival some 2 of them in a day, and what an allocator rounds. A statement kept of each batch was 4 a day."""
+"""Maximum growth in MiB, for bounded structures that are not full yet and for rounding of the allocator.
+
+In a day, the feed and the simulator's arrival times grow by about 2. A leak of one statement per batch was 4.
+"""
 BINDINGS, RATE, SOCKETS = 60, 0.3, 8
 PACE = {"TICK": 10.0, "CALLS": 60.0, "CLOCK": 60.0, "YOUNG": 1800.0}
 """The daemon's intervals of a second and less, in seconds here. A young collection counts the test runner's
@@ -50,7 +51,7 @@ def open_files() -> int:
 
 
 def stored(folder: Path) -> int:
-    """Pages the database holds: its log is rewound at 100 MB, whenever that is."""
+    """Return the number of pages in use. The size of the WAL varies, as it is reset at 100 MB."""
     with closing(sqlite3.connect(folder / "precall.db")) as database:
         [[pages]], [[free]] = (
             database.execute(f"PRAGMA {name}").fetchall() for name in ("page_count", "freelist_count")
@@ -101,7 +102,7 @@ def _a_coarser_life(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_lines_are_not_kept", "_a_coarser_life")
-def test_a_day_leaves_everything_as_large_as_it_was(tmp_path: Path) -> None:
+def test_nothing_grows_in_a_simulated_day(tmp_path: Path) -> None:
     run_virtual(lambda loop: a_day(loop, tmp_path), SPEED)
 
 
@@ -138,7 +139,7 @@ async def a_day(loop: VirtualLoop, folder: Path) -> None:
     assert checks > 0.3 * RATE * HOURS * HOUR
     warm, last = sizes[WARM - 1], sizes[-1]
     peak = [max(one[place] for one in sizes[WARM:]) for place in range(3)]
-    # Pages come back with each retention, which may have been a moment or an hour ago.
+    # Pages are freed by each retention round, which may have run just now or an hour ago.
     assert peak[0] <= 1.25 * max(pages for pages, _, _ in sizes[:WARM]), sizes
     assert last[1] <= warm[1] + FILLS, sizes
     # Both ends of every connection to the provider are in this process; how many are open just then varies.

@@ -1,5 +1,7 @@
-"""A flood of reads that each want a check now: they get an answer, the provider no more calls than it was to get, and
-the bindings nobody reads are checked as before. By a clock that a busy machine does not hurry."""
+"""A flood of reads that require a check: all are answered, the quota holds, and other bindings are checked as before.
+
+The test runs on a virtual clock, which does not depend on the load of the machine.
+"""
 
 import asyncio
 from collections.abc import Iterator
@@ -45,11 +47,11 @@ class Flood:
             await asyncio.sleep(moment - self.loop.time())
             sent = self.loop.time()
             path = f"/v1/routes/{next(wanted)}?max_age=0&timeout={TIMEOUT}"
-            status, told = await self.served.ask("GET", path)
+            status, body = await self.served.ask("GET", path)
             self.slowest = max(self.slowest, self.loop.time() - sent)
             self.answered += 1
-            if status != 200 or told["action"] != "dial_x":
-                self.refused.append((status, told))
+            if status != 200 or body["action"] != "dial_x":
+                self.refused.append((status, body))
 
 
 async def oldest_during(flood: Flood, seconds: float) -> float:
@@ -63,7 +65,9 @@ async def oldest_during(flood: Flood, seconds: float) -> float:
     return oldest
 
 
-def test_a_flood_of_checks_on_demand_starves_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_flood_of_on_demand_checks_starves_no_reader(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     run_virtual(lambda loop: a_flood(loop, tmp_path))
     assert not [record for record in caplog.records if record.exc_info]
 
@@ -75,7 +79,7 @@ async def a_flood(loop: VirtualLoop, folder: Path) -> None:
         await until(lambda: all(row.state.status == 1 for row in served.daemon.parts.table.rows()))
         before = len(received)
         flood = Flood(served, loop, tuple(one.subs_id for one in served.simulator.bindings())[:READ])
-        # Longer than the bound: who is not checked at all is found out.
+        # Longer than the bound, so that a binding that is never checked is detected.
         oldest = await oldest_during(flood, LONG)
         of_both = len(received) - before
         status, _ = await served.ask("POST", "/v1/pause", {"reason": "all calls are the readers' now"})

@@ -1,5 +1,8 @@
-"""The daemon under load, while the truth changes: the quota holds, no change of truth is missed, and a restart serves
-the same table at once. By a clock that a busy machine does not hurry."""
+"""The daemon under load while bindings change at the provider.
+
+The quota holds, no change is missed, and a restart serves the same table at once. The test runs on a virtual clock,
+which does not depend on the load of the machine.
+"""
 
 import asyncio
 import random

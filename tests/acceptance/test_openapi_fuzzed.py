@@ -1,7 +1,7 @@
-"""A daemon asked everything its own document says, and what it does not: schemathesis, all checks, in all its phases,
-sequences of requests included. No 5xx, no status and no body that is not documented.
+"""Fuzzing of the HTTP API by its OpenAPI document, with all checks and phases of schemathesis.
 
-`PRECALL_TEST_FUZZ_SECONDS` is for how long; without it, a small and always the same set.
+There is no 5xx, and no undocumented status or body. `PRECALL_TEST_FUZZ_SECONDS` sets the duration. Without it, a small
+fixed set of examples runs.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ ENDLESS = "/v1/routes/stream"
 
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 600)
-async def test_everything_the_document_says_and_what_it_does_not(tmp_path: Path) -> None:
+async def test_the_api_survives_fuzzing_by_its_openapi_document(tmp_path: Path) -> None:
     secret, entry = token("all", *SCOPES)
     bounds = ["--max-time", str(SECONDS)] if SECONDS else ["--generation-deterministic"]
     options = [
@@ -47,7 +47,7 @@ async def test_everything_the_document_says_and_what_it_does_not(tmp_path: Path)
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        told, _ = await schemathesis.communicate()
-    report = told.decode(errors="replace")
+        output, _ = await schemathesis.communicate()
+    report = output.decode(errors="replace")
     assert schemathesis.returncode == 0, report
     assert "Stateful" in report

@@ -1,5 +1,7 @@
-"""The network parts the leader from PostgreSQL, and not the one that stands by: that one leads then. When the network
-is whole again, nothing of what the old leader has queued is written, and it ends with exit code 5."""
+"""A network partition separates the leader from PostgreSQL, but not the standby, which takes over.
+
+After the partition, nothing that the old leader has queued is written, and it exits with code 5.
+"""
 
 import time
 from pathlib import Path
@@ -32,7 +34,7 @@ TABLES = ("bindings", "routes", "route_changes", "check_results", "exposures", "
 
 
 def kept(url: str) -> list[list[str]]:
-    """All that the database holds of routes and calls."""
+    """Return all routes and calls in the database."""
     return sorted(sql(url, *(f"TABLE {name}" for name in TABLES)))
 
 
@@ -49,7 +51,7 @@ def at_rest(url: str) -> list[list[str]]:
     return seen[-1]
 
 
-def test_only_one_writes_after_the_network_was_parted(tmp_path: Path, databases: Databases) -> None:
+def test_only_one_daemon_writes_after_a_network_partition(tmp_path: Path, databases: Databases) -> None:
     database = databases.new()
     server = database.partition("@127.0.0.1:")[2].partition("/")[0]
     scenario, folders = tmp_path / "scenario.toml", [tmp_path / "first", tmp_path / "second"]

@@ -84,8 +84,8 @@ def reading(url: str, subs_id: str) -> Iterator[dict[str, int]]:
 
     def read() -> None:
         while not over.wait(0.01):
-            status, told = ask(f"{url}/v1/routes/{subs_id}")
-            good = status == 200 and told["action"] in ("dial_x", "dial_temp_x", "hold", "dial_real")
+            status, body = ask(f"{url}/v1/routes/{subs_id}")
+            good = status == 200 and body["action"] in ("dial_x", "dial_temp_x", "hold", "dial_real")
             counts["answered" if good else "failed"] += 1
 
     thread = threading.Thread(target=read)
@@ -98,7 +98,7 @@ def reading(url: str, subs_id: str) -> Iterator[dict[str, int]]:
 
 
 @pytest.mark.parametrize("loss", [stopped, frozen])
-def test_a_loss_of_the_server_fails_no_read_and_loses_no_change(
+def test_losing_postgresql_fails_no_read_and_loses_no_change(
     tmp_path: Path, server: PostgresServer, own: Databases, loss: Callable[[PostgresServer], Any]
 ) -> None:
     store = own.new()
@@ -132,7 +132,7 @@ def test_a_loss_of_the_server_fails_no_read_and_loses_no_change(
 
 
 def index(url: str) -> int:
-    """The newest change that a reader is told."""
+    """Return the index of the newest published change."""
     return max(route["index"] for route in ask(f"{url}/v1/routes?limit=1000")[1]["routes"])
 
 

@@ -1,4 +1,4 @@
-"""A provider that throttles, is cut off, or says that a whole pool has no number left, at full length."""
+"""A provider that throttles, is unreachable, or reports that a whole pool has no number left."""
 
 import asyncio
 import json
@@ -109,8 +109,8 @@ async def virtually(
     clocks = {"wall": loop.wall, "monotonic": loop.time}
     async with serving_here(folder, scenario, rate=RATE, store_timeout=3600.0, **clocks, **more) as served:
         facts = [as_registered(one) for one in served.simulator.bindings()]
-        status, told = await served.ask("POST", "/v1/bindings/batch", {"bindings": facts})
-        assert status == 200, told
+        status, body = await served.ask("POST", "/v1/bindings/batch", {"bindings": facts})
+        assert status == 200, body
         yield served
 
 
@@ -130,8 +130,8 @@ async def reading_here(served: Served, subs_id: str) -> AsyncIterator[Counter[bo
 
     async def read() -> None:
         while True:
-            status, told = await served.ask("GET", f"/v1/routes/{subs_id}")
-            counts[status == 200 and told["action"] == "dial_x"] += 1
+            status, body = await served.ask("GET", f"/v1/routes/{subs_id}")
+            counts[status == 200 and body["action"] == "dial_x"] += 1
             await asyncio.sleep(0.1)
 
     task = asyncio.create_task(read())
@@ -143,7 +143,7 @@ async def reading_here(served: Served, subs_id: str) -> AsyncIterator[Counter[bo
     assert task.cancelled(), task.exception()
 
 
-def test_a_fifth_of_the_rate_is_allowed(tmp_path: Path) -> None:
+def test_the_rate_adapts_to_a_provider_that_allows_a_fifth_of_it(tmp_path: Path) -> None:
     run_virtual(lambda loop: a_fifth(loop, tmp_path))
 
 
@@ -181,7 +181,7 @@ def test_two_minutes_without_the_provider(tmp_path: Path, caplog: pytest.LogCapt
 async def two_minutes(loop: VirtualLoop, folder: Path, said: Callable[[str], int]) -> None:
     quick = {"min_interval": "100ms", "max_age": "3s"}
     async with virtually(loop, folder, 100, 0, freshness=quick) as served:
-        # One of them ends while nobody can be asked.
+        # One of them expires while the provider is unreachable.
         simulated = served.simulator.bindings()[0]
         ending = simulated.subs_id
         # On a whole second: of an end fractions are dropped.
@@ -202,8 +202,8 @@ async def two_minutes(loop: VirtualLoop, folder: Path, said: Callable[[str], int
             assert (await served.ask("GET", f"/v1/routes/{ending}?dial=0"))[1]["action"] == "dial_x"
             await asyncio.sleep(min(1.0, left - 0.25))
         await come_true(lambda: loop.wall() >= end)
-        told = (await served.ask("GET", f"/v1/routes/{ending}?dial=0"))[1]
-        assert (told["action"], told["reason"], told["number"]) == ("expired", "expired_locally", "")
+        body = (await served.ask("GET", f"/v1/routes/{ending}?dial=0"))[1]
+        assert (body["action"], body["reason"], body["number"]) == ("expired", "expired_locally", "")
         while loop.time() < back - 5.0:
             now = await routes_of(served)
             assert {i: now[i] for i in now if i != ending} == {i: before[i] for i in before if i != ending}
@@ -226,9 +226,9 @@ def test_a_pool_that_runs_out_of_numbers_exposes_exactly_the_cap(tmp_path: Path)
     cap = bindings // 10
 
     def exposed(url: str) -> int:
-        """How many real numbers dispatchers are told, each asked for once."""
-        told = ask(f"{url}/v1/routes/lookup", "POST", {"subs_ids": here.ids})[1]["routes"]
-        numbers = sum(one["action"] == "dial_real" and one["number"] != "" for one in told)
+        """Return how many real numbers dispatchers receive, reading each route once."""
+        body = ask(f"{url}/v1/routes/lookup", "POST", {"subs_ids": here.ids})[1]["routes"]
+        numbers = sum(one["action"] == "dial_real" and one["number"] != "" for one in body)
         assert numbers <= most, numbers
         return numbers
 

@@ -1,5 +1,6 @@
-"""The daemon with everything on, as its users run it, and what those find who read a log, a metric, an event, an error
-or a copy of the database: no number and no secret."""
+"""A daemon with all features on leaks no number and no secret in logs, metrics, events, errors or copies of the
+database.
+"""
 
 import json
 import urllib.error
@@ -72,7 +73,7 @@ WRONG: list[tuple[str, str, Any]] = [
 ]
 
 
-def test_nothing_that_others_read_holds_a_number_or_a_secret(tmp_path: Path) -> None:
+def test_no_output_contains_a_number_or_a_secret(tmp_path: Path) -> None:
     scenario, bindings = tmp_path / "scenario.toml", tmp_path / "bindings.jsonl"
     scenario.write_text(
         f'[account]\naccess_key_id = "demo"\naccess_key_secret = "{SECRET}"\nsecurity_token = "{STS}"\n{SCENARIO}'
@@ -116,15 +117,15 @@ def lived(daemon: Server, token: str, bindings: Path) -> str:
     assert NUMBERS[10] in ask(url, token, "GET", "/v1/bindings/3003")[1]
     problems = ""
     for method, path, body in WRONG:
-        status, told = ask(url, token, method, path, body)
-        assert 400 <= status < 500 or path.endswith("batch"), (path, status, told)
-        problems += told
+        status, answer = ask(url, token, method, path, body)
+        assert 400 <= status < 500 or path.endswith("batch"), (path, status, answer)
+        problems += answer
     exposures = json.loads(ask(url, token, "GET", "/v1/exposures")[1])["exposures"]
     assert {row["reason"] for row in exposures} == {"status_3", "binding_read"}
     return problems + ask(url, token, "GET", "/metrics")[1] + json.dumps(exposures)
 
 
-def test_keys_are_made_brought_into_use_and_asked_for(tmp_path: Path) -> None:
+def test_keys_are_created_rotated_and_then_required(tmp_path: Path) -> None:
     config, keys = tmp_path / "precall.toml", tmp_path / "keys"
     plain = (
         '[log]\nlevel = "debug"\n'

@@ -1,10 +1,9 @@
-"""A life of disturbances, drawn by chance: the clock is set, the process stands still, the provider is cut off, the
-daemon is started again or killed. After each the checks go on, no call is one too many, no number is told past its
-time, and nothing a reader has seen is lost.
+"""Random faults: clock steps, suspensions, an unreachable provider, restarts and kills.
 
-`PRECALL_TEST_SOAK_DAYS` sets how many days by virtual time it lasts (0.02), `PRECALL_TEST_SOAK_KILLS` how often real
-processes are killed, stopped and parted (2), `PRECALL_TEST_SOAK_SEED` what happens when (1): it is printed, and the
-same one draws the same.
+After each fault checks continue, the quota holds, no expired number is served, and no published change is lost.
+`PRECALL_TEST_SOAK_DAYS` sets the duration in virtual days (0.02). `PRECALL_TEST_SOAK_KILLS` sets how often real
+processes are killed, suspended and disconnected (2). `PRECALL_TEST_SOAK_SEED` (1), which is printed, makes a run
+reproducible.
 """
 
 import asyncio
@@ -57,14 +56,14 @@ SCENARIO = {
 }
 QUICK = {"min_interval": "5s", "max_age": "1m"}
 BELIEVED = 14 * MINUTE
-"""How far the provider lets a clock be off; beyond it no call of ours is taken."""
+"""Seconds by which the clock may be off before the provider rejects every call."""
 RECOVERY = HOUR
 """By virtual time: within it everything is checked again. An open circuit is probed twice a minute."""
 
 
 @dataclass(slots=True)
 class Seen:
-    """What readers were told, through every life of the daemon."""
+    """What readers received, across all restarts of the daemon."""
 
     highest: dict[str, int] = field(default_factory=dict)
     told: dict[tuple[str, int], tuple[Any, ...]] = field(default_factory=dict)
@@ -184,7 +183,7 @@ def _a_coarser_life(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_a_coarser_life")
-def test_days_of_disturbances(tmp_path: Path) -> None:
+def test_invariants_hold_through_simulated_days_of_faults(tmp_path: Path) -> None:
     run_virtual(lambda loop: days(loop, tmp_path), SPEED)
 
 
@@ -218,7 +217,7 @@ def stopped(server: Server, seconds: float) -> Iterator[None]:
         server.process.send_signal(signal.SIGCONT)
 
 
-def test_kills_stops_and_cuts(tmp_path: Path) -> None:
+def test_invariants_hold_through_kills_suspensions_and_disconnections(tmp_path: Path) -> None:
     print(f"PRECALL_TEST_SOAK_SEED={SEED}", flush=True)  # noqa: T201
     chance, seen, happened = random.Random(SEED), Seen(), Counter[str]()
     scenario, bindings = tmp_path / "scenario.toml", tmp_path / "bindings.jsonl"
@@ -264,7 +263,7 @@ def test_kills_stops_and_cuts(tmp_path: Path) -> None:
                 goes_on(server.url("precall serves"), seen)
                 arrivals = ask(f"{provider}/_admin/stats?arrivals=1000000")[1]["arrivals"]
                 assert server.stop() == 0
-            # Each life's bucket starts empty, so that lives are no way round the rate.
+            # Each start begins with an empty bucket, so that restarts cannot exceed the rate.
             assert len(arrivals) <= REAL_RATE * (time.monotonic() - begun) + REAL_BURST
     print(dict(happened), lives, "lives,", len(seen.told), "routes seen")  # noqa: T201
 

@@ -66,7 +66,7 @@ def stands_by(server: Server) -> str:
     return url
 
 
-def test_the_second_stands_by_and_takes_over(tmp_path: Path, store_url: str) -> None:
+def test_a_second_daemon_stands_by_and_takes_over(tmp_path: Path, store_url: str) -> None:
     scenario, bindings = tmp_path / "scenario.toml", tmp_path / "bindings.jsonl"
     scenario.write_text(SCENARIO)
     simulate = ("simulate", "--listen", "127.0.0.1:0", "--scenario", scenario, "--export", bindings)
@@ -109,9 +109,11 @@ def check_rate(calls: list[float], jitter: float = 1.5) -> None:
             assert window + 1 <= RATE * (took + jitter) + BURST
 
 
-def test_a_leader_that_was_stopped_wakes_up_deposed(tmp_path: Path, databases: Databases) -> None:
-    """It stands still with a burst saved up; the other leads meanwhile. It wakes up among readers that ask for checks:
-    it calls nobody, writes nothing, and ends."""
+def test_a_suspended_leader_is_deposed_when_it_resumes(tmp_path: Path, databases: Databases) -> None:
+    """Suspend a leader with a full bucket until another leads.
+
+    When it resumes, among readers that require checks, it makes no call, writes nothing, and exits.
+    """
     scenario, bindings = tmp_path / "scenario.toml", tmp_path / "bindings.jsonl"
     scenario.write_text(SCENARIO)
     simulate = ("simulate", "--listen", "127.0.0.1:0", "--scenario", scenario, "--export", bindings)
@@ -150,8 +152,8 @@ def ask_late(url: str) -> int:
         return 0
 
 
-def test_a_leader_on_sqlite_that_was_stopped_goes_on(tmp_path: Path) -> None:
-    """Its process holds the lock as long as it lives. The calls it could have made meanwhile are not made up for."""
+def test_a_suspended_leader_on_sqlite_keeps_the_lead(tmp_path: Path) -> None:
+    """A suspended process keeps the lock. After it resumes, missed calls are not made up for."""
     scenario, bindings = tmp_path / "scenario.toml", tmp_path / "bindings.jsonl"
     scenario.write_text(SCENARIO)
     simulate = ("simulate", "--listen", "127.0.0.1:0", "--scenario", scenario, "--export", bindings)
@@ -234,7 +236,7 @@ def test_a_database_that_is_locked_at_start_is_waited_for(tmp_path: Path) -> Non
                 assert daemon.stop() == 0
 
 
-def test_who_waits_for_the_database_can_be_stopped(tmp_path: Path) -> None:
+def test_a_daemon_waiting_for_the_database_can_be_stopped(tmp_path: Path) -> None:
     config = config_file(tmp_path, "http://127.0.0.1:9")
     with closing(sqlite3.connect(tmp_path / "precall.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")

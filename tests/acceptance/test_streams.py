@@ -1,5 +1,4 @@
-"""Standard streams as a process finds them: closed, full, broken, in another encoding; and JSON alone where it is asked
-for."""
+"""Standard streams that are closed, full, broken or in another encoding, and logs that are JSON only."""
 
 import json
 import os
@@ -36,7 +35,7 @@ def answers(url: str) -> bool:
 
 
 @pytest.mark.parametrize("streams", ["<&- >&- 2>&-", "2>/dev/full"])
-def test_a_daemon_lives_with_streams_that_are_of_no_use(tmp_path: Path, streams: str) -> None:
+def test_a_daemon_runs_with_unusable_standard_streams(tmp_path: Path, streams: str) -> None:
     port = free_port()
     config = config_file(tmp_path, "http://127.0.0.1:9", listen=f"127.0.0.1:{port}")
     process = subprocess.Popen(
@@ -77,7 +76,7 @@ def test_every_line_of_a_daemon_is_json_from_start_to_end(tmp_path: Path) -> Non
     assert str(port) in last["error"]
 
 
-def test_a_daemon_answers_while_nobody_reads_what_it_logs(tmp_path: Path) -> None:
+def test_a_daemon_answers_while_its_log_is_not_read(tmp_path: Path) -> None:
     port = free_port()
     config = config_file(tmp_path, "http://127.0.0.1:9", listen=f"127.0.0.1:{port}")
     read, write = os.pipe()
@@ -102,7 +101,7 @@ def test_a_daemon_answers_while_nobody_reads_what_it_logs(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "content", ['[log]\nformat = "json"\nlevle = "info"\n', '[log]\nformat = "json"\n[store\n', ""]
 )
-def test_a_configuration_that_cannot_be_loaded_is_refused_in_its_own_format(
+def test_configuration_errors_are_logged_in_the_configured_format(
     tmp_path: Path, content: str, command: str
 ) -> None:
     config = tmp_path / "precall.toml"
@@ -115,7 +114,7 @@ def test_a_configuration_that_cannot_be_loaded_is_refused_in_its_own_format(
     assert "log.levle" in lines[0]["error"] or "TOML" in lines[0]["error"]
 
 
-def test_a_format_of_another_section_is_not_that_of_the_log(tmp_path: Path) -> None:
+def test_only_log_format_sets_the_format_of_the_log(tmp_path: Path) -> None:
     config = tmp_path / "precall.toml"
     config.write_text('[provider]\nformat = "json"\n[log]\nformat = "text"\n[store\n')
     ended = shell('"$@"', "run", "--config", config)
@@ -133,12 +132,12 @@ def test_a_format_of_another_section_is_not_that_of_the_log(tmp_path: Path) -> N
         ('"$@" >/dev/full 2>&-', 74, b""),
     ],
 )
-def test_what_a_command_cannot_print_is_one_line(line: str, code: int, said: bytes) -> None:
+def test_output_that_cannot_be_written_is_a_one_line_error(line: str, code: int, said: bytes) -> None:
     ended = shell(line, "plan", "--bindings", "10", "--rate", "1")
     assert (ended.returncode, ended.stderr) == (code, said)
 
 
-def test_a_reader_that_has_gone_ends_a_command_as_sigpipe_does() -> None:
+def test_a_closed_pipe_ends_a_command_like_sigpipe() -> None:
     read, write = os.pipe()
     os.close(read)
     ended = subprocess.run(
@@ -150,7 +149,7 @@ def test_a_reader_that_has_gone_ends_a_command_as_sigpipe_does() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])
-def test_what_a_terminal_cannot_show_is_replaced(encoding: str) -> None:
+def test_unencodable_characters_are_replaced_on_a_terminal(encoding: str) -> None:
     code = (
         "from precall import cli; from precall.cli import output; import sys\n"
         "cli.app = lambda: (output.facts({'city': '杭州'}), output.data({'city': '杭州'}), output.say('杭州'))\n"

@@ -1,4 +1,4 @@
-"""As a service of systemd: the unit is good, and the daemon tells of its life to a socket that stands in for it."""
+"""The daemon as a systemd service: the unit is valid, and a test socket receives its notifications."""
 
 import queue
 import re
@@ -36,22 +36,22 @@ def unit(tmp_path: Path) -> Path:
 
 
 @needs_systemd
-def test_the_unit_is_good(unit: Path) -> None:
-    found = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
-    assert (found.returncode, found.stderr) == (0, "")
+def test_systemd_analyze_verifies_the_unit(unit: Path) -> None:
+    result = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 @needs_systemd
-def test_the_unit_is_locked_up(unit: Path) -> None:
+def test_the_unit_is_sandboxed(unit: Path) -> None:
     command = ["systemd-analyze", "security", "--offline=true", "--no-pager", unit]
-    found = subprocess.run(command, capture_output=True, text=True, check=True)
-    level = re.search(r"Overall exposure level for precall.service: ([0-9.]+)", found.stdout)
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    level = re.search(r"Overall exposure level for precall.service: ([0-9.]+)", result.stdout)
     assert level is not None
     assert float(level[1]) <= MOST_EXPOSED
 
 
 class Managed:
-    """A daemon as systemd starts it, and what it has told since."""
+    """A daemon started as by systemd, and its notifications."""
 
     def __init__(self, folder: Path, config: Path, name: str = "one") -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -70,8 +70,8 @@ class Managed:
                 cwd=folder,
             )
 
-    def told(self) -> dict[str, str]:
-        """The next word that is no sign of life."""
+    def next_notification(self) -> dict[str, str]:
+        """Return the next notification other than the watchdog's."""
         return dict(line.split("=", 1) for line in self.words.get(timeout=PATIENCE).splitlines())
 
     def _listen(self) -> None:
@@ -82,17 +82,17 @@ class Managed:
                 self.words.put(word)
 
     def look(self) -> None:
-        """Take what it tells, while it can."""
+        """Collect notifications as long as there are any."""
         self.search.take(URL.findall(self.output.read_text())[0])
 
     def reload(self) -> str:
         """How the reload ended."""
         before = time.monotonic_ns() // 1000
         self.process.send_signal(signal.SIGHUP)
-        begun = self.told()
+        begun = self.next_notification()
         assert begun["RELOADING"] == "1"
         assert before <= int(begun["MONOTONIC_USEC"]) <= time.monotonic_ns() // 1000
-        ended = self.told()
+        ended = self.next_notification()
         assert ended["READY"] == "1"
         return ended["STATUS"]
 
@@ -113,17 +113,17 @@ def managed(folder: Path, config: Path, name: str = "one") -> Iterator[Managed]:
     service.search.end(service.output.read_text())
 
 
-def test_a_life_is_told_and_a_reload_with_a_mistake_ends_nothing(tmp_path: Path) -> None:
+def test_systemd_is_notified_and_a_failed_reload_keeps_the_daemon_running(tmp_path: Path) -> None:
     port = free_port()
     config = config_file(tmp_path, "http://127.0.0.1:9", listen=f"127.0.0.1:{port}")
     good, url = config.read_text(), f"http://127.0.0.1:{port}"
     with managed(tmp_path, config) as service:
-        assert service.told() == {"READY": "1", "STATUS": "checks 0 bindings"}
+        assert service.next_notification() == {"READY": "1", "STATUS": "checks 0 bindings"}
         config.write_text(good + '[freshness]\nmin_interval = "9s"\nmax_age = 5\n[polcy]\n')
         assert "refused" in service.reload()
         asked = precall("config", "reload", url=url)
         assert (asked.returncode, len(asked.stdout.splitlines())) == (1, 2)
-        assert [service.told().keys() for _ in range(2)] == [
+        assert [service.next_notification().keys() for _ in range(2)] == [
             {"RELOADING", "MONOTONIC_USEC"},
             {"READY", "STATUS"},
         ]
@@ -131,26 +131,26 @@ def test_a_life_is_told_and_a_reload_with_a_mistake_ends_nothing(tmp_path: Path)
         assert "reloaded" in service.reload()
         assert precall("config", "reload", url=url).stdout == "nothing has changed\n"
         for _ in range(2):
-            service.told()
+            service.next_notification()
         pulses = service.pulses
         service.look()
         service.process.send_signal(signal.SIGTERM)
-        assert service.told() == {"STOPPING": "1"}
+        assert service.next_notification() == {"STOPPING": "1"}
         assert service.process.wait(PATIENCE) == 0
         assert pulses > 0
 
 
-def test_one_that_stands_by_is_up_and_alive_too(tmp_path: Path) -> None:
+def test_a_standby_is_ready_and_feeds_the_watchdog(tmp_path: Path) -> None:
     config = config_file(tmp_path, "http://127.0.0.1:9")
     with managed(tmp_path, config) as first:
-        assert first.told()["STATUS"] == "checks 0 bindings"
+        assert first.next_notification()["STATUS"] == "checks 0 bindings"
         with managed(tmp_path, config, "two") as second:
-            assert "stands by" in second.told()["STATUS"]
+            assert "stands by" in second.next_notification()["STATUS"]
             config.write_text(config.read_text() + '[policy]\nskew = "9s"\n')
             assert "reloaded" in second.reload()
             first.look()
             first.process.kill()
-            assert second.told()["STATUS"] == "checks 0 bindings"
+            assert second.next_notification()["STATUS"] == "checks 0 bindings"
             assert second.process.poll() is None
             assert second.pulses > 0
             second.look()

@@ -97,7 +97,7 @@ class Played:
 
 
 class Dispatcher(threading.Thread):
-    """Asks before every call, as a telephony system does, and lives through a daemon that is away."""
+    """A dispatcher that asks before every call, and tolerates an unreachable daemon."""
 
     def __init__(self, url: str, bindings: list[dict[str, Any]]) -> None:
         super().__init__(name="dispatcher", daemon=True)
@@ -117,7 +117,7 @@ class Dispatcher(threading.Thread):
 
 
 class Follower(threading.Thread):
-    """Follows the change stream, and comes again when it is cut."""
+    """A reader of the change stream that reconnects when it is disconnected."""
 
     def __init__(self, url: str) -> None:
         super().__init__(name="follower", daemon=True)
@@ -173,7 +173,7 @@ def _settled(prometheus: Prometheus, site: "_Site") -> None:
     site.break_replies()
     until(lambda: bool(prometheus.instant('precall_pool_routes{state="normal"} > 0')), LIMIT)
     until(lambda: bool(prometheus.instant("sum(rate(precall_malformed_replies_total[5s])) > 0")), LIMIT)
-    site.mend()
+    site.repair()
     site.restart()
     whole = (
         'precall_routes{state="unverified"} == 0 and on () precall_source_rows > 0'
@@ -254,11 +254,11 @@ class _Site:
             case "a pool outage":
                 self._fault(kind="outage", pool_key="FC100002", share=0.9, status=3)
                 yield
-                self.mend()
+                self.repair()
             case "throttling":
                 self._fault(kind="throttle", share=0.25)
                 yield
-                self.mend()
+                self.repair()
             case "database loss":
                 self._postgres.stop()
                 yield
@@ -272,7 +272,7 @@ class _Site:
                 assert ask(f"{self.url}/-/reload") == 200
 
     def _place_calls(self, outcome: str) -> None:
-        """Report five calls of one binding whose outcome we know, and one that the provider has to be asked about."""
+        """Report five calls of one binding with known results, and one whose result the provider must supply."""
         told = [self._call(f"{outcome}-{number}", time.time()) | {"outcome": outcome} for number in range(5)]
         asked = self._call(f"asked-{outcome}", time.time() - 200) | {"prod_id": PROD}
         known = {name: asked[name] for name in ("call_id", "called_at", "prod_id")}
@@ -287,7 +287,7 @@ class _Site:
     def break_replies(self) -> None:
         self._fault(kind="garbage", share=0.05)
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """The provider is well again."""
         assert ask(f"{self._provider}/_admin/faults", "DELETE") == 200
 

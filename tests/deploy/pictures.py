@@ -1,7 +1,7 @@
-"""Draw the dashboards as an incident leaves them: `make screenshots`.
+"""Draw the dashboards after an incident: `make screenshots`.
 
-The panels, their queries, units and colours are those of the committed dashboards, the data are those of the Prometheus
-that watched `incident`; only the drawing is matplotlib's, because no Grafana is to be had where this runs.
+Panels, queries, units and colours are those of the committed dashboards. The data come from the Prometheus that watched
+`incident`. Only the drawing is matplotlib's, because no Grafana is available here.
 """
 
 import math
@@ -114,14 +114,16 @@ def draw(incident: Played, file: Path, to: Path) -> None:
     figure.text(0.988, 1 - 0.32 / figure.get_figheight(), legend, fontsize=8, color=FAINT, ha="right")
     marks = [
         (moment(at), COLOURS[annotation["iconColor"]])
-        for annotation in reversed(board["annotations"]["list"])  # a restart is a load too: it goes on top
+        for annotation in reversed(
+            board["annotations"]["list"]
+        )  # a restart also loads, so it is drawn on top
         for at in moments(incident, annotation["expr"])
     ]
     for panel in board["panels"]:
         axes = _axes(figure, panel, height)
-        found = lines(incident, panel)
+        result = lines(incident, panel)
         {"stat": _stat, "timeseries": _series, "state-timeline": _states}[panel["type"]](
-            axes, panel, found, incident
+            axes, panel, result, incident
         )
         if panel["type"] != "stat":
             _timeline(axes, incident, marks)
@@ -191,7 +193,7 @@ def _stat(axes: Axes, panel: dict[str, Any], _found: Sequence[Line], incident: P
 
 
 def words(defaults: dict[str, Any]) -> dict[str, str]:
-    """What a panel says in place of a value."""
+    """Return the text that a panel shows in place of a value."""
     return {
         value: result["text"]
         for mapping in defaults.get("mappings", [])

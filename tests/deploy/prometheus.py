@@ -1,5 +1,7 @@
-"""A real Prometheus (Debian's), with the rule files of `deploy/prometheus` and a clock that runs `SCALE` times as fast:
-every duration in them is divided by it, and nothing else is changed."""
+"""A real Prometheus (Debian's) with the rule files of `deploy/prometheus` and a clock that runs `SCALE` times as fast.
+
+Every duration in the rules is divided by that factor; nothing else is changed.
+"""
 
 import json
 import re
@@ -37,7 +39,7 @@ def _divided(duration: str) -> str:
 
 
 class Prometheus:
-    """A running server, and what it says."""
+    """A running Prometheus server and its answers."""
 
     def __init__(self, url: str) -> None:
         self.url = url

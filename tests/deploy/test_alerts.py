@@ -1,4 +1,4 @@
-"""Alerts, their tests and the runbook say the same; promtool finds nothing wrong with them."""
+"""Alerts, their tests and the runbook agree, and promtool accepts them."""
 
 import re
 import subprocess
@@ -21,7 +21,7 @@ def alerts() -> dict[str, dict[str, Any]]:
     return {rule["alert"]: rule for group in groups for rule in group["rules"]}
 
 
-def test_every_alert_has_its_section_of_the_runbook_and_no_other_has() -> None:
+def test_alerts_and_runbook_sections_correspond() -> None:
     sections = re.findall(
         r"^## (\w+)\n\n\*\*Means\.\*\*.*?\*\*Look at\.\*\*.*?\*\*Do\.\*\*", RUNBOOK, re.MULTILINE | re.DOTALL
     )
@@ -30,14 +30,14 @@ def test_every_alert_has_its_section_of_the_runbook_and_no_other_has() -> None:
         assert link in map(str.lower, sections)
 
 
-def test_every_alert_says_how_bad_what_and_where_to_read_on() -> None:
+def test_every_alert_has_severity_texts_and_runbook_url() -> None:
     for name, alert in alerts().items():
         assert alert["labels"]["severity"] in ("critical", "warning"), name
         assert alert["annotations"].keys() == {"summary", "description", "runbook_url"}, name
         assert alert["annotations"]["runbook_url"] == f"deploy/runbook.md#{name.lower()}"
 
 
-def test_every_alert_is_tried_silent_and_firing() -> None:
+def test_every_alert_is_tested_silent_and_firing() -> None:
     tried: dict[str, set[bool]] = {}
     for case in CASES:
         for check in case["alert_rule_test"]:
@@ -45,7 +45,7 @@ def test_every_alert_is_tried_silent_and_firing() -> None:
     assert tried == {name: {True, False} for name in alerts()}
 
 
-def test_rules_name_only_metrics_there_are() -> None:
+def test_rules_use_only_existing_metrics() -> None:
     known = families()
     known |= {f"{name}_bucket" for name in known}
     for file in RULES:
@@ -88,5 +88,5 @@ def test_promtool_accepts_the_configuration_and_the_rules() -> None:
 
 
 @needs_promtool
-def test_the_alerts_do_what_their_tests_say() -> None:
+def test_promtool_tests_of_the_alerts_pass() -> None:
     assert "SUCCESS" in promtool("test", "rules", "alerts.test.yml")

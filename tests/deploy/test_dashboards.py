@@ -24,11 +24,11 @@ def read(file: Path) -> dict[str, Any]:
     return board
 
 
-def test_there_are_four() -> None:
+def test_there_are_four_dashboards() -> None:
     assert [file.stem for file in FILES] == ["daemon", "overview", "privacy", "provider"]
 
 
-def test_they_are_what_the_code_makes(tmp_path: Path) -> None:
+def test_dashboards_are_up_to_date_with_their_generator(tmp_path: Path) -> None:
     subprocess.run([sys.executable, GRAFANA / "dashboards.py", tmp_path], check=True, timeout=60)
     made = {file.name: file.read_text(encoding="utf-8") for file in tmp_path.iterdir()}
     assert made == {file.name: file.read_text(encoding="utf-8") for file in FILES}, "make dashboards"
@@ -90,7 +90,7 @@ def test_panels_fill_their_rows_and_do_not_overlap(file: Path) -> None:
     assert len(taken) == 24 * (1 + max(y for _, y in taken))
 
 
-def test_grafana_is_told_where_they_and_the_data_are() -> None:
+def test_provisioning_names_the_dashboards_and_the_data_source() -> None:
     sources = yaml.safe_load((GRAFANA / "provisioning/datasources/precall.yml").read_text(encoding="utf-8"))[
         "datasources"
     ]

@@ -34,7 +34,7 @@ def test_hadolint_finds_nothing() -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_the_image_is_made_of_files_there_are_and_that_reach_the_builder() -> None:
+def test_the_dockerfile_copies_only_files_in_the_build_context() -> None:
     let_in = {
         line[1:]
         for line in (PROJECT / ".dockerignore").read_text(encoding="utf-8").splitlines()
@@ -50,7 +50,7 @@ def expanded(pattern: str) -> list[str]:
     return [str(file.relative_to(PROJECT)) for file in PROJECT.glob(pattern)]
 
 
-def test_the_image_runs_as_nobody_in_particular_and_says_whether_it_is_well() -> None:
+def test_the_image_runs_unprivileged_and_has_a_health_check() -> None:
     assert re.findall(r"^USER (.+)$", DOCKERFILE, re.MULTILINE) == [f"{USER}:{USER}"]
     assert 'ENTRYPOINT ["precall"]' in DOCKERFILE
     code = re.search(r'CMD \["python", "-c", "(.+)"\]', DOCKERFILE)
@@ -64,7 +64,7 @@ def pins(lock: Path) -> set[tuple[str, str]]:
     return set(re.findall(r"^([\w.-]+)==(\S+)", lock.read_text(encoding="utf-8"), re.MULTILINE))
 
 
-def test_the_image_holds_what_is_tested() -> None:
+def test_the_image_installs_the_tested_versions() -> None:
     tested = pins(PROJECT / "requirements.lock")
     image = pins(DOCKER / "run.lock")
     assert image <= tested, "make lock"
@@ -77,7 +77,7 @@ def test_the_image_holds_what_is_tested() -> None:
 # -- compose -------------------------------------------------------------------------------------------
 
 
-def test_compose_brings_everything_up_and_opens_it_to_this_machine_only() -> None:
+def test_compose_is_complete_and_publishes_on_loopback_only() -> None:
     services = COMPOSE["services"]
     assert services.keys() == {"precall", "postgres", "prometheus", "grafana"}
     for name, service in services.items():
@@ -92,7 +92,7 @@ def test_compose_brings_everything_up_and_opens_it_to_this_machine_only() -> Non
     assert (DOCKER / build["context"] / build["dockerfile"]).samefile(DOCKER / "Dockerfile")
 
 
-def test_compose_mounts_what_the_configurations_name() -> None:
+def test_compose_mounts_every_configured_file() -> None:
     config = load(DOCKER / "precall.toml")
     secrets = {f"/run/secrets/{name}" for name in COMPOSE["services"]["precall"]["secrets"]}
     assert {config.store.url_file, config.provider.access_key_secret_file} == secrets
@@ -150,7 +150,7 @@ def test_the_resources_are_valid_by_their_schemas(kind: str, version: str) -> No
     kubernetes_validate.validate(BASE[kind], version, strict=True)
 
 
-def test_the_schemas_find_mistakes() -> None:
+def test_schema_validation_detects_mistakes() -> None:
     spec = BASE["Deployment"]["spec"] | {"replica": 1}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(BASE["Deployment"] | {"spec": spec}, "1.29.0", strict=True)
@@ -164,7 +164,7 @@ def test_everything_selects_the_pods_of_the_deployment() -> None:
     assert BASE["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"] == labels
 
 
-def test_two_daemons_never_overlap_and_nothing_has_rights_it_does_not_need() -> None:
+def test_updates_never_overlap_and_containers_have_minimal_rights() -> None:
     assert BASE["Deployment"]["spec"]["strategy"] == {"type": "Recreate"}
     assert POD["spec"]["securityContext"]["runAsUser"] == USER
     assert POD["spec"]["automountServiceAccountToken"] is False
@@ -177,7 +177,7 @@ def test_two_daemons_never_overlap_and_nothing_has_rights_it_does_not_need() -> 
         assert container["image"] == f"precall:{__version__}"
 
 
-def test_probes_and_ports_are_those_of_the_daemon() -> None:
+def test_probes_and_ports_match_the_daemon() -> None:
     (container,) = POD["spec"]["containers"]
     assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
     assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"

@@ -38,7 +38,7 @@ def test_every_page_is_there(site: Path) -> None:
     }
 
 
-def test_a_page_loads_nothing_from_other_hosts(site: Path) -> None:
+def test_pages_load_nothing_from_other_hosts(site: Path) -> None:
     for page in site.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
         loaded = [script or link for script, link in LOADED.findall(text)]
@@ -47,7 +47,7 @@ def test_a_page_loads_nothing_from_other_hosts(site: Path) -> None:
             assert not re.match(r"(?:https?:)?//", address), f"{page.name}: {address}"
 
 
-def test_what_a_page_loads_or_links_to_is_part_of_the_site(site: Path) -> None:
+def test_every_resource_and_link_is_part_of_the_site(site: Path) -> None:
     for page in site.glob("[!4]*.html"):
         text = page.read_text(encoding="utf-8")
         for address in re.findall(r"\b(?:src|href)=\"?([^\s\">#?]+)", text):

@@ -36,7 +36,7 @@ def answer(status: int, called_no: str = "", **more: Any) -> Answer:
 
 
 def failure(kind: Failure, code: str = "code", **more: Any) -> NonAnswer:
-    """Return a reply that says nothing about the binding."""
+    """Return a reply without any information about the binding."""
     return NonAnswer(kind, code, **more)
 
 

@@ -184,7 +184,7 @@ def _report_ended(under_way: dict[int, int]) -> None:
 
 
 def _become(order: dict[str, Any], streams: Sequence[int]) -> NoReturn:
-    """Turn this process into the command, and run it to its end."""
+    """Replace this process by the command, and run it to its end."""
     signal.set_wakeup_fd(-1)
     for number, handler in (
         (signal.SIGCHLD, signal.SIG_DFL),

@@ -1,6 +1,6 @@
 """Programs that some tests need beyond the locked Python packages: `@pytest.mark.needs("prometheus")`.
 
-A test is skipped if one is missing; the end of the run says which, and how to install it.
+A test is skipped if one is missing. The end of the run lists the missing ones, and how to install them.
 """
 
 import shutil

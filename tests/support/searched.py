@@ -79,7 +79,7 @@ class Known:
 
 
 class Search:
-    """The search of one daemon. `plain` says why its numbers are not sealed, if they are not."""
+    """The search of one daemon. `plain` is the reason why its numbers are not sealed, if they are not."""
 
     def __init__(self, config: Path, plain: str = "") -> None:
         self._folder, self._plain = config.parent, plain
@@ -216,14 +216,14 @@ def opened(url: str, keys: Path) -> set[str]:
     raise AssertionError("every copy of the database is inconsistent")
 
 
-def _opened(url: str, seals: Cipher) -> Iterator[str]:
+def _opened(url: str, cipher: Cipher) -> Iterator[str]:
     existing = tables(url)
     for sealed in EVERYWHERE:
         if sealed.table.name in existing:
             names = list(dict.fromkeys((sealed.row, *sealed.columns)))
             columns = ", ".join(f'"{name}"' for name in names)
             for row in sql(url, f"SELECT {columns} FROM {sealed.table.name}"):  # noqa: S608
-                values = sealed.open(seals, dict(zip(names, row, strict=True)))
+                values = sealed.open(cipher, dict(zip(names, row, strict=True)))
                 yield from numbers_in(" ".join(values[name] for name in sealed.columns))
 
 

@@ -92,7 +92,7 @@ class Wire:
             near.close()
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Forward data until either end is closed; hold it back while the wire is cut."""
+        """Forward data until either end is closed. Hold it back while the wire is cut."""
         with suppress(OSError):
             while data := await reader.read(65536):
                 await self._intact.wait()

@@ -18,21 +18,21 @@ DAY = 86_400.0
 
 
 class Machine:
-    """The true time, a clock on the wall that is `off` by some seconds, and one that nobody can set."""
+    """The true time, a wall clock that is `off` by some seconds, and a monotonic clock."""
 
     def __init__(self, off: float = 0.0) -> None:
         self.true, self.off = NOW, off
         self.clocks = Clocks(lambda: self.true + self.off, lambda: self.true - NOW)
 
 
-def test_a_clock_set_back_revives_nothing() -> None:
+def test_setting_the_clock_back_revives_no_binding() -> None:
     machine = Machine()
     machine.off = -300.0
     assert machine.clocks.now() == NOW
     assert (machine.clocks.lead, machine.clocks.behind) == (0.0, 300.0)
 
 
-def test_a_day_ahead_and_back_is_a_day_and_no_more() -> None:
+def test_a_clock_set_ahead_and_back_has_no_lead() -> None:
     machine = Machine()
     machine.off = DAY
     assert (machine.clocks.now(), machine.clocks.lead) == (NOW + DAY, DAY)
@@ -41,7 +41,7 @@ def test_a_day_ahead_and_back_is_a_day_and_no_more() -> None:
 
 
 @pytest.mark.parametrize("moved", [DAY, -DAY, 600.0, -600.0, 1.0, -1.0])
-def test_each_step_is_noticed_once(moved: float) -> None:
+def test_each_clock_step_is_noticed_once(moved: float) -> None:
     machine = Machine()
     machine.true += 5.0
     assert machine.clocks.step() == 0.0
@@ -52,7 +52,7 @@ def test_each_step_is_noticed_once(moved: float) -> None:
     assert machine.clocks.step() == pytest.approx(-moved)
 
 
-def test_a_drift_is_noticed_when_it_has_come_to_something() -> None:
+def test_a_drift_is_noticed_once_it_is_large_enough() -> None:
     machine, found = Machine(), 0.0
     for _ in range(1000):
         machine.true += 1.0
@@ -100,7 +100,7 @@ def checked(
         (3, NOW + 3600.0, Action.HOLD, Reason.TOO_OLD),
     ],
 )
-def test_an_observation_of_the_future_holds_where_its_age_decides(
+def test_an_observation_from_the_future_holds_routes_that_depend_on_its_age(
     status: int, end: float | None, action: Action, reason: Reason
 ) -> None:
     """As another daemon stored it whose clock was ahead."""
@@ -119,20 +119,20 @@ def test_an_unverified_x_without_an_end_registered_in_the_future_is_held() -> No
     assert not too_old(row(expires_at=None), POLICY, NOW)
 
 
-def test_moves_of_the_future_are_no_flapping() -> None:
+def test_transitions_in_the_future_do_not_count_as_flapping() -> None:
     state = replace(row().state, moves=(NOW + 60.0,) * 5)
     assert not flapping(state, NOW)
     assert flapping(replace(state, moves=(NOW - 60.0,) * 5), NOW)
 
 
-def test_a_change_told_in_the_future_is_told_again_without_its_number() -> None:
-    told = decide(checked(NOW, 2), "", POLICY, NOW)
-    assert past(told, NOW, POLICY, NOW + 1).number == TEMP
-    again = past(told, NOW, POLICY, NOW - 60.0)
+def test_a_change_from_the_future_is_shown_without_its_number() -> None:
+    route = decide(checked(NOW, 2), "", POLICY, NOW)
+    assert past(route, NOW, POLICY, NOW + 1).number == TEMP
+    again = past(route, NOW, POLICY, NOW - 60.0)
     assert (again.action, again.number, again.age, again.stale) == (Action.HOLD, "", None, True)
 
 
-def test_what_a_clock_ahead_has_stamped_is_handed_out_as_old_as_it_is() -> None:
+def test_rows_stamped_by_a_clock_ahead_are_returned_with_their_true_age() -> None:
     machine = Machine()
     table = Table(lambda: machine.clocks.lead)
     machine.off = 600.0
@@ -147,7 +147,7 @@ def test_what_a_clock_ahead_has_stamped_is_handed_out_as_old_as_it_is() -> None:
     assert table.get("1") == found == next(iter(table.rows()))
 
 
-def test_what_was_stamped_before_the_clock_was_ahead_keeps_its_age() -> None:
+def test_rows_stamped_before_the_step_keep_their_age() -> None:
     machine = Machine()
     table = Table(lambda: machine.clocks.lead)
     first = checked(NOW, 2, subs_id="1")
@@ -170,7 +170,7 @@ def test_a_row_lapsed_by_a_clock_ahead_counts_again_once_it_is_right() -> None:
     assert (table.active("FC1"), table.count(State.EXPIRED)) == (1, 0)
 
 
-def test_backdating_leaves_what_never_was() -> None:
+def test_correcting_times_keeps_zero() -> None:
     plain = row()
     assert backdate(plain, 60.0) == replace(
         plain, binding=binding(registered_at=plain.binding.registered_at - 60.0)
@@ -189,11 +189,13 @@ STEPS = st.lists(
 
 
 @given(steps=STEPS, status=st.sampled_from([1, 2, 3]), end=st.sampled_from([None, 1000.0]))
-def test_whatever_is_done_to_the_clock_no_route_outlives_its_time(
+def test_no_route_outlives_its_time_whatever_the_clock_does(
     steps: list[tuple[float, float | None, str]], status: int, end: float | None
 ) -> None:
-    """Time passes, the wall clock is set to some seconds off the truth (None: left alone), a check answers or fails;
-    after each, what a reader is told is looked at by the true time."""
+    """Let time pass, set the wall clock (None.
+
+    Leave it), and answer or fail a check. After each step, judge the published route by the true time.
+    """
     machine = Machine()
     table = Table(lambda: machine.clocks.lead)
     expires_at = None if end is None else NOW + end

@@ -1,4 +1,4 @@
-"""Background tasks: an error is handed on, a cancellation is no error, and the loop is shared."""
+"""Background tasks: errors are passed on, cancellation is not an error, and the loop is shared."""
 
 import asyncio
 import gc
@@ -12,7 +12,7 @@ async def _fail() -> None:
     raise RuntimeError("broken")
 
 
-async def test_the_error_that_ends_a_guarded_task_is_handed_on() -> None:
+async def test_the_error_of_a_guarded_task_is_passed_on() -> None:
     broken = list[BaseException]()
     task = guarded(_fail(), "one", broken.append)
     assert task.get_name() == "one"

@@ -29,7 +29,7 @@ TEXTS = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page 
 """All that users read, by path."""
 
 MANUAL = {path: text for path, text in TEXTS.items() if path != "CHANGELOG.md"}
-"""What holds now. The change log also says what once was."""
+"""The current documentation. The changelog also describes earlier versions."""
 
 every_page = pytest.mark.parametrize("path", TEXTS)
 every_manual_page = pytest.mark.parametrize("path", MANUAL)
@@ -234,7 +234,7 @@ def shown(text: str) -> Iterator[str]:
 def mistake(line: str) -> str:
     """What is wrong with a command: a subcommand or an option that does not exist. "" if nothing is."""
     words = shlex.split(re.split(r"\s[>|;&]", line)[0], comments=True)
-    # Every word is parsed before --help is obeyed, which comes before missing arguments are noticed.
+    # Every word is parsed before --help takes effect, which happens before missing arguments are noticed.
     done = CliRunner().invoke(app, [*words, "--help"])
     return "" if done.exit_code == 0 else done.output
 

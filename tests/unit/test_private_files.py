@@ -29,7 +29,7 @@ def _generous_umask() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("earlier", [None, 0o600, 0o644, 0o666])
-def test_a_file_is_its_owners_alone_whatever_was_there(tmp_path: Path, earlier: int | None) -> None:
+def test_a_private_file_has_mode_0600_whatever_existed(tmp_path: Path, earlier: int | None) -> None:
     file = tmp_path / "numbers.jsonl"
     if earlier is not None:
         file.write_text("old")
@@ -42,7 +42,7 @@ def test_a_file_is_its_owners_alone_whatever_was_there(tmp_path: Path, earlier: 
     assert (file.read_text(), mode(file), list(tmp_path.iterdir())) == ("new", 0o600, [file])
 
 
-def test_an_error_leaves_the_file_that_was_there(tmp_path: Path) -> None:
+def test_an_error_keeps_the_existing_file(tmp_path: Path) -> None:
     file = tmp_path / "numbers.jsonl"
     file.write_text("old")
 
@@ -76,7 +76,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
         assert (link.is_symlink(), file.read_bytes(), mode(file)) == (True, text, 0o600)
 
 
-def test_links_in_a_circle_are_an_error(tmp_path: Path) -> None:
+def test_circular_links_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
     with pytest.raises(OutputError, match="cannot be written"), private_files.replacing(tmp_path / "a"):
@@ -94,7 +94,7 @@ def test_a_pipe_is_written_to(tmp_path: Path) -> None:
     assert (got, stat.S_ISFIFO(pipe.stat().st_mode)) == ([b"numbers"], True)
 
 
-def test_an_open_file_named_by_its_descriptor_is_written_to_where_it_stands(tmp_path: Path) -> None:
+def test_a_file_named_by_its_descriptor_is_written_in_place(tmp_path: Path) -> None:
     file = tmp_path / "log"
     with file.open("w") as opened:
         opened.write("before\n")
@@ -106,7 +106,7 @@ def test_an_open_file_named_by_its_descriptor_is_written_to_where_it_stands(tmp_
 
 
 @pytest.mark.parametrize("size", [1, 1_000_000])
-def test_a_full_disk_is_one_error_and_leaves_nothing(size: int) -> None:
+def test_a_full_disk_is_one_error_and_leaves_no_file(size: int) -> None:
     said = r"^/dev/full cannot be written: No space left on device$"
     with pytest.raises(OutputError, match=said) as caught, private_files.replacing(Path("/dev/full")) as out:
         out.write(b"x" * size)
@@ -114,7 +114,7 @@ def test_a_full_disk_is_one_error_and_leaves_nothing(size: int) -> None:
 
 
 @pytest.mark.parametrize("name", [".", "nowhere/file"])
-def test_what_can_be_no_file_is_an_error(tmp_path: Path, name: str) -> None:
+def test_an_impossible_path_is_an_error(tmp_path: Path, name: str) -> None:
     with pytest.raises(OutputError, match="cannot be written"), private_files.replacing(tmp_path / name):
         pass
 

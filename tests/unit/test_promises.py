@@ -1,4 +1,4 @@
-"""What users hold on to changes only on purpose."""
+"""Promised interfaces change only on purpose."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from tests.support import promises
 
 
 @pytest.mark.parametrize("name", promises.KINDS)
-def test_what_users_hold_on_to_is_as_it_was(name: str) -> None:
+def test_promised_interfaces_are_unchanged(name: str) -> None:
     kept = (promises.FOLDER / name).read_text(encoding="utf-8").strip()
     assert promises.KINDS[name]().strip() == kept, (
         "if this was meant: python -m tests.support.promises, and a CHANGELOG line"

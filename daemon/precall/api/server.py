@@ -43,7 +43,7 @@ _FOLLOWED = {"/v1/routes/changes", "/v1/routes/stream", "/v1/routes/snapshot"}
 """Endpoints whose indexes only the leader knows. A request lasts while there are changes, or a table, to send."""
 
 _PUSHED = {"/v1/receipts/{secret}"}
-"""Endpoints that are open to anybody, although only the leader may store what they receive."""
+"""Endpoints without a token, although only the leader may store what they receive."""
 
 _PLAIN = {endpoint.path for endpoint in ENDPOINTS if "{" not in endpoint.path}
 

@@ -43,10 +43,10 @@ _FORMS = {
     ".json": FileFormat.JSONL,
 }
 
-Format = Annotated[
+FormatOption = Annotated[
     FileFormat | None, typer.Option("--format", help="Default: by the file extension, else jsonl.")
 ]
-Pool = Annotated[str, typer.Option("--pool-key", metavar="POOL", help="Only bindings of this pool.")]
+PoolFilter = Annotated[str, typer.Option("--pool-key", metavar="POOL", help="Only bindings of this pool.")]
 LabelFilter = Annotated[
     str, typer.Option("--label", metavar="KEY=VALUE", help="Only bindings with this label.")
 ]
@@ -143,12 +143,12 @@ def _stop(line: int, error: BaseException) -> None:
 @asks
 def export(
     *,
-    form: Format = None,
+    form: FormatOption = None,
     file: OutputFile = None,
     masked: Annotated[
         bool, typer.Option("--masked", help="Mask A and B: needs no scope admin, and cannot be imported.")
     ] = False,
-    pool_key: Pool = "",
+    pool_key: PoolFilter = "",
     label: LabelFilter = "",
     daemon: Target,
 ) -> None:
@@ -225,7 +225,7 @@ def show(subs_id: SubsId, *, daemon: Target, as_json: Json = False) -> None:
 @asks
 def list_(
     *,
-    pool_key: Pool = "",
+    pool_key: PoolFilter = "",
     label: LabelFilter = "",
     limit: Annotated[int, typer.Option(min=1, help="How many to list.")] = 100,
     daemon: Target,

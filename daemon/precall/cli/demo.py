@@ -1,7 +1,7 @@
 """The demonstration: a simulated provider, the daemon, and a dispatcher that asks and dials, all in this process.
 
-What happens stands here; how it looks is the business of the stage (`cli.stage`). The daemon is asked over its own
-HTTP API, as anybody would; only the ticker of changes looks into its table.
+This module runs it, and `cli.demo_view` displays it. The daemon is queried over its public HTTP API; only the list of
+changes reads its table directly.
 """
 
 import asyncio

@@ -55,7 +55,7 @@ def rotate(config: ConfigFile = None) -> None:
     async def work() -> tuple[str, RotationReport]:
         if not await KeyRotation(url, Cipher.of(file)).due():
             say(f"everything is sealed with the newest key: created key {_add(file)}")
-        seals = Cipher.of(file)
+        cipher = Cipher.of(file)
         with Progress(
             TextColumn("sealing"),
             BarColumn(),
@@ -64,10 +64,10 @@ def rotate(config: ConfigFile = None) -> None:
             console=Console(stderr=True),
         ) as progress:
             task = progress.add_task("")
-            rotated = await KeyRotation(url, seals).run(
+            rotated = await KeyRotation(url, cipher).run(
                 lambda done, total: progress.update(task, completed=done, total=total)
             )
-        return seals.newest, rotated
+        return cipher.newest, rotated
 
     newest, rotated = asyncio.run(work())
     typer.echo(f"{rotated.rows:,} rows sealed with key {newest}, of which {rotated.plain:,} were in plain")

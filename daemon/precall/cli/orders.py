@@ -16,8 +16,8 @@ brake_app = typer.Typer(no_args_is_help=True, help="Stop handing out real number
 app.add_typer(override_app, name="override", rich_help_panel=PANEL)
 app.add_typer(brake_app, name="brake", rich_help_panel=PANEL)
 
-Pool = Annotated[str, typer.Option("--pool-key", metavar="POOL", help="Only this pool. Default: all.")]
-Reason = Annotated[str, typer.Option(help="Why; stored and logged.")]
+PoolOption = Annotated[str, typer.Option("--pool-key", metavar="POOL", help="Only this pool. Default: all.")]
+ReasonOption = Annotated[str, typer.Option(help="Why; stored and logged.")]
 
 
 @override_app.command("set")
@@ -26,7 +26,7 @@ def override_set(
     subs_id: SubsId,
     action: Annotated[str, typer.Argument(help="hold, dial_x or dial_temp_x.")],
     *,
-    reason: Reason = "",
+    reason: ReasonOption = "",
     number: Annotated[str, typer.Option(help="A number of the binding. Default: by the action.")] = "",
     until: Annotated[str, typer.Option(metavar="TIME", help="RFC 3339. Default: until it is lifted.")] = "",
     daemon: Target,
@@ -58,8 +58,8 @@ def override_lift(subs_id: SubsId, *, daemon: Target, as_json: Json = False) -> 
 @asks
 def pause(
     *,
-    pool_key: Pool = "",
-    reason: Reason = "",
+    pool_key: PoolOption = "",
+    reason: ReasonOption = "",
     daemon: Target,
     as_json: Json = False,
 ) -> None:
@@ -75,8 +75,8 @@ def pause(
 @asks
 def resume(
     *,
-    pool_key: Pool = "",
-    reason: Reason = "",
+    pool_key: PoolOption = "",
+    reason: ReasonOption = "",
     daemon: Target,
     as_json: Json = False,
 ) -> None:
@@ -89,8 +89,8 @@ def resume(
 @asks
 def brake_engage(
     *,
-    pool_key: Pool = "",
-    reason: Reason = "",
+    pool_key: PoolOption = "",
+    reason: ReasonOption = "",
     daemon: Target,
     as_json: Json = False,
 ) -> None:
@@ -106,8 +106,8 @@ def brake_engage(
 @asks
 def brake_release(
     *,
-    pool_key: Pool = "",
-    reason: Reason = "",
+    pool_key: PoolOption = "",
+    reason: ReasonOption = "",
     daemon: Target,
     as_json: Json = False,
 ) -> None:

@@ -2,9 +2,10 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -17,6 +18,9 @@ from precall.core.model import Answer, Status
 from precall.core.numbers import clean, fault
 from precall.provider import STATUS, RawReply, error_advice, read_status
 from precall.telemetry import logging as log
+
+if TYPE_CHECKING:
+    from precall.cli.doctor import StepFinding
 
 app = typer.Typer()
 
@@ -123,20 +127,24 @@ def _examine(config: Config, subs_id: str, pool_key: str, *, as_json: bool) -> N
             return await examine(config, provider, time.time, subs_id, pool_key)
 
     findings = asyncio.run(probe())
-    if as_json:
-        output.data([asdict(finding) for finding in findings])
-    else:
-        output.rows(("", "what", "found"), ((f.verdict, f.what, f.found) for f in findings))
-        for finding in findings:
-            if finding.fix:
-                typer.echo(f"{finding.what}: {finding.fix}")
-            if finding.recommend:
-                typer.echo(f"{finding.what}: the provider recommends {finding.recommend}")
-            if finding.error_page:
-                typer.echo(f"{finding.what}: the provider explains its errors at {finding.error_page}")
+    _show_findings(findings, as_json=as_json)
     failed = [finding for finding in findings if finding.verdict is StepVerdict.FAIL]
     if failed:
         raise typer.Exit(4 if any(finding.out_of_reach for finding in failed) else 1)
+
+
+def _show_findings(findings: "Sequence[StepFinding]", *, as_json: bool) -> None:
+    if as_json:
+        output.data([asdict(finding) for finding in findings])
+        return
+    output.rows(("", "what", "found"), ((f.verdict, f.what, f.found) for f in findings))
+    for finding in findings:
+        if finding.fix:
+            typer.echo(f"{finding.what}: {finding.fix}")
+        if finding.recommend:
+            typer.echo(f"{finding.what}: the provider recommends {finding.recommend}")
+        if finding.error_page:
+            typer.echo(f"{finding.what}: the provider explains its errors at {finding.error_page}")
 
 
 def _contact(

@@ -74,7 +74,7 @@ Endpoint = Annotated[str, AfterValidator(addresses.endpoint)]
 Address = Annotated[str, AfterValidator(_an_address)]
 Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Rate = Annotated[float, Field(ge=0, le=1_000_000)]
+CallRate = Annotated[float, Field(ge=0, le=1_000_000)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Scope = Literal["routes:read", "routes:real", "bindings:write", "calls:write", "metrics", "admin"]
 SCOPES: tuple[str, ...] = get_args(Scope)
@@ -180,7 +180,7 @@ class Token(Section):
     name: Annotated[str, Field(min_length=1, max_length=64)]
     scopes: Annotated[list[Scope], Field(min_length=1)]
     sha256: Annotated[str, AfterValidator(_a_hash)]
-    rate: Rate | None = None
+    rate: CallRate | None = None
 
 
 class ApiConfig(Section):
@@ -191,7 +191,7 @@ class ApiConfig(Section):
     tls_key_file: str = ""
     client_ca_file: str = ""
     tokens: list[Token] = []
-    rate: Rate = 0
+    rate: CallRate = 0
     max_in_flight: Count = 1000
     max_streams: Count = 4000
     max_connections: Count = 10_000

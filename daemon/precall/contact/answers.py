@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-from precall.contact.sight import ContactVerdict, Judge, Seen, Sight, confirmed, not_seen, refuted
+from precall.contact.sight import ContactFinding, ContactVerdict, Judge, Sight, confirmed, not_seen, refuted
 from precall.core.model import Failure, Status
 from precall.core.numbers import same
 
 
-def _status_values(sight: Sight) -> Seen:
+def _status_values(sight: Sight) -> ContactFinding:
     odd = [call.code for call in sight.statuses if call.code.startswith(("status_", "unknown_status"))]
     if odd:
         return refuted(", ".join(dict.fromkeys(odd)))
@@ -24,7 +24,7 @@ def _none(sight: Sight, what: str) -> str:
     )
 
 
-def _status_1(sight: Sight) -> Seen:
+def _status_1(sight: Sight) -> ContactFinding:
     found = [
         same(answer.called_no, call.subject.binding.number_x) for call, answer in sight.answers(Status.NORMAL)
     ]
@@ -37,7 +37,7 @@ def _status_1(sight: Sight) -> Seen:
     )
 
 
-def _status_2(sight: Sight) -> Seen:
+def _status_2(sight: Sight) -> ContactFinding:
     found = [
         bool(answer.called_no)
         and not answer.malformed
@@ -51,14 +51,14 @@ def _status_2(sight: Sight) -> Seen:
     return refuted(f"{found.count(False)} of {len(found)} have X, or no number")
 
 
-def _status_3(sight: Sight) -> Seen:
+def _status_3(sight: Sight) -> ContactFinding:
     found = [not answer.called_no for _, answer in sight.answers(Status.UNREACHABLE)]
     if not found:
         return not_seen(_none(sight, "has Status 3 now"))
     return confirmed("no number") if all(found) else refuted("a number came along")
 
 
-def _extension(sight: Sight) -> Seen:
+def _extension(sight: Sight) -> ContactFinding:
     found = [
         answer.extension == call.subject.binding.extension
         for call, answer in sight.answers(Status.NORMAL, Status.TEMPORARY)
@@ -69,7 +69,7 @@ def _extension(sight: Sight) -> Seen:
     return confirmed("as in the file") if all(found) else refuted("missing, or another one than in the file")
 
 
-def _same_temporary(sight: Sight) -> Seen:
+def _same_temporary(sight: Sight) -> ContactFinding:
     again = sight.record.of("again")
     if not again:
         return not_seen("")
@@ -86,7 +86,7 @@ def _same_temporary(sight: Sight) -> Seen:
     return refuted(f"{len(set(numbers))} numbers in {len(numbers)} answers: asking allocates")
 
 
-def _call_no_optional(sight: Sight) -> Seen:
+def _call_no_optional(sight: Sight) -> ContactFinding:
     call = sight.last("live")
     if call is None:
         return not_seen("")
@@ -98,7 +98,7 @@ def _call_no_optional(sight: Sight) -> Seen:
 
 
 def _call_no(probe: str) -> Judge:
-    def judge(sight: Sight) -> Seen:
+    def judge(sight: Sight) -> ContactFinding:
         call = sight.last(probe)
         if call is None:
             return not_seen("")
@@ -124,7 +124,7 @@ def _call_no(probe: str) -> Judge:
 # -- bindings that have ended or never were
 
 
-def _expired(sight: Sight) -> Seen:
+def _expired(sight: Sight) -> ContactFinding:
     call = sight.last("expired")
     if call is None:
         return not_seen("")
@@ -134,7 +134,7 @@ def _expired(sight: Sight) -> Seen:
 
 
 def _gone(probe: str) -> Judge:
-    def judge(sight: Sight) -> Seen:
+    def judge(sight: Sight) -> ContactFinding:
         call = sight.last(probe)
         if call is None:
             return not_seen("")
@@ -145,7 +145,7 @@ def _gone(probe: str) -> Judge:
     return judge
 
 
-def _unknown_pool(sight: Sight) -> Seen:
+def _unknown_pool(sight: Sight) -> ContactFinding:
     call = sight.last("unknown_pool")
     if call is None:
         return not_seen("")
@@ -154,7 +154,7 @@ def _unknown_pool(sight: Sight) -> Seen:
     return refuted(call.outcome) if call.is_business else not_seen(call.outcome)
 
 
-def _business_http(sight: Sight) -> Seen:
+def _business_http(sight: Sight) -> ContactFinding:
     refusals = [call for call in sight.statuses if call.failure in (Failure.GONE, Failure.REFUSED)]
     refusals = [call for call in refusals if call.code.startswith(("isv.", "isp."))]
     if not refusals:

@@ -18,18 +18,18 @@ class ContactVerdict(StrEnum):
     NOT_SEEN = "not seen"
 
 
-Seen = tuple[ContactVerdict, str]
+ContactFinding = tuple[ContactVerdict, str]
 
 
-def confirmed(found: str) -> Seen:
+def confirmed(found: str) -> ContactFinding:
     return ContactVerdict.CONFIRMED, found
 
 
-def refuted(found: str) -> Seen:
+def refuted(found: str) -> ContactFinding:
     return ContactVerdict.REFUTED, found
 
 
-def not_seen(why: str) -> Seen:
+def not_seen(why: str) -> ContactFinding:
     return ContactVerdict.NOT_SEEN, why
 
 
@@ -59,4 +59,4 @@ class Sight:
         return [(call, answer) for call, answer in found if answer is not None and answer.status in statuses]
 
 
-Judge = Callable[[Sight], Seen]
+Judge = Callable[[Sight], ContactFinding]

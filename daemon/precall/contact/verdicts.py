@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from precall.contact.answers import ANSWERS
 from precall.contact.probes import ContactRecord
-from precall.contact.sight import ContactVerdict, Seen, Sight
+from precall.contact.sight import ContactFinding, ContactVerdict, Sight
 from precall.contact.way_there import WAY_THERE
 from precall.provider.assumptions import ASSUMPTIONS, EVERY_CALL, Assumption
 
@@ -41,7 +41,7 @@ def findings(record: ContactRecord, *, timeout: float, rate: float) -> list[Assu
     ]
 
 
-def _seen(assumption: Assumption, sight: Sight) -> Seen:
+def _seen(assumption: Assumption, sight: Sight) -> ContactFinding:
     verdict, found = JUDGES[assumption.name](sight)
     if verdict is not ContactVerdict.NOT_SEEN or found:
         return verdict, found

@@ -5,7 +5,7 @@ from email.utils import parsedate_to_datetime
 from statistics import median
 
 from precall.contact.calls import AskedCall
-from precall.contact.sight import Judge, Seen, Sight, confirmed, not_seen, refuted
+from precall.contact.sight import ContactFinding, Judge, Sight, confirmed, not_seen, refuted
 from precall.core.model import Failure, NonAnswer
 from precall.provider import DETAIL, NUMBER, SUBSCRIPTION, CallDetail
 
@@ -14,7 +14,7 @@ ENOUGH = 5
 """Calls at the configured rate that show something about it."""
 
 
-def _served(sight: Sight) -> Seen:
+def _served(sight: Sight) -> ContactFinding:
     for call in sight.statuses:
         if call.is_business:
             return confirmed(call.outcome)
@@ -24,7 +24,7 @@ def _served(sight: Sight) -> Seen:
     return not_seen(sight.statuses[-1].outcome if sight.statuses else "")
 
 
-def _substitutes(sight: Sight) -> Seen:
+def _substitutes(sight: Sight) -> ContactFinding:
     calls = [call for call in sight.calls if call.action in (SUBSCRIPTION, NUMBER)]
     unknown = [f"{call.action}: {call.outcome}" for call in calls if call.is_unknown_action]
     if unknown:
@@ -36,7 +36,7 @@ def _substitutes(sight: Sight) -> Seen:
 
 
 def _signed(scheme: str) -> Judge:
-    def judge(sight: Sight) -> Seen:
+    def judge(sight: Sight) -> ContactFinding:
         calls = [call for call in sight.calls if call.question.signature == scheme]
         if any(call.is_business for call in calls):
             return confirmed("accepted")
@@ -51,7 +51,7 @@ def _signed(scheme: str) -> Judge:
 
 
 def _formatted(form: str, first: bytes) -> Judge:
-    def judge(sight: Sight) -> Seen:
+    def judge(sight: Sight) -> ContactFinding:
         calls = [call for call in sight.calls if call.question.format == form and call.is_business]
         if not calls:
             return not_seen("")
@@ -65,7 +65,7 @@ def _formatted(form: str, first: bytes) -> Judge:
     return judge
 
 
-def _request_id(sight: Sight) -> Seen:
+def _request_id(sight: Sight) -> ContactFinding:
     calls = [call for call in sight.calls if call.is_business]
     without = sum(not _request_id_of(call) for call in calls)
     if not calls:
@@ -79,7 +79,7 @@ def _request_id_of(call: AskedCall) -> str:
     return call.read.request_id
 
 
-def _clock(sight: Sight) -> Seen:
+def _clock(sight: Sight) -> ContactFinding:
     """Judge by the reply with the least delay, whose Date is the most exact."""
     found = []
     for call in sight.calls:
@@ -96,7 +96,7 @@ def _clock(sight: Sight) -> Seen:
     return refuted(f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the provider")
 
 
-def _latency(sight: Sight) -> Seen:
+def _latency(sight: Sight) -> ContactFinding:
     late = sum("timeout" in call.code for call in sight.calls if not call.has_reply)
     times = [call.reply.seconds for call in sight.calls if call.has_reply]
     if late:
@@ -106,7 +106,7 @@ def _latency(sight: Sight) -> Seen:
     return confirmed(f"median {median(times) * 1000:.0f} ms, slowest {max(times) * 1000:.0f} ms")
 
 
-def _unknown_action(sight: Sight) -> Seen:
+def _unknown_action(sight: Sight) -> ContactFinding:
     call = sight.last("unknown_action")
     if call is None:
         return not_seen("")
@@ -123,7 +123,7 @@ def _throttled(calls: Sequence[AskedCall]) -> list[AskedCall]:
     return [call for call in calls if call.failure is Failure.THROTTLED]
 
 
-def _rate(sight: Sight) -> Seen:
+def _rate(sight: Sight) -> ContactFinding:
     paced = [call for call in sight.calls if call.probe != "burst" and call.has_reply]
     throttled = _throttled(paced)
     if throttled:
@@ -137,7 +137,7 @@ def _rate(sight: Sight) -> Seen:
     return confirmed(found)
 
 
-def _throttling(sight: Sight) -> Seen:
+def _throttling(sight: Sight) -> ContactFinding:
     throttled = _throttled(sight.calls)
     if not throttled:
         strange = [call for call in sight.record.of("burst") if call.failure is Failure.MALFORMED]
@@ -155,7 +155,7 @@ def _no_throttling(sight: Sight) -> str:
     return f"{len(burst)} calls at once were not throttled" if burst else ""
 
 
-def _retry_after(sight: Sight) -> Seen:
+def _retry_after(sight: Sight) -> ContactFinding:
     throttled = _throttled(sight.calls)
     given = [call.reply.headers.get("x-acs-retry-after") for call in throttled]
     given = [value for value in given if value]
@@ -167,7 +167,7 @@ def _retry_after(sight: Sight) -> Seen:
     return confirmed(f"{waits[0]:g} to {waits[-1]:g} s" if waits[1:] else f"{waits[0]:g} s")
 
 
-def _call_detail(sight: Sight) -> Seen:
+def _call_detail(sight: Sight) -> ContactFinding:
     call = next((one for one in reversed(sight.calls) if one.action == DETAIL), None)
     if call is None:
         return not_seen("")

@@ -1,14 +1,14 @@
-"""The role of a daemon beside the others on its database.
+"""The role of a daemon among those on the same database.
 
-Only the leader checks and writes. The runtime sets the role; everything else reads it:
+Only the leader checks and writes. The runtime sets the role, and all other code reads it:
 
     waiting  ->  standby   another daemon leads, and its table could be read
     waiting  ->  leading   the lead was free
     standby  ->  leading   the leader is gone
     leading  ->  fenced    another daemon has taken the lead: the daemon ends
 
-Parts are made for one role. The step from leading to fenced is the only one they live through, so each set of parts
-holds a `CurrentRole` of its own: parts made while standing by never begin to write.
+The parts of a daemon are created for one role, and replaced when it changes. The only exception is the step from
+leading to fenced. Each set of parts has its own `CurrentRole`, so parts created on standby never write.
 """
 
 from enum import StrEnum

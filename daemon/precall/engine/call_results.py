@@ -1,8 +1,8 @@
 """Reported call results: stored first, then applied to the bindings the calls were placed on.
 
 Dispatchers and the provider's receipts report calls one by one or by the thousand. Waiting reports are stored in one
-transaction and then acknowledged. `core.calls.suspicion` judges what failed calls say about a binding; a suspect one is
-handed to the planner here.
+transaction and then acknowledged. `core.calls.suspicion` decides whether failed calls make a binding suspect. A suspect
+binding is then checked soon.
 """
 
 import asyncio
@@ -75,12 +75,12 @@ class CallResults:
         """
         if not self._writer.saving:
             raise StoreUnavailable("the database does not take writes now")
-        placed: list[Call] = []
+        calls: list[Call] = []
         for i, call in enumerate(reports, 1):
-            placed.append(self._with_binding(call))
+            calls.append(self._with_binding(call))
             await breathe(i, SLICE)
         filed = await asyncio.gather(
-            *(self._enqueue(placed[i : i + BATCH]) for i in range(0, len(placed), BATCH))
+            *(self._enqueue(calls[i : i + BATCH]) for i in range(0, len(calls), BATCH))
         )
         return {call_id: stored for part in filed for call_id, stored in part.items()}
 
@@ -170,18 +170,18 @@ class CallResults:
                     self._checker.plan.calibration.ended(self._metrics.pool(call.pool_key), wrong=wrong)
                 row = self._table.get(call.subs_id)
                 if row is not None:
-                    self._judge(row, call)
+                    self._apply_call(row, call)
             await breathe(i, SLICE)
 
     def _observes(self, call: Call) -> bool:
         return self._settings.policy.observes(call.pool_key)
 
     def _by_route(self, call: Call) -> bool:
-        """Whether a call dialled what the route is made of. In an observed pool all calls dial X."""
+        """Return whether the number dialled is the one that the route is based on. An observed pool always dials X."""
         known_bad = (State.TEMPORARY, State.FALLBACK, State.EXPIRED)
         return not (self._observes(call) and call.route_state in known_bad)
 
-    def _judge(self, row: Row, call: Call) -> None:
+    def _apply_call(self, row: Row, call: Call) -> None:
         failed = call.result is CallResult.FAILED
         verdict = CallVerdict(
             call.call_id, call.called_at, failed, damning=failed and call.state == RECLAIMED

@@ -1,7 +1,7 @@
 """Flow 1, the main job: take > ask > advance > expose > commit > publish > settle.
 
-The planner says which binding a call is worth most on, the quota whether a call may be made. What a reply makes of a
-binding is decided in `core.routing`. Nothing is decided here: this module asks, and carries out.
+All decisions are made elsewhere. The planner chooses the binding, the quota admits the call, and `core.routing` turns
+the reply into the next state. This module makes the call and carries out the result.
 """
 
 import asyncio
@@ -31,12 +31,12 @@ from precall.telemetry.metrics import Metrics
 
 log = get_logger(__name__)
 
-ABREAST = 4
-"""Checks started before the loop gets a turn: signing and sending one takes some 0.5 ms, and readers share the loop."""
+STARTS_PER_YIELD = 4
+"""Checks started before yielding to the event loop, which readers share. Signing and sending one takes about 0.5 ms."""
 
 
 class Checker:
-    """Keeps the routes of all active bindings true, within the quota."""
+    """Checks all active bindings, within the quota, and applies the results to the table."""
 
     def __init__(
         self,
@@ -63,18 +63,17 @@ class Checker:
     # -- the main job -------------------------------------------------------------------------------
 
     async def tick(self) -> None:
-        """Start every check that is due and may be made now. Each ends by itself (`_check`), so a slow provider never
-        holds a tick back."""
+        """Start the checks that are due and admitted. They run as tasks, so a slow provider does not delay a tick."""
         tick = self._clocks.tick()
         self.ticked_at = tick
         if not self.queries.may_call():
             return
         for count, row in enumerate(self._due(tick), 1):
             self.start(row, Priority.BACKGROUND)
-            await breathe(count, ABREAST)
+            await breathe(count, STARTS_PER_YIELD)
 
     def _due(self, tick: Tick) -> Iterator[Row]:
-        """What the planner wants checked, as long as quota, circuit and the number in flight allow."""
+        """Yield the rows to check now, as many as quota, circuit and the limit in flight allow."""
         now = self._clocks.now()
         while len(self._running) < self.max_in_flight and self.queries.health.may_call(tick):
             subs_id = self.planner.take(tick)
@@ -90,12 +89,12 @@ class Checker:
                 yield row
 
     @property
-    def asks(self) -> bool:
-        """Whether this daemon leads, so that checks are its own."""
+    def leads(self) -> bool:
+        """Whether this daemon is the leader. Only the leader checks."""
         return self._writer.leads
 
     async def _check(self, query: StatusQuery) -> CheckResult:
-        """Ask about one binding, and carry out what the reply amounts to."""
+        """Query one binding, and carry out the result."""
         asked = await self.queries.ask(query)
         row = self._table.get(query.row.binding.subs_id)
         if asked is None or row is None:
@@ -111,7 +110,7 @@ class Checker:
         return step.result
 
     def _too_late(self, query: StatusQuery, asked: QueryReply | None) -> CheckResult:
-        """The call was not made, or its binding was removed meanwhile."""
+        """End a check whose call was not made, or whose binding was removed in the meantime."""
         if asked is None:
             tick = self._clocks.tick()
             self.planner.release(query.row.binding.subs_id, tick, tick)
@@ -133,7 +132,7 @@ class Checker:
         )
 
     def _expose(self, row: Row, step: Step, now: float) -> Step:
-        """Ask the brake where nothing else keeps the step from the real number."""
+        """Ask the exposure brake, if nothing else prevents the route from turning to the real number."""
         policy = self._settings.policy
         if not wants_real_number(row.binding, step, policy):
             return step
@@ -148,7 +147,7 @@ class Checker:
         )
 
     def _refresh(self, row: Row, step: Step, check: Check) -> None:
-        """An unchanged check: memory at once, the database with the next batch."""
+        """Record a check that changed nothing: in memory at once, in the database with the next batch."""
         refreshed = None
         if step.state is not row.state:
             refreshed = replace(row, state=step.state)
@@ -156,21 +155,24 @@ class Checker:
         self._writer.record_unchanged(check, refreshed)
 
     def _settle(self, row: Row, step: Step, asked: QueryReply) -> None:
-        """Give the binding back to the plan, and remember whether the answer doubts X."""
+        """Return the binding to the plan, and remember whether the provider reported X as abnormal."""
         subs_id, then = row.binding.subs_id, next_check(step, asked.reply)
         if then.settled:
             abnormal = step.result is CheckResult.X_ABNORMAL
             (self._x_abnormal.add if abnormal else self._x_abnormal.discard)(subs_id)
         self.plan.settle(subs_id, step.state, then, asked.tick)
 
-    # -- checks under way ------------------------------------------------------------------------------
+    # -- checks in progress ----------------------------------------------------------------------------
 
     def start(self, row: Row, priority: Priority, caller: str = "") -> "asyncio.Task[CheckResult]":
-        """Check this binding, for which a call of that priority was spent. `caller` is the calling number, if known."""
+        """Start a check of this binding. The caller has spent a call of that priority.
+
+        `caller` is the calling number of a live check, if known.
+        """
         subs_id = row.binding.subs_id
         if priority is Priority.DEMAND:
             self.planner.take_on_demand(subs_id, self._clocks.tick())
-        query = self.queries.number(row, caller)
+        query = self.queries.next_query(row, caller)
         task = asyncio.create_task(self._check(query), name=f"check-{query.seq}")
         self._running[subs_id] = task
         task.add_done_callback(lambda done: self._ended(subs_id, done))
@@ -185,44 +187,44 @@ class Checker:
             self.planner.release(subs_id, tick + 1.0, tick)
 
     def under_way(self, subs_id: str) -> "asyncio.Task[CheckResult] | None":
-        """The check of this binding that has not ended, if there is one."""
+        """Return the check of this binding in progress, or None."""
         return self._running.get(subs_id)
 
     @property
     def max_in_flight(self) -> int:
-        """How many background calls may be in flight."""
+        """Maximum number of background calls in flight."""
         return self._settings.config.provider.max_in_flight
 
     @property
     def in_flight(self) -> int:
-        """How many calls are in flight."""
+        """Number of calls in flight."""
         return len(self._running)
 
     async def drain(self, limit: float) -> None:
-        """Let the checks in flight end, for at most `limit` seconds; then cancel them."""
+        """Wait for the checks in flight, for at most `limit` seconds, then cancel them."""
         await finish_or_cancel([*self._running.values(), *self.braking.under_way], limit)
 
-    # -- what readers should know ----------------------------------------------------------------------
+    # -- information for readers -----------------------------------------------------------------------
 
     def flags(self, row: Row) -> tuple[Flag, ...]:
-        """What readers should know that no row knows of itself."""
-        found = list(self.suspicion.flags(row, self._clocks.now()))
-        if row.binding.subs_id in self._x_abnormal and Flag.SUSPECT not in found:
-            found.append(Flag.SUSPECT)
+        """Return the flags of a route that do not follow from its row."""
+        flags = list(self.suspicion.flags(row, self._clocks.now()))
+        if row.binding.subs_id in self._x_abnormal and Flag.SUSPECT not in flags:
+            flags.append(Flag.SUSPECT)
         if self.outage.degraded:
-            found.append(Flag.DEGRADED)
+            flags.append(Flag.DEGRADED)
         if row.binding.subs_id in self._table.unsaved:
-            found.append(Flag.UNSAVED)
-        return tuple(found)
+            flags.append(Flag.UNSAVED)
+        return tuple(flags)
 
     def _forget(self, before: Row | None, after: Row | None) -> None:
-        """A doubt about X ends with the generation it is about."""
+        """Forget reports about X when their generation ends."""
         if before is not None and (after is None or after.binding.generation != before.binding.generation):
             self._x_abnormal.discard(before.binding.subs_id)
 
 
 def _observed(state: BindingState, generation: int) -> Amend[None]:
-    """Amend a row by an observation, if it is still the generation that was asked about."""
+    """Return an amendment that sets the observed state, if the row is still of the queried generation."""
 
     def amend(row: Row | None, _index: int) -> Amendment[None]:
         if row is None or row.binding.generation != generation or row.state.seq > state.seq:
@@ -233,7 +235,7 @@ def _observed(state: BindingState, generation: int) -> Amend[None]:
 
 
 def history_line(query: StatusQuery, asked: QueryReply, result: CheckResult) -> Check:
-    """One line of history."""
+    """Return the row of history for a check."""
     reply = asked.reply
     answer = reply if isinstance(reply, Answer) else None
     return Check(

@@ -72,7 +72,7 @@ class Lookup:
             doubted = not fresh and check.result == CheckResult.GONE_UNCONFIRMED
         if dial and counted:
             verified = answered or (max_age is not None and fresh)
-            self._checker.plan.dialled(subs_id, row.binding.pool_key, verified=verified)
+            self._checker.plan.record_dial(subs_id, row.binding.pool_key, verified=verified)
         if doubted:
             return doubt(self._decide(row, caller))
         route = await self.of(row, caller, reader=reader, real=real)

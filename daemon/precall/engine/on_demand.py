@@ -95,7 +95,7 @@ class OnDemandChecks:
         checker, quota = self._checker, self._checker.quota
         while True:
             tick = self._clocks.tick()
-            if not checker.asks or checker.outage.degraded or checker.circuit.is_open:
+            if not checker.leads or checker.outage.degraded or checker.circuit.is_open:
                 return OnDemandCheck(OnDemandOutcome.FAILED, 1.0)
             may_call = checker.queries.may_call()
             if (

@@ -1,7 +1,7 @@
-"""Keeps the planner in step with the table: which bindings are checked at all, and what it learns of each.
+"""Keeps the planner in step with the routing table.
 
-The planner is pure and knows ids, ages and counts. Here the rows of the table become those, at each change of a binding
-and, for whatever the changes missed, in a sweep of the whole table.
+The planner is pure and knows only ids, ages and counts. This module derives them from the rows of the table: at each
+change of a row, and in a regular sweep of the whole table that repairs whatever the changes missed.
 """
 
 import asyncio
@@ -27,11 +27,11 @@ from precall.table.writer import Writer
 from precall.telemetry.metrics import Metrics
 
 SLICE = 250
-"""Rows a sweep looks at before it yields to the loop: some 8 ms, if all are to be planned."""
+"""Rows processed by a sweep before it yields to the event loop. At worst, if all must be planned, that takes 8 ms."""
 
 
 class PlanKeeper:
-    """The planner with the table beside it."""
+    """Feeds the planner with changes of the table and results of checks."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class PlanKeeper:
         table.listeners.append(self.follow)
 
     def follow(self, before: Row | None, after: Row | None) -> None:
-        """Keep the planner's set of bindings that of the table. A new generation is another binding to the planner."""
+        """Add or remove a binding after a change of its row. To the planner, a new generation is a new binding."""
         if before is not None and after is not None and before.binding.generation == after.binding.generation:
             return
         if before is not None:
@@ -61,10 +61,10 @@ class PlanKeeper:
             self._dial_log.record_row(before, LogEvent.REMOVE)
         if after is not None:
             self._dial_log.record_row(after, LogEvent.ADD)
-            self._adopt(after, self._clocks.now(), self._clocks.tick())
+            self._add(after, self._clocks.now(), self._clocks.tick())
 
     def settle(self, subs_id: str, state: BindingState, then: NextCheck, tick: Tick) -> None:
-        """Give a checked binding back to the planner. `state` is what the check led to."""
+        """Return a binding to the planner after a check. `state` is its state after the check."""
         if then.settled:
             self.planner.settle(subs_id, variant_of(state), tick)
             self._dial_log.record(subs_id, LogEvent.ANSWER)
@@ -76,35 +76,35 @@ class PlanKeeper:
             self.planner.schedule(subs_id, tick + then.after, kind=then.kind)
 
     def hasten(self, subs_id: str) -> None:
-        """Check this binding soon, whatever else is to be done: its calls fail, or its number is reported."""
+        """Check this binding ahead of others, because its calls fail or its number was reported."""
         self.planner.schedule(subs_id, self._clocks.tick(), kind=CheckKind.REPORT)
 
-    def dialled(self, subs_id: str, pool_key: str, *, verified: bool) -> None:
-        """Count a read that is about to be dialled; `verified` when it was just checked, or need not be."""
+    def record_dial(self, subs_id: str, pool_key: str, *, verified: bool) -> None:
+        """Record that a reader is about to dial. `verified`: the route was as fresh as the reader required."""
         tick = self._clocks.tick()
         self.calibration.dialled(self._metrics.pool(pool_key), self.planner.wrong_now(subs_id, tick))
         self.planner.dial(subs_id, tick, verified=verified)
         self._dial_log.record(subs_id, LogEvent.DIAL, verified=verified)
 
     def lapse(self, row: Row) -> None:
-        """End a binding whose time has come, though no answer has said so."""
+        """End a binding that has expired by the clock, without an answer of the provider."""
         if row.binding.subs_id in self.planner:
             self.planner.remove(row.binding.subs_id)
             self._dial_log.record_row(row, LogEvent.REMOVE)
         self._table.lapse(row)
 
     def pause(self, pool_key: str) -> None:
-        """Stop the background checks of a pool, or of all (""); forced ones still run."""
+        """Stop the background checks of a pool, or of all pools (""). On-demand checks still run."""
         self.paused |= {pool_key}
         self.planner.pause(pool_key or None)
 
     def resume(self, pool_key: str) -> None:
-        """Go on with a pool, or with all ("")."""
+        """Resume the background checks of a pool, or of all pools ("")."""
         self.paused = self.paused - {pool_key} if pool_key else frozenset()
         self.planner.resume(pool_key or None)
 
     def explain(self, subs_id: str) -> dict[str, object] | None:
-        """The plan for one binding, as plain data; None when none is planned."""
+        """Return the plan for one binding as plain data, or None if no check is planned. Times are Unix seconds."""
         plan = self.planner.explain(subs_id, self._clocks.tick())
         if plan is None:
             return None
@@ -113,8 +113,11 @@ class PlanKeeper:
         return asdict(plan) | {"checked_at": moment_of(plan.checked_at), "next_at": next_at}
 
     async def sweep(self, pause: float = 0.0, ended: Callable[[Row], None] = lambda _row: None) -> None:
-        """Walk the whole table, in slices with a pause (s) after each. Expired bindings leave the plan, lost ones come
-        back, and what a stepped clock made too old is checked soon. `ended` is called with each row that has ended."""
+        """Compare the whole table with the plan, in slices with a pause of `pause` seconds after each.
+
+        Expired bindings leave the plan, and missing ones are added. Bindings that became too old only because the clock
+        was stepped are checked soon. Also refreshes the metrics of ages. Calls `ended` with each row that has ended.
+        """
         lead, before = self._clocks.lead, self._lead
         self._lead = lead
         for rows in self._table.slices(SLICE):
@@ -130,15 +133,18 @@ class PlanKeeper:
                 age = age_of(row.state.checked_at or row.binding.registered_at, now)
                 if age < inf:
                     ages.append(age)
-                self._look_after(row, now, tick, lead - before)
+                self._reconcile(row, now, tick, lead - before)
             self._metrics.ages.tally(ages)
             await asyncio.sleep(pause)
         self._metrics.ages.turn()
         self._metrics.keep_pools(self._table.pools())
 
-    def _adopt(self, row: Row, now: float, tick: Tick) -> None:
-        """Plan checks of this binding from now on. The planner keeps `tick`, so many bindings should share one. Moments
-        of the past become ticks by their age; an answer whose age cannot be known counts as none."""
+    def _add(self, row: Row, now: float, tick: Tick) -> None:
+        """Add a binding to the plan, unless it is over.
+
+        Past times are converted to ticks by their age. An answer whose age is unknown counts as none. The planner keeps
+        a reference to `tick`; sharing one among many bindings saves memory.
+        """
         binding, state = row.binding, row.state
         if is_over(row, self._settings.policy, now):
             return
@@ -153,13 +159,16 @@ class PlanKeeper:
             variant=(state.temp_number or state.state) if state.state in ABNORMAL else "",
         )
 
-    def _look_after(self, row: Row, now: float, tick: Tick, forward: float) -> None:
-        """See that a binding is planned as it stands. `forward`: by how much the clock was set ahead since the last
-        sweep; what that alone makes too old is held until it is checked."""
+    def _reconcile(self, row: Row, now: float, tick: Tick, forward: float) -> None:
+        """Bring the plan in line with a row.
+
+        `forward` is by how many seconds the clock was set ahead since the last sweep (negative: back). A route that
+        became too old only by that is on hold, so its binding is checked soon.
+        """
         subs_id, policy = row.binding.subs_id, self._settings.policy
         if subs_id not in self.planner:
             self._table.revive(row)
-            self._adopt(row, now, tick)
+            self._add(row, now, tick)
         if forward <= -SMALLEST_STEP and self._table.restamp(subs_id):
             self._writer.renew(row)
         if must_withdraw(row, policy):

@@ -1,7 +1,7 @@
-"""Registrations and overrides: what customers and operators say of a binding, through the writer.
+"""Registers, removes and overrides bindings, on behalf of customers and operators.
 
-Registered columns belong here; override columns to the operator; observed ones to the checker. What a registration
-means for a generation is decided in `core.routing.registration`.
+`core.routing.registration` decides whether a registration starts a new generation. The observed state of a binding is
+written by the checker, not here.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from functools import partial
 from precall.config.settings import Settings
 from precall.core.errors import Refusal
 from precall.core.model import Action, Binding, Override, Row, WriteCause
-from precall.core.routing.registration import RegistrationOutcome, meant, register
+from precall.core.routing.registration import RegistrationOutcome, override_role, register
 from precall.core.routing.route import expired_locally
 from precall.table.table import Table
 from precall.table.writer import Writer
@@ -20,7 +20,10 @@ from precall.table.writes import Amendment
 
 
 class Registry:
-    """Registers, removes, overrides. Every method returns after the commit and the publication."""
+    """Registers, removes and overrides bindings.
+
+    Each method returns once its change is committed and published, or raises StoreUnavailable.
+    """
 
     def __init__(self, writer: Writer, table: Table, settings: Settings, clock: Callable[[], float]) -> None:
         self._writer, self._table, self._settings, self._clock = writer, table, settings, clock
@@ -28,42 +31,43 @@ class Registry:
     async def register(
         self, wanted: Sequence[Binding], *, atomic: bool
     ) -> list[RegistrationOutcome | Refusal]:
-        """Register bindings; return the outcome of each, in order. Raises StoreUnavailable, with nothing stored.
+        """Register bindings, and return the outcome of each in order.
 
-        `atomic`: if one is refused, none is stored, and the other entries say what their outcome would have been.
+        `atomic`: if one is refused, none is stored. The others then report the outcome that they would have had.
+        StoreUnavailable means that none was stored.
         """
-        amend = self._insist if atomic else self._judge
+        amend = self._apply_or_raise if atomic else self._apply
         writes = [(binding.subs_id, WriteCause.REGISTERED, partial(amend, binding)) for binding in wanted]
         while True:
             rows = [self._table.get(binding.subs_id) for binding in wanted]
             refusals = [self._refusal(row, binding) for row, binding in zip(rows, wanted, strict=True)]
             if all(refusals) or (atomic and any(refusals)):
                 return [
-                    self._judge(binding, row, 0).verdict for row, binding in zip(rows, wanted, strict=True)
+                    self._apply(binding, row, 0).verdict for row, binding in zip(rows, wanted, strict=True)
                 ]
             try:
                 stored = await asyncio.gather(*self._writer.submit_all(writes))
             except Refusal:
-                # One of an atomic batch has come to be refused while it waited for its turn: see which.
+                # While the atomic batch waited, another write made one of its entries invalid. Find out which.
                 continue
             return [amendment.verdict for amendment in stored]
 
     async def remove(self, subs_id: str) -> bool:
-        """Forget a binding; False when it is not known."""
+        """Remove a binding. Return False if there is none. Raises Refusal for a binding of a source."""
         before = self._table.get(subs_id)
         if before is None:
             return False
         if before.binding.origin != "api":
-            raise _foreign(before.binding.origin)
+            raise _wrong_origin(before.binding.origin)
         await self.withdraw([subs_id], "api")
         return True
 
     async def withdraw(self, subs_ids: Sequence[str], origin: str) -> None:
-        """Forget those of these bindings that come from `origin`, in one transaction."""
+        """Remove, in one transaction, those of these bindings that come from `origin`."""
 
         def amend(row: Row | None, _index: int) -> Amendment[None]:
-            foreign = row is not None and row.binding.origin != origin
-            return Amendment(row if foreign else None, None)
+            kept = row is not None and row.binding.origin != origin
+            return Amendment(row if kept else None, None)
 
         writes = [(subs_id, WriteCause.REMOVED, amend) for subs_id in subs_ids]
         await asyncio.gather(*self._writer.submit_all(writes))
@@ -71,7 +75,10 @@ class Registry:
     async def override(
         self, subs_id: str, action: Action, number: str, until: float | None, reason: str, by: str
     ) -> Row:
-        """Pin a route until a time, or until lifted (None). Refusal when the binding has no such number."""
+        """Override the route of a binding until a time (Unix seconds), or until lifted (None). Return its row.
+
+        Raises Refusal if the binding is unknown, the time has passed, or `number` is not one of the binding's own.
+        """
 
         def amend(row: Row | None, _index: int) -> Amendment[None]:
             now = self._clock()
@@ -79,8 +86,8 @@ class Registry:
                 raise Refusal(404, "unknown_binding", "there is no binding of this id", "subs_id")
             if until is not None and until <= now:
                 raise Refusal(422, "in_the_past", "this time has passed", "until")
-            means = meant(row, action, number)
-            if means is None:
+            role = override_role(row, action, number)
+            if role is None:
                 raise Refusal(
                     422,
                     "foreign_number",
@@ -88,16 +95,16 @@ class Registry:
                     " now",
                     "number" if number else "action",
                 )
-            pin = Override(action, means, until, reason, row.binding.generation, now, by)
-            return Amendment(replace(row, override=pin), None)
+            override = Override(action, role, until, reason, row.binding.generation, now, by)
+            return Amendment(replace(row, override=override), None)
 
         row = (await self._writer.submit(subs_id, WriteCause.OVERRIDE, amend)).row
         if row is None:
-            raise AssertionError("an override leaves its row")
+            raise AssertionError("an override does not remove its row")
         return row
 
     async def lift(self, subs_id: str) -> bool:
-        """End an override; False when there is none."""
+        """End the override of a binding. Return False if there is none."""
         before = self._table.get(subs_id)
         if before is None or before.override is None:
             return False
@@ -110,29 +117,31 @@ class Registry:
         await self._writer.submit(subs_id, WriteCause.OVERRIDE, amend)
         return True
 
-    def _insist(
+    def _apply_or_raise(
         self, wanted: Binding, row: Row | None, index: int
     ) -> Amendment[RegistrationOutcome | Refusal]:
-        """The same for a batch that stands or falls as one: a refusal refuses all of it."""
-        amendment = self._judge(wanted, row, index)
+        """Amend a row like `_apply`, but raise a refusal, so that the writer stores nothing of an atomic batch."""
+        amendment = self._apply(wanted, row, index)
         if isinstance(amendment.verdict, Refusal):
             raise amendment.verdict
         return amendment
 
-    def _judge(
+    def _apply(
         self, wanted: Binding, row: Row | None, index: int
     ) -> Amendment[RegistrationOutcome | Refusal]:
-        """What a registration makes of the row as it stands now, and its verdict."""
+        """Amend a row by a registration. A refusal leaves the row as it is."""
         if refusal := self._refusal(row, wanted):
             return Amendment(row, refusal)
         outcome, after = register(row, wanted, self._settings.policy, self._clock(), index)
         return Amendment(after, outcome)
 
     def _refusal(self, row: Row | None, wanted: Binding) -> Refusal | None:
-        """Why this registration cannot be stored. An end that has passed is a mistake over the API only: for a source
-        it is how a binding ends early."""
+        """Return why this registration cannot be stored, or None.
+
+        An expiry in the past is refused from the API only. A source uses it to end a binding early.
+        """
         if row is not None and row.binding.origin != wanted.origin:
-            return _foreign(row.binding.origin)
+            return _wrong_origin(row.binding.origin)
         if wanted.origin != "api":
             return None
         unchanged = row is not None and row.binding.expires_at == wanted.expires_at
@@ -141,7 +150,7 @@ class Registry:
         return None
 
 
-def _foreign(origin: str) -> Refusal:
+def _wrong_origin(origin: str) -> Refusal:
     return Refusal(
         409, "foreign_origin", f"this binding comes from {origin} and is read-only here", "subs_id"
     )

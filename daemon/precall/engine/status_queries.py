@@ -1,5 +1,7 @@
-"""Asks the provider about bindings: one numbered call at a time, within the quota, and never while it is in doubt
-whether calls are ours to make."""
+"""Queries the provider about bindings.
+
+Each query has a sequence number. None is sent while another daemon may be the leader and spend the same quota.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,8 +18,10 @@ from precall.telemetry.metrics import Metrics
 
 @dataclass(frozen=True, slots=True)
 class StatusQuery:
-    """One call to come. `row` is what is asked about, `seq` orders answers, `since` (tick) is when it was decided, and
-    `chance`, in [0, 1), spreads what follows from the reply. `caller` is the calling number of a live check, if known.
+    """A query that was decided but not sent yet.
+
+    `row` is the binding to query, `seq` orders the replies, and `since` is the tick of the decision. `chance`, in
+    [0, 1), randomizes the delays that follow from the reply. `caller` is the calling number of a live check, if known.
     """
 
     row: Row
@@ -29,7 +33,10 @@ class StatusQuery:
 
 @dataclass(frozen=True, slots=True)
 class QueryReply:
-    """What came back: `asked_at` and `now` in Unix seconds, `tick` that of `now`; the call took `seconds`."""
+    """A reply, with the times (Unix seconds) at which the query was sent (`asked_at`) and the reply arrived (`now`).
+
+    `tick` is that of `now`. The call took `seconds`.
+    """
 
     reply: Reply
     asked_at: float
@@ -39,8 +46,10 @@ class QueryReply:
 
 
 class StatusQueries:
-    """The way to QueryCallStatus, or to the questions that stand in for it. `seq` is the newest number ever used;
-    `chance` gives a share of 1."""
+    """Sends queries with QueryCallStatus, or with its substitute actions.
+
+    `seq` is the highest sequence number used so far, also by earlier daemons. `chance` returns a number in [0, 1).
+    """
 
     def __init__(
         self,
@@ -58,17 +67,19 @@ class StatusQueries:
         self._seq, self._chance = seq, chance
 
     def may_call(self) -> bool:
-        """Whether nothing puts in doubt that calls are ours to make."""
+        """Return whether this daemon is surely the one that may call the provider."""
         return self.gate is None or self.gate.is_open()
 
-    def number(self, row: Row, caller: str = "") -> StatusQuery:
-        """The next call, about this row."""
+    def next_query(self, row: Row, caller: str = "") -> StatusQuery:
+        """Return a query about this row, with the next sequence number."""
         self._seq += 1
         return StatusQuery(row, self._seq, self._clocks.tick(), self._chance(), caller)
 
     async def ask(self, query: StatusQuery) -> QueryReply | None:
-        """Make the call and learn from its reply. None if, before it was sent, the call was no longer ours to make:
-        this process stood still, and another daemon may spend the quota by now."""
+        """Send the query, and let the reply update the provider's health.
+
+        Returns None if the query was not sent: the process was suspended since, and another daemon may have taken over.
+        """
         if not self.may_call():
             return None
         asked_at = self._clocks.now()
@@ -83,5 +94,5 @@ class StatusQueries:
         return QueryReply(asked.reply, asked_at, asked.seconds, now, tick)
 
     def _may_repeat(self) -> bool:
-        """Whether the budget has one call more, for a repetition."""
+        """Spend one more call, to repeat a query. Return whether the quota had one."""
         return self.may_call() and self.quota.spend(self._clocks.tick(), Priority.BACKGROUND)

@@ -1,7 +1,7 @@
 """Everything that belongs to one cloud account: its provider, and the parts that check and answer from one database.
 
-The process around it (server, signals, lead, scheduler) stands in `daemon`. Nothing here knows of it, so that a process
-can hold several accounts.
+The process around it (server, signals, leader lock, scheduler) is in `daemon`. This module does not depend on it, so
+that a process can run several accounts.
 """
 
 import asyncio
@@ -174,7 +174,7 @@ class CloudAccount:
         self.parts.checker.braking.look()
 
     def doubt_dates(self) -> None:
-        """Look again at everything that goes by the wall clock, which was set."""
+        """Re-evaluate everything that depends on the wall clock, because it was set."""
         if self._scheduler is None:
             return
         parts = self.parts
@@ -224,7 +224,7 @@ class CloudAccount:
 
     async def _sync(self) -> None:
         if (source := self.parts.source) is not None:
-            # Only the end of the daemon cancels it; the next start goes on.
+            # Cancelled only when the daemon stops. The next start continues.
             with suppress(asyncio.CancelledError):
                 await source.sync()
 

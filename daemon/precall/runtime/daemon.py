@@ -1,7 +1,7 @@
-"""The composition root: everything is made here, started in order, and stopped in the reverse of it.
+"""The composition root: creates all parts, starts them in order, and stops them in reverse order.
 
-The process stands here: server, signals, lead, reload, scheduler. What belongs to a cloud account is in `account`.
-Time, chance and signals enter here and nowhere else.
+It owns the process: server, signals, leader lock, reload, scheduler. `account` owns what belongs to a cloud account.
+Time, randomness and signals enter here and nowhere else.
 """
 
 import asyncio
@@ -300,7 +300,7 @@ class Daemon:
         self._supervisor.beat()
 
     async def _look_at_clock(self) -> None:
-        """Say when the wall clock was set, and see at once what that means for everything that goes by it."""
+        """Log when the wall clock was set, and at once re-evaluate everything that depends on it."""
         if not (moved := self.clocks.step()):
             return
         direction = "forward" if moved > 0 else "back"

@@ -9,6 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from precall.core.errors import OutcomeUnknown, StoreUnavailable
 
 T = TypeVar("T")
+Work = Callable[[AsyncConnection], Awaitable[T]]
+"""The body of a transaction."""
 
 
 class Attempt:

@@ -4,7 +4,7 @@
 the aggregate report reads all of them, by an index on time.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any, Protocol, TypeVar
@@ -27,11 +27,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from precall.core.calls.call import Call, CallResult, CallSource, merge
 from precall.core.calls.observed import ObservedExample
 from precall.core.model import EVERY_POOL, Action, Reason
+from precall.store.attempt import Work
 from precall.store.bulk import SLICE, execute_many, insert_new, upsert
 from precall.store.schema import calls, number_reports, observed_pools, policy, route_changes
 
 T = TypeVar("T")
-Work = Callable[[AsyncConnection], Awaitable[T]]
 
 REPORT_SIZE = 30_000
 """The deadline of a report is that of a batch of this many rows."""

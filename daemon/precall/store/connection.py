@@ -338,29 +338,29 @@ def _of_driver(error: BaseException) -> bool:
 
 def _no_connection(error: Exception, name: str) -> Exception:
     """Translate a failure to connect to PostgreSQL."""
-    said, state = _said(error), getattr(error, "sqlstate", None)
+    message, state = _message_of(error), getattr(error, "sqlstate", None)
     if isinstance(error, OSError):
-        return StoreUnavailable(f"{name} cannot be reached ({said})")
-    if state is not None and (known := _of_state(state, said, name)) is not None:
+        return StoreUnavailable(f"{name} cannot be reached ({message})")
+    if state is not None and (known := _of_state(state, message, name)) is not None:
         return known
     if state is None and _of_driver(error) and not isinstance(error, ValueError):
-        return StoreUnavailable(f"{name} cannot be reached ({said})")
+        return StoreUnavailable(f"{name} cannot be reached ({message})")
     # Drivers raise anything for a bad URL: TypeError, KeyError ...
-    return StoreError(f"{name} cannot be connected to with this URL: correct store.url ({said})")
+    return StoreError(f"{name} cannot be connected to with this URL: correct store.url ({message})")
 
 
 def _meaning(error: Exception, name: str) -> Exception:
     origin = getattr(error, "orig", None) or error
-    said = _said(origin)
+    message = _message_of(origin)
     known: Exception | None = None
     if state := getattr(origin, "sqlstate", None):
-        known = _of_state(state, said, name)
+        known = _of_state(state, message, name)
     elif not isinstance(error, BUGS):
-        known = _of_text(said, name)
-    return known or RuntimeError(f"{name} rejects a statement of precall: {said}")
+        known = _of_text(message, name)
+    return known or RuntimeError(f"{name} rejects a statement of precall: {message}")
 
 
-def _said(error: BaseException) -> str:
+def _message_of(error: BaseException) -> str:
     """Return the first line of an error message, with any values masked."""
     line = str(error).strip().partition("\n")[0]
     # SQLAlchemy prefixes the message of the server with the error class.
@@ -368,34 +368,34 @@ def _said(error: BaseException) -> str:
     return masked(line) or type(error).__name__
 
 
-def _of_state(state: str, said: str, name: str) -> StoreError | None:
+def _of_state(state: str, message: str, name: str) -> StoreError | None:
     """Translate an SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html), or return None."""
     match state[:2], state:
         case "28", _:
             return StoreError(
-                f"{name} does not let us in: correct the user or the password in store.url ({said})"
+                f"{name} does not let us in: correct the user or the password in store.url ({message})"
             )
         case "3D", _:
             return StoreError(f"{name}: there is no such database: create it, or correct store.url")
         case _, state if state in LOST_STATEMENTS:
             return StoreError(shared(name))
         case _, "42501":
-            return StoreError(f"{name} does not allow it: let this user own the database ({said})")
+            return StoreError(f"{name} does not allow it: let this user own the database ({message})")
         case _, "55P03":
             return StoreUnavailable(f"{name} is locked by another session: wait for it, or end it")
         case _, "53100":
-            return StoreUnavailable(f"{name} cannot grow, its disk is full: make room ({said})")
+            return StoreUnavailable(f"{name} cannot grow, its disk is full: make room ({message})")
         case _, "25006":
-            return StoreUnavailable(f"{name} is read-only, a standby perhaps: name its primary ({said})")
+            return StoreUnavailable(f"{name} is read-only, a standby perhaps: name its primary ({message})")
         case (("08" | "25" | "40" | "53" | "55" | "57" | "58" | "XX"), _):
-            return StoreUnavailable(f"{name} does not answer as it should ({said})")
+            return StoreUnavailable(f"{name} does not answer as it should ({message})")
         case _:
             return None
 
 
-def _of_text(said: str, name: str) -> StoreError:
+def _of_text(message: str, name: str) -> StoreError:
     """Translate an error message of SQLite, the driver or the operating system."""
-    low = said.lower()
+    low = message.lower()
     if "not a database" in low or "malformed" in low:
         return StoreError(
             f"{name} is not an SQLite database, or is damaged: move it away or restore a copy, or correct store.url"
@@ -403,9 +403,9 @@ def _of_text(said: str, name: str) -> StoreError:
     if "locked" in low or "busy" in low:
         return StoreUnavailable(f"{name} is locked by another process: wait for it, or stop it")
     if "full" in low:
-        return StoreUnavailable(f"{name} cannot grow, its disk is full: make room ({said})")
+        return StoreUnavailable(f"{name} cannot grow, its disk is full: make room ({message})")
     if "readonly" in low or "unable to open" in low:
         return Unwritable(
-            f"{name} cannot be written: give this user write access to the file and its directory ({said})"
+            f"{name} cannot be written: give this user write access to the file and its directory ({message})"
         )
-    return StoreUnavailable(f"{name} does not answer as it should ({said})")
+    return StoreUnavailable(f"{name} does not answer as it should ({message})")

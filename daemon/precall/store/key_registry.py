@@ -1,7 +1,7 @@
 """The keys a database depends on, and its own secrets, both stored in `marks`.
 
-A key is registered in the transaction that first cipher with it, and removed once nothing is sealed with it. The entry
-is itself a sealed value, so opening it proves that a key with the right name is the right key.
+A key is registered in the first transaction that seals a value with it, and removed once no value is sealed with it.
+The entry is itself a sealed value, so opening it proves that a key with the right name is the right key.
 """
 
 from sqlalchemy import delete, inspect, literal, select, text, union_all

@@ -15,7 +15,7 @@ from precall.store.schema import brakes
 from precall.store.sealed_columns import BRAKES, PAUSES, SealedColumns
 
 
-async def said(
+async def read(
     connection: AsyncConnection, cipher: Cipher, columns: SealedColumns
 ) -> dict[str, dict[str, Any]]:
     """Return the stored orders by pool.

@@ -24,14 +24,17 @@ from precall.store.schema import bindings, overrides, routes
 from precall.store.sealed_columns import BINDINGS, OVERRIDES, ROUTES
 
 BATCH = 5000
-SEEN = ("state", *OBSERVED)
+OBSERVED_COLUMNS = ("state", *OBSERVED)
 
 _LOAD = (
     select(
         bindings.c.subs_id,
         # As returned by the driver: a single column converted by SQLAlchemy doubles the cost of a row.
         *(type_coerce(bindings.c[name], Integer) if name == "sound" else bindings.c[name] for name in FACTS),
-        *(type_coerce(routes.c[name], Integer) if name == "blocked" else routes.c[name] for name in SEEN),
+        *(
+            type_coerce(routes.c[name], Integer) if name == "blocked" else routes.c[name]
+            for name in OBSERVED_COLUMNS
+        ),
         routes.c.version,
         routes.c.index,
         *(overrides.c[name].label(f"override_{name}") for name in (*ORDERED, "number")),
@@ -45,8 +48,8 @@ _SEALED = tuple(
     (at, f"{places.table.name}.{name}")
     for start, names, places in (
         (1, FACTS, BINDINGS),
-        (1 + len(FACTS), SEEN, ROUTES),
-        (1 + len(FACTS) + len(SEEN) + len(("version", "index")), (*ORDERED, "number"), OVERRIDES),
+        (1 + len(FACTS), OBSERVED_COLUMNS, ROUTES),
+        (1 + len(FACTS) + len(OBSERVED_COLUMNS) + len(("version", "index")), (*ORDERED, "number"), OVERRIDES),
     )
     for at, name in enumerate(names, start)
     if name in places.columns
@@ -62,7 +65,7 @@ _REFRESH = (
             routes.c.seq <= bindparam("to_seq"),
         )
     )
-    .values({name: bindparam(name) for name in SEEN})
+    .values({name: bindparam(name) for name in OBSERVED_COLUMNS})
 )
 
 _REMOVE = [
@@ -77,7 +80,7 @@ def _keep_observed(dialect: str) -> UpdateBase:
     new = statement.excluded
     same = routes.c.generation == new.generation
     replaced = {name: new[name] for name in ("generation", "version", "index", "action", "reason")}
-    replaced |= {name: case((same, routes.c[name]), else_=new[name]) for name in SEEN}
+    replaced |= {name: case((same, routes.c[name]), else_=new[name]) for name in OBSERVED_COLUMNS}
     result: UpdateBase = statement.on_conflict_do_update(index_elements=[routes.c.subs_id], set_=replaced)
     return result
 
@@ -90,7 +93,7 @@ class _Outcome:
     columns: ColumnGroup
 
 
-async def write(connection: AsyncConnection, changes: Sequence[Change], seals: Cipher) -> None:
+async def write(connection: AsyncConnection, changes: Sequence[Change], cipher: Cipher) -> None:
     """Store the combined effect of `changes`, in order. The operation is idempotent."""
     outcomes: dict[str, _Outcome] = {}
     for change in changes:
@@ -104,19 +107,19 @@ async def write(connection: AsyncConnection, changes: Sequence[Change], seals: C
     dialect = connection.dialect.name
     kept = [(o.last, o.last.row, o.columns) for o in outcomes.values() if o.last.row is not None]
     facts = (
-        BINDINGS.seal(seals, _registered(row))
+        BINDINGS.seal(cipher, _registered(row))
         for _, row, columns in kept
         if ColumnGroup.REGISTERED in columns
     )
     await execute_many(connection, upsert(dialect, bindings), facts)
     unobserved = (
-        ROUTES.seal(seals, _route(change, row))
+        ROUTES.seal(cipher, _route(change, row))
         for change, row, columns in kept
         if ColumnGroup.OBSERVED not in columns
     )
     await execute_many(connection, _keep_observed(dialect), unobserved)
     answered = (
-        ROUTES.seal(seals, _route(change, row))
+        ROUTES.seal(cipher, _route(change, row))
         for change, row, columns in kept
         if ColumnGroup.OBSERVED in columns
     )
@@ -125,11 +128,13 @@ async def write(connection: AsyncConnection, changes: Sequence[Change], seals: C
     owned = [row for _, row, columns in kept if ColumnGroup.OVERRIDE in columns]
     lifted = ({"of_subs_id": row.binding.subs_id} for row in owned if row.override is None)
     await execute_many(connection, _REMOVE[-1], lifted)
-    orders = (OVERRIDES.seal(seals, _ordered(row, row.override)) for row in owned if row.override is not None)
+    orders = (
+        OVERRIDES.seal(cipher, _override(row, row.override)) for row in owned if row.override is not None
+    )
     await execute_many(connection, upsert(dialect, overrides), orders)
 
 
-async def refresh(connection: AsyncConnection, rows: Iterable[Row], seals: Cipher) -> None:
+async def refresh(connection: AsyncConnection, rows: Iterable[Row], cipher: Cipher) -> None:
     """Store the observed columns of rows whose route did not change.
 
     A stored row of another generation, or with a newer answer, is left unchanged.
@@ -142,26 +147,26 @@ async def refresh(connection: AsyncConnection, rows: Iterable[Row], seals: Ciphe
                 "of_subs_id": row.binding.subs_id,
                 "of_generation": row.binding.generation,
                 "to_seq": row.state.seq,
-                **ROUTES.seal(seals, {"subs_id": row.binding.subs_id, **_observed(row.state)}),
+                **ROUTES.seal(cipher, {"subs_id": row.binding.subs_id, **_observed(row.state)}),
             }
             for row in rows
         ),
     )
 
 
-async def read(connection: AsyncConnection, seals: Cipher) -> AsyncGenerator[list[Packed], None]:
+async def read(connection: AsyncConnection, cipher: Cipher) -> AsyncGenerator[list[Packed], None]:
     """Yield all rows, unordered, in batches. Raises StoreError for a number that does not open."""
     async with connection.stream(_LOAD) as result:
         async for part in result.partitions(BATCH):
-            yield [_packed(_opened(row, seals) if seals else row) for row in part]
+            yield [_packed(_opened(row, cipher) if cipher else row) for row in part]
 
 
-def _opened(columns: Sequence[Any], seals: Cipher) -> list[Any]:
+def _opened(columns: Sequence[Any], cipher: Cipher) -> list[Any]:
     """Return a row of `_LOAD` with its sealed columns opened."""
     opened = list(columns)
     for at, column in _SEALED:
         if opened[at]:
-            opened[at] = seals.open(f"{column} {opened[0]}", opened[at])
+            opened[at] = cipher.open(f"{column} {opened[0]}", opened[at])
     return opened
 
 
@@ -216,7 +221,7 @@ def _route(change: Change, row: Row) -> dict[str, Any]:
     }
 
 
-def _ordered(row: Row, override: Override) -> dict[str, Any]:
+def _override(row: Row, override: Override) -> dict[str, Any]:
     return {
         "subs_id": row.binding.subs_id,
         "generation": override.generation,
@@ -260,7 +265,7 @@ def _packed(columns: Sequence[Any]) -> Packed:
     observed[_TEMPORARY] = number if temporary == number else temporary
     observed[_BLOCKED] = blocked = bool(observed[_BLOCKED])
     observed[_MOVES] = () if observed[_MOVES] == "[]" else tuple(json.loads(observed[_MOVES]))
-    override = _order(order, number_x, number, temporary)
+    override = _override_columns(order, number_x, number, temporary)
     data = wrap(tuple(facts), state, tuple(observed), override, version, index)
     usable = sound and mistake(number_x, number_a, number_b) is None
     if usable and (temporary or number != number_x):
@@ -272,7 +277,9 @@ def _usable(number: str, number_a: str, number_b: str) -> bool:
     return bool(clean(number)) and not may_be_same(number, number_a) and not may_be_same(number, number_b)
 
 
-def _order(order: Sequence[Any], number_x: str, observed: str, temporary: str) -> tuple[Any, ...] | None:
+def _override_columns(
+    order: Sequence[Any], number_x: str, observed: str, temporary: str
+) -> tuple[Any, ...] | None:
     """Return the columns of an override.
 
     Early versions stored the number itself; it is translated to the role that number has now.
@@ -281,11 +288,11 @@ def _order(order: Sequence[Any], number_x: str, observed: str, temporary: str) -
     if columns[0] is None:
         return None
     if number and not columns[1]:
-        columns[1] = _means(columns[0], number, number_x, observed, temporary).value
+        columns[1] = _role(columns[0], number, number_x, observed, temporary).value
     return tuple(columns)
 
 
-def _means(action: str, number: str, number_x: str, observed: str, temporary: str) -> NumberRole:
+def _role(action: str, number: str, number_x: str, observed: str, temporary: str) -> NumberRole:
     if action == Action.DIAL_X.value:
         if same(number, number_x):
             return NumberRole.REGISTERED

@@ -21,7 +21,7 @@ from precall.core.packing import Packed
 from precall.core.planning.sample import DialRecord
 from precall.core.role import CurrentRole, Role
 from precall.store import audit, fencing, history, key_registry, migration, operator_state, policy, rows
-from precall.store.attempt import Attempt
+from precall.store.attempt import Attempt, Work
 from precall.store.audit import EVERY, AuditFilter
 from precall.store.bulk import execute_many, upsert
 from precall.store.calls import CallBook
@@ -32,7 +32,6 @@ from precall.store.sealed_columns import BRAKES, PAUSES
 
 History = Literal["runs", "every"]
 T = TypeVar("T")
-Work = Callable[[AsyncConnection], Awaitable[T]]
 
 PATIENCE_PER_ROW = 0.001
 """Seconds by which each row extends the deadline of its transaction: twenty times the usual cost."""
@@ -54,13 +53,13 @@ class Store:
 
     fencing_token = 0
 
-    def __init__(self, place: DatabaseAddress, timeout: float, keep: History, seals: Cipher) -> None:
-        self.name = place.name
-        self._place, self._seals, self._sealing_with = place, seals, ""
+    def __init__(self, address: DatabaseAddress, timeout: float, keep: History, cipher: Cipher) -> None:
+        self.name = address.name
+        self._address, self._cipher, self._sealing_with = address, cipher, ""
         self._timeout = timeout
         self._fold = keep == "runs"
-        self._writer = place.engine(timeout, writes=True)
-        self._reader = place.engine(timeout, writes=False)
+        self._writer = address.engine(timeout, writes=True)
+        self._reader = address.engine(timeout, writes=False)
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._high: dict[str, int] = {}
@@ -95,16 +94,16 @@ class Store:
 
     @classmethod
     async def _open(
-        cls, url: str, timeout: float, history: History, seals: Cipher, *, auto_migrate: bool
+        cls, url: str, timeout: float, history: History, cipher: Cipher, *, auto_migrate: bool
     ) -> Self:
-        place = DatabaseAddress(url)
-        store = cls(place, timeout, history, seals)
-        place.hold()
+        address = DatabaseAddress(url)
+        store = cls(address, timeout, history, cipher)
+        address.hold()
         try:
             # Checked before any write: a daemon without the keys must not write.
-            await store._read(lambda connection: key_registry.admit(connection, seals, store.name))
+            await store._read(lambda connection: key_registry.admit(connection, cipher, store.name))
             await (migration.upgrade if auto_migrate else migration.check)(url, timeout)
-            seals.strict = await store._read(key_registry.is_strict)
+            cipher.strict = await store._read(key_registry.is_strict)
             store._high = await store._read(_high)
             await store.ping()
         except BaseException:
@@ -181,11 +180,11 @@ class Store:
         }
         risen = {name: value for name, value in high.items() if value > self._high[name]}
 
-        async def work(connection: AsyncConnection, seals: Cipher) -> None:
-            await rows.write(connection, changes, seals)
-            await history.append(connection, changes, seals)
-            await history.record(connection, kept, seals, fold=self._fold)
-            await rows.refresh(connection, refreshed, seals)
+        async def work(connection: AsyncConnection, cipher: Cipher) -> None:
+            await rows.write(connection, changes, cipher)
+            await history.append(connection, changes, cipher)
+            await history.record(connection, kept, cipher, fold=self._fold)
+            await rows.refresh(connection, refreshed, cipher)
             await history.log(connection, dials)
             await _mark(connection, {name: str(value) for name, value in risen.items()})
 
@@ -202,8 +201,8 @@ class Store:
         Rows are dictionaries by column name. `before` continues after a page: (`first_seq` of its last run, `index`
         of its last change), with 0 for an empty list. Runs contain real numbers.
         """
-        seals = self._keys()
-        return await self._read(lambda connection: history.page(connection, seals, subs_id, before, limit))
+        cipher = self._keys()
+        return await self._read(lambda connection: history.page(connection, cipher, subs_id, before, limit))
 
     async def dials(self, *, after_id: int, limit: int) -> list[dict[str, Any]]:
         """Return rows of the dial log, oldest first, by column name.
@@ -233,10 +232,10 @@ class Store:
         may be short or even empty before that. Returns None if retention has deleted changes after `since`.
         """
 
-        seals = self._keys()
+        cipher = self._keys()
 
         async def work(connection: AsyncConnection) -> tuple[list[dict[str, Any]], int] | None:
-            found = await history.after(connection, seals, since, until, subs_ids, pool_keys, limit)
+            found = await history.after(connection, cipher, since, until, subs_ids, pool_keys, limit)
             # Read last, to notice a retention that ran in between.
             return None if since < await _compacted(connection) else found
 
@@ -285,13 +284,13 @@ class Store:
 
     async def pauses(self) -> dict[str, dict[str, Any]]:
         """Return the paused pools ("": all) with `at`, `reason` and `by`."""
-        seals = self._keys()
-        return await self._read(lambda connection: operator_state.said(connection, seals, PAUSES))
+        cipher = self._keys()
+        return await self._read(lambda connection: operator_state.read(connection, cipher, PAUSES))
 
     async def pause(self, pool_key: str, at: float, reason: str, by: str) -> None:
         """Store that a pool ("": all) is paused."""
         order = {"at": at, "reason": reason, "by": by}
-        await self._seal(lambda connection, seals: operator_state.pause(connection, seals, pool_key, order))
+        await self._seal(lambda connection, cipher: operator_state.pause(connection, cipher, pool_key, order))
 
     async def resume(self, pool_key: str) -> None:
         """Delete the pause of a pool; for "", every pause."""
@@ -302,20 +301,20 @@ class Store:
 
     async def brakes(self) -> dict[str, dict[str, Any]]:
         """Return the latest order for each pool's brake ("": all): `engaged`, `at`, `reason` and `by`."""
-        seals = self._keys()
-        return await self._read(lambda connection: operator_state.said(connection, seals, BRAKES))
+        cipher = self._keys()
+        return await self._read(lambda connection: operator_state.read(connection, cipher, BRAKES))
 
     async def brake(self, pool_key: str, engaged: bool, at: float, reason: str, by: str) -> None:
         """Store that a pool's brake ("": all) is engaged or released. Releasing all also releases each one."""
         order = {"engaged": engaged, "at": at, "reason": reason, "by": by}
-        await self._seal(lambda connection, seals: operator_state.brake(connection, seals, pool_key, order))
+        await self._seal(lambda connection, cipher: operator_state.brake(connection, cipher, pool_key, order))
 
     async def state_policy(self, allowed: Policy, at: float) -> None:
         """Store the policy in force since `at`, which the view `routing_table` applies.
 
         The view does not exist where numbers are sealed.
         """
-        await self._seal(lambda connection, _seals: policy.state(connection, allowed, at))
+        await self._seal(lambda connection, _cipher: policy.state(connection, allowed, at))
 
     async def turned(self, since: float) -> list[tuple[str, float]]:
         """Return (pool, time) of each change after `since` in which an answer exposed a real number, oldest first."""
@@ -334,7 +333,9 @@ class Store:
 
     async def secret(self, name: str, fresh: str) -> str:
         """Return the database's secret of this name, storing `fresh` if there is none."""
-        return await self._seal(lambda connection, seals: key_registry.secret(connection, seals, name, fresh))
+        return await self._seal(
+            lambda connection, cipher: key_registry.secret(connection, cipher, name, fresh)
+        )
 
     async def ping(self) -> None:
         """Return if the database accepts writes now; otherwise raise StoreUnavailable."""
@@ -344,20 +345,20 @@ class Store:
 
     def _keys(self) -> Cipher:
         """Return the keys, reloading their file if it changed."""
-        self._seals = self._seals.renewed()
-        return self._seals
+        self._cipher = self._cipher.renewed()
+        return self._cipher
 
     async def _seal(self, work: Callable[[AsyncConnection, Cipher], Awaitable[T]], size: int = 1) -> T:
         """Run a write that seals numbers, registering a new key first."""
-        seals = self._keys()
+        cipher = self._keys()
 
         async def sealed(connection: AsyncConnection) -> T:
-            if seals.newest != self._sealing_with:
-                await key_registry.begin(connection, seals)
-            return await work(connection, seals)
+            if cipher.newest != self._sealing_with:
+                await key_registry.begin(connection, cipher)
+            return await work(connection, cipher)
 
         result = await self._write(sealed, size)
-        self._sealing_with = seals.newest
+        self._sealing_with = cipher.newest
         return result
 
     async def _write(self, work: Work[T], size: int = 1) -> T:
@@ -375,7 +376,7 @@ class Store:
         return await attempt.ended(task, patience)
 
     async def _transact(self, work: Work[T], attempt: Attempt) -> T:
-        self._place.confirm()
+        self._address.confirm()
         with failures_of(self.name):
             async with self._writer.connect() as connection:
                 await attempt.over(connection)
@@ -399,7 +400,7 @@ class Store:
         attempt = Attempt(self.name)
 
         async def transact() -> T:
-            self._place.confirm()
+            self._address.confirm()
             with failures_of(self.name):
                 async with self._reader.connect() as connection:
                     await attempt.over(connection)

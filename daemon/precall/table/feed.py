@@ -1,8 +1,7 @@
 """The change feed in memory: the newest published changes, in index order, and the readers that wait for more.
 
-The writer is its only author. It never waits for a reader, does work only for readers that a change concerns, and
-wakes a reader once per batch. Older changes are in the store. How a change looks over HTTP is up to
-`api.handlers.changes`.
+Only the writer adds changes. It never waits for a reader, and works only for readers that want a change. A reader is
+woken once per batch. Older changes are in the store. `api.handlers.changes` encodes changes for HTTP.
 """
 
 import asyncio
@@ -15,13 +14,13 @@ from precall.core.model import Change, Flag, Route
 from precall.core.routing.route import removed
 
 SIZE = 20_000
-"""Changes kept in memory: some 20 MB once all have been told."""
+"""Changes kept in memory: about 20 MB once all have been encoded."""
 
 PUSH = 64
-"""Changes that are told to a waiting reader at once; for more it is woken, and takes them at its own pace."""
+"""Maximum number of changes pushed to a waiting reader at once. For more, it is woken and reads at its own pace."""
 
 SCAN = 2_000
-"""Changes looked at in one go: readers share the loop."""
+"""Maximum number of changes examined in one call, because readers share the event loop."""
 
 _INDEX = attrgetter("index")
 _ALL = ("all",)
@@ -29,13 +28,13 @@ _ALL = ("all",)
 
 @dataclass(frozen=True, slots=True)
 class FeedFilter:
-    """Which changes a reader wants: those of these ids, in these pools. An empty set means all."""
+    """The changes a reader wants: those of these ids and pools. An empty set matches all."""
 
     subs_ids: frozenset[str] = frozenset()
     pool_keys: frozenset[str] = frozenset()
 
     def names(self, subs_id: str, pool_key: str) -> bool:
-        """Whether a change of this binding in this pool is wanted."""
+        """Return whether a change of this binding in this pool is wanted."""
         return (not self.subs_ids or subs_id in self.subs_ids) and (
             not self.pool_keys or pool_key in self.pool_keys
         )
@@ -43,10 +42,9 @@ class FeedFilter:
 
 @dataclass(slots=True)
 class FeedEntry:
-    """One change as published to readers without a caller at `at`, with real numbers withheld.
+    """One change, as published at `at` (Unix seconds) to readers without a caller, with real numbers withheld.
 
-    `body` holds its encoded bytes, `made_at` when they were made. The first reader that needs them makes them; all
-    others share them.
+    `body` is its encoding, made at `made_at` by the first reader that needed it, and shared by all others.
     """
 
     index: int
@@ -60,14 +58,14 @@ class FeedEntry:
 
 @dataclass(slots=True)
 class FeedPage:
-    """Changes sent together. `frame` holds the bytes of them all, made by the first reader that needs them."""
+    """Changes sent together. `frame` is their encoding, made by the first reader that needs it."""
 
     entries: Sequence[FeedEntry]
     frame: bytes = field(default=b"", repr=False)
 
 
 Push = Callable[[FeedPage], bool]
-"""Takes changes for a reader on the spot; False: it cannot, let the reader come for them itself."""
+"""Sends changes to a reader at once. Returns False if that is not possible; the reader is then woken."""
 
 
 @dataclass(slots=True, eq=False)
@@ -79,24 +77,24 @@ class _Sleeper:
     push: Push | None
     woken: "asyncio.Future[None]"
 
-    def places(self) -> Iterable[str]:
-        """The keys under which this filter is looked up: its ids, else its pools, else everything."""
+    def index_keys(self) -> Iterable[str]:
+        """Return the keys under which this reader is indexed: its ids, else its pools, else one for all."""
         if self.wanted.subs_ids:
             return [f"id {subs_id}" for subs_id in self.wanted.subs_ids]
         return [f"pool {pool_key}" for pool_key in self.wanted.pool_keys] or _ALL
 
 
 class Feed:
-    """The newest changes and their readers. A *position* is an index up to which a reader knows everything.
+    """The newest changes and their readers. A reader's *position* is the index up to which it has seen everything.
 
-    `base` is the index at which this start continues. `bases` are those of earlier starts that are still known: a
-    reader may hold one as its position although no change has that index. `size` is how many changes are kept.
+    `base` is the index at which this process started. `bases` are those of earlier starts; a reader may have one as
+    its position although no change has that index. `size` is the number of changes kept.
     """
 
     def __init__(self, base: int, bases: Iterable[int] = (), size: int = SIZE) -> None:
         self.newest = base
         self.floor = base
-        """Every change above it is here; those up to it are in the store, as far as they are kept."""
+        """Changes above this index are in memory; those up to it are in the store, unless retention deleted them."""
         self.bases = frozenset((*bases, base))
         self.closed = False
         self._size = size
@@ -104,16 +102,18 @@ class Feed:
         self._saved = base
         self._sleepers: dict[str, set[_Sleeper]] = {}
         self._fresh: list[FeedEntry] = []
-        self._told = base
+        self._notified = base
 
     @property
     def waiting(self) -> int:
-        """Readers that wait for a change."""
+        """Number of readers that wait for a change."""
         return len(set().union(*self._sleepers.values()))
 
     def append(self, change: Change, *, saved: bool = True) -> None:
-        """Add a published change. `saved`: this change and all before it are in the database. Unsaved changes are
-        kept whatever `size` says."""
+        """Add a published change.
+
+        `saved` says that it and all earlier changes are in the database. Unsaved changes are kept beyond `size`.
+        """
         if change.quiet:
             return
         route = change.route
@@ -128,11 +128,11 @@ class Feed:
         self._trim()
 
     def holds(self, index: int) -> bool:
-        """Whether the changes after `index` are in memory: it is the index of a kept change, or the floor."""
+        """Return whether the changes after `index` are in memory: whether it is a kept change's index, or the floor."""
         if index == self.floor:
             return True
-        place = bisect_left(self._entries, index, key=_INDEX)
-        return place < len(self._entries) and self._entries[place].index == index
+        at = bisect_left(self._entries, index, key=_INDEX)
+        return at < len(self._entries) and self._entries[at].index == index
 
     def after(self, position: int, wanted: FeedFilter, limit: int) -> tuple[list[FeedEntry], int]:
         """Return at most `limit` wanted changes after `position`, and the position they lead to.
@@ -151,18 +151,17 @@ class Feed:
         return found, last
 
     async def wait(self, wanted: FeedFilter, position: int, seconds: float, push: Push | None = None) -> int:
-        """Wait at most `seconds` until there may be a wanted change after `position`; return the position to read
-        from.
+        """Wait at most `seconds` for a wanted change after `position`. Return the position to continue reading from.
 
-        With `push`, changes are handed to it in small groups as they come, without waking the reader, and the
-        position rises.
+        With `push`, small groups of changes are passed to it as they come. The position then advances without waking
+        the reader.
         """
         if self.closed or position < self.newest:
             return position
         loop = asyncio.get_running_loop()
         sleeper = _Sleeper(wanted, position, push, loop.create_future())
-        for place in sleeper.places():
-            self._sleepers.setdefault(place, set()).add(sleeper)
+        for key in sleeper.index_keys():
+            self._sleepers.setdefault(key, set()).add(sleeper)
         timer = loop.call_later(seconds, self._wake, sleeper)
         try:
             await sleeper.woken
@@ -172,7 +171,7 @@ class Feed:
         return sleeper.position
 
     def close(self) -> None:
-        """Wake all readers. From now on, none waits."""
+        """Wake all readers. Later calls of `wait` return at once."""
         self.closed = True
         for sleepers in list(self._sleepers.values()):
             for sleeper in list(sleepers):
@@ -183,21 +182,21 @@ class Feed:
         self._entries.append(entry)
         if self._sleepers:
             if not self._fresh:
-                # Not here: the writer has more to publish than this, and all of it can be told at once.
-                asyncio.get_running_loop().call_soon(self._tell)
+                # Deferred, because the writer is about to publish more, and one notification can cover all of it.
+                asyncio.get_running_loop().call_soon(self._notify)
             self._fresh.append(entry)
 
-    def _tell(self) -> None:
-        """Notify the sleepers of new changes: push to those that take pushes, wake the others."""
+    def _notify(self) -> None:
+        """Notify waiting readers of new changes: push to those with a `push`, and wake the others."""
         fresh, self._fresh = self._fresh, []
-        before, self._told = self._told, self.newest
+        before, self._notified = self._notified, self.newest
         whole = FeedPage(fresh)
         for sleeper in list(self._sleepers.get(_ALL[0], ())):
             self._hand(sleeper, whole, before)
         wanted: dict[_Sleeper, list[FeedEntry]] = {}
         for entry in fresh:
-            for place in (f"pool {entry.pool_key}", f"id {entry.subs_id}"):
-                for sleeper in self._sleepers.get(place, ()):
+            for key in (f"pool {entry.pool_key}", f"id {entry.subs_id}"):
+                for sleeper in self._sleepers.get(key, ()):
                     if sleeper.wanted.names(entry.subs_id, entry.pool_key):
                         wanted.setdefault(sleeper, []).append(entry)
         for sleeper, entries in wanted.items():
@@ -206,7 +205,7 @@ class Feed:
     def _hand(self, sleeper: _Sleeper, batch: FeedPage, before: int) -> None:
         if batch.entries[-1].index <= sleeper.position:
             return
-        if batch.entries[0].index <= sleeper.position:  # it fell asleep amid these
+        if batch.entries[0].index <= sleeper.position:  # it had read some of these before it waited
             batch = FeedPage([entry for entry in batch.entries if entry.index > sleeper.position])
         if sleeper.push is not None and len(batch.entries) <= PUSH and sleeper.push(batch):
             sleeper.position = batch.entries[-1].index
@@ -217,23 +216,26 @@ class Feed:
                 sleeper.woken.set_result(None)
 
     def _wake(self, sleeper: _Sleeper) -> None:
-        """End the wait of one sleeper. Everything before its position has been received, or was not for it. A sleeper
-        woken at this very moment has yet to read."""
+        """End the wait of one reader.
+
+        It has received every wanted change up to the last notification, unless it was already woken and has yet to
+        read; its position then stays.
+        """
         self._forget(sleeper)
         if not sleeper.woken.done():
-            sleeper.position = max(sleeper.position, self._told)
+            sleeper.position = max(sleeper.position, self._notified)
             sleeper.woken.set_result(None)
 
     def _forget(self, sleeper: _Sleeper) -> None:
-        for place in sleeper.places():
-            sleepers = self._sleepers.get(place)
+        for key in sleeper.index_keys():
+            sleepers = self._sleepers.get(key)
             if sleepers is not None:
                 sleepers.discard(sleeper)
                 if not sleepers:
-                    del self._sleepers[place]
+                    del self._sleepers[key]
 
     def _trim(self) -> None:
-        """Drop the oldest changes, a few at a time, but never one that only this process knows."""
+        """Drop the oldest changes, a few at a time, but never one that is not in the database."""
         if len(self._entries) < self._size + self._size // 8 + 1:
             return
         stored = bisect_right(self._entries, self._saved, key=_INDEX)

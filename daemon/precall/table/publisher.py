@@ -1,5 +1,7 @@
-"""Shows a change to everybody: the table, the feed, the log, the metrics. The writer commits it before, or, while the
-database is down, keeps it to be committed later."""
+"""Publishes a change to the table, the feed, the log and the metrics.
+
+The writer commits a change before it is published. While the database is down, it commits afterwards.
+"""
 
 from dataclasses import replace
 
@@ -14,14 +16,14 @@ log = get_logger(__name__)
 
 
 class Publisher:
-    """Publishes changes in their order. `unsaved` holds those that the database has yet to take."""
+    """Publishes changes in order. `unsaved` holds those that are not in the database yet."""
 
     def __init__(self, table: Table, feed: Feed, unsaved: UnsavedChanges, metrics: Metrics) -> None:
         self.unsaved = unsaved
         self._table, self._feed, self._metrics = table, feed, metrics
 
-    def show(self, change: Change, *, saved: bool) -> Row | None:
-        """Publish one change; gives the row that readers see from now on."""
+    def publish(self, change: Change, *, saved: bool) -> Row | None:
+        """Publish one change. Return the row that readers see from now on, None if it was removed."""
         row = self._current(change)
         if not saved:
             self.unsaved.append(change)
@@ -33,7 +35,7 @@ class Publisher:
         return row
 
     def _current(self, change: Change) -> Row | None:
-        """The row of a change, with the observation that came while it was committed, if one did."""
+        """Return the row of a change, with a newer observation if one came during the commit."""
         row = change.row
         published = self._table.get(change.subs_id)
         if row is None or published is None or published.binding.generation != row.binding.generation:

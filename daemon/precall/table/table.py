@@ -17,16 +17,16 @@ from precall.core.packing import Packed, lead_of, pack, unpack
 from precall.core.routing.route import sound
 
 Listener = Callable[[Row | None, Row | None], None]
-"""Called after each publication with the row before and the row after (None: not there)."""
+"""Called after each publication with the row before and after the change (None: no such row)."""
 
 
 CHUNK = 500
-"""Ids a page takes from the order at once."""
+"""Ids that `page` takes from the index at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class TablePage:
-    """A slice of the table in order of id; `cursor` continues it, "" at the end."""
+    """A slice of the table in order of id. `cursor` continues after it; "" at the end."""
 
     rows: list[Row]
     cursor: str
@@ -35,8 +35,8 @@ class TablePage:
 class Table:
     """All published rows, by id and by X, in one process and one thread.
 
-    `lead` gives the seconds by which the stamping clock is ahead. Once that clock is set back, rows stamped meanwhile
-    are returned with the times they would have had.
+    `lead` returns by how many seconds the clock that stamps observations is ahead. After that clock is set back, rows
+    stamped in the meantime are returned with corrected times.
     """
 
     def __init__(self, lead: Callable[[], float] = lambda: 0.0) -> None:
@@ -56,7 +56,7 @@ class Table:
         return len(self._rows)
 
     def get(self, subs_id: str) -> Row | None:
-        """The published row, or None."""
+        """Return the published row, or None."""
         packed = self._rows.get(subs_id)
         return None if packed is None else unpack(subs_id, packed, self._lead)
 
@@ -65,7 +65,7 @@ class Table:
         return (unpack(subs_id, packed, self._lead) for subs_id, packed in self._rows.items())
 
     def load(self, rows: Iterable[Packed]) -> None:
-        """Add stored rows without notifying listeners: at start, before the first reader."""
+        """Add stored rows without notifying listeners. Call this at start, before the first read."""
         for subs_id, pool_key, number_x, state, blocked, data, usable in rows:
             self._rows[subs_id] = data
             if not usable:
@@ -90,7 +90,7 @@ class Table:
         self._rows[row.binding.subs_id] = pack(row, self._stamped_by(row))
 
     def by_x(self, number_x: str) -> list[Row]:
-        """The rows of every binding registered on this X."""
+        """Return the rows of all bindings registered on this X."""
         wanted = canonical(number_x)
         ids = self._by_x.get(key_of(number_x), [])
         known = [ids] if isinstance(ids, str) else ids
@@ -98,15 +98,15 @@ class Table:
         return [row for row in rows if canonical(row.binding.number_x) == wanted]
 
     def active(self, pool_key: str) -> int:
-        """How many bindings of a pool have not expired, as of the last sweep."""
+        """Return the number of bindings of a pool that have not expired, as of the last sweep."""
         return self._active[pool_key]
 
     def count(self, state: State, pool_key: str = "") -> int:
-        """How many rows are shown in this state, as of the last sweep; with a pool, how many of it have not expired."""
+        """Return the number of rows in this state, as of the last sweep. With a pool, expired ones are not counted."""
         return self._by_pool[pool_key, state] if pool_key else self._states[state]
 
     def restamp(self, subs_id: str) -> bool:
-        """Store this row with the times it is returned with. Return whether those differ from the stamps."""
+        """Store this row with the corrected times. Return whether they differ from the stored ones."""
         if lead_of(self._rows[subs_id]) - self._lead() < SMALLEST_STEP:
             return False
         if (row := self.get(subs_id)) is not None:
@@ -114,27 +114,28 @@ class Table:
         return True
 
     def lapse(self, row: Row) -> None:
-        """Count a row as expired: its time has come, though no answer has said so."""
+        """Count a row as expired, because it expired by the clock without an answer of the provider."""
         if row.binding.subs_id not in self._lapsed:
             self._count(row, -1)
             self._lapsed.add(row.binding.subs_id)
             self._count(row, +1)
 
     def revive(self, row: Row) -> None:
-        """Count a row by its state again: it had lapsed by a clock that was ahead."""
+        """Count a row by its state again, after it lapsed by a clock that was ahead."""
         if row.binding.subs_id in self._lapsed:
             self._count(row, -1)
             self._lapsed.discard(row.binding.subs_id)
             self._count(row, +1)
 
     def pools(self) -> list[str]:
-        """The keys of all pools that have an active binding."""
+        """Return the keys of all pools with an active binding."""
         return [pool for pool, count in self._active.items() if count]
 
     def page(self, cursor: str, limit: int, keep: Callable[[Row], bool], scan: int = 5_000) -> TablePage:
         """Return at most `limit` rows after `cursor` that `keep` accepts, out of at most `scan` rows.
 
-        A page may be short or empty and still have a cursor to continue with, since readers share the loop.
+        A page may be short or even empty and still have a cursor: the scan is limited, because readers share the event
+        loop.
         """
         found: list[Row] = []
         last = cursor
@@ -149,8 +150,10 @@ class Table:
         return TablePage(found, self._more(last))
 
     def slices(self, size: int) -> Iterator[Sequence[Row]]:
-        """Iterate over the whole table in slices, in order of id, so that the loop can run in between. Rows that come
-        or go meanwhile may be missed."""
+        """Iterate over the whole table in slices, in order of id.
+
+        The caller may yield to the event loop in between. Rows added or removed in the meantime may be missed.
+        """
         cursor = ""
         while ids := self._ids_after(cursor, size):
             cursor = ids[-1]
@@ -181,7 +184,7 @@ class Table:
             self._order.remove(before.binding.subs_id)
 
     def _stamped_by(self, row: Row) -> float:
-        """The seconds by which the clock that stamped the newest observation of this row is, or was, ahead."""
+        """Return by how many seconds the clock was ahead when it stamped the newest observation of this row."""
         lead = self._lead()
         before = self.get(row.binding.subs_id) if lead else None
         if before is None or _observation(before) != _observation(row):
@@ -207,7 +210,7 @@ class Table:
             there.append(subs_id)
 
     def _ids_after(self, subs_id: str, limit: int) -> list[str]:
-        """The next ids in order, at most `limit`; "" comes before all."""
+        """Return at most `limit` ids after `subs_id` ("": from the first), in order."""
         start = self._order.bisect_right(subs_id)
         ids: list[str] = self._order[start : start + limit]
         return ids
@@ -224,5 +227,5 @@ class Table:
 
 
 def _observation(row: Row) -> tuple[int, float]:
-    """The key that distinguishes one observation of a binding from the next."""
+    """Return a key that distinguishes one observation of a binding from the next."""
     return row.binding.generation, row.state.checked_at

@@ -1,6 +1,6 @@
-"""What waits for the database, within a bound: checks that changed nothing, and, in an outage, published changes.
+"""Bounded queues for the database: checks that changed nothing, and changes published during an outage.
 
-The writer decides when either is stored.
+The writer decides when they are stored.
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,13 @@ from precall.core.planning.sample import DialRecord
 from precall.table.writes import UnchangedChecks
 
 BACKLOG = 50_000
+"""Maximum number of queued changes. Beyond it, only the newest of each binding is kept."""
 CHECKS = 200_000
+"""Maximum number of queued checks, and of dial log lines."""
 
 
 class UnsavedChecks:
-    """Checks that changed nothing, the rows they refreshed, and lines of the dial log."""
+    """Checks that changed nothing, ids of the rows they refreshed, and lines of the dial log."""
 
     def __init__(self) -> None:
         self.checks: list[Check] = []
@@ -27,17 +29,17 @@ class UnsavedChecks:
         return len(self.checks) + len(self.dials) + len(self._refreshed)
 
     def keep(self, check: Check, *, refreshed: bool) -> None:
-        """Add a check."""
+        """Add a check. `refreshed`: its row must be stored, too."""
         self.checks.append(check)
         if refreshed:
             self._refreshed[check.subs_id] = check.seq
 
     def renew(self, subs_id: str, seq: int) -> None:
-        """Add a row to be stored as it is now."""
+        """Add a row to be stored. `seq` identifies its current observation."""
         self._refreshed[subs_id] = seq
 
     def head(self, most: int) -> UnchangedChecks:
-        """Return the first of each kind; the rows are added by the writer."""
+        """Return the first `most` entries of each kind. The writer adds the rows."""
         return UnchangedChecks(
             self.checks[:most],
             refreshed=list(islice(self._refreshed.items(), most)),
@@ -45,15 +47,15 @@ class UnsavedChecks:
         )
 
     def stored(self, unchanged: UnchangedChecks) -> None:
-        """Remove what `head` gave and the database took."""
+        """Remove entries returned by `head` that are now in the database."""
         del self.checks[: len(unchanged.checks)]
         del self.dials[: len(unchanged.dials)]
         for subs_id, seq in unchanged.refreshed:
             if self._refreshed.get(subs_id) == seq:
                 del self._refreshed[subs_id]
 
-    def bound(self) -> int:
-        """Let go of the oldest that no longer fit; how many checks went."""
+    def drop_excess(self) -> int:
+        """Drop the oldest entries above the limit. Return the number of checks dropped."""
         del self.dials[:-CHECKS]
         excess = max(0, len(self.checks) - CHECKS)
         del self.checks[:excess]
@@ -61,8 +63,11 @@ class UnsavedChecks:
 
 
 class UnsavedChanges:
-    """Published changes in order. Beyond the limit only the newest of each binding is kept, so the table is stored
-    whole while its history has gaps. `late` counts changes stored since the outage began, `folded` those dropped."""
+    """Published changes that are not in the database yet, in order.
+
+    Beyond the limit only the newest change of each binding is kept. The table is then stored completely, but its
+    history has gaps. `late` counts the changes stored since the outage began, `folded` those dropped.
+    """
 
     def __init__(self, limit: int = BACKLOG) -> None:
         self._changes: list[Change] = []
@@ -74,7 +79,7 @@ class UnsavedChanges:
         return len(self._changes)
 
     def begin(self) -> None:
-        """Start counting: an outage has begun."""
+        """Reset the counters at the beginning of an outage."""
         self.late = self.folded = 0
 
     def append(self, change: Change) -> None:
@@ -82,28 +87,28 @@ class UnsavedChanges:
         self._changes.append(change)
 
     def keep_together(self) -> None:
-        """Require that all changes up to now are stored in one transaction: they undo what may be stored."""
+        """Require that all queued changes are stored in one transaction. They undo a commit of unknown outcome."""
         self._undoing = len(self._changes)
 
     def head(self, most: int) -> list[Change]:
-        """Return the first of each kind; the rows are added by the writer."""
+        """Return the first `most` changes, or more if they must be stored together."""
         return list(islice(self._changes, max(most, self._undoing)))
 
     def stored(self, changes: Sequence[Change]) -> set[str]:
-        """Remove what `head` gave and the database took."""
+        """Remove changes returned by `head` that are now in the database. Return the ids with no change left."""
         del self._changes[: len(changes)]
         self._undoing = 0
         self.late += len(changes)
         return {change.subs_id for change in changes} - {change.subs_id for change in self._changes}
 
-    def bound(self) -> None:
-        """Let go of what no longer fits: all but each binding's newest."""
+    def drop_excess(self) -> None:
+        """Above the limit, drop all changes but the newest of each binding."""
         if len(self._changes) <= self._limit:
             return
         first, later = self._changes[: self._undoing], self._changes[self._undoing :]
         newest: dict[str, Change] = {}
         for change in later:
-            # What is left writes all that the changes it stands for would have written.
+            # The remaining change writes every column that the dropped ones would have written.
             older = newest.pop(change.subs_id, change)
             newest[change.subs_id] = replace(change, columns=older.columns | change.columns)
         self._changes = [*first, *newest.values()]

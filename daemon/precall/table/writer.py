@@ -1,18 +1,19 @@
-"""The one door through which a row changes: amend > commit > publish, one after the other, for every author.
+"""The single writer of the routing table: amend > commit > publish.
 
 Registrations, overrides and answers arrive as *writes*: functions that amend a row and touch only the columns their
-author owns. The writer applies them in order of arrival, answers first. It commits what changed in one transaction
-and publishes it afterwards, so no reader has seen what could be lost. One transaction takes many writes.
+author owns. The writer applies them in order of arrival, answers first. It commits many writes in one transaction and
+publishes them afterwards, so readers never see a change that could be lost.
 
-Checks that changed nothing follow in batches, at most `FLUSH` seconds late.
+Checks that changed nothing are stored in batches, at most `FLUSH` seconds late.
 
-While the database takes no commit, requests are refused at once and nothing of them is kept. Answers of the provider
-are published at once, flagged `unsaved`, and queue in order. The queue is tried every `RETRY` seconds; once it is
-stored as a whole, the outage is over. The queue is bounded (`unsaved`).
+During an outage of the database, requests are refused at once. Answers of the provider are published at once with the
+flag `unsaved`, and queued in order. The writer tries to store the queue every `RETRY` seconds. The outage ends once all
+of it is stored. The queue is bounded (`unsaved`).
 
-A commit lost in transit may be stored or not. Its requests are undone at once, and that undoing is stored before
-anything later. In such a commit answers have lower indexes than requests, and undo records have the next ones. So a
-reader that has seen change N can always obtain every stored change up to N, even after `kill -9`.
+If the connection is lost during COMMIT, the outcome is unknown. The requests of that transaction are refused, and
+changes that undo them are stored before anything later. In a transaction, answers have lower indexes than requests, and
+undoing changes have the next ones. A reader that has seen change N can therefore obtain every stored change up to N,
+even after `kill -9`.
 """
 
 import asyncio
@@ -41,14 +42,17 @@ from precall.telemetry.metrics import Metrics
 log = get_logger(__name__)
 
 BATCH = 5000
+"""Approximate maximum number of writes per transaction."""
 SLICE = 250
-"""Rows after which the loop is let go: readers share it."""
+"""Rows processed before yielding to the event loop."""
 FLUSH = 1.0
+"""Maximum seconds until an unchanged check is stored."""
 RETRY = 0.25
+"""Seconds between attempts to store the queue during an outage."""
 
 
 class Writer:
-    """The single writer of the table and of the database. Nothing happens unless `run` is running."""
+    """Applies writes to the table and the database, as long as `run` is running."""
 
     def __init__(
         self,
@@ -66,17 +70,17 @@ class Writer:
         self._settings = settings
         self._clock, self._monotonic = clocks.now, clocks.tick
         self._groups: deque[list[Write[Any]]] = deque()
-        self._notes = UnsavedChecks()
+        self._unsaved_checks = UnsavedChecks()
         self._backlog = publisher.unsaved
         self._wake = asyncio.Event()
         self._flush_at = 0.0
         self._probing = False
-        self._alone = 0
+        self._to_isolate = 0
         self._underway = 0
-        self._why, self._down_since = "", 0.0
+        self._outage_cause, self._down_since = "", 0.0
         self._closing = False
 
-    # -- what others call ---------------------------------------------------------------------------
+    # -- requests -----------------------------------------------------------------------------------
 
     def submit(
         self,
@@ -86,7 +90,7 @@ class Writer:
         *,
         check: Check | None = None,
     ) -> "asyncio.Future[Amendment[V]]":
-        """Queue one write. The future gives the amendment once it is committed and published, or StoreUnavailable."""
+        """Queue one write. The future receives the amendment once committed and published, or StoreUnavailable."""
         return self.submit_all([(subs_id, cause, amend)], check=check)[0]
 
     def submit_all(
@@ -107,57 +111,57 @@ class Writer:
         return [write.done for write in group]
 
     def record_unchanged(self, check: Check, row: Row | None) -> None:
-        """Keep a check that changed nothing for the next batch. `row` is the row it refreshed in the table, if any."""
-        self._put_off()
-        self._notes.keep(check, refreshed=row is not None)
-        if len(self._notes.checks) in (1, BATCH):
+        """Queue a check that changed nothing. `row` is the row it refreshed in the table, if any."""
+        self._schedule_flush()
+        self._unsaved_checks.keep(check, refreshed=row is not None)
+        if len(self._unsaved_checks.checks) in (1, BATCH):
             self._wake.set()
 
     def renew(self, row: Row) -> None:
-        """Store the observation of `row` again with the next batch: only its times were corrected."""
-        self._put_off()
-        self._notes.renew(row.binding.subs_id, row.state.seq)
+        """Queue the observation of `row` to be stored again, because its times were corrected."""
+        self._schedule_flush()
+        self._unsaved_checks.renew(row.binding.subs_id, row.state.seq)
         self._wake.set()
 
     def log_dial(self, dial: DialRecord) -> None:
-        """Keep a line of the dial log for the next batch."""
-        self._put_off()
-        self._notes.dials.append(dial)
-        if len(self._notes.dials) == 1:
+        """Queue a line of the dial log."""
+        self._schedule_flush()
+        self._unsaved_checks.dials.append(dial)
+        if len(self._unsaved_checks.dials) == 1:
             self._wake.set()
 
-    def _put_off(self) -> None:
-        if not self._notes:
+    def _schedule_flush(self) -> None:
+        if not self._unsaved_checks:
             self._flush_at = self._monotonic() + FLUSH
 
     def probe_database(self) -> None:
-        """Test the database now: a write of somebody else's has just failed."""
+        """Test the database now, because a write of another component has failed."""
         self._probing = True
         self._wake.set()
 
     @property
     def leads(self) -> bool:
-        """Whether this daemon leads, so that it may write."""
+        """Whether this daemon is the leader, and so may write."""
         return self._store.role.leads
 
     @property
     def saving(self) -> bool:
-        """Whether requests to write are accepted: neither on standby nor while the database is down."""
+        """Whether requests are accepted. They are refused on standby and while the database is down."""
         return not self._down and self._store.role.value is not Role.STANDBY
 
     @property
     def pending(self) -> int:
-        """How many rows wait for the database."""
+        """Number of rows that wait for the database."""
         queued = self._underway + sum(len(group) for group in self._groups)
-        return queued + len(self._notes) + len(self._backlog)
+        return queued + len(self._unsaved_checks) + len(self._backlog)
 
     # -- the writer ---------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Write until `close` is called, then write once more what is left."""
+        """Write until `close` is called, then store what is still queued."""
         while not self._closing:
             if self.saving:
-                await self._something_due()
+                await self._wait_for_work()
                 await self._write()
             else:
                 await self._run_unsaved()
@@ -167,19 +171,19 @@ class Writer:
             await self._publish_unsaved()
             await self._catch_up()
         if self.pending:
-            log.error("store.lost", rows=self.pending, error=self._why)
+            log.error("store.lost", rows=self.pending, error=self._outage_cause)
 
     def close(self) -> None:
-        """Let `run` end. Call this after everything that submits writes has stopped."""
+        """Make `run` end. Call this after everything that submits writes has stopped."""
         self._closing = True
         self._wake.set()
 
-    async def _something_due(self) -> None:
+    async def _wait_for_work(self) -> None:
         while not (self._groups or self._probing or self._closing):
             left = None
-            if self._notes:
+            if self._unsaved_checks:
                 left = self._flush_at - self._monotonic()
-                if left <= 0 or len(self._notes.checks) >= BATCH:
+                if left <= 0 or len(self._unsaved_checks.checks) >= BATCH:
                     return
             await self._pause(left)
 
@@ -194,7 +198,7 @@ class Writer:
 
     async def _write(self) -> None:
         batch = await self._gather()
-        unchanged = UnchangedChecks() if self._alone else await self._gather_unchanged()
+        unchanged = UnchangedChecks() if self._to_isolate else await self._gather_unchanged()
         changes = batch.changes
         self._underway = len(batch.items)
         if changes or unchanged.checks or unchanged.rows or unchanged.dials or self._probing:
@@ -212,20 +216,20 @@ class Writer:
             self._metrics.store_write_seconds.observe(self._monotonic() - begun)
             self._flush_at = begun + FLUSH
         self._probing = False
-        self._alone = max(0, self._alone - 1)
-        self._notes.stored(unchanged)
+        self._to_isolate = max(0, self._to_isolate - 1)
+        self._unsaved_checks.stored(unchanged)
         await self._publish(batch, saved=True)
         self._underway = 0
 
     async def _gather(self) -> WriteBatch:
-        """Apply about `BATCH` writes, in whole groups and in order, answers first, to the rows they will find."""
+        """Apply about `BATCH` writes, in whole groups and in order, answers first."""
         batch, now, turn = WriteBatch(), self._clock(), SLICE
         self._groups = deque(sorted(self._groups, key=_refusable))
         while self._groups and len(batch.items) < BATCH:
             if batch.groups and _refusable(batch.groups[-1]) > _refusable(self._groups[0]):
                 break
             await self._apply(self._groups.popleft(), batch, now)
-            if self._alone:
+            if self._to_isolate:
                 break
             if len(batch.items) >= turn:
                 turn += SLICE
@@ -233,11 +237,11 @@ class Writer:
         return batch
 
     async def _apply(self, group: list[Write[Any]], batch: WriteBatch, now: float) -> None:
-        """Apply the whole group, or nothing of it if one of its authors refuses."""
+        """Add a group to the batch. If one of its amendments raises, refuse the whole group."""
         amended: dict[str, Row | None] = {}
         items: list[tuple[Write[Any], Change | None]] = []
         try:
-            for place, write in enumerate(group, 1):
+            for i, write in enumerate(group, 1):
                 subs_id = write.subs_id
                 known = next((rows for rows in (amended, batch.amended) if subs_id in rows), None)
                 before = self._table.get(subs_id) if known is None else known[subs_id]
@@ -251,8 +255,8 @@ class Writer:
                     )
                     amended[subs_id] = change.row
                 items.append((write, change))
-                await breathe(place, SLICE)
-        except Exception as error:  # noqa: BLE001  one author's mistake must not stop the writer
+                await breathe(i, SLICE)
+        except Exception as error:  # noqa: BLE001  a bug in one amendment must not stop the writer
             for write in group:
                 write.refuse(error)
             return
@@ -272,9 +276,11 @@ class Writer:
         quiet: bool = False,
         columns: ColumnGroup | None = None,
     ) -> Change:
-        """Make the next change, which writes `columns` (None: those its cause owns). It takes one index, and one more
-        if readers of another pool must see a removal."""
-        left = _left(before, after)
+        """Build the next change, which writes `columns` (None: those its cause owns).
+
+        It takes one index, and one more if the binding leaves a pool, whose readers then see a removal.
+        """
+        left = _left_pool(before, after)
         step = 2 if left else 1
         self.index += step
         if after is not None and not quiet:
@@ -301,30 +307,30 @@ class Writer:
         )
 
     async def _gather_unchanged(self) -> UnchangedChecks:
-        unchanged = self._notes.head(BATCH)
-        for place, (subs_id, _) in enumerate(unchanged.refreshed, 1):
+        unchanged = self._unsaved_checks.head(BATCH)
+        for i, (subs_id, _) in enumerate(unchanged.refreshed, 1):
             row = self._table.get(subs_id)
             if row is not None:
                 unchanged.rows.append(row)
-            await breathe(place, SLICE)
+            await breathe(i, SLICE)
         return unchanged
 
     async def _publish(self, batch: WriteBatch, *, saved: bool) -> None:
-        for place, (write, change) in enumerate(batch.items, 1):
+        for i, (write, change) in enumerate(batch.items, 1):
             if change is None:
                 write.settle(self._table.get(write.subs_id))
             else:
-                write.settle(self._publisher.show(change, saved=saved))
-            await breathe(place, SLICE)
+                write.settle(self._publisher.publish(change, saved=saved))
+            await breathe(i, SLICE)
 
     def _isolate(self, batch: WriteBatch, error: Exception) -> None:
-        """Find the write whose value the database refuses, by trying one group after the other."""
+        """Find the group with a value that the database rejects, by storing one group at a time."""
         self._underway = 0
-        if len(batch.groups) > 1 or not self._alone:
+        if len(batch.groups) > 1 or not self._to_isolate:
             self._groups.extendleft(reversed(batch.groups))
-            self._alone = len(batch.groups)
+            self._to_isolate = len(batch.groups)
             return
-        self._alone -= 1
+        self._to_isolate -= 1
         # Without the error's text, which may quote the value.
         causes = sorted({write.cause for write in batch.groups[0]})
         log.error("ledger.refused", causes=causes, error=type(error).__name__)
@@ -334,17 +340,17 @@ class Writer:
     # -- while the database is down ------------------------------------------------------------------
 
     async def _enter_outage(self, batch: WriteBatch, error: StoreError) -> None:
-        """Enter the outage: refuse requests, publish the provider's answers, and keep those queued."""
+        """Begin an outage: refuse requests, and publish and queue the provider's answers."""
         log.error("store.down", error=str(error), pending=self.pending)
-        self._down, self._why, self._down_since = True, str(error), self._monotonic()
+        self._down, self._outage_cause, self._down_since = True, str(error), self._monotonic()
         self._backlog.begin()
-        self._alone, self._probing, self._underway = 0, False, 0
+        self._to_isolate, self._probing, self._underway = 0, False, 0
         kept, refused = WriteBatch(), list[Change]()
         for write, change in batch.items:
             if not write.refusable:
                 kept.items.append((write, change))
                 continue
-            write.refuse(StoreUnavailable(self._why))
+            write.refuse(StoreUnavailable(self._outage_cause))
             if change is not None and isinstance(error, OutcomeUnknown):
                 refused.append(change)
         self._refuse_requests()
@@ -356,23 +362,23 @@ class Writer:
         for group in self._groups:
             if _refusable(group):
                 for write in group:
-                    write.refuse(StoreUnavailable(self._why))
+                    write.refuse(StoreUnavailable(self._outage_cause))
         self._groups = deque(group for group in self._groups if not _refusable(group))
 
     async def _run_unsaved(self) -> None:
-        """Run without the database for `RETRY` seconds, then try to store what is queued while running on."""
+        """Run without the database for `RETRY` seconds, then try to store the queue while still publishing answers."""
         due = self._monotonic() + RETRY
         while not self._closing and (left := due - self._monotonic()) > 0:
             await self._publish_unsaved()
             await self._pause(left)
-        self._bound()
+        self._drop_excess()
         attempt = asyncio.create_task(self._catch_up(left=BATCH), name="ledger-catch-up")
         attempt.add_done_callback(lambda _: self._wake.set())
         while not attempt.done():
             await self._publish_unsaved()
             if not attempt.done():
                 await self._pause(None)
-        # The rest with nobody adding to it: what comes during each commit would never end.
+        # Store the rest without publishing in between; otherwise the queue might never become empty.
         if attempt.result() and await self._catch_up():
             self._down = False
             seconds = round(self._monotonic() - self._down_since, 1)
@@ -381,54 +387,58 @@ class Writer:
             )
 
     async def _publish_unsaved(self) -> None:
-        """Publish what the provider answered before it is stored."""
+        """Publish the provider's answers before they are stored."""
         await self._publish(await self._gather(), saved=False)
 
     async def _catch_up(self, left: int = 0) -> bool:
-        """Store queued changes in order, in batches, down to `left` of them. Return whether the database took them."""
+        """Store queued changes in order, in batches, until at most `left` remain. Return whether that succeeded."""
         while True:
             changes = self._backlog.head(BATCH)
-            # Not before the last change: an earlier one would put back a row that was observed after it.
+            # Refreshed rows are stored with the last change, because an earlier change would overwrite them.
             last = len(changes) == len(self._backlog)
             unchanged = await self._gather_unchanged() if last else UnchangedChecks()
             try:
                 await self._store.commit(changes, unchanged.checks, unchanged.rows, unchanged.dials)
             except StoreError as error:
-                self._why = str(error)
+                self._outage_cause = str(error)
                 return False
-            self._notes.stored(unchanged)
+            self._unsaved_checks.stored(unchanged)
             self._table.unsaved -= self._backlog.stored(changes)
             if len(self._backlog) <= left:
                 return True
 
     async def _undo(self, refused: Sequence[Change]) -> None:
-        """Write the current rows over those of refused requests that may have been stored all the same."""
+        """Publish and queue changes that restore the current rows, over refused requests that may have been stored."""
         now, last = self._clock(), {change.subs_id: change for change in refused}
-        for place, (subs_id, change) in enumerate(last.items(), 1):
+        for i, (subs_id, change) in enumerate(last.items(), 1):
             row = self._table.get(subs_id)
-            might = change.row or row
+            maybe_stored = change.row or row
             if row is not None:
                 row = replace(row, version=max(row.version, change.route.version))
-                # All of it may have been stored, so all of it is written again.
-                again = self._change(subs_id, WriteCause.REGISTERED, might, row, now, columns=~ColumnGroup(0))
-                self._publisher.show(again, saved=False)
-            elif might is not None:
-                self._publisher.show(self._change(subs_id, WriteCause.REMOVED, might, None, now), saved=False)
-            await breathe(place, SLICE)
+                # Any column may have been stored, so all of them are written again.
+                again = self._change(
+                    subs_id, WriteCause.REGISTERED, maybe_stored, row, now, columns=~ColumnGroup(0)
+                )
+                self._publisher.publish(again, saved=False)
+            elif maybe_stored is not None:
+                self._publisher.publish(
+                    self._change(subs_id, WriteCause.REMOVED, maybe_stored, None, now), saved=False
+                )
+            await breathe(i, SLICE)
         self._backlog.keep_together()
 
-    def _bound(self) -> None:
-        """Drop what no longer fits: the oldest unchanged checks, then all changes but the newest of each binding."""
-        self._metrics.store_dropped.inc(self._notes.bound())
-        self._backlog.bound()
+    def _drop_excess(self) -> None:
+        """Drop what exceeds the limits: the oldest unchanged checks, and all changes but the newest of each binding."""
+        self._metrics.store_dropped.inc(self._unsaved_checks.drop_excess())
+        self._backlog.drop_excess()
 
 
 def _refusable(group: list[Write[Any]]) -> bool:
     return group[0].refusable
 
 
-def _left(before: Row | None, after: Row | None) -> str:
-    """The pool that a change takes its binding out of; "" if the binding stays in its pool, or is removed."""
+def _left_pool(before: Row | None, after: Row | None) -> str:
+    """Return the pool that a binding leaves, or "" if it stays in its pool or is removed."""
     if before is None or after is None or before.binding.pool_key == after.binding.pool_key:
         return ""
     return before.binding.pool_key

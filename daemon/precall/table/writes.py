@@ -1,4 +1,4 @@
-"""What authors ask of the writer, and what one of its transactions carries. Values; `writer` acts on them."""
+"""Requests to the writer, and the contents of one of its transactions, as values."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,9 +13,9 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True)
 class Amendment(Generic[V]):
-    """What an author makes of a row: the row as it must stand, and the author's own verdict.
+    """The result of an `Amend`: the new row, and a verdict for the author of the write.
 
-    The same row object means no change, None removes the row. Once published, it holds the row readers see.
+    The same row object means no change; None removes the row. After publication, `row` is the row that readers see.
     """
 
     row: Row | None
@@ -23,12 +23,12 @@ class Amendment(Generic[V]):
 
 
 Amend = Callable[[Row | None, int], Amendment[V]]
-"""(the row as it stands, the index this change would get) -> the amendment. It may raise to refuse the whole group."""
+"""(current row, index of the change if there is one) -> the amendment. It may raise, to refuse the whole group."""
 
 
 @dataclass(slots=True)
 class Write(Generic[V]):
-    """One request to change one row. `done` gives the published amendment, or the error that refused it."""
+    """One request to change one row. `done` receives the published amendment, or the error."""
 
     subs_id: str
     cause: WriteCause
@@ -39,24 +39,26 @@ class Write(Generic[V]):
 
     @property
     def refusable(self) -> bool:
-        """Whether its author can come again. The provider cannot: what it said must be acted on."""
+        """Whether the write may be refused. Its author can repeat a request, but not an answer of the provider."""
         return self.cause is not WriteCause.CHECKED
 
     def settle(self, row: Row | None) -> None:
-        """Hand the published row to the author, unless the author no longer waits."""
+        """Pass the published row to the author, unless the author no longer waits."""
         if not self.done.done():
             self.done.set_result(Amendment(row, cast("V", self.verdict)))
 
     def refuse(self, error: Exception) -> None:
-        """Hand the error to the author, unless the author no longer waits."""
+        """Pass the error to the author, unless the author no longer waits."""
         if not self.done.done():
             self.done.set_exception(error)
 
 
 @dataclass(slots=True)
 class WriteBatch:
-    """What one transaction makes of whole groups. A write without a change waits too: the row it found may be one
-    that this transaction is to store."""
+    """Whole groups of writes that share one transaction.
+
+    A write without a change is part of it, too: it may have read a row that this transaction will store.
+    """
 
     groups: list[list[Write[Any]]] = field(default_factory=list)
     items: list[tuple[Write[Any], Change | None]] = field(default_factory=list)
@@ -64,13 +66,16 @@ class WriteBatch:
 
     @property
     def changes(self) -> list[Change]:
-        """What it changes, in order."""
+        """The changes to store, in order."""
         return [change for _, change in self.items if change is not None]
 
 
 @dataclass(frozen=True, slots=True)
 class UnchangedChecks:
-    """Checks that changed nothing, on their way to the database, with the rows they refreshed and dial log lines."""
+    """A batch of checks that changed nothing, rows they refreshed, and lines of the dial log.
+
+    `refreshed` has (subs_id, seq of the observation) for each of `rows`.
+    """
 
     checks: list[Check] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Who may ask what, over HTTP."""
+"""Access control of the HTTP API."""
 
 import asyncio
 import re
@@ -46,7 +46,7 @@ async def status_of(served: Served, endpoint: Operation, secret: str) -> int:
     return status
 
 
-async def test_each_endpoint_without_with_the_wrong_and_with_the_right_scope(tmp_path: Path) -> None:
+async def test_every_endpoint_requires_its_scope(tmp_path: Path) -> None:
     right, wrong, entries = {}, {}, []
     for scope in SCOPES:
         right[scope], entry = token(f"only {scope}", scope)
@@ -77,7 +77,7 @@ async def test_each_endpoint_without_with_the_wrong_and_with_the_right_scope(tmp
             assert admitted != 404 or what in ABSENT, what
 
 
-async def test_a_header_that_is_no_token(tmp_path: Path) -> None:
+async def test_malformed_authorization_headers_are_refused(tmp_path: Path) -> None:
     _, entry = token("me", *SCOPES)
     async with serving(tmp_path, tokens=[entry]) as served:
         for header in ("Bearer", "Bearer ", "Basic c2VjcmV0LW9mLW1l", "secret-of-me", "Bearer \xff"):
@@ -103,19 +103,19 @@ PAGES: list[tuple[dict[str, str], int]] = [
 ]
 
 
-async def test_without_tokens_no_web_page_is_answered(tmp_path: Path) -> None:
+async def test_without_tokens_requests_from_web_pages_are_refused(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         await served.register()
         for headers, status in PAGES:
             served.daemon.parts.checker.plan.resume("")
             for method, path in (("GET", "/v1/routes"), ("POST", "/v1/pause"), ("GET", "/healthz")):
-                found, body = await served.ask(method, path, headers=headers)
-                assert found == status, headers
+                answer, body = await served.ask(method, path, headers=headers)
+                assert answer == status, headers
                 assert status == 200 or body["code"] == "foreign_request"
             assert bool(served.daemon.parts.checker.plan.paused) == (status == 200)
 
 
-async def test_guarded_elsewhere_any_host_will_do_but_no_page_of_another(tmp_path: Path) -> None:
+async def test_behind_other_protection_any_host_is_accepted_but_no_foreign_origin(tmp_path: Path) -> None:
     async with serving(tmp_path, api={"insecure": True}) as served:
         host = {"Host": "precall.example"}
         assert (await served.ask("GET", "/v1/routes", headers=host))[0] == 200
@@ -125,7 +125,7 @@ async def test_guarded_elsewhere_any_host_will_do_but_no_page_of_another(tmp_pat
         assert (await served.ask("GET", "/v1/routes", headers=other))[0] == 403
 
 
-async def test_with_tokens_the_name_we_are_reached_under_does_not_matter(tmp_path: Path) -> None:
+async def test_with_tokens_any_host_header_is_accepted(tmp_path: Path) -> None:
     secret, entry = token("me", "routes:read")
     async with serving(tmp_path, tokens=[entry]) as served:
         headers = {"Host": "precall.example", "Authorization": f"Bearer {secret}"}

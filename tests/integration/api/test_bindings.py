@@ -1,4 +1,4 @@
-"""Registrations, orders and what is told of a binding, over HTTP."""
+"""Registrations, overrides, and reads of bindings over HTTP."""
 
 import asyncio
 from dataclasses import replace
@@ -14,7 +14,7 @@ from tests.support.builders import binding
 PAST = "2001-01-01T00:00:00Z"
 
 
-async def test_put_get_delete(tmp_path: Path) -> None:
+async def test_a_binding_can_be_put_read_and_deleted(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         served.daemon.parts.checker.plan.pause("")  # a check would change the route, and so its version
         body = a_binding(labels={"city": "Hangzhou"}, extension="7")
@@ -38,7 +38,7 @@ async def test_put_get_delete(tmp_path: Path) -> None:
         assert await served.stored() == 0
 
 
-async def test_what_was_answered_to_is_stored(tmp_path: Path) -> None:
+async def test_an_acknowledged_binding_is_stored(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         await served.register(subs_id="1")
         await served.register(subs_id="2", number_b="", expires_at="")
@@ -74,19 +74,19 @@ BAD_BINDINGS: list[tuple[str, Any, int, str, str]] = [
 ]
 
 
-async def test_a_bad_binding_is_refused_by_its_field_and_not_stored(tmp_path: Path) -> None:
+async def test_an_invalid_binding_is_refused_naming_its_field(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         for name, body, status, code, field in BAD_BINDINGS:
-            found, problem = await served.ask("PUT", "/v1/bindings/1", body)
-            assert (found, problem["code"], problem.get("field", "")) == (status, code, field), name
+            answer, problem = await served.ask("PUT", "/v1/bindings/1", body)
+            assert (answer, problem["code"], problem.get("field", "")) == (status, code, field), name
             assert "1380000" not in str(problem), name
-        found, problem = await served.ask("PUT", "/v1/bindings/abc", without("subs_id"))
-        assert (found, problem["field"]) == (400, "subs_id")
+        answer, problem = await served.ask("PUT", "/v1/bindings/abc", without("subs_id"))
+        assert (answer, problem["field"]) == (400, "subs_id")
         assert await served.stored() == 0
         assert len(served.daemon.parts.table) == 0
 
 
-async def test_a_batch_tells_of_each_in_order(tmp_path: Path) -> None:
+async def test_a_batch_reports_each_result_in_order(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         await served.register(subs_id="5")
         items = [
@@ -115,7 +115,7 @@ async def test_a_batch_tells_of_each_in_order(tmp_path: Path) -> None:
         assert (await served.ask("GET", "/v1/bindings/1"))[1]["labels"] == {"n": "2"}
 
 
-async def test_an_atomic_batch_stands_or_falls_as_one(tmp_path: Path) -> None:
+async def test_an_atomic_batch_is_stored_completely_or_not_at_all(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         good = [a_binding(subs_id=str(i)) for i in range(1, 40)]
         path = "/v1/bindings/batch?atomic=true"
@@ -150,7 +150,7 @@ async def test_an_atomic_batch_that_is_overtaken_stores_nothing(tmp_path: Path) 
         assert [row.binding.subs_id for row in served.daemon.parts.table.rows()] == ["2"]
 
 
-async def test_a_batch_takes_5000_and_not_one_more(tmp_path: Path) -> None:
+async def test_a_batch_is_limited_to_5000_bindings(tmp_path: Path) -> None:
     async with serving(tmp_path, rate=0.001) as served:
         items = [a_binding(subs_id=str(i)) for i in range(5001)]
         status, problem = await served.ask("POST", "/v1/bindings/batch", {"bindings": items})
@@ -161,7 +161,7 @@ async def test_a_batch_takes_5000_and_not_one_more(tmp_path: Path) -> None:
         assert (await served.ask("POST", "/v1/bindings/batch", {"bindings": []}))[1] == {"results": []}
 
 
-async def test_bindings_by_pages_and_filters(tmp_path: Path) -> None:
+async def test_bindings_are_listed_by_page_and_filter(tmp_path: Path) -> None:
     async with serving(tmp_path, rate=0.001) as served:
         items = [
             a_binding(subs_id=str(i), pool_key=f"FC{i % 3}", labels={"url": f"a:{i % 2}"})
@@ -186,7 +186,7 @@ async def test_bindings_by_pages_and_filters(tmp_path: Path) -> None:
         assert (await served.ask("GET", "/v1/bindings?label=url"))[1]["field"] == "label"
 
 
-async def test_history_is_newest_first_and_goes_on(tmp_path: Path) -> None:
+async def test_history_is_paged_newest_first(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1)) as served:
         await served.register()
         for status in (1, 2, 3, 1):
@@ -221,33 +221,33 @@ async def test_history_is_newest_first_and_goes_on(tmp_path: Path) -> None:
         assert (await served.ask("GET", "/v1/bindings/2/history"))[0] == 404
 
 
-async def test_explain(tmp_path: Path) -> None:
+async def test_explain_returns_route_state_override_and_plan(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1)) as served:
         await served.register()
         await served.checked("1")
         await served.ask("PUT", "/v1/overrides/1", {"action": "hold", "reason": "test"})
         status, body = await served.ask("GET", "/v1/bindings/1/explain")
-        told = ExplainAnswer.model_validate(body)
+        answer = ExplainAnswer.model_validate(body)
         assert status == 200
-        assert (told.route.action, told.route.reason) == ("hold", "override")
-        assert told.observed["state"] == "normal"
-        assert told.observed["number"] == "***01"
-        assert told.override is not None
-        assert told.override.reason == "test"
-        assert told.plan is not None
-        assert told.plan["why"]
+        assert (answer.route.action, answer.route.reason) == ("hold", "override")
+        assert answer.observed["state"] == "normal"
+        assert answer.observed["number"] == "***01"
+        assert answer.override is not None
+        assert answer.override.reason == "test"
+        assert answer.plan is not None
+        assert answer.plan["why"]
         assert (await served.ask("GET", "/v1/bindings/2/explain"))[0] == 404
 
 
-async def test_check_now(tmp_path: Path) -> None:
+async def test_check_returns_the_result_of_a_live_check(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(2)) as served:
         await served.register(subs_id="1")
         await served.register(subs_id="9", pool_key="FC2")
         status, body = await served.ask("POST", "/v1/bindings/1/check?timeout=5")
-        told = CheckAnswer.model_validate(body)
-        assert (status, told.outcome, told.result) == (200, "answered", "status_2")
-        assert told.route.action == "dial_temp_x"
-        # the provider does not know this one: asked, but not answered yet
+        answer = CheckAnswer.model_validate(body)
+        assert (status, answer.outcome, answer.result) == (200, "answered", "status_2")
+        assert answer.route.action == "dial_temp_x"
+        # the provider does not know this binding: queried, but not answered yet
         status, body = await served.ask("POST", "/v1/bindings/9/check")
         assert (status, body["outcome"]) == (200, "failed")
         assert body["route"]["action"] == "dial_x"
@@ -255,16 +255,16 @@ async def test_check_now(tmp_path: Path) -> None:
         assert (await served.ask("POST", "/v1/bindings/1/check?timeout=0"))[1]["field"] == "timeout"
 
 
-async def test_a_check_that_the_provider_keeps_waiting_goes_on(tmp_path: Path) -> None:
+async def test_a_slow_check_continues_after_its_request_timed_out(tmp_path: Path) -> None:
     slow = scripted(1, fault=[{"kind": "slow", "delay": "0.5s"}])
     async with serving(tmp_path, slow) as served:
         await served.register()
         status, body = await served.ask("POST", "/v1/bindings/1/check?timeout=0.1")
-        told = CheckAnswer.model_validate(body)
-        assert (status, told.outcome, told.route.reason) == (202, "late", "unverified")
+        answer = CheckAnswer.model_validate(body)
+        assert (status, answer.outcome, answer.route.reason) == (202, "late", "unverified")
 
 
-async def test_a_spent_budget_says_when_to_come_again(tmp_path: Path) -> None:
+async def test_a_spent_budget_is_answered_with_retry_after(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1), rate=0.01) as served:
         await served.register()
         statuses = []
@@ -277,15 +277,15 @@ async def test_a_spent_budget_says_when_to_come_again(tmp_path: Path) -> None:
         assert 429 in statuses
 
 
-async def test_overrides(tmp_path: Path) -> None:
+async def test_an_override_is_set_shown_and_lifted(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1)) as served:
         await served.register()
         await served.checked("1")
         order = {"action": "hold", "until": FUTURE, "reason": "number is being ported"}
         status, body = await served.ask("PUT", "/v1/overrides/1", order)
-        told = PinnedAnswer.model_validate(body)
-        assert (status, told.route.action, told.override.until) == (200, "hold", FUTURE)
-        assert (told.override.created_by, told.override.reason) == ("local", order["reason"])
+        answer = PinnedAnswer.model_validate(body)
+        assert (status, answer.route.action, answer.override.until) == (200, "hold", FUTURE)
+        assert (answer.override.created_by, answer.override.reason) == ("local", order["reason"])
         _, route = await served.ask("GET", "/v1/routes/1")
         assert (route["action"], route["reason"], route["flags"]) == ("hold", "override", ["overridden"])
         assert await served.ask("DELETE", "/v1/overrides/1") == (204, "")

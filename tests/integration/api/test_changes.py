@@ -54,7 +54,7 @@ async def refused(served: Served, since: int) -> bool:
     return status == 410
 
 
-def told(answer: ChangesAnswer) -> list[tuple[str, str, str]]:
+def changes_of(answer: ChangesAnswer) -> list[tuple[str, str, str]]:
     return [(one.subs_id, one.action, one.reason) for one in answer.changes]
 
 
@@ -121,12 +121,12 @@ async def test_a_long_poll_is_answered_as_soon_as_something_changes(tmp_path: Pa
         assert not polling.done()
         await served.register()
         answer = await asyncio.wait_for(polling, PATIENCE)
-        assert told(answer) == [("1", "dial_x", "unverified")]
+        assert changes_of(answer) == [("1", "dial_x", "unverified")]
         assert answer.index == answer.changes[0].index > index
         assert await changes(served, answer.index) == ChangesAnswer(index=answer.index, changes=[])
 
 
-async def test_a_long_poll_is_not_woken_by_what_its_filter_does_not_name(tmp_path: Path) -> None:
+async def test_a_long_poll_ignores_changes_outside_its_filter(tmp_path: Path) -> None:
     async with serving(tmp_path, **IDLE) as served:
         index, _ = await snapshot(served)
         queries = ("subs_id=2,3&subs_id=4", "pool_key=FC2", "subs_id=1&pool_key=FC2")
@@ -146,7 +146,7 @@ async def test_a_long_poll_is_not_woken_by_what_its_filter_does_not_name(tmp_pat
         assert [one.subs_id for one in (await woken).changes] == ["4"]
 
 
-async def test_a_page_at_a_time(tmp_path: Path) -> None:
+async def test_changes_are_read_page_by_page(tmp_path: Path) -> None:
     async with serving(tmp_path, **IDLE) as served:
         index, _ = await snapshot(served)
         for subs_id in "12345":
@@ -159,7 +159,7 @@ async def test_a_page_at_a_time(tmp_path: Path) -> None:
         assert found == list("12345")
 
 
-async def test_what_is_no_index_to_go_on_from(tmp_path: Path) -> None:
+async def test_unusable_indexes_are_refused(tmp_path: Path) -> None:
     async with serving(tmp_path, **IDLE) as served:
         base, _ = await snapshot(served)
         await served.register()
@@ -191,7 +191,7 @@ async def test_what_is_no_index_to_go_on_from(tmp_path: Path) -> None:
                 assert response.status == 200
 
 
-async def test_readers_go_on_over_a_restart(tmp_path: Path) -> None:
+async def test_readers_resume_after_a_restart(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(2)) as served:
         served.daemon.parts.checker.plan.pause("")
         first, _ = await snapshot(served)
@@ -217,7 +217,7 @@ async def test_readers_go_on_over_a_restart(tmp_path: Path) -> None:
         assert [(one.action, one.number, one.version) for one in stored] == [
             (one.action, one.number, one.version) for one in live
         ]
-        # a change that still stands is told as it stands, with its true age
+        # a change that is still current is sent with its true age
         standing = stored[2].model_dump(exclude_unset=True)
         assert standing["age_ms"] > live[2].age_ms
         assert {**standing, "age_ms": 0} == {**table["1"], "age_ms": 0}
@@ -225,12 +225,12 @@ async def test_readers_go_on_over_a_restart(tmp_path: Path) -> None:
             later = await changes(served, one.index)
             assert [other.index for other in later.changes] == [other.index for other in live[place + 1 :]]
         paged = await changes(served, first, "&wait=0&limit=1&pool_key=FC2")
-        assert told(paged) == [("2", "dial_x", "unverified")]
+        assert changes_of(paged) == [("2", "dial_x", "unverified")]
         rest = await changes(served, paged.index, "&wait=0&pool_key=FC2")
-        assert told(rest) == [("2", "expired", "removed")]
+        assert changes_of(rest) == [("2", "expired", "removed")]
         assert rest.index == live[-1].index
         assert (await changes(served, rest.index, "&wait=0&pool_key=FC2")).index == second
-        assert told(await changes(served, first, "&wait=0&subs_id=1"))[0][0] == "1"
+        assert changes_of(await changes(served, first, "&wait=0&subs_id=1"))[0][0] == "1"
         async with streaming(served, f"?since={first}") as stream:
             assert [(await stream.route())["index"] for _ in live] == [one.index for one in live]
             await served.register(subs_id="3")
@@ -243,7 +243,7 @@ async def test_readers_go_on_over_a_restart(tmp_path: Path) -> None:
         assert [one.subs_id for one in (await changes(served, second)).changes] == ["3"]
 
 
-async def test_an_index_of_a_future_that_a_restore_undid_is_refused(tmp_path: Path) -> None:
+async def test_an_index_lost_by_restoring_a_backup_is_refused(tmp_path: Path) -> None:
     async with serving(tmp_path, **IDLE) as served:
         await served.register()
         kept = served.daemon.parts.feed.newest
@@ -263,7 +263,7 @@ async def test_an_index_of_a_future_that_a_restore_undid_is_refused(tmp_path: Pa
         assert [one.subs_id for one in (await changes(served, kept)).changes] == ["3"]
 
 
-async def test_what_retention_took_away_is_refused(tmp_path: Path) -> None:
+async def test_an_index_deleted_by_retention_is_refused(tmp_path: Path) -> None:
     async with serving(tmp_path, **IDLE) as served:
         base, _ = await snapshot(served)
         await served.register(subs_id="1")
@@ -281,7 +281,7 @@ async def test_what_retention_took_away_is_refused(tmp_path: Path) -> None:
         assert [one.subs_id for one in (await changes(served, kept)).changes] == ["3"]
 
 
-async def test_a_stream_goes_on_where_it_was_left(tmp_path: Path) -> None:
+async def test_a_stream_resumes_at_the_last_event_id(tmp_path: Path) -> None:
     async with serving(tmp_path, **IDLE) as served:
         async with streaming(served) as stream:
             assert stream.response.headers["X-Accel-Buffering"] == "no"
@@ -294,7 +294,7 @@ async def test_a_stream_goes_on_where_it_was_left(tmp_path: Path) -> None:
         begun = int(stream.last)
         for subs_id in "234":
             await served.register(subs_id=subs_id)
-        # a browser repeats its address; what it had last tells more
+        # a browser repeats the URL, but Last-Event-ID is newer
         async with streaming(served, f"?since={begun - 1}", last=stream.last) as stream:
             assert [(await stream.route())["subs_id"] for _ in "234"] == ["2", "3", "4"]
         async with streaming(served, f"?since={begun}&subs_id=4") as stream:
@@ -310,7 +310,7 @@ async def test_many_changes_at_once_reach_a_stream_in_order(tmp_path: Path) -> N
         assert [(await stream.route())["subs_id"] for _ in range(2000)] == [str(n) for n in range(2000)]
 
 
-async def test_no_real_number_is_ever_told(tmp_path: Path) -> None:
+async def test_changes_never_contain_a_real_number(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(3), rate=1000.0) as served:
         index, _ = await snapshot(served)
         async with streaming(served, f"?since={index}") as stream:
@@ -330,7 +330,7 @@ async def test_no_real_number_is_ever_told(tmp_path: Path) -> None:
         assert (recalled.action, recalled.number) == ("dial_real", "")
 
 
-async def test_the_snapshot_of_what_a_filter_names(tmp_path: Path) -> None:
+async def test_a_snapshot_applies_filters(tmp_path: Path) -> None:
     async with serving(tmp_path, **IDLE) as served:
         bindings = [a_binding(subs_id=str(place), pool_key=f"FC{place % 2}") for place in range(250)]
         await served.ask("POST", "/v1/bindings/batch", {"bindings": bindings})
@@ -343,7 +343,7 @@ async def test_the_snapshot_of_what_a_filter_names(tmp_path: Path) -> None:
         assert set(some) == {"1", "3"}
 
 
-async def test_a_change_the_database_did_not_take_is_streamed_with_a_flag(tmp_path: Path) -> None:
+async def test_unsaved_changes_are_streamed_with_a_flag(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(4), store_timeout=BRIEF) as served:
         served.daemon.parts.checker.plan.pause("")
         await served.register()
@@ -373,7 +373,7 @@ async def test_two_thousand_streams(tmp_path: Path) -> None:
 
 
 async def stopped(folder: Path, count: int) -> tuple[list[dict[str, str]], list[dict[str, Any]]]:
-    """Stop a daemon that has `count` open streams; what each is told at the end, after one change."""
+    """Stop a daemon with `count` open streams. Return what each receives at the end, after one change."""
     limits: dict[str, Any] = {"limit": 0, "force_close": True}
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(**limits), timeout=aiohttp.ClientTimeout(total=None)
@@ -403,7 +403,7 @@ async def stopped(folder: Path, count: int) -> tuple[list[dict[str, str]], list[
 
 
 @pytest.mark.slow
-async def test_a_reader_who_does_not_read_is_cut_off_and_holds_nobody_back(
+async def test_a_slow_reader_is_disconnected_without_delaying_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # On a busy machine the other reader is slow too, though not as slow as this.
@@ -436,7 +436,7 @@ def _rest(lazy: socket.socket) -> bytes:
     return tail
 
 
-async def test_what_was_replaced_is_told_without_a_number_that_time_took_away(tmp_path: Path) -> None:
+async def test_replaced_routes_are_sent_without_expired_numbers(tmp_path: Path) -> None:
     async with serving(tmp_path, **IDLE) as served:
         index, _ = await snapshot(served)
         await served.register(expires_at="2099-01-01T00:00:00Z")

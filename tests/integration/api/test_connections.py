@@ -1,4 +1,7 @@
-"""Peers that keep the API waiting, crowd it, send too much or guess: cut off and counted, and nobody else waits."""
+"""Clients that are slow, crowd the API, send too much or guess tokens.
+
+They are cut off and counted, and others are not delayed.
+"""
 
 import asyncio
 import socket
@@ -24,7 +27,7 @@ GET = b"GET /v1/routes/1 HTTP/1.1\r\nHost: localhost\r\n"
 
 
 class Clock:
-    """A clock that goes on when it is told to."""
+    """A clock that advances on command."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -58,7 +61,7 @@ class Peer:
 
 
 class Bench:
-    """A server by itself, not ready yet, with a clock of its own: it is asked, and answers 503."""
+    """A server without a daemon, on a test clock. It answers 503, because it is not ready."""
 
     def __init__(self, server: Server, clock: Clock, metrics: Metrics, port: int) -> None:
         self.server, self.clock, self.metrics, self.port = server, clock, metrics, port
@@ -126,7 +129,7 @@ async def closed(writer: asyncio.StreamWriter) -> None:
 # -- slow senders
 
 
-async def test_who_says_nothing_or_dribbles_a_head_is_cut_and_the_others_are_not() -> None:
+async def test_silent_and_slow_request_heads_are_cut_off() -> None:
     async with alone() as bench, bench.peers(3) as [silent, dribbling, good]:
         for byte in (b"G", b"E", b"T", b" "):
             dribbling.writer.write(byte)
@@ -141,7 +144,7 @@ async def test_who_says_nothing_or_dribbles_a_head_is_cut_and_the_others_are_not
         assert sample(bench.metrics, "precall_connections") == 1
 
 
-async def test_the_head_of_a_second_request_may_not_dribble_either() -> None:
+async def test_a_slow_head_of_a_second_request_is_cut_off() -> None:
     async with alone() as bench, bench.peers(1) as [peer]:
         peer.writer.write(GET + b"\r\n")
         await peer.answer()
@@ -149,7 +152,7 @@ async def test_the_head_of_a_second_request_may_not_dribble_either() -> None:
         peer.writer.write(GET)
         await asyncio.sleep(
             0.05
-        )  # so that the bytes come alone; were they late, they would not be cut too early
+        )  # so that the bytes arrive separately; if they are late, they are not cut off too early
         for _ in range(4):
             peer.writer.write(b"X")
             await bench.later(HEAD_WITHIN / 2)
@@ -157,7 +160,7 @@ async def test_the_head_of_a_second_request_may_not_dribble_either() -> None:
         assert bench.cut("slow_head") == 1
 
 
-async def test_a_request_that_takes_long_is_not_taken_for_a_slow_head(tmp_path: Path) -> None:
+async def test_a_long_request_is_not_cut_off_as_a_slow_head(tmp_path: Path) -> None:
     async with serving(tmp_path) as served, connected(served) as peer:
         crowd = crowd_of(served)
         since = served.daemon.parts.feed.newest
@@ -174,7 +177,7 @@ async def test_a_request_that_takes_long_is_not_taken_for_a_slow_head(tmp_path: 
         assert (status, b'"subs_id":"1"' in body) == (200, True)
 
 
-async def test_a_reader_who_takes_nothing_is_cut(tmp_path: Path) -> None:
+async def test_a_client_that_reads_no_response_is_cut_off(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         crowd, url = crowd_of(served), urlsplit(served.url)
         with socket.socket() as lazy:
@@ -197,7 +200,7 @@ async def test_a_reader_who_takes_nothing_is_cut(tmp_path: Path) -> None:
         assert (await served.ask("GET", "/healthz"))[0] == 200
 
 
-async def test_a_body_that_a_read_brings_along_and_never_ends_holds_nothing(tmp_path: Path) -> None:
+async def test_an_unfinished_body_of_a_get_request_is_not_waited_for(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         await served.register()
         async with connected(served) as peer:
@@ -206,7 +209,7 @@ async def test_a_body_that_a_read_brings_along_and_never_ends_holds_nothing(tmp_
             assert await peer.ended() == b""
 
 
-async def test_a_sender_who_goes_amid_a_body_is_no_mistake_of_ours(
+async def test_a_client_that_disconnects_within_a_body_is_not_logged_as_an_error(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving(tmp_path) as served:
@@ -230,7 +233,7 @@ async def test_a_sender_who_goes_amid_a_body_is_no_mistake_of_ours(
 # -- crowds
 
 
-async def test_when_it_is_crowded_the_eldest_who_never_asked_gives_way() -> None:
+async def test_at_the_connection_limit_the_oldest_stranger_is_closed() -> None:
     async with alone(max_connections=3) as bench, bench.peers(1) as [known]:
         known.writer.write(GET + b"\r\n")
         await known.answer()
@@ -248,7 +251,7 @@ async def test_when_it_is_crowded_the_eldest_who_never_asked_gives_way() -> None
                 assert (await peer.answer())[0] == 503
 
 
-async def test_who_was_refused_is_still_a_stranger() -> None:
+async def test_a_client_with_only_refused_requests_counts_as_a_stranger() -> None:
     _, entry = token("me", "routes:read")
     async with alone(max_connections=1, tokens=[entry]) as bench, bench.peers(1) as [peer]:
         for path, status in (("/v1/routes/1", 401), ("/healthz", 200)):
@@ -261,7 +264,7 @@ async def test_who_was_refused_is_still_a_stranger() -> None:
 
 
 @pytest.mark.slow
-async def test_two_thousand_idle_connections_and_slow_ones_hold_nobody_up(tmp_path: Path) -> None:
+async def test_two_thousand_idle_or_slow_connections_do_not_delay_others(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1)) as served, AsyncExitStack() as stack:
         await served.register()
         crowd = crowd_of(served)
@@ -295,7 +298,7 @@ async def test_two_thousand_idle_connections_and_slow_ones_hold_nobody_up(tmp_pa
     ],
     ids=["line", "field", "fields", "name", "smuggling", "length", "words", "tls"],
 )
-async def test_what_is_no_request_is_a_problem_that_repeats_nothing(
+async def test_malformed_requests_get_a_problem_that_does_not_repeat_them(
     head: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with alone() as bench, bench.peers(1) as [peer]:
@@ -321,7 +324,7 @@ async def test_what_is_no_request_is_a_problem_that_repeats_nothing(
         "/..",
     ],
 )
-async def test_no_path_leads_out_and_nobody_is_sent_elsewhere(tmp_path: Path, path: str) -> None:
+async def test_paths_cannot_escape_and_never_redirect(tmp_path: Path, path: str) -> None:
     async with serving(tmp_path) as served, connected(served) as peer:
         peer.writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         status, headers, body = await peer.answer()
@@ -330,14 +333,14 @@ async def test_no_path_leads_out_and_nobody_is_sent_elsewhere(tmp_path: Path, pa
         assert b"evil" not in body
 
 
-async def test_a_packed_body_is_not_unpacked(tmp_path: Path) -> None:
+async def test_a_compressed_body_is_refused(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
         status, problem = await served.ask("PUT", "/v1/bindings/1", data=b"{}", headers=headers)
         assert (status, problem["code"]) == (415, "unsupported_media_type")
 
 
-async def test_an_expectation_is_met_or_passed_over(tmp_path: Path) -> None:
+async def test_expect_headers_are_met_or_ignored(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         for expected, first in ((b"100-continue", 100), (b"miracles", 200)):
             body = b'{"reason":"x"}'
@@ -352,7 +355,7 @@ async def test_an_expectation_is_met_or_passed_over(tmp_path: Path) -> None:
                 assert (await peer.answer())[0] == 200
 
 
-async def test_the_security_headers_are_on_every_answer(tmp_path: Path) -> None:
+async def test_every_response_has_the_security_headers(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1)) as served:
         for endpoint in ENDPOINTS:
             await served.ask("PUT", "/v1/bindings/1", a_binding())
@@ -365,14 +368,14 @@ async def test_the_security_headers_are_on_every_answer(tmp_path: Path) -> None:
                     assert response.headers[name] == value, (method, endpoint.path, response.status)
 
 
-# -- who asks too much
+# -- limits per token
 
 
 def answers_of(heads: int, secret: str) -> bytes:
     return (GET + f"Authorization: Bearer {secret}\r\n\r\n".encode()) * heads
 
 
-async def test_ten_thousand_wrong_tokens(caplog: pytest.LogCaptureFixture) -> None:
+async def test_ten_thousand_wrong_tokens_are_throttled(caplog: pytest.LogCaptureFixture) -> None:
     _, entry = token("me", "routes:read")
     async with alone(tokens=[entry]) as bench, bench.peers(1) as [peer]:
         statuses: list[int] = []
@@ -383,7 +386,7 @@ async def test_ten_thousand_wrong_tokens(caplog: pytest.LogCaptureFixture) -> No
         assert sample(bench.metrics, "precall_requests_refused_total", reason="wrong_token") == 10_000
         assert len(bench.server.gate.guessing) == 1
         assert "api.wrong_tokens" not in caplog.text
-        # One who knows better is not held up by his neighbour.
+        # Another token is not limited.
         peer.writer.write(answers_of(1, "secret-of-me"))
         assert (await peer.answer())[0] == 503
         bench.clock.now += EVERY
@@ -392,7 +395,7 @@ async def test_ten_thousand_wrong_tokens(caplog: pytest.LogCaptureFixture) -> No
     assert [line["count"] for line in lines] == [10_000]  # type: ignore[index]
 
 
-async def test_a_token_may_ask_so_often_and_its_neighbour_is_not_held_up() -> None:
+async def test_the_request_rate_is_limited_per_token() -> None:
     _, slow = token("slow", "routes:read")
     _, fast = token("fast", "routes:read")
     tokens = [slow | {"rate": 2}, fast]
@@ -410,7 +413,7 @@ async def test_a_token_may_ask_so_often_and_its_neighbour_is_not_held_up() -> No
         assert sample(bench.metrics, "precall_requests_refused_total", reason="rate") == 5
 
 
-async def test_so_many_streams_of_a_token_at_a_time(tmp_path: Path) -> None:
+async def test_concurrent_streams_are_limited_per_token(tmp_path: Path) -> None:
     async with serving(tmp_path, api={"max_streams": 2}) as served:
         url = f"{served.url}/v1/routes/stream"
         async with served.session.get(url) as one:
@@ -421,7 +424,7 @@ async def test_so_many_streams_of_a_token_at_a_time(tmp_path: Path) -> None:
                     assert (await three.json(content_type=None))["code"] == "too_many_at_once"
             async with asyncio.timeout(
                 20
-            ):  # until there is something to tell, and the one that left is missed
+            ):  # until there is a change to send, and the closed connection is noticed
                 await served.register()
                 while (await head(served, url)) == 429:
                     await asyncio.sleep(0.05)
@@ -432,7 +435,7 @@ async def head(served: Served, url: str) -> int:
         return response.status
 
 
-async def test_so_many_requests_of_a_token_at_a_time(tmp_path: Path) -> None:
+async def test_concurrent_requests_are_limited_per_token(tmp_path: Path) -> None:
     hanging = scripted(1, fault=[{"kind": "hang", "share": 1.0}])
     async with serving(tmp_path, hanging, api={"max_in_flight": 1}) as served:
         await served.register()
@@ -450,7 +453,7 @@ async def test_so_many_requests_of_a_token_at_a_time(tmp_path: Path) -> None:
 
 
 def sizes(served: Served) -> Iterator[tuple[str, int]]:
-    """Of everything in the daemon that could remember what it was asked."""
+    """Yield the size of everything in the daemon that could remember requests."""
     daemon = served.daemon
     parts = {
         "table": daemon.parts.table,
@@ -469,7 +472,7 @@ def sizes(served: Served) -> Iterator[tuple[str, int]]:
     yield "series", daemon.metrics.render().count(b"\n")
 
 
-async def test_nothing_grows_by_what_is_unknown(tmp_path: Path) -> None:
+async def test_requests_about_unknown_ids_do_not_grow_memory(tmp_path: Path) -> None:
     async def ask(place: int) -> None:
         subs_id = f"9{place:017}"
         for method, path, body in (

@@ -34,7 +34,7 @@ async def checked(served: Served) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_whole_life_is_written_down_without_a_number_or_an_id(tmp_path: Path) -> None:
+async def test_the_dial_log_covers_a_lifetime_without_numbers_or_ids(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(2), store=ALL) as served:
         await served.register()
         await checked(served)
@@ -56,7 +56,7 @@ async def test_a_whole_life_is_written_down_without_a_number_or_an_id(tmp_path: 
         assert number not in json.dumps(lines)
 
 
-async def test_pseudonyms_outlive_a_restart(tmp_path: Path) -> None:
+async def test_pseudonyms_survive_a_restart(tmp_path: Path) -> None:
     found = []
     for _ in range(2):
         async with serving(tmp_path, scripted(1), store=ALL) as served:
@@ -69,7 +69,7 @@ async def test_pseudonyms_outlive_a_restart(tmp_path: Path) -> None:
     assert len(found[0]) == 1
 
 
-async def test_who_is_not_in_the_sample_leaves_no_line(tmp_path: Path) -> None:
+async def test_bindings_outside_the_sample_are_not_logged(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1), store={"dial_log": 0.0}) as served:
         await served.register()
         await checked(served)
@@ -79,7 +79,7 @@ async def test_who_is_not_in_the_sample_leaves_no_line(tmp_path: Path) -> None:
         assert await logged(served, 0) == []
 
 
-async def test_old_lines_are_retired(tmp_path: Path) -> None:
+async def test_old_dial_log_lines_are_deleted(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1), store=ALL) as served:
         await served.register()
         lines = await logged(served, 2)
@@ -87,7 +87,7 @@ async def test_old_lines_are_retired(tmp_path: Path) -> None:
         assert await logged(served, 0) == []
 
 
-async def test_only_an_administrator_reads_it(tmp_path: Path) -> None:
+async def test_the_dial_log_requires_the_admin_scope(tmp_path: Path) -> None:
     secret, entry = token("reader", "routes:read", "routes:real", "bindings:write", "metrics")
     async with serving(tmp_path, tokens=[entry]) as served:
         headers = {"Authorization": f"Bearer {secret}"}
@@ -95,7 +95,7 @@ async def test_only_an_administrator_reads_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_the_command_line_fetches_and_replays_it(tmp_path: Path) -> None:
+async def test_the_replay_command_fetches_and_replays_the_dial_log(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1), store=ALL) as served:
         await served.register()
         await checked(served)

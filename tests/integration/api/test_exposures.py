@@ -1,4 +1,4 @@
-"""The audit over HTTP: who was handed which real number, written before it leaves, and found again."""
+"""The audit over HTTP: each real number handed out is recorded first, and can be found."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ EVERYONE = ("routes:read", "routes:real", "bindings:write")
 
 
 def count(served: Served, pool: str = "FC1") -> float:
-    """What the metric says."""
+    """Return the value of the metric."""
     return served.daemon.metrics.registry.get_sample_value("precall_exposures_total", {"pool": pool}) or 0.0
 
 
@@ -33,7 +33,7 @@ async def exported(served: Served, query: str = "") -> list[dict[str, Any]]:
         return [orjson.loads(line) for line in (await response.read()).splitlines()]
 
 
-async def test_a_route_a_read_and_an_export_are_each_written_down(tmp_path: Path) -> None:
+async def test_routes_reads_and_exports_are_audited(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(3)) as served:
         await served.register()
         await served.checked("1")
@@ -58,7 +58,7 @@ async def test_a_route_a_read_and_an_export_are_each_written_down(tmp_path: Path
         assert B not in str(found)
 
 
-async def test_the_audit_is_asked_by_pool_reader_binding_number_and_time(tmp_path: Path) -> None:
+async def test_the_audit_is_filtered_by_pool_reader_binding_number_and_time(tmp_path: Path) -> None:
     may, entry = token("dispatcher", *EVERYONE)
     admin, other = token("auditor", "admin", "routes:real", "routes:read")
     async with serving(tmp_path, tokens=[entry, other]) as served:
@@ -84,7 +84,7 @@ async def test_the_audit_is_asked_by_pool_reader_binding_number_and_time(tmp_pat
         assert ids(await listed(served, "?number=%2B86-13900000001&reader=dispatcher")) == [third, second]
         assert ids(await listed(served, "?since=2999-01-01T00:00:00Z")) == []
         assert len(await listed(served, "?since=2020-01-01T00:00:00Z")) == 4
-        # the number is found though no binding has it any more
+        # the number is found although no binding has it any more
         served.session.headers["Authorization"] = f"Bearer {may}"
         for subs_id in ("1", "2"):
             assert (await served.ask("DELETE", f"/v1/bindings/{subs_id}"))[0] == 204
@@ -104,7 +104,7 @@ async def test_the_audit_is_asked_by_pool_reader_binding_number_and_time(tmp_pat
             assert (status, problem["code"]) == (400, code)
 
 
-async def test_numbers_are_told_by_a_single_read_and_the_export_alone(tmp_path: Path) -> None:
+async def test_only_single_reads_and_exports_return_numbers(tmp_path: Path) -> None:
     may, entry = token("reader", *EVERYONE)
     admin, other = token("admin", "admin")
     async with serving(tmp_path, tokens=[entry, other]) as served:
@@ -118,7 +118,7 @@ async def test_numbers_are_told_by_a_single_read_and_the_export_alone(tmp_path: 
         assert [one["number_b"] for one in await exported(served)] == [B]
 
 
-async def test_an_export_of_many_is_whole_filtered_and_audited(tmp_path: Path) -> None:
+async def test_a_large_export_is_complete_filtered_and_audited(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         bindings = [
             a_binding(subs_id=str(place), pool_key=f"FC{place % 2}", labels={"city": f"c{place % 3}"})
@@ -138,7 +138,7 @@ async def test_an_export_of_many_is_whole_filtered_and_audited(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("path", ["/v1/bindings/1", "/v1/bindings/export"])
-async def test_without_an_audit_no_number_is_told(tmp_path: Path, path: str) -> None:
+async def test_without_an_audit_no_number_is_returned(tmp_path: Path, path: str) -> None:
     async with serving(tmp_path, store_timeout=BRIEF) as served:
         await served.register()
         async with locked(tmp_path):

@@ -1,5 +1,4 @@
-"""No scope, no number: whoever asks whatever, in whichever state, real numbers reach only those who may have them; and
-what is written down for others to read holds none at all."""
+"""Real numbers reach only clients with the scope, whatever the request and state, and no log or metric contains one."""
 
 import json
 import logging
@@ -66,7 +65,7 @@ readers = st.one_of(
     st.sets(st.sampled_from(SCOPES)).map(lambda more: more - {"routes:real"} | {"routes:read"}),
 )
 WAYS = 5
-"""Ways in which each endpoint is asked, each time."""
+"""Requests per endpoint and run."""
 
 
 def may_see(endpoint: Operation, scopes: set[str]) -> bool:
@@ -80,9 +79,9 @@ def may_see(endpoint: Operation, scopes: set[str]) -> bool:
 
 @pytest.mark.slow
 @given(scopes=readers, turned=turns, seed=st.integers(0, 2**32))
-# Each example is a daemon: one that fails is told as it is.
+# Each example starts a daemon, so a failing one is reported without shrinking.
 @settings(examples(5, 200, *HealthCheck), phases=[Phase.explicit, Phase.reuse, Phase.generate])
-async def test_no_scope_no_number(
+async def test_numbers_require_a_scope(
     scopes: set[str], turned: list[tuple[str, int]], seed: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("any")
@@ -126,25 +125,25 @@ async def live(folder: Path, scopes: set[str], turned: list[tuple[str, int]], ch
             await served.ask("POST", f"/v1/bindings/{subs_id}/check", headers=trusted)
         for endpoint in chance.sample(ENDPOINTS, len(ENDPOINTS)):
             for _ in range(WAYS):
-                told = await asked(served, endpoint, chance, {"Authorization": f"Bearer {secret}"})
+                answer = await asked(served, endpoint, chance, {"Authorization": f"Bearer {secret}"})
                 if not may_see(endpoint, scopes):
-                    assert [number for number in REAL if number in told] == [], (endpoint.path, scopes)
-        found = served.daemon.metrics.render().decode()
+                    assert [number for number in REAL if number in answer] == [], (endpoint.path, scopes)
+        rendered = served.daemon.metrics.render().decode()
         for subs_id in IDS:
             for path in ("history", "explain"):
                 _, body = await served.ask("GET", f"/v1/bindings/{subs_id}/{path}", headers=trusted)
-                found += json.dumps(body)
+                rendered += json.dumps(body)
         changes, _ = await served.daemon.parts.store.changes(
             0, served.daemon.parts.feed.newest, limit=1000
         ) or ([], 0)
-        found += str(changes)
-        # whatever real number was told is in the audit
-        assert [number for number in REAL if number in found] == []
+        rendered += str(changes)
+        # every real number that was returned is in the audit
+        assert [number for number in REAL if number in rendered] == []
     assert [number for number in ALL if number in dumped(store["url"])] == []
 
 
 async def asked(served: Served, endpoint: Operation, chance: Random, headers: dict[str, str]) -> str:
-    """One of the many ways to ask an endpoint; the whole answer, its headers included."""
+    """Send one random request to an endpoint. Return the whole response with its headers."""
     path = endpoint.path.replace("{subs_id}", chance.choice((*IDS, "9", A)))
     query = chance.choice(ASKED.get(endpoint.path, QUERIES)) if chance.random() < 0.5 else ""
     if endpoint.path in WAITING and "since" not in query:

@@ -1,5 +1,4 @@
-"""What operators order is logged with who and why, is refused where it would be in force for nothing, and no list is
-begun at a place that is none."""
+"""Operator orders are logged with author and reason, and refused without effect; lists refuse invalid cursors."""
 
 from pathlib import Path
 from urllib.parse import quote
@@ -22,7 +21,7 @@ ORDERS = [
 
 
 @pytest.mark.parametrize("named", [True, False])
-async def test_every_order_is_logged_with_who_and_why(
+async def test_every_order_is_logged_with_author_and_reason(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, named: bool
 ) -> None:
     secret, entry = token("night-shift", "admin", "bindings:write")
@@ -32,8 +31,8 @@ async def test_every_order_is_logged_with_who_and_why(
         await served.register()
         for method, path, body, order in ORDERS:
             caplog.clear()
-            status, told = await served.ask(method, path, body)
-            assert status in (200, 204), told
+            status, answer = await served.ask(method, path, body)
+            assert status in (200, 204), answer
             facts = next(r.msg for r in caplog.records if "order.given" in r.getMessage())
             assert isinstance(facts, dict)
             assert (facts["order"], facts["by"]) == (order, "night-shift" if named else "local")
@@ -48,13 +47,13 @@ def facts_of(path: str) -> str:
     return "1" if "overrides" in path else "FC1"
 
 
-def test_what_could_be_a_number_in_a_reason_is_masked() -> None:
+def test_possible_numbers_in_reasons_are_masked() -> None:
     for number in ("13800000001", "1234567", "x13800000001y", "138-0000-0001"):
         assert not any(run in shown(f"for {number}.") for run in ("138", "1234567"))
     assert shown("ticket 123456 of 2026-01-02") == "ticket 123456 of 2026-01-02"
 
 
-async def test_an_order_for_a_pool_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+async def test_an_order_for_an_unknown_pool_is_refused(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1)) as served:
         await served.register()
         for path in ("/v1/brake/release", "/v1/resume", "/v1/brake/engage", "/v1/pause"):
@@ -73,8 +72,8 @@ async def test_an_order_for_a_pool_that_nobody_knows_is_refused(tmp_path: Path) 
 GARBAGE = ["x", "-1", "1.5", "9" * 33, "\x00", "1\x00", "1\n", " 1", "１", "0x1", "1~1", "%", "1;drop"]
 
 
-async def test_a_cursor_of_garbage_is_refused_by_every_list(tmp_path: Path) -> None:
-    """What is no cursor of any list; `1.5` and `1~1` are those of others."""
+async def test_every_list_refuses_an_invalid_cursor(tmp_path: Path) -> None:
+    """Values that are not a cursor of any list. `1.5` and `1~1` are cursors of other lists."""
     lists = {
         "/v1/routes": set(),
         "/v1/bindings": set(),

@@ -1,4 +1,4 @@
-"""What dispatchers are told over HTTP."""
+"""Routes over HTTP."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from tests.support.api_daemon import A, B, X, a_binding, scripted, serving, toke
 NORMAL, TEMPORARY, FALLBACK, EXPIRED = "1", "2", "3", "4"
 
 
-async def test_one_binding_of_each_kind(tmp_path: Path) -> None:
+async def test_routes_of_each_state(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1, 2, 3, 4)) as served:
         for subs_id in (NORMAL, TEMPORARY, FALLBACK, EXPIRED):
             await served.register(subs_id=subs_id)
@@ -48,7 +48,7 @@ async def test_one_binding_of_each_kind(tmp_path: Path) -> None:
         assert (listed.number, listed.flags) == ("", ["number_withheld"])
 
 
-async def test_the_text_form(tmp_path: Path) -> None:
+async def test_a_route_is_available_as_plain_text(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         await served.register(extension="12")
         async with served.session.get(f"{served.url}/v1/routes/1?format=text") as response:
@@ -58,7 +58,7 @@ async def test_the_text_form(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
-async def test_a_reader_who_knows_it_is_told_so(tmp_path: Path, form: str) -> None:
+async def test_an_unchanged_route_is_answered_with_304(tmp_path: Path, form: str) -> None:
     async with serving(tmp_path, scripted(1), rate=0.001) as served:
         await served.register()
         url = f"{served.url}/v1/routes/1?format={form}"
@@ -77,7 +77,7 @@ async def test_a_reader_who_knows_it_is_told_so(tmp_path: Path, form: str) -> No
             assert "17000000009" in await response.text()
 
 
-async def test_what_counts_as_a_dial(tmp_path: Path) -> None:
+async def test_only_reads_for_dialling_count_as_dials(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1)) as served:
         await served.register()
         await served.checked("1")
@@ -106,7 +106,7 @@ async def test_what_counts_as_a_dial(tmp_path: Path) -> None:
         assert reads == 5
 
 
-async def test_a_read_may_ask_for_a_check_first(tmp_path: Path) -> None:
+async def test_max_age_checks_before_answering(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(2)) as served:
         await served.register()
         _, route = await served.ask("GET", "/v1/routes/1?max_age=0&timeout=5")
@@ -117,7 +117,7 @@ async def test_a_read_may_ask_for_a_check_first(tmp_path: Path) -> None:
         assert served.simulator.calls_received["QueryCallStatus"] == asked
 
 
-async def test_a_read_with_a_check_of_its_own_is_not_stale(tmp_path: Path) -> None:
+async def test_a_route_just_checked_is_not_stale(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1)) as served:
         await served.register()
         learned = served.daemon.parts.checker.planner.learned
@@ -134,7 +134,7 @@ async def test_a_read_with_a_check_of_its_own_is_not_stale(tmp_path: Path) -> No
         assert not route["stale"], "however long the call took"
 
 
-async def test_a_read_whose_check_told_nothing_is_stale_and_not_verified(tmp_path: Path) -> None:
+async def test_a_route_whose_check_failed_is_stale_and_unverified(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1)) as served:
         await served.register()
         await served.checked("1")
@@ -147,7 +147,7 @@ async def test_a_read_whose_check_told_nothing_is_stale_and_not_verified(tmp_pat
         assert not route["stale"], "young enough without"
 
 
-async def test_by_number(tmp_path: Path) -> None:
+async def test_a_route_is_found_by_its_x(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         c, d, lone = "13700000001", "13700000002", "17000000077"
         await served.register(subs_id="1")
@@ -167,7 +167,7 @@ async def test_by_number(tmp_path: Path) -> None:
         assert (await served.ask("GET", f"/v1/routes/by-number?x={lone}&format=text"))[1] == f"dial_x,{lone}"
 
 
-async def test_a_plus_that_the_url_made_a_space_is_a_plus(tmp_path: Path) -> None:
+async def test_a_plus_decoded_to_a_space_is_restored(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         abroad, caller = "+85291234567", "+85291234568"
         await served.register(subs_id="1", number_x=abroad, number_a=caller)
@@ -178,7 +178,7 @@ async def test_a_plus_that_the_url_made_a_space_is_a_plus(tmp_path: Path) -> Non
         assert status == 200
 
 
-async def test_by_number_passes_over_the_expired_unless_there_is_nothing_else(tmp_path: Path) -> None:
+async def test_lookup_by_x_prefers_bindings_that_are_not_expired(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(4, 1)) as served:
         await served.register(subs_id="1")
         await served.checked("1")
@@ -189,7 +189,7 @@ async def test_by_number_passes_over_the_expired_unless_there_is_nothing_else(tm
         assert (status, route["subs_id"]) == (200, "2")
 
 
-async def test_lookup(tmp_path: Path) -> None:
+async def test_lookup_returns_routes_in_order_and_unknown_ids(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1, 2, 3)) as served:
         for subs_id in ("1", "2", "3"):
             await served.register(subs_id=subs_id)
@@ -208,7 +208,7 @@ async def test_lookup(tmp_path: Path) -> None:
         }
 
 
-async def test_without_its_scope_no_real_number_leaves(tmp_path: Path) -> None:
+async def test_real_numbers_require_their_scope(tmp_path: Path) -> None:
     secret, plain = token("plain", "routes:read", "bindings:write")
     may, real = token("real", "routes:read", "routes:real")
     async with serving(tmp_path, scripted(3), tokens=[plain, real]) as served:
@@ -240,7 +240,7 @@ async def test_without_its_scope_no_real_number_leaves(tmp_path: Path) -> None:
         assert (await served.ask("GET", "/v1/routes"))[1]["routes"][0]["number"] == ""
 
 
-async def test_pages_and_filters(tmp_path: Path) -> None:
+async def test_routes_are_listed_by_page_and_filter(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1, 2), rate=0.001) as served:
         many = [a_binding(subs_id=str(i), pool_key=f"FC{i % 2}") for i in range(100, 125)]
         await served.ask("POST", "/v1/bindings/batch", {"bindings": many})
@@ -285,10 +285,10 @@ WRONG = [
 ]
 
 
-async def test_a_wrong_question_is_told_what_is_wrong(tmp_path: Path) -> None:
+async def test_invalid_parameters_are_named(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         await served.register()
         for path, status, code, field in WRONG:
-            found, problem = await served.ask("GET", path)
-            assert (found, problem["code"], problem.get("field", "")) == (status, code, field), path
+            body, problem = await served.ask("GET", path)
+            assert (body, problem["code"], problem.get("field", "")) == (status, code, field), path
             assert (problem["status"], problem["type"]) == (status, "about:blank")

@@ -37,7 +37,7 @@ async def raw(served: Served, request: bytes) -> bytes:
 
 
 async def exchange(host: str, port: int, request: bytes) -> bytes:
-    """What comes back for these bytes, until the server closes."""
+    """Send these bytes. Return everything received until the server closes the connection."""
     reader, writer = await asyncio.open_connection(host, port)
     writer.write(request)
     async with asyncio.timeout(PATIENCE):
@@ -61,7 +61,7 @@ async def guarded(handle: Handler) -> AsyncIterator[tuple[str, int]]:
         await runner.cleanup()
 
 
-async def test_healthy_ready_measured_and_described(tmp_path: Path) -> None:
+async def test_health_readiness_metrics_and_openapi_are_served(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         await served.register()
         status, body = await served.ask("GET", "/healthz")
@@ -83,7 +83,7 @@ async def test_healthy_ready_measured_and_described(tmp_path: Path) -> None:
                     assert (response.status, await response.read()) == (200, b""), endpoint.path
 
 
-async def test_a_check_loop_that_stands_still_is_not_healthy(tmp_path: Path) -> None:
+async def test_a_stalled_check_loop_is_unhealthy(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         checker = served.daemon.parts.checker
 
@@ -100,7 +100,7 @@ async def test_a_check_loop_that_stands_still_is_not_healthy(tmp_path: Path) -> 
         pytest.fail("never found late")
 
 
-async def test_while_the_database_is_down_reads_are_answered_and_writes_refused(tmp_path: Path) -> None:
+async def test_during_an_outage_reads_are_answered_and_writes_refused(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(3), store_timeout=BRIEF) as served:
         await served.register()
         await served.checked("1")
@@ -146,7 +146,7 @@ async def test_pause_and_resume(tmp_path: Path) -> None:
         assert (await served.ask("GET", "/readyz"))[1]["paused"] == []
 
 
-async def test_the_brake_by_hand(tmp_path: Path) -> None:
+async def test_the_brake_is_engaged_and_released_by_an_operator(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(3)) as served:
         await served.register()
         await served.checked("1")
@@ -197,16 +197,16 @@ async def test_a_bad_body_is_refused_by_every_endpoint_that_takes_one(tmp_path: 
                     continue
                 pushed = endpoint.path.startswith("/v1/receipts")
                 if "{secret}" in path or (pushed and code == "unsupported_media_type"):
-                    continue  # a path nobody knows; and what the provider calls its pushes
+                    continue  # an unknown path, and the provider's path for receipts
                 if pushed and name == "saying it twice":
                     continue  # its elements are looked at one by one
                 many = pushed or endpoint.path.endswith("/batch")
                 larger = b" " * (MAX_BATCH_BODY - MAX_BODY) if many else b""
                 sent = io.BytesIO(body + larger if len(body) > MAX_BODY else body)
                 headers = {"Content-Type": kind}
-                found, problem = await served.ask(endpoint.method, path, data=sent, headers=headers)
+                answer, problem = await served.ask(endpoint.method, path, data=sent, headers=headers)
                 what = f"{endpoint.method} {endpoint.path}: {name}"
-                assert (found, problem["code"]) == (status, code), what
+                assert (answer, problem["code"]) == (status, code), what
                 ProblemAnswer.model_validate(problem)
         assert await served.stored() == 0
         assert not served.daemon.parts.checker.plan.paused
@@ -214,7 +214,7 @@ async def test_a_bad_body_is_refused_by_every_endpoint_that_takes_one(tmp_path: 
 
 
 @pytest.mark.parametrize("charset", ["utf8", "UTF-8", "UTF_8", '"utf-8"', "us-ascii", "ASCII", "u8"])
-async def test_utf_8_is_known_by_all_its_names(tmp_path: Path, charset: str) -> None:
+async def test_all_names_of_utf_8_are_accepted(tmp_path: Path, charset: str) -> None:
     async with serving(tmp_path) as served:
         headers = {"Content-Type": f"application/json;charset={charset}"}
         status, body = await served.ask(
@@ -224,7 +224,7 @@ async def test_utf_8_is_known_by_all_its_names(tmp_path: Path, charset: str) -> 
 
 
 @pytest.mark.parametrize(("key", "shown"), [("number_a", '"number_a"'), ("13800000001", "(withheld)")])
-async def test_a_key_that_stands_twice_is_named(tmp_path: Path, key: str, shown: str) -> None:
+async def test_a_repeated_json_key_is_named(tmp_path: Path, key: str, shown: str) -> None:
     async with serving(tmp_path) as served:
         raw = json.dumps(a_binding(labels={key: "a"} if key.isdecimal() else {}))
         raw = raw.replace(f'"{key}":', f'"{key}": "13700000001", "{key}":')
@@ -248,7 +248,7 @@ async def test_a_large_body_without_its_length_is_cut(tmp_path: Path) -> None:
         assert (status, problem["code"]) == (413, "body_too_large")
 
 
-async def test_a_slow_body_is_not_waited_for() -> None:
+async def test_a_slow_body_is_cut_off() -> None:
     async def handle(request: web.Request) -> web.StreamResponse:
         await read_body(request, PoolBody, within=0.05)
         raise AssertionError("it was read")
@@ -263,7 +263,7 @@ async def test_a_slow_body_is_not_waited_for() -> None:
     assert b'"code":"body_too_slow"' in answer
 
 
-async def test_what_aiohttp_refuses_is_a_problem_too(tmp_path: Path) -> None:
+async def test_requests_refused_by_aiohttp_get_a_problem(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         async with served.session.patch(f"{served.url}/v1/bindings/1") as response:
             assert response.status == 405
@@ -276,7 +276,7 @@ async def test_what_aiohttp_refuses_is_a_problem_too(tmp_path: Path) -> None:
         assert b" 400 " in answer[:20]
 
 
-async def test_a_mistake_of_ours_is_told_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_internal_error_is_reported_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
     async def handle(_request: web.Request) -> web.StreamResponse:
         raise KeyError(A)
 
@@ -290,7 +290,7 @@ async def test_a_mistake_of_ours_is_told_without_its_text(caplog: pytest.LogCapt
     assert A not in caplog.text
 
 
-async def test_a_port_that_is_taken(tmp_path: Path) -> None:
+async def test_a_port_in_use_is_a_listen_error(tmp_path: Path) -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
@@ -310,7 +310,7 @@ def _certificate(tmp_path: Path) -> tuple[Path, Path]:
     return cert, key
 
 
-async def test_several_listeners_and_tls(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
+async def test_several_listeners_with_and_without_tls(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
     cert, key = certificate
     listen = ["127.0.0.1:0", "[::1]:0"] if socket.has_ipv6 else ["127.0.0.1:0", "127.0.0.1:0"]
     files = {"listen": listen, "tls_cert_file": str(cert), "tls_key_file": str(key)}
@@ -325,7 +325,7 @@ async def test_several_listeners_and_tls(tmp_path: Path, certificate: tuple[Path
             pytest.fail("it listens")
 
 
-async def test_a_request_under_way_is_answered_when_it_stops(tmp_path: Path) -> None:
+async def test_requests_in_flight_are_answered_at_shutdown(tmp_path: Path) -> None:
     slow = scripted(1, fault=[{"kind": "slow", "delay": "0.4s"}])
     async with aiohttp.ClientSession() as session:
         async with serving(tmp_path, slow) as served:
@@ -339,7 +339,7 @@ async def test_a_request_under_way_is_answered_when_it_stops(tmp_path: Path) -> 
             await client.request("GET", "/healthz")
 
 
-async def test_the_client(tmp_path: Path) -> None:
+async def test_the_client_reads_routes_and_reports_problems(tmp_path: Path) -> None:
     secret, entry = token("cli", "routes:read", "bindings:write")
     async with serving(tmp_path, tokens=[entry]) as served:
         async with DaemonClient(f"{served.url}/", secret) as client:
@@ -360,7 +360,7 @@ async def test_the_client(tmp_path: Path) -> None:
                 await client.request("GET", "/v1/routes")
 
 
-async def test_a_daemon_that_hangs_is_out_of_reach() -> None:
+async def test_a_hung_daemon_is_out_of_reach() -> None:
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()
@@ -378,7 +378,7 @@ async def test_a_daemon_that_hangs_is_out_of_reach() -> None:
 
 
 async def _lock(folder: Path) -> Any:
-    """Another program that holds the database."""
+    """Another process that locks the database."""
     import sqlite3
 
     connection = sqlite3.connect(folder / "precall.db", isolation_level=None)

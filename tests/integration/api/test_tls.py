@@ -86,7 +86,10 @@ def renewals(metrics: Metrics, result: str) -> float:
 
 
 async def shown(port: int, *, by_name: bool = True, client: tuple[Path, Path] | None = None) -> str:
-    """Whom the server says it is; ConnectionError or ssl.SSLError when it does not let us in."""
+    """Return the subject of the server certificate.
+
+    Raises ConnectionError or ssl.SSLError if the connection is refused.
+    """
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     if client is not None:
@@ -121,7 +124,9 @@ async def test_new_connections_see_the_renewed_pair(tmp_path: Path, authority: A
         assert (renewals(metrics, "ok"), renewals(metrics, "failed")) == (1, 0)
 
 
-async def test_it_is_noticed_without_being_told(tmp_path: Path, authority: Authority) -> None:
+async def test_a_renewed_certificate_is_noticed_without_a_reload(
+    tmp_path: Path, authority: Authority
+) -> None:
     cert, key = authority.issue(tmp_path, "old", "server")
     metrics = Metrics()
     async with listening(metrics, tls_cert_file=str(cert), tls_key_file=str(key)) as (_, port):
@@ -133,14 +138,14 @@ async def test_it_is_noticed_without_being_told(tmp_path: Path, authority: Autho
                 await asyncio.sleep(0.05)
 
 
-async def test_a_bad_pair_changes_nothing_and_is_told_once(
+async def test_an_invalid_certificate_is_ignored_and_logged_once(
     tmp_path: Path, authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
     cert, key = authority.issue(tmp_path, "old", "server")
     new_cert, new_key = authority.issue(tmp_path, "new")
     metrics = Metrics()
     async with listening(metrics, tls_cert_file=str(cert), tls_key_file=str(key)) as (server, port):
-        cert.write_bytes(new_cert.read_bytes())  # as between the two writes of who renews them
+        cert.write_bytes(new_cert.read_bytes())  # as between the two writes of a renewal
         server.renew_certificates()
         server.renew_certificates()
         assert await shown(port) == "CN=old"
@@ -178,7 +183,7 @@ async def test_only_clients_of_the_authority_get_in(tmp_path: Path, authority: A
                 await shown(port, by_name=by_name, client=ours)
 
 
-async def test_a_handshake_that_never_ends_is_cut(
+async def test_an_unfinished_tls_handshake_is_cut_off(
     tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("precall.api.server.HANDSHAKE", 0.2)
@@ -193,7 +198,7 @@ async def test_a_handshake_that_never_ends_is_cut(
         assert await shown(port) == "CN=server"
 
 
-async def test_a_key_that_needs_a_password_and_an_authority_that_is_none(
+async def test_encrypted_keys_and_invalid_authorities_are_refused(
     tmp_path: Path, authority: Authority
 ) -> None:
     cert, key = authority.issue(tmp_path, "server")

@@ -43,13 +43,13 @@ def busy(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
         yield port
 
 
-async def test_a_busy_port_is_passed_over_and_the_url_says_which_serves(busy: int) -> None:
+async def test_the_demo_skips_a_busy_port_and_prints_the_one_it_uses(busy: int) -> None:
     stage = await played(None)
     assert stage.remark == f"port {busy} is taken, so another one is used"
     assert stage.url.startswith("http://127.0.0.1:")
     assert not stage.url.endswith(f":{busy}")
 
 
-async def test_a_port_that_was_asked_for_and_is_busy_is_an_error(busy: int) -> None:
+async def test_the_demo_refuses_a_requested_port_that_is_busy(busy: int) -> None:
     with pytest.raises(ListenError, match=str(busy)):
         await played(busy)

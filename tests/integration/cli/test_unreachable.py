@@ -1,4 +1,4 @@
-"""A daemon that cannot be reached, and one that asks for patience: what a client command says and does."""
+"""Client commands with an unreachable daemon, or one that asks them to wait."""
 
 import asyncio
 import re
@@ -42,7 +42,7 @@ async def answering(handler: Handler = hello, tls: ssl.SSLContext | None = None)
 
 
 async def why(url: str, **more: Any) -> str:
-    """What the client says when it cannot reach `url`."""
+    """Return the error text of the client when it cannot reach `url`."""
     with pytest.raises(OutOfReach) as caught:
         async with DaemonClient(url, **more) as client:
             await client.request("GET", "/v1/bindings")
@@ -71,7 +71,7 @@ def trusting(authority: Authority, pair: tuple[Path, Path] | None = None) -> ssl
     return context
 
 
-async def test_nobody_listens() -> None:
+async def test_a_refused_connection_is_explained() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{probe.getsockname()[1]}"
@@ -80,7 +80,7 @@ async def test_nobody_listens() -> None:
         )
 
 
-async def test_a_proxy_that_is_not_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unused_proxy_is_mentioned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.setenv("no_proxy", "")
     with socket.socket() as probe:
@@ -88,25 +88,27 @@ async def test_a_proxy_that_is_not_used_is_named(monkeypatch: pytest.MonkeyPatch
         assert "HTTP_PROXY is not used" in await why(f"http://127.0.0.1:{probe.getsockname()[1]}")
 
 
-async def test_a_name_that_nobody_knows() -> None:
+async def test_an_unknown_host_name_is_explained() -> None:
     assert "its name is not known to DNS" in await why("http://nowhere.invalid:8080")
 
 
-async def test_tls_on_one_side_only(tmp_path: Path, authority: Authority) -> None:
+async def test_tls_on_one_side_only_is_explained(tmp_path: Path, authority: Authority) -> None:
     async with answering() as port:
         assert "it does not speak TLS: write http://" in await why(f"https://127.0.0.1:{port}")
     async with answering(tls=server_context(authority.issue(tmp_path, "server"))) as port:
         assert "does it speak TLS, so that it is https://?" in await why(f"http://127.0.0.1:{port}")
 
 
-async def test_certificates_that_are_not_trusted(tmp_path: Path, authority: Authority) -> None:
+async def test_untrusted_certificates_are_explained(tmp_path: Path, authority: Authority) -> None:
     async with answering(tls=server_context(authority.issue(tmp_path, "server"))) as port:
         assert "name that authority with --cacert" in await why(f"https://127.0.0.1:{port}")
         by_name = ssl.create_default_context(cadata=authority.pem.decode())
         assert "a certificate for another name" in await why(f"https://127.0.0.1:{port}", tls=by_name)
 
 
-async def test_client_certificates(tmp_path: Path, authority: Authority) -> None:
+async def test_missing_and_refused_client_certificates_are_explained(
+    tmp_path: Path, authority: Authority
+) -> None:
     ca, stranger = tmp_path / "ca.pem", Authority("stranger")
     ca.write_bytes(authority.pem)
     pair = authority.issue(tmp_path, "server")
@@ -120,7 +122,7 @@ async def test_client_certificates(tmp_path: Path, authority: Authority) -> None
             assert await client.request("GET", "/") == (200, {"hello": "world"})
 
 
-async def test_what_is_no_http() -> None:
+async def test_a_server_that_does_not_speak_http_is_explained() -> None:
     async def talk(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 mail.example ESMTP\r\n")
         await writer.drain()
@@ -160,14 +162,14 @@ def throttling(refusals: int, wait: str) -> Handler:
     return handler
 
 
-async def test_being_asked_to_wait_is_waited_out_and_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_retry_after_is_obeyed_and_reported_once(capsys: pytest.CaptureFixture[str]) -> None:
     async with answering(throttling(4, "0")) as port:
         assert await asked(port, 2) == [{"hello": "world"}] * 2
     said = capsys.readouterr().err
     assert said.count("this token asks too often") == 1
 
 
-async def test_too_long_a_wait_is_a_refusal() -> None:
+async def test_a_retry_after_that_is_too_long_is_a_refusal() -> None:
     async with answering(throttling(1, "3600")) as port:
         with pytest.raises(Refusal, match=r"this token asks too often \(rate_limited\)") as refused:
             await asked(port)
@@ -182,7 +184,9 @@ async def test_too_long_a_wait_is_a_refusal() -> None:
         (502, {}, "is it precall that answers there"),
     ],
 )
-async def test_something_else_that_answers_is_named(status: int, headers: dict[str, str], said: str) -> None:
+async def test_another_service_at_the_address_is_recognised(
+    status: int, headers: dict[str, str], said: str
+) -> None:
     async def handler(_request: web.Request) -> web.StreamResponse:
         return web.Response(status=status, text="<html>", content_type="text/html", headers=headers)
 
@@ -230,7 +234,7 @@ async def imported(port: int, *args: str | Path) -> Any:
         (302, {}, OutOfReach, "redirects"),
     ],
 )
-async def test_an_import_tells_on_any_end_what_is_stored_and_from_where_it_goes_on(
+async def test_an_interrupted_import_reports_what_is_stored_and_where_to_resume(
     tmp_path: Path, status: int, body: Any, kind: type[Exception], said: str
 ) -> None:
     async with answering(batches((200, None), (status, body))) as port:
@@ -250,7 +254,7 @@ def refusal(lines: int, **errors: str) -> tuple[int, Any]:
     return 422, {"code": "batch_refused", "results": results}
 
 
-async def test_an_import_that_keeps_going_stores_the_rest_of_a_batch(tmp_path: Path) -> None:
+async def test_keep_going_stores_the_rest_of_a_batch(tmp_path: Path) -> None:
     file = a_file(tmp_path, 3)
     async with answering(batches(refusal(3, line1="bindings[1].pool_key: is not known"))) as port:
         result = await imported(port, file, "--keep-going")
@@ -264,10 +268,10 @@ async def test_an_import_that_keeps_going_stores_the_rest_of_a_batch(tmp_path: P
     assert kept.stat().st_mode & 0o777 == 0o600
 
 
-async def test_ended_bindings_are_left_out_and_are_no_refusals(tmp_path: Path) -> None:
+async def test_expired_bindings_are_skipped_by_an_import(tmp_path: Path) -> None:
     file = a_file(tmp_path, 3)
     file.write_text(f"{file.read_text()}7,FC1,17000000001,13800138000,2020-01-01T00:00:00Z\n")
-    # The daemon's clock may be ahead of ours.
+    # The daemon's clock may be ahead.
     async with answering(batches(refusal(3, line2="bindings[2].expires_at: this time has passed"))) as port:
         result = await imported(port, file, "--skip-expired")
     assert (result.exit_code, result.stdout.strip()) == (
@@ -276,12 +280,12 @@ async def test_ended_bindings_are_left_out_and_are_no_refusals(tmp_path: Path) -
     )
 
 
-async def test_keeping_going_needs_a_place_for_what_is_refused() -> None:
+async def test_keep_going_requires_a_file_for_rejects() -> None:
     result = await imported(1, "-", "--keep-going")
     assert (result.exit_code, "--rejects" in result.stderr) == (2, True)
 
 
-async def test_a_list_that_breaks_off_shows_what_there_was() -> None:
+async def test_an_interrupted_list_prints_what_it_received() -> None:
     pages = [
         (200, {"bindings": [dict.fromkeys(COLUMNS, "1")], "cursor": "next"}),
         (503, {"code": "store_unavailable", "detail": "not now"}),

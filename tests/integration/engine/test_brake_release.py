@@ -1,4 +1,4 @@
-"""A released brake lets go of what it held at once: nothing is asked of the provider, and no more turn than the cap."""
+"""A released brake releases held bindings at once, without a provider call, and up to the cap."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -46,7 +46,7 @@ async def order(served: Served, what: str, pool_key: str = "FC1") -> None:
 
 @asynccontextmanager
 async def braked(folder: Path, **brake: Any) -> AsyncIterator[Served]:
-    """Twelve bindings that say Status 3, checked in the order of their ids; the provider is then cut off."""
+    """Twelve bindings with Status 3, checked in the order of their ids, after which the provider is unreachable."""
     settings = {"share": 0.0, "floor": 3, "window": "1h"} | brake
     async with serving(folder, scripted(*[3] * BINDINGS), brake=settings, freshness=LAZY) as served:
         for place in range(1, BINDINGS + 1):
@@ -56,15 +56,15 @@ async def braked(folder: Path, **brake: Any) -> AsyncIterator[Served]:
         yield served
 
 
-async def test_a_release_turns_the_longest_held_up_to_a_fresh_cap(tmp_path: Path) -> None:
+async def test_a_release_admits_the_longest_held_up_to_a_new_cap(tmp_path: Path) -> None:
     async with braked(tmp_path) as served:
         assert exposed(served) == ["1", "2", "3"]
         assert await reason(served, "4") == "exposure_brake"
         made = served.simulator.calls_received.total()
         await order(served, "release")
         assert exposed(served) == ["1", "2", "3", "4", "5", "6"], "when the order is acknowledged"
-        _, told = await served.ask("GET", f"/v1/routes/4?caller={A}")
-        assert (told["action"], told["reason"]) == ("dial_real", "status_3")
+        _, body = await served.ask("GET", f"/v1/routes/4?caller={A}")
+        assert (body["action"], body["reason"]) == ("dial_real", "status_3")
         assert await reason(served, "7") == "exposure_brake"
         assert served.simulator.calls_received.total() == made, "without a call"
         [audited] = await served.daemon.parts.store.exposures(limit=10)
@@ -81,7 +81,7 @@ async def test_a_release_turns_the_longest_held_up_to_a_fresh_cap(tmp_path: Path
         )
 
 
-async def test_a_release_after_a_halt_gives_back_what_was_exposed_and_lets_go_of_what_was_held(
+async def test_releasing_a_halt_restores_exposed_bindings_and_releases_held_ones(
     tmp_path: Path,
 ) -> None:
     async with braked(tmp_path) as served:
@@ -92,12 +92,12 @@ async def test_a_release_after_a_halt_gives_back_what_was_exposed_and_lets_go_of
         assert await reason(served, "1") == "status_3"
 
 
-async def test_it_lets_go_when_its_window_has_passed(tmp_path: Path) -> None:
+async def test_the_brake_releases_after_its_window(tmp_path: Path) -> None:
     async with braked(tmp_path, window="500ms") as served:
         await until(lambda: len(exposed(served)) == BINDINGS)
 
 
-async def test_it_lets_go_when_a_larger_cap_is_loaded(tmp_path: Path) -> None:
+async def test_the_brake_releases_when_the_cap_is_raised(tmp_path: Path) -> None:
     async with braked(tmp_path) as served:
         served.daemon.parts.checker.brake.retune(0.0, 5, 3600.0)
         await until(lambda: len(exposed(served)) == 5)
@@ -105,7 +105,7 @@ async def test_it_lets_go_when_a_larger_cap_is_loaded(tmp_path: Path) -> None:
         await until(lambda: len(exposed(served)) == BINDINGS)
 
 
-async def test_only_what_nothing_else_holds_is_let_go(tmp_path: Path) -> None:
+async def test_only_bindings_held_by_the_brake_alone_are_released(tmp_path: Path) -> None:
     async with braked(tmp_path) as served:
         await served.ask("PUT", "/v1/overrides/4", {"action": "hold", "reason": "because"})
         await served.ask("DELETE", "/v1/bindings/5")
@@ -116,7 +116,7 @@ async def test_only_what_nothing_else_holds_is_let_go(tmp_path: Path) -> None:
         assert exposed(served) == ["1", "2", "3", "7", "8", "9"]
 
 
-async def test_a_word_too_old_to_act_upon_is_not_acted_upon(tmp_path: Path) -> None:
+async def test_an_answer_that_is_too_old_is_not_released(tmp_path: Path) -> None:
     async with braked(tmp_path) as served:
         served.daemon.parts.settings.policy = Policy(real_ttl=0.0)
         await order(served, "release")
@@ -124,7 +124,7 @@ async def test_a_word_too_old_to_act_upon_is_not_acted_upon(tmp_path: Path) -> N
         assert await reason(served, "4") == "too_old"
 
 
-async def test_after_a_restart_what_was_held_is_let_go_as_well(tmp_path: Path) -> None:
+async def test_bindings_held_before_a_restart_are_released(tmp_path: Path) -> None:
     async with braked(tmp_path):
         pass
     settings = {"share": 0.0, "floor": 3, "window": "1h"}
@@ -134,7 +134,7 @@ async def test_after_a_restart_what_was_held_is_let_go_as_well(tmp_path: Path) -
         assert exposed(served) == ["1", "2", "3", "10", "11", "12"], "in the order of the table"
 
 
-async def test_many_are_let_go_in_slices_and_each_once(tmp_path: Path) -> None:
+async def test_many_bindings_are_released_in_slices_and_each_once(tmp_path: Path) -> None:
     many = 700
     brake = {"share": 0.0, "floor": 1, "window": "1h"}
     async with serving(tmp_path, scripted(*[3] * many), brake=brake, freshness=LAZY) as served:

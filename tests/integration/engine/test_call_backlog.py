@@ -47,7 +47,7 @@ async def test_a_hundred_thousand_calls_wait_in_the_database(tmp_path: Path) -> 
         assert page["backlog"]["age_seconds"] > 0
         await tell(served, placed(served, "new"))
         await result(served, "new", "failed")
-        async with asyncio.timeout(PATIENCE):  # the oldest has its turn too, and is put off
+        async with asyncio.timeout(PATIENCE):  # the oldest one is queried too, and postponed
             while datetime.fromisoformat((await call(served, "old0"))["next_at"]).timestamp() < time.time():
                 await asyncio.sleep(0.2)
         assert served.simulator.calls_received["QueryCallDetailByCallId"] < 0.01 * CALLS

@@ -1,4 +1,4 @@
-"""After the process stood still nothing saved up is spent, and no call begins before it is known who leads."""
+"""After a suspension, saved-up quota is not spent, and no call starts until the lead is confirmed."""
 
 import asyncio
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from tests.support.postgres import Databases
 
 
 class Clock:
-    """Seconds that pass when they are told to."""
+    """A clock that advances on command."""
 
     now = 1000.0
 
@@ -34,7 +34,7 @@ def url(databases: Databases) -> Iterator[str]:
     databases.drop()
 
 
-async def test_what_was_saved_up_is_gone_and_the_lead_is_asked_for(store_url: str) -> None:
+async def test_after_a_suspension_saved_quota_is_discarded_and_the_lead_confirmed(store_url: str) -> None:
     time, lead = Clock(), LeaderLock(store_url)
     await taken(lead)
     quota = Quota(10.0, 5.0, time())
@@ -52,7 +52,7 @@ async def test_what_was_saved_up_is_gone_and_the_lead_is_asked_for(store_url: st
     await lead.leave()
 
 
-async def test_it_stays_shut_where_another_leads(url: str) -> None:
+async def test_the_gate_stays_closed_while_another_leads(url: str) -> None:
     time, lost = Clock(), asyncio.Event()
     with way_to(url) as wire:
         lead, other = LeaderLock(wire.of(url), when_lost=lost.set), LeaderLock(url)
@@ -69,7 +69,7 @@ async def test_it_stays_shut_where_another_leads(url: str) -> None:
         await other.leave()
 
 
-async def test_it_opens_where_the_database_is_out_of_reach(url: str) -> None:
+async def test_the_gate_opens_while_the_database_is_unreachable(url: str) -> None:
     time = Clock()
     with way_to(url) as wire:
         lead = LeaderLock(wire.of(url), 0.2, limit=1.0)
@@ -83,7 +83,7 @@ async def test_it_opens_where_the_database_is_out_of_reach(url: str) -> None:
         await lead.leave()
 
 
-async def test_a_daemon_that_wakes_up_calls_nobody_until_it_knows(tmp_path: Path) -> None:
+async def test_a_resumed_daemon_makes_no_call_until_the_lead_is_confirmed(tmp_path: Path) -> None:
     """Neither for the background, nor for a reader, nor what was about to be sent."""
     time = Clock()
     async with serving(tmp_path, scripted(1), boottime=time) as served:

@@ -1,5 +1,8 @@
-"""The whole loop: the scripted dispatcher dials by precall's routes, what becomes of its calls comes back by receipts
-and reports, and precall looks again where they fail."""
+"""The feedback loop.
+
+A scripted dispatcher dials by precall's routes, receipts and reports return the results, and failing bindings are
+checked again.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -19,7 +22,7 @@ RARELY = {"max_age": "1h", "min_interval": "30m"}
 
 @asynccontextmanager
 async def dispatching(folder: Path, *statuses: int, **more: Any) -> AsyncIterator[tuple[Served, Dispatcher]]:
-    """A daemon whose bindings were checked once and hardly will be again, and somebody who calls by its routes."""
+    """A daemon whose bindings were checked once and will hardly be checked again, with a dispatcher."""
     scenario = scripted(*statuses, receipts={"every": 0.05}, **more)
     async with serving(folder, scenario, speed=SPEED, freshness=RARELY, store_timeout=PATIENCE) as served:
         for subs_id in map(str, range(1, len(statuses) + 1)):
@@ -31,7 +34,7 @@ async def dispatching(folder: Path, *statuses: int, **more: Any) -> AsyncIterato
 
 
 async def call_until(dispatcher: Dispatcher, true: Callable[[], object]) -> None:
-    """One call after the other until something has come of them."""
+    """Place one call after another until the condition holds."""
     async with asyncio.timeout(PATIENCE):
         while not true():
             await dispatcher.place_call()
@@ -39,7 +42,7 @@ async def call_until(dispatcher: Dispatcher, true: Callable[[], object]) -> None
             await asyncio.sleep(0.05)
 
 
-async def test_a_silent_death_is_found_by_receipts_and_left_when_the_provider_turns(tmp_path: Path) -> None:
+async def test_receipts_mark_a_failing_x_suspect_without_changing_its_route(tmp_path: Path) -> None:
     silent = [{"kind": "silent", "subs_id": "1"}]
     async with dispatching(tmp_path, 2, fault=silent, habits=EASY | {"handset": 1}) as (served, dispatcher):
         before = await route(served)
@@ -57,7 +60,7 @@ async def test_a_silent_death_is_found_by_receipts_and_left_when_the_provider_tu
         assert (after["action"], after["flags"]) == ("dial_temp_x", [])
 
 
-async def test_reports_of_the_dispatcher_close_the_loop_too(tmp_path: Path) -> None:
+async def test_dispatcher_reports_reveal_a_failing_x(tmp_path: Path) -> None:
     told = {"habits": EASY | {"handset": 0}, "dispatcher": {"outcomes": 1}}
     async with dispatching(tmp_path, 1, **told) as (served, dispatcher):
         served.simulator.service.world.change("1", {}, {"status": 3})
@@ -65,7 +68,7 @@ async def test_reports_of_the_dispatcher_close_the_loop_too(tmp_path: Path) -> N
         assert (await route(served, query="?caller=13800000001"))["action"] == "dial_real"
 
 
-async def test_the_report_says_what_the_routes_were_worth(tmp_path: Path) -> None:
+async def test_the_report_agrees_with_the_results_of_the_calls(tmp_path: Path) -> None:
     """What precall learned of its own calls equals what they came to, less those that are still under way."""
     told = {"habits": EASY | {"handset": 0.5}, "dispatcher": {"outcomes": 1}}
     async with dispatching(tmp_path, 1, 2, 3, 1, **told) as (served, dispatcher):

@@ -1,5 +1,7 @@
-"""Flow 2 against a provider on loopback: reported calls are asked about, failed ones make their binding suspect and
-have it checked, and no route changes by that alone."""
+"""Flow 2 against a provider on loopback.
+
+Reported calls are queried. Failed ones make their binding suspect and schedule a check, without changing its route.
+"""
 
 import asyncio
 import io
@@ -22,7 +24,7 @@ from tests.support.api_daemon import A, B, Served, X, a_binding, scripted, token
 from tests.support.patience import BRIEF, PATIENCE, until
 
 PATIENT = 20.0
-"""Seconds a transaction may take, so that a slow disk is no database that is down."""
+"""Transaction timeout in seconds, so large that a slow disk does not look like an outage."""
 serving = partial(api_daemon.serving, store_timeout=PATIENT)
 
 PROD = 11000000300006
@@ -62,17 +64,17 @@ async def call(served: Served, call_id: str) -> dict[str, Any]:
 async def result(served: Served, call_id: str, wanted: str) -> dict[str, Any]:
     """The call, once it has this result."""
     async with asyncio.timeout(PATIENCE):
-        while (found := await call(served, call_id))["result"] != wanted:
+        while (call_body := await call(served, call_id))["result"] != wanted:
             await asyncio.sleep(0.05)
-    return found
+    return call_body
 
 
 async def flagged(served: Served, *flags: str, subs_id: str = "1") -> dict[str, Any]:
     """The route, once it carries these flags."""
     async with asyncio.timeout(PATIENCE):
-        while (found := await route(served, subs_id, "?dial=0"))["flags"] != list(flags):
+        while (shown := await route(served, subs_id, "?dial=0"))["flags"] != list(flags):
             await asyncio.sleep(0.02)
-    return found
+    return shown
 
 
 def details(served: Served, result_: str) -> float:
@@ -88,7 +90,7 @@ async def metric(served: Served, line: str) -> None:
             await asyncio.sleep(0.1)
 
 
-async def test_a_reported_call_is_asked_about_and_told(tmp_path: Path) -> None:
+async def test_a_reported_call_is_queried_and_its_result_returned(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1) | ACCOUNT, provider=QUICK) as served:
         await served.register()
         good = placed(served, "116012854210^102314050", "200000", duration=31)
@@ -98,11 +100,11 @@ async def test_a_reported_call_is_asked_about_and_told(tmp_path: Path) -> None:
             {"call_id": "c2", "result": "stored", "error": ""},
         ]
         assert [one["result"] for one in await tell(served, good, bad)] == ["known", "known"]
-        found = await result(served, "116012854210%5E102314050", "connected")
-        assert (found["source"], found["state"], found["duration"]) == ("detail", "200000", 31)
-        assert (found["pool_key"], found["next_at"], found["prod_id"]) == ("FC1", "", PROD)
-        assert found["product"] == "voice-notification"
-        assert found["detail"]["request_id"]
+        call_body = await result(served, "116012854210%5E102314050", "connected")
+        assert (call_body["source"], call_body["state"], call_body["duration"]) == ("detail", "200000", 31)
+        assert (call_body["pool_key"], call_body["next_at"], call_body["prod_id"]) == ("FC1", "", PROD)
+        assert call_body["product"] == "voice-notification"
+        assert call_body["detail"]["request_id"]
         busy = await result(served, "c2", "not_connected")
         assert busy["meaning"] == "the callee was busy"
         status, page = await served.ask("GET", "/v1/calls?limit=1")
@@ -116,7 +118,7 @@ async def test_a_reported_call_is_asked_about_and_told(tmp_path: Path) -> None:
         assert (await served.ask("GET", "/v1/calls/none"))[0] == 404
 
 
-async def test_a_call_whose_question_went_stale_is_asked_about_again_at_once(tmp_path: Path) -> None:
+async def test_a_call_query_with_a_stale_nonce_is_repeated_at_once(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1) | ACCOUNT, provider=QUICK) as served:
         await served.register()
         stale = {"code": "SignatureNonceUsed", "http_status": 400, "action": "QueryCallDetailByCallId"}
@@ -125,13 +127,15 @@ async def test_a_call_whose_question_went_stale_is_asked_about_again_at_once(tmp
         await until(lambda: details(served, "stale") >= 1)
         assert not served.daemon.parts.calls.circuit.is_open
         served.simulator.service.faults.clear()
-        # Left to its next turn, it would be asked about in minutes.
+        # By its schedule it would be queried in minutes.
         assert (await result(served, "c1", "connected"))["duration"] == 31
 
 
-async def test_a_binding_that_dies_silently(tmp_path: Path) -> None:
-    """The provider goes on to answer 1: the flags show it, the route stays; when it turns, the next failed call finds
-    out."""
+async def test_failing_calls_make_a_binding_suspect(tmp_path: Path) -> None:
+    """While the provider still answers Status 1, flags are shown and the route is kept.
+
+    After the status changes, the next failed call leads to a check that notices.
+    """
     slow = {"max_age": "1h", "min_interval": "30m"}
     async with serving(tmp_path, scripted(1, 1) | ACCOUNT, provider=QUICK, freshness=slow) as served:
         await served.register()
@@ -152,12 +156,12 @@ async def test_a_binding_that_dies_silently(tmp_path: Path) -> None:
         await tell(served, placed(served, "c3"))
         await until(lambda: row_of(served).state.status == 2)
         assert calls(served) <= asked + 2
-        found = await route(served)
-        assert (found["action"], found["flags"]) == ("dial_temp_x", [])
+        shown = await route(served)
+        assert (shown["action"], shown["flags"]) == ("dial_temp_x", [])
         await metric(served, 'precall_wrong_at_dial_measured{pool="FC1"} 1.0')
 
 
-async def test_a_reclaimed_number_is_suspect_at_once_and_what_is_nobodys_fault_never(tmp_path: Path) -> None:
+async def test_a_reclaimed_number_is_suspect_at_once_other_causes_never(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1, 1) | ACCOUNT, provider=QUICK) as served:
         for subs_id in ("1", "2"):
             await served.register(subs_id=subs_id)
@@ -170,7 +174,7 @@ async def test_a_reclaimed_number_is_suspect_at_once_and_what_is_nobodys_fault_n
         assert (await route(served, "2"))["flags"] == []
 
 
-async def test_outcomes_that_dispatchers_report(tmp_path: Path) -> None:
+async def test_dispatchers_can_report_results(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1) | ACCOUNT, provider=QUICK) as served:
         await served.register()
         now = time.time()
@@ -187,15 +191,15 @@ async def test_outcomes_that_dispatchers_report(tmp_path: Path) -> None:
         await flagged(served, "suspect", "api_disagrees")
 
 
-async def test_of_a_failure_the_provider_knows_the_cause(tmp_path: Path) -> None:
+async def test_the_provider_supplies_the_cause_of_a_reported_failure(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1) | ACCOUNT, provider=QUICK) as served:
         await served.register()
         await tell(served, placed(served, "c1", "200003") | {"outcome": "failed"})
-        found = await result(served, "c1", "not_connected")
-        assert (found["source"], found["state"]) == ("detail", "200003")
+        call_body = await result(served, "c1", "not_connected")
+        assert (call_body["source"], call_body["state"]) == ("detail", "200003")
 
 
-async def test_a_call_that_nobody_knows_is_put_off_and_in_the_end_given_up(tmp_path: Path) -> None:
+async def test_an_unknown_call_is_retried_and_finally_given_up(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1) | ACCOUNT, provider=QUICK) as served:
         now = time.time()
         await tell(served, report("young", now - 200), report("old", now - 90_000), report("fresh", now))
@@ -211,7 +215,7 @@ async def test_a_call_that_nobody_knows_is_put_off_and_in_the_end_given_up(tmp_p
         await metric(served, "precall_calls_waiting 2.0")
 
 
-async def test_a_call_near_midnight_is_looked_for_on_the_day_before_too(tmp_path: Path) -> None:
+async def test_a_call_near_midnight_is_queried_under_both_dates(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1) | ACCOUNT, provider=QUICK) as served:
         now = time.time()
         midnight = now - (now + SHANGHAI) % 86_400
@@ -223,7 +227,7 @@ async def test_a_call_near_midnight_is_looked_for_on_the_day_before_too(tmp_path
         assert served.simulator.calls_received["QueryCallDetailByCallId"] == 2
 
 
-async def test_a_call_in_progress_is_asked_about_again(tmp_path: Path) -> None:
+async def test_a_call_in_progress_is_queried_again(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1) | ACCOUNT, provider=QUICK) as served:
         told = placed(served, "c1", "200000", duration=3600, ends=3600.0)
         await tell(served, told)
@@ -234,17 +238,17 @@ async def test_a_call_in_progress_is_asked_about_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "result_"), [("throttle", "throttled"), ("html", "transient"), ("garbage", "malformed")]
 )
-async def test_a_question_that_fails_leaves_the_call_waiting(tmp_path: Path, kind: str, result_: str) -> None:
+async def test_a_failed_query_leaves_the_call_pending(tmp_path: Path, kind: str, result_: str) -> None:
     fault = {"kind": kind, "action": "QueryCallDetailByCallId"}
     async with serving(tmp_path, scripted(1, fault=[fault]) | ACCOUNT, provider=QUICK) as served:
         await tell(served, placed(served, "c1"))
         await until(lambda: details(served, result_) >= 1)
-        found = await call(served, "c1")
-        assert found["result"] == "pending"
-        assert found["next_at"]
+        call_body = await call(served, "c1")
+        assert call_body["result"] == "pending"
+        assert call_body["next_at"]
 
 
-async def test_an_action_that_is_refused_opens_a_circuit_of_its_own(tmp_path: Path) -> None:
+async def test_a_refused_action_opens_its_own_circuit(tmp_path: Path) -> None:
     delisted = scripted(1, delisted=["QueryCallDetailByCallId"])
     async with serving(tmp_path, delisted | ACCOUNT, provider=QUICK) as served:
         await served.register()
@@ -255,7 +259,7 @@ async def test_an_action_that_is_refused_opens_a_circuit_of_its_own(tmp_path: Pa
         assert (await call(served, "c1"))["result"] == "pending"
 
 
-async def test_the_newest_is_not_starved_by_a_backlog(tmp_path: Path) -> None:
+async def test_a_backlog_does_not_starve_new_calls(tmp_path: Path) -> None:
     budget = {"call_detail_rate_per_minute": 600}
     async with serving(tmp_path, scripted(1) | ACCOUNT, provider=budget) as served:
         old = [placed(served, f"old{n}", ago=9000 - n) for n in range(1000)]
@@ -273,7 +277,7 @@ async def test_the_newest_is_not_starved_by_a_backlog(tmp_path: Path) -> None:
         assert page["backlog"]["age_seconds"] >= 0
 
 
-async def test_what_was_in_doubt_is_after_a_restart(tmp_path: Path) -> None:
+async def test_suspicion_survives_a_restart(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1) | ACCOUNT, provider=QUICK) as served:
         await served.register()
         now = time.time()
@@ -284,7 +288,7 @@ async def test_what_was_in_doubt_is_after_a_restart(tmp_path: Path) -> None:
         assert (await call(served, "c1"))["result"] == "failed"
 
 
-async def test_while_the_database_is_down_a_report_is_refused_and_nothing_of_it_kept(tmp_path: Path) -> None:
+async def test_reports_are_refused_while_the_database_is_down(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1) | ACCOUNT, store_timeout=BRIEF) as served:
         await served.register()
         async with locked(tmp_path):
@@ -297,7 +301,7 @@ async def test_while_the_database_is_down_a_report_is_refused_and_nothing_of_it_
         assert (await served.ask("GET", "/v1/calls/r1"))[0] == 404
 
 
-async def test_the_report_sums_up_by_pool_and_state(tmp_path: Path) -> None:
+async def test_the_report_aggregates_by_pool_and_state(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(2) | ACCOUNT, provider=QUICK) as served:
         await served.register()
         await until(lambda: row_of(served).state.status == 2)
@@ -346,34 +350,34 @@ BAD_CALLS: list[tuple[Any, str]] = [
 ]
 
 
-async def test_a_product_may_be_named(tmp_path: Path) -> None:
+async def test_a_product_can_be_given_by_name(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         at = time.time()
-        named = {"n": "ivr", "d": "11000000300005", "i": 11000000300005, "s": "smart-outbound", "u": 42}
-        await tell(served, *(report(call_id, at, prod_id=given) for call_id, given in named.items()))
-        found = {call_id: await call(served, call_id) for call_id in named}
-        assert {call_id: (one["prod_id"], one["product"]) for call_id, one in found.items()} == {
+        products = {"n": "ivr", "d": "11000000300005", "i": 11000000300005, "s": "smart-outbound", "u": 42}
+        await tell(served, *(report(call_id, at, prod_id=product) for call_id, product in products.items()))
+        bodies = {call_id: await call(served, call_id) for call_id in products}
+        assert {call_id: (body["prod_id"], body["product"]) for call_id, body in bodies.items()} == {
             "n": (11000000300005, "ivr"),
             "d": (11000000300005, "ivr"),
             "i": (11000000300005, "ivr"),
             "s": (11030000180001, "smart-outbound"),
             "u": (42, ""),
         }
-        status, told = await served.ask("POST", "/v1/calls", report("r", at, prod_id="voice-robot"))
-        assert (status, told["field"]) == (422, "prod_id")
-        assert all(name in told["detail"] for name in PRODUCTS)
+        status, answer = await served.ask("POST", "/v1/calls", report("r", at, prod_id="voice-robot"))
+        assert (status, answer["field"]) == (422, "prod_id")
+        assert all(name in answer["detail"] for name in PRODUCTS)
 
 
-async def test_bad_reports_are_refused_each_by_its_field(tmp_path: Path) -> None:
+async def test_invalid_reports_are_refused_naming_their_fields(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         for body, field in BAD_CALLS:
-            status, told = await served.ask("POST", "/v1/calls", body)
-            assert (status, told.get("field", "")) == (422, field), (body, told)
+            status, answer = await served.ask("POST", "/v1/calls", body)
+            assert (status, answer.get("field", "")) == (422, field), (body, answer)
         many = [body for body, _ in BAD_CALLS] + [report("good", time.time())]
         results = await tell(served, *many)
         assert [one["result"] for one in results] == ["refused"] * len(BAD_CALLS) + ["stored"]
         assert results[1]["error"].startswith("[1].call_id: ")
-        status, told = await served.ask("POST", "/v1/calls", [report(str(n), 1.0) for n in range(1001)])
+        status, answer = await served.ask("POST", "/v1/calls", [report(str(n), 1.0) for n in range(1001)])
         assert status == 422
         assert await tell(served) == []
 
@@ -414,13 +418,13 @@ async def test_receipts_are_acknowledged_as_the_provider_expects_and_make_a_bind
         told = [a_receipt(f"r{n}", cause=1) for n in range(3)]
         assert await served.ask("POST", "/v1/receipts", told) == (200, {"code": 0, "msg": "OK"})
         await flagged(served, "suspect", "api_disagrees")
-        found = await call(served, "r1")
-        assert (found["source"], found["meaning"]) == ("receipt", "the number is not allocated")
+        call_body = await call(served, "r1")
+        assert (call_body["source"], call_body["meaning"]) == ("receipt", "the number is not allocated")
         assert (await served.ask("POST", "/v1/receipts", a_receipt("one")))[0] == 200
         assert (await served.ask("POST", "/v1/receipts", []))[0] == 200
 
 
-async def test_receipts_thrice_in_random_order_make_one_state(tmp_path: Path) -> None:
+async def test_repeated_and_reordered_receipts_give_one_state(tmp_path: Path) -> None:
     now, causes = time.time(), [1, 16, 17, 38, 3, 31]
     told = [a_receipt(f"r{n}", str(n % 3 + 1), causes[n % 6], now - n) for n in range(300)]
     told += [an_alarm(0, now - 20), an_alarm(1, now - 10)]
@@ -453,7 +457,7 @@ async def pushed(served: Served, raw: bytes) -> tuple[int, Any]:
     return await served.ask("POST", "/v1/receipts", data=raw, headers={"Content-Type": "text/plain"})
 
 
-async def test_garbage_is_named_by_its_place_and_never_pushed_again(
+async def test_invalid_receipts_are_logged_by_position_and_acknowledged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving(tmp_path, scripted(1)) as served:
@@ -480,7 +484,7 @@ async def test_garbage_is_named_by_its_place_and_never_pushed_again(
             await metric(served, f'precall_receipts_refused_total{{reason="{reason}"}} 1.0')
 
 
-async def test_an_array_that_can_be_read_is_taken_whatever_stands_in_it(tmp_path: Path) -> None:
+async def test_any_parsable_array_of_receipts_is_acknowledged(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1)) as served:
         one, other = json.dumps(a_receipt("d1")), json.dumps(a_receipt("d2"))
         twice = json.dumps(a_receipt("d3")).replace("{", '{"release_cause": 16, ', 1)
@@ -492,7 +496,7 @@ async def test_an_array_that_can_be_read_is_taken_whatever_stands_in_it(tmp_path
         assert [(await pushed(served, raw))[0] for raw in (b"[{", b"", b"7", b'"x"')] == [400, 400, 422, 422]
 
 
-async def test_only_a_receipt_of_an_ended_call_ends_a_call(tmp_path: Path) -> None:
+async def test_only_receipts_of_ended_calls_end_a_call(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1)) as served:
         await served.register()
         begun = a_receipt("b1", control_type="CONTINUE", unconnected_cause=0)
@@ -502,9 +506,9 @@ async def test_only_a_receipt_of_an_ended_call_ends_a_call(tmp_path: Path) -> No
         assert (await served.ask("GET", "/v1/calls"))[1]["calls"] == []
         stopped = [a_receipt(f"u{n}", cause=None, unconnected_cause=1, call_type=4) for n in range(3)]
         assert await served.ask("POST", "/v1/receipts", stopped) == ACKNOWLEDGED
-        found = await call(served, "u1")
-        assert (found["result"], found["state"]) == ("not_connected", "unconnected_1")
-        assert "blacklist" in found["meaning"]
+        call_body = await call(served, "u1")
+        assert (call_body["result"], call_body["state"]) == ("not_connected", "unconnected_1")
+        assert "blacklist" in call_body["meaning"]
         assert (await route(served))["flags"] == []
 
 
@@ -518,7 +522,7 @@ async def test_five_thousand_receipts_at_once(tmp_path: Path) -> None:
         assert (await served.ask("GET", "/v1/report"))[1]["total"]["not_connected"] == 5000
 
 
-async def test_an_abnormal_x_has_every_binding_on_it_checked(tmp_path: Path) -> None:
+async def test_a_report_about_x_checks_all_its_bindings(tmp_path: Path) -> None:
     slow = {"max_age": "1h", "min_interval": "30m"}
     async with serving(tmp_path, scripted(*[1] * 6), freshness=slow) as served:
         for n in range(1, 6):
@@ -537,7 +541,7 @@ async def test_an_abnormal_x_has_every_binding_on_it_checked(tmp_path: Path) -> 
             assert (await route(served, str(n)))["flags"] in ([], ["x_mismatch"])
 
 
-async def test_an_alarm_that_was_acknowledged_is_heeded_after_a_restart(tmp_path: Path) -> None:
+async def test_an_acknowledged_number_report_survives_a_restart(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1)) as served:
         await served.register()
         await served.checked("1")
@@ -549,7 +553,7 @@ async def test_an_alarm_that_was_acknowledged_is_heeded_after_a_restart(tmp_path
         await flagged(served)
 
 
-async def test_a_path_of_its_own_admits_who_cannot_send_a_token(tmp_path: Path) -> None:
+async def test_receipts_are_accepted_on_a_secret_path_without_a_token(tmp_path: Path) -> None:
     secret, entry = token("provider", "calls:write")
     guarded = {"receipts_secret_sha256": entry["sha256"]}
     async with serving(tmp_path, tokens=[token("me", "routes:read")[1]], api=guarded) as served:

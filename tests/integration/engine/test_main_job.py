@@ -1,4 +1,4 @@
-"""The main job against a provider on loopback: what is asked, what becomes of the routes, what survives."""
+"""The main job against a provider on loopback: checks, routes, limits and outages."""
 
 import asyncio
 import sqlite3
@@ -59,7 +59,7 @@ def row_of(served: Served, subs_id: str = "1") -> Row:
 
 @asynccontextmanager
 async def locked(folder: Path) -> AsyncIterator[sqlite3.Connection]:
-    """Another process holds the database's write lock."""
+    """Hold the write lock of the database, as another process would."""
     with closing(sqlite3.connect(folder / "precall.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield other
@@ -73,12 +73,12 @@ async def test_every_status_reaches_the_route(tmp_path: Path, status: int, actio
     async with serving(tmp_path, scripted(status)) as served:
         await served.register()
         await until(lambda: row_of(served).state.status == status)
-        told = await route(served)
-        assert (told["action"], told["status"], told["reason"]) == (action, status, f"status_{status}")
-        assert bool(told["number"]) is (action != "expired")
+        shown = await route(served)
+        assert (shown["action"], shown["status"], shown["reason"]) == (action, status, f"status_{status}")
+        assert bool(shown["number"]) is (action != "expired")
 
 
-async def test_a_change_of_truth_reaches_the_route_by_itself(tmp_path: Path) -> None:
+async def test_a_change_at_the_provider_reaches_the_route(tmp_path: Path) -> None:
     quick = {"min_interval": "50ms", "abnormal_min_interval": "50ms", "max_age": "100ms"}
     async with serving(tmp_path, scripted(1), freshness=quick) as served:
         await served.register()
@@ -101,7 +101,7 @@ async def test_a_change_of_truth_reaches_the_route_by_itself(tmp_path: Path) -> 
         ("gone", "gone_unconfirmed"),
     ],
 )
-async def test_a_failed_check_is_counted_and_leaves_the_route(tmp_path: Path, kind: str, result: str) -> None:
+async def test_a_failed_check_is_counted_and_keeps_the_route(tmp_path: Path, kind: str, result: str) -> None:
     async with serving(tmp_path, scripted(2), provider={"timeout": "200ms"}) as served:
         await served.register()
         before = await served.checked("1")
@@ -126,7 +126,7 @@ async def test_a_verified_route_of_no_such_binding_holds_until_that_is_confirmed
         assert (await route(served, "1", "?max_age=0&timeout=5"))["action"] == "expired"
 
 
-async def test_a_hung_provider_holds_no_tick_and_no_reader(tmp_path: Path) -> None:
+async def test_a_hung_provider_blocks_neither_ticks_nor_readers(tmp_path: Path) -> None:
     async with serving(
         tmp_path, scripted(*[1] * 40), provider={"max_in_flight": 8, "timeout": "2s"}
     ) as served:
@@ -138,8 +138,8 @@ async def test_a_hung_provider_holds_no_tick_and_no_reader(tmp_path: Path) -> No
         await asyncio.sleep(0.3)
         assert served.daemon.parts.checker.ticked_at > ticked
         assert served.daemon.parts.checker.in_flight == 8
-        told = await route(served, "40")
-        assert told["action"] == "dial_x"
+        shown = await route(served, "40")
+        assert shown["action"] == "dial_x"
 
 
 async def test_a_delisted_action_stops_the_checks_with_one_alarm(
@@ -281,10 +281,10 @@ async def test_readers_with_different_callers_share_one_call(
         sent = note_callers(served, monkeypatch)
         fault(served, "slow", delay="200ms")
         queries = [f"?max_age=0&timeout=5&caller={caller}" for caller in (A, B, "anonymous") * 10]
-        told = await asyncio.gather(*(route(served, "1", query) for query in queries))
+        bodies = await asyncio.gather(*(route(served, "1", query) for query in queries))
         assert len(sent) == 1
         assert sent[0] in (A, B, "")
-        assert not any(body["stale"] for body in told)
+        assert not any(body["stale"] for body in bodies)
 
 
 async def test_a_caller_that_the_provider_refuses_does_not_block_the_binding(
@@ -296,14 +296,14 @@ async def test_a_caller_that_the_provider_refuses_does_not_block_the_binding(
         await until(lambda: row_of(served).state.status == 1)
         style = Style("json", "E7F99446-8191-43C0-99B5-F58A6AEAD7D5", "QueryCallStatus")
         sent = note_callers(served, monkeypatch, Delivery(error_reply(style, "isv.MOBILE_NUMBER_ILLEGAL")))
-        told = await route(served, "1", f"?max_age=0&timeout=5&caller={A}")
+        body = await route(served, "1", f"?max_age=0&timeout=5&caller={A}")
         assert sent == [A, ""]
-        assert (told["reason"], told["stale"]) == ("status_1", False)
+        assert (body["reason"], body["stale"]) == ("status_1", False)
         assert not row_of(served).state.blocked
         assert not results(served)["refused"]
 
 
-async def test_a_hint_is_an_appointment_just_before_the_dial(tmp_path: Path) -> None:
+async def test_a_hint_schedules_a_check_just_before_the_dial(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1), freshness={"min_interval": "1m"}) as served:
         await served.register()
         await served.checked("1")
@@ -324,12 +324,12 @@ async def test_a_hung_check_delays_no_reader_past_its_timeout(tmp_path: Path) ->
         await served.register()
         await until(lambda: row_of(served).state.status == 1)
         fault(served, "hang")
-        told = await route(served, "1", "?max_age=0&timeout=0.2")
-        assert told["stale"]
-        assert told["action"] == "dial_x"
+        shown = await route(served, "1", "?max_age=0&timeout=0.2")
+        assert shown["stale"]
+        assert shown["action"] == "dial_x"
 
 
-async def test_a_locked_database_refuses_writes_and_serves_what_the_provider_says(tmp_path: Path) -> None:
+async def test_a_locked_database_refuses_writes_but_serves_new_answers(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1, 1), store_timeout=BRIEF) as served:
         await served.register()
         await served.checked("1")
@@ -339,8 +339,8 @@ async def test_a_locked_database_refuses_writes_and_serves_what_the_provider_say
             assert (status, body["code"]) == (503, "store_unavailable")
             await served.ask("POST", "/v1/bindings/1/check", params={"timeout": "5"})
             await until(lambda: row_of(served).state.status == 2)
-            told = await route(served)
-            assert (told["action"], "unsaved" in told["flags"]) == ("dial_temp_x", True)
+            shown = await route(served)
+            assert (shown["action"], "unsaved" in shown["flags"]) == ("dial_temp_x", True)
             assert (await served.ask("GET", "/readyz"))[0] == 200
             assert (await served.ask("GET", "/readyz?for=writes"))[0] == 503
         await until(lambda: served.daemon.parts.writer.saving)
@@ -356,11 +356,11 @@ async def test_a_real_number_leaves_only_after_its_audit_row(tmp_path: Path) -> 
         await served.register()
         await until(lambda: row_of(served).state.status == 3)
         async with locked(tmp_path):
-            told = await route(served, "1", f"?caller={A}")
-            assert (told["action"], told["number"], told["reason"]) == ("hold", "", "audit_unavailable")
+            shown = await route(served, "1", f"?caller={A}")
+            assert (shown["action"], shown["number"], shown["reason"]) == ("hold", "", "audit_unavailable")
         await until(lambda: served.daemon.parts.writer.saving)
-        told = await route(served, "1", f"?caller={B}")
-        assert (told["action"], told["number"]) == ("dial_real", A)
+        shown = await route(served, "1", f"?caller={B}")
+        assert (shown["action"], shown["number"]) == ("dial_real", A)
         await route(served, "1", f"?caller={B}")
         (audited,) = await served.daemon.parts.store.exposures(limit=10)
         assert (audited["side"], audited["count"], audited["reader"]) == ("a", 2, "local")
@@ -370,7 +370,7 @@ async def test_a_real_number_leaves_only_after_its_audit_row(tmp_path: Path) -> 
         assert listed["routes"][0]["flags"] == ["number_withheld"]
 
 
-async def test_exactly_the_cap_is_exposed_also_across_a_restart(tmp_path: Path) -> None:
+async def test_exactly_the_cap_is_exposed_even_across_a_restart(tmp_path: Path) -> None:
     scenario = scripted(*[3] * 60)
     brake = {"share": 0.0, "floor": 7, "window": "10m"}
     bindings = [a_binding(subs_id=str(place)) for place in range(1, 61)]
@@ -401,17 +401,17 @@ async def test_exactly_the_cap_is_exposed_also_across_a_restart(tmp_path: Path) 
         assert (await route(served, real.binding.subs_id))["reason"] == "exposure_brake"
 
 
-async def test_a_binding_expires_at_its_second_with_the_provider_cut_off(tmp_path: Path) -> None:
+async def test_a_binding_expires_on_time_without_the_provider(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1), policy={"skew": "0s"}) as served:
         fault(served, "reset")
         end = served.daemon.clocks.now() + 1.5
         stamp = datetime.fromtimestamp(end, UTC).isoformat()
         await served.register(expires_at=stamp)
-        told = await route(served)
-        assert (told["action"], told["number"]) == ("dial_x", X)
+        shown = await route(served)
+        assert (shown["action"], shown["number"]) == ("dial_x", X)
         await asyncio.sleep(max(0.0, end - served.daemon.clocks.now()) + 0.01)
-        told = await route(served)
-        assert (told["action"], told["reason"], told["number"]) == ("expired", "expired_locally", "")
+        shown = await route(served)
+        assert (shown["action"], shown["reason"], shown["number"]) == ("expired", "expired_locally", "")
 
 
 async def test_degraded_is_entered_and_left_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

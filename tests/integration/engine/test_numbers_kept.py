@@ -27,11 +27,11 @@ SPELLINGS = [
 
 
 async def route(served: Served, path: str, **headers: str) -> tuple[str, str, str]:
-    _, told = await served.ask("GET", f"/v1/routes/{path}", headers=headers)
-    return told["action"], told["number"], told["reason"]
+    _, body = await served.ask("GET", f"/v1/routes/{path}", headers=headers)
+    return body["action"], body["number"], body["reason"]
 
 
-async def test_a_party_is_known_in_every_spelling(tmp_path: Path) -> None:
+async def test_a_caller_is_recognised_in_every_spelling(tmp_path: Path) -> None:
     scenario = scripted(3, 3)
     async with serving(tmp_path, scenario) as served:
         await served.register(number_x=X_700, number_a=LANDLINE)
@@ -50,7 +50,7 @@ async def test_a_party_is_known_in_every_spelling(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "caller", ["", "anonymous", "sip:alice@host", "88888888", "***01", "057188888888x801"]
 )
-async def test_an_unknown_caller_is_told_x_and_no_real_number(tmp_path: Path, caller: str) -> None:
+async def test_an_unknown_caller_gets_x_and_never_a_real_number(tmp_path: Path, caller: str) -> None:
     async with serving(tmp_path, scripted(3, 1, 3)) as served:
         for subs_id, facts in (
             ("1", {}),
@@ -64,8 +64,8 @@ async def test_an_unknown_caller_is_told_x_and_no_real_number(tmp_path: Path, ca
         assert await route(served, f"3?caller={caller}") == ("hold", "", "unknown_caller")
         assert (await route(served, f"by-number?x={X}&caller={caller}"))[2] == "unknown_caller"
         told = {"subs_ids": ["1"], "caller": caller}
-        _, found = await served.ask("POST", "/v1/routes/lookup", told)
-        assert found["routes"][0]["action"] == ("hold" if caller else "dial_real"), 'in a body "" is none'
+        _, body = await served.ask("POST", "/v1/routes/lookup", told)
+        assert body["routes"][0]["action"] == ("hold" if caller else "dial_real"), 'in a body "" is none'
         header = {"X-Precall-Caller": caller}
         assert (await route(served, "1", **header))[0] == ("hold" if caller else "dial_real")
 
@@ -81,7 +81,7 @@ async def test_an_unknown_caller_is_told_x_and_no_real_number(tmp_path: Path, ca
         ({"number_b": f"{B} ext. 8"}, "number_b"),
     ],
 )
-async def test_no_registration_joins_an_extension_or_makes_x_a_party(
+async def test_registrations_with_joined_extensions_or_x_as_a_party_are_refused(
     tmp_path: Path, facts: dict[str, str], field: str
 ) -> None:
     async with serving(tmp_path) as served:
@@ -115,7 +115,7 @@ KEPT = [
 ]
 
 
-async def test_what_is_refused_now_is_never_served_as_before(tmp_path: Path) -> None:
+async def test_numbers_accepted_by_earlier_versions_are_held_if_now_invalid(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/precall.db"
     store = await Store.open(url, auto_migrate=True)
     await store.commit([a_change(row) for row in KEPT])
@@ -142,7 +142,7 @@ async def test_what_is_refused_now_is_never_served_as_before(tmp_path: Path) -> 
         assert (await served.ask("GET", "/readyz"))[1]["degraded"] == []
 
 
-async def test_the_audit_finds_a_number_by_what_an_earlier_version_hashed(tmp_path: Path) -> None:
+async def test_the_audit_finds_numbers_hashed_by_earlier_versions(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         await served.register(number_a=LANDLINE)
         await served.ask("GET", "/v1/bindings/1")

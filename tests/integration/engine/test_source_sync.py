@@ -75,7 +75,7 @@ async def in_step(folder: Path, source: dict[str, Any], **more: Any) -> AsyncIte
         yield served
 
 
-async def test_rows_come_change_and_go(tmp_path: Path, customer: Customer) -> None:
+async def test_rows_are_added_updated_and_removed(tmp_path: Path, customer: Customer) -> None:
     customer.add(1, "2", "3")
     async with in_step(tmp_path, customer.section()) as served:
         await until(lambda: len(served.daemon.parts.table) == 3)  # by itself, at start
@@ -99,7 +99,7 @@ async def test_rows_come_change_and_go(tmp_path: Path, customer: Customer) -> No
         assert counts(served.daemon.parts.source.last) == {"unchanged": 3}
 
 
-async def test_the_job_goes_on_by_itself(tmp_path: Path, customer: Customer) -> None:
+async def test_the_sync_job_repeats(tmp_path: Path, customer: Customer) -> None:
     async with in_step(tmp_path, customer.section(every="100ms")) as served:
         await until(lambda: served.daemon.parts.source and served.daemon.parts.source.last.at)
         customer.add("1")
@@ -117,7 +117,7 @@ async def test_an_end_moved_into_the_past_ends_the_binding(tmp_path: Path, custo
         assert (await served.ask("GET", "/v1/routes/2"))[0] == 404
 
 
-async def test_source_and_api_never_fight(tmp_path: Path, customer: Customer) -> None:
+async def test_source_and_api_do_not_change_each_others_bindings(tmp_path: Path, customer: Customer) -> None:
     async with in_step(tmp_path, customer.section()) as served:
         await synced(served)
         await served.register(subs_id="1", number_x="17000000005")
@@ -130,19 +130,19 @@ async def test_source_and_api_never_fight(tmp_path: Path, customer: Customer) ->
         for method, sent in (("PUT", body), ("DELETE", None)):
             status, problem = await served.ask(method, "/v1/bindings/2", sent)
             assert (status, problem["code"]) == (409, "foreign_origin")
-        status, told = await served.ask("POST", "/v1/bindings/batch", {"bindings": [body | {"subs_id": "2"}]})
-        assert [one["result"] for one in told["results"]] == ["refused"]
+        status, answer = await served.ask(
+            "POST", "/v1/bindings/batch", {"bindings": [body | {"subs_id": "2"}]}
+        )
+        assert [one["result"] for one in answer["results"]] == ["refused"]
         assert (await served.ask("GET", "/v1/bindings/2"))[1]["number_x"] == X
-        # What the API gives up, the source takes; what the source gives up, the API may have.
+        # A binding removed on one side can be registered on the other.
         assert (await served.ask("DELETE", "/v1/bindings/1"))[0] == 204
         customer.remove(["2"])
         assert counts(await synced(served)) == {"added": 1, "removed": 1}
         assert (await served.ask("PUT", "/v1/bindings/2", body))[0] == 201
 
 
-async def test_a_registration_that_came_first_stands_though_both_were_under_way(
-    tmp_path: Path, customer: Customer
-) -> None:
+async def test_the_first_of_two_concurrent_registrations_wins(tmp_path: Path, customer: Customer) -> None:
     async with in_step(tmp_path, customer.section()) as served:
         await synced(served)
         customer.add(*range(1, 6))
@@ -178,16 +178,16 @@ async def test_too_many_removals_wait_for_an_operator(tmp_path: Path, customer: 
         assert 'precall_source_rows{result="unchanged"} 81.0' in metrics
         assert "precall_source_last_sync_timestamp_seconds 1." in metrics
         assert any("removals" in line for line in (await served.ask("GET", "/readyz"))[1]["degraded"])
-        status, told = await served.ask("GET", "/v1/source")
-        assert (status, told["rows"]["withheld"]) == (200, 20)
-        assert told["removals_refused"] == "20 of 101 live bindings left the source (max_removals = 0.05)"
-        status, told = await served.ask("POST", "/v1/source/apply", {"force": True})
-        assert (status, told["rows"]["removed"], told["removals_refused"]) == (200, 20, "")
+        status, body = await served.ask("GET", "/v1/source")
+        assert (status, body["rows"]["withheld"]) == (200, 20)
+        assert body["removals_refused"] == "20 of 101 live bindings left the source (max_removals = 0.05)"
+        status, body = await served.ask("POST", "/v1/source/apply", {"force": True})
+        assert (status, body["rows"]["removed"], body["removals_refused"]) == (200, 20, "")
         assert len(served.daemon.parts.table) == 81
         assert "precall_source_removals_refused 0.0" in (await served.ask("GET", "/metrics"))[1]
 
 
-async def test_an_empty_result_removes_nothing_and_forced_it_does(tmp_path: Path, customer: Customer) -> None:
+async def test_an_empty_result_removes_bindings_only_if_forced(tmp_path: Path, customer: Customer) -> None:
     customer.add("1", "2")
     async with in_step(tmp_path, customer.section()) as served:
         await synced(served)
@@ -196,9 +196,7 @@ async def test_an_empty_result_removes_nothing_and_forced_it_does(tmp_path: Path
         assert counts(await synced(served, force=True)) == {"removed": 2}
 
 
-async def test_a_bad_row_keeps_its_binding_and_does_not_stop_the_rest(
-    tmp_path: Path, customer: Customer
-) -> None:
+async def test_a_bad_row_keeps_its_binding_and_the_rest_is_synced(tmp_path: Path, customer: Customer) -> None:
     customer.add("1", "2")
     async with in_step(tmp_path, customer.section()) as served:
         await synced(served)
@@ -215,12 +213,12 @@ async def test_a_bad_row_keeps_its_binding_and_does_not_stop_the_rest(
         ]
         [line] = [line for line in lines if line["event"] == "source.rows_refused"]
         assert (line["rows"], line["first"], line["column"]) == (3, "1", "number_a")
-        told = (await served.ask("GET", "/v1/source"))[1]
-        assert told["refused"][0]["detail"].startswith("should be a phone number")
+        body = (await served.ask("GET", "/v1/source"))[1]
+        assert body["refused"][0]["detail"].startswith("should be a phone number")
         assert len(served.daemon.parts.table) == 3
 
 
-async def test_times_without_a_zone(tmp_path: Path, customer: Customer) -> None:
+async def test_times_without_a_zone_use_the_configured_one(tmp_path: Path, customer: Customer) -> None:
     customer.add("1", end="2099-01-01 08:00:00")
     async with in_step(tmp_path, customer.section()) as served:
         ended = await synced(served)
@@ -231,7 +229,7 @@ async def test_times_without_a_zone(tmp_path: Path, customer: Customer) -> None:
         assert (await served.ask("GET", "/v1/bindings/1"))[1]["expires_at"] == "2099-01-01T00:00:00Z"
 
 
-async def test_a_database_that_is_gone_changes_nothing_and_is_one_line(
+async def test_an_unreachable_source_changes_nothing_and_logs_one_line(
     tmp_path: Path, customer: Customer
 ) -> None:
     customer.add("1", "2")
@@ -256,7 +254,7 @@ async def test_a_database_that_is_gone_changes_nothing_and_is_one_line(
         assert (await served.ask("GET", "/v1/routes/1"))[0] == 200
 
 
-async def test_our_own_database_down_stops_a_sync_and_the_next_goes_on(
+async def test_a_sync_fails_while_the_store_is_down_and_the_next_succeeds(
     tmp_path: Path, customer: Customer
 ) -> None:
     async with in_step(tmp_path, customer.section(), store_timeout=BRIEF) as served:
@@ -273,7 +271,7 @@ async def test_our_own_database_down_stops_a_sync_and_the_next_goes_on(
         assert counts(ended) == {"added": 1}
 
 
-async def test_without_a_source_the_paths_say_so(tmp_path: Path) -> None:
+async def test_endpoints_report_that_no_source_is_configured(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         for method, path in (("GET", "/v1/source"), ("POST", "/v1/source/apply")):
             status, problem = await served.ask(method, path)
@@ -294,7 +292,7 @@ async def test_without_a_source_the_paths_say_so(tmp_path: Path) -> None:
         ),
     ],
 )
-async def test_a_wrong_query_is_named_and_nothing_is_written(
+async def test_an_invalid_query_is_reported_and_nothing_is_written(
     tmp_path: Path, customer: Customer, query: str, said: str
 ) -> None:
     customer.add("1")
@@ -307,7 +305,9 @@ async def test_a_wrong_query_is_named_and_nothing_is_written(
         assert connection.execute("SELECT count(*) FROM relations").fetchone() == (1,)
 
 
-async def test_colons_and_percent_signs_of_the_query_are_its_own(tmp_path: Path, customer: Customer) -> None:
+async def test_colons_and_percent_signs_in_a_query_are_passed_verbatim(
+    tmp_path: Path, customer: Customer
+) -> None:
     customer.add("1", end=None)
     query = (
         "SELECT relations.*, ':a 12:30 100%s' AS label_note FROM relations WHERE pool_key LIKE '%C1' -- :x"
@@ -327,14 +327,14 @@ async def test_colons_and_percent_signs_of_the_query_are_its_own(tmp_path: Path,
         ("no url", "is not a URL"),
     ],
 )
-def test_a_url_that_cannot_be_used_is_a_mistake_of_the_configuration(url: str, said: str) -> None:
+def test_an_unusable_source_url_is_a_configuration_error(url: str, said: str) -> None:
     with pytest.raises(ConfigError, match=r"^source\.url: ") as caught:
         ForeignDatabase(url)
     assert said in str(caught.value)
     assert "hush" not in str(caught.value)
 
 
-async def test_a_query_that_takes_too_long_is_ended(customer: Customer) -> None:
+async def test_a_slow_query_is_cancelled(customer: Customer) -> None:
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
     with pytest.raises(OutOfReach, match=r"took more than 0\.2 s"):
         await ForeignDatabase(f"sqlite:///{customer.file}", 0.2).read(endless, lambda _names, _rows: None)
@@ -382,7 +382,7 @@ async def test_a_postgresql_source_is_read_only_and_its_types_are_understood(
 
 
 @pytest.mark.slow
-async def test_twenty_thousand_rows_never_hold_the_loop_for_long(
+async def test_reading_twenty_thousand_rows_does_not_block_the_event_loop(
     tmp_path: Path, customer: Customer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)  # as in a daemon that is not being debugged
@@ -409,9 +409,7 @@ async def test_twenty_thousand_rows_never_hold_the_loop_for_long(
     assert max(stalls) < sum(stalls) / 10, sorted(stalls)[-10:]
 
 
-async def test_a_row_that_is_refused_by_now_is_not_served_as_it_was_read_before(
-    tmp_path: Path, customer: Customer
-) -> None:
+async def test_a_row_refused_now_but_accepted_earlier_is_held(tmp_path: Path, customer: Customer) -> None:
     customer.add("1", "2")
     async with in_step(tmp_path, customer.section()) as served:
         assert counts(served.daemon.parts.source.last) == {"added": 2}  # type: ignore[union-attr]
@@ -430,14 +428,14 @@ async def test_a_row_that_is_refused_by_now_is_not_served_as_it_was_read_before(
         assert (await served.ask("GET", "/v1/routes/1"))[1]["action"] == "dial_x"
 
 
-# -- values no program can read, and errors nobody foresaw -----------------------------------------------
+# -- undecodable values and unexpected errors -----------------------------------------------------------
 
 
-async def test_one_undecodable_value_is_one_refused_row(tmp_path: Path, customer: Customer) -> None:
+async def test_an_undecodable_value_refuses_one_row(tmp_path: Path, customer: Customer) -> None:
     customer.add("1", "2", "3")
     async with in_step(tmp_path, customer.section()) as served:
         await synced(served)
-        # As an application writes it that was told the wrong encoding.
+        # As written by an application with the wrong encoding.
         customer.run(
             "UPDATE relations SET number_a = CAST(x'3133382d303030302d30303231a0' AS TEXT) WHERE subs_id = '2'"
         )
@@ -452,7 +450,7 @@ async def test_one_undecodable_value_is_one_refused_row(tmp_path: Path, customer
         assert len(served.daemon.parts.table) == 3
 
 
-async def test_what_python_has_no_value_for_is_one_refused_row(tmp_path: Path, databases: Databases) -> None:
+async def test_a_value_python_cannot_represent_refuses_one_row(tmp_path: Path, databases: Databases) -> None:
     url = databases.new(migrated=False)
     psql(
         url,
@@ -476,7 +474,7 @@ async def test_what_python_has_no_value_for_is_one_refused_row(tmp_path: Path, d
 
 
 @pytest.mark.parametrize("error", [TypeError("no 138-0000-0021"), asyncio.CancelledError()], ids=type)
-async def test_an_error_nobody_foresaw_is_a_failed_sync_that_is_told(
+async def test_an_unexpected_error_is_reported_as_a_failed_sync(
     tmp_path: Path, customer: Customer, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     customer.add("1")

@@ -1,5 +1,6 @@
-"""Replies that take a nonce for used cost a call each, and nothing else: at a small rate too, where the budget seldom
-has one more for the repetition."""
+"""Replies that reject a nonce as used cost one call each and nothing else, even at a rate that leaves no budget for
+retries.
+"""
 
 import time
 from dataclasses import dataclass, field
@@ -66,7 +67,7 @@ def provider(url: str) -> Provider:
 
 
 @pytest.mark.parametrize("share", [0.025, 0.3])
-async def test_a_run_uses_its_budget_and_never_takes_the_account_for_refused(share: float) -> None:
+async def test_occasional_stale_nonces_do_not_open_the_circuit(share: float) -> None:
     seconds = 12.0
     simulator = Simulator(scenario(share))
     async with simulator.running() as url:
@@ -84,7 +85,7 @@ async def test_a_run_uses_its_budget_and_never_takes_the_account_for_refused(sha
     assert not run.standing.outage.degraded
 
 
-async def test_an_account_whose_nonces_are_all_refused_is_probed_only() -> None:
+async def test_an_account_with_only_stale_nonces_is_just_probed() -> None:
     simulator = Simulator(scenario(1.0))
     async with simulator.running() as url:
         asking = provider(url)

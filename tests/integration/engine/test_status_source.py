@@ -17,9 +17,14 @@ async def test_a_normal_binding_is_confirmed_without_query_call_status(tmp_path:
     scenario = scripted(1, delisted=["QueryCallStatus"])
     async with serving(tmp_path, scenario, provider=SUBSTITUTE, store_timeout=PATIENCE) as served:
         await served.register()
-        told = await served.checked("1")
-        assert (told["action"], told["number"], told["state"]) == ("dial_x", X, "normal")
-        assert (told["reason"], told["status"], told["flags"], told["stale"]) == ("in_effect", 0, [], False)
+        shown = await served.checked("1")
+        assert (shown["action"], shown["number"], shown["state"]) == ("dial_x", X, "normal")
+        assert (shown["reason"], shown["status"], shown["flags"], shown["stale"]) == (
+            "in_effect",
+            0,
+            [],
+            False,
+        )
         asked = served.simulator.calls_received
         assert asked["QueryCallStatus"] == 0
         assert all(asked[action] for action in SUBSTITUTES)
@@ -40,21 +45,21 @@ async def test_expired_and_gone_bindings_end(tmp_path: Path) -> None:
         assert (await route(served, "2"))["reason"] == "gone"
 
 
-async def test_a_failing_x_is_suspect_and_neither_temporary_nor_real(tmp_path: Path) -> None:
+async def test_a_failing_x_is_suspect_and_its_route_unchanged(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(2, 3, 1), provider=SUBSTITUTE, store_timeout=PATIENCE) as served:
         for subs_id, number_x in (("1", X), ("2", "17000000002"), ("3", "17000000003")):
             served.simulator.service.world.change(subs_id, {"number_x": number_x}, {})
             await served.register(subs_id=subs_id, number_x=number_x)
         for subs_id in ("1", "2"):
-            told = await served.checked(subs_id)
-            assert (told["action"], told["state"], told["flags"]) == ("dial_x", "unverified", ["suspect"])
-            assert told["number"] not in ("", A, B)
-            assert told["checked_at"] == ""
+            shown = await served.checked(subs_id)
+            assert (shown["action"], shown["state"], shown["flags"]) == ("dial_x", "unverified", ["suspect"])
+            assert shown["number"] not in ("", A, B)
+            assert shown["checked_at"] == ""
         assert (await served.checked("3"))["flags"] == []
         for secret_status, flags in ((2, ["suspect"]), (1, []), (0, ["suspect"]), (None, [])):
             served.simulator.service.world.change("3", {}, {"secret_status": secret_status})
-            told = await served.checked("3")
-            assert (told["action"], told["state"], told["flags"]) == ("dial_x", "normal", flags)
+            shown = await served.checked("3")
+            assert (shown["action"], shown["state"], shown["flags"]) == ("dial_x", "normal", flags)
         truth(served, "3", secret_status=3)
         assert (await served.checked("3"))["flags"] == ["suspect"]
         await served.ask("DELETE", "/v1/bindings/3")
@@ -62,7 +67,7 @@ async def test_a_failing_x_is_suspect_and_neither_temporary_nor_real(tmp_path: P
         assert "suspect" not in served.daemon.parts.checker.flags(row_of(served, "3"))
 
 
-async def test_what_was_known_before_the_source_was_changed_is_not_renewed(tmp_path: Path) -> None:
+async def test_states_from_query_call_status_expire_after_a_change_of_source(tmp_path: Path) -> None:
     """A temporary number outlives the change as long as its ttl, then X is tried again; a real one likewise."""
     short = {"temporary_ttl": "3s", "real_ttl": "3s"}
     quick = {
@@ -84,8 +89,8 @@ async def test_what_was_known_before_the_source_was_changed_is_not_renewed(tmp_p
         first, second = row_of(served, "1").state, row_of(served, "2").state
         await until(lambda: all(state_of(served, i) is State.NORMAL for i in ("1", "2")), PATIENCE)
         for subs_id, before in (("1", first), ("2", second)):
-            told = await route(served, subs_id)
-            assert (told["action"], told["number"], told["reason"]) == ("dial_x", X, "in_effect")
+            shown = await route(served, subs_id)
+            assert (shown["action"], shown["number"], shown["reason"]) == ("dial_x", X, "in_effect")
             after = row_of(served, subs_id).state
             assert after.checked_at - before.checked_at > 3.0
             assert (after.temp_number, after.exposed_at) == ("", 0.0)
@@ -95,7 +100,7 @@ def state_of(served: Served, subs_id: str) -> State:
     return row_of(served, subs_id).state.state
 
 
-async def test_the_brake_lets_nothing_turn_real_on_the_word_of_a_substitute(tmp_path: Path) -> None:
+async def test_a_substitute_does_not_release_a_held_real_number(tmp_path: Path) -> None:
     """A Status 3 held back by the brake stays held back, however much room the brake has afterwards."""
     scenario = scripted(3)
     async with serving(
@@ -106,12 +111,12 @@ async def test_the_brake_lets_nothing_turn_real_on_the_word_of_a_substitute(tmp_
     scenario["binding"][0]["secret_status"] = 1
     async with serving(tmp_path, scenario, provider=SUBSTITUTE, store_timeout=PATIENCE) as served:
         for _ in range(3):
-            told = await served.checked("1")
-            assert (told["action"], told["reason"]) == ("hold", "exposure_brake")
+            shown = await served.checked("1")
+            assert (shown["action"], shown["reason"]) == ("hold", "exposure_brake")
         assert not row_of(served).state.exposed_at
 
 
-async def test_half_a_confirmation_is_none(tmp_path: Path) -> None:
+async def test_a_check_fails_if_one_of_its_substitute_actions_is_refused(tmp_path: Path) -> None:
     async with serving(
         tmp_path, scripted(1, delisted=["QuerySecretNoDetail"]), provider=SUBSTITUTE, store_timeout=PATIENCE
     ) as served:

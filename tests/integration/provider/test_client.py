@@ -65,7 +65,7 @@ def chunked(body: bytes) -> bytes:
 
 
 def says(*replies: bytes) -> Peer:
-    """The given replies in turn, the last one for ever."""
+    """Serve the given replies in turn, and the last one from then on."""
     rest = itertools.chain(replies, itertools.repeat(replies[-1]))
 
     async def peer(_head: Head, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -165,7 +165,7 @@ async def trouble_from(peer: Peer, **settings: Any) -> tuple[Failure, str]:
 # -- what is sent
 
 
-async def test_the_host_that_is_signed_is_the_host_that_is_sent_and_nothing_goes_unsigned() -> None:
+async def test_the_sent_host_is_signed_and_so_is_every_header() -> None:
     async with served(says(http())) as (url, heads):
         assert (await asked(url)).reply == ANSWER
     (head,) = heads
@@ -185,7 +185,7 @@ async def test_the_host_that_is_signed_is_the_host_that_is_sent_and_nothing_goes
     assert head["accept-encoding"] == "identity"
 
 
-async def test_connections_are_kept_and_no_nonce_is_used_twice() -> None:
+async def test_connections_are_reused_and_nonces_are_not() -> None:
     connections = set()
 
     async def peer(_head: Head, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -260,7 +260,7 @@ async def test_only_a_refusal_without_the_caller_concerns_the_binding(
     assert len(heads) == calls
 
 
-# -- what comes back
+# -- replies
 
 
 @pytest.mark.parametrize(
@@ -293,11 +293,11 @@ async def test_only_a_refusal_without_the_caller_concerns_the_binding(
         (says(http(b'{"Code":"InvalidApi.NotFound"}', "404 Not Found")), Failure.ACCOUNT, "InvalidApi.NotFound"),
     ],
 )  # fmt: skip
-async def test_whatever_comes_back_is_a_value(peer: Peer, failure: Failure, code: str) -> None:
+async def test_any_reply_is_returned_as_a_value(peer: Peer, failure: Failure, code: str) -> None:
     assert await trouble_from(peer) == (failure, code)
 
 
-async def test_a_throttle_tells_how_long_to_wait() -> None:
+async def test_a_throttled_reply_has_its_retry_after() -> None:
     reply = http(b'{"Code":"Throttling.User"}', "400 Bad Request", x_acs_retry_after="300")
     async with served(says(reply)) as (url, _):
         answered = (await asked(url)).reply
@@ -362,7 +362,7 @@ async def _reset(_head: Head, _reader: asyncio.StreamReader, writer: asyncio.Str
         (endless(b"HTTP/1.1 200 ", b"y" * 4096), Failure.TRANSIENT, "bad_http"),
     ],
 )
-async def test_a_peer_that_never_ends_is_left(peer: Peer, failure: Failure, code: str) -> None:
+async def test_an_endless_response_is_cut_off(peer: Peer, failure: Failure, code: str) -> None:
     assert await trouble_from(peer, timeout="300ms") == (failure, code)
 
 
@@ -375,14 +375,14 @@ async def test_a_peer_that_never_ends_is_left(peer: Peer, failure: Failure, code
     ],
     ids=["interim answers", "a chunk extension", "trailers"],
 )
-async def test_a_peer_that_talks_round_the_answer_is_left(head: bytes, part: bytes) -> None:
+async def test_endless_interim_responses_and_trailers_are_cut_off(head: bytes, part: bytes) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     failure, _ = await trouble_from(endless(head, part), timeout="500ms")
     assert failure in {Failure.TRANSIENT, Failure.MALFORMED}
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024  # kB
 
 
-async def test_nobody_listening_and_no_such_name() -> None:
+async def test_refused_connections_and_unknown_hosts_are_failures() -> None:
     async with served(says(http())) as (url, _):
         pass
     refused = (await asked(url)).reply
@@ -394,7 +394,7 @@ async def test_nobody_listening_and_no_such_name() -> None:
     assert unknown.code in {"dns", "timeout"}
 
 
-async def test_the_time_of_the_call_is_told() -> None:
+async def test_a_reply_has_the_duration_of_its_call() -> None:
     async def slow(_head: Head, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.2)
         writer.write(http())
@@ -421,7 +421,7 @@ async def test_a_cancelled_check_is_cancelled_and_leaves_the_client_usable() -> 
         assert (await provider.query_call_status(binding(), again=never)).reply == ANSWER
 
 
-async def test_text_that_cannot_be_sent_and_a_client_that_is_not_open() -> None:
+async def test_unencodable_text_and_a_closed_client_are_failures() -> None:
     async with served(says(http())) as (url, heads):
         async with client(url) as provider:
             reply = (await provider.query_call_status(binding(subs_id="\ud800"), again=never)).reply
@@ -433,7 +433,7 @@ async def test_text_that_cannot_be_sent_and_a_client_that_is_not_open() -> None:
     assert not heads
 
 
-async def test_closing_ends_calls_under_way_as_failures() -> None:
+async def test_closing_the_client_fails_calls_in_flight() -> None:
     async with served(_hang) as (url, heads), client(url) as provider:
         check = asyncio.create_task(provider.query_call_status(binding(), again=never))
         while not heads:
@@ -448,7 +448,7 @@ async def test_closing_ends_calls_under_way_as_failures() -> None:
 
 
 def certificate(directory: Path) -> tuple[ssl.SSLContext, Path]:
-    """A server context for 127.0.0.1 signed by nobody else, and the file to trust it by."""
+    """Return a TLS server context for 127.0.0.1 with a self-signed certificate, and the file to trust it by."""
     import ipaddress
 
     key = ec.generate_private_key(ec.SECP256R1())
@@ -490,7 +490,7 @@ async def test_tls_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert (await asked(url)).reply == ANSWER
 
 
-async def test_tls_with_a_peer_that_speaks_none() -> None:
+async def test_tls_to_a_plain_text_server_is_a_failure() -> None:
     async with served(says(http())) as (url, _):
         reply = (await asked(url.replace("http:", "https:"), timeout="500ms")).reply
     assert isinstance(reply, NonAnswer)
@@ -509,14 +509,14 @@ async def test_a_stale_nonce_is_replaced_once() -> None:
     assert len({head["x-acs-signature-nonce"] for head in heads}) == len(heads) == 2
 
 
-async def test_a_nonce_refused_again_says_nothing_of_the_account_yet() -> None:
+async def test_a_second_stale_nonce_is_not_an_account_failure() -> None:
     async with served(says(STALE_NONCE)) as (url, heads), client(url) as provider:
         reply = (await provider.query_call_status(binding(), again=once)).reply
     assert isinstance(reply, NonAnswer)
     assert (reply.failure, reply.code, len(heads)) == (Failure.STALE, "SignatureNonceUsed", 2)
 
 
-async def test_without_budget_there_is_no_retry_and_the_account_is_not_refused() -> None:
+async def test_without_budget_a_stale_nonce_is_not_retried() -> None:
     async with served(says(STALE_NONCE, http())) as (url, heads), client(url) as provider:
         reply = (await provider.query_call_status(binding(), again=lambda: False)).reply
         detail = (await provider.query_call_detail("1^1", 11000000300006, 0, again=lambda: False)).reply
@@ -525,7 +525,7 @@ async def test_without_budget_there_is_no_retry_and_the_account_is_not_refused()
 
 
 @pytest.mark.parametrize("affordable", [True, False])
-async def test_a_token_that_was_renewed_says_nothing_of_the_account_yet(affordable: bool) -> None:
+async def test_a_renewed_token_is_not_an_account_failure(affordable: bool) -> None:
     """Neither when the budget has no call left for the new one, nor when that is taken for stale too."""
     tokens = itertools.count(1)
     credentials = Credentials(None, lambda: Credential("demo", "demo-secret", f"token-{next(tokens)}"))
@@ -537,7 +537,7 @@ async def test_a_token_that_was_renewed_says_nothing_of_the_account_yet(affordab
     assert (reply.failure, len(heads)) == (Failure.STALE, 1 + affordable)
 
 
-async def test_an_expired_token_is_refreshed_and_the_question_asked_again() -> None:
+async def test_an_expired_token_is_refreshed_and_the_query_repeated() -> None:
     tokens = itertools.count(1)
     credentials = Credentials(None, lambda: Credential("demo", "demo-secret", f"token-{next(tokens)}"))
     await credentials.start()
@@ -632,7 +632,7 @@ async def test_a_token_is_signed(signature: str) -> None:
 
 
 @pytest.mark.parametrize("signature", ["acs3", "rpc"])
-async def test_a_wrong_secret_and_a_nonce_used_before(signature: str) -> None:
+async def test_a_wrong_secret_and_a_reused_nonce_are_classified(signature: str) -> None:
     wrong = Credentials(Credential("demo", "wrong"))
     async with simulated(signature=signature, credentials=wrong) as provider:
         reply = (await provider.query_call_status(SUBJECT, again=never)).reply
@@ -666,7 +666,7 @@ async def test_faults_of_the_provider(kind: str, failure: Failure, form: str) ->
 
 
 @pytest.mark.parametrize("signature", ["acs3", "rpc"])
-async def test_a_raw_call_shows_what_was_said_and_no_secret(signature: str) -> None:
+async def test_a_raw_call_returns_the_exchange_without_secrets(signature: str) -> None:
     token = 'security_token = "CAIStoken"'
     key = Credentials(Credential("demo", "demo-secret", "CAIStoken"))
     params = {"PoolKey": "FC1", "SubsId": SUBJECT.subs_id}

@@ -29,7 +29,7 @@ asyncio.run(main())
 """
 
 
-async def test_a_configured_credential_is_there_at_once_and_for_ever() -> None:
+async def test_a_configured_credential_is_always_available() -> None:
     credentials = Credentials(FIRST)
     assert credentials.current() is FIRST
     await credentials.start()
@@ -39,7 +39,7 @@ async def test_a_configured_credential_is_there_at_once_and_for_ever() -> None:
     assert credentials.current() is FIRST
 
 
-async def test_the_chain_is_asked_in_a_thread_and_reading_never_waits() -> None:
+async def test_the_credential_chain_runs_in_a_thread() -> None:
     release = threading.Event()
     threads = []
 
@@ -62,7 +62,7 @@ async def test_the_chain_is_asked_in_a_thread_and_reading_never_waits() -> None:
     await credentials.stop()
 
 
-async def test_a_refresh_brings_the_new_one_and_equal_ones_keep_their_identity() -> None:
+async def test_a_refresh_replaces_only_a_changed_credential() -> None:
     fetched = iter([FIRST, Credential("one", "secret"), SECOND])
     credentials = Credentials(None, lambda: next(fetched))
     await credentials.start()
@@ -74,7 +74,7 @@ async def test_a_refresh_brings_the_new_one_and_equal_ones_keep_their_identity()
     await credentials.stop()
 
 
-async def test_a_failure_is_kept_as_data_and_the_old_one_goes_on() -> None:
+async def test_a_failed_refresh_keeps_the_old_credential() -> None:
     outcomes = iter([FIRST, RuntimeError("role SecretRole at http://10.0.0.1"), SECOND])
 
     def fetch() -> Credential:
@@ -94,7 +94,7 @@ async def test_a_failure_is_kept_as_data_and_the_old_one_goes_on() -> None:
     await credentials.stop()
 
 
-async def test_many_waiting_for_a_refresh_cause_few_fetches() -> None:
+async def test_concurrent_refreshes_share_fetches() -> None:
     calls = []
 
     def fetch() -> Credential:
@@ -137,7 +137,7 @@ def test_the_default_chain_reads_the_environment_and_is_quiet(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_a_chain_that_has_nothing_says_so(tmp_path: Path) -> None:
+def test_an_empty_chain_is_reported(tmp_path: Path) -> None:
     ran = run_chain(tmp_path)
     assert ran.returncode == 0, ran.stderr
     assert "None the default credential chain failed (" in ran.stdout

@@ -56,7 +56,9 @@ def client_of(
         protocol="HTTP",
     )
     client = kind(config)
-    client._signature_algorithm = None if scheme != "v2" else "v2"  # the clients overwrite what Config says
+    client._signature_algorithm = (
+        None if scheme != "v2" else "v2"
+    )  # the clients override the values of Config
     return client
 
 
@@ -83,7 +85,7 @@ async def test_query_call_status_is_typed(scheme: str) -> None:
 
 
 @both_schemes
-async def test_the_async_client_too(scheme: str) -> None:
+async def test_the_async_sdk_client_works(scheme: str) -> None:
     async with Simulator(SCENARIO).running() as url:
         client = client_of(DyplsapiClient, url, scheme)
         request = dyplsapi.QueryCallStatusRequest(subs_id="1", pool_key="P")
@@ -113,7 +115,7 @@ async def test_a_wrong_secret_is_refused(scheme: str) -> None:
 
 
 @both_schemes
-async def test_a_security_token_travels_and_is_checked(scheme: str) -> None:
+async def test_a_security_token_is_sent_and_checked(scheme: str) -> None:
     scenario = Scenario(account=Account(security_token="CAIS+/=="), bindings=SCENARIO.bindings)
     async with Simulator(scenario).running() as url:
         good = await status_of(client_of(DyplsapiClient, url, scheme, token="CAIS+/=="), "1")

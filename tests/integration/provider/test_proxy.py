@@ -1,4 +1,4 @@
-"""The way to the provider through a proxy: which one is taken, what it is told, and whose trouble it is."""
+"""Proxies on the way to the provider: which one is used, what it receives, and how its errors are reported."""
 
 import asyncio
 import base64
@@ -49,7 +49,7 @@ async def test_the_proxy_of_the_environment_is_used(name: str, monkeypatch: pyte
     assert "hush" not in without_secrets("http://us%40er:hush-hush@proxy")
 
 
-async def test_the_configured_proxy_goes_before_and_none_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_configured_proxy_overrides_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     async with served(says(http())) as (proxy, heads), served(says(http())) as (other, untouched):
         monkeypatch.setenv("HTTP_PROXY", other)
         assert (await asked(FAR, proxy=proxy)).reply == ANSWER
@@ -113,7 +113,7 @@ async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         ("502 Bad Gateway", Failure.TRANSIENT, "proxy_refused"),
     ],
 )
-async def test_a_refused_tunnel_is_the_proxys(status: str, failure: Failure, code: str) -> None:
+async def test_a_refused_tunnel_is_a_proxy_failure(status: str, failure: Failure, code: str) -> None:
     async with served(says(http(b"", status))) as (proxy, heads):
         reply = (await asked(FAR_TLS, proxy=proxy)).reply
     assert isinstance(reply, NonAnswer)
@@ -122,7 +122,7 @@ async def test_a_refused_tunnel_is_the_proxys(status: str, failure: Failure, cod
     assert heads[0][""] == "CONNECT dyplsapi.invalid:443 HTTP/1.1"
 
 
-async def test_a_proxy_that_wants_a_login_of_a_plain_request_is_named() -> None:
+async def test_a_proxy_that_requires_a_login_is_named() -> None:
     async with served(says(http(b"<html>", "407 Login"))) as (proxy, _):
         reply = (await asked(FAR, proxy=proxy)).reply
     assert isinstance(reply, NonAnswer)
@@ -130,7 +130,7 @@ async def test_a_proxy_that_wants_a_login_of_a_plain_request_is_named() -> None:
 
 
 @pytest.mark.parametrize("proxy", ["http://127.0.0.1:1", "http://proxy.invalid:3128"])
-async def test_a_proxy_out_of_reach_is_named(proxy: str) -> None:
+async def test_an_unreachable_proxy_is_named(proxy: str) -> None:
     reply = (await asked(FAR_TLS, proxy=proxy)).reply
     assert isinstance(reply, NonAnswer)
     assert (reply.failure, reply.code) == (Failure.TRANSIENT, "proxy_connect")
@@ -158,12 +158,12 @@ def test_which_proxy_the_environment_names(
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    found = proxy_for("env", endpoint)
-    assert (found.address if found else None) == address
+    result = proxy_for("env", endpoint)
+    assert (result.address if result else None) == address
     assert proxy_for("none", endpoint) is None
 
 
-def test_no_login_of_a_proxy_is_shown() -> None:
+def test_proxy_credentials_are_never_shown() -> None:
     setting = "http://somebody:hush-hush@proxy.example:3128"
     proxy = proxy_for(setting, FAR)
     assert proxy == Proxy("http://proxy.example:3128", "provider.proxy", f"Basic {LOGIN}")
@@ -174,12 +174,12 @@ def test_no_login_of_a_proxy_is_shown() -> None:
     assert "provider.proxy" in HIDDEN_VALUES
 
 
-async def test_doctor_says_which_proxy_leads_there(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_doctor_names_the_proxy_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     async with served(says(http())) as (proxy, _):
         monkeypatch.setenv("HTTPS_PROXY", proxy)
-        found = await reach("endpoint", FAR_TLS, proxy_for("env", FAR_TLS))
-    assert found.verdict is StepVerdict.OK
-    assert found.found == f"through the proxy of HTTPS_PROXY, {proxy.removeprefix('http://')}, which answers"
-    found = await reach("endpoint", FAR_TLS, proxy_for("http://127.0.0.1:1", FAR_TLS))
-    assert (found.verdict, found.out_of_reach) == (StepVerdict.FAIL, True)
-    assert found.found.startswith("through the proxy of provider.proxy: no connection to 127.0.0.1:1")
+        result = await reach("endpoint", FAR_TLS, proxy_for("env", FAR_TLS))
+    assert result.verdict is StepVerdict.OK
+    assert result.found == f"through the proxy of HTTPS_PROXY, {proxy.removeprefix('http://')}, which answers"
+    result = await reach("endpoint", FAR_TLS, proxy_for("http://127.0.0.1:1", FAR_TLS))
+    assert (result.verdict, result.out_of_reach) == (StepVerdict.FAIL, True)
+    assert result.found.startswith("through the proxy of provider.proxy: no connection to 127.0.0.1:1")

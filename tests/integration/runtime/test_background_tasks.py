@@ -71,7 +71,7 @@ class Fault:
 
 
 @pytest.mark.parametrize("name", EVENTS)
-async def test_the_daemon_ends_loudly_with_any_of_its_tasks(
+async def test_the_daemon_exits_when_a_background_task_fails(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fault = Fault(name)
@@ -107,7 +107,7 @@ async def test_a_signal_ends_it_without_an_error(tmp_path: Path) -> None:
     await asyncio.wait_for(serving, PATIENCE)
 
 
-def test_every_other_task_has_somebody_to_raise_to() -> None:
+def test_tasks_are_started_only_in_listed_modules() -> None:
     found = set()
     for file in CODE.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

@@ -1,6 +1,6 @@
-"""A daemon whose clock is set, forward and back, by minutes and days: it goes on with everything, and is right at once.
+"""A daemon whose wall clock is set forward and back, by minutes and days: it keeps working with correct routes.
 
-The clock on the wall is the test's, the one nobody can set is the loop's: no test waits for either.
+The wall clock belongs to the test, the monotonic clock to the event loop. No test waits for either.
 """
 
 import asyncio
@@ -96,24 +96,24 @@ async def watched(folder: Path, *statuses: int, wall: Wall, **sections: Any):  #
 
 
 @pytest.mark.parametrize("steps", STEPS.values(), ids=STEPS)
-async def test_checks_go_on_and_routes_are_right_after_each_step(tmp_path: Path, steps: list[float]) -> None:
+async def test_checks_continue_after_each_clock_step(tmp_path: Path, steps: list[float]) -> None:
     wall = Wall()
     async with watched(tmp_path, 1, 2, 3, wall=wall, freshness=QUICK) as served:
         for off in steps:
             wall.off = off
             over = off >= 10 * HOUR
             for subs_id, action in (("1", "dial_x"), ("2", "dial_temp_x"), ("3", "dial_real")):
-                told = await route(served, subs_id)
+                shown = await route(served, subs_id)
                 # What was seen before a step forward may be too old by the new clock: until it is checked.
                 allowed = {"expired"} if over else {action, "hold"}
-                assert told["action"] in allowed, (off, told)
-                assert told["age_ms"] >= -1
+                assert shown["action"] in allowed, (off, shown)
+                assert shown["age_ms"] >= -1
                 if not over:
-                    await until(lambda: served.daemon.parts.checker.asks)
+                    await until(lambda: served.daemon.parts.checker.leads)
                     seq = row_of(served, subs_id).state.seq
                     await until(lambda s=subs_id, seq=seq: row_of(served, s).state.seq > seq)  # type: ignore[misc]
-                    told = await route(served, subs_id)
-                    assert (told["action"], told["stale"]) == (action, told["age_ms"] > 100), (off, told)
+                    shown = await route(served, subs_id)
+                    assert (shown["action"], shown["stale"]) == (action, shown["age_ms"] > 100), (off, shown)
             _, health = await served.ask("GET", "/healthz")
             assert health["alive"]
         if wall.off == 0.0:
@@ -122,7 +122,7 @@ async def test_checks_go_on_and_routes_are_right_after_each_step(tmp_path: Path,
                 await until(lambda s=subs_id, made=made: row_of(served, s).state.seq > made)  # type: ignore[misc]
 
 
-async def test_each_step_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_each_clock_step_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     wall = Wall()
     async with watched(tmp_path, 1, wall=wall) as served:
         for place, off in enumerate((DAY, 0.0, -300.0), 1):
@@ -134,7 +134,7 @@ async def test_each_step_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureF
     assert told == [("forward", DAY, None), ("back", DAY, None), ("back", 300.0, 300.0)]
 
 
-async def test_what_a_step_alone_makes_too_old_is_checked_at_once(tmp_path: Path) -> None:
+async def test_a_route_made_too_old_by_a_clock_step_is_checked_at_once(tmp_path: Path) -> None:
     """Between two checks lies an hour: only the step brings the next one."""
     wall = Wall()
     async with watched(tmp_path, 1, 2, 3, wall=wall) as served:
@@ -150,7 +150,7 @@ async def test_what_a_step_alone_makes_too_old_is_checked_at_once(tmp_path: Path
         assert row_of(served, "1").state.seq == before["1"], "whose time has not come"
 
 
-async def test_what_was_seen_while_the_clock_was_ahead_is_as_old_as_it_is(tmp_path: Path) -> None:
+async def test_observations_by_a_clock_ahead_keep_their_true_age(tmp_path: Path) -> None:
     """The provider is out of reach: nothing but the ages themselves can be right."""
     wall = Wall()
     async with watched(tmp_path, 2, wall=wall, freshness=LAZY) as served:
@@ -160,9 +160,9 @@ async def test_what_was_seen_while_the_clock_was_ahead_is_as_old_as_it_is(tmp_pa
         cut_off(served)
         stored = row_of(served).state.temp_at
         wall.off = 0.0
-        told = await route(served)
-        assert (told["action"], told["stale"]) == ("dial_temp_x", False)
-        assert 0 <= told["age_ms"] < PATIENCE * 1000
+        shown = await route(served)
+        assert (shown["action"], shown["stale"]) == ("dial_temp_x", False)
+        assert 0 <= shown["age_ms"] < PATIENCE * 1000
         await until(lambda: steps_noticed(served) == 2)
 
         async def set_right() -> bool:
@@ -174,7 +174,7 @@ async def test_what_was_seen_while_the_clock_was_ahead_is_as_old_as_it_is(tmp_pa
                 await asyncio.sleep(0.02)
 
 
-async def test_what_lapsed_by_a_clock_ahead_is_asked_about_again(tmp_path: Path) -> None:
+async def test_bindings_that_expired_by_a_clock_ahead_are_checked_again(tmp_path: Path) -> None:
     wall = Wall()
     async with watched(tmp_path, 1, wall=wall, freshness=QUICK) as served:
         wall.off = DAY
@@ -189,7 +189,7 @@ async def test_what_lapsed_by_a_clock_ahead_is_asked_about_again(tmp_path: Path)
         await until(lambda: row_of(served).state.seq > made)
 
 
-async def test_a_start_finds_what_a_clock_ahead_has_stored(tmp_path: Path) -> None:
+async def test_a_start_corrects_times_stored_by_a_clock_ahead(tmp_path: Path) -> None:
     wall = Wall()
     wall.off = HOUR
     async with watched(tmp_path, 2, wall=wall) as served:
@@ -197,17 +197,17 @@ async def test_a_start_finds_what_a_clock_ahead_has_stored(tmp_path: Path) -> No
     wall.off = 0.0
     async with serving(tmp_path, scripted(2), wall=wall, freshness=LAZY) as served:
         if row_of(served).state.seq == made:
-            told = await route(served)
-            assert (told["action"], told["reason"], told["age_ms"]) in (
+            shown = await route(served)
+            assert (shown["action"], shown["reason"], shown["age_ms"]) in (
                 ("hold", "too_old", -1),
-                ("dial_temp_x", "status_2", told["age_ms"]),
+                ("dial_temp_x", "status_2", shown["age_ms"]),
             )
         await until(lambda: row_of(served).state.seq > made)
-        told = await route(served)
-        assert (told["action"], told["stale"]) == ("dial_temp_x", False)
+        shown = await route(served)
+        assert (shown["action"], shown["stale"]) == ("dial_temp_x", False)
 
 
-async def test_hints_and_the_budget_keep_to_the_clock_nobody_sets(tmp_path: Path) -> None:
+async def test_hints_and_quota_use_the_monotonic_clock(tmp_path: Path) -> None:
     wall = Wall()
     async with watched(tmp_path, 1, wall=wall) as served:
         at = datetime.fromtimestamp(wall() + 600, UTC).isoformat()
@@ -222,7 +222,7 @@ async def test_hints_and_the_budget_keep_to_the_clock_nobody_sets(tmp_path: Path
         assert checker.quota.until(served.daemon.clocks.tick(), "background") < 1.0  # type: ignore[arg-type]
 
 
-async def test_calls_filed_by_a_clock_ahead_are_asked_about(tmp_path: Path) -> None:
+async def test_calls_stored_by_a_clock_ahead_are_queried(tmp_path: Path) -> None:
     wall = Wall()
     async with watched(tmp_path, 1, wall=wall) as served:
         wall.off = DAY
@@ -259,7 +259,7 @@ async def test_a_day_ahead_gives_up_no_call(tmp_path: Path) -> None:
         assert call.result is CallResult.PENDING
 
 
-async def test_a_year_ahead_drops_no_history_but_a_share(tmp_path: Path) -> None:
+async def test_a_clock_a_year_ahead_deletes_only_a_share_of_the_history(tmp_path: Path) -> None:
     wall = Wall()
     async with watched(tmp_path, 1, wall=wall, store={"retention": "90d"}) as served:
         daemon, now = served.daemon, wall()

@@ -1,5 +1,8 @@
-"""The database goes away under load and comes back: readers never fail, requests are refused at once, what the provider
-says is served and stored later, in order, and the journal is complete."""
+"""The database fails under load and recovers.
+
+Reads never fail, requests are refused at once, and new answers are served at once and stored later, in order. The
+change feed has no gaps.
+"""
 
 import asyncio
 import resource
@@ -33,7 +36,10 @@ END
 
 
 def elsewhere(file: Path, statement: str) -> sqlite3.Connection:
-    """Another process's connection, which waits for its turn: to be called in a thread, our own loop must go on."""
+    """Open the connection of another process and wait for its lock.
+
+    Call this in a thread, because the event loop must run.
+    """
     other = sqlite3.connect(file, timeout=10.0, isolation_level=None, check_same_thread=False)
     other.execute(statement)
     return other
@@ -41,7 +47,7 @@ def elsewhere(file: Path, statement: str) -> sqlite3.Connection:
 
 @asynccontextmanager
 async def locked(file: Path) -> AsyncIterator[None]:
-    """Another process holds the write lock, and holds it."""
+    """Hold the write lock, as another process would."""
     with closing(await asyncio.to_thread(elsewhere, file, "BEGIN IMMEDIATE")) as other:
         yield
         other.execute("ROLLBACK")
@@ -49,7 +55,7 @@ async def locked(file: Path) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def hung(file: Path) -> AsyncIterator[None]:
-    """Every statement that writes a change goes on for ever."""
+    """Make every statement that writes a change hang."""
     (await asyncio.to_thread(elsewhere, file, ENDLESS)).close()
     yield
     (await asyncio.to_thread(elsewhere, file, "DROP TRIGGER endless")).close()
@@ -144,7 +150,7 @@ async def under_load(served: Served) -> AsyncIterator[Load]:
 
 
 @pytest.mark.parametrize("trouble", [locked, hung, full, moved])
-async def test_the_database_is_lost_and_comes_back(
+async def test_changes_during_an_outage_are_stored_afterwards(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     trouble: Callable[[Path], AbstractAsyncContextManager[None]],
@@ -184,19 +190,19 @@ async def journal_is_complete(served: Served, load: Load) -> None:
     stored = {row.subs_id: row.row async for rows in daemon.parts.store.load() for row in rows}
     assert stored == {row.binding.subs_id: row for row in daemon.parts.table.rows()}
     assert load.stored <= set(stored)
-    found = await daemon.parts.store.changes(0, 2**62, limit=100_000)
-    assert found is not None
-    told = {(change["subs_id"], change["index"]): change for change in found[0]}
+    page = await daemon.parts.store.changes(0, 2**62, limit=100_000)
+    assert page is not None
+    told = {(change["subs_id"], change["index"]): change for change in page[0]}
     for key, status in load.seen.items():
         assert told[key]["status"] == status
     versions: dict[str, int] = {}
-    for change in found[0]:
+    for change in page[0]:
         if change["reason"] != "removed":  # of one that was refused in the very commit
             assert change["version"] == versions.get(change["subs_id"], 0) + 1, change
             versions[change["subs_id"]] = change["version"]
 
 
-async def test_while_it_is_down_real_numbers_are_held_back_at_once(tmp_path: Path) -> None:
+async def test_real_numbers_are_held_as_soon_as_the_database_is_down(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(*[3] * 20), freshness=QUICK, store_timeout=BRIEF) as served:
         ids = [str(place) for place in range(1, 21)]
         await served.ask("POST", "/v1/bindings/batch", {"bindings": [a_binding(subs_id=i) for i in ids]})
@@ -204,9 +210,9 @@ async def test_while_it_is_down_real_numbers_are_held_back_at_once(tmp_path: Pat
         async with locked(tmp_path / "precall.db"):
             await served.ask("GET", "/v1/routes/1")
             await until(lambda: not served.daemon.parts.writer.saving)
-            status, told = await served.ask("POST", "/v1/routes/lookup", {"subs_ids": ids})
+            status, body = await served.ask("POST", "/v1/routes/lookup", {"subs_ids": ids})
             assert status == 200
-            assert {(r["action"], r["number"], r["reason"]) for r in told["routes"]} == {
+            assert {(r["action"], r["number"], r["reason"]) for r in body["routes"]} == {
                 ("hold", "", "audit_unavailable")
             }
         await until(lambda: served.daemon.parts.writer.saving)
@@ -215,7 +221,7 @@ async def test_while_it_is_down_real_numbers_are_held_back_at_once(tmp_path: Pat
                 await asyncio.sleep(0.05)
 
 
-async def test_a_file_put_in_its_place_is_not_written_to(tmp_path: Path) -> None:
+async def test_a_replaced_database_file_is_not_written_to(tmp_path: Path) -> None:
     file = tmp_path / "precall.db"
     async with serving(tmp_path, scripted(1), store_timeout=BRIEF) as served:
         await served.register()

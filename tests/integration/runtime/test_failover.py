@@ -1,4 +1,4 @@
-"""What a store and a starting daemon do where the server is no primary for a while, or keeps them waiting."""
+"""A store and a starting daemon whose server is temporarily read-only or slow."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -39,7 +39,7 @@ async def another_primary(url: str) -> AsyncIterator[None]:
     await asyncio.to_thread(psql, url, "SET default_transaction_read_only = off", f"{settle} = off")
 
 
-async def test_a_session_with_a_read_only_server_is_not_kept(url: str) -> None:
+async def test_a_session_on_a_standby_is_dropped(url: str) -> None:
     store = await Store.open(url, timeout=10.0, auto_migrate=False)
 
     async def read_only() -> str:
@@ -48,7 +48,7 @@ async def test_a_session_with_a_read_only_server_is_not_kept(url: str) -> None:
     async with another_primary(url):
         said = ""
         for _ in range(3):
-            # A session that is ended during its start says so in words of the driver's.
+            # A session that ends during its start is reported in the driver's words.
             with pytest.raises(StoreUnavailable) as refused:
                 await store.commit([a_change(a_row("1"))])
             said = str(refused.value)
@@ -61,7 +61,7 @@ async def test_a_session_with_a_read_only_server_is_not_kept(url: str) -> None:
     await store.close()
 
 
-async def test_a_session_whose_server_has_turned_read_only_is_not_kept(url: str) -> None:
+async def test_a_session_is_dropped_when_its_server_becomes_read_only(url: str) -> None:
     """Behind a pooler nothing has ended for us."""
     store = await Store.open(url, timeout=10.0, auto_migrate=False)
     await store.commit([a_change(a_row("1"))])
@@ -74,7 +74,7 @@ async def test_a_session_whose_server_has_turned_read_only_is_not_kept(url: str)
     await store.close()
 
 
-async def test_a_daemon_writes_again_by_itself(tmp_path: Path, url: str) -> None:
+async def test_a_daemon_resumes_writing_after_a_failover(tmp_path: Path, url: str) -> None:
     async with serving(tmp_path, store={"url": url, "auto_migrate": True}) as served:
         await served.register()
         writer = served.daemon.parts.writer
@@ -117,7 +117,7 @@ async def test_a_start_that_takes_longer_than_the_limit_keeps_the_lead(url: str)
     assert not await other.take()
     await other.leave()
     await leading.stop()
-    # The other one has waited for its turn.
+    # The other daemon has waited for the lock.
     await asyncio.wait(starts, timeout=PATIENCE)
     for start, daemon in zip(starts, daemons, strict=True):
         assert start.result()

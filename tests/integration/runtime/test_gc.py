@@ -38,7 +38,7 @@ def planned(count: int) -> Planner:
     return planner
 
 
-async def test_bindings_registered_after_the_start_are_set_apart(tmp_path: Path) -> None:
+async def test_bindings_registered_after_the_start_are_frozen(tmp_path: Path) -> None:
     config = Config(
         provider={  # type: ignore[arg-type]
             "endpoint": "http://127.0.0.1:9",
@@ -62,14 +62,14 @@ async def test_bindings_registered_after_the_start_are_set_apart(tmp_path: Path)
         assert walked() < REGISTERED / 2
 
 
-async def test_few_are_not_set_apart() -> None:
+async def test_few_objects_are_not_frozen() -> None:
     planner, apart = planned(100), gc.get_freeze_count()
     await collect_young()
     assert gc.get_freeze_count() <= apart
     assert walked() == len(planner)
 
 
-async def test_many_are_and_are_freed_all_the_same() -> None:
+async def test_frozen_objects_are_still_freed() -> None:
     planner = planned(MANY)
     assert walked() == MANY
     await collect_young()
@@ -78,11 +78,11 @@ async def test_many_are_and_are_freed_all_the_same() -> None:
     for n in range(MANY):
         planner.remove(str(n))
     while planner.take(1.0) is not None or gc.get_freeze_count() > apart - MANY:
-        pass  # those who left are dropped where they surface, some at a time
+        pass  # removed bindings are dropped when their entries surface, some at a time
     assert walked() == 0
 
 
-async def test_nothing_is_looked_through_while_much_is_loaded() -> None:
+async def test_garbage_collection_is_off_while_loading() -> None:
     with without_collections():
         planner = planned(MANY)
         await collect_young()

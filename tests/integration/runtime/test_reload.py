@@ -1,4 +1,4 @@
-"""A reload: all of a configuration is taken over at once, or nothing of it; reads and checks go on meanwhile."""
+"""Reloading: a configuration is applied completely or not at all, while reads and checks continue."""
 
 import asyncio
 import json
@@ -85,7 +85,7 @@ async def test_an_unchanged_file_changes_nothing(tmp_path: Path) -> None:
         assert (ok, at > first[1]) == (1.0, True)
 
 
-async def test_what_changed_is_told_and_in_force(tmp_path: Path) -> None:
+async def test_changed_keys_are_reported_and_in_force(tmp_path: Path) -> None:
     async with reloading(tmp_path, 3) as desk:
         await desk.register()
         assert (await desk.checked("1"))["action"] == "dial_real"
@@ -111,7 +111,7 @@ async def test_what_changed_is_told_and_in_force(tmp_path: Path) -> None:
             assert database.execute("SELECT fallback, max_age FROM policy").fetchall() == [("hold", 540.0)]
 
 
-async def test_what_needs_a_restart_is_told_and_stays_while_the_rest_is_taken_over(tmp_path: Path) -> None:
+async def test_keys_that_need_a_restart_are_reported_and_keep_their_values(tmp_path: Path) -> None:
     async with reloading(tmp_path) as desk:
         desk.write('[policy]\nskew = "9s"', store='history = "every"\ntimeout = "4s"', api="insecure = true")
         for _ in range(2):
@@ -125,7 +125,7 @@ async def test_what_needs_a_restart_is_told_and_stays_while_the_rest_is_taken_ov
         assert (config.policy.skew, config.store.history, config.api.insecure) == (9.0, "runs", False)
 
 
-async def test_every_mistake_is_told_and_nothing_is_taken_over(tmp_path: Path) -> None:
+async def test_a_failed_reload_reports_every_mistake_and_changes_nothing(tmp_path: Path) -> None:
     async with reloading(tmp_path) as desk:
         _, at = await desk.gauges()
         desk.write('[policy]\nskew = "9s"\nfalback = "hold"\n[brake]\nshare = 7', provider="rate = 0")
@@ -145,7 +145,7 @@ async def test_every_mistake_is_told_and_nothing_is_taken_over(tmp_path: Path) -
         assert (ok, later > at) == (1.0, True)
 
 
-async def test_files_that_cannot_be_read_are_mistakes_too(tmp_path: Path) -> None:
+async def test_unreadable_files_fail_a_reload(tmp_path: Path) -> None:
     async with reloading(tmp_path) as desk:
         desk.write('[policy]\nskew = "9s"')
         desk.keep_secret_in(tmp_path / "none")
@@ -154,7 +154,7 @@ async def test_files_that_cannot_be_read_are_mistakes_too(tmp_path: Path) -> Non
         assert desk.daemon.config.policy.skew == 5.0
 
 
-async def test_no_secret_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_reload_never_shows_a_secret(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with reloading(tmp_path) as desk:
         desk.write(provider='security_token = ["hush-1"]')
         status, refused = await desk.reload()
@@ -175,7 +175,7 @@ async def test_no_secret_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixtur
         assert not re.search("hush-[1-4]", caplog.text + str(body) + str(refused))
 
 
-async def test_tokens_come_and_go(tmp_path: Path) -> None:
+async def test_tokens_are_added_and_revoked_by_a_reload(tmp_path: Path) -> None:
     old, new = token("old", "admin"), token("new", "admin")
 
     def entry(of: tuple[str, dict[str, Any]]) -> str:
@@ -197,7 +197,7 @@ async def test_tokens_come_and_go(tmp_path: Path) -> None:
         assert (await desk.ask("POST", "/-/reload", **bearer(new)))[0] == 200
 
 
-async def test_a_key_that_was_rotated_in_its_file_signs_from_then_on(tmp_path: Path) -> None:
+async def test_a_key_rotated_in_its_file_is_used_after_a_reload(tmp_path: Path) -> None:
     async with reloading(tmp_path, 1) as desk:
         await desk.register()
         await desk.checked("1")
@@ -220,7 +220,7 @@ async def test_a_key_that_was_rotated_in_its_file_signs_from_then_on(tmp_path: P
         assert credential.access_key_secret == "demo-secret"
 
 
-async def test_calls_under_way_end_as_they_began_when_the_endpoint_changes(tmp_path: Path) -> None:
+async def test_calls_in_flight_finish_on_the_old_endpoint(tmp_path: Path) -> None:
     async with reloading(tmp_path, 1) as desk:
         await desk.register()
         await desk.checked("1")
@@ -235,7 +235,7 @@ async def test_calls_under_way_end_as_they_began_when_the_endpoint_changes(tmp_p
             assert (await desk.checked("1"))["state"] == "temporary"
 
 
-async def test_a_longer_window_of_the_brake_reaches_back(tmp_path: Path) -> None:
+async def test_a_longer_brake_window_includes_earlier_exposures(tmp_path: Path) -> None:
     async with reloading(tmp_path, 3, 3, 3, text='[brake]\nfloor = 2\nshare = 0.0\nwindow = "200ms"') as desk:
         for subs_id in ("1", "2"):
             await desk.register(subs_id=subs_id)
@@ -247,7 +247,7 @@ async def test_a_longer_window_of_the_brake_reaches_back(tmp_path: Path) -> None
         assert (await desk.checked("3"))["reason"] == "exposure_brake"
 
 
-async def test_a_longer_window_of_the_brake_waits_for_the_database(tmp_path: Path) -> None:
+async def test_a_longer_brake_window_needs_the_database(tmp_path: Path) -> None:
     async with reloading(tmp_path, text='[brake]\nwindow = "1s"') as desk:
         desk.write('[brake]\nwindow = "1h"')
         (tmp_path / "precall.db").rename(tmp_path / "elsewhere.db")

@@ -1,4 +1,4 @@
-"""What a start makes of what it finds: the same table with its true ages, and indexes that were never used before."""
+"""Starting from stored rows: the same table with its true ages, and change indexes that were never used before."""
 
 import sqlite3
 from collections.abc import Callable
@@ -16,8 +16,10 @@ NOW = 1_790_000_000.0
 
 
 async def life(folder: Path, wall: Callable[[], float], *labels: str) -> list[int]:
-    """One start at that time, in which a binding is registered anew with each of `labels`; every index a reader was
-    told, the first before anything was changed."""
+    """Start at that time, and register a binding with each of `labels`.
+
+    Return all published indexes, the first from before any change.
+    """
     config = Config(
         provider={  # type: ignore[arg-type]
             "endpoint": "http://127.0.0.1:9",
@@ -45,7 +47,7 @@ A, B, C = "13800000001", "13800000002", "13800000003"
 
 
 @pytest.mark.parametrize("later", [3600.0, 0.001, 0.0, -3600.0])
-async def test_no_index_is_used_twice_whatever_the_clock_says(tmp_path: Path, later: float) -> None:
+async def test_change_indexes_are_unique_whatever_the_clock_shows(tmp_path: Path, later: float) -> None:
     told = await life(tmp_path, lambda: NOW, A, B, C)
     assert told[0] == int((NOW - MILLENNIUM) * 1000)
     told += await life(tmp_path, lambda: NOW + later)
@@ -53,7 +55,7 @@ async def test_no_index_is_used_twice_whatever_the_clock_says(tmp_path: Path, la
     assert told == sorted(set(told))
 
 
-async def test_no_index_is_used_twice_after_an_older_copy_is_restored(tmp_path: Path) -> None:
+async def test_change_indexes_are_unique_after_restoring_a_backup(tmp_path: Path) -> None:
     file, copy = tmp_path / "precall.db", tmp_path / "copy.db"
     told = await life(tmp_path, lambda: NOW, A)
     with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(copy)) as target:

@@ -1,4 +1,4 @@
-"""The watchdog hears the check loop itself: once that no longer goes round, nothing else speaks for it."""
+"""The check loop feeds the watchdog itself. Once it hangs, nothing else does."""
 
 import asyncio
 import socket
@@ -13,7 +13,7 @@ from precall.runtime.systemd import SystemdNotifier
 from tests.support.patience import PATIENCE, until
 
 
-async def test_a_check_loop_that_hangs_is_heard_no_more(
+async def test_a_hung_check_loop_stops_feeding_the_watchdog(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = Config(
@@ -39,7 +39,7 @@ async def test_a_check_loop_that_hangs_is_heard_no_more(
 
             monkeypatch.setattr(daemon.parts.checker, "tick", hang)
             await asyncio.wait_for(hung.wait(), PATIENCE)
-            await asyncio.sleep(0.2)  # for the last word of the tick before
+            await asyncio.sleep(0.2)  # the last notification of the tick before
             heard.clear()
             await asyncio.sleep(1.0)
             assert heard == []

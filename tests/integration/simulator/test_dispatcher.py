@@ -28,7 +28,7 @@ EASY = {"busy": 0, "no_answer": 0, "powered_off": 0}
 
 
 class Listener:
-    """Somebody at precall's address, who keeps what is said."""
+    """A server in place of precall that records requests."""
 
     def __init__(self, status: int = 200, **answer: Any) -> None:
         self.status, self.answer = status, answer
@@ -70,7 +70,7 @@ async def test_routes_save_calls_that_the_bound_x_loses(tmp_path: Path) -> None:
         assert (lost, placed) == (tally.told["dial_temp_x"] + tally.told["dial_real"], 60)
 
 
-async def test_a_route_that_is_out_of_date_loses_its_call_too(tmp_path: Path) -> None:
+async def test_a_call_by_an_outdated_route_fails(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1, habits=EASY), store_timeout=PATIENCE) as served:
         await served.register()
         await served.checked("1")
@@ -80,7 +80,7 @@ async def test_a_route_that_is_out_of_date_loses_its_call_too(tmp_path: Path) ->
         assert failed(tally.routed) == failed(tally.alone) == (5, 5)
 
 
-async def test_what_is_held_is_not_dialled_and_still_compared(tmp_path: Path) -> None:
+async def test_a_held_call_is_not_placed_but_compared(tmp_path: Path) -> None:
     async with serving(
         tmp_path, scripted(3, habits=EASY), policy={"fallback": "hold"}, store_timeout=PATIENCE
     ) as served:
@@ -90,7 +90,7 @@ async def test_what_is_held_is_not_dialled_and_still_compared(tmp_path: Path) ->
         assert (tally.not_placed, failed(tally.routed), failed(tally.alone)) == (5, (0, 0), (5, 5))
 
 
-async def test_a_binding_past_its_end_is_dialled_either_way_by_nobody(tmp_path: Path) -> None:
+async def test_an_expired_binding_is_not_dialled_at_all(tmp_path: Path) -> None:
     ends = time.time() + 0.2
     scenario = scripted(1, habits=EASY)
     scenario["binding"][0]["expires_at"] = ends
@@ -103,13 +103,13 @@ async def test_a_binding_past_its_end_is_dialled_either_way_by_nobody(tmp_path: 
         assert not tally.alone
 
 
-async def test_a_silent_death_is_seen_by_calls_alone(tmp_path: Path) -> None:
-    """The provider says 1 as long as the fault lasts, whoever asks; then what it is."""
+async def test_only_calls_reveal_a_silently_failing_x(tmp_path: Path) -> None:
+    """The provider answers Status 1 while the fault lasts, and the true status afterwards."""
     scenario = scripted(2, habits=EASY, fault=[{"kind": "silent", "subs_id": "1"}])
     async with serving(tmp_path, scenario, store_timeout=PATIENCE) as served:
         await served.register()
-        told = await served.checked("1")
-        assert (told["action"], told["status"]) == ("dial_x", 1)
+        route = await served.checked("1")
+        assert (route["action"], route["status"]) == ("dial_x", 1)
         tally = await called(served.simulator, served.url, 3)
         assert failed(tally.routed) == (3, 3)
         assert row_of(served).state.state is State.NORMAL
@@ -147,7 +147,7 @@ async def test_calls_are_reported_when_placed_or_with_their_end() -> None:
     assert [report["outcome"] for report in listener.heard[0]] == ["connected"]
 
 
-async def test_a_daemon_without_that_endpoint_is_told_once() -> None:
+async def test_a_missing_endpoint_is_logged_once() -> None:
     scenario = Scenario.model_validate(scripted(1, habits=EASY | {"handset": 0}, dispatcher={"outcomes": 0}))
     listener = Listener(404)
     async with listener.listening() as url:
@@ -155,7 +155,7 @@ async def test_a_daemon_without_that_endpoint_is_told_once() -> None:
     assert (len(listener.heard), tally.reported, tally.asked) == (1, 0, 5)
 
 
-async def test_a_dispatcher_outlives_a_daemon_that_is_not_there() -> None:
+async def test_a_dispatcher_survives_an_unreachable_daemon() -> None:
     tally = await called(Simulator(Scenario.model_validate(scripted(1))), "http://127.0.0.1:9", 2)
     assert (tally.asked, tally.unanswered) == (2, 2)
     assert not (await called(Simulator(Scenario()), "http://127.0.0.1:9", 2)).asked, "nobody to call"
@@ -189,7 +189,7 @@ async def test_a_scenario_runs_dispatcher_and_receipts_by_itself(tmp_path: Path)
     assert (report["sub_id"], report["phone_no"], report["secret_no"], report["peer_no"]) == (1, A, X, B)
 
 
-async def test_receipts_that_are_not_acknowledged_come_again() -> None:
+async def test_unacknowledged_receipts_are_pushed_again() -> None:
     scenario = scripted(1, habits=EASY | {"handset": 1}, receipts={"every": 0.05, "duplicates": 0})
     simulator = Simulator(Scenario.model_validate(scenario), speed=1000)
     listener = Listener(503)

@@ -243,7 +243,7 @@ async def test_admin_changes_account_actions_faults_calls_and_pools() -> None:
         assert json.loads(json.loads(body)["Data"])["state"] == "200002"
 
 
-async def test_admin_tells_traffic() -> None:
+async def test_admin_reports_traffic() -> None:
     async with provider() as there:
         await asyncio.gather(*(there.ask() for _ in range(10)))
         await there.ask("unknown")
@@ -269,7 +269,7 @@ async def test_admin_tells_traffic() -> None:
         ("GET", "stats?arrivals=x", None, 422, "arrivals: not a number"),
     ],
 )
-async def test_admin_mistakes_are_told(
+async def test_admin_errors_are_explained(
     method: str, path: str, body: object, status: int, mistake: str
 ) -> None:
     async with provider() as there:

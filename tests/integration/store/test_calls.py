@@ -31,7 +31,7 @@ def ended(call: Call, result: CallResult = CallResult.FAILED) -> Call:
     return replace(call, result=result, source=CallSource.DETAIL, state="200005", duration=0.0, next_at=None)
 
 
-async def test_a_call_is_filed_once_and_then_told_what_changed(store: Store) -> None:
+async def test_filing_a_call_again_returns_what_changed(store: Store) -> None:
     [filed] = await store.calls.file([a_call()])
     assert (filed.call, filed.before, filed.changed) == (a_call(), None, True)
     [again] = await store.calls.file([a_call()])
@@ -42,7 +42,7 @@ async def test_a_call_is_filed_once_and_then_told_what_changed(store: Store) -> 
     assert await store.calls.get("c2") is None
 
 
-async def test_reports_in_any_order_and_thrice_make_one_state(store: Store) -> None:
+async def test_repeated_and_reordered_reports_give_one_state(store: Store) -> None:
     words = [a_call(n) for n in range(700)] + [ended(a_call(n)) for n in range(350)]
     found = []
     for seed in range(3):
@@ -55,7 +55,7 @@ async def test_reports_in_any_order_and_thrice_make_one_state(store: Store) -> N
     assert len(found[0]) == 700
 
 
-async def test_the_state_of_the_route_is_that_of_the_time_of_the_call(store: Store) -> None:
+async def test_a_call_has_the_route_state_at_the_time_it_was_placed(store: Store) -> None:
     row = a_row(index=1)
     changes = [a_change(row, at=NOW)]
     for index, (state, at) in enumerate([(State.NORMAL, 10), (State.TEMPORARY, 20), (State.NORMAL, 30)], 2):
@@ -77,7 +77,7 @@ async def test_a_later_report_does_not_change_the_route_of_the_call(store: Store
     assert (again.changed, again.call.route_state, again.call.route_action) == (False, "normal", "dial_x")
 
 
-async def test_what_is_due_comes_from_both_ends_and_is_put_off(store: Store) -> None:
+async def test_due_calls_come_from_both_ends_and_are_postponed(store: Store) -> None:
     await store.calls.file([a_call(n) for n in range(1, 31)])
     assert await store.calls.due(NOW + 180, 5) == ([], [])
     oldest, newest = await store.calls.due(NOW + 190, 5)
@@ -92,7 +92,7 @@ async def test_what_is_due_comes_from_both_ends_and_is_put_off(store: Store) -> 
     assert await store.calls.backlog(NOW + 190) == PollBacklog(1, 0, None)
 
 
-async def test_pages_by_time_with_ties_and_filters(store: Store) -> None:
+async def test_calls_are_paged_by_time_with_ties_and_filters(store: Store) -> None:
     calls = [a_call(n, called_at=NOW + n // 3, subs_id=str(n % 2)) for n in range(20)]
     await store.calls.file([*calls, ended(a_call(20))])
     seen: list[str] = []
@@ -106,7 +106,7 @@ async def test_pages_by_time_with_ties_and_filters(store: Store) -> None:
     assert len(await store.calls.page(before=None, limit=99, subs_id="0")) == 10
 
 
-async def test_counts_since_a_time(store: Store) -> None:
+async def test_calls_are_counted_since_a_time(store: Store) -> None:
     await store.calls.file([ended(a_call(1)), ended(a_call(2)), a_call(3), a_call(4, pool_key="FC2")])
     assert sorted(await store.calls.counts(NOW + 2)) == [
         ("FC1", "normal", "failed", "200005", 1),
@@ -116,7 +116,7 @@ async def test_counts_since_a_time(store: Store) -> None:
     assert [call.call_id for call in await store.calls.ended(NOW, 9)] == ["c2", "c1"]
 
 
-async def test_reports_of_numbers_are_kept_once(store: Store) -> None:
+async def test_a_repeated_number_report_is_stored_once(store: Store) -> None:
     for _ in range(2):
         await store.calls.file_numbers([("1", NOW, True), ("2", NOW - 5, False)], NOW + 1)
     assert await store.calls.numbers(NOW) == [("2", NOW - 5, False), ("1", NOW, True)]

@@ -1,4 +1,4 @@
-"""What the store tells of the change feed, page by page."""
+"""Paging through the stored change feed."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -37,9 +37,9 @@ async def every(
     pages: list[tuple[int, list[int]]] = []
     since = 0
     while since < until:
-        found = await store.changes(since, until, limit=limit, **wanted)  # type: ignore[arg-type]
-        assert found is not None
-        changes, position = found
+        page = await store.changes(since, until, limit=limit, **wanted)  # type: ignore[arg-type]
+        assert page is not None
+        changes, position = page
         assert since < position
         assert len(changes) <= limit
         pages.append((position, [one["index"] for one in changes]))
@@ -47,7 +47,7 @@ async def every(
     return pages
 
 
-async def test_pages_of_what_a_filter_names(tmp_path: Path) -> None:
+async def test_changes_are_paged_by_filter(tmp_path: Path) -> None:
     store = await Store.open(f"sqlite:///{tmp_path}/precall.db", timeout=PATIENCE, auto_migrate=True)
     try:
         await store.commit(
@@ -72,15 +72,15 @@ async def test_pages_of_what_a_filter_names(tmp_path: Path) -> None:
         await store.close()
 
 
-async def test_only_what_is_gone_makes_an_index_too_old(tmp_path: Path) -> None:
+async def test_an_index_is_too_old_only_if_later_changes_were_deleted(tmp_path: Path) -> None:
     store = await Store.open(f"sqlite:///{tmp_path}/precall.db", timeout=PATIENCE, auto_migrate=True)
     try:
         await store.commit([change(place, str(place), at=NOW + place) for place in range(1, 10)], [], [])
         await store.retire(NOW + 5, batch=3)
         assert await store.changes(3, 9, limit=9) is None
-        found = await store.changes(4, 9, limit=9)
-        assert found is not None
-        assert [one["index"] for one in found[0]] == [5, 6, 7, 8, 9]
+        page = await store.changes(4, 9, limit=9)
+        assert page is not None
+        assert [one["index"] for one in page[0]] == [5, 6, 7, 8, 9]
         assert await store.knows(5)
         assert not await store.knows(4)
         await store.retire(NOW + 1)
@@ -91,7 +91,7 @@ async def test_only_what_is_gone_makes_an_index_too_old(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_a_rare_binding_is_looked_for_in_steps(tmp_path: Path) -> None:
+async def test_changes_of_a_rare_binding_are_scanned_in_steps(tmp_path: Path) -> None:
     store = await Store.open(f"sqlite:///{tmp_path}/precall.db", timeout=5.0, auto_migrate=True)
     try:
         last = SCAN + 10

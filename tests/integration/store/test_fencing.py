@@ -36,7 +36,7 @@ def url(databases: Databases) -> Iterator[str]:
 
 @pytest.fixture
 async def leaders(url: str) -> AsyncIterator[list[tuple[LeaderLock, Store]]]:
-    """Two who may lead, each with its store."""
+    """Two candidates for the lead, each with its store."""
     async with AsyncExitStack() as stack:
         both = []
         for _ in range(2):
@@ -66,7 +66,7 @@ async def led(lead: LeaderLock, store: Store) -> Store:
     return store
 
 
-async def test_who_was_deposed_writes_nothing_more(url: str, leaders: list[tuple[LeaderLock, Store]]) -> None:
+async def test_a_deposed_leader_cannot_write(url: str, leaders: list[tuple[LeaderLock, Store]]) -> None:
     """Its lead alone was parted from the server: its writes reach it, and are refused."""
     (_, old), (second, new) = leaders
     with way_to(url) as wire:
@@ -79,7 +79,7 @@ async def test_who_was_deposed_writes_nothing_more(url: str, leaders: list[tuple
         await first.leave()
 
 
-async def test_on_sqlite_too(tmp_path: Path) -> None:
+async def test_a_deposed_leader_cannot_write_on_sqlite(tmp_path: Path) -> None:
     """There the lock is lost with its file only."""
     url, parts = f"sqlite:///{tmp_path}/p.db", list[tuple[LeaderLock, Store]]()
     for _ in range(2):
@@ -129,7 +129,7 @@ MILLENNIUM = 1_577_836_800  # 2020-01-01T00:00:00Z
         ("9" * 30, 1),
     ],
 )
-async def test_a_token_is_a_number_that_rises(store_url: str, stored: str | None, counted: int) -> None:
+async def test_fencing_tokens_increase(store_url: str, stored: str | None, counted: int) -> None:
     """Counted on SQLite; on PostgreSQL no less than the milliseconds since 2020."""
     store = await Store.open(store_url, timeout=10.0, auto_migrate=True)
     await store.close()
@@ -147,7 +147,7 @@ async def test_a_token_is_a_number_that_rises(store_url: str, stored: str | None
     assert sql(store_url, "SELECT value FROM marks WHERE name = 'reign'") == [[str(second)]]
 
 
-async def test_who_led_goes_on_when_nobody_else_has_led_meanwhile(
+async def test_a_leader_continues_if_no_other_has_led_in_between(
     url: str, leaders: list[tuple[LeaderLock, Store]]
 ) -> None:
     lead, store = leaders[0]
@@ -158,7 +158,7 @@ async def test_who_led_goes_on_when_nobody_else_has_led_meanwhile(
     assert store.role.leads
 
 
-async def test_a_token_is_raised_after_what_is_under_way(
+async def test_issuing_a_token_waits_for_transactions_in_progress(
     url: str, leaders: list[tuple[LeaderLock, Store]]
 ) -> None:
     """A commit that the old leader has given up, and that the server takes all the same, is read by the new one."""
@@ -172,7 +172,7 @@ async def test_a_token_is_raised_after_what_is_under_way(
     assert set(await loaded(new)) == {"3"}
 
 
-async def test_what_was_given_up_and_is_stored_later_can_be_undone(
+async def test_a_write_given_up_but_stored_later_can_be_undone(
     url: str, leaders: list[tuple[LeaderLock, Store]]
 ) -> None:
     store = await led(*leaders[0])
@@ -183,7 +183,7 @@ async def test_what_was_given_up_and_is_stored_later_can_be_undone(
     assert await loaded(store) == {}
 
 
-async def test_who_falls_silent_before_an_execution_holds_nobody_up(
+async def test_a_leader_silent_before_executing_does_not_block_its_successor(
     url: str, leaders: list[tuple[LeaderLock, Store]]
 ) -> None:
     """A statement is prepared and not executed: the server waits for it, and does not take the session for idle."""
@@ -199,7 +199,7 @@ async def test_who_falls_silent_before_an_execution_holds_nobody_up(
     silent.terminate()
 
 
-async def test_who_falls_silent_amid_a_transaction_holds_nobody_up(
+async def test_a_leader_silent_within_a_transaction_does_not_block_its_successor(
     url: str, leaders: list[tuple[LeaderLock, Store]]
 ) -> None:
     first, (second, new) = leaders[0][0], leaders[1]

@@ -1,4 +1,4 @@
-"""Who leads: one of all who ask, until it leaves, dies or loses its session."""
+"""Leader election: one candidate leads until it leaves, dies or loses its session."""
 
 import asyncio
 import threading
@@ -23,7 +23,7 @@ WHERE application_name = 'precall' AND datname = current_database()
 
 @pytest.fixture
 async def leads(store_url: str) -> AsyncIterator[tuple[LeaderLock, LeaderLock]]:
-    """Two who may lead."""
+    """Two candidates for the lead."""
     async with AsyncExitStack() as stack:
         both = LeaderLock(store_url), LeaderLock(store_url)
         for lead in both:
@@ -41,7 +41,7 @@ async def test_one_leads_until_it_leaves(leads: tuple[LeaderLock, LeaderLock]) -
     assert not await first.take()
 
 
-async def test_leads_of_two_databases_have_nothing_to_do_with_each_other(
+async def test_leader_locks_of_two_databases_are_independent(
     new_store_url: Callable[[], str],
 ) -> None:
     first, second = LeaderLock(new_store_url()), LeaderLock(new_store_url())
@@ -63,8 +63,8 @@ def url(databases: Databases) -> Iterator[str]:
     databases.drop()
 
 
-async def test_who_led_goes_on_when_every_session_was_lost(url: str) -> None:
-    """The other one lets it: it has to ask twice."""
+async def test_the_leader_keeps_the_lead_after_all_sessions_were_lost(url: str) -> None:
+    """The previous leader has precedence: the other one has to try twice."""
     first, second = LeaderLock(url), LeaderLock(url)
     assert await first.take()
     assert not await second.take()
@@ -85,7 +85,7 @@ def way_to(url: str) -> Iterator[Wire]:
 
 
 async def taken(lead: LeaderLock) -> None:
-    """Return once `lead` has the lead, as a standby asks for it."""
+    """Return once `lead` has the lead, trying like a standby."""
     async with asyncio.timeout(PATIENCE):
         while True:
             with suppress(StoreUnavailable):
@@ -95,7 +95,7 @@ async def taken(lead: LeaderLock) -> None:
 
 
 @pytest.mark.parametrize("silently", [False, True])
-async def test_a_leader_that_was_parted_learns_that_another_leads(url: str, silently: bool) -> None:
+async def test_a_partitioned_leader_learns_that_another_leads(url: str, silently: bool) -> None:
     """Whether the server notices at once, or has nothing but its limit to go by."""
     lost = asyncio.Event()
     with way_to(url) as wire:
@@ -114,8 +114,8 @@ async def test_a_leader_that_was_parted_learns_that_another_leads(url: str, sile
         await second.leave()
 
 
-async def test_a_leader_whose_loop_stands_still_is_replaced(url: str) -> None:
-    """Nothing of its process has ended, and the kernel answers for it: only its silence tells."""
+async def test_a_leader_with_a_blocked_event_loop_is_replaced(url: str) -> None:
+    """Its process still runs, and the kernel acknowledges for it. Only its silence reveals it."""
     stands_still, go_on, lost = threading.Event(), threading.Event(), threading.Event()
 
     async def lead() -> None:
@@ -141,7 +141,7 @@ async def test_a_leader_whose_loop_stands_still_is_replaced(url: str) -> None:
     await second.leave()
 
 
-async def test_a_leader_that_is_asked_for_nothing_else_keeps_the_lead_beyond_the_limit(url: str) -> None:
+async def test_an_idle_leader_keeps_the_lead(url: str) -> None:
     limit = 1.0
     first, second = LeaderLock(url, limit=limit), LeaderLock(url)
     assert await first.take()
@@ -156,7 +156,7 @@ async def test_a_leader_that_is_asked_for_nothing_else_keeps_the_lead_beyond_the
     await second.leave()
 
 
-async def test_a_lock_on_a_read_only_server_is_no_lead(url: str) -> None:
+async def test_a_lock_on_a_standby_server_does_not_count(url: str) -> None:
     """As on a standby server, or on a primary that was taken out of service."""
     lead, name = LeaderLock(url), url.rpartition("/")[2]
     read_only = f"ALTER DATABASE {name} SET default_transaction_read_only = on"
@@ -195,7 +195,7 @@ async def test_a_doubt_lasts_until_the_lead_is_confirmed(leads: tuple[LeaderLock
     await until_known(lead)
 
 
-async def test_a_doubt_ends_when_the_server_is_out_of_reach(url: str) -> None:
+async def test_a_doubt_ends_when_the_server_is_unreachable(url: str) -> None:
     with way_to(url) as wire:
         lead = LeaderLock(wire.of(url), 0.2, limit=1.0)
         assert await lead.take()
@@ -207,7 +207,7 @@ async def test_a_doubt_ends_when_the_server_is_out_of_reach(url: str) -> None:
         await lead.leave()
 
 
-async def test_a_session_that_ends_is_a_doubt_at_once(url: str) -> None:
+async def test_an_ended_session_puts_the_lead_in_doubt(url: str) -> None:
     lead = LeaderLock(url)
     assert await lead.take()
     ended = asyncio.create_task(sessions_ended(url))
@@ -219,7 +219,7 @@ async def test_a_session_that_ends_is_a_doubt_at_once(url: str) -> None:
     await lead.leave()
 
 
-async def test_a_lock_file_that_was_replaced_is_another_lock(tmp_path: Path) -> None:
+async def test_a_replaced_lock_file_loses_the_lead(tmp_path: Path) -> None:
     lost = asyncio.Event()
     first, second = (
         LeaderLock(f"sqlite:///{tmp_path}/p.db", when_lost=lost.set),
@@ -235,7 +235,7 @@ async def test_a_lock_file_that_was_replaced_is_another_lock(tmp_path: Path) -> 
     await second.leave()
 
 
-async def test_an_error_of_our_own_is_told_loudly(url: str) -> None:
+async def test_an_internal_error_is_reported_to_when_broken(url: str) -> None:
     broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
     lead = LeaderLock(url, when_broken=broken.set_result)
     assert await lead.take()
@@ -247,7 +247,7 @@ async def test_an_error_of_our_own_is_told_loudly(url: str) -> None:
     await lead.leave()
 
 
-async def test_a_server_that_is_away_cannot_tell() -> None:
+async def test_an_unreachable_server_raises_store_unavailable() -> None:
     with pytest.raises(StoreUnavailable, match="cannot be reached"):
         await LeaderLock("postgresql://precall@127.0.0.1:1/precall").take()
 

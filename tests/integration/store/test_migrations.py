@@ -30,7 +30,7 @@ def store_url(new_store_url: Callable[..., str]) -> str:
     return new_store_url(migrated=False)
 
 
-async def test_an_empty_database_is_brought_to_head_once_and_for_all(store_url: str) -> None:
+async def test_an_empty_database_is_migrated_to_head(store_url: str) -> None:
     assert await current(store_url) == ""
     await upgrade(store_url)
     assert await current(store_url) == head()
@@ -38,7 +38,7 @@ async def test_an_empty_database_is_brought_to_head_once_and_for_all(store_url: 
     await check(store_url)
 
 
-async def test_the_migrations_make_what_the_code_believes(store_url: str) -> None:
+async def test_the_migrations_create_the_schema_of_the_code(store_url: str) -> None:
     await upgrade(store_url)
 
     def differences(connection: Connection) -> list[object]:
@@ -134,7 +134,7 @@ async def test_rows_of_every_earlier_revision_are_kept(store_url: str, earlier: 
 
 
 @pytest.mark.parametrize(
-    ("action", "pinned", "means", "told"),
+    ("action", "pinned", "means", "shown"),
     [
         ("dial_x", "+8617000000001", NumberRole.REGISTERED, ["dial_x", "17000000001"]),
         ("dial_x", "0086 170-0000-0009", NumberRole.OBSERVED, ["dial_x", "17000000009"]),
@@ -144,8 +144,8 @@ async def test_rows_of_every_earlier_revision_are_kept(store_url: str, earlier: 
         ("dial_temp_x", "17100000002", NumberRole.LOST, ["hold", ""]),
     ],
 )
-async def test_an_override_of_an_earlier_version_means_what_it_meant(
-    store_url: str, action: str, pinned: str, means: NumberRole, told: list[str]
+async def test_overrides_of_earlier_versions_keep_their_meaning(
+    store_url: str, action: str, pinned: str, means: NumberRole, shown: list[str]
 ) -> None:
     await moved(store_url, command.upgrade, "0005")
     sql(
@@ -159,11 +159,11 @@ async def test_an_override_of_an_earlier_version_means_what_it_meant(
     row = next(iter([row async for batch in store.load() for row in batch])).row
     assert row.override is not None
     assert row.override.means is means
-    assert [one[1:3] for one in sql(store_url, "SELECT * FROM routing_table")] == [told]
+    assert [one[1:3] for one in sql(store_url, "SELECT * FROM routing_table")] == [shown]
     await store.close()
 
 
-async def test_the_way_back_leaves_nothing(store_url: str) -> None:
+async def test_downgrading_removes_everything(store_url: str) -> None:
     await upgrade(store_url)
     await moved(store_url, command.downgrade, "base")
     assert await current(store_url) == ""
@@ -181,7 +181,7 @@ async def test_a_migration_that_fails_leaves_nothing_behind(store_url: str) -> N
     assert await current(store_url) == ""
 
 
-async def test_an_outdated_schema_is_refused_and_the_cure_named(store_url: str) -> None:
+async def test_an_outdated_schema_is_refused_with_a_remedy(store_url: str) -> None:
     with pytest.raises(SchemaOutdated, match=r"precall.* has schema none.*`precall migrate --config FILE`"):
         await Store.open(store_url, timeout=PATIENCE, auto_migrate=False)
     with pytest.raises(SchemaOutdated, match="precall migrate"):

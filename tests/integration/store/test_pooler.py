@@ -55,7 +55,7 @@ async def limits(url: str) -> list[str]:
     return found
 
 
-async def test_a_pooler_of_sessions_is_as_the_server_itself(url: str) -> None:
+async def test_a_session_pooler_works_like_a_direct_connection(url: str) -> None:
     async with pooling(url, shares=False) as pooled:
         await used_as_a_store(pooled)
         assert await limits(pooled) == ["800ms", "11s"]
@@ -63,7 +63,7 @@ async def test_a_pooler_of_sessions_is_as_the_server_itself(url: str) -> None:
 
 
 @pytest.mark.parametrize("way", ["lead", "store"])
-async def test_a_store_behind_a_pooler_of_transactions_is_refused(url: str, way: str) -> None:
+async def test_a_store_behind_a_transaction_pooler_is_refused(url: str, way: str) -> None:
     async with pooling(url, shares=True) as pooled:
         tried = LeaderLock(pooled, 5.0).take() if way == "lead" else opened(pooled)
         with pytest.raises(StoreError, match=SAID) as raised:
@@ -72,7 +72,7 @@ async def test_a_store_behind_a_pooler_of_transactions_is_refused(url: str, way:
         assert PASSWORD not in str(raised.value)
 
 
-async def test_a_source_behind_a_pooler_of_transactions_works_again_and_again(url: str) -> None:
+async def test_a_source_behind_a_transaction_pooler_works(url: str) -> None:
     query = "SELECT n, now() AS t, n::numeric AS d, '{}'::jsonb AS j FROM generate_series(1, 500) n"
     async with pooling(url, shares=True) as pooled:
         for _ in range(3):
@@ -83,7 +83,7 @@ async def test_a_source_behind_a_pooler_of_transactions_works_again_and_again(ur
 
 @asynccontextmanager
 async def bouncing(folder: Path, url: str, mode: str) -> AsyncIterator[str]:
-    """`url` through a PgBouncer of its own, configured as it comes."""
+    """Return `url` through a PgBouncer with its default configuration."""
     parts = urlsplit(url)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -1,6 +1,6 @@
-"""What the store says when PostgreSQL does not play, and that it goes on by itself afterwards.
+"""Errors of the store with a failing PostgreSQL, and recovery without intervention.
 
-The server is stopped and frozen here, so it is one of its own. (A full disk cannot be made without one.)
+These tests stop and freeze the server, so they use one of their own. (A full disk cannot be simulated without one.)
 """
 
 import asyncio
@@ -55,7 +55,7 @@ async def frozen(server: PostgresServer) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def table_locked(url: str, table: str) -> AsyncIterator[None]:
-    """Another session holds a lock on a table."""
+    """Hold a lock on a table in another session."""
     pipe = asyncio.subprocess.PIPE
     session = await asyncio.create_subprocess_exec(
         binaries() / "psql", "-Xqt", url, stdin=pipe, stdout=pipe, stderr=pipe
@@ -105,7 +105,7 @@ async def stored(store: Store, index: int) -> None:
         ),
     ],
 )
-async def test_a_server_that_cannot_be_used_is_one_clear_line(
+async def test_an_unusable_server_is_a_one_line_error(
     server: PostgresServer, change: tuple[str, str], unavailable: bool, said: str
 ) -> None:
     was, is_ = (part.format(port=server.port) for part in change)
@@ -116,14 +116,14 @@ async def test_a_server_that_cannot_be_used_is_one_clear_line(
     assert "S3cret" not in str(raised.value)
 
 
-async def test_a_user_without_rights_is_told_so(url: str) -> None:
+async def test_missing_privileges_are_reported(url: str) -> None:
     psql(url, "CREATE ROLE guest LOGIN PASSWORD 'g'")
     said = r"does not allow it: let this user own the database \(permission denied"
     with pytest.raises(StoreError, match=said):
         await Store.open(url.replace(f"precall:{PASSWORD}", "guest:g"), auto_migrate=True)
 
 
-async def test_a_standby_is_told_apart(url: str) -> None:
+async def test_a_standby_server_is_recognised(url: str) -> None:
     name = url.rpartition("/")[2]
     psql(url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     store = await Store.open(url, timeout=PATIENCE, auto_migrate=False)
@@ -140,9 +140,7 @@ async def test_a_restart_between_two_writes_is_not_noticed(server: PostgresServe
     assert set(await loaded(store)) == {"1", "2"}
 
 
-async def test_a_stopped_server_is_told_and_back_again_by_itself(
-    server: PostgresServer, store: Store
-) -> None:
+async def test_a_stopped_server_is_reported_and_reconnected_to(server: PostgresServer, store: Store) -> None:
     await store.commit([a_change(a_row("1"))])
     await asyncio.to_thread(server.stop)
     try:
@@ -158,7 +156,7 @@ async def test_a_stopped_server_is_told_and_back_again_by_itself(
     assert await store.high_water() == (2, 0)
 
 
-async def test_a_locked_table_is_told_in_time_and_leaves_no_session_behind(url: str, store: Store) -> None:
+async def test_a_locked_table_times_out_and_leaves_no_session(url: str, store: Store) -> None:
     async with table_locked(url, "marks"):
         for _ in range(3):
             with pytest.raises(
@@ -170,7 +168,7 @@ async def test_a_locked_table_is_told_in_time_and_leaves_no_session_behind(url: 
     assert await store.marks() == {"a": "1"}
 
 
-async def test_a_server_stopped_in_mid_transaction_stores_nothing_of_it(
+async def test_stopping_the_server_within_a_transaction_stores_nothing(
     server: PostgresServer, url: str
 ) -> None:
     store = await Store.open(url, timeout=PATIENCE, auto_migrate=False)
@@ -214,7 +212,7 @@ async def test_a_frozen_server_holds_up_neither_start_nor_stop(server: PostgresS
                 await Store.open(url, timeout=BRIEF, auto_migrate=auto_migrate)
 
 
-async def test_a_load_that_hangs_is_told(server: PostgresServer, store: Store) -> None:
+async def test_a_hung_load_times_out(server: PostgresServer, store: Store) -> None:
     for at in range(1, 10_001, 5000):
         await store.commit([a_change(a_row(str(n), index=n)) for n in range(at, at + 5000)])
     batches = store.load()

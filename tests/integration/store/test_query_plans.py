@@ -51,7 +51,7 @@ async def full(store_url: str) -> str:
 
 
 async def every_day(store: Store) -> None:
-    """What a daemon asks of its database, loading excepted."""
+    """Run the statements that a daemon executes regularly, except for loading."""
     rows = [a_row(str(n), index=n, seq=n) for n in range(15_000, 15_600)]
     checks = [a_check(ROWS + row.index, row.binding.subs_id) for row in rows]
     await store.commit([], checks, rows)
@@ -70,7 +70,7 @@ async def every_day(store: Store) -> None:
 
 
 async def call_about(store: Store) -> None:
-    """What a daemon asks about calls; the report and the count of those that wait are the only ones that read many."""
+    """Run the statements about calls. Only the report and the backlog count read many rows."""
     told = [Call(str(n), float(n), float(n), str(n), next_at=n + 180.0) for n in range(19_000, 20_300)]
     await store.calls.file(told)
     await store.calls.due(300.0, 100)
@@ -85,7 +85,7 @@ async def call_about(store: Store) -> None:
     await store.calls.retire(300.0, batch=200)
 
 
-async def test_no_statement_of_every_day_reads_a_whole_table(full: str) -> None:
+async def test_no_routine_statement_scans_a_whole_table(full: str) -> None:
     store = await Store.open(full, timeout=20.0, auto_migrate=False)
     statements: dict[str, Any] = {}
 

@@ -1,4 +1,4 @@
-"""The view `routing_table`: what SQL readers are told is what `decide` tells a reader without a caller."""
+"""The view `routing_table` shows SQL readers what `decide` returns for a reader without a caller."""
 
 import time
 from collections.abc import AsyncIterator
@@ -16,7 +16,7 @@ from tests.support.builders import A, B, X, binding, observed
 from tests.support.examples import examples
 from tests.support.postgres import sql
 
-# Moments are far enough from every limit that it does not matter when the view is asked.
+# Times are far from every limit, so the moment of the query does not matter.
 AGES = [20.0, 200.0, 450.0, 650.0, 800.0, 2000.0, 50_000.0, 200_000.0]
 LIMITS = st.sampled_from([100.0, 300.0, 600.0, 1000.0, 10_000.0, 100_000.0])
 NUMBERS = [
@@ -88,7 +88,7 @@ async def store(store_url: str) -> AsyncIterator[Store]:
     await opened.close()
 
 
-def told(url: str) -> dict[str, list[str]]:
+def view(url: str) -> dict[str, list[str]]:
     """All rows of the view as text: action, number, extension, stale_after, expires_at, version."""
     return {subs_id: rest for subs_id, *rest in sql(url, "SELECT * FROM routing_table")}
 
@@ -103,7 +103,7 @@ def expected(
 @pytest.mark.slow
 @given(data=st.data(), policy=policies, halted=st.sampled_from([None, "", "FC1", "FC2"]))
 @examples(25, 2000, HealthCheck.function_scoped_fixture)
-async def test_the_view_tells_what_decide_tells(
+async def test_the_view_agrees_with_decide(
     data: st.DataObject, policy: Policy, halted: str | None, store: Store, store_url: str
 ) -> None:
     now = time.time()
@@ -116,10 +116,10 @@ async def test_the_view_tells_what_decide_tells(
     if halted is not None:
         await store.brake(halted, engaged=True, at=now, reason="", by="op")
 
-    found = told(store_url)
-    assert set(found) == {row.binding.subs_id for row in made}
+    shown = view(store_url)
+    assert set(shown) == {row.binding.subs_id for row in made}
     for row in made:
-        action, number_, extension_, stale_after, expires_at, version = found[row.binding.subs_id]
+        action, number_, extension_, stale_after, expires_at, version = shown[row.binding.subs_id]
         stale = bool(stale_after) and now > float(stale_after)
         ends = float(expires_at) if expires_at else None
         stopped = halted is not None and halted in ("", row.binding.pool_key)
@@ -147,7 +147,7 @@ def at_present(state: State, **facts: object) -> Row:
         (State.EXPIRED, "expired", ""),
     ],
 )
-async def test_each_state_is_told_and_no_real_number(
+async def test_the_view_shows_each_state_without_real_numbers(
     store: Store, store_url: str, state: State, action: str, number_: str
 ) -> None:
     await store.commit([a_change(at_present(state))])
@@ -156,7 +156,7 @@ async def test_each_state_is_told_and_no_real_number(
     assert found[:2] == [action, number_]
 
 
-async def test_an_override_means_a_number_of_its_binding(store: Store, store_url: str) -> None:
+async def test_an_override_dials_a_number_of_its_binding(store: Store, store_url: str) -> None:
     now = time.time()
     made = []
     for state in (State.NORMAL, State.TEMPORARY, State.UNVERIFIED):
@@ -168,11 +168,11 @@ async def test_an_override_means_a_number_of_its_binding(store: Store, store_url
                 made.append(replace(found, state=named, override=order, index=len(made) + 1))
     await store.commit([a_change(row) for row in made])
     await store.state_policy(Policy(), 1.0)
-    found = told(store_url)
+    shown = view(store_url)
     for row in made:
         route = decide(row, "", Policy(), now)
-        assert found[row.binding.subs_id][:2] == [route.action.value, route.number]
-    assert {told[1] for told in found.values()} == {"", X, "17000000009", "17100000001"}
+        assert shown[row.binding.subs_id][:2] == [route.action.value, route.number]
+    assert {row[1] for row in shown.values()} == {"", X, "17000000009", "17100000001"}
 
 
 async def test_a_binding_that_is_not_sound_is_held(store: Store, store_url: str) -> None:
@@ -181,8 +181,8 @@ async def test_a_binding_that_is_not_sound_is_held(store: Store, store_url: str)
     ]
     await store.commit([a_change(replace(row, index=at)) for at, row in enumerate(rows, 1)])
     await store.state_policy(Policy(), 1.0)
-    found = told(store_url)
-    assert {subs_id: one[:2] for subs_id, one in found.items()} == {
+    shown = view(store_url)
+    assert {subs_id: one[:2] for subs_id, one in shown.items()} == {
         row.binding.subs_id: ["expired" if row.state.state is State.EXPIRED else "hold", ""] for row in rows
     }
 
@@ -190,26 +190,24 @@ async def test_a_binding_that_is_not_sound_is_held(store: Store, store_url: str)
 async def test_without_a_policy_nothing_is_dialled(store: Store, store_url: str) -> None:
     row = at_present(State.NORMAL)
     await store.commit([a_change(row)])
-    assert told(store_url)[row.binding.subs_id][:3] == ["hold", "", ""]
+    assert view(store_url)[row.binding.subs_id][:3] == ["hold", "", ""]
     await store.state_policy(Policy(), 1.0)
-    assert told(store_url)[row.binding.subs_id][:2] == ["dial_x", X]
+    assert view(store_url)[row.binding.subs_id][:2] == ["dial_x", X]
 
 
-async def test_an_observed_pool_has_x_dialled_for_as_long_as_it_is_observed(
-    store: Store, store_url: str
-) -> None:
+async def test_an_observed_pool_dials_x_as_long_as_it_is_observed(store: Store, store_url: str) -> None:
     rows = [at_present(state, subs_id=state.value) for state in State if state is not State.BLOCKED]
     rows.append(at_present(State.FALLBACK, subs_id="elsewhere", pool_key="FC2"))
     await store.commit([a_change(replace(row, index=at)) for at, row in enumerate(rows, 1)])
     observing = Policy(observe=frozenset({"FC1"}))
     await store.state_policy(observing, 1.0)
-    found = told(store_url)
-    assert found.pop("elsewhere")[:2] == ["dial_real", ""]
-    assert {tuple(one[:2]) for one in found.values()} == {("dial_x", X)}
+    shown = view(store_url)
+    assert shown.pop("elsewhere")[:2] == ["dial_real", ""]
+    assert {tuple(one[:2]) for one in shown.values()} == {("dial_x", X)}
     await store.state_policy(replace(observing, observe=frozenset({"FC1", "*"})), 2.0)
-    assert told(store_url)["elsewhere"][:2] == ["dial_x", X]
+    assert view(store_url)["elsewhere"][:2] == ["dial_x", X]
     await store.state_policy(Policy(), 3.0)
-    assert {one[0] for one in told(store_url).values()} == {
+    assert {one[0] for one in view(store_url).values()} == {
         "dial_x", "dial_temp_x", "dial_real", "expired",
     }  # fmt: skip
     kept = sql(store_url, "SELECT pool_key, since, until FROM observed_pools ORDER BY id")
@@ -219,25 +217,25 @@ async def test_an_observed_pool_has_x_dialled_for_as_long_as_it_is_observed(
     ]
 
 
-async def test_a_removed_binding_is_not_told(store: Store, store_url: str) -> None:
+async def test_a_removed_binding_is_not_in_the_view(store: Store, store_url: str) -> None:
     row = at_present(State.NORMAL)
     await store.state_policy(Policy(), 1.0)
     await store.commit([a_change(row)])
     await store.commit([a_removal(row, 2)])
-    assert told(store_url) == {}
+    assert view(store_url) == {}
 
 
-async def test_all_brakes_released_are_all_released(store: Store, store_url: str) -> None:
+async def test_releasing_all_brakes_releases_each_in_the_view(store: Store, store_url: str) -> None:
     row = at_present(State.FALLBACK)
     await store.commit([a_change(row)])
     await store.state_policy(Policy(), 1.0)
     await store.brake("FC1", engaged=True, at=1.0, reason="", by="op")
-    assert told(store_url)[row.binding.subs_id][0] == "hold"
+    assert view(store_url)[row.binding.subs_id][0] == "hold"
     await store.brake("", engaged=False, at=2.0, reason="", by="op")
-    assert told(store_url)[row.binding.subs_id][0] == "dial_real"
+    assert view(store_url)[row.binding.subs_id][0] == "dial_real"
 
 
-async def test_one_row_is_found_by_its_key(store: Store, store_url: str) -> None:
+async def test_a_row_of_the_view_is_found_by_its_key(store: Store, store_url: str) -> None:
     """And not by reading the table."""
     many = [
         replace(at_present(State.NORMAL, subs_id=str(at), generation=at), index=at) for at in range(1, 3000)

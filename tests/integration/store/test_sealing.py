@@ -1,4 +1,4 @@
-"""Numbers at rest: what a copy of the database tells, which keys open it, and how it comes under another key."""
+"""Sealed numbers: what a copy of the database contains, which keys open it, and key rotation."""
 
 import asyncio
 import os
@@ -45,7 +45,7 @@ async def opened(url: str, keys: Path | None, **more: Any) -> AsyncIterator[Stor
 
 
 def rows_with_numbers(count: int = 1) -> list[Row]:
-    """Rows that hold a number wherever one can be."""
+    """Rows with a number in every column that can hold one."""
     found = []
     for place in range(1, count + 1):
         row = a_row(
@@ -75,7 +75,7 @@ async def filled(store: Store, rows: list[Row]) -> None:
 # -- at rest --------------------------------------------------------------------------------------
 
 
-async def test_a_copy_of_the_database_tells_no_number_and_the_daemon_every_one(
+async def test_a_sealed_database_contains_no_number_but_the_daemon_serves_all(
     store_url: str, tmp_path: Path
 ) -> None:
     rows, keys = rows_with_numbers(3), key_file(tmp_path)
@@ -94,8 +94,8 @@ async def test_a_copy_of_the_database_tells_no_number_and_the_daemon_every_one(
         ]
         assert again["2"].binding == rows[1].binding
         assert again["2"].state == replace(rows[1].state, seq=rows[1].state.seq + 3)
-        found, changes = await store.history("2", limit=9)
-        assert [(run["number"], run["extension"], run["count"]) for run in found] == [(TEMP, EXTENSION, 2)]
+        page, changes = await store.history("2", limit=9)
+        assert [(run["number"], run["extension"], run["count"]) for run in page] == [(TEMP, EXTENSION, 2)]
         assert [(change["number"], change["extension"]) for change in changes] == [(X, EXTENSION)]
         fed = await store.changes(0, 99, limit=9)
         assert fed is not None
@@ -168,7 +168,7 @@ async def test_a_sealed_number_opens_in_its_own_row_and_column_only(store_url: s
         assert len(await loaded(store)) == 2
 
 
-async def test_a_damaged_run_of_the_history_stops_no_commit(store_url: str, tmp_path: Path) -> None:
+async def test_a_damaged_history_row_does_not_prevent_commits(store_url: str, tmp_path: Path) -> None:
     keys = key_file(tmp_path)
     async with opened(store_url, keys) as store:
         await store.commit([a_change(a_row())], [a_check(1)])
@@ -180,9 +180,7 @@ async def test_a_damaged_run_of_the_history_stops_no_commit(store_url: str, tmp_
 # -- keys -----------------------------------------------------------------------------------------
 
 
-async def test_without_its_keys_a_sealed_database_is_refused_and_left_alone(
-    store_url: str, tmp_path: Path
-) -> None:
+async def test_a_sealed_database_is_refused_without_its_keys(store_url: str, tmp_path: Path) -> None:
     keys, others = key_file(tmp_path), key_file(tmp_path, b"2", name="others")
     async with opened(store_url, keys) as store:
         await store.commit([a_change(a_row())])
@@ -209,15 +207,13 @@ async def test_an_outdated_database_is_not_migrated_without_its_keys(store_url: 
     await check(store_url)
 
 
-async def test_a_key_added_to_the_file_is_taken_up_while_the_store_is_open(
-    store_url: str, tmp_path: Path
-) -> None:
+async def test_a_key_added_to_the_file_is_used_by_an_open_store(store_url: str, tmp_path: Path) -> None:
     keys = key_file(tmp_path, b"1")
     async with opened(store_url, keys) as store:
         await store.commit([a_change(a_row("1"))], [a_check(1, "1")])
         key_file(tmp_path, b"2")
         await store.commit([a_change(a_row("2", index=2))])
-        # A run goes on, though its number is sealed with the key before.
+        # A run is extended although its number is sealed with the previous key.
         await store.commit([], [a_check(2, "1")])
         assert await runs(store, "1") == [(1, 2, 2)]
         assert set(await loaded(store)) == {"1", "2"}
@@ -228,9 +224,7 @@ async def test_a_key_added_to_the_file_is_taken_up_while_the_store_is_open(
         await Store.open(store_url, key_file=key_file(tmp_path, b"2", name="new only"), auto_migrate=True)
 
 
-async def test_a_key_file_that_is_lost_while_the_store_is_open_goes_on_to_hold(
-    store_url: str, tmp_path: Path
-) -> None:
+async def test_a_lost_key_file_does_not_affect_an_open_store(store_url: str, tmp_path: Path) -> None:
     keys = key_file(tmp_path)
     async with opened(store_url, keys) as store:
         await store.commit([a_change(a_row("1"))])
@@ -263,7 +257,7 @@ def keys_in_use(url: str) -> set[str]:
     return found
 
 
-async def test_a_database_in_plain_is_sealed_to_its_last_page(store_url: str, tmp_path: Path) -> None:
+async def test_rotation_seals_a_plain_database_completely(store_url: str, tmp_path: Path) -> None:
     rows = rows_with_numbers(1200)
     async with opened(store_url, None) as store:
         await filled(store, rows)
@@ -284,7 +278,7 @@ async def test_a_database_in_plain_is_sealed_to_its_last_page(store_url: str, tm
         assert await store.secret("dial_key", "another") == "another"
 
 
-async def test_a_reason_given_before_reasons_were_sealed_is_read_and_sealed_by_the_next_rotation(
+async def test_plain_reasons_are_readable_and_sealed_by_the_next_rotation(
     store_url: str, tmp_path: Path
 ) -> None:
     keys = key_file(tmp_path)
@@ -299,7 +293,7 @@ async def test_a_reason_given_before_reasons_were_sealed_is_read_and_sealed_by_t
         assert (await store.pauses())["FC1"]["reason"] == LABEL
 
 
-async def test_after_a_rotation_nothing_needs_the_earlier_key(store_url: str, tmp_path: Path) -> None:
+async def test_after_a_rotation_the_earlier_key_is_not_needed(store_url: str, tmp_path: Path) -> None:
     keys = key_file(tmp_path, b"1")
     async with opened(store_url, keys) as store:
         await filled(store, rows_with_numbers(30))
@@ -316,7 +310,7 @@ async def test_after_a_rotation_nothing_needs_the_earlier_key(store_url: str, tm
         assert await runs(store, "3") == [(3, 33, 2)]
 
 
-async def test_a_daemon_writes_while_everything_is_sealed_anew(store_url: str, tmp_path: Path) -> None:
+async def test_a_daemon_can_write_during_a_rotation(store_url: str, tmp_path: Path) -> None:
     keys = key_file(tmp_path, b"1")
     rows = rows_with_numbers(2500)
     async with opened(store_url, keys) as store:
@@ -372,7 +366,7 @@ async def test_a_daemon_without_the_new_key_is_noticed(store_url: str, tmp_path:
 
 
 @pytest.mark.slow
-async def test_a_rotation_that_is_killed_is_gone_on_with(store_url: str, tmp_path: Path) -> None:
+async def test_a_killed_rotation_can_be_continued(store_url: str, tmp_path: Path) -> None:
     keys = key_file(tmp_path, b"1")
     rows = rows_with_numbers(3000)
     async with opened(store_url, keys) as store:

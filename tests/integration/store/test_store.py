@@ -1,4 +1,4 @@
-"""The store against a real database: what was promised of it, and what it says when the database does not play."""
+"""The store on real databases: its contract, and its errors when the database fails."""
 
 import asyncio
 import os
@@ -39,7 +39,7 @@ from tests.support.examples import examples
 from tests.support.patience import BRIEF, PATIENCE
 
 LOCKED = 8.0
-"""A fifth of it is left to say that it was a lock, before only silence can be said."""
+"""Timeout in seconds. A fifth of it is left to report a lock before the deadline of the write."""
 
 
 @pytest.fixture
@@ -123,8 +123,8 @@ async def loaded(store: Store) -> dict[str, Row]:
 
 async def runs(store: Store, subs_id: str = "1") -> list[tuple[int, int, int]]:
     """(first_seq, last_seq, count) of a binding's runs, newest first."""
-    found, _ = await store.history(subs_id, limit=1000)
-    return [(run["first_seq"], run["last_seq"], run["count"]) for run in found]
+    page, _ = await store.history(subs_id, limit=1000)
+    return [(run["first_seq"], run["last_seq"], run["count"]) for run in page]
 
 
 # -- the routing table ----------------------------------------------------------------------------
@@ -203,7 +203,7 @@ async def test_every_field_of_a_row_survives_a_restart(
     await store.close()
 
 
-async def test_a_checked_change_writes_observations_and_leaves_what_others_own(store: Store) -> None:
+async def test_a_checked_change_writes_only_observed_columns(store: Store) -> None:
     pinned = Override(Action.HOLD, NumberRole.OWN, None, "because", 1, 5.0, "op")
     row = replace(a_row(), override=pinned)
     await store.commit([a_change(row)])
@@ -217,7 +217,7 @@ async def test_a_checked_change_writes_observations_and_leaves_what_others_own(s
     assert await loaded(store) == {"1": Row(row.binding, answered, pinned, 2, 2)}
 
 
-async def test_labels_and_orders_leave_observations_alone(store: Store) -> None:
+async def test_labels_and_overrides_do_not_change_observed_columns(store: Store) -> None:
     row = a_row(state=State.NORMAL, status=1, seq=5, checked_at=5.0)
     await store.commit([a_change(row)])
     newer = replace(row.state, seq=6, checked_at=6.0, streak=2)
@@ -231,7 +231,7 @@ async def test_labels_and_orders_leave_observations_alone(store: Store) -> None:
     assert await loaded(store) == {"1": Row(labelled, newer, pin, 3, 3)}
 
 
-async def test_a_new_generation_starts_from_nothing(store: Store) -> None:
+async def test_a_new_generation_resets_observed_columns(store: Store) -> None:
     row = replace(
         a_row(state=State.FALLBACK, status=3, seq=5, exposed_at=5.0),
         override=Override(Action.HOLD, NumberRole.OWN, None, "", 1, 5.0),
@@ -244,7 +244,7 @@ async def test_a_new_generation_starts_from_nothing(store: Store) -> None:
     assert await loaded(store) == {"1": again}
 
 
-async def test_an_order_is_written_and_lifted(store: Store) -> None:
+async def test_an_override_is_stored_and_removed(store: Store) -> None:
     row = a_row()
     pinned = replace(
         row, override=Override(Action.HOLD, NumberRole.OWN, 900.0, "why", 1, 5.0, "op"), version=2, index=2
@@ -257,7 +257,7 @@ async def test_an_order_is_written_and_lifted(store: Store) -> None:
     assert await loaded(store) == {"1": lifted}
 
 
-async def test_a_removal_leaves_nothing_of_the_row(store: Store) -> None:
+async def test_a_removal_deletes_all_parts_of_a_row(store: Store) -> None:
     pinned = replace(a_row(), override=Override(Action.HOLD, NumberRole.OWN, None, "", 1, 5.0))
     await store.commit([a_change(pinned), a_change(a_row("2"))])
     await store.commit([a_removal(pinned, 3)])
@@ -268,7 +268,7 @@ async def test_a_removal_leaves_nothing_of_the_row(store: Store) -> None:
     assert (await loaded(store))["1"] == again
 
 
-async def test_changes_of_one_binding_in_one_transaction_come_to_the_last(store: Store) -> None:
+async def test_the_last_of_several_changes_in_a_transaction_is_stored(store: Store) -> None:
     row = a_row(state=State.NORMAL, seq=1)
     again = a_row(generation=3, index=3)
     checked = Row(again.binding, BindingState(State.NORMAL, 1, seq=4), None, 2, 4)
@@ -283,7 +283,7 @@ async def test_changes_of_one_binding_in_one_transaction_come_to_the_last(store:
     assert [change["index"] for change in changes] == [6, 5, 4, 3, 2, 1]
 
 
-async def test_a_refresh_reaches_its_own_generation_and_never_goes_back(store: Store) -> None:
+async def test_a_refresh_ignores_other_generations_and_newer_rows(store: Store) -> None:
     row = a_row(generation=2, index=2, state=State.NORMAL, seq=5)
     await store.commit([a_change(row)])
     refreshed = BindingState(
@@ -298,7 +298,7 @@ async def test_a_refresh_reaches_its_own_generation_and_never_goes_back(store: S
     assert await loaded(store) == {"1": replace(row, state=refreshed)}
 
 
-async def test_many_rows_are_loaded_whole(store: Store) -> None:
+async def test_many_rows_are_loaded_completely(store: Store) -> None:
     rows = [a_row(str(at), generation=at, index=at) for at in range(1, 5203)]
     await store.commit([a_change(row) for row in rows])
     batches = [batch async for batch in store.load()]
@@ -342,9 +342,9 @@ async def test_equal_checks_are_one_run_and_any_difference_begins_another(store:
         await store.commit([], [a_check(seq, **difference)])
 
     assert await runs(store) == [(seq, seq, 1) for seq in range(9, 3, -1)] + [(1, 3, 3)]
-    found, _ = await store.history("1", limit=100)
-    assert found[-1] == {
-        "id": found[-1]["id"],
+    page, _ = await store.history("1", limit=100)
+    assert page[-1] == {
+        "id": page[-1]["id"],
         "subs_id": "1",
         "generation": 1,
         "result": "status_1",
@@ -408,12 +408,12 @@ async def test_folding_does_not_depend_on_how_checks_are_batched(
 async def test_the_check_of_a_change_is_kept_with_it(store: Store) -> None:
     row = a_row(state=State.NORMAL, seq=1)
     await store.commit([a_change(row, WriteCause.CHECKED, check=a_check(1))], [a_check(2)])
-    found, changes = await store.history("1", limit=10)
-    assert [(run["first_seq"], run["last_seq"]) for run in found] == [(1, 2)]
+    page, changes = await store.history("1", limit=10)
+    assert [(run["first_seq"], run["last_seq"]) for run in page] == [(1, 2)]
     assert [change["request_id"] for change in changes] == ["R1"]
 
 
-async def test_every_check_is_kept_when_asked(store_url: str) -> None:
+async def test_with_history_every_each_check_has_its_row(store_url: str) -> None:
     store = await Store.open(store_url, timeout=PATIENCE, history="every", auto_migrate=True)
     await store.commit([a_change(a_row())], [a_check(1), a_check(2)])
     await store.commit([], [a_check(2), a_check(3)])
@@ -421,7 +421,7 @@ async def test_every_check_is_kept_when_asked(store_url: str) -> None:
     await store.close()
 
 
-async def test_the_feed_tells_what_readers_were_told_and_no_real_number(store: Store) -> None:
+async def test_the_stored_feed_has_published_routes_without_real_numbers(store: Store) -> None:
     row = a_row(state=State.FALLBACK, status=3, seq=1)
     real = route_of(row, action=Action.DIAL_REAL, number="13900000001", extension="1", reason=Reason.STATUS_3)
     real = replace(real, flags=(Flag.NUMBER_WITHHELD, Flag.SUSPECT), expires_at=900.0)
@@ -455,7 +455,7 @@ async def test_the_feed_tells_what_readers_were_told_and_no_real_number(store: S
     ]
 
 
-async def test_history_pages_do_not_overlap_and_leave_nothing_out(store: Store) -> None:
+async def test_history_pages_are_disjoint_and_complete(store: Store) -> None:
     row = a_row()
     for seq in range(1, 8):
         made = a_change(replace(row, index=seq, version=seq), WriteCause.CHECKED)
@@ -463,15 +463,15 @@ async def test_history_pages_do_not_overlap_and_leave_nothing_out(store: Store) 
     seen_runs, seen_changes = [], []
     before: tuple[int, int] | None = None
     while before != (0, 0):
-        found, changes = await store.history("1", before=before, limit=3)
-        seen_runs += [run["first_seq"] for run in found]
+        page, changes = await store.history("1", before=before, limit=3)
+        seen_runs += [run["first_seq"] for run in page]
         seen_changes += [change["index"] for change in changes]
-        before = (found[-1]["first_seq"] if found else 0, changes[-1]["index"] if changes else 0)
+        before = (page[-1]["first_seq"] if page else 0, changes[-1]["index"] if changes else 0)
     assert seen_runs == seen_changes == [7, 6, 5, 4, 3, 2, 1]
     assert await store.history("2", limit=3) == ([], [])
 
 
-async def test_retirement_takes_what_ended_and_only_that(store: Store) -> None:
+async def test_retention_deletes_only_what_has_ended(store: Store) -> None:
     rows = [a_row(str(at), index=at) for at in range(1, 31)]
     await store.commit([a_change(row, at=float(row.index)) for row in rows])
     await store.commit([], [a_check(1, "1")] + [a_check(at, str(at)) for at in range(2, 31)])
@@ -554,7 +554,7 @@ async def test_brakes_are_remembered(store: Store) -> None:
     }
 
 
-async def test_marks_are_small_facts_and_the_stores_own_do_not_show(store: Store) -> None:
+async def test_marks_are_stored_and_those_of_the_store_hidden(store: Store) -> None:
     await store.commit([a_change(a_row(seq=4))])
     await store.mark({"learned": "{}", "other": "1"})
     await store.mark({"learned": '{"a":1}'})
@@ -566,13 +566,13 @@ async def test_marks_are_small_facts_and_the_stores_own_do_not_show(store: Store
 # -- when the database does not play --------------------------------------------------------------
 
 
-async def test_writes_at_once_from_many_tasks_all_arrive(store: Store) -> None:
+async def test_concurrent_writes_are_all_stored(store: Store) -> None:
     rows = [a_row(str(at), index=at) for at in range(1, 41)]
     await asyncio.gather(*(store.commit([a_change(row)]) for row in rows), loaded(store))
     assert set(await loaded(store)) == {row.binding.subs_id for row in rows}
 
 
-async def test_a_caller_who_is_cancelled_leaves_the_store_whole(store: Store) -> None:
+async def test_a_cancelled_caller_does_not_damage_the_store(store: Store) -> None:
     writing = asyncio.create_task(store.commit([a_change(a_row())]))
     await asyncio.sleep(0)
     writing.cancel()
@@ -582,7 +582,7 @@ async def test_a_caller_who_is_cancelled_leaves_the_store_whole(store: Store) ->
     assert "2" in await loaded(store)
 
 
-async def test_a_wrong_value_is_a_bug_and_spoils_nothing(store: Store) -> None:
+async def test_an_invalid_value_is_a_runtime_error_and_stores_nothing(store: Store) -> None:
     wrong = a_row(checked_at=None)
     with pytest.raises(RuntimeError, match=r"(?i)not.null") as raised:
         await store.commit([a_change(a_row("2", index=2)), a_change(wrong)])
@@ -592,7 +592,7 @@ async def test_a_wrong_value_is_a_bug_and_spoils_nothing(store: Store) -> None:
     await store.ping()
 
 
-async def test_a_locked_file_is_told_in_time_and_nothing_is_lost(tmp_path: Path) -> None:
+async def test_a_locked_file_times_out_and_loses_nothing(tmp_path: Path) -> None:
     store = await Store.open(f"sqlite:///{tmp_path}/a.db", timeout=LOCKED, auto_migrate=True)
     rows = [a_row("1"), a_row("2", index=2)]
     await store.commit([a_change(rows[0])])
@@ -616,7 +616,7 @@ END
 """
 
 
-async def test_a_write_that_hangs_is_given_up_and_does_not_poison_the_next(tmp_path: Path) -> None:
+async def test_a_hung_write_is_given_up_and_the_next_succeeds(tmp_path: Path) -> None:
     store = await Store.open(f"sqlite:///{tmp_path}/a.db", timeout=BRIEF, auto_migrate=True)
     with closing(sqlite3.connect(tmp_path / "a.db")) as other:
         other.execute(ENDLESS)
@@ -673,13 +673,13 @@ async def test_a_full_disk_refuses_the_write_and_keeps_the_rest(tmp_path: Path) 
         ("precall.db", "store.url: is not a URL"),
     ],
 )
-async def test_an_unusable_place_is_one_clear_line(url: str, said: str, tmp_path: Path) -> None:
+async def test_an_unusable_path_is_a_one_line_error(url: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=said) as raised:
         await Store.open(url.format(dir=tmp_path), auto_migrate=True)
     assert "\n" not in str(raised.value)
 
 
-async def test_a_file_that_is_no_database_is_left_as_it_is(tmp_path: Path) -> None:
+async def test_a_file_that_is_not_a_database_is_not_changed(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("these are my notes\n" * 100)
     with pytest.raises(StoreError, match=r"notes\.txt is not an SQLite database") as raised:
@@ -714,7 +714,7 @@ asyncio.run(main())
 
 
 @pytest.mark.slow
-async def test_what_was_committed_survives_kill_9(store_url: str) -> None:
+async def test_commits_survive_kill_9(store_url: str) -> None:
     url = store_url
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     child = await asyncio.create_subprocess_exec(

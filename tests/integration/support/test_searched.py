@@ -38,7 +38,7 @@ async def left(tmp_path: Path, store_url: str) -> Path:
 
 
 def found(search: Search, log: str = "route.changed index=218044471469") -> str:
-    """What the search says, "" for nothing."""
+    """Return the error of the search, or ""."""
     try:
         search.end(log)
     except AssertionError as error:
@@ -48,7 +48,7 @@ def found(search: Search, log: str = "route.changed index=218044471469") -> str:
 
 @contextmanager
 def telling(answers: dict[str, tuple[int, str]]) -> Iterator[str]:
-    """The URL of one who answers so, by the begin of the path; with nothing, else."""
+    """Return the URL of a server with these responses by path prefix; other paths are empty."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -88,7 +88,9 @@ ROUTES = '{"routes":[{"subs_id":"1","number":"' + X + '","index":7}]}'
         ({"/v1/routes?": (200, ROUTES), "/v1/bindings/1/history": (200, SECRET)}, "events"),
     ],
 )
-async def test_what_is_told_is_searched(left: Path, answers: dict[str, tuple[int, str]], place: str) -> None:
+async def test_output_is_searched_for_numbers(
+    left: Path, answers: dict[str, tuple[int, str]], place: str
+) -> None:
     search = Search(left)
     with telling(answers) as url:
         search.take(url)
@@ -154,7 +156,7 @@ def test_a_key_is_found_as_text_as_digits_and_as_it_is(tmp_path: Path) -> None:
         assert "'log'" in found(search, form)
 
 
-def test_a_daemon_that_seals_nothing_or_tells_little_says_why(tmp_path: Path) -> None:
+def test_a_search_requires_sealing_and_debug_logs(tmp_path: Path) -> None:
     config = tmp_path / "precall.toml"
     config.write_text('[log]\nlevel = "debug"\n[store]\nurl = "sqlite:///precall.db"\n')
     with pytest.raises(AssertionError, match="must seal its numbers, or say why"):
@@ -164,7 +166,7 @@ def test_a_daemon_that_seals_nothing_or_tells_little_says_why(tmp_path: Path) ->
         Search(config)
 
 
-async def test_what_the_provider_calls_a_request_is_no_number(left: Path) -> None:
+async def test_request_ids_are_not_taken_for_numbers(left: Path) -> None:
     request = "0A1B2C3D-4E5F-6071-8293-A16197015785"
     search = Search(left)
     with telling({"/v1/routes?": (200, ROUTES), "/v1/bindings/1/history": (200, request)}) as url:
@@ -173,7 +175,7 @@ async def test_what_the_provider_calls_a_request_is_no_number(left: Path) -> Non
     assert_clean(request)
 
 
-def test_a_problem_that_holds_a_number_or_a_secret_is_told() -> None:
+def test_problems_with_a_number_or_a_secret_are_reported() -> None:
     assert_clean('{"code":"unknown_binding","title":"no binding 404"}')
     for text in (f"no binding {A}", "demo-secret"):
         with pytest.raises(AssertionError):

@@ -1,5 +1,7 @@
-"""The single writer on a real database file: nothing lost, nothing doubled, nothing out of order, whoever goes away,
-fails, or is told no."""
+"""The writer on a real database file.
+
+No write is lost, repeated or reordered, even if authors disappear, fail or are refused.
+"""
 
 import asyncio
 import sqlite3
@@ -150,13 +152,13 @@ class Desk:
     async def stored(self) -> dict[str, Row]:
         return {row.subs_id: row.row async for rows in self.store.load() for row in rows}
 
-    async def told(self) -> list[dict[str, Any]]:
+    async def published(self) -> list[dict[str, Any]]:
         changes, position = list[dict[str, Any]](), 0
         while position < 2**62:
-            found = await self.store.changes(position, 2**62, limit=500)
-            assert found is not None
-            changes += found[0]
-            position = found[1]
+            page = await self.store.changes(position, 2**62, limit=500)
+            assert page is not None
+            changes += page[0]
+            position = page[1]
         return changes
 
     async def settled(self) -> None:
@@ -164,7 +166,7 @@ class Desk:
         await until(lambda: self.writer.saving and not self.writer.pending)
         assert await self.stored() == {row.binding.subs_id: row for row in self.table.rows()}
         assert not self.table.unsaved
-        indexes = [change["index"] for change in await self.told()]
+        indexes = [change["index"] for change in await self.published()]
         assert indexes == sorted(set(indexes))
 
     @asynccontextmanager
@@ -210,7 +212,7 @@ async def running(folder: Path, backlog: int = BACKLOG) -> AsyncIterator[Desk]:
     await store.close()
 
 
-async def test_who_goes_away_stops_nobody(desk: Desk) -> None:
+async def test_cancelled_authors_do_not_stop_the_writer(desk: Desk) -> None:
     await desk.register("1")
     for gone in (desk.register("1"), desk.register("2"), desk.register("1", number_x="17000000009")):
         gone.cancel()
@@ -220,7 +222,7 @@ async def test_who_goes_away_stops_nobody(desk: Desk) -> None:
     assert desk.row("1").binding.number_x == "17000000009"
 
 
-async def test_a_group_is_stored_whole_or_not_at_all(desk: Desk) -> None:
+async def test_a_group_is_stored_completely_or_not_at_all(desk: Desk) -> None:
     def refuse(_row: Row | None, _index: int) -> Row:
         raise ValueError("no")
 
@@ -243,7 +245,7 @@ async def test_a_group_larger_than_a_batch_is_one_transaction(desk: Desk) -> Non
     assert len(await desk.stored()) == BATCH + 1000
 
 
-async def test_what_repeats_a_wish_in_the_air_falls_with_it(desk: Desk) -> None:
+async def test_a_write_based_on_an_uncommitted_one_fails_with_it(desk: Desk) -> None:
     with closing(sqlite3.connect(desk.file, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         first, second = desk.register("1"), desk.register("1")
@@ -287,7 +289,7 @@ async def test_a_check_that_fails_during_a_commit_is_stored_with_the_next(desk: 
 
 
 @pytest.mark.slow
-async def test_a_long_queue_is_stored_in_slices_and_flagged_until_its_own_is(desk: Desk) -> None:
+async def test_a_long_queue_is_stored_in_slices_and_flags_end_one_by_one(desk: Desk) -> None:
     await asyncio.gather(*(desk.register(subs_id) for subs_id in "123"))
     wished = ["1", "2"] * (BATCH // 2) + ["3"] * 10
     flagged: list[set[str]] = []
@@ -308,10 +310,10 @@ async def test_a_long_queue_is_stored_in_slices_and_flagged_until_its_own_is(des
         desk.refresh("3", 1, len(wished) + 1)
     await desk.settled()
     assert flagged[-2:] == [{"1", "2", "3"}, {"3"}]
-    assert len(await desk.told()) == 3 + len(wished)
+    assert len(await desk.published()) == 3 + len(wished)
 
 
-async def test_changes_that_never_pause_do_not_keep_the_database_from_coming_back(desk: Desk) -> None:
+async def test_constant_changes_do_not_prevent_recovery(desk: Desk) -> None:
     await desk.register("1")
     seq, ended = 0, False
 
@@ -336,7 +338,7 @@ async def test_changes_that_never_pause_do_not_keep_the_database_from_coming_bac
     await desk.settled()
 
 
-async def test_a_value_the_database_refuses_is_its_authors_alone(desk: Desk) -> None:
+async def test_a_rejected_value_fails_only_its_author(desk: Desk) -> None:
     bad = desk.register("1", labels=(("city", "\ud800"),))
     good = [desk.register(str(place)) for place in range(2, 12)]
     with pytest.raises(StoreError, match="refuses a value"):
@@ -362,12 +364,15 @@ async def test_while_down_requests_fail_fast_and_answers_are_served(desk: Desk) 
         desk.refresh("2", 1, 30)
         desk.refresh("1", 1, 31)
     await desk.settled()
-    assert [change["status"] for change in await desk.told() if change["subs_id"] == "1"] == [0, *[2, 1] * 10]
-    assert desk.feed.newest == (await desk.told())[-1]["index"]
+    assert [change["status"] for change in await desk.published() if change["subs_id"] == "1"] == [
+        0,
+        *[2, 1] * 10,
+    ]
+    assert desk.feed.newest == (await desk.published())[-1]["index"]
     assert (await desk.register("3")).row is not None
 
 
-async def test_the_queue_is_bounded_and_the_table_comes_out_whole(tmp_path: Path) -> None:
+async def test_the_queue_is_bounded_and_the_table_stored_completely(tmp_path: Path) -> None:
     async with running(tmp_path, backlog=10) as desk:
         await asyncio.gather(*(desk.register(str(place)) for place in range(1, 6)))
         async with desk.down():
@@ -378,7 +383,7 @@ async def test_the_queue_is_bounded_and_the_table_comes_out_whole(tmp_path: Path
         assert {row.state.seq for row in (await desk.stored()).values()} == {96, 97, 98, 99, 100}
 
 
-async def test_a_refused_wish_that_was_stored_all_the_same_is_undone(desk: Desk) -> None:
+async def test_a_refused_request_that_was_stored_is_undone(desk: Desk) -> None:
     await asyncio.gather(desk.register("1"), desk.register("2"))
     await desk.answered("1", 2, 1)
     pin = Override(Action.HOLD, NumberRole.OWN, None, "stop", desk.row("2").binding.generation, NOW, "me")
@@ -400,11 +405,11 @@ async def test_a_refused_wish_that_was_stored_all_the_same_is_undone(desk: Desk)
     for subs_id, row in after.items():
         assert replace(row, version=0, index=0) == replace(before[subs_id], version=0, index=0)
         assert row.version > before[subs_id].version
-    last = {(change["subs_id"], change["pool_key"]): change["reason"] for change in await desk.told()}
+    last = {(change["subs_id"], change["pool_key"]): change["reason"] for change in await desk.published()}
     assert last["3", "FC1"] == last["1", "FC2"] == "removed"
 
 
-async def test_who_resumes_after_a_kill_amid_a_lost_commit_misses_nothing(desk: Desk, tmp_path: Path) -> None:
+async def test_a_reader_resuming_after_a_lost_commit_misses_no_change(desk: Desk, tmp_path: Path) -> None:
     """The commit is stored, but that is not known, and before it can be put right we are killed."""
     await asyncio.gather(desk.register("1"), desk.register("2"))
     left = tmp_path / "left.db"
@@ -436,7 +441,7 @@ async def test_who_resumes_after_a_kill_amid_a_lost_commit_misses_nothing(desk: 
 
 
 @pytest.mark.slow
-async def test_what_may_be_stored_is_undone_in_one_transaction(desk: Desk) -> None:
+async def test_undoing_changes_share_one_transaction(desk: Desk) -> None:
     ids = [str(place) for place in range(1, BATCH + 11)]
     await asyncio.gather(*(desk.register(subs_id) for subs_id in ids))
     committed: list[set[str]] = []
@@ -450,17 +455,17 @@ async def test_what_may_be_stored_is_undone_in_one_transaction(desk: Desk) -> No
     assert {row.binding.number_a for row in (await desk.stored()).values()} == {"13800000001"}
 
 
-async def test_an_answer_stored_in_a_lost_commit_is_not_told_twice(desk: Desk) -> None:
+async def test_an_answer_stored_by_a_lost_commit_is_published_once(desk: Desk) -> None:
     await desk.register("1")
     desk.store.losses = 2
     assert (await desk.answered("1", 2, 1)).row is not None
     await desk.settled()
-    assert [change["status"] for change in await desk.told()] == [0, 2]
+    assert [change["status"] for change in await desk.published()] == [0, 2]
     runs, _ = await desk.store.history("1", limit=10)
     assert [(run["first_seq"], run["count"]) for run in runs] == [(1, 1)]
 
 
-async def test_closing_stores_what_waits_and_says_what_it_cannot(
+async def test_closing_stores_the_queue_and_logs_what_is_lost(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with running(tmp_path) as desk:
@@ -480,7 +485,7 @@ async def test_closing_stores_what_waits_and_says_what_it_cannot(
     assert sum("store.lost" in record.getMessage() for record in caplog.records) == 1
 
 
-async def test_everything_at_once_comes_out_as_it_went_in(desk: Desk) -> None:
+async def test_acknowledged_writes_are_stored_despite_lost_commits(desk: Desk) -> None:
     """Many authors, an unruly database: what was acknowledged is stored, in one order for all."""
     acknowledged: dict[str, int] = {}
 

@@ -134,9 +134,7 @@ def test_an_hour_of_failures_of_all_parts_writes_fewer_than_500_lines(
     assert len(written()) < 500
 
 
-async def test_a_provider_that_is_down_is_told_in_a_few_lines(
-    tmp_path: Path, written: Callable[[], list[str]]
-) -> None:
+async def test_a_provider_outage_logs_a_few_lines(tmp_path: Path, written: Callable[[], list[str]]) -> None:
     async with serving(tmp_path, scripted(*[1] * 200)) as served:
         fault(served, "reset")
         bindings = [a_binding(subs_id=str(place)) for place in range(1, 201)]
@@ -147,9 +145,7 @@ async def test_a_provider_that_is_down_is_told_in_a_few_lines(
         assert len(told) < 20, told
 
 
-async def test_a_database_that_is_down_is_told_in_a_few_lines(
-    tmp_path: Path, written: Callable[[], list[str]]
-) -> None:
+async def test_a_database_outage_logs_a_few_lines(tmp_path: Path, written: Callable[[], list[str]]) -> None:
     async with serving(tmp_path, scripted(3), store_timeout=BRIEF) as served:
         await served.register()
         await served.checked("1")

@@ -1,4 +1,4 @@
-"""How much one reader may ask for, and how often somebody may guess a token."""
+"""Request limits per token, and throttling of wrong tokens."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from precall.core.limits.quota import Bucket
 
 
 class Clock:
-    """A clock that goes on when it is told to."""
+    """A clock that advances on command."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -34,9 +34,7 @@ def refused(act: Any, *args: Any, **more: Any) -> TooMany:
     st.floats(1, 1000),
     st.lists(st.floats(0, 10, allow_nan=False), min_size=1, max_size=200),
 )
-def test_a_bucket_gives_no_more_than_its_rate_and_its_burst(
-    rate: float, burst: float, pauses: list[float]
-) -> None:
+def test_a_bucket_is_limited_by_rate_and_burst(rate: float, burst: float, pauses: list[float]) -> None:
     now, taken, bucket = 0.0, 0, Bucket(rate, burst, 0.0)
     for pause in pauses:
         now += pause
@@ -48,7 +46,7 @@ def test_a_bucket_gives_no_more_than_its_rate_and_its_burst(
             now, taken = now + wait + 1e-6, taken + 1
 
 
-def test_a_bucket_that_was_left_alone_is_full_and_a_clock_that_steps_back_gives_nothing() -> None:
+def test_an_idle_bucket_fills_up_and_a_clock_set_back_adds_nothing() -> None:
     bucket = Bucket(2.0, 4.0, 100.0)
     assert [bucket.spend(100.0) for _ in range(5)] == [0, 0, 0, 0, 0.5]
     assert bucket.spend(50.0) == 0.5
@@ -56,13 +54,13 @@ def test_a_bucket_that_was_left_alone_is_full_and_a_clock_that_steps_back_gives_
     assert bucket.full(102.0)
 
 
-def test_a_rate_of_none_is_any() -> None:
+def test_no_rate_means_no_limit() -> None:
     allowance = RateLimits(0.0, 1, 1, Clock())
     for _ in range(10_000):
         allowance.spend()
 
 
-def test_a_rate_is_a_second_s_worth_at_once_and_then_so_many_a_second() -> None:
+def test_a_rate_allows_one_second_as_burst() -> None:
     clock = Clock()
     allowance = RateLimits(10.0, 1, 1, clock)
     for _ in range(10):
@@ -74,7 +72,7 @@ def test_a_rate_is_a_second_s_worth_at_once_and_then_so_many_a_second() -> None:
     refused(allowance.spend)
 
 
-def test_requests_and_waits_are_counted_apart_until_they_leave() -> None:
+def test_requests_and_waiting_ones_are_counted_separately() -> None:
     allowance = RateLimits(0.0, 2, 1, Clock())
     allowance.enter(waits=False)
     allowance.enter(waits=False)
@@ -97,7 +95,7 @@ def test_wrong_tokens_are_slowed_down_per_peer() -> None:
     refused(guessing.wrong, "192.0.2.1")
 
 
-def test_a_network_of_ipv6_is_one_peer() -> None:
+def test_an_ipv6_network_counts_as_one_peer() -> None:
     guessing = TokenThrottle(Clock())
     for place in range(int(BURST)):
         guessing.wrong(f"2001:db8::{place:x}")
@@ -107,7 +105,7 @@ def test_a_network_of_ipv6_is_one_peer() -> None:
     guessing.wrong("")
 
 
-def test_many_peers_are_one_line_of_the_log_and_do_not_pile_up(caplog: pytest.LogCaptureFixture) -> None:
+def test_wrong_tokens_of_many_peers_share_one_log_line(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
     guessing = TokenThrottle(clock)
     for place in range(5 * MOST_PEERS):
@@ -120,19 +118,19 @@ def test_many_peers_are_one_line_of_the_log_and_do_not_pile_up(caplog: pytest.Lo
     guessing.report()
     guessing.report()
     [record] = caplog.records
-    told: Any = record.msg
-    assert (told["event"], told["count"], told["peers"]) == (
+    event: Any = record.msg
+    assert (event["event"], event["count"], event["peers"]) == (
         "api.wrong_tokens",
         5 * MOST_PEERS + 1,
         MOST_PEERS,
     )
-    assert (told["most"], told["of_these"]) == ("10.0.0.1", 2)
+    assert (event["most"], event["of_these"]) == ("10.0.0.1", 2)
     assert len(guessing) == 0
     guessing.report(ending=True)
     assert len(caplog.records) == 1
 
 
-def test_what_came_last_is_told_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
+def test_pending_wrong_tokens_are_logged_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
     guessing = TokenThrottle(Clock())
     guessing.wrong("192.0.2.1")
     guessing.report(ending=True)

@@ -20,23 +20,23 @@ def _spec() -> dict[str, Any]:
     return json.loads(orjson.dumps(document(ENDPOINTS, "1.2.3")))  # type: ignore[no-any-return]
 
 
-def test_it_is_valid(spec: dict[str, Any]) -> None:
+def test_the_openapi_document_is_valid(spec: dict[str, Any]) -> None:
     assert list(OpenAPIV31SpecValidator(spec).iter_errors()) == []
 
 
-def test_it_names_every_endpoint_and_no_other(spec: dict[str, Any]) -> None:
+def test_the_openapi_document_has_exactly_the_endpoints(spec: dict[str, Any]) -> None:
     named = {(method.upper(), path) for path, item in spec["paths"].items() for method in item}
     assert named == {(one.method, one.path) for one in ENDPOINTS}
     assert len(named) == len(ENDPOINTS)
 
 
-def test_no_two_operations_have_one_name(spec: dict[str, Any]) -> None:
+def test_operation_ids_are_unique(spec: dict[str, Any]) -> None:
     names = [operation["operationId"] for item in spec["paths"].values() for operation in item.values()]
     assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda one: f"{one.method} {one.path}")
-def test_every_operation_tells_its_scope_and_what_goes_in_and_out(
+def test_every_operation_documents_scope_request_and_responses(
     spec: dict[str, Any], endpoint: Operation
 ) -> None:
     operation = spec["paths"][endpoint.path][endpoint.method.lower()]
@@ -53,12 +53,12 @@ def test_every_operation_tells_its_scope_and_what_goes_in_and_out(
     assert in_path == re.findall(r"\{(\w+)\}", endpoint.path)
 
 
-def test_every_code_and_every_scope_of_the_table_is_told(spec: dict[str, Any]) -> None:
+def test_every_error_code_and_scope_is_documented(spec: dict[str, Any]) -> None:
     assert set(spec["components"]["schemas"]["Code"]["enum"]) == set(Code)
     assert {one.scope for one in ENDPOINTS if one.scope} <= set(get_args(Scope))
 
 
-def test_parameters_are_whole_by_themselves(spec: dict[str, Any]) -> None:
+def test_parameters_are_inlined(spec: dict[str, Any]) -> None:
     listing = spec["paths"]["/v1/routes"]["get"]["parameters"]
     by_name = {one["name"]: one["schema"] for one in listing}
     assert by_name["action"]["enum"] == ["dial_x", "dial_temp_x", "dial_real", "hold", "expired"]
@@ -66,7 +66,7 @@ def test_parameters_are_whole_by_themselves(spec: dict[str, Any]) -> None:
     assert "$defs" not in json.dumps(spec)
 
 
-def test_answers_are_open_and_requests_are_strict(spec: dict[str, Any]) -> None:
+def test_response_schemas_are_open_and_request_schemas_strict(spec: dict[str, Any]) -> None:
     schemas = spec["components"]["schemas"]
     objects = {name for name, schema in schemas.items() if schema.get("type") == "object"}
     sent = {name for name in objects if name.endswith("Body") or name in ("DocumentedBatch", "ListedBinding")}

@@ -31,7 +31,7 @@ def wrong(model: type[BaseModel], data: Any, *, parameters: bool = False) -> tup
     return first.field, first.code
 
 
-def test_a_whole_binding_becomes_the_facts() -> None:
+def test_a_complete_binding_is_parsed() -> None:
     body = BindingBody.model_validate(
         {
             **GOOD,
@@ -54,7 +54,7 @@ def test_a_whole_binding_becomes_the_facts() -> None:
 
 
 @pytest.mark.parametrize("absent", ["", None])
-def test_no_end_is_an_end_left_out_empty_or_null(absent: str | None) -> None:
+def test_a_missing_empty_or_null_expiry_means_none(absent: str | None) -> None:
     assert BindingBody.model_validate({**GOOD, "expires_at": absent}).binding("1").expires_at is None
     assert BindingBody.model_validate(GOOD).binding("1").expires_at is None
 
@@ -96,22 +96,20 @@ def test_no_end_is_an_end_left_out_empty_or_null(absent: str | None) -> None:
         ({"13800000001": "1"}, "***", "unknown_field"),
     ],
 )
-def test_a_wrong_binding_is_refused_by_the_name_of_its_field(
-    change: dict[str, Any], field: str, code: str
-) -> None:
-    found, kind = wrong(ListedBinding, {**GOOD, **change})
-    assert (found.removesuffix("."), kind) == (field, code)
+def test_an_invalid_binding_names_its_field(change: dict[str, Any], field: str, code: str) -> None:
+    result, kind = wrong(ListedBinding, {**GOOD, **change})
+    assert (result.removesuffix("."), kind) == (field, code)
 
 
 @pytest.mark.parametrize("name", ["subs_id", "pool_key", "number_x", "number_a"])
-def test_what_is_required_is_missed(name: str) -> None:
+def test_missing_required_fields_are_reported(name: str) -> None:
     assert wrong(ListedBinding, {key: value for key, value in GOOD.items() if key != name}) == (
         name,
         "missing_field",
     )
 
 
-def test_no_text_repeats_a_number_that_was_sent() -> None:
+def test_error_texts_do_not_repeat_a_number() -> None:
     data = {**GOOD, "number_a": "138x0000001", "number_b": "***01", "subs_id": "17900000001x", "138000011": 1}
     with pytest.raises(ValidationError) as caught:
         ListedBinding.model_validate(data)
@@ -120,15 +118,15 @@ def test_no_text_repeats_a_number_that_was_sent() -> None:
         assert secret not in said
 
 
-def test_every_item_of_a_batch_is_looked_at_by_itself() -> None:
+def test_every_item_of_a_batch_is_validated_separately() -> None:
     items = [GOOD, {**GOOD, "subs_id": "2", "number_a": "x"}, "nonsense", {**GOOD, "subs_id": "x"}, None]
-    found = parse_batch(BatchBody.model_validate({"bindings": items}).bindings, 15)
-    assert [subs_id for subs_id, _ in found] == ["1000000000000001", "2", "", "", ""]
-    places = [one.field for _, one in found if isinstance(one, FieldError)]
+    answer = parse_batch(BatchBody.model_validate({"bindings": items}).bindings, 15)
+    assert [subs_id for subs_id, _ in answer] == ["1000000000000001", "2", "", "", ""]
+    places = [one.field for _, one in answer if isinstance(one, FieldError)]
     assert places == ["bindings[16].number_a", "bindings[17]", "bindings[18].subs_id", "bindings[19]"]
 
 
-def test_lookup_takes_a_thousand_ids_and_not_one_more() -> None:
+def test_lookup_is_limited_to_a_thousand_ids() -> None:
     assert len(LookupBody.model_validate({"subs_ids": ["1"] * 1000}).subs_ids) == 1000
     assert wrong(LookupBody, {"subs_ids": ["1"] * 1001}) == ("subs_ids", "invalid_field")
     assert wrong(LookupBody, {"subs_ids": [1]}) == ("subs_ids[0]", "invalid_field")
@@ -137,7 +135,7 @@ def test_lookup_takes_a_thousand_ids_and_not_one_more() -> None:
         assert wrong(LookupBody, {"subs_ids": [], "caller": caller}) == ("caller", "invalid_caller")
 
 
-def test_an_order_says_what_until_when_and_why() -> None:
+def test_an_override_body_is_parsed() -> None:
     body = OverrideBody.model_validate(
         {"action": "dial_x", "until": "2030-01-01T00:00:00Z", "reason": "test"}
     )
@@ -146,11 +144,11 @@ def test_an_order_says_what_until_when_and_why() -> None:
 
 
 @pytest.mark.parametrize("action", ["dial_real", "expired", "HOLD", 1, None])
-def test_an_order_may_not_say_everything(action: object) -> None:
+def test_invalid_overrides_are_refused(action: object) -> None:
     assert wrong(OverrideBody, {"action": action})[0] == "action"
 
 
-def test_an_order_for_pools_names_one_or_none() -> None:
+def test_a_pool_order_names_one_pool_or_none() -> None:
     assert PoolBody.model_validate({}).pool_key == ""
     assert PoolBody.model_validate({"pool_key": "FC1"}).pool_key == "FC1"
     assert wrong(PoolBody, {"pool_key": "F C"})[1] == "invalid_field"
@@ -177,7 +175,7 @@ def test_an_order_for_pools_names_one_or_none() -> None:
         (ReadyQuery, {"for": "lunch"}, "for", "invalid_parameter"),
     ],
 )
-def test_a_wrong_parameter_is_named(
+def test_an_invalid_parameter_is_named(
     model: type[BaseModel], query: dict[str, str], field: str, code: str
 ) -> None:
     assert wrong(model, query, parameters=True) == (field, code)
@@ -195,7 +193,7 @@ def test_parameters_are_read_from_text() -> None:
         lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     )
 )
-def test_whatever_is_sent_is_taken_or_told_wrong(data: Any) -> None:
+def test_any_body_is_accepted_or_refused_with_a_reason(data: Any) -> None:
     for subs_id, one in parse_batch([data], 0):
         assert isinstance(one, FieldError)
         assert subs_id == "" or subs_id.isdecimal()

@@ -63,11 +63,11 @@ def a_route(**changes: object) -> Route:
     return Route(**(facts | changes))  # type: ignore[arg-type]
 
 
-def test_a_route_is_as_promised_to_the_order_of_its_keys() -> None:
+def test_a_route_has_the_documented_keys_in_order() -> None:
     assert orjson.dumps(encode_route(a_route())).decode() == PROMISED.replace("\n", "")
 
 
-def test_before_the_first_answer() -> None:
+def test_a_route_before_the_first_answer() -> None:
     data = encode_route(a_route(checked_at=0.0, age=None, expires_at=None, status=0))
     assert (data["checked_at"], data["age_ms"], data["expires_at"]) == ("", -1, "")
 
@@ -83,7 +83,7 @@ def test_every_route_is_valid_small_and_without_null(route: Route) -> None:
 
 
 @given(times)
-def test_times_are_told_back_truly(at: float) -> None:
+def test_times_round_trip(at: float) -> None:
     assert abs(datetime.fromisoformat(moment(at)).timestamp() - at) < 0.002
     assert datetime.fromisoformat(second(at)).timestamp() == int(at)
 
@@ -95,7 +95,7 @@ def test_the_text_form_is_one_line() -> None:
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
-def test_the_tag_changes_with_what_is_said_and_not_with_its_age(form: str) -> None:
+def test_the_etag_depends_on_content_but_not_on_age(form: str) -> None:
     def tag(**changes: object) -> str:
         return route_response(a_route(**changes), form).headers["ETag"]  # type: ignore[arg-type]
 
@@ -104,7 +104,7 @@ def test_the_tag_changes_with_what_is_said_and_not_with_its_age(form: str) -> No
     assert not_modified(route_response(a_route(), "json")).status == 304
 
 
-def test_every_member_but_the_age_makes_another_tag() -> None:
+def test_every_member_but_age_changes_the_etag() -> None:
     others = {
         "action": Action.HOLD,
         "state": State.BLOCKED,
@@ -119,7 +119,7 @@ def test_every_member_but_the_age_makes_another_tag() -> None:
     assert len(tags | {route_response(a_route(), "json").headers["ETag"]}) == len(others) + 1
 
 
-def test_a_binding_is_masked_unless_its_reader_may_see() -> None:
+def test_numbers_of_a_binding_are_masked_without_the_scope() -> None:
     shown = encode_binding(binding(labels=(("city", "Hangzhou"),)), real=False)
     assert (shown["number_x"], shown["number_a"], shown["number_b"]) == ("17000000001", "***01", "***01")
     shown = encode_binding(binding(number_b=""), real=True)

@@ -51,14 +51,14 @@ def test_each_label_has_a_column() -> None:
     ]
 
 
-def test_a_label_that_no_cell_holds_goes_into_a_column_of_json() -> None:
+def test_labels_that_no_cell_can_hold_are_exported_as_json() -> None:
     header, row = written(PLAIN | {"labels": {"vip": "", "city": "Ulm"}}).splitlines()
     assert header.endswith(",label.city,labels")
     assert row.endswith(',Ulm,"{""vip"": """"}"')
 
 
 @given(st.lists(LABELS, min_size=1, max_size=4))
-def test_what_is_exported_is_imported_as_it_was(labels: list[dict[str, str]]) -> None:
+def test_an_export_imports_unchanged(labels: list[dict[str, str]]) -> None:
     bindings = [PLAIN | {"subs_id": str(number), "labels": one} for number, one in enumerate(labels, 1)]
     assert imported(written(*bindings), FileFormat.CSV) == bindings
     out = io.StringIO()

@@ -65,7 +65,7 @@ def test_labels_may_be_a_json_object_and_columns_add_to_it() -> None:
         ("1,FC1,17000000001", "", "3 cells"),
     ],
 )
-def test_a_bad_csv_line_names_line_and_column_and_repeats_nothing(row: str, column: str, text: str) -> None:
+def test_an_invalid_csv_line_names_line_and_column(row: str, column: str, text: str) -> None:
     before, bad, after = csv_of("1,FC1,17000000001,13800000001,,,,", row, "2,FC1,17000000001,13800000001,,,,")
     assert isinstance(before, BindingRow)
     assert isinstance(after, BindingRow)
@@ -81,7 +81,7 @@ def test_lines_are_counted_across_quoted_line_breaks() -> None:
     assert second.line == 4
 
 
-def test_an_open_quote_ends_the_reading_and_says_so() -> None:
+def test_an_unclosed_quote_ends_reading_with_an_error() -> None:
     *_, last = csv_of("1,FC1,17000000001,13800000001,,,,", '2,FC1,17000000001,13800000001,,,,"open')
     assert isinstance(last, RowError)
     assert (last.line, "nothing after it was read" in last.text) == (3, True)
@@ -97,7 +97,7 @@ def test_an_open_quote_ends_the_reading_and_says_so() -> None:
         ("", "column 1 is not known"),
     ],
 )
-def test_a_header_that_cannot_be_used_is_refused(header: str, said: str) -> None:
+def test_an_unusable_header_is_refused(header: str, said: str) -> None:
     with pytest.raises(Refusal, match="line 1") as refused:
         csv_of("1,FC1,17000000001,13800000001", header=header)
     assert said in str(refused.value)
@@ -115,7 +115,7 @@ def test_a_header_that_cannot_be_used_is_refused(header: str, said: str) -> None
         (json.dumps(GOOD | {"labels": {"a": 1}}), "labels.a", "string"),
     ],
 )
-def test_a_bad_json_line(text: str, column: str, said: str) -> None:
+def test_an_invalid_json_line_is_reported(text: str, column: str, said: str) -> None:
     first, bad = jsonl_of(json.dumps(GOOD), text)
     assert isinstance(first, BindingRow)
     assert isinstance(bad, RowError)
@@ -123,18 +123,18 @@ def test_a_bad_json_line(text: str, column: str, said: str) -> None:
     assert said in bad.text
 
 
-def test_blank_json_lines_are_passed_over_and_counted() -> None:
+def test_blank_json_lines_are_skipped_but_counted() -> None:
     first, second = jsonl_of(json.dumps(GOOD), "", json.dumps(GOOD))
     assert [line.number for line in (first, second) if isinstance(line, BindingRow)] == [1, 3]
 
 
 @given(st.text(max_size=200))
-def test_no_text_breaks_the_reading_of_json_lines(text: str) -> None:
+def test_any_text_can_be_read_as_json_lines(text: str) -> None:
     assert all(isinstance(item, BindingRow | RowError) for item in jsonl_of(text))
 
 
 @given(st.text(max_size=200))
-def test_no_text_breaks_the_reading_of_csv(text: str) -> None:
+def test_any_text_can_be_read_as_csv(text: str) -> None:
     assert all(isinstance(item, BindingRow | RowError) for item in csv_of(text))
 
 
@@ -222,7 +222,7 @@ def test_lines_are_counted_in_every_form(text: str, number: int) -> None:
     ],
 )
 @pytest.mark.parametrize("column", ["subs_id", "number_a", "number_b"])
-def test_what_a_spreadsheet_has_made_of_a_number_is_named(column: str, cell: str, said: str) -> None:
+def test_numbers_reformatted_by_a_spreadsheet_are_recognised(column: str, cell: str, said: str) -> None:
     for bad in (
         jsonl_of(json.dumps(GOOD | {column: cell})),
         list(rows_of(f"{';'.join((GOOD | {column: cell}).keys())}\n".encode() + b";".join(
@@ -244,13 +244,13 @@ def test_what_a_spreadsheet_has_made_of_a_number_is_named(column: str, cell: str
         (b"1;FC1;17000000001;13800000001\n", "line 1 must name the columns: column 1"),
     ],
 )
-def test_a_file_that_cannot_be_read_says_what_is_likely(data: bytes, said: str) -> None:
+def test_an_unreadable_file_names_the_likely_cause(data: bytes, said: str) -> None:
     with pytest.raises(Refusal) as refused:
         rows_of(data)
     assert said in str(refused.value)
 
 
-def test_json_taken_for_csv_says_so() -> None:
+def test_json_read_as_csv_is_recognised() -> None:
     with pytest.raises(Refusal, match="looks like JSON: give --format jsonl"):
         rows_of(b'{"subs_id":"1"}', FileFormat.CSV)
 
@@ -282,9 +282,7 @@ def test_text_beyond_the_header_is_refused_and_empty_cells_are_not() -> None:
 
 
 @pytest.mark.parametrize("form", list(FileFormat))
-def test_refused_rows_become_a_file_that_can_be_put_right_and_imported(
-    tmp_path: Path, form: FileFormat
-) -> None:
+def test_rejected_rows_are_written_to_an_importable_file(tmp_path: Path, form: FileFormat) -> None:
     bad = GOOD | {"number_a": "1380000ABCD"}
     text = (
         f"{','.join(bad)},label.city\n{','.join(bad.values())},杭州\n1,FC1\n"

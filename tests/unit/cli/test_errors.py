@@ -53,5 +53,5 @@ def test_a_daemon_that_cannot_answer_is_out_of_reach(content: object) -> None:
         answered(HttpAnswer(503, content))
 
 
-def test_an_id_cannot_leave_its_place_in_the_path() -> None:
+def test_an_id_is_escaped_in_the_path() -> None:
     assert path("routes", "../x?y") == "/v1/routes/..%2Fx%3Fy"

@@ -1,4 +1,4 @@
-"""`--help` of every command: one line that says what it does, texts that wrap by themselves, no type behind a flag."""
+"""`--help` of every command: a one-line summary, wrapped texts, and flags without a type."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -29,7 +29,7 @@ def shown(*words: str) -> str:
 
 
 @pytest.mark.parametrize(("words", "command"), ALL, ids=[" ".join(words) or "precall" for words, _ in ALL])
-def test_a_command_says_in_one_line_what_it_does(words: tuple[str, ...], command: Any) -> None:
+def test_every_command_has_a_one_line_summary(words: tuple[str, ...], command: Any) -> None:
     summary, *details = command.help.split("\n\n")
     assert summary.endswith(".")
     assert not any("\n" in paragraph for paragraph in (summary, *details))
@@ -57,6 +57,6 @@ def test_labels_have_one_spelling() -> None:
         assert "KEY:VALUE" not in shown(*words)
 
 
-def test_a_duration_is_not_called_since() -> None:
+def test_no_duration_option_is_called_since() -> None:
     assert "--within" in shown("report")
     assert "--since" not in shown("report")

@@ -19,7 +19,7 @@ from precall.provider import RawReply
         ("2019-03-28T12:01:05Z", 1553774465.0),
     ],
 )
-def test_when_a_call_was_placed(text: str, at: float) -> None:
+def test_the_time_of_a_call_is_parsed(text: str, at: float) -> None:
     assert placed_at(text) == at
 
 
@@ -29,7 +29,7 @@ def test_epoch_seconds_are_refused_and_explained() -> None:
 
 
 @pytest.mark.parametrize("text", ["155377446500", "yesterday", "2019-03-28T20:01:05", "-1553774465000"])
-def test_times_that_cannot_be_told_for_sure_are_refused(text: str) -> None:
+def test_ambiguous_times_are_refused(text: str) -> None:
     with pytest.raises(typer.BadParameter):
         placed_at(text)
 
@@ -42,7 +42,7 @@ def test_durations(text: str, value: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "soon", "5 parsecs", "-1s"])
-def test_what_is_no_duration_is_a_usage_error(text: str) -> None:
+def test_an_invalid_duration_is_a_usage_error(text: str) -> None:
     with pytest.raises(typer.BadParameter):
         duration(text)
 
@@ -66,7 +66,7 @@ def test_the_clock_is_judged_by_the_date_header(ahead: float, verdict: StepVerdi
     assert clock_finding(reply, 1553774465 + ahead).verdict is verdict
 
 
-def test_without_a_date_nothing_is_said_of_the_clock() -> None:
+def test_without_a_date_header_the_clock_is_not_judged() -> None:
     assert clock_finding(RawReply(0.1), 1553774465).found == ""
 
 
@@ -87,7 +87,9 @@ def test_without_a_date_nothing_is_said_of_the_clock() -> None:
         (NonAnswer(Failure.TRANSIENT, "timeout", "no reply"), StepVerdict.FAIL, True),
     ],
 )
-def test_what_one_reply_proves(read: Answer | NonAnswer, verdict: StepVerdict, out_of_reach: bool) -> None:
+def test_replies_about_unknown_objects_prove_access(
+    read: Answer | NonAnswer, verdict: StepVerdict, out_of_reach: bool
+) -> None:
     [finding] = action_findings("QueryCallStatus", read)
     assert (finding.verdict, finding.out_of_reach) == (verdict, out_of_reach)
     assert finding.found

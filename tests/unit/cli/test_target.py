@@ -1,4 +1,4 @@
-"""Which daemon is asked, and how: addresses, tokens, certificates."""
+"""How client commands find their daemon: addresses, tokens, certificates."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ TOKEN = "nThBz0zsHpLzIqE7b5uqkV7YhI3Xr1xBvY1R9C3HZ2s"
         ("https://precall.example/checks/", "https://precall.example/checks"),
     ],
 )
-def test_an_address_is_what_was_meant(given: str, url: str) -> None:
+def test_addresses_are_completed_to_urls(given: str, url: str) -> None:
     assert address(given) == url
 
 
@@ -45,19 +45,19 @@ def test_certificates_mean_tls() -> None:
         ("", "is not an address"),
     ],
 )
-def test_what_is_no_address_is_named(given: str, said: str) -> None:
+def test_invalid_addresses_are_named(given: str, said: str) -> None:
     with pytest.raises(typer.BadParameter, match=said) as caught:
         address(given)
     assert "hush" not in str(caught.value)
 
 
 @pytest.mark.parametrize("around", ["{}", "{}\n", "{}\r\n", " {}\t", "\ufeff{}", "\n{}\0"])
-def test_what_stands_around_a_token_is_taken_away(around: str) -> None:
+def test_whitespace_around_a_token_is_removed(around: str) -> None:
     assert bare_token(around.format(TOKEN)) == TOKEN
 
 
 @pytest.mark.parametrize("given", [f"{TOKEN}\n{TOKEN}", f"{TOKEN[:5]} {TOKEN}", f"{TOKEN}é", f"a\x1b{TOKEN}"])
-def test_a_token_that_no_header_carries_is_named_and_not_repeated(given: str) -> None:
+def test_a_token_that_no_header_can_carry_is_refused_without_repeating_it(given: str) -> None:
     with pytest.raises(ConfigError, match="which no header carries") as caught:
         bare_token(given)
     assert TOKEN[:5] not in str(caught.value)
@@ -93,7 +93,7 @@ def test_tokens_come_from_the_command_line_first(tmp_path: Path) -> None:
     assert TOKEN not in repr(asked_with("--token-file", file))
 
 
-def test_files_that_are_no_good_are_named(tmp_path: Path) -> None:
+def test_unusable_files_are_named(tmp_path: Path) -> None:
     authority = Authority("authority")
     pair, other = authority.issue(tmp_path, "one"), authority.issue(tmp_path, "two")
     text = tmp_path / "text"
@@ -118,9 +118,9 @@ def test_certificates_come_from_variables_too(tmp_path: Path) -> None:
     ca = tmp_path / "ca.pem"
     ca.write_bytes(authority.pem)
     cert, key = authority.issue(tmp_path, "one")
-    found = asked_with("--url", "precall:8080", PRECALL_CACERT=ca, PRECALL_CERT=cert, PRECALL_KEY=key)
-    assert (found.url, found.shows_certificate) == ("https://precall:8080", True)
-    assert found.tls is not None
-    assert len(found.tls.get_ca_certs()) == 1
+    result = asked_with("--url", "precall:8080", PRECALL_CACERT=ca, PRECALL_CERT=cert, PRECALL_KEY=key)
+    assert (result.url, result.shows_certificate) == ("https://precall:8080", True)
+    assert result.tls is not None
+    assert len(result.tls.get_ca_certs()) == 1
     plain = asked_with("--url", "http://precall", PRECALL_CACERT=ca, PRECALL_CERT=cert, PRECALL_KEY=key)
     assert (plain.url, plain.tls) == ("http://precall", None)

@@ -32,7 +32,7 @@ MY = "mysql://u:S3cret@h/d"
 PAGE = (Path(__file__).parents[3] / "docs" / "databases.md").read_text(encoding="utf-8")
 
 
-def test_the_page_names_every_parameter() -> None:
+def test_the_documentation_lists_every_url_parameter() -> None:
     table = PAGE.partition("## Parameters of a database URL")[2].partition("\n##")[0]
     named = set(re.findall(r"`([A-Za-z_]+)(?:=[^`]*)?`", table))
     lower = {name.lower() for name in named}
@@ -42,36 +42,36 @@ def test_the_page_names_every_parameter() -> None:
         assert one in lower, one
 
 
-def test_what_the_driver_reads_stays_and_the_rest_is_done_for_it() -> None:
-    found = postgresql(
+def test_driver_parameters_are_passed_on_and_others_mapped() -> None:
+    result = postgresql(
         "postgresql://u%40x:p%2F@h1:1,[::1]:2/d?sslmode=disable&target_session_attrs=read-write&passfile=/f"
         "&connect_timeout=5&application_name=a&options=-csearch_path%3Dx%2Cy%20--lock-timeout%3D5&keepalives=1"
     )
-    assert found.dsn == (
+    assert result.dsn == (
         "postgresql://u%40x:p%2F@h1:1,[::1]:2/d?sslmode=disable&target_session_attrs=read-write&passfile=%2Ff"
     )
-    assert (found.connect_timeout, found.application_name, found.password) == (5.0, "a", "p/")
-    assert found.settings == {"search_path": "x,y", "lock_timeout": "5"}
-    assert found.ignored == ("keepalives",)
-    assert found.name == "postgresql://u%40x:***@h1:1,[::1]:2/d"
+    assert (result.connect_timeout, result.application_name, result.password) == (5.0, "a", "p/")
+    assert result.settings == {"search_path": "x,y", "lock_timeout": "5"}
+    assert result.ignored == ("keepalives",)
+    assert result.name == "postgresql://u%40x:***@h1:1,[::1]:2/d"
 
 
 def test_defaults() -> None:
-    found = postgresql("postgres:///d?connect_timeout=0&fallback_application_name=b")
-    assert (found.connect_timeout, found.application_name, found.settings) == (None, "b", {})
+    result = postgresql("postgres:///d?connect_timeout=0&fallback_application_name=b")
+    assert (result.connect_timeout, result.application_name, result.settings) == (None, "b", {})
     assert postgresql(PG).application_name == "precall"
     assert postgresql("postgresql://u:p@ss@h/d").dsn == "postgresql://u:p%40ss@h/d"
 
 
 @pytest.mark.parametrize("name", sorted(POSTGRESQL_IGNORED))
-def test_what_may_be_ignored_is(name: str) -> None:
+def test_harmless_parameters_are_ignored(name: str) -> None:
     values = POSTGRESQL_IGNORED[name]
     for value in values or {"1"}:
         assert postgresql(f"{PG}?{name}={value}").ignored == (name,)
 
 
 @pytest.mark.parametrize("name", sorted(POSTGRESQL_REFUSED))
-def test_what_would_weaken_security_is_refused(name: str) -> None:
+def test_parameters_that_weaken_security_are_refused(name: str) -> None:
     with pytest.raises(DatabaseUrlError, match=rf"^{name}(=require)?: .*") as caught:
         check(f"{PG}?{name}=require")
     assert POSTGRESQL_REFUSED[name] in str(caught.value)
@@ -116,19 +116,19 @@ def test_what_would_weaken_security_is_refused(name: str) -> None:
         ("app.db", "is not a URL"),
     ],
 )
-def test_a_url_that_cannot_be_used_says_what_to_write(url: str, said: str) -> None:
+def test_an_unusable_url_error_says_what_to_write(url: str, said: str) -> None:
     with pytest.raises(DatabaseUrlError, match=said) as caught:
         check(url)
     assert "S3cret" not in str(caught.value)
 
 
 def test_parameters_of_mysql() -> None:
-    found = mysql(
+    result = mysql(
         f"{MY}?charset=utf8mb4&connect_timeout=5&ssl-mode=verify_identity&ssl_ca=/ca&autoReconnect=true"
     )
-    assert (found.plain, found.tls, found.files) == (MY, "VERIFY_IDENTITY", {"ssl_ca": "/ca"})
-    assert found.arguments == {"charset": "utf8mb4", "connect_timeout": 5.0}
-    assert found.ignored == ("autoReconnect",)
+    assert (result.plain, result.tls, result.files) == (MY, "VERIFY_IDENTITY", {"ssl_ca": "/ca"})
+    assert result.arguments == {"charset": "utf8mb4", "connect_timeout": 5.0}
+    assert result.ignored == ("autoReconnect",)
     assert (mysql(MY).tls, mysql(f"{MY}?ssl_ca=/ca").tls, mysql(f"{MY}?ssl_mode=PREFERRED").ignored) == (
         None,
         "VERIFY_CA",
@@ -154,19 +154,19 @@ def test_the_configuration_names_the_key(tmp_path: Path) -> None:
 
 
 @given(st.text(max_size=60), st.sampled_from(["postgresql", "mysql", "sqlite", "oracle"]))
-def test_any_text_is_a_url_or_a_mistake_of_one(rest: str, scheme: str) -> None:
+def test_any_text_is_a_valid_url_or_a_config_error(rest: str, scheme: str) -> None:
     with suppress(DatabaseUrlError):
         check(f"{scheme}://{rest}")
 
 
-def test_an_ampersand_at_the_end_is_no_parameter() -> None:
+def test_a_trailing_ampersand_is_ignored() -> None:
     check(f"{PG}?sslmode=require&")
     assert mysql(f"{MY}?charset=utf8mb4&").arguments == {"charset": "utf8mb4"}
     with pytest.raises(DatabaseUrlError):
         check(f"{PG}?sslmode=require&&")
 
 
-def test_a_charset_the_driver_lacks_is_told_before_it_makes_a_connection(
+def test_an_unsupported_charset_is_refused_before_connecting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     driver = SimpleNamespace(charset_by_name={"utf8mb4": object()}.get)

@@ -42,7 +42,7 @@ def test_each_mistake_is_named_with_its_key(file: Path) -> None:
     assert caught.value.mistakes == expected
 
 
-def test_there_are_bad_files() -> None:
+def test_bad_configuration_files_exist_for_the_tests() -> None:
     assert len(BAD) >= 12
 
 
@@ -56,7 +56,7 @@ def test_the_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.
     assert config.api.listen == ["127.0.0.1:0", "[::1]:0"]
 
 
-def test_an_unknown_variable_is_a_mistake_and_a_clients_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_variables_are_mistakes_except_those_of_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRECALL_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("PRECALL_PROVIDER__RAET", "50")
     with pytest.raises(ConfigError) as caught:
@@ -66,7 +66,7 @@ def test_an_unknown_variable_is_a_mistake_and_a_clients_is_not(monkeypatch: pyte
     ]
 
 
-def test_a_file_that_is_not_there_or_no_toml_is_one_line(tmp_path: Path) -> None:
+def test_a_missing_or_malformed_file_is_a_one_line_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
         load(tmp_path / "none.toml")
     file = tmp_path / "c.toml"

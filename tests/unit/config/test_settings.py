@@ -49,22 +49,22 @@ def test_the_page_on_operations_says_the_same() -> None:
     assert told == {key for key, effect in KEYS.items() if effect is Effect.RESTART}
 
 
-def test_what_differs_is_told_in_the_order_of_the_file() -> None:
+def test_differences_are_reported_in_file_order() -> None:
     before = config(provider={"rate": 5}, store={"url": "postgresql://u:hush@a/p"})
     after = config(
         provider={"rate": 7.5, "burst": 3}, store={"url": "postgresql://u:hush@b/p"}, log={"level": "debug"}
     )
-    found = compare(before, after)
-    assert [str(one) for one in found.changed] == [
+    result = compare(before, after)
+    assert [str(one) for one in result.changed] == [
         "provider.rate: 5 -> 7.5",
         "provider.burst: (default) -> 3",
         'log.level: "info" -> "debug"',
     ]
-    assert [str(one) for one in found.needs_restart] == ["store.url: (hidden) -> (hidden); needs a restart"]
+    assert [str(one) for one in result.needs_restart] == ["store.url: (hidden) -> (hidden); needs a restart"]
     assert compare(after, after) == compare(before, before)
 
 
-def test_what_needs_a_restart_stays_and_the_rest_comes() -> None:
+def test_a_reload_keeps_values_that_need_a_restart() -> None:
     before = config(store={"history": "runs", "retention": "1d"}, policy={"skew": "1s"})
     after = config(store={"history": "every", "retention": "2d"}, policy={"skew": "2s"})
     merged = reconcile(before, after)
@@ -73,7 +73,7 @@ def test_what_needs_a_restart_stays_and_the_rest_comes() -> None:
     assert reconcile(after, after) == after
 
 
-def test_tokens_cannot_go_while_others_are_listened_to() -> None:
+def test_tokens_cannot_be_removed_while_listening_beyond_loopback() -> None:
     entry = {"name": "t", "scopes": ["admin"], "sha256": "0" * 64}
     wide = {"listen": "0.0.0.0:1", "tokens": [entry], "tls_cert_file": "c", "tls_key_file": "k"}
     with pytest.raises(ConfigError, match="cannot be applied without a restart"):

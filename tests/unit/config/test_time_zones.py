@@ -14,12 +14,12 @@ MOMENTS = [datetime(2026, month, 1, tzinfo=UTC) for month in (1, 7)]
 
 
 def hint(name: str) -> str:
-    found = re.search(r"did you mean (.*)\?$", mistake(name))
-    return found[1] if found else ""
+    match = re.search(r"did you mean (.*)\?$", mistake(name))
+    return match[1] if match else ""
 
 
 @given(st.sampled_from(["UTC", "GMT", "utc", "", "Z", "UTC "]), st.integers(-14 * 4, 14 * 4), st.booleans())
-def test_an_offset_leads_to_that_offset_or_nowhere(prefix: str, quarters: int, colon: bool) -> None:
+def test_a_hint_for_an_offset_never_names_another_offset(prefix: str, quarters: int, colon: bool) -> None:
     hours, rest = divmod(abs(quarters) * 15, 60)
     minutes = f"{':' if colon else ''}{rest:02}" if rest or colon else ""
     name = f"{prefix}{'-' if quarters < 0 else '+'}{hours}{minutes}"
@@ -49,17 +49,17 @@ def test_an_offset_leads_to_that_offset_or_nowhere(prefix: str, quarters: int, c
         ("Mars/Olympus", ""),
     ],
 )
-def test_what_is_meant(name: str, meant: str) -> None:
+def test_hints_for_mistyped_zones(name: str, meant: str) -> None:
     assert mistake(name)
     assert hint(name) == meant
 
 
-def test_zones_are_no_mistakes() -> None:
+def test_valid_zones_get_no_hint() -> None:
     for name in ("Asia/Shanghai", "UTC", "PRC", "Etc/GMT+8", "Asia/Urumqi"):
         assert mistake(name) == ""
 
 
-def test_the_reversed_sign_is_remarked() -> None:
+def test_the_reversed_sign_of_etc_zones_is_pointed_out() -> None:
     assert remark("Etc/GMT+8").startswith("Etc/GMT+8 is 8 hours behind UTC")
     assert remark("Etc/GMT+8").endswith("8 hours ahead of it is Etc/GMT-8")
     assert remark("Etc/GMT-8").startswith("Etc/GMT-8 is 8 hours ahead of UTC")

@@ -1,4 +1,4 @@
-"""Variables of the environment: ours are strict, those of others stop nothing, and an empty one is none."""
+"""Environment variables: those of precall are strict, others are ignored, and empty ones count as unset."""
 
 import json
 from pathlib import Path
@@ -41,7 +41,7 @@ def mistakes() -> list[str]:
     return caught.value.mistakes
 
 
-def test_what_others_call_precall_stops_no_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_foreign_variables_named_precall_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in SERVICE_LINKS.items():
         monkeypatch.setenv(name, value)
     assert remarks(load(None)) == []
@@ -63,7 +63,7 @@ def test_a_mistyped_key_is_a_mistake(name: str, said: str, monkeypatch: pytest.M
     assert said in line
 
 
-def test_one_underscore_too_few_is_remarked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_underscore_is_pointed_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRECALL_PROVIDER_RATE", "50")
     config = load(None)
     assert config.provider.rate == 20
@@ -86,7 +86,7 @@ def test_one_underscore_too_few_is_remarked(monkeypatch: pytest.MonkeyPatch) -> 
         "PRECALL_LOG",
     ],
 )
-def test_an_empty_variable_is_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_variable_counts_as_unset(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = load(None)
     monkeypatch.setenv(name, "")
     assert load(None) == before
@@ -124,7 +124,7 @@ def test_a_list_of_tables_says_its_form(monkeypatch: pytest.MonkeyPatch) -> None
     assert [one.name for one in load(None).api.tokens] == ["a"]
 
 
-def test_a_section_that_is_no_table_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_section_that_is_not_a_table_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRECALL_LOG", "debug")
     (line,) = mistakes()
     assert line.startswith("log: ")

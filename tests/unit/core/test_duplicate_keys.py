@@ -1,4 +1,4 @@
-"""A key that stands twice in one object is found at any depth and in any spelling; nothing else is taken for one."""
+"""Repeated keys of one object are found at any depth and in any spelling, and nothing else is."""
 
 import json
 from typing import Any
@@ -29,7 +29,7 @@ def found(text: str) -> str | None:
         ('{"a":99999999999999999999999999,"a":1.5e300}', "a"),
     ],
 )
-def test_a_key_that_stands_twice_is_named(text: str, key: str) -> None:
+def test_a_repeated_json_key_is_named(text: str, key: str) -> None:
     assert found(text) == key
 
 
@@ -47,16 +47,16 @@ def test_a_key_that_stands_twice_is_named(text: str, key: str) -> None:
         '{"a":":x","b":"\\\\"}',
     ],
 )
-def test_a_key_that_stands_once_in_each_object_is_not(text: str) -> None:
+def test_a_key_may_occur_in_several_objects(text: str) -> None:
     assert found(text) is None
 
 
-def test_plain_texts_are_cleared_by_counting() -> None:
+def test_texts_without_repeated_keys_are_recognised_by_counting() -> None:
     for text in ('{"Code":"OK","DTO":{"Status":1}}', '{"at":"03:04:05", "n" : 1}'):
         assert not may_repeat(text.encode(), orjson.loads(text))
 
 
-def test_the_place_of_a_contradiction_in_a_list_is_kept() -> None:
+def test_a_contradiction_keeps_its_position_in_a_list() -> None:
     assert parsed('[{"a":1},{"b":1,"b":2},{"c":[{"d":1,"d":1}]},3]') == [
         {"a": 1},
         Contradiction("b"),
@@ -65,7 +65,7 @@ def test_the_place_of_a_contradiction_in_a_list_is_kept() -> None:
     ]
 
 
-def test_what_is_nested_too_deeply_is_an_error_of_the_text() -> None:
+def test_excessive_nesting_is_a_parse_error() -> None:
     with pytest.raises(ValueError, match="deeply"):
         parsed("[" * 200_000)
 
@@ -80,14 +80,12 @@ layouts = st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", "\t:\r ")])
 
 
 @given(trees, layouts, st.booleans())
-def test_no_tree_that_python_can_hold_is_said_to_contradict_itself(
-    tree: Any, layout: tuple[str, str], escaped: bool
-) -> None:
+def test_no_serialized_value_has_repeated_keys(tree: Any, layout: tuple[str, str], escaped: bool) -> None:
     assert found(json.dumps(tree, separators=layout, ensure_ascii=escaped)) is None
 
 
 @given(trees, keys, st.lists(trees, min_size=2, max_size=2), layouts)
-def test_one_key_added_twice_is_found_wherever_it_is(
+def test_a_repeated_key_is_found_at_any_depth(
     tree: Any, key: str, values: list[Any], layout: tuple[str, str]
 ) -> None:
     twice = ",".join(f"{json.dumps(key)}:{json.dumps(value)}" for value in values)

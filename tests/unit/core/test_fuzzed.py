@@ -1,4 +1,4 @@
-"""Whatever comes in from outside, none of its readers fails in a way it does not say, repeats it, or grows by it."""
+"""Arbitrary input: parsers raise only documented errors, do not repeat the input, and do not grow memory."""
 
 import gc
 import json
@@ -78,12 +78,12 @@ kinds = st.sampled_from(["application/json", "text/xml", "text/html; charset=gbk
 @given(statuses, st.none() | st.text(max_size=25), kinds, bodies)
 @example(200, None, "application/json", REPLIES[0])  # chance alone seldom makes an answer
 @example(200, None, "application/json", b'{"Code":"OK","SecretCallStatusDTO":{"Status":1}}')
-def test_a_reply_is_read_as_something(status: int, retry_after: str | None, kind: str, body: bytes) -> None:
-    told = read_status(status, retry_after, kind, body)
-    assert isinstance(told, (Answer, NonAnswer))
-    if isinstance(told, Answer):
+def test_any_reply_can_be_read(status: int, retry_after: str | None, kind: str, body: bytes) -> None:
+    result = read_status(status, retry_after, kind, body)
+    assert isinstance(result, (Answer, NonAnswer))
+    if isinstance(result, Answer):
         assert 200 <= status < 300
-        assert told.called_no == "" or told.called_no.lstrip("+").isdecimal()
+        assert result.called_no == "" or result.called_no.lstrip("+").isdecimal()
     assert isinstance(read_detail(status, retry_after, kind, body), (CallDetail, NonAnswer))
 
 
@@ -102,7 +102,7 @@ headers = (st.binary(max_size=200).map(lambda raw: raw.decode("utf-8", "surrogat
 
 @MANY
 @given(headers, headers)
-def test_no_header_is_a_token_but_the_token(header: str, peer: str) -> None:
+def test_only_the_token_itself_authenticates(header: str, peer: str) -> None:
     for sent in (header, f"Bearer {header}", f"bearer  {header}", f"Bearer secret-of-me{header}"):
         if sent.strip().lower().removeprefix("bearer").strip() == "secret-of-me":
             continue
@@ -119,7 +119,7 @@ MODELS: dict[str, type[BaseModel]] = {
 
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS.keys())
-def test_a_body_is_taken_or_its_mistakes_are_told_without_what_was_sent(model: type[BaseModel]) -> None:
+def test_any_body_is_accepted_or_refused_without_repeating_it(model: type[BaseModel]) -> None:
     names = sorted(model.model_fields) if not model.__name__.endswith("RootModel") else []
 
     @MANY
@@ -141,10 +141,10 @@ def test_a_body_is_taken_or_its_mistakes_are_told_without_what_was_sent(model: t
 
 @MANY
 @given(st.lists(anything, max_size=5))
-def test_each_item_of_a_batch_is_taken_or_refused_by_itself(items: list[Any]) -> None:
-    found = parse_batch(items, 0)
-    assert len(found) == len(items)
-    assert all(NUMBER not in str(what) for _, what in found)
+def test_each_item_of_a_batch_is_accepted_or_refused_separately(items: list[Any]) -> None:
+    result = parse_batch(items, 0)
+    assert len(result) == len(items)
+    assert all(NUMBER not in str(what) for _, what in result)
 
 
 def refused(body: bytes) -> None:
@@ -160,7 +160,7 @@ GROWS: dict[str, Callable[[bytes], object]] = {
 
 
 @pytest.mark.parametrize("read", GROWS.values(), ids=GROWS.keys())
-def test_nothing_grows_by_what_is_read(read: Callable[[bytes], object]) -> None:
+def test_reading_arbitrary_input_does_not_grow_memory(read: Callable[[bytes], object]) -> None:
     def many(start: int) -> None:
         for place in range(start, start + 2000):
             for reply in (b'{"Code":"X%d","RequestId":"R-%d"}' % (place, place), REPLIES[0] + b"%d" % place):

@@ -1,4 +1,4 @@
-"""Phone numbers as strings: the table of worked examples, and laws that hold for every number in every spelling."""
+"""Phone numbers: the table of worked examples, and properties of every number in every spelling."""
 
 import csv
 import re
@@ -87,7 +87,7 @@ def test_same_is_an_equivalence_on_the_table_and_may_be_same_is_wider() -> None:
         ("8695588", "057188695588"),
     ],
 )
-def test_numbers_that_may_be_the_same_are_not_told_to_be(one: str, other: str) -> None:
+def test_numbers_that_may_be_the_same_are_not_reported_as_same(one: str, other: str) -> None:
     assert not same(one, other)
     assert may_be_same(one, other)
 
@@ -105,7 +105,7 @@ def test_numbers_that_may_be_the_same_are_not_told_to_be(one: str, other: str) -
         ("", "13800000001"),
     ],
 )
-def test_other_numbers_are_others(one: str, other: str) -> None:
+def test_different_numbers_are_not_the_same(one: str, other: str) -> None:
     assert not same(one, other)
     assert not may_be_same(one, other)
 
@@ -128,7 +128,7 @@ def test_numbers_that_cannot_be_those_of_a_binding(
     assert (mistake(number_x, number_a, number_b) or ("",))[0] == field
 
 
-def test_a_party_as_x_is_told_by_both_fields() -> None:
+def test_x_equal_to_a_party_is_reported_for_both_fields() -> None:
     _, text = mistake("13800000001", "13900000001", "+8613800000001") or ("", "")
     assert text == "is, or may be, the same number as number_b: an X is never a party of its own binding"
 
@@ -140,7 +140,7 @@ def test_a_mask_shows_two_digits_at_most(number: str, shown: str) -> None:
     assert mask(number) == shown
 
 
-def test_no_fault_repeats_a_digit_that_was_sent() -> None:
+def test_error_texts_repeat_no_digit() -> None:
     for example in EXAMPLES:
         wrong = fault(example["written"])
         assert wrong is None or not re.search(r"[0-9]{3,}", wrong)
@@ -265,6 +265,6 @@ def test_a_caller_is_a_number_or_unknown(caller: str, number: str) -> None:
 
 
 @given(st.text(max_size=300))
-def test_any_caller_is_read_as_something(caller: str) -> None:
+def test_any_caller_can_be_read(caller: str) -> None:
     assert read_caller(caller)
     assert acceptable(caller) or len(caller) > 256 or re.search(r"[\x00-\x1f\x7f]", caller)

@@ -1,5 +1,7 @@
-"""A party's number never leaves as X or as a temporary X, however and wherever it is written: registration, import,
-source, reply, override, or a row that an earlier version stored."""
+"""A party's number is never dialled as X or as a temporary X, in any spelling.
+
+It may come from a registration, an import, a source, a reply, an override, or a row stored by an earlier version.
+"""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +14,7 @@ from precall.api.schemas.bindings import parse_batch
 from precall.core.model import Action, Binding, BindingState, NumberRole, Override, Row, State
 from precall.core.numbers import canonical
 from precall.core.packing import pack, unpack
-from precall.core.routing.registration import meant, register
+from precall.core.routing.registration import override_role, register
 from precall.core.routing.route import decide
 from precall.core.routing.state import advance
 from precall.core.sync.columns import BadRow, Columns
@@ -79,7 +81,7 @@ def test_no_reply_and_no_override_makes_a_party_an_x(
         answered = replace(row, state=step.state)
         check(answered, e164)
         for action in (Action.DIAL_X, Action.DIAL_TEMP_X):
-            assert meant(answered, action, again) is None
+            assert override_role(answered, action, again) is None
             check(replace(answered, override=Override(action, means, None, "", 1, NOW)), e164)
             # An earlier version took the number for a temporary one, or for X, and stored it.
             seen = BindingState(State.TEMPORARY if status == 2 else State.NORMAL, status, again, "", NOW, 1)

@@ -36,7 +36,7 @@ def test_a_duration_has_at_most_six_decimals(seconds: float) -> None:
 @given(st.floats(0, 1) | st.floats(0, 1e6))
 @example(LONG)
 @example(1 / 3)
-def test_a_small_figure_keeps_what_it_says(figure: float) -> None:
+def test_small_values_keep_their_significant_digits(figure: float) -> None:
     assert not ELEVEN.search(json.dumps(significant(figure)))
     assert significant(figure) == pytest.approx(figure, rel=1e-5, abs=0)
 

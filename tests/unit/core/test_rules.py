@@ -66,7 +66,7 @@ def test_labels(labels: dict[str, str]) -> None:
         ({"a\nb": "v"}, "should be printable"),
     ],
 )
-def test_what_is_wrong_with_labels(labels: dict[str, str], why: str) -> None:
+def test_invalid_labels_are_reported(labels: dict[str, str], why: str) -> None:
     assert rules.fault_of_labels(labels) == why
 
 

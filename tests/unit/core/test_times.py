@@ -43,6 +43,6 @@ def test_the_same_moment_in_many_spellings(text: str, at: float) -> None:
         ("9999-12-31T23:59:60Z", "between the years"),
     ],
 )
-def test_what_is_no_time_is_named(text: str, said: str) -> None:
+def test_invalid_times_are_reported(text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         seconds(text)

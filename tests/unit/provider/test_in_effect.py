@@ -1,4 +1,4 @@
-"""What the substitute questions may make of a binding: X confirmed or doubted, an end; nothing else."""
+"""The effect of substitute replies on a binding: X is confirmed or doubted, or the binding ends; nothing else."""
 
 from dataclasses import replace
 
@@ -28,7 +28,7 @@ def step(state: BindingState, reply: Reply, policy: Policy = POLICY, now: float 
     return advance(binding(), state, reply, generation=1, seq=seq, policy=policy, now=now, chance=0.5)
 
 
-def told(state: BindingState, now: float = NOW, **facts: object) -> tuple[Action, str, Reason]:
+def decided(state: BindingState, now: float = NOW, **facts: object) -> tuple[Action, str, Reason]:
     route = decide(Row(binding(**facts), state), A, POLICY, now)
     return route.action, route.number, route.reason
 
@@ -38,7 +38,7 @@ def test_a_sound_x_is_brought_into_service(state: BindingState) -> None:
     done = step(state, SOUND)
     assert (done.result, done.changed, done.answered) == (CheckResult.IN_EFFECT, True, True)
     assert (done.state.state, done.state.status, done.state.checked_at) == (State.NORMAL, 0, NOW)
-    assert told(done.state) == (Action.DIAL_X, X, Reason.IN_EFFECT)
+    assert decided(done.state) == (Action.DIAL_X, X, Reason.IN_EFFECT)
 
 
 def test_x_stays_confirmed_as_long_as_it_is_said_to_be_sound() -> None:
@@ -49,48 +49,48 @@ def test_x_stays_confirmed_as_long_as_it_is_said_to_be_sound() -> None:
     again = step(first.state, SOUND, now=later, seq=10)
     assert not again.changed
     assert again.state.streak == 2
-    assert told(again.state, later + 1, **endless) == (Action.DIAL_X, "17000000009", Reason.IN_EFFECT)
-    assert told(first.state, later + 1, **endless) == (Action.HOLD, "", Reason.TOO_OLD)
+    assert decided(again.state, later + 1, **endless) == (Action.DIAL_X, "17000000009", Reason.IN_EFFECT)
+    assert decided(first.state, later + 1, **endless) == (Action.HOLD, "", Reason.TOO_OLD)
 
 
 @pytest.mark.parametrize("state", HELD, ids=lambda state: str(state.state))
-def test_what_query_call_status_said_holds_as_long_as_it_may_be_dialled(state: BindingState) -> None:
+def test_a_report_of_query_call_status_holds_until_its_ttl(state: BindingState) -> None:
     done = step(state, SOUND)
     assert (done.result, done.changed) == (CheckResult.IN_EFFECT, False)
     assert done.state == replace(state, seq=9)
     assert done.state.checked_at < NOW, "not confirmed by what was not asked"
     expected = (Action.DIAL_TEMP_X, TEMP) if state.status == Status.TEMPORARY else (Action.DIAL_REAL, B)
-    assert told(done.state)[:2] == expected
+    assert decided(done.state)[:2] == expected
     late = NOW + max(POLICY.temporary_ttl, POLICY.real_ttl) + 1
-    assert told(state, late, expires_at=None)[0] is Action.HOLD
+    assert decided(state, late, expires_at=None)[0] is Action.HOLD
     over = step(state, SOUND, now=late)
     assert over.changed
     assert (over.state.temp_number, over.state.exposed_at) == ("", 0.0)
-    assert told(over.state, late, expires_at=None) == (Action.DIAL_X, X, Reason.IN_EFFECT)
+    assert decided(over.state, late, expires_at=None) == (Action.DIAL_X, X, Reason.IN_EFFECT)
 
 
-def test_a_temporary_state_without_a_number_gives_way_at_once() -> None:
+def test_a_temporary_state_without_a_number_is_replaced_at_once() -> None:
     done = step(observed(State.TEMPORARY, number="", temp_number="", temp_at=0.0), SOUND)
-    assert told(done.state) == (Action.DIAL_X, X, Reason.IN_EFFECT)
+    assert decided(done.state) == (Action.DIAL_X, X, Reason.IN_EFFECT)
 
 
 @pytest.mark.parametrize(
     "state", [BindingState(), observed(State.NORMAL), *HELD], ids=lambda state: str(state.state)
 )
-def test_a_doubtful_x_leaves_the_route_and_is_not_confirmed(state: BindingState) -> None:
+def test_an_abnormal_x_keeps_the_route_and_is_not_confirmed(state: BindingState) -> None:
     done = step(state, DOUBTFUL)
     assert (done.result, done.changed, done.answered) == (CheckResult.X_ABNORMAL, False, True)
     assert done.state == replace(state, seq=9)
-    assert told(done.state) == told(state)
+    assert decided(done.state) == decided(state)
 
 
-def test_a_binding_that_was_gone_and_has_a_doubtful_x_is_as_when_it_was_registered() -> None:
+def test_a_gone_binding_with_an_abnormal_x_becomes_unverified() -> None:
     done = step(GONE, DOUBTFUL)
     assert (done.state.state, done.state.checked_at, done.changed) == (State.UNVERIFIED, 0.0, True)
 
 
 @pytest.mark.parametrize("reply", [SOUND, DOUBTFUL])
-def test_in_effect_ends_what_only_failures_had_brought(reply: Reply) -> None:
+def test_in_effect_resets_failures_and_blocked(reply: Reply) -> None:
     doubted = observed(State.NORMAL, failures=3, gone_at=NOW - 3, blocked=True)
     done = step(doubted, reply)
     assert (done.state.failures, done.state.gone_at, done.state.blocked) == (0, 0.0, False)
@@ -98,7 +98,7 @@ def test_in_effect_ends_what_only_failures_had_brought(reply: Reply) -> None:
 
 
 @pytest.mark.parametrize("reply", [SOUND, DOUBTFUL])
-def test_status_4_is_the_end_whatever_the_substitutes_say(reply: Reply) -> None:
+def test_in_effect_does_not_revive_status_4(reply: Reply) -> None:
     expired = observed(State.EXPIRED)
     done = step(expired, reply)
     assert (done.result, done.state, done.at_rest) == (CheckResult.CONTRADICTED, expired, True)

@@ -46,9 +46,9 @@ ABNORMAL = {
 
 
 def read(**changes: Any) -> Call:
-    found = read_receipt(SECRET | changes, NOW)
-    assert isinstance(found, Call)
-    return found
+    result = read_receipt(SECRET | changes, NOW)
+    assert isinstance(result, Call)
+    return result
 
 
 def test_a_finished_call() -> None:
@@ -64,7 +64,7 @@ def test_a_finished_call() -> None:
     assert json.loads(call.detail)["release_dir"] == 1
 
 
-def test_no_number_of_anybody_is_kept() -> None:
+def test_no_phone_number_is_kept() -> None:
     assert not any(str(SECRET[name]) in repr(read()) for name in ("phone_no", "peer_no", "secret_no"))
     detail = kept({"startDate": "13800000001", "endDate": "2026-01-02 03:04:05", "caller": "1"}, DETAIL_FACTS)
     assert json.loads(detail) == {"endDate": "2026-01-02 03:04:05"}
@@ -93,7 +93,7 @@ def test_no_number_of_anybody_is_kept() -> None:
         ({"start_time": "2026-01-02 03:05:43", "release_cause": 16}, CallResult.NOT_CONNECTED, "16"),
     ],
 )
-def test_zero_seconds_are_not_connected(changes: dict[str, Any], result: CallResult, state: str) -> None:
+def test_a_duration_of_zero_is_not_connected(changes: dict[str, Any], result: CallResult, state: str) -> None:
     call = read(**changes)
     assert (call.result, call.state, call.duration) == (result, state, 0)
 
@@ -106,12 +106,12 @@ def test_ids_as_text_and_missing_times() -> None:
 
 
 @pytest.mark.parametrize("call_type", [2, 3, "3", 5, 6, True, "x"])
-def test_a_text_message_is_no_call(call_type: object) -> None:
+def test_text_messages_are_ignored(call_type: object) -> None:
     assert read_receipt(SECRET | {"call_type": call_type}, NOW) is IgnoredReceipt.MESSAGE
 
 
 @pytest.mark.parametrize("call_type", [0, 1, 4, "0", None, ""])
-def test_whichever_way_a_call_went_it_is_one(call_type: object) -> None:
+def test_calls_in_either_direction_are_accepted(call_type: object) -> None:
     assert read(call_type=call_type).call_id == SECRET["call_id"]
 
 
@@ -152,9 +152,7 @@ def test_only_the_report_of_an_ended_call_on_a_binding_ends_a_call(
 
 @pytest.mark.parametrize("cause", [1, 2, 3, 4, "1"])
 @pytest.mark.parametrize("released", [None, 1, 16, 38])
-def test_why_the_platform_did_not_connect_a_call_is_a_list_of_its_own(
-    cause: object, released: int | None
-) -> None:
+def test_unconnected_causes_have_their_own_table(cause: object, released: int | None) -> None:
     """1 is a blacklist there, and an unallocated number in the network's list."""
     call = read(start_time="", unconnected_cause=cause, release_cause=released)
     if str(cause) == "4" and released:
@@ -167,15 +165,15 @@ def test_why_the_platform_did_not_connect_a_call_is_a_list_of_its_own(
 @pytest.mark.parametrize(
     ("cause", "state"), [(0, "unconnected_4"), (1, "unconnected_1"), (None, "unconnected_4")]
 )
-def test_an_intercepted_call_never_speaks_against_the_number(cause: int | None, state: str) -> None:
+def test_an_intercepted_call_does_not_count_against_the_number(cause: int | None, state: str) -> None:
     call = read(start_time="", call_type=4, unconnected_cause=cause, release_cause=1)
     assert (call.result, call.state) == (CallResult.NOT_CONNECTED, state)
 
 
-def test_the_report_of_a_number() -> None:
-    told = read_receipt(ABNORMAL, NOW)
-    assert told == NumberReport("17000000001", "FC100000022", abnormal=True, at=CALLED)
-    assert "170" not in repr(told)
+def test_a_number_report_is_parsed() -> None:
+    result = read_receipt(ABNORMAL, NOW)
+    assert result == NumberReport("17000000001", "FC100000022", abnormal=True, at=CALLED)
+    assert "170" not in repr(result)
     again = read_receipt(ABNORMAL | {"noStatus": "1", "partnerKey": None}, NOW)
     assert again == NumberReport("17000000001", "", abnormal=False, at=CALLED)
 
@@ -204,7 +202,7 @@ def test_the_report_of_a_number() -> None:
         (ABNORMAL | {"partnerKey": 7}, "partnerKey"),
     ],
 )
-def test_what_cannot_be_understood_is_refused_by_its_field(element: object, field: str) -> None:
+def test_an_invalid_receipt_names_its_field(element: object, field: str) -> None:
     with pytest.raises(BadReceipt) as caught:
         read_receipt(element, NOW)
     assert caught.value.field == field
@@ -215,12 +213,12 @@ values = leaves | st.lists(leaves, max_size=2) | st.dictionaries(st.text(max_siz
 
 
 @given(st.dictionaries(st.sampled_from([*SECRET, *ABNORMAL]), values))
-def test_whatever_comes_is_read_or_refused(changes: dict[str, Any]) -> None:
+def test_any_receipt_is_read_or_refused(changes: dict[str, Any]) -> None:
     for base in ({}, SECRET, ABNORMAL):
         try:
-            found = read_receipt(base | changes, NOW)
+            result = read_receipt(base | changes, NOW)
         except BadReceipt:
             continue
-        assert isinstance(found, Call | NumberReport | IgnoredReceipt)
-        if isinstance(found, Call):
-            assert found.result is not CallResult.FAILED or not found.state.startswith("unconnected")
+        assert isinstance(result, Call | NumberReport | IgnoredReceipt)
+        if isinstance(result, Call):
+            assert result.result is not CallResult.FAILED or not result.state.startswith("unconnected")

@@ -72,7 +72,7 @@ def test_status_1_to_4_are_answers_also_as_text(status: int, spelt: type) -> Non
 
 
 @pytest.mark.parametrize(
-    ("told", "trouble"),
+    ("sent", "trouble"),
     [
         (None, TransportTrouble.STATUS_NULL),
         ("", TransportTrouble.STATUS_NULL),
@@ -92,22 +92,22 @@ def test_status_1_to_4_are_answers_also_as_text(status: int, spelt: type) -> Non
         ({}, TransportTrouble.STATUS_TYPE),
     ],
 )
-def test_any_other_status_is_malformed_each_with_its_code(told: object, trouble: TransportTrouble) -> None:
-    reply = refused(status_of(ok(Status=told, CalledNo=X)))
+def test_any_other_status_is_malformed_each_with_its_code(sent: object, trouble: TransportTrouble) -> None:
+    reply = refused(status_of(ok(Status=sent, CalledNo=X)))
     assert (reply.failure, reply.code, reply.request_id) == (Failure.MALFORMED, trouble, REQUEST_ID)
 
 
 @pytest.mark.parametrize("dto", [{}, {"CalledNo": None}, {"CalledNo": ""}, {"CalledNo": "null"}])
-def test_no_number_is_no_number_however_it_is_told(dto: dict[str, Any]) -> None:
+def test_every_form_of_a_missing_number_is_accepted(dto: dict[str, Any]) -> None:
     for status, malformed in ((1, False), (2, True), (3, False), (4, False)):
         assert status_of(ok(Status=status, **dto)) == Answer(Status(status), "", "", REQUEST_ID, malformed)
 
 
 @pytest.mark.parametrize(
-    "told", ["x", "17", "1" * 21, 17000000000, True, [], "1700000000a", "17000000000-12", "1700000000012"]
+    "sent", ["x", "17", "1" * 21, 17000000000, True, [], "1700000000a", "17000000000-12", "1700000000012"]
 )
-def test_a_number_that_is_none_leaves_the_status_standing_and_is_flagged(told: object) -> None:
-    assert status_of(ok(Status=4, CalledNo=told)) == Answer(
+def test_a_malformed_number_keeps_the_status_and_is_flagged(sent: object) -> None:
+    assert status_of(ok(Status=4, CalledNo=sent)) == Answer(
         Status.EXPIRED, "", "", REQUEST_ID, malformed=True
     )
 
@@ -119,7 +119,7 @@ def test_numbers_are_cleaned() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "kept"),
+    ("sent", "kept"),
     [
         ("12", "12"),
         ("007", "007"),
@@ -132,25 +132,25 @@ def test_numbers_are_cleaned() -> None:
     ],
 )
 @pytest.mark.parametrize("status", [1, 2])
-def test_an_extension_is_dialled_digit_by_digit(status: int, told: object, kept: str) -> None:
-    reply = status_of(ok(Status=status, CalledNo=X, Extension=told))
+def test_an_extension_is_dialled_digit_by_digit(status: int, sent: object, kept: str) -> None:
+    reply = status_of(ok(Status=status, CalledNo=X, Extension=sent))
     assert reply == Answer(Status(status), X, kept, REQUEST_ID)
 
 
-@pytest.mark.parametrize("told", ["1a", "80-21", "1" * 21, "8,021", 80.21, 1e3, -1, True, ["8021"], {"a": 1}])
-def test_a_number_whose_extension_cannot_be_read_is_not_dialled_without_it(told: object) -> None:
-    kept = refused(status_of(ok(Status=1, CalledNo=X, Extension=told)))
+@pytest.mark.parametrize("sent", ["1a", "80-21", "1" * 21, "8,021", 80.21, 1e3, -1, True, ["8021"], {"a": 1}])
+def test_a_number_whose_extension_cannot_be_read_is_not_dialled_without_it(sent: object) -> None:
+    kept = refused(status_of(ok(Status=1, CalledNo=X, Extension=sent)))
     assert (kept.failure, kept.code) == (Failure.MALFORMED, TransportTrouble.BAD_EXTENSION)
-    held = status_of(ok(Status=2, CalledNo=X, Extension=told))
+    held = status_of(ok(Status=2, CalledNo=X, Extension=sent))
     assert held == Answer(Status.TEMPORARY, "", "", REQUEST_ID, malformed=True)
     for status in (3, 4):
-        assert status_of(ok(Status=status, CalledNo=None, Extension=told)) == Answer(
+        assert status_of(ok(Status=status, CalledNo=None, Extension=sent)) == Answer(
             Status(status), "", "", REQUEST_ID, malformed=True
         )
 
 
 def test_a_request_id_is_kept_when_it_looks_like_one_and_is_no_number() -> None:
-    for told, kept in (
+    for sent, kept in (
         (REQUEST_ID, REQUEST_ID),
         ("13800000000", ""),
         ("a b", ""),
@@ -158,7 +158,7 @@ def test_a_request_id_is_kept_when_it_looks_like_one_and_is_no_number() -> None:
         ("a" * 65, ""),
         ("138-00", ""),
     ):
-        assert status_of(ok(Status=1) | {"RequestId": told}) == Answer(Status.NORMAL, "", "", kept)
+        assert status_of(ok(Status=1) | {"RequestId": sent}) == Answer(Status.NORMAL, "", "", kept)
 
 
 def test_a_byte_order_mark_and_blanks_around_are_harmless() -> None:
@@ -223,7 +223,7 @@ def test_xml_in_another_order_with_status_3_and_no_number() -> None:
         (200, "text/xml", b"<a><Code>OK</Code><SecretCallStatusDTO/></a>", Failure.MALFORMED, "no_dto"),
     ],
 )
-def test_what_is_no_answer(
+def test_malformed_replies_are_not_answers(
     http_status: int, content_type: str, body: bytes, failure: Failure, code: str
 ) -> None:
     reply = refused(read_status(http_status, None, content_type, body))
@@ -254,7 +254,7 @@ DETAIL_1 = '"state":"200000","duration":3'
         "<a><Code>OK</Code><code>isv.SUBS_NOT_EXIST</code></a>",
     ],
 )
-def test_a_reply_that_contradicts_itself_is_no_answer(body: str) -> None:
+def test_a_reply_with_contradicting_keys_is_malformed(body: str) -> None:
     for read in (read_status, read_detail, read_subscription, read_secret_no):
         reply = refused(read(200, None, JSON, body.encode()))
         assert (reply.failure, reply.code) == (Failure.MALFORMED, "contradictory")
@@ -269,7 +269,7 @@ def test_a_reply_that_contradicts_itself_is_no_answer(body: str) -> None:
         '\\{"state":"200000","state":"200005"\\}',
     ],
 )
-def test_a_call_detail_that_contradicts_itself_is_no_answer(data: str) -> None:
+def test_a_call_detail_with_contradicting_keys_is_malformed(data: str) -> None:
     for form in (JSON, "text/xml"):
         body = json.dumps({"Code": "OK", "Data": data})
         if form != JSON:
@@ -278,7 +278,7 @@ def test_a_call_detail_that_contradicts_itself_is_no_answer(data: str) -> None:
         assert (reply.failure, reply.code) == (Failure.MALFORMED, "contradictory")
 
 
-def test_the_same_word_with_either_first_letter_is_no_contradiction() -> None:
+def test_equal_values_in_both_capitalizations_are_accepted() -> None:
     assert isinstance(status_of(ok(Status=1) | {"code": "OK"}), Answer)
     times = ok(Status=1) | {"Message": 'at "03:04:05": done', "a": ":b"}
     assert isinstance(status_of(times), Answer)
@@ -295,7 +295,7 @@ UNDECODABLE = [
 
 @pytest.mark.parametrize("message", UNDECODABLE)
 @pytest.mark.parametrize("order", [1, -1])
-def test_a_reply_whose_message_cannot_be_decoded_is_classed_by_its_code(message: bytes, order: int) -> None:
+def test_an_undecodable_reply_is_classified_by_its_code(message: bytes, order: int) -> None:
     for code, failure, heeded in (
         ("Throttling.User", Failure.THROTTLED, True),
         ("isv.FLOW_LIMIT", Failure.THROTTLED, True),
@@ -313,7 +313,7 @@ def test_a_reply_whose_message_cannot_be_decoded_is_classed_by_its_code(message:
         assert reply.retry_after == 1.5
 
 
-def test_an_undecodable_xml_is_classed_by_its_code() -> None:
+def test_an_undecodable_xml_reply_is_classified_by_its_code() -> None:
     body = b"<Error><Code>Throttling.User</Code><Message>\xc7\xeb\xc7\xf3</Message></Error>"
     for head in (b"", b'<?xml version="1.0" encoding="UTF-8"?>'):
         assert refused(read_status(400, None, "text/xml", head + body)).failure is Failure.THROTTLED
@@ -329,11 +329,11 @@ def test_an_undecodable_xml_is_classed_by_its_code() -> None:
         b'["Throttling.User","\xff"]',
     ],
 )
-def test_what_is_cut_off_or_contradicts_itself_stays_malformed(body: bytes) -> None:
+def test_truncated_and_contradicting_replies_stay_malformed(body: bytes) -> None:
     assert refused(read_status(400, None, JSON, body)).failure is Failure.MALFORMED
 
 
-def test_a_reply_compressed_in_silence_is_named_so() -> None:
+def test_an_unannounced_compressed_reply_is_recognised() -> None:
     reply = refused(read_status(200, None, JSON, gzip.compress(json.dumps(ok(Status=1)).encode())))
     assert (reply.failure, reply.code) == (Failure.MALFORMED, "compressed")
 
@@ -362,7 +362,7 @@ CLASSES = {
     ("code", "failure"), [(code, kind) for kind, codes in CLASSES.items() for code in codes.split()]
 )
 @pytest.mark.parametrize("http_status", [200, 400])
-def test_codes_are_classed_whatever_the_http_status(code: str, failure: Failure, http_status: int) -> None:
+def test_codes_are_classified_whatever_the_http_status(code: str, failure: Failure, http_status: int) -> None:
     body = {"Code": code, "Message": "13800000000 echoed", "RequestId": REQUEST_ID}
     reply = refused(status_of(body, http_status))
     assert (reply.failure, reply.request_id) == (failure, REQUEST_ID)
@@ -383,7 +383,7 @@ def test_codes_are_classed_whatever_the_http_status(code: str, failure: Failure,
         (400, Failure.MALFORMED),
     ],
 )
-def test_unlisted_codes_are_classed_by_the_http_status(http_status: int, failure: Failure) -> None:
+def test_unlisted_codes_are_classified_by_the_http_status(http_status: int, failure: Failure) -> None:
     assert refused(status_of({"Code": "NeverSeen"}, http_status)).failure is failure
 
 
@@ -406,7 +406,7 @@ def test_an_unknown_action_is_explained() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "seconds"),
+    ("sent", "seconds"),
     [
         ("300", 0.3),
         (" 1500 ", 1.5),
@@ -421,8 +421,8 @@ def test_an_unknown_action_is_explained() -> None:
         (None, None),
     ],
 )
-def test_retry_after_is_milliseconds_within_bounds(told: str | None, seconds: float | None) -> None:
-    assert refused(status_of({"Code": "Throttling.User"}, 400, told)).retry_after == seconds
+def test_retry_after_is_milliseconds_within_bounds(sent: str | None, seconds: float | None) -> None:
+    assert refused(status_of({"Code": "Throttling.User"}, 400, sent)).retry_after == seconds
 
 
 def test_codes_are_made_safe() -> None:
@@ -431,7 +431,7 @@ def test_codes_are_made_safe() -> None:
     assert len(safe_code("a" * 1000)) == 64
 
 
-def test_only_stale_nonces_and_tokens_are_worth_asking_again() -> None:
+def test_only_stale_nonces_and_tokens_are_retried() -> None:
     assert stale_nonce(classify("SignatureNonceUsed", 400))
     assert stale_token(classify("InvalidSecurityToken.Expired", 400))
     for code in " ".join(CLASSES.values()).split():
@@ -440,7 +440,7 @@ def test_only_stale_nonces_and_tokens_are_worth_asking_again() -> None:
         assert stale_token(reply) == ("SecurityToken" in code)
 
 
-def test_each_of_our_codes_is_classed_and_explained() -> None:
+def test_each_code_of_precall_is_classified_and_explained() -> None:
     assert set(MEANINGS) == set(TransportTrouble)
     assert all(explanation for _, explanation in MEANINGS.values())
 
@@ -458,10 +458,10 @@ DATA = {
 
 
 @pytest.mark.parametrize(
-    "told", [{}, {"Data": None}, {"Data": ""}, {"Data": "  "}, {"Data": "null"}, {"Data": "{}"}, {"Data": {}}]
+    "sent", [{}, {"Data": None}, {"Data": ""}, {"Data": "  "}, {"Data": "null"}, {"Data": "{}"}, {"Data": {}}]
 )
-def test_no_data_is_nothing_yet(told: dict[str, Any]) -> None:
-    assert detail_of({"Code": "OK", "RequestId": REQUEST_ID, **told}) == CallDetail(REQUEST_ID)
+def test_no_data_is_nothing_yet(sent: dict[str, Any]) -> None:
+    assert detail_of({"Code": "OK", "RequestId": REQUEST_ID, **sent}) == CallDetail(REQUEST_ID)
 
 
 def test_data_not_available_is_nothing_yet() -> None:
@@ -483,7 +483,7 @@ def test_data_as_the_product_page_prints_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "seconds"),
+    ("sent", "seconds"),
     [
         (0, 0),
         ("31", 31),
@@ -496,8 +496,8 @@ def test_data_as_the_product_page_prints_it() -> None:
         ("9" * 30, None),
     ],
 )
-def test_a_duration_is_whole_seconds(told: object, seconds: int | None) -> None:
-    detail = detail_of({"Code": "OK", "Data": json.dumps({"duration": told})})
+def test_a_duration_is_whole_seconds(sent: object, seconds: int | None) -> None:
+    detail = detail_of({"Code": "OK", "Data": json.dumps({"duration": sent})})
     assert isinstance(detail, CallDetail)
     assert detail.duration == seconds
 

@@ -76,19 +76,19 @@ def test_rpc_vectors_of_either_method(name: str) -> None:
     assert rpc_signature(rpc_key(credential(vector)), vector["method"], pairs) == vector["signature"]
 
 
-def test_the_encoding_leaves_only_what_rfc_3986_does() -> None:
+def test_percent_encoding_follows_rfc_3986() -> None:
     pairs = encoded_pairs({"b": "a b*c~d/e+f=号", "a": "-_.~", "c": ""})
     assert pairs == ["a=-_.~", "b=a%20b%2Ac~d%2Fe%2Bf%3D%E5%8F%B7", "c="]
 
 
-def test_the_query_of_rpc_tells_nothing_of_whom_is_asked_about() -> None:
+def test_the_rpc_query_string_does_not_identify_the_binding() -> None:
     made = signer("rpc", "host", "QueryCallStatus", Credential("id", "secret"))
     signed = made.sign({"SubsId": "1000000768798832", "CallNo": "13800000000"}, TIMESTAMP, NONCE)
     assert "1000000768798832" not in signed.query
     assert "13800000000" not in signed.query
 
 
-def test_formats_are_asked_for_as_each_scheme_has_it() -> None:
+def test_each_scheme_requests_the_format_in_its_way() -> None:
     key = Credential("id", "secret")
     assert (
         signer("acs3", "h", "A", key, "xml").sign({}, TIMESTAMP, NONCE).headers["Accept"] == "application/xml"
@@ -111,7 +111,7 @@ def test_a_key_that_no_header_can_carry_is_refused_without_repeating_it(made: tu
     assert "ken" not in str(caught.value).replace("token", "")
 
 
-def test_nothing_secret_is_shown() -> None:
+def test_repr_shows_no_secret() -> None:
     key = Credential("LTAIexample", "very-secret", "the-token")
     signed = signer("acs3", "h", "A", key).sign({"SubsId": "1000000768798832"}, TIMESTAMP, NONCE)
     shown = f"{key!r} {key} {signed!r}"

@@ -1,4 +1,4 @@
-"""Replies to the substitute questions: what is an answer, what is in effect, and what says nothing."""
+"""Replies of the substitute actions: answers, "in effect", and failures."""
 
 import json
 from typing import Any
@@ -34,7 +34,7 @@ def refused(code: str, reader: Any = read_secret_no, http_status: int = 200) -> 
 
 
 @pytest.mark.parametrize("spelt", [int, str])
-def test_expired_is_an_answer_and_in_effect_is_less(spelt: type) -> None:
+def test_expired_is_an_answer_and_in_effect_is_not(spelt: type) -> None:
     assert subscription(spelt(0)) == Answer(Status.EXPIRED, request_id=REQUEST_ID)
     assert subscription(spelt(1)) == InEffect(x_sound=True, request_id=REQUEST_ID)
     assert [secret_no(spelt(status)) for status in range(4)] == [
@@ -48,28 +48,28 @@ def test_no_number_leaves_the_reply() -> None:
         assert not any(number in shown for number in (*REAL, "17000000001"))
 
 
-def test_xml_too() -> None:
-    told = (
+def test_substitute_replies_in_xml_are_read() -> None:
+    sent = (
         "<QuerySubscriptionDetailResponse><Code>OK</Code><SecretBindDetailDTO><Status>0</Status>"
         "</SecretBindDetailDTO></QuerySubscriptionDetailResponse>"
     )
-    assert read_subscription(200, None, "text/xml", told.encode()) == Answer(Status.EXPIRED)
+    assert read_subscription(200, None, "text/xml", sent.encode()) == Answer(Status.EXPIRED)
 
 
 @pytest.mark.parametrize(
-    ("told", "code"),
+    ("sent", "code"),
     [
         (None, "status_null"), ("", "status_null"), (2, "unknown_status"), (-1, "unknown_status"),
         ("x", "status_text"), (True, "status_type"), (1.0, "status_type"), ([1], "status_type"),
     ],
 )  # fmt: skip
-def test_anything_else_says_nothing(told: object, code: str) -> None:
-    reply = subscription(told)
+def test_unknown_substitute_statuses_are_malformed(sent: object, code: str) -> None:
+    reply = subscription(sent)
     assert isinstance(reply, NonAnswer)
     assert (reply.failure, reply.code, reply.request_id) == (Failure.MALFORMED, code, REQUEST_ID)
 
 
-def test_the_answer_of_another_action_says_nothing() -> None:
+def test_a_reply_of_another_action_is_malformed() -> None:
     raw = body("SecretCallStatusDTO", Status=4, CalledNo="17000000000")
     for reader in (read_subscription, read_secret_no):
         reply = reader(200, None, "application/json", raw)
@@ -80,7 +80,7 @@ def test_the_answer_of_another_action_says_nothing() -> None:
     assert unknown.code == "unknown_status"
 
 
-def test_a_number_the_pool_does_not_have_is_a_doubtful_x() -> None:
+def test_an_x_unknown_to_the_pool_is_abnormal() -> None:
     for code in ("isv.NO_NOT_EXIST", "isv.NO_NOT_EXISTS", "isv.SUBS_NOT_EXIST"):
         assert refused(code) == InEffect(x_sound=False, request_id=REQUEST_ID)
 
@@ -94,14 +94,14 @@ def test_a_number_the_pool_does_not_have_is_a_doubtful_x() -> None:
         ("isp.SYSTEM_ERROR", Failure.TRANSIENT),
     ],
 )
-def test_failures_are_classed_as_for_the_main_question(code: str, failure: Failure) -> None:
+def test_failures_are_classified_as_for_query_call_status(code: str, failure: Failure) -> None:
     for reader in (read_subscription, read_secret_no):
         reply = refused(code, reader)
         assert isinstance(reply, NonAnswer)
         assert reply.failure is failure
 
 
-def test_no_such_binding_is_no_more_than_a_doubt_at_first() -> None:
+def test_the_first_no_such_binding_is_only_a_doubt() -> None:
     reply = refused("isv.SUBS_NOT_EXIST", read_subscription)
     assert isinstance(reply, NonAnswer)
     assert reply.failure is Failure.GONE

@@ -119,7 +119,7 @@ async def test_a_job_can_be_run_ahead_of_its_time(wall: Wall) -> None:
         scheduler.stop()
 
 
-async def test_a_beat_asks_no_wall_clock_survives_its_errors_and_pauses(
+async def test_a_beat_is_independent_of_the_wall_clock_and_survives_errors(
     wall: Wall, caplog: pytest.LogCaptureFixture
 ) -> None:
     scheduler, runs = Scheduler(wall), list[float]()
@@ -149,7 +149,7 @@ async def test_a_beat_asks_no_wall_clock_survives_its_errors_and_pauses(
         scheduler.stop()
 
 
-async def test_a_job_that_breaks_is_told_and_runs_again() -> None:
+async def test_a_failing_job_is_reported_and_runs_again() -> None:
     broken: list[str] = []
     runs = asyncio.Event()
     times = 0
@@ -170,7 +170,7 @@ async def test_a_job_that_breaks_is_told_and_runs_again() -> None:
     assert broken == ["heart", "heart"]
 
 
-async def test_a_planned_job_that_breaks_is_told() -> None:
+async def test_a_failing_planned_job_is_reported() -> None:
     told = asyncio.Event()
 
     async def job() -> None:

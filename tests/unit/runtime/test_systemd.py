@@ -1,4 +1,4 @@
-"""What systemd is told: the words, to whom, and how often."""
+"""Notifications to systemd: their texts, recipient and frequency."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ from precall.runtime.systemd import SystemdNotifier
 
 
 class Manager:
-    """A service manager: a datagram socket that keeps what it hears."""
+    """A service manager: a datagram socket that records what it receives."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -38,25 +38,25 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]
     found.socket.close()
 
 
-def test_the_words_of_a_life(manager: Manager) -> None:
+def test_ready_reloading_and_stopping_are_notified(manager: Manager) -> None:
     supervisor = SystemdNotifier(manager.address, 0.0, lambda: 12.3456789)
     supervisor.reloading()
     supervisor.reloaded("before it is up")
     assert manager.heard() == [], "nobody waits for a reload of what is not up"
     supervisor.ready("checks 3 bindings")
     supervisor.reloading()
-    supervisor.reloaded("anew")
+    supervisor.reloaded("reloaded")
     supervisor.beat()
     supervisor.stopping()
     assert manager.heard() == [
         "READY=1\nSTATUS=checks 3 bindings",
         "RELOADING=1\nMONOTONIC_USEC=12345679",
-        "READY=1\nSTATUS=anew",
+        "READY=1\nSTATUS=reloaded",
         "STOPPING=1",
     ]
 
 
-def test_beats_are_told_three_times_as_often_as_they_are_expected(manager: Manager) -> None:
+def test_the_watchdog_is_fed_three_times_per_interval(manager: Manager) -> None:
     now = 100.0
     supervisor = SystemdNotifier(manager.address, 30.0, lambda: now)
     for _ in range(600):
@@ -65,7 +65,7 @@ def test_beats_are_told_three_times_as_often_as_they_are_expected(manager: Manag
     assert manager.heard() == ["WATCHDOG=1"] * 6
 
 
-async def test_long_work_beats_as_long_as_the_loop_turns(manager: Manager) -> None:
+async def test_long_work_feeds_the_watchdog_while_the_loop_runs(manager: Manager) -> None:
     supervisor = SystemdNotifier(manager.address, 1e-6, asyncio.get_running_loop().time)
     async with supervisor.pulse():
         await asyncio.sleep(0)
@@ -85,7 +85,7 @@ def test_the_environment_is_read_once_and_cleaned(manager: Manager) -> None:
     assert manager.heard() == ["WATCHDOG=1"]
 
 
-def test_a_watchdog_meant_for_another_process_is_none_of_ours(manager: Manager) -> None:
+def test_a_watchdog_for_another_process_is_ignored(manager: Manager) -> None:
     supervisor = SystemdNotifier.of(
         {"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "2000000", "WATCHDOG_PID": "1"}, lambda: 5.0
     )
@@ -93,9 +93,7 @@ def test_a_watchdog_meant_for_another_process_is_none_of_ours(manager: Manager) 
     assert manager.heard() == []
 
 
-def test_without_a_manager_nothing_is_told_and_one_that_is_gone_stops_nothing(
-    manager: Manager, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_missing_service_manager_is_ignored(manager: Manager, caplog: pytest.LogCaptureFixture) -> None:
     silent = SystemdNotifier.of({}, lambda: 5.0)
     silent.ready("x")
     silent.beat()

@@ -1,4 +1,4 @@
-"""Simulated calls: what becomes of them by the truth of the moment and the number dialled, and who is told when."""
+"""Simulated calls: their results by the true state and the number dialled, and who is informed when."""
 
 import json
 from collections import Counter
@@ -124,8 +124,8 @@ def test_the_comparison_meets_the_callee_in_the_same_mood_and_is_told_to_nobody(
 
 def detail(made: Service, call: PlacedCall, now: float) -> dict[str, Any]:
     text = made.calls.detail(call.call_id, VOICE_SERVICE, MIDNIGHT_MS, now)
-    found: dict[str, Any] = json.loads(text) if text else {}
-    return found
+    body: dict[str, Any] = json.loads(text) if text else {}
+    return body
 
 
 @pytest.mark.parametrize("speed", [1.0, 60.0])

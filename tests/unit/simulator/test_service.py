@@ -337,22 +337,22 @@ def substitute(provider: Service, action: str, now: float = NOW, **parameters: s
 def test_a_subscription_is_in_effect_until_it_ends() -> None:
     provider = service(bindings=(*BINDINGS, Binding(subs_id="5", pool_key="P", expires_at=NOW + 10)))
 
-    def told(subs_id: str, now: float = NOW, number_x: str = "") -> dict[str, Any]:
+    def detail(subs_id: str, now: float = NOW, number_x: str = "") -> dict[str, Any]:
         binding = provider.world.find(subs_id)
         wanted = number_x or (binding.number_x if binding else "17000000001")
         return substitute(provider, "QuerySubscriptionDetail", now, SubsId=subs_id, PhoneNoX=wanted)
 
-    body = told("1")
+    body = detail("1")
     assert list(body) == ["Message", "RequestId", "SecretBindDetailDTO", "Code"]
     dto = body["SecretBindDetailDTO"]
     assert (dto["Status"], dto["SubsId"], dto["PhoneNoX"]) == (1, "1", "17000000001")
     assert (dto["Extension"], dto["ExpireDate"]) == ("12", None)
-    assert told("3")["SecretBindDetailDTO"]["Status"] == 1, "a failing X is still bound"
-    assert told("4")["SecretBindDetailDTO"]["Status"] == 0
-    assert told("5")["SecretBindDetailDTO"]["ExpireDate"] == "2026-01-02 03:04:15"
-    assert told("5", NOW + 10)["SecretBindDetailDTO"]["Status"] == 0
-    assert told("9")["Code"] == "isv.SUBS_NOT_EXIST"
-    assert told("1", number_x="17000000009")["Code"] == "isv.SUBS_NOT_EXIST"
+    assert detail("3")["SecretBindDetailDTO"]["Status"] == 1, "a failing X is still bound"
+    assert detail("4")["SecretBindDetailDTO"]["Status"] == 0
+    assert detail("5")["SecretBindDetailDTO"]["ExpireDate"] == "2026-01-02 03:04:15"
+    assert detail("5", NOW + 10)["SecretBindDetailDTO"]["Status"] == 0
+    assert detail("9")["Code"] == "isv.SUBS_NOT_EXIST"
+    assert detail("1", number_x="17000000009")["Code"] == "isv.SUBS_NOT_EXIST"
     other = substitute(provider, "QuerySubscriptionDetail", SubsId="1", PhoneNoX="17000000001", PoolKey="Q")
     assert other["Code"] == "isv.POOLKEY_NOT_EXISTS"
     assert substitute(provider, "QuerySubscriptionDetail", SubsId="1")["Code"] == "MissingPhoneNoX"
@@ -368,21 +368,25 @@ def test_a_number_x_stands_as_its_bindings_do_or_as_scripted() -> None:
         ),
     )
 
-    def told(number_x: str, pool_key: str = "P") -> object:
+    def secret_status(number_x: str, pool_key: str = "P") -> object:
         body = substitute(provider, "QuerySecretNoDetail", SecretNo=number_x, PoolKey=pool_key)
         return body["SecretNoInfoDTO"]["SecretStatus"] if body["Code"] == "OK" else body["Code"]
 
     third = provider.world.find("3")
     assert third is not None
-    assert (told("17000000001"), told(third.number_x), told("17000000006")) == (1, 3, 2)
-    assert told("17000000000") == 1, "one of its two bindings is in effect"
+    assert (secret_status("17000000001"), secret_status(third.number_x), secret_status("17000000006")) == (
+        1,
+        3,
+        2,
+    )
+    assert secret_status("17000000000") == 1, "one of its two bindings is in effect"
     provider.world.change("7", {}, {"status": 4})
-    assert told("17000000000") == 0
-    assert told("17099999999") == "isv.NO_NOT_EXIST"
-    assert told("17000000001", "R") == "isv.POOLKEY_NOT_EXISTS"
+    assert secret_status("17000000000") == 0
+    assert secret_status("17099999999") == "isv.NO_NOT_EXIST"
+    assert secret_status("17000000001", "R") == "isv.POOLKEY_NOT_EXISTS"
     for binding in provider.world.bindings():
         if binding.pool_key == "Q":
-            assert told(binding.number_x, "Q") == 1
-            assert told(binding.number_x) == "isv.NO_NOT_EXIST"
+            assert secret_status(binding.number_x, "Q") == 1
+            assert secret_status(binding.number_x) == "isv.NO_NOT_EXIST"
     provider.world.change("1", {"number_x": "17000000011"}, {})
-    assert (told("17000000001"), told("17000000011")) == ("isv.NO_NOT_EXIST", 1)
+    assert (secret_status("17000000001"), secret_status("17000000011")) == ("isv.NO_NOT_EXIST", 1)

@@ -1,4 +1,4 @@
-"""The file of number keys: its form, who may read it, where it is looked for."""
+"""The file of number keys: format, permissions and location."""
 
 import os
 from pathlib import Path
@@ -18,10 +18,10 @@ def test_keys_are_added_and_the_newest_seals(tmp_path: Path) -> None:
     assert file.stat().st_mode & 0o777 == 0o600
     sealed = Cipher.of(file).seal("bindings.number_a 1", "13800000001")
     second = cipher.add(file, TWO)
-    seals = Cipher.of(file)
-    assert (seals.names, seals.newest) == ((first, second), second)
-    assert seals.open("bindings.number_a 1", sealed) == "13800000001"
-    assert cipher.key_of(seals.seal("bindings.number_a 1", "13800000001")) == second
+    keys = Cipher.of(file)
+    assert (keys.names, keys.newest) == ((first, second), second)
+    assert keys.open("bindings.number_a 1", sealed) == "13800000001"
+    assert cipher.key_of(keys.seal("bindings.number_a 1", "13800000001")) == second
     assert [path.name for path in tmp_path.iterdir()] == ["keys"]
 
 
@@ -83,7 +83,7 @@ def test_each_mistake_in_the_file_is_named(tmp_path: Path, content: bytes, mista
     assert "MTEx" not in str(caught.value)
 
 
-def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_an_unwritable_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"number_key_file: .* cannot be written: No such file"):
         key_file.write(tmp_path / "none" / "keys", [])
 
@@ -99,14 +99,14 @@ def test_a_bare_name_may_be_a_credential_of_systemd(tmp_path: Path, monkeypatch:
     assert StoreConfig(number_key_file="a/keys").key_file == Path("a/keys")
 
 
-def test_equal_values_are_sealed_alike_in_one_place_only(tmp_path: Path) -> None:
-    seals = Cipher([cipher.NumberKey(ONE)])
-    one = seals.seal("bindings.number_a 1", "13800000001")
+def test_equal_values_have_equal_ciphertexts_in_one_location_only(tmp_path: Path) -> None:
+    keys = Cipher([cipher.NumberKey(ONE)])
+    one = keys.seal("bindings.number_a 1", "13800000001")
     assert one == Cipher([cipher.NumberKey(ONE)]).seal("bindings.number_a 1", "13800000001")
     others = [
-        seals.seal("bindings.number_a 2", "13800000001"),
-        seals.seal("bindings.number_b 1", "13800000001"),
-        seals.seal("bindings.number_a 1", "13800000002"),
+        keys.seal("bindings.number_a 2", "13800000001"),
+        keys.seal("bindings.number_b 1", "13800000001"),
+        keys.seal("bindings.number_a 1", "13800000002"),
         Cipher([cipher.NumberKey(TWO)]).seal("bindings.number_a 1", "13800000001"),
     ]
     assert len({value.rpartition("~")[2][:16] for value in (one, *others)}) == 5

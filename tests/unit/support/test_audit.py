@@ -1,4 +1,4 @@
-"""What `make audit` says."""
+"""The outcomes of `make audit`."""
 
 import json
 from typing import Any
@@ -24,12 +24,12 @@ SKIPPED: dict[str, Any] = {"name": "unheard-of", "skip_reason": "not found"}
         ([GOOD, SKIPPED], UNKNOWN, "unheard-of"),
     ],
 )
-def test_each_outcome_is_told_apart(dependencies: list[Any], code: int, said: str) -> None:
-    found, lines = verdict(json.dumps({"dependencies": dependencies, "fixes": []}))
-    assert found == code
+def test_audit_outcomes_are_distinguished(dependencies: list[Any], code: int, said: str) -> None:
+    result, lines = verdict(json.dumps({"dependencies": dependencies, "fixes": []}))
+    assert result == code
     assert said in "\n".join(lines)
 
 
 @pytest.mark.parametrize("report", ["", "Traceback", "{}", "[]"])
-def test_a_service_that_does_not_answer_is_no_clean_bill(report: str) -> None:
+def test_an_unreachable_service_is_not_a_pass(report: str) -> None:
     assert verdict(report) == (UNKNOWN, ["the advisory service is out of reach: nothing was audited"])

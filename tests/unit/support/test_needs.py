@@ -1,4 +1,4 @@
-"""What is skipped is said in few lines, each with the command that ends it."""
+"""Skipped tests are summarized in few lines, each with the command that installs what is missing."""
 
 from tests.support.needs import NEEDS, last_lines, missing
 

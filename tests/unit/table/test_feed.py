@@ -1,4 +1,4 @@
-"""The change feed in memory: nothing is lost, nobody is woken for what is not theirs."""
+"""The change feed in memory: no change is lost, and no reader is woken for changes it does not want."""
 
 import asyncio
 from dataclasses import dataclass, field, replace
@@ -42,7 +42,7 @@ def indexes(found: tuple[list[FeedEntry], int]) -> list[int]:
 
 @dataclass
 class World:
-    """A table, the feed of its changes, and all that was committed: what a writer and a store would hold."""
+    """A table, its feed, and all committed changes, in place of a writer and a store."""
 
     size: int
     pools: dict[str, str] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class World:
         self.feed.append(new, saved=saved)
 
     def stored(self, since: int, until: int, wanted: FeedFilter) -> list[tuple[str, int, bool]]:
-        """What the store tells: (id, index, whether it is gone)."""
+        """Return the stored changes: (id, index, whether it is removed)."""
         found = []
         for one in self.log:
             if one.left and since < one.index - 1 <= until and wanted.names(one.subs_id, one.left):
@@ -156,7 +156,7 @@ def test_a_snapshot_and_the_changes_since_are_the_table(
     assert all(one.index > world.feed.floor for one in world.waiting)
 
 
-def test_old_changes_are_let_go_but_never_those_only_this_process_knows() -> None:
+def test_old_changes_are_dropped_but_not_unsaved_ones() -> None:
     feed = Feed(BASE, size=8)
     for index in range(BASE + 1, BASE + 101):
         feed.append(change(index))
@@ -176,14 +176,14 @@ def test_old_changes_are_let_go_but_never_those_only_this_process_knows() -> Non
     assert feed.floor > BASE + 190
 
 
-def test_a_quiet_change_is_none() -> None:
+def test_quiet_changes_are_not_in_the_feed() -> None:
     feed = Feed(BASE)
     feed.append(replace(change(BASE + 1), quiet=True))
     assert feed.newest == BASE
     assert not feed.holds(BASE + 1)
 
 
-def test_a_binding_that_leaves_a_pool_is_told_there_as_removed() -> None:
+def test_a_binding_that_leaves_a_pool_is_removed_there() -> None:
     feed = Feed(BASE)
     feed.append(change(BASE + 2, pool_key="FC2", left="FC1"))
     [left], position = feed.after(BASE, FeedFilter(pool_keys=frozenset({"FC1"})), 10)
@@ -197,7 +197,7 @@ def test_a_binding_that_leaves_a_pool_is_told_there_as_removed() -> None:
     )
 
 
-async def test_a_change_wakes_those_it_concerns_and_nobody_else() -> None:
+async def test_a_change_wakes_only_matching_readers() -> None:
     feed = Feed(BASE)
     wanted = {
         "everything": ALL,
@@ -216,7 +216,7 @@ async def test_a_change_wakes_those_it_concerns_and_nobody_else() -> None:
     for name in ("everything", "its id", "its pool"):
         assert indexes(feed.after(tasks[name].result(), wanted[name], 10)) == [BASE + 1, BASE + 2, BASE + 3]
     feed.close()
-    # whoever was not meant need not look at them any more
+    # readers with another filter need not look at these changes again
     for name in ("another id", "another pool", "its id in another pool"):
         assert await tasks[name] == BASE + 3
     assert feed.waiting == 0
@@ -250,7 +250,7 @@ async def test_a_waiting_reader_is_pushed_a_few_changes_and_woken_for_many() -> 
     assert not batches
 
 
-async def test_who_falls_asleep_amid_a_batch_is_told_the_rest_only() -> None:
+async def test_a_reader_that_waits_within_a_batch_gets_only_the_rest() -> None:
     feed = Feed(BASE)
     told: list[int] = []
 
@@ -271,7 +271,7 @@ async def test_who_falls_asleep_amid_a_batch_is_told_the_rest_only() -> None:
     assert told == [BASE + 2]
 
 
-async def test_waiting_ends_with_the_newest_index_to_go_on_from() -> None:
+async def test_waiting_returns_the_newest_index() -> None:
     feed = Feed(BASE)
     wanted = FeedFilter(frozenset({"2"}))
     task = asyncio.create_task(feed.wait(wanted, BASE, 0.02))
@@ -284,8 +284,8 @@ async def test_waiting_ends_with_the_newest_index_to_go_on_from() -> None:
 
 
 @pytest.mark.parametrize("wanted", [ALL, FeedFilter(frozenset({"1"}))])
-async def test_a_change_at_the_very_end_of_a_wait_is_not_passed_over(wanted: FeedFilter) -> None:
-    """The loop stood still, and finds both that there is something to tell and that the time is over."""
+async def test_a_change_at_the_end_of_a_wait_is_not_skipped(wanted: FeedFilter) -> None:
+    """The loop was blocked, and finds both a new change and an expired wait."""
     loop, feed = asyncio.get_running_loop(), Feed(BASE)
     waiting = asyncio.create_task(feed.wait(wanted, BASE, 0.05))
     await asyncio.sleep(0)
@@ -306,7 +306,7 @@ async def test_a_reader_that_gives_up_is_forgotten() -> None:
     feed.append(change(BASE + 1))
 
 
-def _told(after: Row) -> Route:
+def route_shown(after: Row) -> Route:
     return decide(after, "", POLICY, NOW)
 
 
@@ -324,11 +324,9 @@ def _told(after: Row) -> Route:
         (row(observed(State.EXPIRED)), 9999.0, Action.EXPIRED, Reason.STATUS_4),
     ],
 )
-def test_time_takes_the_number_of_a_past_route_too(
-    after: Row, later: float, action: Action, reason: Reason
-) -> None:
-    told = past(_told(after), NOW, POLICY, NOW + later)
-    assert (told.action, told.reason) == (action, reason)
-    assert bool(told.number) == (action in (Action.DIAL_X, Action.DIAL_TEMP_X))
-    assert told.number in ("", X, "17100000001")
-    assert told.age == pytest.approx(later + 1.0)
+def test_past_routes_lose_expired_numbers(after: Row, later: float, action: Action, reason: Reason) -> None:
+    route = past(route_shown(after), NOW, POLICY, NOW + later)
+    assert (route.action, route.reason) == (action, reason)
+    assert bool(route.number) == (action in (Action.DIAL_X, Action.DIAL_TEMP_X))
+    assert route.number in ("", X, "17100000001")
+    assert route.age == pytest.approx(later + 1.0)

@@ -69,12 +69,12 @@ def test_pages_go_through_the_ids_in_order(moves: list[tuple[bool, int]]) -> Non
         ),
     ],
 )
-def test_a_packed_row_is_the_row(row: Row) -> None:
+def test_packing_round_trips(row: Row) -> None:
     assert unpack("7", pack(row)) == row
     assert type(unpack("7", pack(row)).state.blocked) is bool
 
 
-def test_a_row_without_a_past_is_small() -> None:
+def test_a_new_row_is_small() -> None:
     assert len(pack(ROW)) < 160
 
 
@@ -108,7 +108,7 @@ def test_loading_counts_as_publishing_does() -> None:
         assert table.by_x("+86 170-0000-0001") == rows
 
 
-def test_pages_go_on_where_they_ended_and_say_when_there_is_no_more() -> None:
+def test_pages_continue_and_end_with_an_empty_cursor() -> None:
     table = Table()
     table.load(packed(a_row(n)) for n in range(2500))
     found, cursor = list[Row](), ""
@@ -122,7 +122,7 @@ def test_pages_go_on_where_they_ended_and_say_when_there_is_no_more() -> None:
     assert table.page("9", 10, lambda _row: True).rows == []
 
 
-def test_a_walk_survives_what_comes_and_goes() -> None:
+def test_slices_tolerate_changes_in_between() -> None:
     table = Table()
     table.load(packed(a_row(n)) for n in range(0, 1000, 2))
     seen = []
@@ -142,7 +142,7 @@ def test_equal_numbers_have_one_key(number: str) -> None:
     assert key_of(number) != key_of("17000000002")
 
 
-def test_numbers_whose_keys_are_equal_are_told_apart() -> None:
+def test_numbers_with_equal_keys_are_distinguished() -> None:
     table = Table()
     table.load([packed(a_row(1, number_x="0571")), packed(a_row(2, number_x="571"))])
     assert [row.binding.subs_id for row in table.by_x("571")] == ["0000002"]

@@ -1,4 +1,4 @@
-"""Some lines of a kind are written, the rest are counted, and the count is told."""
+"""Similar log lines: some are written, the rest counted, and the count is logged."""
 
 import logging
 from typing import Any
@@ -25,7 +25,7 @@ def facts(folding: LogDedup, one: logging.LogRecord) -> dict[str, Any] | None:
     return None if kept is None else kept.msg  # type: ignore[return-value]
 
 
-def test_the_first_few_are_written_and_the_next_after_a_while_says_how_many_were_not() -> None:
+def test_repeated_lines_are_folded_and_counted() -> None:
     folding = LogDedup()
     written = [facts(folding, record(n * 0.01)) for n in range(100)]
     assert sum(one is not None for one in written) == ALIKE
@@ -41,7 +41,7 @@ def test_only_the_first_has_its_traceback() -> None:
     assert again.msg["exc_info"] is error, "what others make of the record is theirs"  # type: ignore[index]
 
 
-def test_kinds_are_apart_by_event_and_pool_and_not_by_what_differs_each_time() -> None:
+def test_lines_are_folded_by_event_and_pool() -> None:
     folding = LogDedup()
     for n in range(100):
         folding.fold(record(0.0, subs_id=str(n)))
@@ -50,7 +50,7 @@ def test_kinds_are_apart_by_event_and_pool_and_not_by_what_differs_each_time() -
     assert folding.fold(record(0.0, pool="FC1")) is not None
 
 
-def test_other_libraries_are_told_apart_by_the_line_they_log_at() -> None:
+def test_lines_of_libraries_are_folded_by_their_source_line() -> None:
     folding = LogDedup()
     kept = [folding.fold(foreign(0.0, f"Task {n} failed")) for n in range(100)]
     assert sum(one is not None for one in kept) == ALIKE
@@ -60,13 +60,13 @@ def test_other_libraries_are_told_apart_by_the_line_they_log_at() -> None:
     assert later.__dict__["folded"] == 100 - ALIKE
 
 
-def test_news_and_alarms_all_pass() -> None:
+def test_debug_info_and_critical_lines_are_never_folded() -> None:
     folding = LogDedup()
     for level in (logging.DEBUG, logging.INFO, logging.CRITICAL):
         assert all(folding.fold(record(0.0, level=level)) for _ in range(100))
 
 
-def test_what_never_comes_again_is_told_once() -> None:
+def test_a_folded_count_is_reported_once_after_the_period() -> None:
     folding = LogDedup()
     for _ in range(9):
         folding.fold(record(0.0))

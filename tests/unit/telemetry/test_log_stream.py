@@ -40,7 +40,7 @@ def test_lines_arrive_at_once(pipe: tuple[int, int]) -> None:
     assert (stream.isatty(), stream.writable(), stream.fileno()) == (False, True, pipe[1])
 
 
-def test_a_reader_that_has_stopped_reading_blocks_nobody_and_loses_nothing_up_to_a_bound(
+def test_a_stalled_reader_does_not_block_and_lines_are_buffered(
     pipe: tuple[int, int],
 ) -> None:
     stream = LogStream(pipe[1])
@@ -56,7 +56,7 @@ def test_a_reader_that_has_stopped_reading_blocks_nobody_and_loses_nothing_up_to
     assert stream.lost == 0
 
 
-def test_beyond_the_bound_lines_are_counted(pipe: tuple[int, int]) -> None:
+def test_lines_beyond_the_buffer_are_counted(pipe: tuple[int, int]) -> None:
     stream = LogStream(pipe[1], most=1000)
     for _ in range(100_000 // 100 + 20):
         stream.write("x" * 99 + "\n")
@@ -66,7 +66,7 @@ def test_beyond_the_bound_lines_are_counted(pipe: tuple[int, int]) -> None:
     assert got == (b"x" * 99 + b"\n") * kept
 
 
-def test_a_reader_that_has_gone_is_no_error(pipe: tuple[int, int]) -> None:
+def test_a_closed_reader_is_not_an_error(pipe: tuple[int, int]) -> None:
     stream = LogStream(pipe[1])
     os.close(pipe[0])
     stream.write("one\n")
@@ -74,14 +74,14 @@ def test_a_reader_that_has_gone_is_no_error(pipe: tuple[int, int]) -> None:
     assert stream.lost == 2
 
 
-def test_a_full_disk_is_no_error() -> None:
+def test_a_full_disk_is_not_an_error() -> None:
     with Path("/dev/full").open("w") as full:
         stream = LogStream(full.fileno())
         stream.write("one\n")
         assert stream.lost == 1
 
 
-def test_what_utf8_cannot_hold_is_escaped(pipe: tuple[int, int]) -> None:
+def test_surrogates_are_escaped(pipe: tuple[int, int]) -> None:
     LogStream(pipe[1]).write("\udc80 é\n")
     assert os.read(pipe[0], 100) == "\\udc80 é\n".encode()
 
@@ -120,7 +120,7 @@ def test_whatever_is_printed_becomes_an_event(pipe: tuple[int, int]) -> None:
         assert [one["event"] for one in lines(pipe)] == ["by a library", "in parts to ***"]
 
 
-def test_errors_nobody_caught_are_events(pipe: tuple[int, int]) -> None:
+def test_uncaught_errors_are_events(pipe: tuple[int, int]) -> None:
     with in_json(pipe[1]):
 
         class Broken:
@@ -138,16 +138,16 @@ def test_errors_nobody_caught_are_events(pipe: tuple[int, int]) -> None:
             crash()
         except ValueError as error:
             sys.excepthook(ValueError, error, error.__traceback__)
-        found = lines(pipe)
-        assert [one["event"] for one in found] == ["thread.broken", "process.unraisable", "process.uncaught"]
-        assert all("ValueError: ***" in one["exception"] for one in found)
+        result = lines(pipe)
+        assert [one["event"] for one in result] == ["thread.broken", "process.unraisable", "process.uncaught"]
+        assert all("ValueError: ***" in one["exception"] for one in result)
 
 
 def test_a_record_that_cannot_be_shown_is_named(pipe: tuple[int, int]) -> None:
     with in_json(pipe[1]):
         logging.getLogger("library").error("%d", "no number")
-        [found] = lines(pipe)
-        assert (found["event"], found["of"], found["error"]) == ("log.unshown", "library", "TypeError")
+        [result] = lines(pipe)
+        assert (result["event"], result["of"], result["error"]) == ("log.unshown", "library", "TypeError")
 
 
 def test_a_reload_changes_the_format_both_ways(pipe: tuple[int, int]) -> None:

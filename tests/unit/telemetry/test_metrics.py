@@ -47,10 +47,10 @@ def test_100_000_bindings_with_every_label_at_once_are_fewer_than_500_series() -
 
 def test_routes_are_counted_by_pool_and_beyond_the_cap_together() -> None:
     metrics = shown(tabled("FC1", "FC1", *(f"other{number}" for number in range(MOST_POOLS + 9))))
-    found = metrics.render().decode()
-    assert 'precall_pool_routes{pool="FC1",state="fallback"} 2.0' in found
-    assert 'precall_pool_routes{pool="FC1",state="normal"} 0.0' in found
-    assert 'precall_pool_routes{pool="other",state="fallback"} 10.0' in found
+    rendered = metrics.render().decode()
+    assert 'precall_pool_routes{pool="FC1",state="fallback"} 2.0' in rendered
+    assert 'precall_pool_routes{pool="FC1",state="normal"} 0.0' in rendered
+    assert 'precall_pool_routes{pool="other",state="fallback"} 10.0' in rendered
 
 
 def test_the_series_of_a_removed_pool_vanish() -> None:

@@ -1,4 +1,4 @@
-"""The guard before log, terminal and crash; and that no value of ours shows a number of its own accord."""
+"""Redaction of logs, terminal output and crashes; and repr of values without numbers."""
 
 import asyncio
 import io
@@ -37,7 +37,7 @@ def stream() -> Any:
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
-def test_neither_a_traceback_nor_a_library_tells_a_number_or_a_secret(
+def test_tracebacks_and_libraries_leak_no_number_or_secret(
     form: Literal["json", "text"], stream: io.StringIO
 ) -> None:
     Credentials(Credential("id", SECRET, f"{SECRET}-token"))
@@ -54,7 +54,7 @@ def test_neither_a_traceback_nor_a_library_tells_a_number_or_a_secret(
     assert [word for word in (A, B, "hush") if word in said] == []
 
 
-def test_what_is_no_phone_number_is_left() -> None:
+def test_other_digits_are_not_masked() -> None:
     for text in (
         "127.0.0.1:35873",
         "2026-11-22T21:06:54.406238Z",
@@ -68,7 +68,7 @@ def test_what_is_no_phone_number_is_left() -> None:
     assert redaction.without_secrets(A) == A
 
 
-def test_short_secrets_are_not_looked_for_and_old_ones_forgotten() -> None:
+def test_short_secrets_are_not_masked_and_old_ones_forgotten() -> None:
     redaction.keep("", "a", "error")
     assert redaction.without_secrets("an error") == "an error"
     redaction.keep("the-oldest-secret")
@@ -77,7 +77,7 @@ def test_short_secrets_are_not_looked_for_and_old_ones_forgotten() -> None:
     assert redaction.without_secrets("the-oldest-secret, a-later-secret-099") == "the-oldest-secret, ***"
 
 
-async def test_a_task_that_crashes_tells_no_number(stream: io.StringIO) -> None:
+async def test_a_crashing_task_leaks_no_number(stream: io.StringIO) -> None:
     log.configure("debug", "text", stream)
 
     async def crash() -> None:
@@ -91,7 +91,7 @@ async def test_a_task_that_crashes_tells_no_number(stream: io.StringIO) -> None:
     assert [number for number in (A, B) if number in said] == []
 
 
-def test_a_command_that_crashes_tells_neither() -> None:
+def test_a_crashing_command_leaks_no_number_or_secret() -> None:
     code = (
         "import sys; from precall import cli; from precall.telemetry.redaction import keep\n"
         "keep(sys.argv[1])\n"
@@ -106,7 +106,7 @@ def test_a_command_that_crashes_tells_neither() -> None:
     assert [word for word in (SECRET, A) if word in ended.stderr] == []
 
 
-def test_no_value_shows_a_number_of_its_own_accord() -> None:
+def test_repr_of_values_contains_no_number() -> None:
     temporary = row(observed(State.TEMPORARY))
     pinned = Row(
         temporary.binding, temporary.state, Override(Action.DIAL_X, NumberRole.REGISTERED, None, "", 1, NOW)
@@ -173,7 +173,7 @@ SPELLINGS: tuple[Callable[[str], str], ...] = (
     st.sampled_from(SPELLINGS),
 )
 @settings(max_examples=150, deadline=None)
-def test_no_spelling_of_a_number_comes_through_a_text_of_others(
+def test_every_spelling_of_a_number_is_masked(
     text: str, number: str, groups: list[tuple[int, str]], prefix: str, spelt: Callable[[str], str]
 ) -> None:
     parts, rest = [], number
@@ -207,7 +207,7 @@ def test_no_spelling_of_a_number_comes_through_a_text_of_others(
         "unsupported startup parameter: lock_timeout",
     ],
 )
-def test_what_helps_to_find_the_place_stays(text: str) -> None:
+def test_positions_and_codes_are_not_masked(text: str) -> None:
     assert redaction.masked(text) == text
 
 
@@ -215,7 +215,7 @@ def test_what_helps_to_find_the_place_stays(text: str) -> None:
     "number",
     ["138-0000-0021", "+86 138 0000 0021", "(0571) 8888 0000", "138\u00a00000\u00a00021", "138.0000.0021"],
 )
-def test_a_number_in_groups_is_concealed(number: str) -> None:
+def test_a_grouped_number_is_masked(number: str) -> None:
     assert redaction.concealed(f"tel {number}, see") == "tel ***, see"
 
 
@@ -223,15 +223,15 @@ def test_a_number_in_groups_is_concealed(number: str) -> None:
     "text",
     ["2026-11-22 21:06:54", "0.013900000003", "192.168.100.200", "http://127.0.0.1:35873/v1", "60 s: 1200"],
 )
-def test_what_only_looks_like_groups_is_left(text: str) -> None:
+def test_digits_that_only_look_grouped_are_not_masked(text: str) -> None:
     assert redaction.concealed(text) == text
 
 
-def test_ids_of_bindings_pass_as_fields_of_their_own_and_numbers_do_not() -> None:
+def test_ids_are_logged_in_their_fields_and_numbers_are_not() -> None:
     stream = io.StringIO()
     log.configure("info", "json", stream)
     ids = ["1000000768798832", "100000000001"]
     log.get_logger("precall.test").warning("bindings.suspect", subs_ids=ids, other=["13800000001"])
     log.configure("debug")
-    told = json.loads(stream.getvalue())
-    assert (told["subs_ids"], told["other"]) == (ids, ["***"])
+    body = json.loads(stream.getvalue())
+    assert (body["subs_ids"], body["other"]) == (ids, ["***"])

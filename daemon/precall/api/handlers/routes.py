@@ -136,7 +136,7 @@ async def _answer(
         if _matches(request, response):
             return not_modified(response)
         if dial and (row := services.table.get(subs_id)):
-            services.checker.plan.dialled(subs_id, row.binding.pool_key, verified=False)
+            services.checker.plan.record_dial(subs_id, row.binding.pool_key, verified=False)
     if dial:
         services.metrics.dials.labels(_yes_no(found.stale)).inc()
         if found.age is not None:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from precall.api.schemas.fields import Body, NumberOrNone, ResponseModel, Text, Time, moment, second, seconds
 from precall.api.schemas.routes import RouteAnswer
 from precall.core.model import Action, Override, Row
-from precall.core.routing.registration import pinned_number
+from precall.core.routing.registration import override_number
 from precall.core.routing.route import usable
 
 
@@ -50,7 +50,7 @@ def encode_override(row: Row, override: Override) -> dict[str, Any]:
     """Return the override of a binding as JSON. Its number is X or a temporary number, never a real one."""
     return {
         "action": override.action,
-        "number": pinned_number(row) if usable(row, pinned_number(row)) else "",
+        "number": override_number(row) if usable(row, override_number(row)) else "",
         "until": second(override.until),
         "reason": override.reason,
         "created_at": moment(override.created_at),

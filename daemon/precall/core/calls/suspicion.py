@@ -6,7 +6,7 @@ at first and halves every `HALF_LIFE`. A single statement of the provider is eno
 476) or is reported abnormal. Suspicion causes a check and shows a flag; it never changes a route.
 
 Calls are ordered by when they were placed and identified by their ids, so reports may arrive in any order and more than
-once. Calls placed on an earlier route (`Target`) do not count. Records are forgotten after `FORGET_AFTER`. At most
+once. Calls placed on an earlier route (`RouteKey`) do not count. Records are forgotten after `FORGET_AFTER`. At most
 `MAX_BINDINGS` with failures are remembered, and as many without.
 """
 
@@ -26,8 +26,8 @@ FORGET_AFTER = 2 * HALF_LIFE
 """Seconds after which even `LATEST_CALLS` failures score less than `MIN_SCORE`."""
 MAX_BINDINGS = 100_000
 
-Target = tuple[int, str]
-"""The target of a binding's calls: its generation, and "x", "temporary" or "real"."""
+RouteKey = tuple[int, str]
+"""What calls on a binding are placed to: its generation, and "x", "temporary" or "real"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class CallVerdict:
 class _Record:
     """The latest verdicts on one target, and the period for which they make it suspect."""
 
-    target: Target
+    target: RouteKey
     verdicts: tuple[CallVerdict, ...] = ()
     since: float = 0.0
     until: float = 0.0
@@ -115,7 +115,7 @@ class CallSuspicion:
         self._suspects = {subs_id for subs_id in self._suspects if self._failing[subs_id].suspect(now)}
         return sorted(self._suspects)
 
-    def _find(self, subs_id: str, target: Target) -> _Record | None:
+    def _find(self, subs_id: str, target: RouteKey) -> _Record | None:
         known = self._failing.get(subs_id) or self._working.get(subs_id)
         return known if known is not None and known.target == target else None
 
@@ -147,7 +147,7 @@ class CallSuspicion:
         self._suspects.discard(subs_id)
 
 
-def target_of(row: Row) -> Target:
+def target_of(row: Row) -> RouteKey:
     """The target of a call placed now."""
     return row.binding.generation, _number_kind(row.state.state)
 

@@ -104,8 +104,8 @@ class Quota:
     def throttled(self, now: Tick, retry_after: float | None = None) -> None:
         """Halve the rate after the provider throttled a call.
 
-        No call is made for `retry_after` seconds, if the provider gave any. None are saved up meanwhile: released at
-        once they would be throttled again, which would say nothing about the rate.
+        No call is made for `retry_after` seconds, if the provider specified it. No tokens accumulate in that time: a
+        burst would be throttled again, which says nothing about the rate.
         """
         self._advance(now)
         if retry_after is not None:

@@ -159,10 +159,10 @@ class IntervalPolicy:
         heappush(self.heap, (self.due[index], index))
 
 
-Policy = PlannerPolicy | IntervalPolicy
+ReplayPolicy = PlannerPolicy | IntervalPolicy
 HOUR = 3600.0
 BASELINE = "round robin"
-POLICIES: dict[str, Callable[[float], Policy]] = {
+POLICIES: dict[str, Callable[[float], ReplayPolicy]] = {
     BASELINE: lambda _rate: IntervalPolicy(),
     "intervals": lambda _rate: IntervalPolicy(300.0, 1800.0, 60.0),
     "precall": PlannerPolicy,
@@ -203,7 +203,7 @@ def reconstruct(log: Iterable[DialRecord]) -> ReplayLog:
 class _Run:
     """One run of a policy over a log."""
 
-    def __init__(self, log: ReplayLog, policy: Policy, rate: float) -> None:
+    def __init__(self, log: ReplayLog, policy: ReplayPolicy, rate: float) -> None:
         self.log, self.policy, self.rate = log, policy, rate
         self.step = 1.0 / rate
         self.next_call = log.begin

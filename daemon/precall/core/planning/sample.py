@@ -1,7 +1,7 @@
 """The sampled log of dials and answers: which bindings it covers, and what it records of them.
 
-A binding's whole life is logged, or nothing of it. The log holds no number and no id, only pseudonyms made with a key
-that never leaves the database. The store keeps the log; `replay` evaluates it.
+A binding is logged for its whole lifetime or not at all. The log holds no number and no id, only pseudonyms made with
+a key that never leaves the database. The store keeps the log; `replay` evaluates it.
 """
 
 from collections.abc import Mapping

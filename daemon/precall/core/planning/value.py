@@ -1,4 +1,4 @@
-"""The value of checking a binding, in dials saved, and what its answer teaches about the rates.
+"""The value of a check, in wrong dials avoided, and learning the rates from its answer.
 
 `value = weight * shape(x)` with `shape(x) = 1 - e^-x (1 + x)`:
 
@@ -7,10 +7,10 @@
 - published as abnormal: `x = abnormal_end_rate * age`, `weight = dial_rate / abnormal_end_rate`;
 - suspect: `dial_rate * P(wrong) / abnormal_end_rate`, whatever the age.
 
-A corrected route stays right for `1 / abnormal_end_rate` only, even where trouble lasts longer: the abnormal route that
-is then published ends like any other. `dial_rate` counts only dials without a live check. The shape assumes that a
-check can wait for its best moment. Where checks are too scarce for that it approaches `1 - e^-x`, the chance that the
-route is wrong now.
+A corrected route stays right for `1 / abnormal_end_rate` seconds only, even if the trouble lasts longer, because the
+abnormal route also changes. `dial_rate` counts only dials without a live check. The shape assumes that a check can wait
+for its best moment. Where checks are too scarce for that, it approaches `1 - e^-x`, the probability that the route is
+wrong now.
 
 The rates come from `rates`; the queues are in `ranking`.
 """

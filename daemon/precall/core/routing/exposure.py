@@ -1,12 +1,17 @@
-"""Whether a binding may turn to the callee's real number: the most sensitive decision of the product.
+"""Whether a binding may be routed to the callee's real number: the most sensitive decision of the product.
 
-Four have to agree. The operator: the pool is enforced, not only observed. The provider: its newest answer is Status 3,
-given as often in a row as the policy wants. The policy: `fallback` is `dial_real`. The exposure brake: the pool has
-room for one more (`brake`). The moment of the agreement is `exposed_at`; without it `route` holds, and a row keeps it
-only as long as the answers stay Status 3.
+Four conditions must hold:
 
-These functions are pure. Room in the brake is an argument, since asking for it uses it up: ask only when
-`wants_real_number` says so.
+- operator: the pool is enforced, not only observed;
+- provider: the newest answers are Status 3, as many in a row as `confirm_real` requires;
+- policy: `fallback` is `dial_real`;
+- exposure brake: the pool has room for one more exposure (`brake`).
+
+The time at which all four first held is stored as `exposed_at`. Without it, `route` holds the call. It is cleared as
+soon as an answer is not Status 3.
+
+These functions are pure. Asking the brake for room uses it up, so room is an argument. Ask the brake only if
+`wants_real_number` is true.
 """
 
 from dataclasses import replace
@@ -17,7 +22,7 @@ from precall.core.routing.state import CheckResult, Step
 
 
 def may_turn(binding: Binding, state: BindingState, policy: Policy) -> bool:
-    """Whether the provider and the policy let this binding turn to its real number, if the brake does."""
+    """Return whether only the brake, if anything, keeps this binding from its real number."""
     return (
         state.state is State.FALLBACK
         and not policy.observes(binding.pool_key)
@@ -28,21 +33,21 @@ def may_turn(binding: Binding, state: BindingState, policy: Policy) -> bool:
 
 
 def wants_real_number(binding: Binding, step: Step, policy: Policy) -> bool:
-    """Whether nothing but the brake keeps this step from the real number."""
+    """Return whether this step leads to the real number if the brake has room."""
     return step.result is CheckResult.STATUS_3 and may_turn(binding, step.state, policy)
 
 
 def turn_to_real(binding: Binding, step: Step, policy: Policy, now: float, *, has_room: bool) -> Step:
-    """The step, exposed at `now` (Unix seconds) if all of them agree; unchanged otherwise."""
+    """Return the step, exposed at `now` (Unix seconds) if all conditions hold; otherwise unchanged."""
     if not has_room or not wants_real_number(binding, step, policy):
         return step
     return replace(step, state=replace(step.state, exposed_at=now), changed=True)
 
 
 def release_to_real(row: Row, policy: Policy, now: float) -> Row:
-    """A row that only the brake holds, exposed at `now`; any other row unchanged.
+    """Return a row held by the brake alone, exposed at `now`. Any other row is returned unchanged.
 
-    No new answer is needed: the Status 3 that was held is still young enough to act on, or `held_by_brake` is false.
+    No new answer is needed: `held_by_brake` is true only while the Status 3 is recent enough to act on.
     """
     if not held_by_brake(row, policy, now):
         return row

@@ -1,4 +1,4 @@
-"""What a registration makes of a row: nothing, new labels, another end, or another generation."""
+"""The effect of a registration on a row: no change, new labels, another expiry time, or a new generation."""
 
 from dataclasses import replace
 from enum import StrEnum
@@ -39,15 +39,18 @@ def register(
 
 
 def changes_route(before: Row | None, after: Row) -> bool:
-    """Whether readers must see this change. Labels and origin are not part of a route."""
+    """Return whether readers must see this change. Labels and origin are not part of a route."""
     if before is None or before.state is not after.state or before.override is not after.override:
         return True
     same_facts = replace(after.binding, labels=before.binding.labels, origin=before.binding.origin)
     return same_facts != before.binding
 
 
-def meant(row: Row, action: Action, number: str) -> NumberRole | None:
-    """Which of the binding's numbers an override with this action means by `number`; None if it may not name it."""
+def override_role(row: Row, action: Action, number: str) -> NumberRole | None:
+    """Return which of the binding's numbers `number` is, for an override with this action.
+
+    None if such an override may not use that number. "" stands for the number that the action dials anyway.
+    """
     match action:
         case Action.HOLD:
             return None if number else NumberRole.OWN
@@ -68,10 +71,10 @@ def meant(row: Row, action: Action, number: str) -> NumberRole | None:
             return None
 
 
-def pinned_number(row: Row) -> str:
-    """The number that the override of this row means now; "" if it names none."""
-    means = NumberRole.OWN if row.override is None else row.override.means
-    match means:
+def override_number(row: Row) -> str:
+    """Return the number that the override of this row refers to now, or "" if it refers to none."""
+    role = NumberRole.OWN if row.override is None else row.override.means
+    match role:
         case NumberRole.REGISTERED:
             return row.binding.number_x
         case NumberRole.OBSERVED:
@@ -81,7 +84,7 @@ def pinned_number(row: Row) -> str:
         case NumberRole.OWN | NumberRole.LOST:
             return ""
         case _:
-            assert_never(means)
+            assert_never(role)
 
 
 def _begin(wanted: Binding, row: Row | None, now: float, generation: int) -> Row:
@@ -90,13 +93,13 @@ def _begin(wanted: Binding, row: Row | None, now: float, generation: int) -> Row
 
 
 def _parties(binding: Binding) -> tuple[str, str, str, str]:
-    """The canonical X, A and B, and the pool: another spelling of a number is the same party."""
+    """Return the canonical X, A and B, and the pool. Another spelling of a number is the same party."""
     x, a, b = (canonical(number) for number in (binding.number_x, binding.number_a, binding.number_b))
     return x, a, b, binding.pool_key
 
 
 def _extends_expired(row: Row, wanted: Binding, policy: Policy, now: float) -> bool:
-    """Whether an expired binding gets a later end. No end at all is the latest."""
+    """Return whether an expired binding gets a later expiry time. None is later than any time."""
     expired = is_over(row, policy, now)
     before, after = row.binding.expires_at, wanted.expires_at
     return expired and before is not None and (after is None or after > before)

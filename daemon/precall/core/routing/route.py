@@ -1,5 +1,6 @@
-"""What a dispatcher is to do: a pure function of (row, caller, policy, now). Nothing is stored, and no result depends
-on when it was computed before: expiry and the ttls are computed at every read.
+"""The route decision: what a dispatcher must do, as a pure function of (row, caller, policy, now).
+
+Routes are not stored. Expiry and ttls are evaluated at every read.
 
 Precedence: expiry > override > explicit answer > default. Call reports never decide; they only trigger checks.
 
@@ -153,13 +154,16 @@ def removed(route: Route, version: int, index: int) -> Route:
     )
 
 
-def past(route: Route, told_at: float, policy: Policy, now: float) -> Route:
-    """A replaced route, published at `told_at`, as it may still be shown: without a number that has expired since."""
+def past(route: Route, published_at: float, policy: Policy, now: float) -> Route:
+    """Return a replaced route, published at `published_at` (Unix seconds), as it may be shown at `now`.
+
+    A number that has expired since then is removed.
+    """
     allowed = policy.abnormal_max_age if route.state in ABNORMAL else policy.max_age
     stale = (
         policy.promise is Promise.ALL
         and route.state is not State.EXPIRED
-        and age_of(route.checked_at or told_at, now) > allowed
+        and age_of(route.checked_at or published_at, now) > allowed
     )
     again = replace(route, age=known_age(route.checked_at, now), stale=stale)
     if route.action not in (Action.DIAL_X, Action.DIAL_TEMP_X):
@@ -172,7 +176,7 @@ def past(route: Route, told_at: float, policy: Policy, now: float) -> Route:
         )
     ttl = policy.x_ttl if route.action is Action.DIAL_X else policy.temporary_ttl
     endless = route.action is Action.DIAL_TEMP_X or route.expires_at is None
-    return hold(again, Reason.TOO_OLD) if endless and age_of(told_at, now) > ttl else again
+    return hold(again, Reason.TOO_OLD) if endless and age_of(published_at, now) > ttl else again
 
 
 def expired_locally(binding: Binding, policy: Policy, now: float) -> bool:
@@ -213,25 +217,25 @@ def max_age(state: BindingState, policy: Policy) -> float:
 
 
 def aged(row: Row, policy: Policy, now: float) -> bool:
-    """Whether the observation is older than `max_age`. Before the first answer, its age is since the registration."""
+    """Return whether the observation is older than `max_age`. Before the first answer, the registration counts."""
     return age_of(row.state.checked_at or row.binding.registered_at, now) > max_age(row.state, policy)
 
 
 def too_old_to_dial(row: Row, policy: Policy, now: float) -> bool:
-    """Whether the promise in force asks for a check before this route is dialled."""
+    """Return whether the promise in force requires a check before this route is dialled."""
     return policy.promise is Promise.DIAL and aged(row, policy, now) and not is_over(row, policy, now)
 
 
-def pinned(row: Row, now: float) -> Override | None:
-    """The override in force: of this generation, and not ended."""
-    pin = row.override
+def active_override(row: Row, now: float) -> Override | None:
+    """Return the override in force at `now`, or None. An override ends with its generation, or at its time."""
+    override = row.override
     if (
-        pin is None
-        or pin.generation != row.binding.generation
-        or (pin.until is not None and now >= pin.until)
+        override is None
+        or override.generation != row.binding.generation
+        or (override.until is not None and now >= override.until)
     ):
         return None
-    return pin
+    return override
 
 
 def callee(binding: Binding, caller: str) -> tuple[str, str] | Reason:
@@ -289,8 +293,8 @@ def _dial_observed(row: Row, policy: Policy, now: float) -> DialTarget:
         return DialTarget(Action.EXPIRED, Reason.EXPIRED_LOCALLY)
     if not sound(binding):
         return DialTarget(Action.HOLD, Reason.UNUSABLE_NUMBER)
-    if pin := pinned(row, now):
-        return _without_party(row, _pin(pin, binding, state, policy, now))
+    if override := active_override(row, now):
+        return _without_party(row, _dial_by_override(override, binding, state, policy, now))
     return DialTarget(Action.DIAL_X, Reason.OBSERVED, binding.number_x, binding.extension)
 
 
@@ -311,8 +315,8 @@ def _without_party(row: Row, dial: DialTarget) -> DialTarget:
 
 def _dial_by_state(row: Row, caller: str, policy: Policy, now: float, *, halted: bool) -> DialTarget:
     binding, state = row.binding, row.state
-    if pin := pinned(row, now):
-        return _pin(pin, binding, state, policy, now)
+    if override := active_override(row, now):
+        return _dial_by_override(override, binding, state, policy, now)
     match state.state:
         case State.UNVERIFIED:
             if policy.unverified is Action.HOLD:
@@ -371,21 +375,23 @@ def _dial_real(
     return DialTarget(Action.DIAL_REAL, Reason.STATUS_3, found[1])
 
 
-def _pin(pin: Override, binding: Binding, state: BindingState, policy: Policy, now: float) -> DialTarget:
-    """The operator's override, within the limits of time. A number that may be a party's is never dialled."""
-    if pin.action not in _PRIVATE:
+def _dial_by_override(
+    override: Override, binding: Binding, state: BindingState, policy: Policy, now: float
+) -> DialTarget:
+    """Apply an override. Expiry and ttls still hold, and a number that may be a party's own is never dialled."""
+    if override.action not in _PRIVATE:
         return DialTarget(Action.HOLD, Reason.OVERRIDE)
-    if pin.action is Action.DIAL_TEMP_X:
-        ours = pin.means in (NumberRole.OWN, NumberRole.TEMPORARY) and state.state is not State.EXPIRED
+    if override.action is Action.DIAL_TEMP_X:
+        ours = override.means in (NumberRole.OWN, NumberRole.TEMPORARY) and state.state is not State.EXPIRED
         if ours and _temporary_is_fresh(state, policy, now):
             return _dial_temporary(state, Reason.OVERRIDE)
         return DialTarget(Action.HOLD, Reason.TOO_OLD)
     dial = _dial_x(binding, state, Reason.OVERRIDE, policy, now)
-    if dial.action is not Action.DIAL_X or pin.means is NumberRole.OWN:
+    if dial.action is not Action.DIAL_X or override.means is NumberRole.OWN:
         return dial
-    if pin.means is NumberRole.REGISTERED:
+    if override.means is NumberRole.REGISTERED:
         return replace(dial, number=binding.number_x, extension=binding.extension)
-    named = pin.means is NumberRole.OBSERVED and state.state is State.NORMAL and state.number
+    named = override.means is NumberRole.OBSERVED and state.state is State.NORMAL and state.number
     return dial if named else DialTarget(Action.HOLD, Reason.TOO_OLD)
 
 
@@ -393,7 +399,7 @@ def _flags(row: Row, dial: DialTarget, now: float) -> tuple[Flag, ...]:
     flags = []
     if flapping(row.state, now):
         flags.append(Flag.FLAPPING)
-    if pinned(row, now):
+    if active_override(row, now):
         flags.append(Flag.OVERRIDDEN)
     if dial.action is Action.DIAL_X and not same(dial.number, row.binding.number_x):
         flags.append(Flag.X_MISMATCH)

@@ -1,34 +1,42 @@
-"""What a reply of the provider makes of a binding's state. Every transition lives in this file; what a reader is
-told of a state lives in `routing`.
+"""The state machine of a binding: how a reply of the provider changes its state.
+
+Every transition is in this file. `route` decides what a dispatcher must do in a state.
 
 Theory of operation
 -------------------
-An *answer* is the owner's explicit statement about the binding and acts at once: there is no threshold, whatever
-state it finds. Four statuses lead to four states, by Status alone; the number that comes along decides nothing.
+A reply is an answer or a non-answer.
+
+An *answer* is the provider's explicit statement about the binding. It acts at once: no threshold, and whatever the
+state before. The state follows from Status alone; the number in the answer does not influence it.
 
                   Status 1      Status 2       Status 3      Status 4      gone, confirmed
     any state     NORMAL        TEMPORARY      FALLBACK      EXPIRED       EXPIRED
-    EXPIRED (4)   stays EXPIRED: Status 4 ends the generation, and only a registration starts another
-    EXPIRED (gone) as any state: an explicit answer brings a binding back
 
-A *non-answer* is evidence about us, the line or the account. It never touches what a route is made of; it may only
-count, show BLOCKED, and say when to ask again. The one non-answer that can grow into an answer is "no such
-binding": the second in a row, some seconds after the first, is taken as the provider's word.
+    EXPIRED by Status 4 is final: only a new registration starts another generation.
+    EXPIRED by gone is not: any explicit answer brings the binding back.
 
-Where QueryCallStatus is not to be had, two substitute questions are asked instead. That a binding has ended is as
-explicit there as in Status 4, and is an answer. That it is *in effect* is less than Status 1: nothing is said of calls,
-and no number is told. So it may bring X into service (from UNVERIFIED, or back from gone) and keep it there; what
-QueryCallStatus said before, a temporary or a real number, holds for as long as it may be dialled without being
-repeated, and only then gives way to X. It never turns TEMPORARY or FALLBACK on. An X that is said to be unbound,
-locked or frozen is a suspicion and nothing more: locked concerns new bindings, frozen is nowhere defined, and "dial
-the real callee" must never follow from an inference. The route stays, `suspect` shows, and X is not confirmed: an X
-without an end is no longer served once its `x_ttl` is over.
+A *non-answer* (`Failure`) is evidence about the daemon, the network or the account. It never changes the facts that a
+route is made of. It can only count failures, mark the binding as blocked, and set the time of the next check. One kind
+can become an answer: "no such binding" (GONE). The first one schedules a second check some seconds later. If that one
+says the same, the binding is expired.
 
-Answers are ordered by the sequence number their question was sent under, and belong to the generation they asked
-about. A reply that comes late on either count is dropped, and counted.
+Some accounts cannot use QueryCallStatus. For them the provider client calls two substitute actions, whose replies say
+less:
 
-Two things are not decided here: whether Status 3 may turn to the real number (`exposure`, which has the pool in
-view), and whether a pool that suddenly knows none of its bindings is to be believed (`outage`).
+- "The binding has ended" is as explicit as Status 4, and becomes an answer.
+- "The binding is in effect" (`InEffect`) is weaker than Status 1: it does not say whether calls work, and contains no
+  number. It brings X into service (from UNVERIFIED, or back from gone) and keeps it there. It never leads to TEMPORARY
+  or FALLBACK. If QueryCallStatus has reported one of these, that report holds until it is too old to be dialled; only
+  then X is dialled again.
+- "X is unbound, locked or frozen" only makes the binding suspect. Locked concerns new bindings, and frozen is not
+  documented; neither justifies dialling the real callee. The route stays, but X is not confirmed, so an X without an
+  expiry time is no longer served after `x_ttl`.
+
+Each query has a sequence number and belongs to a generation. A reply to an older query than the newest applied one, or
+about an earlier generation, is dropped and counted as late.
+
+Two decisions are made elsewhere: whether Status 3 may lead to the real number (`exposure`), and whether to believe that
+a whole pool has no bindings (`outage`).
 """
 
 from dataclasses import dataclass, replace
@@ -50,16 +58,24 @@ from precall.core.model import (
 )
 from precall.core.numbers import may_be_same
 
+# All delays are in seconds.
+
 FLAPPING_MOVES = 5
+"""This many transitions within FLAPPING_WINDOW make a binding flapping."""
 FLAPPING_WINDOW = 600.0
 
 CONFIRM_AFTER = 2.0
+"""Minimum delay of a confirming check. A random part of CONFIRM_SPREAD is added."""
 CONFIRM_SPREAD = 3.0
 GONE_AGAIN = (600.0, 3600.0)
+"""Delays of the checks after a binding was confirmed as gone."""
 BLOCKED_AGAIN = 300.0
+"""Delay of the next check after the provider refused a query about this binding."""
 BACKOFF_FIRST = 1.0
+"""Ceiling of the first backoff. It doubles with each failure, up to BACKOFF_LIMIT; the delay is random below it."""
 BACKOFF_LIMIT = 60.0
 MALFORMED_FAST = (1.0, 2.0)
+"""Delays after the first malformed replies; after that, MALFORMED_SLOW."""
 MALFORMED_SLOW = 60.0
 
 _STATE_OF = {
@@ -71,7 +87,7 @@ _STATE_OF = {
 
 
 class CheckResult(StrEnum):
-    """How a check ended: the label of `precall_checks_total` and of a row of history."""
+    """The result of a check: the label of `precall_checks_total`, and a column of the history."""
 
     STATUS_1 = "status_1"
     STATUS_2 = "status_2"
@@ -94,10 +110,11 @@ class CheckResult(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one reply amounts to. Data; the checker performs it.
+    """The effect of one reply, as data. The checker carries it out.
 
-    `again`: seconds until this binding must be asked again, None when the planner may choose.
-    `at_rest`: no check but the one `again` names. `changed`: the stored row is another one now.
+    `again`: seconds until the next check, or None if the planner may choose the time.
+    `at_rest`: the planner must not schedule checks; only the one after `again` seconds is made, if any.
+    `changed`: the stored row differs, apart from times and counters.
     """
 
     state: BindingState
@@ -108,7 +125,7 @@ class Step:
 
     @property
     def answered(self) -> bool:
-        """Whether the provider answered: the planner may choose when to ask again."""
+        """Whether the provider answered, so that the planner may choose the time of the next check."""
         return self.result in ANSWERED
 
 
@@ -137,38 +154,42 @@ def advance(
     chance: float,
     gone_is_credible: bool = True,
 ) -> Step:
-    """The step from `state` on `reply` to question `seq` about `generation`; `chance` is in [0, 1)."""
+    """Return the effect of a reply on `state`.
+
+    `generation` and `seq` are those of the query. `chance`, in [0, 1), randomizes delays. `gone_is_credible` is False
+    while a whole pool reports its bindings as gone.
+    """
     if generation != binding.generation or seq <= state.seq:
         return Step(state, CheckResult.LATE, changed=False)
     if isinstance(reply, NonAnswer):
-        return _excuse(state, reply, seq, now, chance, gone_is_credible)
+        return _apply_failure(state, reply, seq, now, chance, gone_is_credible)
     expires = isinstance(reply, Answer) and reply.status is Status.EXPIRED
     if state.status == Status.EXPIRED and not expires:
         return Step(state, CheckResult.CONTRADICTED, changed=False, at_rest=True)
     if isinstance(reply, InEffect):
-        return _vouch(state, reply, seq, policy, now)
-    return _accept(binding, state, reply, seq, policy, now, chance)
+        return _apply_in_effect(state, reply, seq, policy, now)
+    return _apply_answer(binding, state, reply, seq, policy, now, chance)
 
 
 def flapping(state: BindingState, now: float) -> bool:
-    """Whether there were more than four transitions in the last ten minutes."""
+    """Return whether there were more than four transitions in the last ten minutes."""
     return len(state.moves) == FLAPPING_MOVES and age_of(state.moves[0], now) <= FLAPPING_WINDOW
 
 
 def usable(binding: Binding, called_no: str) -> str:
-    """`called_no` if it may be dialled as a privacy number; "" when it is, or may be, A's or B's own."""
+    """Return `called_no`, or "" if it is, or may be, the real number of A or B."""
     return "" if is_party(binding, called_no) else called_no
 
 
 def is_party(binding: Binding, number: str) -> bool:
-    """Whether this is, or may be, the number of A or of B."""
+    """Return whether this is, or may be, the real number of A or B."""
     return may_be_same(number, binding.number_a) or may_be_same(number, binding.number_b)
 
 
-def _accept(
+def _apply_answer(
     binding: Binding, state: BindingState, answer: Answer, seq: int, policy: Policy, now: float, chance: float
 ) -> Step:
-    """An explicit answer acts at once, whatever it finds."""
+    """Apply an explicit answer."""
     number = usable(binding, answer.called_no) if answer.status <= Status.TEMPORARY else ""
     extension = answer.extension if number else ""
     temporary = (state.temp_number, state.temp_extension, state.temp_at)
@@ -187,7 +208,7 @@ def _accept(
         temp_extension=temporary[1],
         temp_at=temporary[2],
         exposed_at=state.exposed_at if answer.status == Status.UNREACHABLE else 0.0,
-        moves=_moves(state, _STATE_OF[answer.status], now),
+        moves=_append_move(state, _STATE_OF[answer.status], now),
         request_id=answer.request_id if answer.status == Status.UNREACHABLE else "",
     )
     unconfirmed = answer.status == Status.UNREACHABLE and streak < policy.confirm_real
@@ -195,37 +216,37 @@ def _accept(
     return Step(
         after,
         CheckResult(f"status_{answer.status:d}"),
-        changed=_stored(after, policy) != _stored(state, policy),
-        again=_soon(chance) if unconfirmed or expired_once else None,
+        changed=_route_facts(after, policy) != _route_facts(state, policy),
+        again=_confirmation_delay(chance) if unconfirmed or expired_once else None,
         at_rest=answer.status == Status.EXPIRED,
     )
 
 
-def _vouch(state: BindingState, reply: InEffect, seq: int, policy: Policy, now: float) -> Step:
-    """The binding has not ended: X is confirmed, unless it is doubted or something better still holds."""
+def _apply_in_effect(state: BindingState, reply: InEffect, seq: int, policy: Policy, now: float) -> Step:
+    """Apply "in effect": confirm X, unless X is abnormal or a report of QueryCallStatus still holds."""
     result = CheckResult.IN_EFFECT if reply.x_sound else CheckResult.X_ABNORMAL
-    heard = replace(state, seq=seq, failures=0, gone_at=0.0, blocked=False)
+    after = replace(state, seq=seq, failures=0, gone_at=0.0, blocked=False)
     if is_gone(state):
-        heard = replace(heard, state=State.UNVERIFIED, checked_at=0.0, streak=0)
+        after = replace(after, state=State.UNVERIFIED, checked_at=0.0, streak=0)
     if reply.x_sound and state.state is State.NORMAL:
-        heard = replace(heard, status=0, checked_at=now, streak=1 if state.status else state.streak + 1)
-    elif reply.x_sound and not _still_dialled(state, policy, now):
-        moves = _moves(state, State.NORMAL, now)
-        heard = BindingState(state=State.NORMAL, checked_at=now, seq=seq, streak=1, moves=moves)
-    return Step(heard, result, changed=_stored(heard, policy) != _stored(state, policy))
+        after = replace(after, status=0, checked_at=now, streak=1 if state.status else state.streak + 1)
+    elif reply.x_sound and not _abnormal_is_fresh(state, policy, now):
+        moves = _append_move(state, State.NORMAL, now)
+        after = BindingState(state=State.NORMAL, checked_at=now, seq=seq, streak=1, moves=moves)
+    return Step(after, result, changed=_route_facts(after, policy) != _route_facts(state, policy))
 
 
-def _still_dialled(state: BindingState, policy: Policy, now: float) -> bool:
-    """Whether what QueryCallStatus said of a failing X has yet to grow too old."""
+def _abnormal_is_fresh(state: BindingState, policy: Policy, now: float) -> bool:
+    """Return whether a TEMPORARY or FALLBACK reported by QueryCallStatus is recent enough to be dialled."""
     if state.state is State.TEMPORARY:
         return bool(state.temp_number) and age_of(state.temp_at, now) <= policy.temporary_ttl
     return state.state is State.FALLBACK and age_of(state.checked_at, now) <= policy.real_ttl
 
 
-def _excuse(
+def _apply_failure(
     state: BindingState, reply: NonAnswer, seq: int, now: float, chance: float, gone_is_credible: bool
 ) -> Step:
-    """A non-answer says when to ask again, and never what to dial."""
+    """Apply a non-answer: it sets the time of the next check, and never changes what to dial."""
     failed = replace(state, failures=state.failures + 1)
     match reply.failure:
         case Failure.THROTTLED:
@@ -245,25 +266,28 @@ def _excuse(
             blocked = replace(failed, blocked=True)
             return Step(blocked, CheckResult.REFUSED, changed=not state.blocked, again=BLOCKED_AGAIN)
         case Failure.GONE:
-            return _miss(state, seq, now, chance, gone_is_credible)
+            return _apply_gone(state, seq, now, chance, gone_is_credible)
         case _:
             assert_never(reply.failure)
 
 
-def _miss(state: BindingState, seq: int, now: float, chance: float, credible: bool) -> Step:
-    """The provider knows no such binding: first a doubt; the second time, if the pool is credible, an answer."""
+def _apply_gone(state: BindingState, seq: int, now: float, chance: float, credible: bool) -> Step:
+    """Apply "no such binding". The first reply is a doubt; the second one, if credible, expires the binding."""
     if state.status == Status.EXPIRED:
         return Step(state, CheckResult.GONE_UNCONFIRMED, changed=False, at_rest=True)
     if not credible:
         doubted = replace(state, failures=state.failures + 1, gone_at=0.0)
         again = min(BACKOFF_LIMIT, BACKOFF_FIRST * 2.0 ** min(state.failures, 16))
         return Step(doubted, CheckResult.GONE_DOUBTED, changed=False, again=again)
-    already = is_gone(state)
-    if not already and not state.gone_at:
+    was_gone = is_gone(state)
+    if not was_gone and not state.gone_at:
         return Step(
-            replace(state, gone_at=now), CheckResult.GONE_UNCONFIRMED, changed=False, again=_soon(chance)
+            replace(state, gone_at=now),
+            CheckResult.GONE_UNCONFIRMED,
+            changed=False,
+            again=_confirmation_delay(chance),
         )
-    streak = state.streak + 1 if already else 1
+    streak = state.streak + 1 if was_gone else 1
     after = BindingState(
         state=State.EXPIRED,
         checked_at=now,
@@ -272,29 +296,29 @@ def _miss(state: BindingState, seq: int, now: float, chance: float, credible: bo
         temp_number=state.temp_number,
         temp_extension=state.temp_extension,
         temp_at=state.temp_at,
-        moves=_moves(state, State.EXPIRED, now),
+        moves=_append_move(state, State.EXPIRED, now),
     )
     later = GONE_AGAIN[streak - 1] if streak <= len(GONE_AGAIN) else None
-    return Step(after, CheckResult.GONE, changed=not already, again=later, at_rest=True)
+    return Step(after, CheckResult.GONE, changed=not was_gone, again=later, at_rest=True)
 
 
 def is_gone(state: BindingState) -> bool:
-    """Expired because the provider knows no such binding, not because it said Status 4."""
+    """Return whether the binding expired because the provider does not know it, rather than by Status 4."""
     return state.state is State.EXPIRED and state.status == 0
 
 
-def _moves(state: BindingState, to: State, now: float) -> tuple[float, ...]:
+def _append_move(state: BindingState, to: State, now: float) -> tuple[float, ...]:
     if state.state in (to, State.UNVERIFIED):
         return state.moves
     return (*state.moves, now)[-FLAPPING_MOVES:]
 
 
-def _soon(chance: float) -> float:
+def _confirmation_delay(chance: float) -> float:
     return CONFIRM_AFTER + CONFIRM_SPREAD * chance
 
 
-def _stored(state: BindingState, policy: Policy) -> tuple[object, ...]:
-    """What of a state makes it another row: all that decides a route, and nothing that only ages."""
+def _route_facts(state: BindingState, policy: Policy) -> tuple[object, ...]:
+    """Return the part of a state that decides a route, without times and counters. If it changes, the row does."""
     return (
         state.state,
         state.status,

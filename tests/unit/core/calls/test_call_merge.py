@@ -1,4 +1,4 @@
-"""Several words about one call, when to ask again, and whose turn it is."""
+"""Merging reports of one call, when to query it, and the order of queries."""
 
 from dataclasses import replace
 from itertools import permutations
@@ -61,11 +61,11 @@ def test_the_order_and_the_number_of_reports_do_not_matter(told: list[Call]) -> 
 
 
 @given(words)
-def test_the_same_word_twice_says_nothing_new(word: Call) -> None:
+def test_a_repeated_report_changes_nothing(word: Call) -> None:
     assert merge(word, word) == word
 
 
-def test_the_providers_word_stands_above_the_dispatchers_and_that_above_silence() -> None:
+def test_the_provider_takes_precedence_over_the_dispatcher() -> None:
     reported, dispatcher, provider = (
         a_call(),
         with_outcome(a_call(), "failed"),
@@ -78,18 +78,18 @@ def test_the_providers_word_stands_above_the_dispatchers_and_that_above_silence(
     assert merge(given_up, final(CallSource.RECEIPT)).source is CallSource.RECEIPT
 
 
-def test_nothing_is_asked_about_a_call_whose_end_is_known() -> None:
+def test_an_ended_call_is_not_queried() -> None:
     assert merge(a_call(), final(CallSource.RECEIPT)).next_at is None
     assert with_outcome(a_call(), "connected").next_at is None
     assert with_outcome(a_call(), "failed").next_at == NOW + 180  # its cause is worth a question
     assert with_outcome(a_call(prod_id=0, next_at=None), "failed").next_at is None
 
 
-def test_a_call_that_was_put_off_is_not_brought_forward_by_a_repeated_report() -> None:
+def test_a_repeated_report_does_not_bring_a_postponed_query_forward() -> None:
     assert merge(a_call(next_at=NOW + 600), a_call()).next_at == NOW + 600
 
 
-def test_the_ladder() -> None:
+def test_retries_follow_the_schedule() -> None:
     assert first_try(NOW, NOW + 1) == NOW + 180
     assert first_try(NOW, NOW + 7200) == NOW + 7200
     at, rungs = NOW + 180, []
@@ -102,13 +102,13 @@ def test_the_ladder() -> None:
 
 
 @given(st.floats(0, 86_399))
-def test_the_next_try_lies_ahead(age: float) -> None:
+def test_the_next_try_is_in_the_future(age: float) -> None:
     again = next_try(NOW, NOW + age)
     assert again is not None
     assert NOW + age < again <= NOW + 86_400
 
 
-def test_the_longest_due_and_the_newest_by_turns() -> None:
+def test_oldest_and_newest_calls_alternate() -> None:
     old, new = [a_call(f"o{n}") for n in range(3)], [a_call(f"n{n}") for n in range(3)]
 
     def order(oldest: list[Call], newest: list[Call], *, newest_first: bool) -> list[str]:
@@ -120,7 +120,7 @@ def test_the_longest_due_and_the_newest_by_turns() -> None:
     assert order(old, [], newest_first=True) == ["o0", "o1", "o2"]
 
 
-def test_a_report_sums_up() -> None:
+def test_a_report_aggregates_calls() -> None:
     found = report(
         [
             ("FC1", "normal", "connected", "200000", 6),

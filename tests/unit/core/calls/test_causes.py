@@ -1,4 +1,4 @@
-"""Why calls end: the table of codes, and what each says of the number."""
+"""Causes of ended calls: the table of codes, and which of them count against a number."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from precall.core.calls.causes import AT_FAULT, CAUSES, UNFINISHED, CallEnd, jud
 COUNTED = "200004 200005 200012 200117 200121 400 476 482 500 1 3 27 34 38 41 42 failed"
 
 
-def test_only_what_can_be_the_numbers_fault_counts_against_it() -> None:
+def test_only_causes_attributable_to_the_number_count_against_it() -> None:
     assert set(COUNTED.split()) == AT_FAULT
     for code in ("200002", "200003", "200007", "200010", "200111", "200113", "17", "18", "19", "21", "busy"):
         assert judge(code, 0) is CallEnd.NOT_CONNECTED
@@ -21,7 +21,7 @@ def test_every_code_that_decides_something_has_a_meaning() -> None:
 
 
 @pytest.mark.parametrize("code", ["", "200101", "200102", "200103", "200201", "300000"])
-def test_states_of_a_call_that_goes_on(code: str) -> None:
+def test_states_of_a_call_in_progress(code: str) -> None:
     assert judge(code, 0) is None
     assert judge(code, 31) is None
 
@@ -46,6 +46,6 @@ def test_connected_is_a_duration_above_zero(code: str, duration: float | None, e
     assert judge(code, duration) is end
 
 
-def test_a_call_that_is_over_ended_somehow_whatever_its_state() -> None:
+def test_every_ended_call_has_a_result() -> None:
     assert judge_ended("", 0) is CallEnd.NOT_CONNECTED
     assert judge_ended("", 5) is CallEnd.CONNECTED

@@ -1,4 +1,4 @@
-"""What failed calls say about a binding: enough, lately, on this route; in whatever order they are told."""
+"""When failed calls make a binding suspect: enough of them, recent, on this route, in any order of reports."""
 
 from itertools import permutations
 
@@ -37,7 +37,7 @@ def test_three_failures_of_the_last_five_and_not_two() -> None:
     assert not three_of_five.is_suspect(NORMAL, NOW)
 
 
-def test_every_further_failure_asks_for_a_check_and_a_success_for_none() -> None:
+def test_every_further_failure_requests_a_check_and_a_success_does_not() -> None:
     suspicion = heard(*(a_verdict(n) for n in range(3)))
     assert suspicion.record(NORMAL, a_verdict(3), "normal", NOW)
     assert not suspicion.record(NORMAL, a_verdict(4, failed=False), "normal", NOW)
@@ -71,7 +71,7 @@ def test_the_provider_disagrees_once_it_has_answered_normal_after() -> None:
     assert suspicion.flags(NORMAL, NOW + 2) == (Flag.SUSPECT,)
 
 
-def test_calls_on_another_route_say_nothing_of_this_one() -> None:
+def test_calls_on_another_route_do_not_count() -> None:
     suspicion = heard(*(a_verdict(n) for n in range(3)))
     temporary = row(observed(State.TEMPORARY))
     assert suspicion.flags(temporary, NOW) == ()
@@ -90,14 +90,14 @@ def test_a_call_on_an_unknown_route_counts_and_so_does_an_unverified_one() -> No
     assert suspicion.is_suspect(NORMAL, NOW)
 
 
-def test_a_later_word_on_the_same_call_replaces_the_earlier() -> None:
+def test_a_later_report_on_a_call_replaces_the_earlier() -> None:
     suspicion = heard(*(a_verdict(n) for n in range(3)))
     suspicion.record(NORMAL, a_verdict(1, failed=False), "normal", NOW)
     assert not suspicion.is_suspect(NORMAL, NOW)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=6))
-def test_the_order_in_which_ends_become_known_does_not_matter(ends: list[bool]) -> None:
+def test_the_order_of_reports_does_not_matter(ends: list[bool]) -> None:
     verdicts = [a_verdict(n, failed=failed) for n, failed in enumerate(ends)]
     orders = [*list(permutations(verdicts))[::97], tuple(verdicts)]
     found = {heard(*order, *order[::-1]).is_suspect(NORMAL, NOW) for order in orders}
@@ -105,7 +105,7 @@ def test_the_order_in_which_ends_become_known_does_not_matter(ends: list[bool]) 
     assert found == {sum(ends[-5:]) >= 3}
 
 
-def test_what_the_provider_reports_of_a_number_counts_by_its_own_time() -> None:
+def test_number_reports_count_by_their_own_time() -> None:
     for order in permutations([(True, NOW - 20), (False, NOW - 10)]):
         suspicion = CallSuspicion()
         for abnormal, at in order:
@@ -115,7 +115,7 @@ def test_what_the_provider_reports_of_a_number_counts_by_its_own_time() -> None:
     assert suspicion.flags(NORMAL, NOW) == (Flag.SUSPECT,)
 
 
-def test_what_is_remembered_is_bounded_and_those_whose_calls_work_do_not_displace_those_in_doubt() -> None:
+def test_memory_is_bounded_and_working_bindings_do_not_displace_suspects() -> None:
     suspicion = heard(*(a_verdict(n) for n in range(3)))
     for place in range(MAX_BINDINGS + 10):
         other = row(observed(State.NORMAL), subs_id=f"x{place}")
@@ -124,7 +124,7 @@ def test_what_is_remembered_is_bounded_and_those_whose_calls_work_do_not_displac
     assert suspicion.is_suspect(NORMAL, NOW)
 
 
-def test_faded_is_what_can_not_add_up_any_more() -> None:
+def test_a_record_is_forgotten_when_it_can_no_longer_reach_the_score() -> None:
     assert (
         module.LATEST_CALLS * 2.0 ** -(module.FORGET_AFTER / HALF_LIFE)
         < module.MIN_SCORE
@@ -132,7 +132,7 @@ def test_faded_is_what_can_not_add_up_any_more() -> None:
     )
 
 
-def test_predicted_and_measured_side_by_side() -> None:
+def test_calibration_counts_predicted_and_measured_shares() -> None:
     calibration = Calibration()
     calibration.dialled("FC1", 0.5)
     calibration.dialled("FC2", 0.0)

@@ -13,33 +13,33 @@ BAD = Failure.TRANSIENT
 def feed(
     outage: Outage, outcomes: list[Failure | None], start: float = 0.0, every: float = 0.1
 ) -> list[OutageTransition]:
-    """Record them one after another; the turns they led to."""
+    """Record results one after another. Return the transitions."""
     turns = [outage.record(outcome, start + n * every) for n, outcome in enumerate(outcomes)]
     return [turn for turn in turns if turn is not None]
 
 
-def test_half_of_twenty_enters():
+def test_half_of_twenty_failures_enter_degraded_mode():
     outage = Outage()
     assert feed(outage, [None] * 10 + [BAD] * 9) == []
     assert outage.record(BAD, 2.0) == OutageTransition(degraded=True, checks=20, failures=10, duration=0.0)
     assert outage.degraded
 
 
-def test_less_than_half_does_not():
+def test_less_than_half_does_not_enter():
     assert feed(Outage(), [None] * 40 + [BAD] * 39) == []
 
 
-def test_nineteen_failures_among_few_do_not_unless_ten_in_a_row():
+def test_nineteen_failures_do_not_enter_unless_ten_are_consecutive():
     assert feed(Outage(), ([BAD] * 9 + [None]) + [BAD] * 9) == []
 
 
-def test_ten_in_a_row_enter_when_checks_are_rare():
+def test_ten_consecutive_failures_enter_when_checks_are_rare():
     outage = Outage()
     turns = feed(outage, [BAD] * 10, every=60.0)
     assert turns == [OutageTransition(degraded=True, checks=10, failures=10, duration=0.0)]
 
 
-def test_ten_in_a_row_among_many_good_ones_do_not():
+def test_ten_consecutive_failures_among_many_successes_do_not_enter():
     assert feed(Outage(), [None] * 30 + [BAD] * 10) == []
 
 
@@ -57,12 +57,12 @@ def test_transport_and_account_failures_count(failure):
 @pytest.mark.parametrize(
     "failure", [Failure.THROTTLED, Failure.STALE, Failure.REFUSED, Failure.GONE, Failure.MALFORMED]
 )
-def test_other_non_answers_do_not(failure):
+def test_other_failures_do_not_count(failure):
     assert feed(Outage(), [failure] * 100) == []
 
 
 @pytest.mark.parametrize(("outcome", "leaves"), [(None, 1), (Failure.REFUSED, 1), (Failure.GONE, 1)])
-def test_ten_good_answers_in_a_row_leave(outcome, leaves):
+def test_ten_consecutive_answers_leave_degraded_mode(outcome, leaves):
     outage = Outage()
     feed(outage, [BAD] * 10)
     assert feed(outage, [outcome] * 9 + [BAD] + [outcome] * 9, start=10.0) == []
@@ -72,25 +72,25 @@ def test_ten_good_answers_in_a_row_leave(outcome, leaves):
 
 
 @pytest.mark.parametrize("failure", [Failure.MALFORMED, Failure.THROTTLED, Failure.STALE])
-def test_non_answers_do_not_leave(failure):
+def test_failures_do_not_leave_degraded_mode(failure):
     outage = Outage()
     feed(outage, [BAD] * 10)
     assert feed(outage, [failure] * 50, start=10.0) == []
 
 
-def test_a_throttled_check_does_not_break_a_row_of_good_ones():
+def test_a_throttled_check_does_not_interrupt_consecutive_answers():
     outage = Outage()
     feed(outage, [BAD] * 10)
     assert len(feed(outage, [None, Failure.THROTTLED] * 10, start=10.0)) == 1
 
 
-def test_after_leaving_the_past_is_forgiven():
+def test_leaving_degraded_mode_resets_the_failures():
     outage = Outage()
     feed(outage, [BAD] * 30 + [None] * 10)
     assert outage.record(BAD, 4.0) is None
 
 
-def test_background_shrinks_to_a_trickle():
+def test_degraded_mode_reduces_background_checks():
     outage = Outage()
     assert all(outage.admits(1.0, 100.0) for _ in range(50))
     feed(outage, [BAD] * 10)
@@ -111,14 +111,14 @@ def test_turns_alternate(outcomes):
         assert outage.degraded is degraded
 
 
-def test_five_gone_of_few_are_not_believed():
+def test_five_gone_in_a_small_pool_are_not_credible():
     gone = PoolGoneDetector()
     assert [gone.credible("P", f"{n}", 10.0) for n in range(6)] == [True] * 4 + [False] * 2
     assert gone.accused("P", 10.0) == (6, 6)
     assert gone.credible("Q", "9", 10.0)
 
 
-def test_twenty_of_a_hundred_are_too_many():
+def test_twenty_gone_of_a_hundred_are_not_credible():
     gone = PoolGoneDetector()
     for n in range(100):
         gone.answered("P", f"{n}")
@@ -126,12 +126,12 @@ def test_twenty_of_a_hundred_are_too_many():
     assert verdicts == [True] * 19 + [False]
 
 
-def test_one_binding_asked_often_counts_once():
+def test_a_binding_checked_repeatedly_counts_once():
     gone = PoolGoneDetector()
     assert all(gone.credible("P", "1", float(n)) for n in range(20))
 
 
-def test_five_minutes_later_it_is_forgotten():
+def test_gone_replies_are_forgotten_after_five_minutes():
     gone = PoolGoneDetector()
     for n in range(6):
         gone.credible("P", f"{n}", 0.0)

@@ -50,7 +50,7 @@ def test_no_window_holds_more_than_rate_and_burst(steps, rate, burst):
         st.tuples(st.floats(0.0, 2.0), st.floats(0.5, 200.0), st.floats(1.0, 50.0)), min_size=1, max_size=40
     )
 )
-def test_no_window_across_changes_of_rate_and_burst_holds_more_than_they_allow(steps):
+def test_no_window_exceeds_the_quota_across_changes_of_rate_and_burst(steps):
     quota, now, rate, burst = Quota(20.0, 20.0, 0.0), 0.0, 20.0, 20.0
     spent, earned, bursts = [0], [0.0], [burst]
     for pause, next_rate, next_burst in steps:
@@ -90,7 +90,7 @@ def test_the_bucket_starts_empty():
 
 
 @pytest.mark.parametrize("demand_first", [True, False])
-def test_a_flood_of_both_lanes_leaves_each_its_share(demand_first):
+def test_each_lane_gets_its_share_under_load(demand_first):
     quota = Quota(100.0, 100.0, 0.0)
     calls = {Priority.DEMAND: 0, Priority.BACKGROUND: 0}
     order = (Priority.DEMAND, Priority.BACKGROUND) if demand_first else (Priority.BACKGROUND, Priority.DEMAND)
@@ -101,7 +101,7 @@ def test_a_flood_of_both_lanes_leaves_each_its_share(demand_first):
     assert calls[Priority.BACKGROUND] / 6000 == pytest.approx(0.3, abs=0.02)
 
 
-def test_the_background_gets_all_that_readers_leave():
+def test_background_checks_get_what_readers_leave():
     quota = Quota(50.0, 50.0, 0.0)
     assert sum(greedy(quota, tick / 50, Priority.BACKGROUND) for tick in range(1, 3001)) >= 2950
 
@@ -151,9 +151,9 @@ def test_retry_after_is_honoured():
     assert quota.spend(8.1, Priority.DEMAND)
 
 
-@pytest.mark.parametrize("told", [None, 0.2])
+@pytest.mark.parametrize("retry_after", [None, 0.2])
 @pytest.mark.parametrize("latency", [0.0, 0.2])
-def test_a_provider_that_allows_a_fifth(told, latency):
+def test_a_provider_that_allows_a_fifth(retry_after, latency):
     quota, window, used = Quota(100.0, 100.0, 0.0), -1, 0
     calls, throttled, answered, pending = 0, 0, 0, []
     rates = []
@@ -161,7 +161,7 @@ def test_a_provider_that_allows_a_fifth(told, latency):
         now = tick / 1000
         while pending and pending[0] <= now:
             pending.pop(0)
-            quota.throttled(now, told)
+            quota.throttled(now, retry_after)
         if int(now) != window:
             window, used = int(now), 0
         if quota.spend(now, Priority.BACKGROUND):
@@ -186,7 +186,7 @@ def saving(allowed):
 
 
 def by_the_second(allowed):
-    """One that counts anew each second."""
+    """A provider that counts calls per calendar second."""
     made = Counter()
 
     def answers(now):
@@ -197,17 +197,17 @@ def by_the_second(allowed):
 
 
 @pytest.mark.parametrize("provider", [saving, by_the_second])
-@pytest.mark.parametrize("told", [None, 1.0])
+@pytest.mark.parametrize("retry_after", [None, 1.0])
 @pytest.mark.parametrize("share", [0.05, 0.2, 0.5, 0.8, 0.95])
 @pytest.mark.parametrize("rate", [40.0, 400.0])
-def test_the_rate_stays_within_what_any_provider_allows_and_comes_back(provider, told, share, rate):
+def test_the_rate_stays_within_what_any_provider_allows_and_comes_back(provider, retry_after, share, rate):
     quota, answers, throttled = Quota(rate, rate, 0.0), provider(rate * share), deque()
     calls = refused = 0
     limits = []
     for tick in range(1, 20 * 180):
         now = tick / 20
         while throttled and throttled[0] <= now:
-            quota.throttled(throttled.popleft(), told)
+            quota.throttled(throttled.popleft(), retry_after)
         for _ in range(greedy(quota, now, Priority.BACKGROUND)):
             answered = answers(now)
             calls, refused = calls + (now > 60), refused + (now > 60 and not answered)
@@ -221,7 +221,7 @@ def test_the_rate_stays_within_what_any_provider_allows_and_comes_back(provider,
     assert quota.rate == rate
 
 
-def test_nothing_is_saved_up_for_the_end_of_a_pause():
+def test_no_tokens_accumulate_during_a_pause():
     quota = Quota(100.0, 100.0, 0.0)
     quota.until(5.0, Priority.DEMAND)
     left = 100 - greedy(quota, 5.0, Priority.DEMAND)
@@ -230,7 +230,7 @@ def test_nothing_is_saved_up_for_the_end_of_a_pause():
     assert 0.0 < quota.until(8.0, Priority.BACKGROUND) < 0.1
 
 
-def test_retuning_keeps_what_throttling_taught():
+def test_changing_the_rate_keeps_the_throttled_share():
     quota = Quota(100.0, 100.0, 0.0)
     quota.retune(50.0, 10.0, 1.0)
     assert quota.rate == 50.0
@@ -249,7 +249,7 @@ def test_a_smaller_burst_holds_at_once():
     assert greedy(quota, 10.0, Priority.DEMAND) <= 3
 
 
-def test_a_clock_that_stands_still_gives_nothing():
+def test_a_stopped_clock_adds_no_tokens():
     quota = Quota(10.0, 10.0, 0.0)
     quota.until(1.0, Priority.DEMAND)
     spent = greedy(quota, 1.0, Priority.DEMAND)
@@ -270,15 +270,15 @@ def test_the_circuit_lets_one_probe_through_per_half_minute():
     assert circuit.fault(104.0)
 
 
-def test_stale_replies_in_a_row_amount_to_a_refusal_once_they_last():
+def test_stale_replies_for_long_enough_count_as_a_refusal():
     circuit = Circuit()
-    told = [(place / 2, circuit.stale(place / 2)) for place in range(20)]
-    assert next(at for at, refused in told if refused) == STALE_SPAN
+    replies = [(place / 2, circuit.stale(place / 2)) for place in range(20)]
+    assert next(at for at, refused in replies if refused) == STALE_SPAN
     slow = Circuit()
     assert [slow.stale(10.0 * place) for place in range(STALE_LEAST)] == [False] * (STALE_LEAST - 1) + [True]
 
 
-def test_one_answer_ends_a_row_of_stale_replies():
+def test_an_answer_resets_stale_replies():
     circuit = Circuit()
     for at in range(100):
         assert not circuit.stale(float(at))
@@ -287,7 +287,7 @@ def test_one_answer_ends_a_row_of_stale_replies():
     assert not circuit.is_open
 
 
-def test_a_stale_probe_is_made_again_soon_but_not_for_ever():
+def test_a_stale_probe_is_repeated_soon_but_not_for_ever():
     circuit = Circuit()
     circuit.fault(0.0)
     probes = []
@@ -304,7 +304,7 @@ def test_a_stale_probe_is_made_again_soon_but_not_for_ever():
 @given(
     st.lists(st.tuples(st.floats(0.0, 2.0), st.sampled_from(["stale", "answer", "throttled"])), max_size=200)
 )
-def test_stale_replies_refuse_the_account_exactly_when_none_is_answered_for_long(steps):
+def test_stale_replies_open_the_circuit_only_if_nothing_is_answered_for_long(steps):
     circuit, now, row = Circuit(), 0.0, []
     for wait, reply in steps:
         now += wait

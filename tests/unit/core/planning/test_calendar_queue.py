@@ -1,4 +1,4 @@
-"""The calendar queue against a sorted list: whatever joins, leaves or moves, the earliest comes first."""
+"""The calendar queue against a sorted list: the earliest item comes first after any additions, removals and moves."""
 
 import sys
 from dataclasses import dataclass
@@ -88,7 +88,7 @@ def test_moves_and_removals_keep_the_earliest_first(acts: list[tuple[str, int, f
     assert sorted(item.name for item in drained(queue)) == sorted(item.name for item in here)
 
 
-def test_a_page_too_long_to_sort_at_once_is_read_in_parts() -> None:
+def test_a_long_page_is_sorted_in_chunks() -> None:
     queue, items = a_calendar(*[1.0] * (3 * calendar_queue.CHUNK + 1), 2 * calendar_queue.SLOT, 0.5)
     late, early = items[-2:]
     drained_items = drained(queue)
@@ -97,7 +97,7 @@ def test_a_page_too_long_to_sort_at_once_is_read_in_parts() -> None:
     assert drained_items.index(early) > calendar_queue.CHUNK
 
 
-def test_a_look_gives_up_where_many_have_left() -> None:
+def test_a_search_gives_up_after_many_stale_entries() -> None:
     crowd = 2 * calendar_queue.MAX_PAGES * calendar_queue.CHUNK
     queue, items = a_calendar(*[1.0] * crowd, 2.0)
     for item in items[:-1]:

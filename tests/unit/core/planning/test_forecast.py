@@ -36,7 +36,7 @@ def test_the_gain_is_what_was_measured(lap: float, measured: float) -> None:
     assert gain(lap) == pytest.approx(measured)
 
 
-def test_the_gain_never_promises_more_than_measured_nor_less_than_none() -> None:
+def test_the_gain_is_between_none_and_the_measured_one() -> None:
     assert gain(1.0) == GAINS[0][1]
     assert gain(5000.0) == pytest.approx(2.325, abs=0.05)
     assert gain(1e9) == 1.0

@@ -37,18 +37,18 @@ def after(reply: Reply, state: BindingState | None = None, policy: Policy | None
         (failure(Failure.GONE), NextCheck(settled=False, after=CONFIRM_AFTER, kind=CheckKind.CONFIRM)),
     ],
 )
-def test_each_reply_says_when_to_ask_again(reply: Reply, then: NextCheck) -> None:
+def test_each_reply_schedules_the_next_check(reply: Reply, then: NextCheck) -> None:
     assert after(reply) == then
 
 
-def test_a_real_number_that_needs_confirming_is_asked_about_soon() -> None:
-    found = after(answer(3), policy=CONFIRMED)
-    assert (found.settled, found.after, found.kind) == (True, CONFIRM_AFTER, CheckKind.CONFIRM)
+def test_an_unconfirmed_status_3_is_checked_again_soon() -> None:
+    result = after(answer(3), policy=CONFIRMED)
+    assert (result.settled, result.after, result.kind) == (True, CONFIRM_AFTER, CheckKind.CONFIRM)
 
 
-def test_a_vanished_binding_is_looked_for_again_much_later() -> None:
+def test_a_gone_binding_is_checked_again_much_later() -> None:
     doubted = observed(State.NORMAL, gone_at=NOW - 3.0)
-    found = after(failure(Failure.GONE), doubted)
-    assert (found.settled, found.at_rest, found.kind) == (True, True, CheckKind.GONE)
-    assert found.after is not None
-    assert found.after > 60.0
+    result = after(failure(Failure.GONE), doubted)
+    assert (result.settled, result.at_rest, result.kind) == (True, True, CheckKind.GONE)
+    assert result.after is not None
+    assert result.after > 60.0

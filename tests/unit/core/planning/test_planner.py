@@ -1,4 +1,4 @@
-"""The planner: nothing is lost, nothing is checked twice at once, nobody starves, and it learns."""
+"""The planner: no binding is lost, checked twice at once, or starved, and rates are learned."""
 
 import json
 import random
@@ -39,7 +39,7 @@ def filled(
 def run(
     planner: Planner, start: float, seconds: float, *, rate: float = RATE, variant=lambda _: ""
 ) -> list[tuple[float, str]]:
-    """Take and settle at `rate`; who was checked when."""
+    """Take and settle bindings at `rate`. Return (time, id) of each check."""
     done = []
     for tick in range(int(seconds * rate)):
         now = start + (tick + 1) / rate
@@ -273,7 +273,7 @@ def test_where_max_age_holds_for_dials_every_binding_has_its_turn(count, live, h
 
 
 @pytest.mark.parametrize("kind", [CheckKind.HINT, CheckKind.REPORT, CheckKind.RETRY, CheckKind.CONFIRM])
-def test_no_flood_of_appointments_starves_worth_and_sweep(kind):
+def test_many_scheduled_checks_do_not_starve_value_and_sweep(kind):
     planner = filled(400, max_age=inf)
     for n in range(200):
         for k in range(60):
@@ -284,7 +284,7 @@ def test_no_flood_of_appointments_starves_worth_and_sweep(kind):
     assert len(others) >= 0.3 * len(done)
 
 
-def test_reports_take_a_twentieth_while_others_want_the_calls():
+def test_reports_get_a_twentieth_of_contended_calls():
     planner = filled(4000)
     for n in range(1000):
         planner.schedule(str(3000 + n), 1.0, kind=CheckKind.REPORT)
@@ -310,7 +310,7 @@ def test_min_interval_leaves_calls_unused():
     assert len(done) == pytest.approx(10 * 60 / 5, abs=10)
 
 
-def test_an_abnormal_binding_is_not_asked_more_often_than_allowed():
+def test_abnormal_min_interval_limits_checks():
     planner = filled(3)
     done = [
         now
@@ -320,7 +320,7 @@ def test_an_abnormal_binding_is_not_asked_more_often_than_allowed():
     assert min(b - a for a, b in pairwise(done)) >= 29.999
 
 
-def test_a_confirmation_and_the_first_report_break_it_others_do_not():
+def test_a_confirmation_and_the_first_report_ignore_the_min_interval():
     planner = filled(1)
     planner.take_on_demand("0", 10.0)
     planner.settle("0", "t", 10.0)
@@ -337,7 +337,7 @@ def test_a_confirmation_and_the_first_report_break_it_others_do_not():
     assert planner.take(44.0) == "0"
 
 
-def test_each_failed_call_on_a_normal_route_is_a_reason_to_check_it_a_second_later():
+def test_each_failed_call_on_a_normal_route_schedules_a_check():
     planner = filled(1, min_interval=100.0)
     for at in (10.0, 11.0, 11.5):
         planner.schedule("0", at, kind=CheckKind.REPORT)
@@ -347,7 +347,7 @@ def test_each_failed_call_on_a_normal_route_is_a_reason_to_check_it_a_second_lat
     assert planner.take(12.0) == "0"
 
 
-def test_an_answer_makes_a_pending_appointment_void():
+def test_an_answer_cancels_a_scheduled_check():
     planner = filled(2, min_interval=100.0)
     planner.schedule("0", 10.0, kind=CheckKind.HINT)
     planner.take_on_demand("0", 11.0)
@@ -356,7 +356,9 @@ def test_an_answer_makes_a_pending_appointment_void():
 
 
 def test_a_throttled_check_keeps_its_place():
-    planner = filled(50)
+    planner = Planner(RATE)
+    for n in range(50):
+        planner.add(str(n), 0.0, pool="P", x=n, registered_at=-90.0, checked_at=-float(n), variant="")
     first = planner.take(100.0)
     planner.release(first, 100.0, 100.0)
     assert planner.take(100.0) == first
@@ -390,7 +392,7 @@ def test_a_lost_check_comes_back():
     assert planner.take(10.0 + LOST_AFTER) == "0"
 
 
-def test_an_expired_binding_rests_until_appointed():
+def test_an_expired_binding_is_checked_only_if_scheduled():
     planner = filled(2)
     planner.take_on_demand("0", 10.0)
     planner.settle("0", "", 10.0)
@@ -406,7 +408,7 @@ def test_an_expired_binding_rests_until_appointed():
     assert "0" in {subs_id for _, subs_id in run(planner, 700.0, 5)}
 
 
-def test_a_confirmation_without_an_answer_is_asked_again():
+def test_a_confirmation_without_an_answer_is_repeated():
     planner = filled(1)
     planner.take_on_demand("0", 10.0)
     planner.settle("0", "", 10.0)
@@ -428,7 +430,7 @@ def test_an_answer_to_a_removed_binding_is_dropped():
     assert planner.explain("0", 13.0).checked_at == 12.0
 
 
-def test_pausing_a_pool_spares_the_others_and_loses_nobody():
+def test_pausing_a_pool_does_not_affect_others():
     planner = filled(40, pools=2)
     planner.pause("P1")
     assert {int(subs_id) % 2 for _, subs_id in run(planner, 0.0, 60)} == {0}
@@ -448,7 +450,7 @@ def test_pausing_all_leaves_confirmations():
     assert len({subs_id for _, subs_id in run(planner, 70.0, 60)}) == 5
 
 
-def test_known_ages_at_restart_make_no_herd():
+def test_known_ages_at_restart_avoid_a_burst_of_checks():
     planner = Planner(RATE)
     for n in range(1000):
         planner.add(str(n), 0.0, pool="P", x=n, registered_at=-9000.0, checked_at=-float(n), variant="")
@@ -483,7 +485,7 @@ def test_checks_are_worth_more_in_a_troubled_pool():
     assert planner.explain("1001", 300.0).weight > 4 * planner.explain("1000", 300.0).weight
 
 
-def test_a_pool_outage_is_a_wave():
+def test_a_pool_outage_prioritizes_the_pool():
     planner = filled(3000, pools=10, checked=0.0)
     run(planner, 0.0, 200)
     down = lambda subs_id: "t" if int(subs_id) % 10 == 3 else ""  # noqa: E731
@@ -501,7 +503,7 @@ def test_trouble_on_an_x_reaches_its_siblings_at_once():
     assert len({n for n in done if n // 20 == 7}) >= 3
 
 
-def test_siblings_vouch_only_where_trouble_was_seen_to_be_shared():
+def test_siblings_confirm_each_other_only_where_trouble_is_shared():
     planner = filled(200, per_x=20)
     planner.take_on_demand("0", 600.0)
     planner.settle("0", "", 600.0)
@@ -544,7 +546,7 @@ def test_counters_halve_once_a_day():
     assert planner.export()["everywhere"]["lam"][0] == [n / 2 for n in before[0]]
 
 
-def test_live_checks_are_wanted_while_calls_abound_and_priced_when_not():
+def test_live_checks_are_granted_while_calls_are_left_and_rationed_otherwise():
     planner = filled(1000)
     assert planner.worth_waiting("1", 200.0)
     granted = 0

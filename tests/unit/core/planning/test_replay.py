@@ -26,7 +26,7 @@ def line(n: int, kind: LogEvent, at: float, face: str = "", *, verified: bool = 
 # -- the log ------------------------------------------------------------------------------------------
 
 
-def test_about_the_share_of_bindings_is_logged_and_each_of_them_always() -> None:
+def test_the_sample_has_the_configured_share_and_is_stable() -> None:
     sample = Sample(0.1, KEY)
     chosen = [n for n in range(5000) if sample.holds(str(n))]
     assert 400 < len(chosen) < 600
@@ -38,13 +38,13 @@ def test_about_the_share_of_bindings_is_logged_and_each_of_them_always() -> None
     assert all(Sample(1.0, KEY).holds(str(n)) for n in range(100))
 
 
-def test_no_number_and_no_id_stands_in_a_line() -> None:
+def test_log_lines_contain_no_number_and_no_id() -> None:
     event = Sample(1.0, KEY).event(ROW, LogEvent.ANSWER, 7.0)
     for number in (ROW.binding.subs_id, "17000000001", "13800000001", "13900000001", "17100000001"):
         assert number not in str(event.plain())
 
 
-def test_equal_facts_have_equal_pseudonyms_under_one_key_and_others_under_another() -> None:
+def test_pseudonyms_depend_on_the_key() -> None:
     one, other = Sample(1.0, KEY), Sample(1.0, bytes(16))
     first, second, foreign = (sample.event(ROW, LogEvent.DIAL, 1.0) for sample in (one, one, other))
     assert first == second
@@ -56,7 +56,7 @@ def test_equal_facts_have_equal_pseudonyms_under_one_key_and_others_under_anothe
     assert calm.face == ""
 
 
-def test_a_line_is_read_as_it_was_written() -> None:
+def test_log_lines_round_trip() -> None:
     event = line(1, LogEvent.DIAL, 12.5, "f", verified=True)
     assert read(event.plain()) == event
 
@@ -74,7 +74,7 @@ def test_a_line_is_read_as_it_was_written() -> None:
         {"binding": ""},
     ],
 )
-def test_anything_else_is_no_line(change: dict[str, object]) -> None:
+def test_malformed_lines_are_rejected(change: dict[str, object]) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
         read(line(1, LogEvent.ADD, 1.0).plain() | change)
     with pytest.raises(KeyError):
@@ -84,7 +84,7 @@ def test_anything_else_is_no_line(change: dict[str, object]) -> None:
 # -- the world ----------------------------------------------------------------------------------------
 
 
-def test_a_change_is_taken_to_lie_half_way_between_the_answers_that_frame_it() -> None:
+def test_a_change_is_dated_halfway_between_two_answers() -> None:
     log = [
         line(1, LogEvent.ADD, 0.0),
         line(1, LogEvent.ANSWER, 10.0),
@@ -100,8 +100,8 @@ def test_a_change_is_taken_to_lie_half_way_between_the_answers_that_frame_it() -
     assert reconstruct(reversed([*log, *log])) == reconstruct(log)
 
 
-def test_a_binding_older_than_the_log_begins_with_it_and_a_removed_one_may_come_back() -> None:
-    found = reconstruct(
+def test_lifetimes_start_with_the_log_and_may_resume_after_a_removal() -> None:
+    result = reconstruct(
         [
             line(1, LogEvent.REMOVE, 1.0),
             line(2, LogEvent.ANSWER, 5.0, "t"),
@@ -111,15 +111,15 @@ def test_a_binding_older_than_the_log_begins_with_it_and_a_removed_one_may_come_
             line(3, LogEvent.DIAL, 13.0),
         ]
     )
-    assert [(life.begin, life.registered_at, life.end) for life in found.lives] == [
+    assert [(life.begin, life.registered_at, life.end) for life in result.lives] == [
         (5.0, None, 9.0),
         (11.0, 11.0, inf),
     ]
-    assert found.rate == pytest.approx(2 / 12)
+    assert result.rate == pytest.approx(2 / 12)
 
 
 def two_bindings() -> ReplayLog:
-    """One in trouble from 1000 on, dialled every 100 s from 1050; one that nobody dials."""
+    """One binding in trouble from 1000 on, dialled every 100 s from 1050; and one that is never dialled."""
     log = [line(n, kind, 0.0) for n in (1, 2) for kind in (LogEvent.ADD, LogEvent.ANSWER)]
     log += [
         line(1, LogEvent.ANSWER, 999.0),
@@ -131,21 +131,21 @@ def two_bindings() -> ReplayLog:
 
 
 def test_known_truth_gives_known_scores() -> None:
-    # Calls at 600, 1200 and 1800, in turn: the trouble that began at 1000 is found at 1800.
-    found = score(two_bindings(), BASELINE, 1 / 600)
-    assert found.dials == 10
-    assert found.wrong == pytest.approx(8 / 10)
-    assert found.longest_age == pytest.approx(1200.0)
+    # Checks at 600, 1200 and 1800, alternating. The trouble that began at 1000 is detected at 1800.
+    result = score(two_bindings(), BASELINE, 1 / 600)
+    assert result.dials == 10
+    assert result.wrong == pytest.approx(8 / 10)
+    assert result.longest_age == pytest.approx(1200.0)
     ages = [at - 600 if at < 1800 else at - 1800 for at in range(1050, 2000, 100)]
-    assert found.mean_age == pytest.approx(sum(ages) / 10)
+    assert result.mean_age == pytest.approx(sum(ages) / 10)
 
 
 def test_a_dial_that_was_checked_live_is_never_wrong_and_costs_a_call() -> None:
     log = two_bindings()
     log.lives[0].dials = [(1050.0, True), (1150.0, False)]
-    found = score(log, BASELINE, 1 / 600)
-    assert (found.dials, found.wrong) == (2, 0.0)
-    assert found.longest_age == pytest.approx(1800.0)
+    result = score(log, BASELINE, 1 / 600)
+    assert (result.dials, result.wrong) == (2, 0.0)
+    assert result.longest_age == pytest.approx(1800.0)
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, 1e9])
@@ -168,7 +168,7 @@ def traffic(seed: int) -> ReplayLog:
     return reconstruct(log)
 
 
-def test_the_planner_spends_the_same_calls_better_than_asking_in_turn() -> None:
+def test_the_planner_beats_round_robin_with_the_same_calls() -> None:
     log = traffic(1)
     in_turn, planned = (score(log, name, 0.2) for name in (BASELINE, "precall"))
     assert in_turn.dials == planned.dials > 1000
@@ -181,7 +181,7 @@ def test_every_policy_is_scored_on_the_same_dials() -> None:
     assert len({score(log, name, 0.1).dials for name in POLICIES}) == 1
 
 
-def test_refit_finds_the_rates_the_log_was_made_with() -> None:
+def test_refit_recovers_the_rates_of_the_log() -> None:
     chance = random.Random(3)
     log, hour = [], 3600.0
     for n in range(500):

@@ -10,14 +10,14 @@ def turned(brake: Brake, times: int, now: float, active: int = 100) -> int:
     return sum(brake.admit("FC1", active, now) for _ in range(times))
 
 
-def test_exactly_the_cap_turns() -> None:
+def test_exactly_the_cap_is_admitted() -> None:
     brake = Brake(share=0.05, floor=20, window=600.0)
     assert turned(brake, 1000, 0.0, active=1000) == 50
     assert brake.engaged("FC1", 1000, 0.0)
     assert turned(Brake(0.05, 20, 600.0), 1000, 0.0, active=10) == 20
 
 
-def test_pools_are_apart() -> None:
+def test_pools_have_separate_caps() -> None:
     brake = Brake(0.05, 1, 600.0)
     assert brake.admit("FC1", 1, 0.0)
     assert not brake.admit("FC1", 1, 0.0)
@@ -32,14 +32,14 @@ def test_it_releases_itself_when_fewer_than_half_the_cap_turned_in_the_window() 
     assert turned(brake, 9, 901.0) == 4
 
 
-def test_an_operators_release_lets_a_fresh_cap_count() -> None:
+def test_an_operators_release_starts_a_new_cap() -> None:
     brake = Brake(0.0, 4, 600.0)
     assert turned(brake, 9, 0.0) == 4
     brake.release("FC1")
     assert turned(brake, 9, 1.0) == 4
 
 
-def test_a_halt_stops_a_pool_or_all_until_it_is_lifted() -> None:
+def test_a_halt_holds_a_pool_or_all_until_released() -> None:
     brake = Brake(0.0, 4, 600.0)
     brake.halt("FC1")
     assert (brake.halted("FC1"), brake.halted("FC2")) == (True, False)
@@ -53,7 +53,7 @@ def test_a_halt_stops_a_pool_or_all_until_it_is_lifted() -> None:
     assert brake.admit("FC2", 100, 0.0)
 
 
-def test_a_restart_does_not_reopen_it() -> None:
+def test_the_brake_stays_engaged_across_a_restart() -> None:
     brake = Brake(0.0, 4, 600.0)
     for at in (0.0, 1.0, 2.0, 3.0):
         brake.recall("FC1", at)
@@ -73,7 +73,7 @@ def test_never_more_than_the_cap_within_any_window(bursts: list[tuple[float, int
         assert sum(at - 100.0 < other <= at for other in admitted) <= floor
 
 
-def test_another_cap_counts_at_once() -> None:
+def test_a_changed_cap_applies_at_once() -> None:
     brake = Brake(0.0, 4, 600.0)
     assert turned(brake, 3, 0.0) == 3
     brake.retune(0.0, 6, 600.0)
@@ -88,7 +88,7 @@ def test_another_cap_counts_at_once() -> None:
     assert turned(brake, 9, 3.0) == 2
 
 
-def test_a_longer_window_reaches_back_and_counts_no_turn_twice() -> None:
+def test_a_longer_window_includes_earlier_exposures_once() -> None:
     brake = Brake(0.0, 4, 10.0)
     assert turned(brake, 3, 100.0) == 3
     assert turned(brake, 1, 120.0) == 1
@@ -97,7 +97,7 @@ def test_a_longer_window_reaches_back_and_counts_no_turn_twice() -> None:
     assert turned(brake, 9, 161.0) == 3, "those of 100 are over"
 
 
-def test_a_shorter_window_forgets() -> None:
+def test_a_shorter_window_drops_old_exposures() -> None:
     brake = Brake(0.0, 4, 600.0)
     assert turned(brake, 4, 0.0) == 4
     brake.retune(0.0, 4, 10.0)

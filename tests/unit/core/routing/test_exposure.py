@@ -1,4 +1,4 @@
-"""The turn to the real number: only if provider, policy and brake agree, and never for longer than that holds."""
+"""Exposing the real number: only if provider, policy and brake agree, and only as long as that holds."""
 
 from dataclasses import replace
 
@@ -44,7 +44,7 @@ steps = st.builds(
 
 
 @given(steps, st.booleans())
-def test_a_step_is_exposed_exactly_when_all_three_agree(
+def test_provider_policy_and_brake_must_agree_on_an_exposure(
     case: tuple[Policy, BindingState, Step], has_room: bool
 ) -> None:
     policy, before, step = case
@@ -53,7 +53,7 @@ def test_a_step_is_exposed_exactly_when_all_three_agree(
     allowed = policy.fallback is Action.DIAL_REAL and step.state.streak >= policy.confirm_real
     fresh = not step.state.exposed_at and step.state is not before and step.result == "status_3"
     assert (turned.state.exposed_at == NOW) == (provider and allowed and fresh and has_room)
-    # Nothing else changes, and there is no second turn.
+    # Nothing else changes, and a second call has no effect.
     assert replace(turned.state, exposed_at=step.state.exposed_at) == step.state
     assert (turned.result, turned.again, turned.at_rest) == (step.result, step.again, step.at_rest)
     assert turned.changed or turned == step
@@ -62,7 +62,7 @@ def test_a_step_is_exposed_exactly_when_all_three_agree(
 
 
 @given(steps, st.booleans(), st.floats(0, 3000), st.booleans())
-def test_a_real_number_is_never_dialled_otherwise(
+def test_without_exposed_at_no_real_number_is_dialled(
     case: tuple[Policy, BindingState, Step], has_room: bool, later: float, halted: bool
 ) -> None:
     policy, _, step = case
@@ -77,7 +77,7 @@ def test_a_real_number_is_never_dialled_otherwise(
 
 
 @given(states, policies, st.floats(0, 3000))
-def test_a_release_turns_only_what_the_brake_alone_held(
+def test_a_release_exposes_only_bindings_held_by_the_brake_alone(
     state: BindingState, policy: Policy, later: float
 ) -> None:
     held, now = row(state), NOW + later
@@ -92,7 +92,7 @@ def test_a_release_turns_only_what_the_brake_alone_held(
 
 
 @pytest.mark.parametrize("confirm", [1, 2])
-def test_a_status_3_turns_once_it_is_confirmed(confirm: int) -> None:
+def test_a_confirmed_status_3_is_exposed(confirm: int) -> None:
     policy = Policy(confirm_real=confirm)
     state, turned = BindingState(), []
     for seq in range(1, 4):

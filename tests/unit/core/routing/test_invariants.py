@@ -1,5 +1,7 @@
-"""The promises I1 to I6 and I10, over random lives of a binding: answers, non-answers, late ones, clocks that jump,
-registrations, removals and overrides, in any order."""
+"""Invariants I1 to I6 and I10, over random histories of a binding.
+
+They contain answers, failures, late replies, clock steps, registrations, removals and overrides, in any order.
+"""
 
 import contextlib
 from dataclasses import replace
@@ -24,7 +26,7 @@ from precall.core.model import (
 )
 from precall.core.numbers import same
 from precall.core.routing.exposure import turn_to_real
-from precall.core.routing.registration import changes_route, meant, register
+from precall.core.routing.registration import changes_route, override_role, register
 from precall.core.routing.route import callee, decide, withhold
 from precall.core.routing.state import CheckResult, advance
 from tests.support.builders import NOW, TEMP, A, B, X, binding
@@ -88,7 +90,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(action=st.sampled_from(Action), number=st.sampled_from(NUMBERS), lasts=st.floats(1.0, 900.0))
     def pin(self, action: Action, number: str, lasts: float) -> None:
-        if self.row is not None and (means := meant(self.row, action, number)) is not None:
+        if self.row is not None and (means := override_role(self.row, action, number)) is not None:
             order = Override(action, means, self.now + lasts, "", self.row.binding.generation, self.now)
             self.write(replace(self.row, override=order))
 
@@ -112,7 +114,7 @@ class Life(RuleBasedStateMachine):
         admitted=st.booleans(),
     )
     def hear(self, reply: Reply, place: int, admitted: bool) -> None:
-        """A reply to any question that was ever asked, in any order, from either source."""
+        """Apply a reply to any earlier query, in any order, from either source."""
         if self.row is None or not self.asked:
             return
         seq, generation = self.asked[place % len(self.asked)]
@@ -147,7 +149,7 @@ class Life(RuleBasedStateMachine):
             assert self.routes(self.row) == self.routes(replace(before, state=after))
 
     def nothing_moved(self, before: Row, after: Row) -> None:
-        """I3: a non-answer leaves action and number, now and for as long as neither end nor ttl comes."""
+        """I3: a non-answer does not change action and number, until expiry or a ttl does."""
         for caller in CALLERS:
             was = decide(before, caller, self.policy, self.now, halted=self.halted)
             now = decide(after, caller, self.policy, self.now, halted=self.halted)
@@ -175,7 +177,7 @@ class Life(RuleBasedStateMachine):
                 assert after.index > before.index
         self.row = after
 
-    # -- what must hold ------------------------------------------------------------------------------
+    # -- invariants --------------------------------------------------------------------------------------
 
     def routes(self, row: Row) -> list[Route]:
         return [decide(row, caller, self.policy, self.now, halted=self.halted) for caller in CALLERS]
@@ -227,7 +229,7 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def nothing_that_may_be_logged_holds_a_number(self) -> None:
-        """I10, as far as the core goes: values that end up in log lines and errors."""
+        """I10 for the core: repr of values that may be logged or raised contains no number."""
         row = getattr(self, "row", None)
         if row is None:
             return

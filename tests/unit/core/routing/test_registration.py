@@ -1,11 +1,11 @@
-"""What a registration makes of a row."""
+"""The effect of a registration on a row."""
 
 from dataclasses import replace
 
 import pytest
 
 from precall.core.model import Action, NumberRole, Override, State
-from precall.core.routing.registration import RegistrationOutcome, changes_route, meant, register
+from precall.core.routing.registration import RegistrationOutcome, changes_route, override_role, register
 from tests.support.builders import NOW, POLICY, TEMP, A, X, binding, observed, row
 
 
@@ -72,7 +72,7 @@ def test_other_facts_keep_what_was_observed(facts: dict[str, object]) -> None:
         (row(observed(State.NORMAL)), NOW + 7200.0, False),
     ],
 )
-def test_an_expired_binding_lives_again_only_with_a_later_end(
+def test_only_a_later_expiry_revives_an_expired_binding(
     before: object, end: float | None, begins: bool
 ) -> None:
     _, after = register(before, binding(expires_at=end), POLICY, NOW, 77)  # type: ignore[arg-type]
@@ -94,9 +94,9 @@ def test_an_expired_binding_lives_again_only_with_a_later_end(
         (Action.EXPIRED, "", False),
     ],
 )
-def test_an_override_names_only_numbers_the_binding_has(action: Action, number: str, allowed: bool) -> None:
-    assert (meant(row(observed(State.TEMPORARY)), action, number) is not None) is allowed
+def test_an_override_accepts_only_numbers_of_the_binding(action: Action, number: str, allowed: bool) -> None:
+    assert (override_role(row(observed(State.TEMPORARY)), action, number) is not None) is allowed
 
 
-def test_there_is_no_temporary_number_to_pin_before_there_is_one() -> None:
-    assert meant(row(observed(State.NORMAL)), Action.DIAL_TEMP_X, "") is None
+def test_dial_temp_x_requires_a_temporary_number() -> None:
+    assert override_role(row(observed(State.NORMAL)), Action.DIAL_TEMP_X, "") is None

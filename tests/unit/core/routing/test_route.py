@@ -1,4 +1,4 @@
-"""What a dispatcher is told: every row of the decision, its precedence, its limits in time."""
+"""The route decision: every case, its precedence, and its time limits."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ from precall.core.routing.route import decide, doubt, hold, past, too_old_to_dia
 from tests.support.builders import NOW, POLICY, TEMP, A, B, X, observed, row
 
 
-def told(
+def decided(
     of: Row, caller: str = "", policy: Policy = POLICY, now: float = NOW, *, halted: bool = False
 ) -> tuple:
     route = decide(of, caller, policy, now, halted=halted)
@@ -46,7 +46,7 @@ GONE = BindingState(state=State.EXPIRED, checked_at=NOW - 1.0, seq=1, streak=1)
     ids=lambda value: str(getattr(value, "state", "")),
 )
 def test_each_state_has_its_action(state: BindingState, expected: tuple) -> None:
-    assert told(row(state)) == expected
+    assert decided(row(state)) == expected
 
 
 @pytest.mark.parametrize(
@@ -68,67 +68,71 @@ def test_each_state_has_its_action(state: BindingState, expected: tuple) -> None
 def test_the_real_number_is_that_of_the_party_who_is_not_calling(
     caller: str, number_b: str, expected: tuple
 ) -> None:
-    assert told(row(observed(State.FALLBACK), number_b=number_b), caller)[:2] == expected
+    assert decided(row(observed(State.FALLBACK), number_b=number_b), caller)[:2] == expected
 
 
-def test_a_stranger_and_a_lonely_caller_are_told_why() -> None:
-    assert told(row(observed(State.FALLBACK)), "13700000000")[2] is Reason.UNKNOWN_CALLER
-    assert told(row(observed(State.FALLBACK), number_b=""), A)[2] is Reason.NO_FALLBACK_NUMBER
+def test_unknown_and_unmatched_callers_get_a_reason() -> None:
+    assert decided(row(observed(State.FALLBACK)), "13700000000")[2] is Reason.UNKNOWN_CALLER
+    assert decided(row(observed(State.FALLBACK), number_b=""), A)[2] is Reason.NO_FALLBACK_NUMBER
 
 
 @pytest.mark.parametrize("state", [State.UNVERIFIED, State.NORMAL, State.TEMPORARY, State.FALLBACK])
-def test_every_state_expires_by_our_own_clock(state: State) -> None:
+def test_every_state_expires_by_the_clock(state: State) -> None:
     end = NOW + 3600.0
     observed_then = replace(observed(state), checked_at=end - 6.0, temp_at=end - 6.0)
-    before = told(row(observed_then), now=end - POLICY.skew - 0.001)
+    before = decided(row(observed_then), now=end - POLICY.skew - 0.001)
     assert before[0] is not Action.EXPIRED
-    assert told(row(observed_then), now=end - POLICY.skew) == (Action.EXPIRED, "", Reason.EXPIRED_LOCALLY)
+    assert decided(row(observed_then), now=end - POLICY.skew) == (Action.EXPIRED, "", Reason.EXPIRED_LOCALLY)
 
 
-def test_a_temporary_number_not_seen_again_in_time_is_not_dialled() -> None:
+def test_a_temporary_number_is_not_dialled_after_its_ttl() -> None:
     young = row(observed(State.TEMPORARY, age=POLICY.temporary_ttl))
     old = row(observed(State.TEMPORARY, age=POLICY.temporary_ttl + 0.001))
-    assert told(young)[0] is Action.DIAL_TEMP_X
-    assert told(old) == (Action.HOLD, "", Reason.TOO_OLD)
+    assert decided(young)[0] is Action.DIAL_TEMP_X
+    assert decided(old) == (Action.HOLD, "", Reason.TOO_OLD)
 
 
 def test_a_real_number_is_not_dialled_on_an_old_answer() -> None:
-    assert told(row(observed(State.FALLBACK, age=POLICY.real_ttl + 1))) == (Action.HOLD, "", Reason.TOO_OLD)
+    assert decided(row(observed(State.FALLBACK, age=POLICY.real_ttl + 1))) == (
+        Action.HOLD,
+        "",
+        Reason.TOO_OLD,
+    )
 
 
-def test_x_without_an_end_must_be_confirmed_once_a_day() -> None:
+def test_an_x_without_an_expiry_must_be_confirmed_within_its_ttl() -> None:
     old = observed(State.NORMAL, age=POLICY.x_ttl + 1)
-    assert told(row(old, expires_at=None)) == (Action.HOLD, "", Reason.TOO_OLD)
-    assert told(row(old))[0] is Action.DIAL_X, "with an end of its own it needs no other"
-    assert told(row(expires_at=None, registered_at=NOW - POLICY.x_ttl - 1))[2] is Reason.TOO_OLD
+    assert decided(row(old, expires_at=None)) == (Action.HOLD, "", Reason.TOO_OLD)
+    assert decided(row(old))[0] is Action.DIAL_X, "with an end of its own it needs no other"
+    assert decided(row(expires_at=None, registered_at=NOW - POLICY.x_ttl - 1))[2] is Reason.TOO_OLD
 
 
 def test_status_2_without_a_number_serves_the_previous_one_or_holds() -> None:
     without = observed(State.TEMPORARY, number="")
-    assert told(row(without))[:2] == (Action.DIAL_TEMP_X, TEMP)
+    assert decided(row(without))[:2] == (Action.DIAL_TEMP_X, TEMP)
     never = observed(State.TEMPORARY, number="", temp_number="", temp_at=0.0)
-    assert told(row(never)) == (Action.HOLD, "", Reason.NO_TEMPORARY_NUMBER)
+    assert decided(row(never)) == (Action.HOLD, "", Reason.NO_TEMPORARY_NUMBER)
     old = observed(State.TEMPORARY, number="", temp_at=NOW - 601)
-    assert told(row(old)) == (Action.HOLD, "", Reason.NO_TEMPORARY_NUMBER)
+    assert decided(row(old)) == (Action.HOLD, "", Reason.NO_TEMPORARY_NUMBER)
 
 
 def test_policy_brake_and_confirmation_each_hold_the_real_number() -> None:
     fallback = observed(State.FALLBACK)
-    assert told(row(fallback), policy=Policy(fallback=Action.HOLD))[2] is Reason.POLICY_HOLD
-    assert told(row(fallback), policy=Policy(confirm_real=2))[2] is Reason.UNCONFIRMED
-    assert told(row(replace(fallback, exposed_at=0.0)))[2] is Reason.EXPOSURE_BRAKE
-    assert told(row(fallback), halted=True)[2] is Reason.EXPOSURE_BRAKE
+    assert decided(row(fallback), policy=Policy(fallback=Action.HOLD))[2] is Reason.POLICY_HOLD
+    assert decided(row(fallback), policy=Policy(confirm_real=2))[2] is Reason.UNCONFIRMED
+    assert decided(row(replace(fallback, exposed_at=0.0)))[2] is Reason.EXPOSURE_BRAKE
+    assert decided(row(fallback), halted=True)[2] is Reason.EXPOSURE_BRAKE
 
 
 def test_unverified_may_be_held_by_policy() -> None:
-    assert told(row(), policy=Policy(unverified=Action.HOLD)) == (Action.HOLD, "", Reason.UNVERIFIED)
+    assert decided(row(), policy=Policy(unverified=Action.HOLD)) == (Action.HOLD, "", Reason.UNVERIFIED)
 
 
 @pytest.mark.parametrize("state", [State.UNVERIFIED, State.NORMAL, State.TEMPORARY, State.FALLBACK])
 def test_blocked_is_shown_and_changes_neither_action_nor_number(state: State) -> None:
     before = row(observed(state))
     blocked = row(replace(observed(state), blocked=True))
-    assert told(before)[:2] == told(blocked)[:2]
+    assert decided(before)[:2] == decided(blocked)[:2]
     route = decide(blocked, "", POLICY, NOW)
     assert (route.state, route.reason) == (State.BLOCKED, Reason.BLOCKED)
 
@@ -139,7 +143,7 @@ def test_flapping_prefers_a_young_temporary_number_to_x() -> None:
     route = decide(row(state), "", POLICY, NOW)
     assert (route.action, route.number) == (Action.DIAL_TEMP_X, TEMP)
     assert Flag.FLAPPING in route.flags
-    assert told(row(replace(state, temp_at=NOW - 601)))[0] is Action.DIAL_X
+    assert decided(row(replace(state, temp_at=NOW - 601)))[0] is Action.DIAL_X
 
 
 def pin(
@@ -160,37 +164,37 @@ def test_an_override_beats_an_answer_and_loses_to_expiry() -> None:
         Reason.OVERRIDE,
         True,
     )
-    assert told(held, now=NOW + 3600.0)[2] is Reason.EXPIRED_LOCALLY
-    assert told(pinned(observed(State.EXPIRED), pin(Action.DIAL_X)))[0] is Action.EXPIRED
-    assert told(pinned(observed(State.FALLBACK), pin(Action.DIAL_X)))[:2] == (Action.DIAL_X, X)
+    assert decided(held, now=NOW + 3600.0)[2] is Reason.EXPIRED_LOCALLY
+    assert decided(pinned(observed(State.EXPIRED), pin(Action.DIAL_X)))[0] is Action.EXPIRED
+    assert decided(pinned(observed(State.FALLBACK), pin(Action.DIAL_X)))[:2] == (Action.DIAL_X, X)
 
 
 def test_an_override_ends_with_its_time_and_with_its_generation() -> None:
-    assert told(pinned(observed(State.NORMAL), pin(Action.HOLD, until=NOW)))[0] is Action.DIAL_X
-    assert told(pinned(observed(State.NORMAL), pin(Action.HOLD, generation=2)))[0] is Action.DIAL_X
+    assert decided(pinned(observed(State.NORMAL), pin(Action.HOLD, until=NOW)))[0] is Action.DIAL_X
+    assert decided(pinned(observed(State.NORMAL), pin(Action.HOLD, generation=2)))[0] is Action.DIAL_X
 
 
 def test_an_override_dials_no_number_beyond_its_ttl() -> None:
     temporary = observed(State.FALLBACK, temp_number=TEMP, temp_at=NOW - 599)
-    assert told(pinned(temporary, pin(Action.DIAL_TEMP_X, NumberRole.TEMPORARY)))[:2] == (
+    assert decided(pinned(temporary, pin(Action.DIAL_TEMP_X, NumberRole.TEMPORARY)))[:2] == (
         Action.DIAL_TEMP_X,
         TEMP,
     )
     old = replace(temporary, temp_at=NOW - 601)
-    assert told(pinned(old, pin(Action.DIAL_TEMP_X, NumberRole.TEMPORARY))) == (
+    assert decided(pinned(old, pin(Action.DIAL_TEMP_X, NumberRole.TEMPORARY))) == (
         Action.HOLD,
         "",
         Reason.TOO_OLD,
     )
     other = replace(temporary, temp_number="17100000002")
-    assert told(pinned(other, pin(Action.DIAL_TEMP_X, NumberRole.TEMPORARY)))[:2] == (
+    assert decided(pinned(other, pin(Action.DIAL_TEMP_X, NumberRole.TEMPORARY)))[:2] == (
         Action.DIAL_TEMP_X,
         "17100000002",
     )
     lost = pinned(temporary, pin(Action.DIAL_TEMP_X, NumberRole.LOST))
-    assert told(lost) == (Action.HOLD, "", Reason.TOO_OLD)
+    assert decided(lost) == (Action.HOLD, "", Reason.TOO_OLD)
     endless = pinned(observed(State.NORMAL, age=86_401), pin(Action.DIAL_X), expires_at=None)
-    assert told(endless)[0] is Action.HOLD
+    assert decided(endless)[0] is Action.HOLD
 
 
 def test_x_mismatch_is_flagged() -> None:
@@ -208,16 +212,16 @@ def test_stale_is_older_than_the_states_own_limit(reason_state: State) -> None:
 def test_the_extension_is_the_replys_else_the_registered_one() -> None:
     registered = row(observed(State.NORMAL), extension="12")
     assert decide(registered, "", POLICY, NOW).extension == "12"
-    told_by_reply = row(observed(State.NORMAL, extension="34"), extension="12")
-    assert decide(told_by_reply, "", POLICY, NOW).extension == "34"
+    extended_by_reply = row(observed(State.NORMAL, extension="34"), extension="12")
+    assert decide(extended_by_reply, "", POLICY, NOW).extension == "34"
 
 
-def test_hold_always_says_when_to_ask_again_and_others_never() -> None:
+def test_only_hold_has_a_retry_after() -> None:
     assert decide(row(observed(State.FALLBACK)), "13700000000", POLICY, NOW).retry_after > 0
     assert decide(row(observed(State.NORMAL)), "", POLICY, NOW).retry_after == 0
 
 
-def test_withholding_and_holding_leave_no_number_behind() -> None:
+def test_withheld_and_held_routes_have_no_number() -> None:
     route = decide(row(observed(State.FALLBACK)), "", POLICY, NOW)
     shown = withhold(route)
     assert (shown.action, shown.number, Flag.NUMBER_WITHHELD in shown.flags) == (Action.DIAL_REAL, "", True)

@@ -45,7 +45,7 @@ def step(
     ("status", "expected"),
     [(1, State.NORMAL), (2, State.TEMPORARY), (3, State.FALLBACK), (4, State.EXPIRED)],
 )
-def test_an_answer_acts_at_once_whatever_it_finds(state: BindingState, status: int, expected: State) -> None:
+def test_an_answer_acts_at_once_in_any_state(state: BindingState, status: int, expected: State) -> None:
     after = step(state, answer(status)).state
     assert (after.state, after.status, after.seq, after.checked_at) == (expected, status, 9, NOW)
 
@@ -59,7 +59,7 @@ def test_status_4_ends_the_generation(status: int) -> None:
     assert result.at_rest
 
 
-def test_status_4_is_confirmed_once_then_never_asked_again() -> None:
+def test_status_4_is_confirmed_once_and_never_checked_again() -> None:
     first = step(observed(State.NORMAL), answer(4))
     assert first.again is not None
     assert 2.0 <= first.again <= 5.0
@@ -76,13 +76,13 @@ def test_status_4_decides_even_with_a_called_number() -> None:
 
 @pytest.mark.parametrize("state", STATES, ids=lambda state: str(state.state))
 @pytest.mark.parametrize("kind", [k for k in Failure if k not in (Failure.GONE, Failure.REFUSED)])
-def test_a_non_answer_touches_nothing_a_route_is_made_of(state: BindingState, kind: Failure) -> None:
+def test_a_non_answer_does_not_change_the_route(state: BindingState, kind: Failure) -> None:
     result = step(state, failure(kind))
     assert not result.changed
     assert replace(result.state, failures=0) == replace(state, failures=0)
 
 
-def test_a_refused_question_shows_blocked_until_the_next_answer() -> None:
+def test_a_refused_query_shows_blocked_until_the_next_answer() -> None:
     refused = step(observed(State.NORMAL), failure(Failure.REFUSED, "isv.SUBS_NOT_BELONG"))
     assert refused.state.blocked
     assert refused.changed
@@ -93,7 +93,7 @@ def test_a_refused_question_shows_blocked_until_the_next_answer() -> None:
     assert answered.changed
 
 
-def test_no_such_binding_becomes_an_answer_the_second_time() -> None:
+def test_the_second_no_such_binding_is_an_answer() -> None:
     first = step(observed(State.NORMAL), failure(Failure.GONE))
     assert first.result is CheckResult.GONE_UNCONFIRMED
     assert not first.changed
@@ -105,7 +105,7 @@ def test_no_such_binding_becomes_an_answer_the_second_time() -> None:
     assert second.changed
 
 
-def test_a_gone_binding_is_asked_again_after_ten_minutes_and_an_hour_and_then_never() -> None:
+def test_a_gone_binding_is_checked_again_after_ten_minutes_and_an_hour() -> None:
     state = step(observed(State.NORMAL), failure(Failure.GONE)).state
     waits = []
     for seq in range(10, 13):
@@ -121,7 +121,7 @@ def test_an_answer_in_between_clears_the_doubt() -> None:
     assert step(answered, failure(Failure.GONE), seq=11).result is CheckResult.GONE_UNCONFIRMED
 
 
-def test_a_pool_that_knows_none_of_its_bindings_is_not_believed() -> None:
+def test_gone_replies_of_a_whole_pool_are_doubted() -> None:
     doubted = step(observed(State.NORMAL), failure(Failure.GONE)).state
     result = step(doubted, failure(Failure.GONE), seq=10, credible=False)
     assert result.result is CheckResult.GONE_DOUBTED
@@ -137,7 +137,7 @@ def test_a_late_reply_is_dropped(seq: int, generation: int) -> None:
     assert result.state is state
 
 
-def test_an_equal_answer_changes_no_row_and_counts() -> None:
+def test_an_equal_answer_extends_the_streak_without_a_change() -> None:
     result = step(observed(State.TEMPORARY, age=40.0), answer(2))
     assert not result.changed
     assert (result.state.streak, result.state.temp_at) == (2, NOW)
@@ -151,7 +151,7 @@ def test_another_temporary_number_is_a_change() -> None:
 
 @pytest.mark.parametrize("own", [A, B, "+86" + A, "86 139-0000-0001"])
 @pytest.mark.parametrize("status", [1, 2])
-def test_a_real_number_in_the_reply_is_no_usable_number(own: str, status: int) -> None:
+def test_a_partys_number_in_a_reply_is_not_usable(own: str, status: int) -> None:
     after = step(BindingState(), answer(status, own)).state
     assert (after.number, after.temp_number) == ("", "")
 
@@ -178,7 +178,7 @@ def test_leaving_status_3_forgets_the_exposure() -> None:
     assert not step(observed(State.FALLBACK), answer(1)).state.exposed_at
 
 
-def test_back_off_is_jittered_in_full_and_limited() -> None:
+def test_backoff_has_full_jitter_and_a_limit() -> None:
     state, ceilings = observed(State.NORMAL), []
     for _ in range(9):
         result = advance(
@@ -196,7 +196,7 @@ def test_back_off_is_jittered_in_full_and_limited() -> None:
     assert ceilings == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
 
 
-def test_malformed_replies_are_asked_again_twice_fast_and_then_slowly() -> None:
+def test_malformed_replies_are_retried_twice_fast_and_then_slowly() -> None:
     state, waits = observed(State.NORMAL), []
     for _ in range(4):
         result = step(state, failure(Failure.MALFORMED))
@@ -205,7 +205,7 @@ def test_malformed_replies_are_asked_again_twice_fast_and_then_slowly() -> None:
     assert waits == [1.0, 2.0, 60.0, 60.0]
 
 
-def test_what_is_no_fault_of_the_binding_keeps_its_place() -> None:
+def test_throttled_stale_and_account_failures_keep_the_place_in_the_plan() -> None:
     for kind in (Failure.THROTTLED, Failure.STALE, Failure.ACCOUNT):
         result = step(observed(State.NORMAL), failure(kind))
         assert (result.again, result.state.failures) == (0.0, 0)
@@ -221,5 +221,5 @@ def test_more_than_four_transitions_in_ten_minutes_are_flapping() -> None:
     assert not flapping(state, NOW + 601.0)
 
 
-def test_the_first_answer_is_no_transition() -> None:
+def test_the_first_answer_is_not_a_transition() -> None:
     assert step(BindingState(), answer(Status.NORMAL)).state.moves == ()

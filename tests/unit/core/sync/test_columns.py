@@ -33,26 +33,26 @@ def read(zone: str = "", **facts: Any) -> Binding | BadRow:
 
 
 def taken(zone: str = "", **facts: Any) -> Binding:
-    found = read(zone, **facts)
-    assert isinstance(found, Binding), found.text
-    return found
+    result = read(zone, **facts)
+    assert isinstance(result, Binding), result.text
+    return result
 
 
-def test_a_good_row() -> None:
+def test_a_valid_row_is_parsed() -> None:
     assert taken() == Binding(
         "1000000768798832", "FC1", "17000000001", "13800000001", "13900000001", "12", Y2030, (), "source"
     )
 
 
-def test_whole_numbers_keep_every_digit_and_padding_goes() -> None:
-    found = taken(
+def test_integers_keep_every_digit_and_padding_is_removed() -> None:
+    result = taken(
         subs_id=9_007_199_254_740_993,
         number_x=17000000001,
         number_a=Decimal(13800000001),
         pool_key="FC1   ",
         extension=7,
     )
-    assert (found.subs_id, found.number_x, found.number_a, found.pool_key, found.extension) == (
+    assert (result.subs_id, result.number_x, result.number_a, result.pool_key, result.extension) == (
         "9007199254740993",
         "17000000001",
         "13800000001",
@@ -97,19 +97,19 @@ def test_whole_numbers_keep_every_digit_and_padding_goes() -> None:
         ("label_city", "a\nb"),
     ],
 )
-def test_a_bad_value_names_its_column_and_not_itself(column: str, value: object) -> None:
-    found = read(**{column: value})
-    assert isinstance(found, BadRow)
-    assert found.column == ("labels" if column.startswith("label_") else column)
-    assert found.subs_id == (None if column == "subs_id" else GOOD["subs_id"])
-    assert str(value) not in found.text or not str(value).strip("[{")
+def test_an_error_names_the_column_and_not_the_value(column: str, value: object) -> None:
+    result = read(**{column: value})
+    assert isinstance(result, BadRow)
+    assert result.column == ("labels" if column.startswith("label_") else column)
+    assert result.subs_id == (None if column == "subs_id" else GOOD["subs_id"])
+    assert str(value) not in result.text or not str(value).strip("[{")
 
 
 @pytest.mark.parametrize("nothing", [None, "", "  "])
-def test_a_row_without_an_id_names_nobody_and_the_optional_may_be_empty(nothing: str | None) -> None:
-    found = read(subs_id=nothing)
-    assert isinstance(found, BadRow)
-    assert found.subs_id == ""
+def test_an_id_is_required_and_optional_columns_may_be_empty(nothing: str | None) -> None:
+    result = read(subs_id=nothing)
+    assert isinstance(result, BadRow)
+    assert result.subs_id == ""
     bare = taken(number_b=nothing, extension=nothing, expires_at=nothing, labels=nothing)
     assert (bare.number_b, bare.extension, bare.expires_at, bare.labels) == ("", "", None, ())
 
@@ -138,12 +138,12 @@ def test_a_time_without_a_zone_is_a_mistake_of_the_configuration(value: object) 
 
 
 def test_labels_from_both_places() -> None:
-    found = taken(labels='{"city": "杭州", "tier": 2}', label_order=77, label_none=None)
-    assert found.labels == (("city", "杭州"), ("order", "77"), ("tier", "2"))
+    result = taken(labels='{"city": "杭州", "tier": 2}', label_order=77, label_none=None)
+    assert result.labels == (("city", "杭州"), ("order", "77"), ("tier", "2"))
     assert taken(labels={"a": "b"}).labels == (("a", "b"),)
 
 
-def test_columns_that_are_missing_unknown_or_there_twice_are_all_named() -> None:
+def test_missing_unknown_and_repeated_columns_are_all_named() -> None:
     with pytest.raises(ConfigError) as caught:
         Columns(["subs_id", "pool", "number_x", "number_X", "expire_at", "id"], None)
     assert caught.value.mistakes == [
@@ -155,7 +155,7 @@ def test_columns_that_are_missing_unknown_or_there_twice_are_all_named() -> None
     ]
 
 
-def test_names_may_be_in_capitals() -> None:
+def test_column_names_are_case_insensitive() -> None:
     row = {name.upper(): value for name, value in GOOD.items()}
     assert Columns(list(row), None).read(list(row.values())) == taken()
 
@@ -177,17 +177,17 @@ TEXTS = st.one_of(
     expires_at=st.sampled_from(["", "2030-01-01T00:00:00Z", "2030-01-01T00:00:00.5+08:00"]),
     labels=st.dictionaries(st.text(max_size=3), st.text(max_size=5).map(str.strip), max_size=17),
 )
-def test_a_row_is_good_where_a_registration_over_the_api_is(**facts: Any) -> None:
+def test_rows_and_api_registrations_have_the_same_rules(**facts: Any) -> None:
     try:
         wanted: Binding | None = ListedBinding.model_validate(facts).binding(facts["subs_id"])
     except ValidationError:
         wanted = None
-    found = read(**facts)
-    if isinstance(found, BadRow):
+    result = read(**facts)
+    if isinstance(result, BadRow):
         assert wanted is None
     else:
         assert wanted is not None
-        assert {**_facts(found), "origin": "api"} == _facts(wanted)
+        assert {**_facts(result), "origin": "api"} == _facts(wanted)
 
 
 def _facts(one: Binding) -> dict[str, object]:

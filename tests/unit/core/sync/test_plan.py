@@ -1,4 +1,4 @@
-"""What a sync makes of rows: for any source and any bindings, removals are guarded, and nobody else is touched."""
+"""Sync plans: for any source and any bindings, removals are guarded, and bindings of the API are not changed."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -17,7 +17,7 @@ PASTS = (None, NOW - 10.0, NOW + 3600.0)
 
 
 def row(subs_id: str = "1", **facts: object) -> Binding:
-    """As the source gives it: without what precall adds."""
+    """As read from the source, without the fields that precall adds."""
     plain: dict[str, object] = {"registered_at": 0.0, "generation": 0, "origin": "source", "subs_id": subs_id}
     return binding(**(plain | facts))
 
@@ -70,7 +70,7 @@ source_rows = st.lists(
 
 
 @given(bindings_there, source_rows, st.sampled_from([0.0, 0.05, 0.5, 1.0]), st.booleans())
-def test_whatever_the_source_says(
+def test_a_plan_satisfies_its_invariants_for_any_source(
     current: list[Binding], rows: list[Binding | BadRow], share: float, force: bool
 ) -> None:
     plan = planned(current, rows, share, force=force)
@@ -100,7 +100,7 @@ def test_whatever_the_source_says(
 
 
 @given(bindings_there, source_rows)
-def test_applied_it_changes_nothing_more(current: list[Binding], rows: list[Binding | BadRow]) -> None:
+def test_applying_a_plan_twice_changes_nothing(current: list[Binding], rows: list[Binding | BadRow]) -> None:
     plan = planned(current, rows, force=True)
     after = {one.subs_id: one for one in current if one.subs_id not in plan.removed}
     after |= {one.subs_id: replace(one, registered_at=1.0, generation=9) for one in plan.added}
@@ -113,7 +113,7 @@ def test_applied_it_changes_nothing_more(current: list[Binding], rows: list[Bind
     assert again.refused == plan.refused
 
 
-def test_a_hundred_and_one_going_is_refused_until_forced_and_the_rest_is_applied() -> None:
+def test_too_many_removals_are_withheld_unless_forced() -> None:
     current = [known(str(n)) for n in range(1, 1001)]
     rows = [row(str(n)) for n in range(52, 1001)] + [row("2000"), row("60", number_x="17000000009")]
     rows.remove(row("60"))
@@ -130,7 +130,7 @@ def test_a_hundred_and_one_going_is_refused_until_forced_and_the_rest_is_applied
 
 
 @pytest.mark.parametrize(("there", "left", "refused"), [(9, 0, 0), (10, 1, 0), (11, 1, 10), (200, 190, 0)])
-def test_nine_may_always_go_but_not_for_an_empty_result(there: int, left: int, refused: int) -> None:
+def test_few_removals_are_allowed_except_for_an_empty_result(there: int, left: int, refused: int) -> None:
     current = [known(str(n)) for n in range(there)]
     plan = planned(current, [*(row(str(n)) for n in range(left)), BadRow("", "subs_id", "is empty")], 0.05)
     assert len(plan.withheld) == refused
@@ -138,7 +138,7 @@ def test_nine_may_always_go_but_not_for_an_empty_result(there: int, left: int, r
     assert (empty.removed, empty.guard) == ((), "the query returned no rows")
 
 
-def test_ended_bindings_may_all_be_cleared_away() -> None:
+def test_removals_of_expired_bindings_are_not_limited() -> None:
     current = [known(str(n), expires_at=NOW - 1.0) for n in range(50)] + [
         known(str(n)) for n in range(50, 100)
     ]
@@ -147,14 +147,14 @@ def test_ended_bindings_may_all_be_cleared_away() -> None:
     assert planned(current[:50], []) == SyncPlan()
 
 
-def test_a_row_whose_id_cannot_be_read_may_be_anybodys() -> None:
+def test_a_row_with_an_unreadable_id_prevents_removals() -> None:
     current = [known("1"), known("2")]
     plan = planned(current, [row("1"), BadRow(None, "subs_id", "is a floating-point number")])
     assert (plan.removed, plan.withheld) == ((), ("2",))
     assert planned(current, [row("1"), BadRow("", "subs_id", "is empty")]).removed == ("2",)
 
 
-def test_rows_that_disagree_leave_the_binding_as_it_is() -> None:
+def test_contradicting_rows_keep_the_binding() -> None:
     one, other = row("1", number_x="17000000008"), row("1", number_x="17000000009")
     for rows in ([one, other], [other, one, one, other]):
         plan = planned([known("1")], rows)
@@ -162,13 +162,13 @@ def test_rows_that_disagree_leave_the_binding_as_it_is() -> None:
     assert planned([], [one, one, one]).added == (one,)
 
 
-def test_what_is_registered_over_the_api_is_left_alone() -> None:
+def test_bindings_of_the_api_are_not_changed() -> None:
     plan = planned([known("1", origin="api"), known("2", origin="api")], [row("1", number_x="17000000009")])
     assert (plan.updated, plan.removed, plan.withheld, plan.refused) == ((), (), (), 1)
     assert "over the API" in plan.examples[0].text
 
 
-def test_an_end_that_moves_into_the_past_is_an_update_and_an_unknown_ended_row_is_not_taken_in() -> None:
+def test_an_expiry_in_the_past_updates_known_bindings_only() -> None:
     ended = row("1", expires_at=NOW - 10.0)
     assert planned([known("1")], [ended]).updated == (ended,)
     plan = planned([], [ended])
