@@ -133,6 +133,7 @@ class StoreConfig(Section):
     timeout: Duration = 1.0
     history: Literal["runs", "every"] = "runs"
     retention: Duration = 90 * 86_400.0
+    audit_retention: Duration = 730 * 86_400.0
     dial_log: Share = 0.01
     number_key_file: str = ""
 

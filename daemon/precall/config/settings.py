@@ -51,6 +51,7 @@ KEYS: Mapping[str, Effect] = {
     "store.dial_log": RESTART,
     "store.number_key_file": RESTART,
     "store.retention": RELOAD,
+    "store.audit_retention": RELOAD,
     "api.listen": RESTART,
     "api.tls_cert_file": RESTART,
     "api.tls_key_file": RESTART,

@@ -1,14 +1,18 @@
-"""Retention: deletes old history, calls, and bindings that expired long ago.
+"""Retention: deletes old history, calls, audit rows, and bindings that expired long ago.
 
-The clock may be wrong by a year, and deletion is final. The cutoff therefore advances by at most 1/50 of the retention
-period per round, or by two hours if that is more. A clock that is far ahead takes two days to empty the history, which
-leaves time to correct it. A daemon that was down for long catches up in the same time.
+The exposure audit has a period of its own, `store.audit_retention`; everything else goes by `store.retention`.
+
+The clock may be wrong by a year, and deletion is final. The time that a round goes by is therefore at most 1/50 of
+`store.retention`, or two hours if that is more, later than that of the round before. A clock that is far ahead takes
+two days to empty the history, which leaves time to correct it. A daemon that was down for long catches up in the same
+time. A shorter period takes effect in the next round.
 """
 
 import asyncio
 
+from precall.config.settings import Settings
 from precall.core.errors import StoreUnavailable
-from precall.core.model import Policy, Row, WriteCause
+from precall.core.model import Row, WriteCause
 from precall.core.routing.route import expired_locally
 from precall.store import Store
 from precall.table.table import Table
@@ -23,20 +27,25 @@ ROUND = 3600.0
 """Seconds between two rounds."""
 SHARE = 50
 """The minimum number of rounds needed to delete everything."""
+TRUSTED = "retention_clock"
+"""The mark that holds the time the latest round went by."""
 RETIRED = "retired_before"
+"""Its predecessor, a mark that held the latest cutoff."""
 
 
 class Retention:
-    """Deletes what is older than `retention` seconds, in rounds."""
+    """Deletes what is older than the periods of the configuration in force, in rounds."""
 
-    def __init__(self, store: Store, table: Table, writer: Writer, retention: float) -> None:
-        self._store, self._table, self._writer, self._retention = store, table, writer, retention
+    def __init__(self, store: Store, table: Table, writer: Writer, settings: Settings) -> None:
+        self._store, self._table, self._writer, self._settings = store, table, writer, settings
 
-    async def retire(self, policy: Policy, *, now: float) -> None:
+    async def retire(self, *, now: float) -> None:
         """Run one round at `now` (Unix seconds)."""
+        policy, config = self._settings.policy, self._settings.config.store
         try:
-            before = await self._cutoff(now)
-            await self._store.retire(before, now)
+            trusted = await self._trusted(now)
+            before = trusted - config.retention
+            await self._store.retire(before, now, audit_before=trusted - config.audit_retention)
             await self._store.calls.retire(before)
         except StoreUnavailable as error:
             log.warning("retention.postponed", error=str(error))
@@ -48,14 +57,15 @@ class Retention:
                     self._writer.submit(row.binding.subs_id, WriteCause.REMOVED, _removed)
             await asyncio.sleep(0)
 
-    async def _cutoff(self, now: float) -> float:
-        """Return the cutoff of this round, and store it for the next one."""
-        before = now - self._retention
-        earlier = (await self._store.marks()).get(RETIRED)
-        if earlier is not None:
-            before = min(before, float(earlier) + max(2 * ROUND, self._retention / SHARE))
-        await self._store.mark({RETIRED: repr(before)})
-        return before
+    async def _trusted(self, now: float) -> float:
+        """Return the time that this round goes by, and store it for the next one."""
+        period, marks = self._settings.config.store.retention, await self._store.marks()
+        earlier = float(marks[TRUSTED]) if TRUSTED in marks else None
+        if earlier is None and RETIRED in marks:
+            earlier = float(marks[RETIRED]) + period
+        trusted = now if earlier is None else min(now, earlier + max(2 * ROUND, period / SHARE))
+        await self._store.mark({TRUSTED: repr(trusted)})
+        return trusted
 
 
 def _removed(_row: Row | None, _index: int) -> Amendment[None]:

@@ -115,7 +115,7 @@ class CloudAccount:
     ) -> Services:
         """Make the parts that check and write."""
         parts = self._parts = await assembly.leading(store)
-        self._retention = Retention(store, parts.table, parts.writer, self._settings.config.store.retention)
+        self._retention = Retention(store, parts.table, parts.writer, self._settings)
         quotas = (parts.checker.quota, parts.calls.quota)
         parts.checker.queries.gate = CallGate(lead, quotas, self._clocks.tick, boottime)
         return parts
@@ -189,9 +189,9 @@ class CloudAccount:
             log.warning("learned.not_kept", error=str(error))
 
     async def retire(self) -> None:
-        """Drop history that is older than the configured retention."""
+        """Drop what is older than the configured periods."""
         if self._retention is not None:
-            await self._retention.retire(self._settings.policy, now=self._clocks.now())
+            await self._retention.retire(now=self._clocks.now())
 
     async def _sweep(self) -> None:
         self.parts.on_demand.forget_hints()
