@@ -28,6 +28,7 @@ from precall.store.bulk import execute_many, upsert
 from precall.store.calls import CallBook
 from precall.store.cipher import Cipher
 from precall.store.connection import DatabaseAddress, Unwritable, close, failures_of
+from precall.store.persons import PersonRecords
 from precall.store.schema import exposures, marks, pauses, policy, route_changes
 from precall.store.sealed_columns import BRAKES, PAUSES
 
@@ -68,6 +69,7 @@ class Store:
         self.when_deposed: Callable[[], None] = _nothing
         self.role = CurrentRole()
         self.calls = CallBook(self._write, self._read)
+        self.persons = PersonRecords(self._write, self._read, self._keys)
 
     @classmethod
     async def open(
