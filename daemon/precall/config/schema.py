@@ -255,6 +255,8 @@ class SourceConfig(Section):
     url_file: str = ""
     query: str = ""
     every: Duration = 30.0
+    look_back: Duration = 300.0
+    reconcile: Duration = 3600.0
     timezone: Annotated[str, AfterValidator(_a_timezone)] = ""
     max_removals: Share = 0.05
 

@@ -81,6 +81,8 @@ KEYS: Mapping[str, Effect] = {
     "source.url_file": RESTART,
     "source.query": RESTART,
     "source.every": RELOAD,
+    "source.look_back": RELOAD,
+    "source.reconcile": RELOAD,
     "source.timezone": RESTART,
     "source.max_removals": RELOAD,
     "log.level": RELOAD,

@@ -34,7 +34,7 @@ SWEEP = 30.0
 SWEEP_PAUSE = 0.01
 """Seconds between slices of a sweep. A million bindings take a minute then, and a tenth of a core."""
 CALLS = 1.0
-SYNC, SWEEPING = "source sync", "sweep"
+SYNC, RECONCILE, SWEEPING = "source sync", "source reconcile", "sweep"
 GRACE = 5.0
 PATIENCE = 3.0
 """Seconds to wait for the first credential of a key."""
@@ -150,6 +150,8 @@ class CloudAccount:
         if parts.source is not None:
             scheduler.once(self._first_sync, "first source sync")
             scheduler.every(self._settings.config.source.every, self._sync, SYNC)
+            if parts.source.incremental:
+                scheduler.every(self._settings.config.source.reconcile, self._reconcile, RECONCILE)
         stack.push_async_callback(parts.calls.drain, GRACE)
         stack.push_async_callback(parts.checker.drain, GRACE)
 
@@ -205,6 +207,13 @@ class CloudAccount:
         if (source := self.parts.source) is not None:
             # Only the end of the daemon cancels it; the next start goes on.
             with suppress(asyncio.CancelledError):
+                await source.advance()
+            if source.incremental and source.overdue and self._scheduler is not None:
+                self._scheduler.hasten(RECONCILE)
+
+    async def _reconcile(self) -> None:
+        if (source := self.parts.source) is not None:
+            with suppress(asyncio.CancelledError):
                 await source.sync()
 
     # -- another configuration ---------------------------------------------------------------------------
@@ -256,6 +265,14 @@ class CloudAccount:
         parts.calls.retune(provider.call_detail_rate_per_minute)
         if self._scheduler and parts.source and config.source.every != before.source.every:
             self._scheduler.every(config.source.every, self._sync, SYNC)
+        reconcile = config.source.reconcile
+        if (
+            self._scheduler
+            and parts.source
+            and parts.source.incremental
+            and reconcile != before.source.reconcile
+        ):
+            self._scheduler.every(reconcile, self._reconcile, RECONCILE)
         return replaced
 
     async def part_with(self, replaced: Credentials) -> None:
