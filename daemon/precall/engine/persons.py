@@ -28,7 +28,7 @@ SLICE = 250
 PAUSE = 0.005
 """Seconds between two slices of the history, which leave the database to other writers."""
 ERASING = "erasing"
-"""The mark that holds the ids of bindings whose erasure has begun and not ended."""
+"""The mark that holds the ids of bindings whose erasure has begun and not ended, those of a source included."""
 
 NOT_A_PERSON = (
     "is an X here, and party of no binding; an X is rented from a pool and is no person's number: give the number of A"
@@ -103,7 +103,8 @@ class Persons:
         async with self._one:
             survey = await self._survey(person)
             ours = survey.parties.get("api", [])
-            begun = {*json.loads((await self._store.marks()).get(ERASING, "[]")), *ours}
+            parties = (subs_id for ids in survey.parties.values() for subs_id in ids)
+            begun = {*json.loads((await self._store.marks()).get(ERASING, "[]")), *parties}
             if begun:
                 await self._store.mark({ERASING: json.dumps(sorted(begun))})
             await self._amend(WriteCause.REMOVED, ours, lambda row: _unless_party(row, person))
@@ -111,7 +112,8 @@ class Persons:
             await self._amend(WriteCause.REGISTERED, mentions, lambda row: unmentioned(row, person))
             records = await self._records(person, survey, begun, erase=True)
             if begun:
-                await self._store.mark({ERASING: "[]"})
+                left = sorted(subs_id for subs_id in begun if self._table.get(subs_id) is not None)
+                await self._store.mark({ERASING: json.dumps(left)})
             return records
 
     # -- the routing table ------------------------------------------------------------------------------

@@ -224,15 +224,16 @@ async def test_bindings_of_a_source_are_told_and_stay_until_they_are_gone_there(
         assert not complete
         assert {kind: one for kind, one in records.items() if kind[1] == "source"} == expected
         assert {kind: one for kind, one in (await found(served)).items() if kind[1] == "source"} == expected
-        assert (await served.ask("GET", "/v1/bindings/11"))[1]["number_a"] == WHO
+        row = served.daemon.parts.table.get("11")
+        assert row is not None
+        assert row.binding.number_a == WHO
         with closing(sqlite3.connect(app)) as database, database:
             database.execute("DELETE FROM b WHERE subs_id = '11'")
             database.execute("UPDATE b SET label_tel = ''")
         assert (await served.ask("POST", "/v1/source/apply", {}))[0] == 200
         complete, records = await erased(served)
         assert complete
-        # Nothing told its calls from those of others while it was not ours, and the audit alone knows it now.
-        assert set(records) <= {("exposures", ""), ("calls", "")}
+        assert records == {("calls", ""): (1, "unlinked", []), ("exposures", ""): (1, "kept", ["1"])}
         assert set(await found(served)) == {("exposures", "")}
 
 
