@@ -12,6 +12,7 @@ from precall.api.handlers import (
     hints,
     operations,
     overrides,
+    persons,
     routes,
     sources,
 )
@@ -55,6 +56,7 @@ from precall.api.schemas.operations import (
     ReloadAnswer,
 )
 from precall.api.schemas.overrides import OverrideBody, PinnedAnswer
+from precall.api.schemas.persons import ErasedAnswer, ErasureBody, PersonAnswer, PersonBody
 from precall.api.schemas.routes import (
     LookupAnswer,
     LookupBody,
@@ -375,6 +377,26 @@ ENDPOINTS: tuple[Operation, ...] = (
         "List exposures of real numbers",
         {200: ExposurePage},
         query=ExposuresQuery,
+        problems=(503,),
+    ),
+    Operation(
+        "POST",
+        "/v1/persons/find",
+        "admin",
+        persons.find,
+        "Find what is held about a number",
+        {200: PersonAnswer},
+        body=PersonBody,
+        problems=(503,),
+    ),
+    Operation(
+        "POST",
+        "/v1/persons/erase",
+        "admin",
+        persons.erase,
+        "Erase what is held about a number",
+        {200: ErasedAnswer},
+        body=ErasureBody,
         problems=(503,),
     ),
     Operation(

@@ -66,6 +66,7 @@ class Code(StrEnum):
     UNKNOWN_CALL = "unknown_call"
     UNKNOWN_OVERRIDE = "unknown_override"
     UNKNOWN_POOL = "unknown_pool"
+    NOT_A_PERSON = "not_a_person"
     NO_SOURCE = "no_source"
     AMBIGUOUS_NUMBER = "ambiguous_number"
     BATCH_REFUSED = "batch_refused"

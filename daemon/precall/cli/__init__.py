@@ -19,6 +19,7 @@ from precall.cli import (
     exposures,
     keys,
     orders,
+    persons,
     plan,
     provider,
     replay,
@@ -91,6 +92,7 @@ app.add_typer(bindings.app, name="bindings", rich_help_panel="A running daemon")
 app.add_typer(calls.app, name="calls", rich_help_panel="A running daemon")
 app.add_typer(sources.app, name="source", rich_help_panel="A running daemon")
 app.add_typer(exposures.app, name="exposures", rich_help_panel="A running daemon")
+app.add_typer(persons.app, name="person", rich_help_panel="A running daemon")
 app.add_typer(keys.app, name="keys", rich_help_panel="The daemon itself")
 tidy(app)
 

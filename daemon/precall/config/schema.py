@@ -134,6 +134,7 @@ class StoreConfig(Section):
     timeout: Duration = 1.0
     history: Literal["runs", "every"] = "runs"
     retention: Duration = 90 * 86_400.0
+    audit_retention: Duration = 730 * 86_400.0
     dial_log: Share = 0.01
     number_key_file: str = ""
 
@@ -257,6 +258,8 @@ class SourceConfig(Section):
     url_file: str = ""
     query: str = ""
     every: Duration = 30.0
+    look_back: Duration = 300.0
+    reconcile: Duration = 3600.0
     timezone: Annotated[str, AfterValidator(_a_timezone)] = ""
     max_removals: Share = 0.05
 

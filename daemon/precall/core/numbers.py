@@ -82,6 +82,7 @@ Compatibility forms that could mean another digit, such as superscripts, are not
 
 _GROUPED = re.compile(r"[ (]*(\+?)[ (]*([0-9][0-9 .()-]*)", re.ASCII)
 _GROUP = re.compile(r"[0-9]+", re.ASCII)
+_RUN = re.compile(r"[0-9](?:[ .()/_-]{0,3}[0-9])*", re.ASCII)
 _EXTENDED = re.compile(
     r"[+0-9 .()-]*[0-9][ .)-]*"
     r"(?:;?\s*ext(?:n|ension)?|[xpw#,;*/~转轉]|分机|分機|内线|內線|转分机)[ .:=#-]*[0-9]+\W*",
@@ -162,6 +163,11 @@ def may_be_same(number: str, other: str) -> bool:
 def mask(number: str) -> str:
     """Mask a number except for its last two digits."""
     return f"***{number[-2:]}" if len(number) > 4 else "***" if number else ""
+
+
+def digit_runs(text: str) -> list[str]:
+    """The runs of digits in a free text, each without the separators within it."""
+    return ["".join(_GROUP.findall(run)) for run in _RUN.findall(text.translate(_PLAIN))]
 
 
 def mistake(number_x: str, number_a: str, number_b: str) -> tuple[str, str] | None:

@@ -1,12 +1,16 @@
-"""Retention: deletes old history, calls, and bindings that expired long ago.
+"""Retention: deletes old history, calls, audit rows, and bindings that expired long ago.
 
-The clock may be wrong by a year, and deletion is final. The cutoff therefore advances by at most 1/50 of the retention
-period per round, or by two hours if that is more. A clock that is far ahead takes two days to empty the history, which
-leaves time to correct it. A daemon that was down for long catches up in the same time.
+The exposure audit has a period of its own, `store.audit_retention`; everything else goes by `store.retention`.
+
+The clock may be wrong by a year, and deletion is final. The time that a round goes by is therefore at most 1/50 of
+`store.retention`, or two hours if that is more, later than that of the round before. A clock that is far ahead takes
+two days to empty the history, which leaves time to correct it. A daemon that was down for long catches up in the same
+time. A shorter period takes effect in the next round.
 """
 
 import asyncio
 
+from precall.config.settings import Settings
 from precall.core.errors import StoreUnavailable
 from precall.engine.ended import EndedBindings
 from precall.store import Store
@@ -20,14 +24,17 @@ ROUND = 3600.0
 """Seconds between two rounds."""
 SHARE = 50
 """The minimum number of rounds needed to delete everything."""
+TRUSTED = "retention_clock"
+"""The mark that holds the time the latest round went by."""
 RETIRED = "retired_before"
+"""Its predecessor, a mark that held the latest cutoff."""
 
 
 class Retention:
-    """Deletes what is older than `retention` seconds, in rounds."""
+    """Deletes what is older than the periods of the configuration in force, in rounds."""
 
-    def __init__(self, store: Store, table: Table, ended: EndedBindings, retention: float) -> None:
-        self._store, self._table, self._ended, self._retention = store, table, ended, retention
+    def __init__(self, store: Store, table: Table, ended: EndedBindings, settings: Settings) -> None:
+        self._store, self._table, self._ended, self._settings = store, table, ended, settings
 
     async def begin(self) -> None:
         """Take up what an earlier start has come to."""
@@ -38,9 +45,11 @@ class Retention:
 
     async def retire(self, *, now: float) -> None:
         """Run one round at `now` (Unix seconds)."""
+        config = self._settings.config.store
         try:
-            before = await self._cutoff(now)
-            await self._store.retire(before, now)
+            trusted = await self._trusted(now)
+            before = trusted - config.retention
+            await self._store.retire(before, now, audit_before=trusted - config.audit_retention)
             await self._store.calls.retire(before)
             await self._ended.advance()
             for rows in self._table.slices(SLICE):
@@ -50,11 +59,12 @@ class Retention:
         except StoreUnavailable as error:
             log.warning("retention.postponed", error=str(error))
 
-    async def _cutoff(self, now: float) -> float:
-        """Return the cutoff of this round, and store it for the next one."""
-        before = now - self._retention
-        earlier = (await self._store.marks()).get(RETIRED)
-        if earlier is not None:
-            before = min(before, float(earlier) + max(2 * ROUND, self._retention / SHARE))
-        await self._store.mark({RETIRED: repr(before)})
-        return before
+    async def _trusted(self, now: float) -> float:
+        """Return the time that this round goes by, and store it for the next one."""
+        period, marks = self._settings.config.store.retention, await self._store.marks()
+        earlier = float(marks[TRUSTED]) if TRUSTED in marks else None
+        if earlier is None and RETIRED in marks:
+            earlier = float(marks[RETIRED]) + period
+        trusted = now if earlier is None else min(now, earlier + max(2 * ROUND, period / SHARE))
+        await self._store.mark({TRUSTED: repr(trusted)})
+        return trusted

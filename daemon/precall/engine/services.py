@@ -11,6 +11,7 @@ from precall.engine.checker import Checker
 from precall.engine.exposure_audit import ExposureAudit
 from precall.engine.lookup import Lookup
 from precall.engine.on_demand import OnDemandChecks
+from precall.engine.persons import Persons
 from precall.engine.promise_keeper import PromiseKeeper
 from precall.engine.registry import Registry
 from precall.engine.source_sync import SourceSync
@@ -36,6 +37,7 @@ class Services:
     lookup: Lookup
     audit: ExposureAudit
     registry: Registry
+    persons: Persons
     source: SourceSync | None
     checker: Checker
     on_demand: OnDemandChecks

@@ -3,24 +3,26 @@
 `core.sync.plan` decides which rows differ and which removals are refused; `core.sync.columns` turns a row into a
 binding. A failure here changes no route: if the database or the query fails, all bindings stay as they are. The failure
 is logged once, and shown by the metrics until it is fixed.
+
+An incremental query is read in two ways. `advance` reads what has changed since the newest change time seen, minus a
+look-back; it adds and updates. `sync` compares all rows, and alone removes. As that may take a minute, `advance` goes
+on meanwhile. What `advance` has read since a comparison began is newer, so the comparison leaves it alone.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from datetime import tzinfo
-from zoneinfo import ZoneInfo
 
-from precall.config.schema import SourceConfig, secret
+from precall.config.schema import SourceConfig
 from precall.config.settings import Settings
-from precall.core.errors import ConfigError, PrecallError, Refusal
+from precall.core.errors import PrecallError, Refusal
 from precall.core.model import Binding, Policy, Row
 from precall.core.packing import Packed
 from precall.core.routing.route import expired_locally, is_over
-from precall.core.sync.columns import BadRow, Columns
+from precall.core.sync.columns import BadRow
 from precall.core.sync.plan import EXAMPLES, Comparison, SyncOutcome, SyncPlan
 from precall.engine.registry import Registry
-from precall.store import ForeignDatabase
+from precall.engine.source_query import NOTHING_SEEN, SourceQuery
 from precall.table.table import Table
 from precall.telemetry.logging import get_logger
 from precall.telemetry.metrics import Metrics
@@ -31,57 +33,25 @@ log = get_logger(__name__)
 SLICE = 250
 """Bindings per transaction, and rows processed before yielding to the event loop."""
 
+RETRY = 30.0
+"""Seconds after which a comparison of all rows that failed is tried again, while changes are read."""
+
 
 @dataclass(frozen=True, slots=True)
 class SyncReport:
     """The latest successful sync: when it ended (Unix seconds, 0 for never), its duration in seconds, and its effects.
 
-    `error` is why the latest sync failed, or "" if it succeeded.
+    After one that read changes only, `counts` has its additions and updates; the rest is of the latest comparison of
+    all rows, which ended at `compared_at`. `error` is why the latest sync failed, or "" if it succeeded.
     """
 
     at: float = 0.0
+    compared_at: float = 0.0
     seconds: float = 0.0
     counts: dict[SyncOutcome, int] = field(default_factory=lambda: dict.fromkeys(SyncOutcome, 0))
     guard: str = ""
     refused: tuple[BadRow, ...] = ()
     error: str = ""
-
-
-class SourceQuery:
-    """The configured query on the customer's database. Raises ConfigError for unusable settings."""
-
-    def __init__(self, config: SourceConfig) -> None:
-        self._query = config.query
-        self._zone: tzinfo | None = ZoneInfo(config.timezone) if config.timezone else None
-        self._database = ForeignDatabase(secret(config.url, config.url_file, "source.url_file"))
-
-    async def rows(self, take: Callable[[Binding | BadRow], None]) -> None:
-        """Call `take` for each row. Raises ConfigError, OutOfReach."""
-        columns: Columns | None = None
-        taken = 0
-
-        def convert(names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-            nonlocal columns, taken
-            columns = columns or _columns(names, self._zone)
-            for taken, row in enumerate(rows, taken + 1):  # noqa: B020  continues the count of the last slice
-                take(_with_position(columns.read(row), taken))
-
-        await self._database.read(self._query, convert)
-
-
-def _columns(names: Sequence[str], zone: tzinfo | None) -> Columns:
-    try:
-        return Columns(names, zone)
-    except ConfigError as error:
-        # A column without an alias is named after its expression, which may contain a value.
-        raise ConfigError([masked(mistake) for mistake in error.mistakes]) from None
-
-
-def _with_position(row: Binding | BadRow, position: int) -> Binding | BadRow:
-    """Identify a bad row without an id by its position in the result, counted from 1."""
-    if isinstance(row, BadRow) and not row.subs_id:
-        return replace(row, text=f"{row.text} (row {position} of the result)")
-    return row
 
 
 def live(row: Row, policy: Policy, now: float) -> bool:
@@ -106,7 +76,9 @@ class SourceSync:
         self._settings, self._query = settings, SourceQuery(settings.config.source)
         self._registry, self._table, self._metrics = registry, table, metrics
         self._clock, self._monotonic = clock, monotonic
-        self._lock = asyncio.Lock()
+        self._comparing, self._applying = asyncio.Lock(), asyncio.Lock()
+        self._newest, self._newer = NOTHING_SEEN, set[str]()
+        self._failed_at: float | None = None
         self._in_step_at = monotonic()
 
     @property
@@ -119,43 +91,98 @@ class SourceSync:
         """The configured interval between syncs, in seconds."""
         return self._settings.config.source.every
 
+    @property
+    def incremental(self) -> bool:
+        """Whether a sync may read changes only."""
+        return self._query.incremental
+
     async def sync(self, *, force: bool = False) -> SyncReport:
-        """Synchronize the bindings. `force` applies removals regardless of their number.
+        """Synchronize with all rows. `force` applies removals regardless of their number.
 
         Any error makes it a failed sync, which is reported; the next sync tries again.
         """
-        async with self._lock:
-            started = self._monotonic()
-            try:
-                plan = await self._compare(force=force)
-                refusals = await self._apply(plan)
-            except PrecallError as error:
-                ended = replace(self.last, error=str(error))
-            except Exception as error:  # a driver error or a bug must not end all syncs
-                log.error("source.broken", exc_info=error)
-                ended = replace(self.last, error=_unexpected(error))
-            except asyncio.CancelledError as error:
-                if (task := asyncio.current_task()) is None or task.cancelling():
-                    raise
-                # This task was not cancelled: the error came from a driver.
-                ended = replace(self.last, error=_unexpected(error))
-            else:
-                ended = self._summary(plan, refusals, self._monotonic() - started)
-                self._in_step_at = self._monotonic()
-            self._report(ended)
-            self.last = ended
+        async with self._comparing:
+            self._newer = set()
+            ended = await self._reported(lambda: self._all(force=force))
+            self._failed_at = self._monotonic() if ended.error else None
             return ended
 
-    async def _compare(self, *, force: bool) -> SyncPlan:
-        """read > diff > guard"""
+    async def advance(self) -> SyncReport:
+        """Synchronize with what has changed, or with all rows where that is not known.
+
+        While all rows are being compared for the first time, return the latest report.
+        """
+        if self._query.incremental and self._newest.value is not None:
+            return await self._reported(self._changes)
+        return self.last if self._comparing.locked() else await self.sync()
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the latest comparison of all rows failed a while ago, and should be tried again."""
+        return self._failed_at is not None and self._monotonic() - self._failed_at >= RETRY
+
+    async def _reported(self, work: Callable[[], Awaitable[SyncReport]]) -> SyncReport:
+        """Run a sync and report how it ended."""
+        started = self._monotonic()
+        try:
+            ended = replace(await work(), seconds=self._monotonic() - started)
+        except PrecallError as error:
+            ended = replace(self.last, error=str(error))
+        except Exception as error:  # a driver error or a bug must not end all syncs
+            log.error("source.broken", exc_info=error)
+            ended = replace(self.last, error=_unexpected(error))
+        except asyncio.CancelledError as error:
+            if (task := asyncio.current_task()) is None or task.cancelling():
+                raise
+            # This task was not cancelled: the error came from a driver.
+            ended = replace(self.last, error=_unexpected(error))
+        else:
+            self._in_step_at = self._monotonic()
+        self._report(ended)
+        self.last = ended
+        return ended
+
+    async def _all(self, *, force: bool) -> SyncReport:
+        """read > diff > guard > apply, with all rows"""
         policy, now = self._settings.policy, self._clock()
-        compared = Comparison(self._binding, lambda binding: expired_locally(binding, policy, now))
-        await self._query.rows(compared.add_row)
+        compared = self._comparison(now)
+        newest = await self._query.rows(compared.add_row, now)
         for rows in self._table.slices(SLICE):
             for row in rows:
-                compared.add_binding(row.binding, live=live(row, policy, now))
+                if row.binding.subs_id not in self._newer:
+                    compared.add_binding(row.binding, live=live(row, policy, now))
             await asyncio.sleep(0)
-        return compared.plan(self._settings.config.source.max_removals, force=force)
+        plan = compared.plan(self._settings.config.source.max_removals, force=force)
+        async with self._applying:
+            plan = plan.without(self._newer)
+            refusals = await self._apply(plan)
+            # Even if it is earlier than what was seen meanwhile: reading rows twice does no harm.
+            self._newest = newest
+        return self._summary(plan, refusals)
+
+    async def _changes(self) -> SyncReport:
+        """read > diff > apply, with the rows that have changed"""
+        async with self._applying:
+            now = self._clock()
+            compared, seen = self._comparison(now), list[str]()
+
+            def take(row: Binding | BadRow) -> None:
+                compared.add_row(row)
+                if row.subs_id:
+                    seen.append(row.subs_id)
+
+            look_back = self._settings.config.source.look_back
+            newest = await self._query.rows(take, now, self._newest, look_back)
+            if self._comparing.locked():
+                self._newer.update(seen)
+            plan = compared.plan(0.0)
+            refusals = await self._apply(plan)
+            self._newest = newest
+            return _combined(self.last, self._summary(plan, refusals))
+
+    def _comparison(self, now: float) -> Comparison:
+        policy = self._settings.policy
+        return Comparison(self._binding, lambda binding: expired_locally(binding, policy, now))
 
     async def _apply(self, plan: SyncPlan) -> list[BadRow]:
         """Apply additions and updates, then removals, so that a binding with a new id always has a row.
@@ -180,15 +207,16 @@ class SourceSync:
         row = self._table.get(subs_id)
         return None if row is None else row.binding
 
-    def _summary(self, plan: SyncPlan, refusals: list[BadRow], seconds: float) -> SyncReport:
+    def _summary(self, plan: SyncPlan, refusals: list[BadRow]) -> SyncReport:
         counts = plan.counts()
         added = {binding.subs_id for binding in plan.added}
         for refusal in refusals:
             counts[SyncOutcome.ADDED if refusal.subs_id in added else SyncOutcome.UPDATED] -= 1
             counts[SyncOutcome.REFUSED] += 1
+        now = self._clock()
         return SyncReport(
-            at=self._clock(),
-            seconds=seconds,
+            at=now,
+            compared_at=now,
             counts=counts,
             guard=plan.guard,
             refused=(*plan.examples, *refusals)[:EXAMPLES],
@@ -232,6 +260,18 @@ class SourceSync:
         )
 
 
+def _combined(before: SyncReport, changes: SyncReport) -> SyncReport:
+    """The report of a sync with changed rows, after the report before: what it could not see stays as it was."""
+    room = EXAMPLES - len(before.refused)
+    refused = [row for row in changes.refused if row not in before.refused][:room]
+    moved = {name: changes.counts[name] for name in (SyncOutcome.ADDED, SyncOutcome.UPDATED)}
+    counts = before.counts | moved | {SyncOutcome.REMOVED: 0}
+    counts[SyncOutcome.REFUSED] += len(refused)
+    return replace(
+        before, at=changes.at, counts=counts, refused=(*before.refused, *refused), error=changes.error
+    )
+
+
 def _unexpected(error: BaseException) -> str:
     said = masked(str(error).strip().partition("\n")[0])
     return f"source: unexpected {type(error).__name__}{f': {said}' if said else ''}; the log has more of it"
@@ -249,7 +289,7 @@ async def preview(
         lambda subs_id: packed.row.binding if (packed := rows.get(subs_id)) else None,
         lambda binding: expired_locally(binding, policy, now),
     )
-    await SourceQuery(config).rows(compared.add_row)
+    await SourceQuery(config).rows(compared.add_row, now)
     for packed in rows.values():
         row = packed.row
         compared.add_binding(row.binding, live=live(row, policy, now))

@@ -36,7 +36,7 @@ SWEEP = 30.0
 SWEEP_PAUSE = 0.01
 """Seconds between slices of a sweep. A million bindings take a minute then, and a tenth of a core."""
 CALLS = 1.0
-SYNC, SWEEPING = "source sync", "sweep"
+SYNC, RECONCILE, SWEEPING = "source sync", "source reconcile", "sweep"
 GRACE = 5.0
 PATIENCE = 3.0
 """Seconds to wait for the first credential of a key."""
@@ -120,7 +120,7 @@ class CloudAccount:
         """Make the parts that check and write."""
         parts = self._parts = await assembly.leading(store)
         self._ended = EndedBindings(store, parts.table, parts.writer, self._settings, self._clocks)
-        self._retention = Retention(store, parts.table, self._ended, self._settings.config.store.retention)
+        self._retention = Retention(store, parts.table, self._ended, self._settings)
         quotas = (parts.checker.quota, parts.calls.quota)
         parts.checker.queries.gate = CallGate(lead, quotas, self._clocks.tick, boottime)
         return parts
@@ -157,6 +157,8 @@ class CloudAccount:
         if parts.source is not None:
             scheduler.once(self._first_sync, "first source sync")
             scheduler.every(self._settings.config.source.every, self._sync, SYNC)
+            if parts.source.incremental:
+                scheduler.every(self._settings.config.source.reconcile, self._reconcile, RECONCILE)
         stack.push_async_callback(parts.calls.drain, GRACE)
         stack.push_async_callback(parts.checker.drain, GRACE)
 
@@ -197,7 +199,7 @@ class CloudAccount:
             log.warning("learned.not_kept", error=str(error))
 
     async def retire(self) -> None:
-        """Drop history that is older than the configured retention."""
+        """Drop what is older than the configured periods."""
         if self._retention is not None:
             await self._retention.retire(now=self._clocks.now())
 
@@ -225,6 +227,13 @@ class CloudAccount:
     async def _sync(self) -> None:
         if (source := self.parts.source) is not None:
             # Cancelled only when the daemon stops. The next start continues.
+            with suppress(asyncio.CancelledError):
+                await source.advance()
+            if source.incremental and source.overdue and self._scheduler is not None:
+                self._scheduler.hasten(RECONCILE)
+
+    async def _reconcile(self) -> None:
+        if (source := self.parts.source) is not None:
             with suppress(asyncio.CancelledError):
                 await source.sync()
 
@@ -282,6 +291,14 @@ class CloudAccount:
             self._scheduler.hasten(SWEEPING)
         if self._scheduler and parts.source and config.source.every != before.source.every:
             self._scheduler.every(config.source.every, self._sync, SYNC)
+        reconcile = config.source.reconcile
+        if (
+            self._scheduler
+            and parts.source
+            and parts.source.incremental
+            and reconcile != before.source.reconcile
+        ):
+            self._scheduler.every(reconcile, self._reconcile, RECONCILE)
         return replaced
 
     async def part_with(self, replaced: Credentials) -> None:

@@ -19,6 +19,7 @@ from precall.engine.dial_log import DialLog
 from precall.engine.exposure_audit import ExposureAudit
 from precall.engine.lookup import Lookup
 from precall.engine.on_demand import OnDemandChecks
+from precall.engine.persons import Persons
 from precall.engine.plan_keeper import PlanKeeper
 from precall.engine.promise_keeper import PromiseKeeper
 from precall.engine.registry import Registry
@@ -201,6 +202,7 @@ class Assembly:
             ),
             audit=audit,
             registry=registry,
+            persons=Persons(store, table, writer, audit),
             source=self._source(registry, table),
             checker=checker,
             on_demand=on_demand,

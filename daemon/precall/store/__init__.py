@@ -5,6 +5,7 @@ from precall.store.calls import PollBacklog, StoredCall
 from precall.store.cipher import Cipher
 from precall.store.leader_lock import LeaderLock
 from precall.store.migration import check, current, head, upgrade
+from precall.store.persons import HistoryTable
 from precall.store.read_only import snapshot
 from precall.store.rotation import KeyRotation, RotationReport
 from precall.store.source_database import ForeignDatabase
@@ -14,6 +15,7 @@ __all__ = [
     "AuditFilter",
     "Cipher",
     "ForeignDatabase",
+    "HistoryTable",
     "KeyRotation",
     "LeaderLock",
     "PollBacklog",

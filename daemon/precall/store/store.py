@@ -27,7 +27,8 @@ from precall.store.bulk import execute_many, upsert
 from precall.store.calls import CallBook
 from precall.store.cipher import Cipher
 from precall.store.connection import DatabaseAddress, Unwritable, close, failures_of
-from precall.store.schema import marks, pauses, route_changes
+from precall.store.persons import PersonRecords
+from precall.store.schema import exposures, marks, pauses, route_changes
 from precall.store.sealed_columns import BRAKES, PAUSES
 
 History = Literal["runs", "every"]
@@ -66,6 +67,7 @@ class Store:
         self.when_deposed: Callable[[], None] = _nothing
         self.role = CurrentRole()
         self.calls = CallBook(self._write, self._read)
+        self.persons = PersonRecords(self._write, self._read, self._keys)
 
     @classmethod
     async def open(
@@ -254,17 +256,20 @@ class Store:
         """Return audit rows, newest first, by column name. `before_id` is the last `id` on the previous page."""
         return await self._read(lambda connection: audit.page(connection, wanted, before_id, limit))
 
-    async def retire(self, before: float, now: float = inf, batch: int = 5000) -> int:
-        """Delete history, changes and audit rows that ended before `before`, in short transactions.
+    async def retire(
+        self, before: float, now: float = inf, batch: int = 5000, *, audit_before: float = -inf
+    ) -> int:
+        """Delete history and changes that ended before `before`, and audit rows that ended before `audit_before`.
 
-        Returns the number of rows deleted. Rows that began after `now` were written while the clock was ahead. They
-        are kept, and do not block the deletion of others.
+        The transactions are short. Returns the number of rows deleted. Rows that began after `now` were written while
+        the clock was ahead. They are kept, and do not block the deletion of others.
         """
         total = 0
         for table in history.RETIRED:
             start: int | None = 0
+            limit = audit_before if table is exposures else before
             while start is not None:
-                gone, start = await self._retire(table, start, before, now, batch)
+                gone, start = await self._retire(table, start, limit, now, batch)
                 total += gone
         return total
 

@@ -19,6 +19,8 @@ BODIES: dict[str, Any] = {
     "/v1/bindings/batch": {"bindings": [a_binding()]},
     "/v1/bindings/{subs_id}": a_binding(),
     "/v1/overrides/{subs_id}": {"action": "hold"},
+    "/v1/persons/find": {"number": "13800000001"},
+    "/v1/persons/erase": {"number": "13800000001", "reason": "asked for"},
     "/v1/calls": {"call_id": "1", "called_at": "2026-01-02T03:04:05Z", "subs_id": "1", "outcome": "busy"},
     "/v1/receipts": [],
     "/v1/receipts/{secret}": [],

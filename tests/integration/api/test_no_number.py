@@ -37,6 +37,7 @@ BODIES: dict[str, list[Any]] = {
         a_binding(number_x=f"{A}x", number_a=[B]),
         {A: B},
     ],
+    "/v1/persons/find": [{"number": number} for number in ALL],
     "/v1/overrides/{subs_id}": [
         {"action": "hold"},
         {"action": "dial_temp_x"},

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from precall.core.calls.call import Call, CallResult
-from precall.core.model import Check, Row
+from precall.core.model import Check, Exposure, Row
 from precall.simulator import Fault
 from precall.telemetry.logging import get_logger
 from tests.support.api_daemon import Served, scripted, serving
@@ -287,6 +287,32 @@ async def test_a_clock_a_year_ahead_deletes_only_a_share_of_the_history(tmp_path
         for _ in range(30):
             await daemon.account.retire()
         assert await kept() == 6, "those of 70 and 80 days ago are over by then"
+
+
+async def test_the_audit_outlives_the_history_and_a_shorter_period_is_in_force_at_once(
+    tmp_path: Path,
+) -> None:
+    wall = Wall()
+    async with serving(tmp_path, wall=wall) as served:
+        store, now = served.daemon.parts.store, wall()
+        handed_out = [
+            Exposure("1", 1, "FC1", f"reader {age}", "a", "binding_read", "", now - age * DAY)
+            for age in (740, 400, 100)
+        ]
+        await store.expose(*handed_out)
+        await store.commit([], [Check("1", 1, 1000, now - 100 * DAY, 0.1, "status_1")])
+
+        async def kept() -> list[str]:
+            return [row["reader"] for row in await store.exposures(limit=9)]
+
+        await served.daemon.account.retire()
+        assert (await store.history("1", limit=9))[0] == []
+        assert await kept() == ["reader 100", "reader 400"]
+        settings = served.daemon.parts.settings
+        shorter = settings.config.store.model_copy(update={"audit_retention": 365 * DAY})
+        settings.take(settings.config.model_copy(update={"store": shorter}))
+        await served.daemon.account.retire()
+        assert await kept() == ["reader 100"]
 
 
 async def test_a_step_while_it_starts_and_while_it_stops_is_harmless(tmp_path: Path) -> None:

@@ -93,13 +93,13 @@ async def test_changed_keys_are_reported_and_in_force(tmp_path: Path) -> None:
             '[policy]\nfallback = "hold"\n[freshness]\nmin_interval = "7s"\nmax_age = "9m"\n'
             '[brake]\nfloor = 3\nshare = 0.5\n[source]\nevery = "1m"\n',
             provider='rate = 300\nburst = 30\nmax_in_flight = 7\ntimeout = "3s"\ncall_detail_rate_per_minute = 600',
-            store='retention = "7d"',
+            store='retention = "7d"\naudit_retention = "30d"',
         )
         status, body = await desk.reload()
         assert status == 200
         assert {"key": "policy.fallback", "before": '"dial_real"', "after": '"hold"'} in body["changed"]
         assert {"key": "provider.rate", "before": "500", "after": "300"} in body["changed"]
-        assert (len(body["changed"]), body["needs_restart"]) == (12, [])
+        assert (len(body["changed"]), body["needs_restart"]) == (13, [])
         assert (await desk.ask("GET", "/v1/routes/1"))[1]["reason"] == "policy_hold"
         checker, daemon = desk.daemon.parts.checker, desk.daemon
         assert (checker.quota.configured, checker.quota.burst, checker.max_in_flight) == (300.0, 30.0, 7)

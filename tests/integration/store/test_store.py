@@ -479,8 +479,10 @@ async def test_retention_deletes_only_what_has_ended(store: Store) -> None:
     for at in (5.0, 500.0):
         await store.expose(Exposure("1", 1, "FC1", "me", "b", "status_3", "R", at))
 
-    assert await store.retire(21.0, batch=7) == 20 + 19 + 1
+    assert await store.retire(21.0, batch=7) == 20 + 19
     assert await store.retire(21.0) == 0
+    assert [row["first_at"] for row in await store.exposures(limit=9)] == [500.0, 5.0]
+    assert await store.retire(-1.0, audit_before=21.0, batch=7) == 1
     assert [len(found) for found in await store.history("20", limit=9)] == [0, 0]
     assert [len(found) for found in await store.history("21", limit=9)] == [1, 1]
     assert await runs(store, "1") == [(1, 50, 2)]

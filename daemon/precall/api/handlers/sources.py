@@ -38,6 +38,7 @@ def _source(services: Services) -> SourceSync:
 def _shown(synced: SyncReport) -> dict[str, Any]:
     return {
         "synced_at": moment(synced.at),
+        "compared_at": moment(synced.compared_at),
         "seconds": round(synced.seconds, 3),
         "rows": {str(fate): count for fate, count in synced.counts.items()},
         "removals_refused": synced.guard,

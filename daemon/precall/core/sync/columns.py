@@ -20,6 +20,8 @@ from precall.core.numbers import NumberFault, clean, fault, mistake
 
 REQUIRED = ("subs_id", "pool_key", "number_x", "number_a")
 OPTIONAL = ("number_b", "extension", "expires_at", "labels")
+CHANGED = "changed_at"
+"""The column of an incremental query that holds the time of a row's latest change."""
 LABEL = "label_"
 ORIGIN = "source"
 
@@ -56,13 +58,13 @@ class _BadValue(Exception):
 class Columns:
     """The columns of a query. `zone` applies to times without one (None: not configured).
 
-    Column names are those of a binding, in upper or lower case. Each further column `label_*` is a label. Raises
-    ConfigError that lists every missing, unknown or repeated name.
+    Column names are those of a binding, in upper or lower case. Each further column `label_*` is a label. An
+    `incremental` query also has `changed_at`. Raises ConfigError that lists every missing, unknown or repeated name.
     """
 
-    def __init__(self, names: Sequence[str], zone: tzinfo | None) -> None:
+    def __init__(self, names: Sequence[str], zone: tzinfo | None, *, incremental: bool = False) -> None:
         known = [name.lower() for name in names]
-        if found := _mistakes(known):
+        if found := _mistakes(known, incremental=incremental):
             raise ConfigError(found)
         self._indexes = {name: index for index, name in enumerate(known)}
         self._labels = [
@@ -96,6 +98,10 @@ class Columns:
             return BadRow(subs_id, *wrong, unsound=True)
         return Binding(subs_id=subs_id, expires_at=end, labels=labels, origin=ORIGIN, **facts)  # type: ignore[arg-type]
 
+    def changed_at(self, values: Sequence[object]) -> object:
+        """The time of the row's latest change, as the source gave it; None for none."""
+        return self._value(values, CHANGED)
+
     def _value(self, values: Sequence[object], column: str) -> object:
         index = self._indexes.get(column)
         return None if index is None else values[index]
@@ -108,11 +114,12 @@ class Columns:
         return tuple(sorted(labels.items()))
 
 
-def _mistakes(names: Sequence[str]) -> list[str]:
-    known = [*REQUIRED, *OPTIONAL]
+def _mistakes(names: Sequence[str], *, incremental: bool) -> list[str]:
+    needed = (*REQUIRED, CHANGED) if incremental else REQUIRED
+    known = [*needed, *OPTIONAL]
     unknown = [name for name in names if name not in known and not name.startswith(LABEL)]
     found = []
-    for name in REQUIRED:
+    for name in needed:
         if name in names:
             continue
         near = difflib.get_close_matches(name, unknown, 1)
@@ -120,6 +127,11 @@ def _mistakes(names: Sequence[str]) -> list[str]:
         hint = f"; write {near[0]} AS {name}" if near else ""
         found.append(f"source.query: returns no column {name}{hint}")
     for name in unknown:
+        if name == CHANGED:
+            found.append(
+                "source.query: returns changed_at, which belongs to a query with :since; leave it out"
+            )
+            continue
         near = difflib.get_close_matches(name, known, 1)
         hint = f"did you mean {near[0]}?" if near else f"leave it out, or call it {LABEL}{name}"
         found.append(f"source.query: returns an unknown column {name}; {hint}")

@@ -8,7 +8,7 @@ who ended many bindings: they are all applied or all withheld. Only bindings tha
 guard; expired ones may be removed at any time. A row whose binding has already expired and is unknown is not added.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -58,6 +58,17 @@ class SyncPlan:
         """Whether removals are refused."""
         return bool(self.withheld)
 
+    def without(self, subs_ids: Collection[str]) -> "SyncPlan":
+        """The plan without these bindings, of which something newer is known."""
+        return replace(
+            self,
+            added=_others(self.added, subs_ids),
+            updated=_others(self.updated, subs_ids),
+            unsound=_others(self.unsound, subs_ids),
+            removed=tuple(one for one in self.removed if one not in subs_ids),
+            withheld=tuple(one for one in self.withheld if one not in subs_ids),
+        )
+
     def counts(self) -> dict[SyncOutcome, int]:
         """The number of rows or bindings by outcome."""
         return {
@@ -71,8 +82,14 @@ class SyncPlan:
         }
 
 
+def _others(bindings: tuple[Binding, ...], subs_ids: Collection[str]) -> tuple[Binding, ...]:
+    return tuple(binding for binding in bindings if binding.subs_id not in subs_ids)
+
+
 class Comparison:
     """Compares the rows of the source with the bindings: `add_row` all rows, `add_binding` all bindings, then `plan`.
+
+    Without `add_binding`, the rows need not be all, and nothing is removed.
 
     `current` returns the binding of an id; `expired` tells whether a binding has ended by its own `expires_at`.
     """
