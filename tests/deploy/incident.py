@@ -50,6 +50,12 @@ pool_key = "FC100003"
 bindings = 15
 onset = "0s"
 lifetime = "0s"
+[[pool]]
+pool_key = "FC100004"
+bindings = 10
+onset = "20s"
+recovery = "20s"
+lifetime = "0s"
 """
 CONFIG = """
 [log]
@@ -73,13 +79,15 @@ min_interval = "1s"
 abnormal_min_interval = "3s"
 [brake]
 window = "15s"
+[policy]
+observe = ["FC100004"]
 [source]
 url = "sqlite:///{source}"
 query = "SELECT * FROM relations"
 every = "1s"
 """
 SOURCED = "FC100003"
-BINDINGS = 195
+BINDINGS = 205
 PROD = 11000000300006
 
 

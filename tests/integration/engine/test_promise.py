@@ -20,6 +20,8 @@ from tests.support.api_daemon import Served, a_binding, scripted, serving
 from tests.support.patience import PATIENCE, until
 
 MANY = 120
+OLDEST = 1
+"""The binding that was registered first, and waits longest for its first check: new ones are checked newest first."""
 RATE = 10.0
 MAX_AGE = 0.5
 """Six rounds take 72 s, far longer."""
@@ -97,7 +99,7 @@ async def test_too_many_bindings_are_young_when_they_are_dialled(
         assert (chosen[-1]["rate"], chosen[-1]["max_age"]) == (RATE, MAX_AGE)
         assert "dial" in chosen[-1]["means"]
         # One dial at a time is well within the lane; `timeout` is how long it may wait for its turn.
-        for subs_id in range(MANY, MANY - 8, -1):
+        for subs_id in range(1, 9):
             found = await dial(served, subs_id, "?timeout=10")
             assert (found["stale"], found["status"]) == (False, 1)
             assert found["age_ms"] >= 0
@@ -135,11 +137,11 @@ async def test_a_read_that_is_for_no_dial_waits_for_no_check(tmp_path: Path) -> 
     """Nor does one with a `max_age` of its own that is met."""
     async with crowded(tmp_path) as served:
         served.simulator.service.faults.add(Fault.model_validate({"kind": "hang", "for": "0s"}), 0.0)
-        assert not (await dial(served, MANY, "?dial=0&timeout=0.01"))["stale"]
-        assert not (await dial(served, MANY, "?dial=0"))["stale"]
-        assert (await dial(served, MANY, "?timeout=0.01"))["stale"]
+        assert not (await dial(served, OLDEST, "?dial=0&timeout=0.01"))["stale"]
+        assert not (await dial(served, OLDEST, "?dial=0"))["stale"]
+        assert (await dial(served, OLDEST, "?timeout=0.01"))["stale"]
         assert (await figures(served))['precall_dials_total{stale="true"}'] == 1
-        assert (await served.ask("HEAD", f"/v1/routes/{MANY}"))[0] == 200
+        assert (await served.ask("HEAD", f"/v1/routes/{OLDEST}"))[0] == 200
         assert await stale_share(served) == 1.0
 
 
@@ -174,7 +176,7 @@ async def test_a_promise_for_all_routes_is_told_as_short_of_budget(tmp_path: Pat
     async with crowded(tmp_path, promise="all") as served:
         assert await promise(served) == "all"
         assert served.daemon.parts.checker.planner.max_age == MAX_AGE
-        assert (await dial(served, MANY))["stale"]
+        assert (await dial(served, OLDEST))["stale"]
         numbers = await figures(served)
         assert numbers["precall_budget_short"] == 1
         assert numbers["precall_route_age_limit_seconds"] == MAX_AGE
