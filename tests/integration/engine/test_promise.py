@@ -1,4 +1,4 @@
-"""The freshness promise end to end: chosen by what the rate allows, kept for dials, and told where it is not kept."""
+"""The freshness promise end to end: chosen by the rate, kept for dials, and reported where it is not kept."""
 
 import asyncio
 import logging
@@ -31,7 +31,7 @@ ALERTS = PROJECT / "deploy" / "prometheus" / "alerts.yml"
 async def crowded(
     folder: Path, *, rate: float = RATE, count: int = MANY, **freshness: str
 ) -> AsyncIterator[Served]:
-    """A daemon with more bindings than its rate can keep young, none of them just registered."""
+    """Run a daemon with more bindings than its rate can keep fresh, none of them just registered."""
     scenario = scripted(*[1] * count)
     async with serving(folder, scenario, rate=rate, freshness=FRESHNESS | freshness) as served:
         bindings = [a_binding(subs_id=str(n)) for n in range(1, count + 1)]
@@ -86,7 +86,7 @@ def _event(record: logging.LogRecord) -> dict[str, Any]:
     return record.msg if isinstance(record.msg, dict) else {}
 
 
-async def test_too_many_bindings_are_young_when_they_are_dialled(
+async def test_with_too_many_bindings_routes_are_fresh_when_dialled(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with crowded(tmp_path) as served:
@@ -131,8 +131,8 @@ async def test_dials_beyond_the_live_checks_are_stale_and_raise_the_alarm(tmp_pa
         assert numbers["precall_degraded"] == numbers["precall_provider_circuit_open"] == 0
 
 
-async def test_a_read_that_is_for_no_dial_waits_for_no_check(tmp_path: Path) -> None:
-    """Nor does one with a `max_age` of its own that is met."""
+async def test_a_read_without_a_dial_does_not_wait_for_a_check(tmp_path: Path) -> None:
+    """Nor does a dial whose own `max_age` is met."""
     async with crowded(tmp_path) as served:
         served.simulator.service.faults.add(Fault.model_validate({"kind": "hang", "for": "0s"}), 0.0)
         assert not (await dial(served, MANY, "?dial=0&timeout=0.01"))["stale"]
@@ -143,7 +143,7 @@ async def test_a_read_that_is_for_no_dial_waits_for_no_check(tmp_path: Path) -> 
         assert await stale_share(served) == 1.0
 
 
-async def test_the_readers_own_max_age_comes_first(tmp_path: Path) -> None:
+async def test_the_max_age_of_the_reader_takes_precedence(tmp_path: Path) -> None:
     async with crowded(tmp_path) as served:
         await served.checked(str(MANY))
         row = served.daemon.parts.table.get(str(MANY))
@@ -158,7 +158,7 @@ async def test_the_readers_own_max_age_comes_first(tmp_path: Path) -> None:
 async def test_only_a_dial_that_was_checked_counts_as_verified(
     tmp_path: Path, max_age: str, verified: bool
 ) -> None:
-    """A route that is young enough may be wrong all the same: keeping it right is work for the background."""
+    """A fresh route may still be wrong, so a dial on it is not verified: it counts for the background checks."""
     limits = {"promise": "dial", "max_age": max_age, "min_interval": "1h"}
     async with serving(tmp_path, scripted(1), store={"dial_log": 1.0}, freshness=limits) as served:
         await served.register()
@@ -170,7 +170,7 @@ async def test_only_a_dial_that_was_checked_counts_as_verified(
     assert [line["verified"] for line in dials] == [verified]
 
 
-async def test_a_promise_for_all_routes_is_told_as_short_of_budget(tmp_path: Path) -> None:
+async def test_an_unaffordable_promise_for_all_is_reported(tmp_path: Path) -> None:
     async with crowded(tmp_path, promise="all") as served:
         assert await promise(served) == "all"
         assert served.daemon.parts.checker.planner.max_age == MAX_AGE
@@ -182,7 +182,7 @@ async def test_a_promise_for_all_routes_is_told_as_short_of_budget(tmp_path: Pat
 
 
 async def test_a_reload_changes_the_promise(tmp_path: Path) -> None:
-    """And the planner with it: where every route is to be young, it goes by age."""
+    """The planner follows: under the promise for all routes it checks by age."""
     async with reloading(tmp_path, 1) as desk:
         await desk.register()
         planner = desk.daemon.parts.checker.planner
