@@ -23,6 +23,8 @@ MANY = 120
 RATE = 10.0
 MAX_AGE = 0.5
 """Six rounds take 72 s, far longer."""
+WAITING = 1
+"""The binding that waits longest for its first check: the newest comes first."""
 FRESHNESS = {"max_age": "500ms", "abnormal_max_age": "500ms", "min_interval": "100ms"}
 ALERTS = PROJECT / "deploy" / "prometheus" / "alerts.yml"
 
@@ -57,7 +59,7 @@ async def figures(served: Served) -> dict[str, float]:
 
 
 async def stale_share(served: Served) -> float:
-    """The share of the dials so far that got too old a route."""
+    """The share of the dials so far that got a stale route."""
     found = await figures(served)
     stale, young = (found[f'precall_dials_total{{stale="{value}"}}'] for value in ("true", "false"))
     return stale / (stale + young) if stale + young else 0.0
@@ -97,11 +99,11 @@ async def test_with_too_many_bindings_routes_are_fresh_when_dialled(
         assert (chosen[-1]["rate"], chosen[-1]["max_age"]) == (RATE, MAX_AGE)
         assert "dial" in chosen[-1]["means"]
         # One dial at a time is well within the lane; `timeout` is how long it may wait for its turn.
-        for subs_id in range(MANY, MANY - 8, -1):
+        for subs_id in range(WAITING, WAITING + 8):
             found = await dial(served, subs_id, "?timeout=10")
             assert (found["stale"], found["status"]) == (False, 1)
             assert found["age_ms"] >= 0
-        # Nobody dials the others: they are no worse for their age.
+        # The others are not dialled, so their age does not make them stale.
         _, listed = await served.ask("GET", "/v1/routes?limit=1000")
         assert len(listed["routes"]) == MANY
         assert not any(found["stale"] for found in listed["routes"])
@@ -135,11 +137,11 @@ async def test_a_read_without_a_dial_does_not_wait_for_a_check(tmp_path: Path) -
     """Nor does a dial whose own `max_age` is met."""
     async with crowded(tmp_path) as served:
         served.simulator.service.faults.add(Fault.model_validate({"kind": "hang", "for": "0s"}), 0.0)
-        assert not (await dial(served, MANY, "?dial=0&timeout=0.01"))["stale"]
-        assert not (await dial(served, MANY, "?dial=0"))["stale"]
-        assert (await dial(served, MANY, "?timeout=0.01"))["stale"]
+        assert not (await dial(served, WAITING, "?dial=0&timeout=0.01"))["stale"]
+        assert not (await dial(served, WAITING, "?dial=0"))["stale"]
+        assert (await dial(served, WAITING, "?timeout=0.01"))["stale"]
         assert (await figures(served))['precall_dials_total{stale="true"}'] == 1
-        assert (await served.ask("HEAD", f"/v1/routes/{MANY}"))[0] == 200
+        assert (await served.ask("HEAD", f"/v1/routes/{WAITING}"))[0] == 200
         assert await stale_share(served) == 1.0
 
 
@@ -174,7 +176,7 @@ async def test_an_unaffordable_promise_for_all_is_reported(tmp_path: Path) -> No
     async with crowded(tmp_path, promise="all") as served:
         assert await promise(served) == "all"
         assert served.daemon.parts.checker.planner.max_age == MAX_AGE
-        assert (await dial(served, MANY))["stale"]
+        assert (await dial(served, WAITING))["stale"]
         numbers = await figures(served)
         assert numbers["precall_budget_short"] == 1
         assert numbers["precall_route_age_limit_seconds"] == MAX_AGE
