@@ -1,8 +1,8 @@
-"""Bindings that come and go for some lifetimes: neither memory nor the database grows with what has ended.
+"""Bindings that come and go for some lifetimes: neither memory nor the database grows with ended bindings.
 
-Each lives for a while and is then replaced by another; every other one ends because its time has come, the rest because
-they are removed. Loop, daemon and provider share a virtual clock. `PRECALL_TEST_SOAK_LIVES` sets for how many lifetimes
-(2), `PRECALL_TEST_SOAK_SEED` the chances (1).
+Each lives for a while and is then replaced by another. Every other one expires, and the rest are removed. Loop, daemon
+and provider share a virtual clock. `PRECALL_TEST_SOAK_LIVES` sets the number of lifetimes (2), `PRECALL_TEST_SOAK_SEED`
+the random seed (1).
 """
 
 import asyncio
@@ -44,7 +44,7 @@ PACE = (
 
 @pytest.fixture(autouse=True)
 def entries(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """How many plan entries are in memory now. What the daemon does many times a second it does once here."""
+    """How many plan entries are in memory now. Frequent jobs of the daemon run once a second here."""
     for module, name, seconds in PACE:
         monkeypatch.setattr(module, name, seconds)
     counted = [0]
@@ -75,7 +75,7 @@ def stored(folder: Path) -> tuple[int, int]:
     return rows, pages - free
 
 
-def test_what_has_ended_leaves_nothing_behind(tmp_path: Path, entries: list[int]) -> None:
+def test_ended_bindings_leave_nothing_behind(tmp_path: Path, entries: list[int]) -> None:
     run_virtual(lambda loop: lives(loop, tmp_path, entries), SPEED)
 
 
@@ -92,7 +92,7 @@ async def lives(loop: VirtualLoop, folder: Path, entries: list[int]) -> None:
     ):
 
         async def live(serial: int, seconds: float) -> None:
-            """One binding, for so long."""
+            """Keep one binding for its lifetime."""
             facts: dict[str, Any] = {
                 "pool_key": "FC1",
                 "number_x": f"700{serial:012}",
@@ -111,7 +111,7 @@ async def lives(loop: VirtualLoop, folder: Path, entries: list[int]) -> None:
                     assert reply.status == 204, await reply.text()
 
         async def place(number: int) -> None:
-            """One binding after the other."""
+            """Keep one binding after another in this place."""
             await asyncio.sleep(chance.uniform(0.0, LIFE))
             for turn in range(10**6):
                 await live(number + turn * BINDINGS, chance.uniform(0.5, 1.5) * LIFE)

@@ -498,7 +498,7 @@ def test_check_queries_the_provider(site: Site) -> None:
     assert "https://error-center.aliyun.com/status/product/Dyplsapi" in pool.stdout
 
 
-def test_one_live_check_with_a_caller(site: Site) -> None:
+def test_check_sends_a_calling_number(site: Site) -> None:
     check = ("check", "2002", "--pool-key", "FC9", "--config", site.config, "--call-no")
     told = precall(*check, "138 0000 0009")
     assert told.returncode == 0, told.stdout

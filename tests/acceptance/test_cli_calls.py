@@ -130,7 +130,7 @@ def test_an_unknown_product_lists_the_names(site: Site) -> None:
     assert all(name in refused.stderr for name in PRODUCTS)
 
 
-def test_nothing_says_what_it_can_mean(site: Site) -> None:
+def test_an_empty_detail_explains_possible_causes(site: Site) -> None:
     told = looked_up(site, "116012854210^1", "--prod-id", "ivr")
     assert told.returncode == 1
     for reason in ("within the last 5 minutes", "another product", "another day", "another account", "robot"):
@@ -154,7 +154,7 @@ def test_a_call_of_another_product_and_day_is_found(site: Site) -> None:
     assert found["calls"] <= 1 + int(re.findall(r"into (\d+)", before)[0]) + 1
 
 
-def test_what_is_nowhere_is_not_found_and_the_search_ends(site: Site) -> None:
+def test_an_unknown_call_ends_the_search_with_not_found(site: Site) -> None:
     told = looked_up(site, "no^such", "--prod-id", "sip", "--find", "--json")
     assert told.returncode == 1
     before, after = told.stderr.splitlines()
@@ -164,7 +164,7 @@ def test_what_is_nowhere_is_not_found_and_the_search_ends(site: Site) -> None:
     assert count <= 17
 
 
-def test_a_search_that_the_provider_stops_ends(site: Site, tmp_path: Path) -> None:
+def test_a_refused_query_ends_the_search(site: Site, tmp_path: Path) -> None:
     config = tmp_path / "wrong.toml"
     config.write_text(site.config.read_text().replace("demo-secret", "another"))
     at = moment(time.time())

@@ -43,7 +43,7 @@ def test_an_account_is_examined_recorded_and_replayed(tmp_path: Path, character:
     assert verdicts(replayed) == verdicts(report)
 
 
-def test_a_report_for_people_says_what_to_configure(tmp_path: Path) -> None:
+def test_the_text_report_says_what_to_configure(tmp_path: Path) -> None:
     with serving(
         tmp_path, "simulate", "--listen", "127.0.0.1:0", "--scenario", DATA / "delisted.toml"
     ) as simulator:
@@ -55,7 +55,7 @@ def test_a_report_for_people_says_what_to_configure(tmp_path: Path) -> None:
     assert "1000000768798832" not in result.stdout + result.stderr
 
 
-def test_interrupted_it_reports_what_it_has_seen(tmp_path: Path) -> None:
+def test_an_interrupted_contact_reports_its_findings(tmp_path: Path) -> None:
     transcript = tmp_path / "contact.jsonl"
     scenario = DATA / "classic.toml"
     with serving(tmp_path, "simulate", "--listen", "127.0.0.1:0", "--scenario", scenario) as simulator:
@@ -99,7 +99,7 @@ def test_a_file_that_is_no_transcript_is_named(tmp_path: Path) -> None:
     assert precall("simulate", "--like", BINDINGS, "--bindings", "3").returncode == 2
 
 
-def test_out_of_reach_is_exit_4(tmp_path: Path) -> None:
+def test_an_unreachable_provider_is_exit_4(tmp_path: Path) -> None:
     config = config_file(tmp_path, "http://127.0.0.1:9")
     result = precall("doctor", "--config", config, "--contact", BINDINGS)
     assert result.returncode == 4

@@ -1,9 +1,9 @@
-"""All X of a pool change within an hour: nobody is given a dead X for longer than a round, first checks keep to the
-budget, no other binding is checked later than in a round, and nothing takes it for trouble.
+"""All X of a pool change within an hour: no route keeps a dead X for longer than a round, first checks stay within the
+budget, every other binding is checked within a round, and no alarm is raised.
 
-It happens in two forms. Either bindings keep their ids and get another X, or they are unbound and others, with ids and
-X of their own, take their place. The customer registers soon after, but of every fifth binding it never says anything:
-what is known of these comes from the provider alone.
+There are two forms. Either bindings keep their ids and get another X, or they are unbound and replaced by bindings with
+other ids and other X. The customer registers the changes soon after, except every fifth, which precall can learn only
+from the provider.
 
 By virtual time. `PRECALL_TEST_RENUMBERED` sets the size of the pool (120), `PRECALL_TEST_SOAK_SEED` the chances (1).
 """
@@ -63,7 +63,7 @@ SCENARIO = {
 
 @pytest.fixture(autouse=True)
 def alarms(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The alarms of whole pools. What the daemon does many times a second it does once here."""
+    """The alarms of whole pools. Frequent jobs of the daemon run once a second here."""
     for module, name, seconds in PACE:
         monkeypatch.setattr(module, name, seconds)
     raised: list[str] = []
@@ -78,7 +78,7 @@ def alarms(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 class Renumbering:
-    """The customer, the provider's side of it, and who is told what."""
+    """The customer, the provider's bindings, and the published routes."""
 
     def __init__(self, loop: VirtualLoop, simulator: Simulator, daemon: Daemon, url: str) -> None:
         self.loop, self.world, self.daemon, self.url = loop, simulator.service.world, daemon, url
@@ -94,7 +94,7 @@ class Renumbering:
             assert reply.status in (200, 201, 204, 404), await reply.text()
 
     async def change(self, place: int, form: str) -> None:
-        """One binding gets another X. `dead` keeps the one before, since when, and whether the customer says so."""
+        """Give one binding another X. `dead` has the old X, the time, and whether the customer stays silent."""
         await asyncio.sleep(self.chance.uniform(0.0, HOUR))
         before = self.before[place]
         silent = place % SILENT == 0
@@ -133,7 +133,7 @@ class Renumbering:
         ).bindings[0]
 
     async def look(self) -> None:
-        """What everybody is told now."""
+        """Compare all published routes with the truth."""
         cursor, now = "", self.loop.time()
         while True:
             async with self.session.get(f"{self.url}/v1/routes?limit=1000&cursor={cursor}") as reply:

@@ -1,8 +1,8 @@
-"""The world of `bench_churn`: numbers and troubles computed from a serial and the time, a provider that tells them, and
-a database as a daemon would have left it.
+"""The world of `bench_churn`: numbers and troubles computed from a serial and the time, a provider that returns them,
+and a database as a daemon would have left it.
 
-Every binding has trouble for `SPELL` seconds once in `PERIOD`, at a time of its own. As it is computed, the provider
-and the reader agree on the truth at any moment without speaking of it.
+Every binding has trouble for `SPELL` seconds once in `PERIOD`, at a time of its own. It is computed, so the
+provider and the reader agree on the truth at any time without communicating.
 """
 
 import asyncio

@@ -261,7 +261,7 @@ def test_the_page_of_metrics_is_what_the_code_makes(tmp_path: Path) -> None:
     assert made.read_text(encoding="utf-8") == TEXTS["docs/metrics.md"], "make docs"
 
 
-def test_the_page_of_assumptions_is_what_the_code_makes(tmp_path: Path) -> None:
+def test_the_page_of_assumptions_is_up_to_date(tmp_path: Path) -> None:
     made = tmp_path / "provider.md"
     subprocess.run([sys.executable, DOCS / "assumptions.py", made], check=True, timeout=60)
     assert made.read_text(encoding="utf-8") == TEXTS["docs/provider.md"], "make docs"

@@ -1,4 +1,4 @@
-"""How a call ended, asked of the provider without a daemon: call."""
+"""The command `call`: asks the provider how a call ended, without a daemon."""
 
 import asyncio
 import re
@@ -86,7 +86,7 @@ def _ended(read: CallDetail) -> str:
 
 @dataclass(frozen=True, slots=True)
 class AskedDetail:
-    """The last question about a call, its reply, and how many `calls` of the provider it took to get there.
+    """The last query about a call, its reply, and the number of provider `calls` made so far.
 
     `day` is a QueryDate in milliseconds.
     """
@@ -104,7 +104,7 @@ class AskedDetail:
 
     @property
     def ends_the_search(self) -> bool:
-        """Whether to ask no further: there is a detail, or the provider is out of reach."""
+        """Whether to stop: there is a detail, or the provider is out of reach."""
         if isinstance(self.read, NonAnswer):
             return self.read.failure in UNREACHABLE
         return self.read.data is not None
@@ -137,7 +137,7 @@ async def _asked(config: Config, call_id: str, product: int, at: float, *, find:
 
 
 async def _search(ask: Ask, places: Iterable[tuple[int, int]], config: Config) -> AskedDetail | None:
-    """Ask in each of these places, evenly spaced within the budget, until there is a detail or a failure."""
+    """Query these (product, day) pairs, evenly spaced within the budget, until there is a detail or a failure."""
     places, per_minute = list(places), config.provider.call_detail_rate_per_minute
     output.say(
         f"nothing in the place given; looking into {len(places)} more, one call each,"

@@ -80,7 +80,7 @@ class ContactResult:
 
 
 def subjects_of(file: Path, now: float) -> Subjects:
-    """Return the bindings of a file that a contact asks about. Raises ConfigError for lines that cannot be used."""
+    """Return the bindings of a file that a contact queries. Raises ConfigError for unusable lines."""
     mistakes: list[str] = []
     try:
         with file.open("rb") as raw:
@@ -113,7 +113,7 @@ def _bindings(rows: BindingRows, now: float, mistakes: list[str]) -> Iterator[tu
 
 
 async def examine(config: Config, order: ContactOrder) -> ContactResult:
-    """Make the calls, write the transcript, and return what they say.
+    """Make the calls, write the transcript, and return the findings.
 
     Raises OutOfReach if the provider cannot be connected to, ConfigError for an unusable file or without a credential,
     and OutputError if the transcript cannot be written.

@@ -95,7 +95,7 @@ class StepFinding:
 async def examine(
     config: Config, provider: Provider, wall: Callable[[], float], subs_id: str, pool_key: str
 ) -> list[StepFinding]:
-    """Return all findings in order. A `subs_id` is asked about twice, if QueryCallStatus is the status source."""
+    """Return all findings in order. A `subs_id` is queried twice, if QueryCallStatus is the status source."""
     findings = await _status_endpoint(config, provider, wall)
     asks_status = config.provider.status_source == "call_status"
     if subs_id and asks_status and not any(finding.out_of_reach for finding in findings):

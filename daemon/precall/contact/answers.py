@@ -1,4 +1,4 @@
-"""Judges of what an answer says about a binding. Pure."""
+"""Judges of assumptions about answers. Pure."""
 
 from collections.abc import Mapping
 

@@ -37,7 +37,7 @@ Read = Answer | InEffect | CallDetail | NonAnswer
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One call as a probe wants it. `call_no` is "none", "a" or "b"; `parameters` hold real numbers."""
+    """A call that a probe requests. `call_no` is "none", "a" or "b"; `parameters` hold real numbers."""
 
     probe: str
     action: str
@@ -114,7 +114,7 @@ class AskedCall:
 
     @property
     def outcome(self) -> str:
-        """What came, in a few words and without any number."""
+        """A short description of the reply, without any number."""
         if not self.has_reply:
             return self.code
         if self.answer is not None:

@@ -1,8 +1,8 @@
 """The probes of a contact, the most useful first, each with the most calls it may take.
 
-Calls go out one after another, no faster than the configured rate. One that is throttled or gets no reply is made once
-more. What is left of the budget at the end goes out at once, to see how throttling looks. Nothing but this burst is
-faster than the rate, and it asks about a binding that does not exist, so nothing is allocated for it.
+Calls are made one after another, no faster than the configured rate. A call that is throttled or gets no reply is
+repeated once. The rest of the budget is spent in one burst at the end, to provoke throttling. Only this burst exceeds
+the rate. It queries a binding that does not exist, so nothing is allocated for it.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ PROBES: Mapping[str, tuple[int, str]] = MappingProxyType(
         "burst": (100, "the calls that are left, at once"),
     }
 )
-"""The most calls of each probe, without repetitions, and what it asks about."""
+"""The most calls of each probe, without repetitions, and what it queries."""
 
 NO_CALLS_LEFT = "no calls left"
 INTERRUPTED = "interrupted"
@@ -51,7 +51,7 @@ Providers = Mapping[tuple[Scheme, Format], Provider]
 
 
 class StopContact(Exception):
-    """The contact ends here: the budget is spent, or somebody interrupts it."""
+    """The contact ends early: the budget is spent, or it was interrupted."""
 
 
 @dataclass(slots=True)
@@ -228,7 +228,7 @@ class Contact:
     # -- what the probes share
 
     def _hopeless(self) -> str:
-        """Why no further call can show anything, once both signatures were tried. "" while it can."""
+        """Why no further call can show anything, once both signatures were tried; "" otherwise."""
         if not any(call.has_reply for call in self.record.calls):
             return "the provider does not reply"
         refused = all(
@@ -238,7 +238,7 @@ class Contact:
 
     @property
     def _baseline(self) -> Subject:
-        """What most probes ask about: the first live binding or, without one, one that does not exist."""
+        """The binding of most probes: the first live one or, without one, one that does not exist."""
         return self._subjects.live[0] if self._subjects.live else self._subjects.unknown
 
     @property
@@ -265,7 +265,7 @@ class Contact:
         return None
 
     async def _with_call_no(self, side: Literal["a", "b"]) -> str | None:
-        """Ask about a binding that was asked about without CallNo, at best one with Status 2: there it may matter."""
+        """Repeat a query that was made without CallNo, preferably under Status 2, where CallNo may matter."""
         if not self._is_served:
             return self._unserved
         subject = self._with_status(Status.TEMPORARY) or self._baseline
@@ -276,7 +276,7 @@ class Contact:
         return None
 
     async def _status(self, probe: str, subject: Subject, **how: Any) -> AskedCall:
-        """Ask QueryCallStatus. `how` may have another `signature` or `format`, or a `call_no`."""
+        """Call QueryCallStatus. `how` may have another `signature` or `format`, or a `call_no`."""
         parameters = _asked_about(subject)
         if side := how.get("call_no", ""):
             parameters["CallNo"] = subject.binding.number_a if side == "a" else subject.binding.number_b
@@ -295,7 +295,7 @@ class Contact:
         )
 
     async def _ask(self, question: Question) -> AskedCall:
-        """Make a call, and once more if it failed for a moment. Raises StopContact before it exceeds the budget."""
+        """Make a call, repeated once after a transient failure. Raises StopContact before it exceeds the budget."""
         call = await self._paced(question)
         if call.failure in _REPEATED:
             await self._wait(call.retry_after or _WAIT)
@@ -322,12 +322,12 @@ class Contact:
         self._noted(call)
 
     async def _pause(self) -> None:
-        """Wait for the next call's turn by the rate."""
+        """Wait until the rate allows the next call."""
         await self._wait(self._next - self._clock.monotonic())
         self._next = self._clock.monotonic() + 1.0 / self._limits.rate
 
     async def _wait(self, seconds: float) -> None:
-        """Wait, unless somebody interrupts. Raises StopContact then."""
+        """Wait. Raises StopContact when interrupted."""
         if seconds > 0 and not self._limits.stop.is_set():
             try:
                 await asyncio.wait_for(self._limits.stop.wait(), seconds)

@@ -1,4 +1,4 @@
-"""What a contact has seen, as judges look at it, and the three verdicts. Pure."""
+"""The replies of a contact as judges read them, and the three verdicts. Pure."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ def not_seen(why: str) -> ContactFinding:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What was seen, and how the calls were made."""
+    """The recorded calls, and how they were made."""
 
     record: ContactRecord
     timeout: float
@@ -50,7 +50,7 @@ class Sight:
         return [call for call in self.calls if call.action == STATUS]
 
     def last(self, probe: str) -> AskedCall | None:
-        """The newest call of a probe. An earlier one was repeated."""
+        """The last call of a probe; earlier ones were repeated."""
         return next(iter(reversed(self.record.of(probe))), None)
 
     def answers(self, *statuses: Status) -> list[tuple[AskedCall, Answer]]:

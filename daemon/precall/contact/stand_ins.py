@@ -1,8 +1,8 @@
-"""Stand-ins for numbers and ids in a transcript: the same for the same, and of the same form and length.
+"""Stand-ins for numbers and ids in a transcript. Equal values get equal stand-ins, of the same form and length.
 
-They are drawn at random and kept in memory only. A keyed hash of eleven digits could be guessed by whoever gets the
-key; here nothing leads back. A stand-in for a phone number is a valid number of the same kind, and other spellings of
-the number get the same one, so that equality with X, A and B can still be seen.
+They are drawn at random and kept in memory only. A keyed hash of eleven digits could be guessed by anyone who has the
+key; a random stand-in cannot be reversed. A stand-in for a phone number is a valid number of the same kind. Other
+spellings of the number get the same one, so that equality with X, A and B can still be seen.
 """
 
 import re
@@ -23,7 +23,7 @@ _KEPT = (
     r"|(?<![0-9A-Za-z])(?=[0-9]*[A-Fa-f])[0-9A-Fa-f]{32}(?![0-9A-Za-z])"
     r"|(?<!\d)\d{4}-\d\d-\d\d(?:[T ]\d\d(?::|%3A|%253A)\d\d(?::|%3A|%253A)\d\d(?:\.\d{1,6})?Z?)?(?![\d-])"
 )
-"""Codes, RequestIds and times stay: they are nobody's, and a replay needs them."""
+"""Codes, RequestIds and times are kept: they identify no one, and a replay needs them."""
 _DIGIT = r"[0-9\uff10-\uff19]"
 _RUN = (
     rf"\+?{_DIGIT}{{7,}}|\+?{_DIGIT}(?:[ ().\x00\u00a0\u3000\u2010-\u2015-]{{0,2}}{_DIGIT}){{{FEWEST - 1},}}"
@@ -43,14 +43,14 @@ class StandIns:
         self._pattern = self._compiled()
 
     def hide(self, secrets: Iterable[str]) -> None:
-        """Leave these texts out, also where they are escaped once or twice in a URL."""
+        """Remove these texts, also where they are escaped once or twice in a URL."""
         for secret in secrets:
             once = quote(secret, safe="")
             self._ids |= dict.fromkeys((secret, once, quote(once, safe="")), HIDDEN) if secret else {}
         self._pattern = self._compiled()
 
     def keep(self, ids: Iterable[str]) -> None:
-        """Leave these ids as they are: they are of nobody."""
+        """Keep these ids: they identify no one."""
         self._ids |= {one: one for one in ids}
         self._pattern = self._compiled()
 
@@ -108,7 +108,7 @@ class StandIns:
         )
 
     def _drawn(self, real: str, draw: Callable[[], str]) -> str:
-        """Draw until a text is nobody else's, real or drawn. A text without digits or letters stays."""
+        """Draw a text until it is unique among real and drawn ones. A text without digits or letters is kept."""
         for _ in range(_TRIES):
             drawn = draw()
             if (
@@ -129,7 +129,7 @@ class StandIns:
         return "".join(drawn)
 
     def _number_like(self, core: str) -> str:
-        """Return a number of the same kind and length: what makes it of that kind stays, the rest is drawn."""
+        """Return a number of the same kind and length: its prefix is kept, the rest is drawn."""
         mobile = len(core) == numbers.MOBILE and core[0] == "1"
         for kept in range(2 if mobile else min(4, len(core) - 2), len(core)):
             for _ in range(_TRIES):

@@ -1,4 +1,4 @@
-"""What a contact asks about: bindings of the account, by what is expected of them. Pure."""
+"""The bindings that a contact queries, by their expected state. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ from precall.core.model import Binding
 LABEL = "contact"
 """The label of a binding that says which subject it is: live, expired or unbound."""
 MOST_LIVE = 7
-"""Live bindings that a contact asks about, in search of one with Status 2."""
+"""Live bindings that a contact queries in search of one with Status 2."""
 UNKNOWN_SUBS_ID = "999999999999999999"
 UNKNOWN_POOL = "FC999999999999"
 UNKNOWN_X = "17000000000"
-"""Well-formed, and of nobody."""
+"""A well-formed id that belongs to no binding."""
 
 
 class SubjectKind(StrEnum):
@@ -40,7 +40,7 @@ NO_SUBJECT = Subject(SubjectKind.NONE, Binding("", "", "", ""))
 
 @dataclass(frozen=True, slots=True)
 class Subjects:
-    """The bindings to ask about, none twice. At least one of them is from a file."""
+    """The bindings to query, without duplicates. At least one of them is from a file."""
 
     live: tuple[Subject, ...] = ()
     expired: Subject | None = None
@@ -70,7 +70,7 @@ class Subjects:
 
 
 def kind_of(binding: Binding, now: float) -> SubjectKind:
-    """Return what a binding is expected to be: by its label, else by its expiry. Raises ValueError for a label."""
+    """Return what a binding is expected to be: by its label, else by its expiry. An unknown label is a ValueError."""
     label = dict(binding.labels).get(LABEL, "")
     if label:
         if label not in (SubjectKind.LIVE, SubjectKind.EXPIRED, SubjectKind.UNBOUND):

@@ -9,7 +9,7 @@ The first line describes the contact and its bindings, each further one a call:
      "headers": {"Content-Type": "application/json"}, "body": "{...}", "seconds": 0.034, "failure": ""}
 
 `at` and `seconds` are seconds, `at` since `started_at` (Unix seconds). Without a reply `http_status` is 0 and `failure`
-says why. RequestIds and codes stay: support asks for them, and they are nobody's.
+says why. RequestIds and codes are kept: support asks for them, and they identify no one.
 """
 
 import json
@@ -30,7 +30,7 @@ _NUMBERS = ("CallNo", "PhoneNoX", "SecretNo")
 
 
 class Transcript:
-    """Writes a transcript. `stand_ins` serves no other one, so that two cannot be compared."""
+    """Writes a transcript. `stand_ins` must not be shared with another, so that two cannot be compared."""
 
     def __init__(self, out: TextIO, stand_ins: StandIns, credential: Credential | None) -> None:
         self._out = out

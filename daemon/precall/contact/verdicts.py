@@ -1,4 +1,4 @@
-"""What the replies of a contact say about each assumption: confirmed, refuted or not seen. Pure.
+"""The verdict on each assumption from the replies of a contact: confirmed, refuted or not seen. Pure.
 
 The texts repeat no number and no id of a binding.
 """

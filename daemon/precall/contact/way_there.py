@@ -1,4 +1,4 @@
-"""Judges of the way to the provider: actions, signatures, formats, time and limits. Pure."""
+"""Judges of assumptions about the transport: actions, signatures, formats, time and limits. Pure."""
 
 from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime

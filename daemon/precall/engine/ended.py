@@ -77,15 +77,15 @@ class EndedBindings:
         await self._store.mark({HORIZON: repr(self._horizon)})
 
     def surplus(self) -> LongestEnded:
-        """Where to add the ended bindings, in order to find those of which there are too many."""
+        """Return a collector for ended bindings, which keeps those to be removed."""
         ended = self._table.count(State.EXPIRED)
         kept = max(FLOOR, int(SHARE * (len(self._table) - ended)))
         return LongestEnded(max(0, min(MOST, ended - kept)))
 
     def end_of(self, row: Row) -> float:
-        """When a binding ended that may be removed for it; inf for any other.
+        """Return when a binding ended, or inf if it must not be removed for that.
 
-        A binding of the source that has ended by the provider's word alone stays, since the next sync would add it.
+        A binding of the source that ended only according to the provider is kept, since the next sync would add it.
         """
         horizon = self._move()
         end = inf
@@ -98,7 +98,7 @@ class EndedBindings:
     async def remove(self, subs_ids: Iterable[str], before: float = inf) -> None:
         """Remove those of these bindings that still end before `before`. Raises StoreUnavailable.
 
-        One transaction follows the other, so that registrations do not wait behind all of them.
+        The transactions are sequential, so that registrations do not wait behind all of them.
         """
 
         def amend(row: Row | None, _index: int) -> Amendment[None]:
@@ -111,7 +111,7 @@ class EndedBindings:
             await asyncio.gather(*self._writer.submit_all(writes))
 
     def _move(self) -> float:
-        """Move the horizon towards the clock, as far as it may go; returns it."""
+        """Move the horizon towards the clock, as far as `PACE` allows, and return it."""
         if self._horizon is None:
             return -inf
         tick = self._clocks.tick()

@@ -101,7 +101,7 @@ class Lookup:
         return bool(row.state.checked_at) and age_of(row.state.checked_at, self._clock()) <= max_age
 
     def _may_help(self, row: Row, max_age: float | None) -> bool:
-        """Whether a check can tell anything. Where the provider refuses it, only a reader that asks gets one."""
+        """Whether a check can help. If the provider refuses the binding, only a reader's `max_age` causes one."""
         return max_age is not None or not row.state.blocked
 
     def _decide(self, row: Row, caller: str) -> Route:

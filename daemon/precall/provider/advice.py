@@ -1,4 +1,4 @@
-"""What the provider adds to an error for whoever reads it: `Recommend` in the reply, and the page of its error codes.
+"""The provider's own advice on an error: `Recommend` in the reply, and the page of its error codes.
 
 Only commands that show a reply use it. Nothing here classifies an error; that is done by `failures`. Recommend is text
 of the provider, so it may echo numbers and secrets: it is redacted as other texts of the provider are.

@@ -1,8 +1,8 @@
-"""What precall assumes about the provider, and what each assumption rests on. The table of docs/provider.md is made
+"""What precall assumes about the provider, and the evidence for each assumption. The table of docs/provider.md is made
 from this list, and `precall doctor --contact` examines it against a real account.
 
-A page describes an action that the official SDK no longer has, and leaves much open. So most of these can only be
-settled by asking an account.
+The documentation describes an action that the official SDK no longer has, and leaves much open. So most assumptions
+can only be settled with a real account.
 """
 
 from dataclasses import dataclass

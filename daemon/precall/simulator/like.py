@@ -1,9 +1,9 @@
-"""A recorded account: it replies as the transcript of `precall doctor --contact` has it.
+"""A simulated account that replays a transcript of `precall doctor --contact`.
 
 A request is matched by action, binding, CallNo, format and signature. It gets the recorded replies in their order, then
 the last of them, each after its recorded latency. What the transcript lacks gets the reply to the most similar request
 in it or, if there is none, that of a simulation with the traits of the account: which actions it serves, the state of
-its bindings, whether asking allocates. The guess is logged.
+its bindings, whether a query allocates. The guess is logged.
 """
 
 from __future__ import annotations
@@ -263,7 +263,7 @@ class Recording:
         return binding.kind if binding is not None else request.who
 
     def _similar(self, request: _Likeness) -> RecordedReply | None:
-        """Return the last reply to a request that differs in signature or CallNo alone, rather in CallNo."""
+        """Return the last reply to a request that differs at most in CallNo and signature, rather in CallNo."""
         candidates = [
             other
             for other in self._tapes

@@ -1,4 +1,4 @@
-"""A contact with each character of the simulated provider: what it reports, what it costs, and what it leaves."""
+"""Contacts with each kind of simulated provider: findings, calls made, and transcripts."""
 
 import asyncio
 import json
@@ -83,7 +83,7 @@ async def recorded(folder: Path, character: str, calls: int = 60) -> AsyncIterat
 # -- three characters --------------------------------------------------------------------------------------
 
 
-async def test_the_classic_provider_confirms_all_that_can_be_seen() -> None:
+async def test_the_classic_provider_confirms_every_visible_assumption() -> None:
     outcome = await contact(Simulator(scene("classic")))
     assert of(outcome.verdicts, REFUTED) == set()
     assert of(outcome.verdicts, NOT_SEEN) == {"status_3", "throttling", "retry_after"}
@@ -91,7 +91,7 @@ async def test_the_classic_provider_confirms_all_that_can_be_seen() -> None:
     assert outcome.requests == 30
 
 
-async def test_a_delisted_action_is_refuted_and_what_depends_on_it_not_seen() -> None:
+async def test_a_delisted_action_is_refuted_and_its_dependents_not_seen() -> None:
     outcome = await contact(Simulator(scene("delisted")))
     assert of(outcome.verdicts, REFUTED) == {"served"}
     assert outcome.found("served") == "HTTP 404 InvalidAction.NotFound"
@@ -105,7 +105,7 @@ async def test_a_delisted_action_is_refuted_and_what_depends_on_it_not_seen() ->
     assert outcome.result.exit_code == 1
 
 
-async def test_a_provider_that_allocates_at_each_query_is_noticed_and_so_is_its_throttling() -> None:
+async def test_allocation_at_each_query_and_throttling_are_noticed() -> None:
     outcome = await contact(Simulator(scene("allocating")), calls=60)
     assert of(outcome.verdicts, REFUTED) == {"same_temporary"}
     assert outcome.found("same_temporary").startswith("3 numbers in 3 answers")
@@ -132,7 +132,7 @@ async def test_each_quirk_is_refuted_by_name(more: str, refuted: set[str]) -> No
     assert of(outcome.verdicts, REFUTED) == refuted
 
 
-async def test_another_configured_signature_and_format_are_probed_from_there() -> None:
+async def test_probes_start_from_the_configured_signature_and_format() -> None:
     outcome = await contact(Simulator(scene("classic")), signature="rpc", format="xml", calls=20)
     assert of(outcome.verdicts, REFUTED) == set()
     assert {"acs3", "rpc", "json", "xml"} <= of(outcome.verdicts, CONFIRMED)
@@ -160,7 +160,7 @@ async def test_repeated_calls_count_too() -> None:
 
 
 @pytest.mark.parametrize("character", ["classic", "delisted"])
-async def test_no_probe_makes_more_calls_than_it_says(character: str) -> None:
+async def test_no_probe_exceeds_its_stated_number_of_calls(character: str) -> None:
     outcome = await contact(Simulator(scene(character)), calls=200, rate=1000)
     for probe, (most, _) in PROBES.items():
         assert len(outcome.result.record.of(probe)) <= most
@@ -210,7 +210,7 @@ async def test_a_refused_key_costs_two_calls() -> None:
     assert outcome.found("expired") == "the provider refuses the account or its key"
 
 
-async def test_what_is_out_of_reach_costs_nothing() -> None:
+async def test_an_unreachable_provider_costs_no_calls() -> None:
     order = ContactOrder(BINDINGS, 30, None, asyncio.Event)
     with pytest.raises(OutOfReach, match=r"127\.0\.0\.1:9"):
         await examine(config("http://127.0.0.1:9"), order)
@@ -237,7 +237,7 @@ def test_a_file_that_cannot_be_used_says_where(tmp_path: Path, text: str, told: 
 
 
 @pytest.mark.parametrize("character", CHARACTERS)
-async def test_a_transcript_is_masked_and_closed_to_others(tmp_path: Path, character: str) -> None:
+async def test_a_transcript_is_masked_and_private(tmp_path: Path, character: str) -> None:
     async with recorded(tmp_path, character) as (outcome, file):
         text = file.read_text()
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -250,7 +250,7 @@ async def test_a_transcript_is_masked_and_closed_to_others(tmp_path: Path, chara
             assert one not in text
 
 
-async def test_what_a_refusal_quotes_of_the_request_is_masked(tmp_path: Path) -> None:
+async def test_request_values_quoted_in_a_refusal_are_masked(tmp_path: Path) -> None:
     """The gateway quotes the string to sign: key, ids and numbers, escaped once more."""
     file = tmp_path / "contact.jsonl"
     outcome = await contact(Simulator(scene("classic")), transcript=file, access_key_secret="another")
@@ -314,7 +314,7 @@ async def test_the_clock_of_the_account_is_replayed(tmp_path: Path) -> None:
     assert second.found("clock").endswith("behind the provider")
 
 
-async def test_what_the_transcript_lacks_is_guessed_and_said(tmp_path: Path) -> None:
+async def test_gaps_of_a_transcript_are_guessed_and_reported(tmp_path: Path) -> None:
     said: list[str] = []
     async with recorded(tmp_path, "allocating") as (_, file):
         recording = load_recording(file, said.append)
@@ -332,7 +332,7 @@ async def test_what_the_transcript_lacks_is_guessed_and_said(tmp_path: Path) -> 
         assert not any(re.search(r"\d{5}", line) for line in said)
 
 
-async def test_a_delisted_action_stays_unknown_to_what_was_not_recorded(tmp_path: Path) -> None:
+async def test_a_delisted_action_stays_unknown_for_unrecorded_bindings(tmp_path: Path) -> None:
     async with recorded(tmp_path, "delisted", calls=4) as (_, file):
         recording = load_recording(file, lambda _: None)
         assert recording.scenario().delisted == ("QueryCallStatus",)
@@ -354,7 +354,7 @@ HEAD = '{"transcript": 1, "started_at": 0, "bindings": []}'
         (f'{HEAD}\n{{"call": 1}}\nnonsense', r"line 2, at: Field required\nline 3: is not JSON"),
     ],
 )
-def test_what_is_no_transcript_is_refused(tmp_path: Path, text: str, told: str) -> None:
+def test_a_file_that_is_not_a_transcript_is_refused(tmp_path: Path, text: str, told: str) -> None:
     file = tmp_path / "contact.jsonl"
     file.write_text(text)
     with pytest.raises(ScenarioError, match=told):

@@ -1,4 +1,4 @@
-"""Ended bindings: the table keeps some of them, the others leave it, and no clock that is wrong makes many leave."""
+"""Ended bindings: the table keeps a limited number, and a wrong clock does not remove many."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -49,7 +49,7 @@ async def registered(served: Served, moments: Time, count: int = 10) -> EndedBin
 
 
 async def swept(served: Served, bindings: EndedBindings) -> set[str]:
-    """Sweep twice, as the daemon does: what has ended is counted at the first. What is still there."""
+    """Sweep twice, since the first sweep only counts ended bindings, and return the ids that are left."""
     for _ in range(2):
         surplus = bindings.surplus()
 
@@ -62,7 +62,7 @@ async def swept(served: Served, bindings: EndedBindings) -> set[str]:
     return {row.binding.subs_id for row in served.daemon.parts.table.rows()}
 
 
-async def test_of_those_that_ended_the_last_are_kept(tmp_path: Path) -> None:
+async def test_the_last_ended_bindings_are_kept(tmp_path: Path) -> None:
     moments = Time()
     async with serving(tmp_path, scripted(1), wall=moments.wall) as served:
         bindings = await registered(served, moments)
@@ -86,7 +86,7 @@ async def test_a_clock_that_is_ahead_removes_nothing(tmp_path: Path) -> None:
         assert len(await swept(served, bindings)) == 10
 
 
-async def test_where_the_horizon_was_survives_a_restart(tmp_path: Path) -> None:
+async def test_the_horizon_survives_a_restart(tmp_path: Path) -> None:
     moments = Time()
     async with serving(tmp_path, scripted(1), wall=moments.wall) as served:
         await registered(served, moments)
@@ -102,7 +102,7 @@ async def test_where_the_horizon_was_survives_a_restart(tmp_path: Path) -> None:
         assert len(await swept(served, again)) == 10
 
 
-async def test_a_binding_that_was_extended_meanwhile_stays(tmp_path: Path) -> None:
+async def test_a_binding_extended_in_the_meantime_is_kept(tmp_path: Path) -> None:
     moments = Time()
     async with serving(tmp_path, scripted(1), wall=moments.wall) as served:
         bindings = await registered(served, moments)
@@ -114,7 +114,7 @@ async def test_a_binding_that_was_extended_meanwhile_stays(tmp_path: Path) -> No
         assert served.daemon.parts.table.get("2") is None
 
 
-async def test_what_ended_by_the_word_of_the_provider_counts_after_a_while(tmp_path: Path) -> None:
+async def test_a_binding_ended_by_the_provider_counts_after_a_delay(tmp_path: Path) -> None:
     moments = Time()
     async with serving(tmp_path, scripted(4), wall=moments.wall) as served:
         bindings = await registered(served, moments, 1)

@@ -1,4 +1,4 @@
-"""Observe mode from end to end: what readers are told, what never happens, and how a pool enters and leaves it."""
+"""Observe mode from end to end: routes, counters, and how a pool enters and leaves it."""
 
 import json
 import sqlite3
@@ -52,7 +52,7 @@ def shown_as_observed(route: dict[str, Any]) -> None:
     assert "number_withheld" not in route["flags"]
 
 
-async def test_every_form_of_a_route_tells_x_and_what_it_would_be(tmp_path: Path) -> None:
+async def test_every_form_of_a_route_has_x_and_the_would_be_route(tmp_path: Path) -> None:
     async with observed(tmp_path) as served:
         forms: dict[str, list[dict[str, Any]]] = {}
         forms["read"] = [
@@ -98,7 +98,7 @@ async def streamed(served: Served, since: int, events: int) -> list[dict[str, An
     return list(told.values())
 
 
-async def test_what_was_published_is_kept_with_what_it_would_have_been(tmp_path: Path) -> None:
+async def test_published_changes_keep_the_would_be_route(tmp_path: Path) -> None:
     async with observed(tmp_path) as served:
         base = min(served.daemon.parts.feed.bases)
     async with serving(tmp_path, scripted(*STATES), policy={"observe": ["FC1"]}) as served:
@@ -114,7 +114,7 @@ async def test_what_was_published_is_kept_with_what_it_would_have_been(tmp_path:
         assert (history[0]["action"], history[0]["would"]) == ("dial_x", WOULD["2"])
 
 
-async def test_an_order_outranks_it(tmp_path: Path) -> None:
+async def test_an_override_outranks_observe_mode(tmp_path: Path) -> None:
     async with observed(tmp_path) as served:
         await served.ask("PUT", "/v1/overrides/2", {"action": "hold", "reason": "because"})
         _, held = await served.ask("GET", "/v1/routes/2")
@@ -122,7 +122,7 @@ async def test_an_order_outranks_it(tmp_path: Path) -> None:
         assert held["would"] == {"action": "hold", "reason": "override"}
 
 
-async def test_time_outranks_it(tmp_path: Path) -> None:
+async def test_expiry_outranks_observe_mode(tmp_path: Path) -> None:
     ahead = 0.0
     async with observed(tmp_path, wall=lambda: time.time() + ahead) as served:
         end = datetime.fromtimestamp(time.time() + 3600.0, UTC).isoformat()
@@ -134,7 +134,7 @@ async def test_time_outranks_it(tmp_path: Path) -> None:
         assert over["would"] == {"action": "expired", "reason": "expired_locally"}
 
 
-async def test_reads_are_counted_by_what_they_would_have_said(tmp_path: Path) -> None:
+async def test_reads_are_counted_by_their_would_be_action(tmp_path: Path) -> None:
     async with observed(tmp_path) as served:
         for subs_id in ("1", "2", "2", "3"):
             await served.ask("GET", f"/v1/routes/{subs_id}")
@@ -149,7 +149,7 @@ async def test_reads_are_counted_by_what_they_would_have_said(tmp_path: Path) ->
         assert all(line.endswith(" 0.0") for line in exposures)
 
 
-async def test_a_check_before_the_read_changes_what_it_would_be(tmp_path: Path) -> None:
+async def test_a_check_before_the_read_updates_the_would_be_route(tmp_path: Path) -> None:
     async with observed(tmp_path) as served:
         served.simulator.service.world.change("1", {}, {"status": 2})
         _, route = await served.ask("GET", "/v1/routes/1?max_age=0&timeout=10")
@@ -157,7 +157,7 @@ async def test_a_check_before_the_read_changes_what_it_would_be(tmp_path: Path) 
         assert route["would"] == {"action": "dial_temp_x", "reason": "status_2"}
 
 
-async def test_one_that_has_ended_is_not_confused_with_its_successor(tmp_path: Path) -> None:
+async def test_an_ended_binding_is_not_confused_with_its_successor(tmp_path: Path) -> None:
     async with observed(tmp_path) as served:
         await served.ask("DELETE", "/v1/bindings/1")
         await served.ask("DELETE", "/v1/bindings/2")
@@ -167,7 +167,7 @@ async def test_one_that_has_ended_is_not_confused_with_its_successor(tmp_path: P
         assert (status, route["subs_id"]) == (200, "5"), "4 is over by Status 4"
 
 
-async def test_a_token_for_real_numbers_gets_none(tmp_path: Path) -> None:
+async def test_observed_reads_expose_and_audit_no_real_number(tmp_path: Path) -> None:
     secret, entry = token("all", "routes:read", "routes:real", "bindings:write", "admin", "metrics")
     async with serving(
         tmp_path, scripted(3), policy={"observe": ["*"]}, tokens=[entry], provider={}
@@ -200,7 +200,7 @@ def exposed(desk: Desk) -> int:
     return sum(bool(row.state.exposed_at) for row in desk.daemon.parts.table.rows())
 
 
-async def test_a_pool_that_leaves_turns_no_more_than_the_cap(tmp_path: Path) -> None:
+async def test_leaving_observe_mode_exposes_no_more_than_the_cap(tmp_path: Path) -> None:
     async with failing(tmp_path, observing("FC1")) as desk:
         assert (exposed(desk), await reasons(desk)) == (0, ["observed"] * 8)
         assert not desk.daemon.parts.checker.brake.engaged("FC1", 8, desk.daemon.parts.monotonic())
@@ -214,7 +214,7 @@ async def test_a_pool_that_leaves_turns_no_more_than_the_cap(tmp_path: Path) -> 
         assert await view(tmp_path) == {"dial_real": 3, "hold": 5}
 
 
-async def test_a_pool_that_enters_keeps_nothing_exposed_and_asks_the_brake_again(tmp_path: Path) -> None:
+async def test_entering_observe_mode_withdraws_exposures(tmp_path: Path) -> None:
     async with failing(tmp_path, observing()) as desk:
         assert exposed(desk) == 3
         newest = desk.daemon.parts.feed.newest
@@ -251,7 +251,7 @@ async def view(folder: Path) -> dict[str, int]:
         return dict(database.execute("SELECT action, count(*) FROM routing_table GROUP BY 1").fetchall())
 
 
-async def test_failed_calls_to_x_cast_no_doubt_on_another_number(tmp_path: Path) -> None:
+async def test_failed_calls_to_x_do_not_make_another_number_suspect(tmp_path: Path) -> None:
     async with observed(tmp_path) as served:
         now = "2026-01-01T00:00:00Z"
         placed = [

@@ -1,4 +1,4 @@
-"""The freshness promise end to end: chosen by what the rate allows, kept for dials, and told where it is not kept."""
+"""The freshness promise end to end: chosen by the rate, kept for dials, and reported where it is not kept."""
 
 import asyncio
 import logging
@@ -20,11 +20,11 @@ from tests.support.api_daemon import Served, a_binding, scripted, serving
 from tests.support.patience import PATIENCE, until
 
 MANY = 120
-OLDEST = 1
-"""The binding that was registered first, and waits longest for its first check: new ones are checked newest first."""
 RATE = 10.0
 MAX_AGE = 0.5
 """Six rounds take 72 s, far longer."""
+WAITING = 1
+"""The binding that waits longest for its first check: the newest comes first."""
 FRESHNESS = {"max_age": "500ms", "abnormal_max_age": "500ms", "min_interval": "100ms"}
 ALERTS = PROJECT / "deploy" / "prometheus" / "alerts.yml"
 
@@ -33,7 +33,7 @@ ALERTS = PROJECT / "deploy" / "prometheus" / "alerts.yml"
 async def crowded(
     folder: Path, *, rate: float = RATE, count: int = MANY, **freshness: str
 ) -> AsyncIterator[Served]:
-    """A daemon with more bindings than its rate can keep young, none of them just registered."""
+    """Run a daemon with more bindings than its rate can keep fresh, none of them just registered."""
     scenario = scripted(*[1] * count)
     async with serving(folder, scenario, rate=rate, freshness=FRESHNESS | freshness) as served:
         bindings = [a_binding(subs_id=str(n)) for n in range(1, count + 1)]
@@ -59,7 +59,7 @@ async def figures(served: Served) -> dict[str, float]:
 
 
 async def stale_share(served: Served) -> float:
-    """The share of the dials so far that got too old a route."""
+    """The share of the dials so far that got a stale route."""
     found = await figures(served)
     stale, young = (found[f'precall_dials_total{{stale="{value}"}}'] for value in ("true", "false"))
     return stale / (stale + young) if stale + young else 0.0
@@ -88,7 +88,7 @@ def _event(record: logging.LogRecord) -> dict[str, Any]:
     return record.msg if isinstance(record.msg, dict) else {}
 
 
-async def test_too_many_bindings_are_young_when_they_are_dialled(
+async def test_with_too_many_bindings_routes_are_fresh_when_dialled(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with crowded(tmp_path) as served:
@@ -99,11 +99,11 @@ async def test_too_many_bindings_are_young_when_they_are_dialled(
         assert (chosen[-1]["rate"], chosen[-1]["max_age"]) == (RATE, MAX_AGE)
         assert "dial" in chosen[-1]["means"]
         # One dial at a time is well within the lane; `timeout` is how long it may wait for its turn.
-        for subs_id in range(1, 9):
+        for subs_id in range(WAITING, WAITING + 8):
             found = await dial(served, subs_id, "?timeout=10")
             assert (found["stale"], found["status"]) == (False, 1)
             assert found["age_ms"] >= 0
-        # Nobody dials the others: they are no worse for their age.
+        # The others are not dialled, so their age does not make them stale.
         _, listed = await served.ask("GET", "/v1/routes?limit=1000")
         assert len(listed["routes"]) == MANY
         assert not any(found["stale"] for found in listed["routes"])
@@ -133,19 +133,19 @@ async def test_dials_beyond_the_live_checks_are_stale_and_raise_the_alarm(tmp_pa
         assert numbers["precall_degraded"] == numbers["precall_provider_circuit_open"] == 0
 
 
-async def test_a_read_that_is_for_no_dial_waits_for_no_check(tmp_path: Path) -> None:
-    """Nor does one with a `max_age` of its own that is met."""
+async def test_a_read_without_a_dial_does_not_wait_for_a_check(tmp_path: Path) -> None:
+    """Nor does a dial whose own `max_age` is met."""
     async with crowded(tmp_path) as served:
         served.simulator.service.faults.add(Fault.model_validate({"kind": "hang", "for": "0s"}), 0.0)
-        assert not (await dial(served, OLDEST, "?dial=0&timeout=0.01"))["stale"]
-        assert not (await dial(served, OLDEST, "?dial=0"))["stale"]
-        assert (await dial(served, OLDEST, "?timeout=0.01"))["stale"]
+        assert not (await dial(served, WAITING, "?dial=0&timeout=0.01"))["stale"]
+        assert not (await dial(served, WAITING, "?dial=0"))["stale"]
+        assert (await dial(served, WAITING, "?timeout=0.01"))["stale"]
         assert (await figures(served))['precall_dials_total{stale="true"}'] == 1
-        assert (await served.ask("HEAD", f"/v1/routes/{OLDEST}"))[0] == 200
+        assert (await served.ask("HEAD", f"/v1/routes/{WAITING}"))[0] == 200
         assert await stale_share(served) == 1.0
 
 
-async def test_the_readers_own_max_age_comes_first(tmp_path: Path) -> None:
+async def test_the_max_age_of_the_reader_takes_precedence(tmp_path: Path) -> None:
     async with crowded(tmp_path) as served:
         await served.checked(str(MANY))
         row = served.daemon.parts.table.get(str(MANY))
@@ -160,7 +160,7 @@ async def test_the_readers_own_max_age_comes_first(tmp_path: Path) -> None:
 async def test_only_a_dial_that_was_checked_counts_as_verified(
     tmp_path: Path, max_age: str, verified: bool
 ) -> None:
-    """A route that is young enough may be wrong all the same: keeping it right is work for the background."""
+    """A fresh route may still be wrong, so a dial on it is not verified: it counts for the background checks."""
     limits = {"promise": "dial", "max_age": max_age, "min_interval": "1h"}
     async with serving(tmp_path, scripted(1), store={"dial_log": 1.0}, freshness=limits) as served:
         await served.register()
@@ -172,11 +172,11 @@ async def test_only_a_dial_that_was_checked_counts_as_verified(
     assert [line["verified"] for line in dials] == [verified]
 
 
-async def test_a_promise_for_all_routes_is_told_as_short_of_budget(tmp_path: Path) -> None:
+async def test_an_unaffordable_promise_for_all_is_reported(tmp_path: Path) -> None:
     async with crowded(tmp_path, promise="all") as served:
         assert await promise(served) == "all"
         assert served.daemon.parts.checker.planner.max_age == MAX_AGE
-        assert (await dial(served, OLDEST))["stale"]
+        assert (await dial(served, WAITING))["stale"]
         numbers = await figures(served)
         assert numbers["precall_budget_short"] == 1
         assert numbers["precall_route_age_limit_seconds"] == MAX_AGE
@@ -184,7 +184,7 @@ async def test_a_promise_for_all_routes_is_told_as_short_of_budget(tmp_path: Pat
 
 
 async def test_a_reload_changes_the_promise(tmp_path: Path) -> None:
-    """And the planner with it: where every route is to be young, it goes by age."""
+    """The planner follows: under the promise for all routes it checks by age."""
     async with reloading(tmp_path, 1) as desk:
         await desk.register()
         planner = desk.daemon.parts.checker.planner

@@ -230,7 +230,7 @@ GONE = http(b'{"Code":"isv.SUBS_NOT_EXIST","RequestId":"E7F99446-8191"}')
 
 
 @pytest.mark.parametrize("refusal", [REFUSED, GONE])
-async def test_a_caller_that_is_refused_is_left_out(refusal: bytes) -> None:
+async def test_a_refused_caller_is_left_out_of_the_repeated_call(refusal: bytes) -> None:
     async with (
         served(says(refusal, http())) as (url, heads),
         client(url, signature="rpc", send_call_no="caller") as provider,

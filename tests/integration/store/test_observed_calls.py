@@ -1,4 +1,4 @@
-"""Calls of observed pools: each is compared with precall's route of the moment when it was placed, or with none."""
+"""Calls of observed pools are compared with precall's route at the time of the call, if there was one."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -52,7 +52,7 @@ async def placed(store: Store, *calls: tuple[int, float, CallResult], **facts: o
     return [one.call.route_action for one in await store.calls.file(reports)]
 
 
-async def test_a_call_is_judged_by_the_route_of_its_moment(store: Store) -> None:
+async def test_a_call_is_compared_with_the_route_at_its_time(store: Store) -> None:
     await store.state_policy(OBSERVING, NOW)
     await store.commit(
         [
@@ -84,7 +84,7 @@ async def test_a_call_is_judged_by_the_route_of_its_moment(store: Store) -> None
     assert await store.calls.observed_counts(NOW, "FC2") == []
 
 
-async def test_only_calls_of_the_time_of_observing_count(store: Store) -> None:
+async def test_only_calls_made_while_observing_count(store: Store) -> None:
     await store.commit([answered(a_row(1, State.TEMPORARY), NOW, TEMPORARY, "R", watched=False)])
     await store.state_policy(OBSERVING, NOW + 10)
     await store.state_policy(OBSERVING, NOW + 12)
@@ -95,7 +95,7 @@ async def test_only_calls_of_the_time_of_observing_count(store: Store) -> None:
     assert await store.calls.observed_counts(NOW) == [("FC1", "failed", "dial_temp_x", 4)]
 
 
-async def test_what_time_and_removal_made_of_a_route(store: Store) -> None:
+async def test_expiry_and_removal_apply_to_past_routes(store: Store) -> None:
     await store.state_policy(replace(OBSERVING, skew=5.0), NOW)
     ending = a_row(1, State.TEMPORARY, expires_at=NOW + 100)
     change = answered(ending, NOW, TEMPORARY, "R")
@@ -111,7 +111,7 @@ async def test_what_time_and_removal_made_of_a_route(store: Store) -> None:
     assert actions == ["dial_x", ""], "a read of a removed binding is 404"
 
 
-async def test_examples_are_few_for_each_pool_and_end(store: Store) -> None:
+async def test_examples_are_limited_for_each_pool_and_result(store: Store) -> None:
     await store.state_policy(Policy(observe=frozenset({"*"})), NOW)
     await store.commit([answered(a_row(1, State.TEMPORARY), NOW, TEMPORARY, "R")])
     for pool in ("FC1", "FC2"):
@@ -125,7 +125,7 @@ async def test_examples_are_few_for_each_pool_and_end(store: Store) -> None:
     assert {one.pool_key for one in await store.calls.observed_examples(NOW, "FC2", each=3)} == {"FC2"}
 
 
-async def test_times_of_observing_are_retired_with_the_calls(store: Store) -> None:
+async def test_periods_of_observing_are_deleted_with_the_calls(store: Store) -> None:
     await store.state_policy(OBSERVING, NOW)
     await store.state_policy(Policy(), NOW + 10)
     await store.state_policy(OBSERVING, NOW + 20)

@@ -1,4 +1,4 @@
-"""`precall plan`: what either freshness promise costs, in figures that explain themselves."""
+"""`precall plan`: what either freshness promise costs, with explained figures."""
 
 import json
 from typing import Any
@@ -20,7 +20,7 @@ def figures(*options: str) -> Any:
     return json.loads(planned(*options, "--json"))
 
 
-def test_both_promises_are_told_and_the_one_that_auto_chooses_is_marked() -> None:
+def test_both_promises_are_shown_and_the_choice_of_auto_is_marked() -> None:
     told = planned(*MANY, "--rate", "100", "--dials-per-second", "30")
     for line in (
         'freshness.promise = "all"\n',
@@ -35,7 +35,7 @@ def test_both_promises_are_told_and_the_one_that_auto_chooses_is_marked() -> Non
     assert 'freshness.promise = "all", as auto would choose\n' in planned("--bindings", "300", "--rate", "20")
 
 
-def test_the_figures_of_json_keep_their_names_and_add_up() -> None:
+def test_the_json_figures_keep_their_names_and_add_up() -> None:
     found = figures(*MANY, "--rate", "100", "--max-age", "10m", "--dials-per-second", "30")
     assert (found["bindings"], found["rate"], found["round"]) == (1_000_000, 100.0, 10_000.0)
     assert (found["holds_max_age"], found["promise"], found["max_age"]) == (False, "dial", 600.0)
@@ -46,7 +46,7 @@ def test_the_figures_of_json_keep_their_names_and_add_up() -> None:
     assert dial["wrong"] < found["wrong"] == found["promises"]["all"]["wrong"]
 
 
-def test_dials_beyond_the_live_checks_are_told_as_too_old() -> None:
+def test_dials_beyond_the_live_checks_are_shown_as_too_old() -> None:
     dial = figures(*MANY, "--rate", "20", "--dials-per-second", "60")["promises"]["dial"]
     assert not dial["kept"]
     assert dial["live_checks"] == 14.0

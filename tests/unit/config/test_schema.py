@@ -91,7 +91,9 @@ def test_no_secret_is_ever_shown(tmp_path: Path) -> None:
     assert "hush" not in str(caught.value) + repr(caught.value)
 
 
-def test_pools_to_observe_may_be_written_plainly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_variable_for_observed_pools_accepts_plain_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "c.toml"
     file.write_text('[policy]\nobserve = "FC1"\n')
     assert load(file).policies().observe == {"FC1"}

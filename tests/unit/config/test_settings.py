@@ -87,7 +87,7 @@ def test_the_policy_goes_with_the_configuration() -> None:
     assert (settings.policy.skew, settings.policy.max_age) == (9.0, 7.0)
 
 
-def test_the_promise_in_force_stays_in_force_when_the_configuration_changes() -> None:
+def test_the_promise_in_force_survives_a_configuration_change() -> None:
     settings = Settings(config())
     assert (settings.promise, settings.policy.promise) == (None, Promise.ALL)
     settings.keep(Promise.DIAL)

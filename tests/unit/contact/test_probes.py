@@ -67,7 +67,7 @@ def run(reply: RawReply, calls: int, subjects: Subjects | None = None) -> tuple[
     return record, at
 
 
-def test_calls_go_out_one_after_another_no_faster_than_the_rate() -> None:
+def test_calls_are_sequential_and_within_the_rate() -> None:
     record, at = run(RawReply(0.01, 200, {}, body()), 16)
     paced = [when for when, call in zip(at, record.calls, strict=True) if call.probe != "burst"]
     assert len(paced) > 10
@@ -75,7 +75,7 @@ def test_calls_go_out_one_after_another_no_faster_than_the_rate() -> None:
         assert later - earlier >= 1 / RATE - 1e-6
 
 
-def test_what_is_left_goes_out_at_once_and_is_bounded() -> None:
+def test_the_remaining_budget_goes_into_one_bounded_burst() -> None:
     record, at = run(RawReply(0.01, 200, {}, body()), 500)
     burst = [when for when, call in zip(at, record.calls, strict=True) if call.probe == "burst"]
     assert len(burst) == PROBES["burst"][0]
@@ -83,7 +83,7 @@ def test_what_is_left_goes_out_at_once_and_is_bounded() -> None:
     assert all(call.subject.kind is SubjectKind.UNKNOWN for call in record.of("burst"))
 
 
-def test_a_throttled_call_is_made_once_more_after_the_time_it_names() -> None:
+def test_a_throttled_call_is_repeated_once_after_retry_after() -> None:
     throttled = RawReply(0.01, 400, {"x-acs-retry-after": "7000"}, body("Throttling.User"))
     record, at = run(throttled, 5)
     assert [call.probe for call in record.calls] == [
@@ -111,14 +111,14 @@ def test_without_a_reply_two_probes_are_enough() -> None:
     assert record.skipped["burst"] == "the provider does not reply"
 
 
-def test_the_made_up_binding_and_pool_are_never_those_of_the_file() -> None:
+def test_the_invented_binding_and_pool_are_not_in_the_file() -> None:
     given = Subjects((LIVE,), OTHER)
     assert given.unknown.binding.subs_id not in (LIVE.binding.subs_id, OTHER.binding.subs_id)
     assert given.unknown.binding.pool_key == "FC1"
     assert given.unknown_pool.binding.pool_key != "FC1"
 
 
-def test_of_a_long_file_a_few_bindings_are_chosen() -> None:
+def test_a_few_bindings_are_chosen_from_a_long_file() -> None:
     many = [(Binding(str(serial), "FC1", "17000000001", "138"), SubjectKind.LIVE) for serial in range(50)]
     ended = [(Binding(f"9{serial}", "FC1", "17000000001", "138"), SubjectKind.EXPIRED) for serial in range(5)]
     found = chosen([*many, many[0], *ended])

@@ -1,4 +1,4 @@
-"""Stand-ins: nothing real is left, equal stays equal, and what a replay needs stays as it is."""
+"""Stand-ins: no real value is left, equal values stay equal, and everything that a replay needs is kept."""
 
 import json
 import random
@@ -43,7 +43,7 @@ def test_every_spelling_of_a_number_gets_the_same_stand_in() -> None:
     assert masks.number("138 0000 0001") == f"{first[:3]} {first[3:7]} {first[7:]}"
 
 
-def test_different_numbers_get_different_stand_ins_and_every_file_others() -> None:
+def test_stand_ins_differ_between_numbers_and_between_files() -> None:
     masks = StandIns(random.Random(1).randrange)
     real = [f"1380000{serial:04}" for serial in range(2000)]
     made = [masks.number(number) for number in real]
@@ -53,7 +53,7 @@ def test_different_numbers_get_different_stand_ins_and_every_file_others() -> No
     assert [other.number(number) for number in real] != made
 
 
-def test_the_body_of_a_reply_keeps_its_codes_ids_of_support_and_times() -> None:
+def test_a_masked_reply_keeps_codes_request_ids_and_times() -> None:
     body = {
         "Message": "OK",
         "RequestId": "E7F99446-8191-43C0-99B5-F58A6AEAD7D5",
@@ -71,7 +71,7 @@ def test_the_body_of_a_reply_keeps_its_codes_ids_of_support_and_times() -> None:
     assert masked == body
 
 
-def test_xml_is_masked_as_json_is() -> None:
+def test_xml_is_masked_like_json() -> None:
     masks = stand_ins()
     text = "<R><RequestId>A90E4451-FED7-49D2-87C8-00700A8C4D0D</RequestId><Code>OK</Code><No>13800000001</No></R>"
     assert masks.text(text) == text.replace("13800000001", masks.number("13800000001"))
@@ -96,14 +96,14 @@ def test_xml_is_masked_as_json_is() -> None:
         "&#x31;&#x33;800000001",
     ],
 )
-def test_a_number_is_found_wherever_it_hides(text: str) -> None:
+def test_a_number_is_masked_in_any_context(text: str) -> None:
     made = stand_ins().text(text)
     digits = "".join(str(int(one)) for one in made if one.isdecimal())
     assert "13800000001" not in digits
     assert "800000001" not in digits
 
 
-def test_ids_have_one_stand_in_wherever_they_stand() -> None:
+def test_an_id_has_the_same_stand_in_everywhere() -> None:
     masks = stand_ins()
     made, pool = masks.id(SUBS_ID), masks.id(POOL)
     assert re.fullmatch("[1-9][0-9]{15}", made)
@@ -113,20 +113,20 @@ def test_ids_have_one_stand_in_wherever_they_stand() -> None:
     )
 
 
-def test_a_short_id_is_no_status() -> None:
+def test_a_short_id_does_not_mask_a_status() -> None:
     masks = stand_ins()
     masks.id("2")
     assert masks.text('{"Status":2,"Code":"OK"}') == '{"Status":2,"Code":"OK"}'
 
 
-def test_keys_and_tokens_are_left_out_also_where_they_are_escaped() -> None:
+def test_keys_and_tokens_are_removed_even_if_escaped() -> None:
     masks = stand_ins()
     masks.hide(["LTAIkey", "CAIStoken+/=="])
     text = "AccessKeyId%3DLTAIkey%26SecurityToken%3DCAIStoken%252B%252F%253D%253D and CAIStoken%2B%2F%3D%3D"
     assert masks.text(text) == "AccessKeyId%3D***%26SecurityToken%3D*** and ***"
 
 
-def test_what_is_of_nobody_stays() -> None:
+def test_values_that_identify_no_one_are_kept() -> None:
     masks = stand_ins()
     masks.keep(["999999999999999999"])
     assert masks.id("999999999999999999") == "999999999999999999"
@@ -134,5 +134,5 @@ def test_what_is_of_nobody_stays() -> None:
 
 
 @given(st.from_regex(r"\A1[3-9][0-9]{9}\Z"), st.text(alphabet=' ",:{}<>%=Dx-', max_size=6))
-def test_no_mobile_number_survives_in_any_surroundings(number: str, around: str) -> None:
+def test_no_mobile_number_survives_in_any_text(number: str, around: str) -> None:
     assert number not in StandIns(random.Random(3).randrange).text(f"{around}{number}{around}")

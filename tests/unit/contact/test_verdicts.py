@@ -49,7 +49,7 @@ def seen(name: str, *calls: AskedCall, **skipped: str) -> tuple[ContactVerdict, 
 # -- the list ------------------------------------------------------------------------------------------------
 
 
-def test_every_assumption_that_a_contact_can_see_has_a_judge_and_a_probe() -> None:
+def test_every_visible_assumption_has_a_judge_and_a_probe() -> None:
     names = [one.name for one in ASSUMPTIONS]
     assert len(set(names)) == len(names)
     assert set(JUDGES) == {one.name for one in ASSUMPTIONS if one.probe}
@@ -183,16 +183,16 @@ def test_a_reply_confirms_or_refutes(name: str, verdict: ContactVerdict, calls: 
         assert number not in found[1]
 
 
-def test_what_was_not_asked_says_why() -> None:
+def test_an_unprobed_assumption_has_a_reason() -> None:
     assert seen("expired", expired="no calls left") == (NOT_SEEN, "no calls left")
 
 
-def test_a_call_that_was_repeated_counts_by_its_last_reply() -> None:
+def test_a_repeated_call_counts_by_its_last_reply() -> None:
     throttled = asked("expired", error("Throttling.User", 400))
     assert seen("expired", throttled, asked("expired", answer(4, None)))[0] is CONFIRMED
 
 
-def test_a_missing_credential_is_a_reply_of_nobody() -> None:
+def test_a_missing_credential_is_not_a_reply() -> None:
     call = asked("live", RawReply(0.0, failure=trouble(TransportTrouble.NO_CREDENTIAL)))
     assert isinstance(call.read, NonAnswer)
     assert not call.has_reply
@@ -218,6 +218,6 @@ def test_the_kind_of_a_binding(label: str, expires_at: float | None, kind: Subje
     assert kind_of(given, 1000.0) is kind
 
 
-def test_another_label_is_refused() -> None:
+def test_an_unknown_label_is_refused() -> None:
     with pytest.raises(ValueError, match="live, expired or unbound"):
         kind_of(Binding("1", "FC1", "1", "2", labels=(("contact", "unknown"),)), 0.0)

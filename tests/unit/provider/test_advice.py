@@ -1,4 +1,4 @@
-"""What the provider advises on its errors: shown where it sent any, without numbers and secrets."""
+"""The provider's advice on its errors: shown if it sent any, without numbers and secrets."""
 
 import json
 from typing import Any
@@ -27,11 +27,11 @@ def advised(recommend: object, **more: Any) -> str:
     return error_advice(STATUS, reply, reply.read(read_status)).recommend
 
 
-def test_a_link_with_the_request_id_stays_whole() -> None:
+def test_a_link_with_the_request_id_is_kept_unchanged() -> None:
     assert advised(LINK) == LINK
 
 
-def test_xml_and_small_keys_are_read_too() -> None:
+def test_xml_and_lowercase_keys_are_read() -> None:
     body = (
         f"<Error><Code>isv.SUBS_NOT_EXIST</Code><Recommend>{LINK.replace('&', '&amp;')}</Recommend></Error>"
     )
@@ -57,12 +57,12 @@ def test_secrets_are_redacted_and_control_characters_are_spaces() -> None:
     assert advised("\x1b[31mred\nline\u202e") == "[31mred line"
 
 
-def test_a_long_one_is_cut() -> None:
+def test_a_long_recommendation_is_cut() -> None:
     assert len(advised("word " * 1000)) <= LONGEST
 
 
 @pytest.mark.parametrize("recommend", [None, "", 5, {"a": "b"}, ["x"]])
-def test_what_is_no_text_is_left_out(recommend: object) -> None:
+def test_a_recommendation_that_is_not_text_is_left_out(recommend: object) -> None:
     assert advised(recommend) == ""
 
 
@@ -89,7 +89,7 @@ def test_an_answer_has_no_advice() -> None:
     assert error_advice(STATUS, reply, Answer(Status.NORMAL)).page == ""
 
 
-def test_a_code_of_a_body_that_cannot_be_read_still_has_its_page() -> None:
+def test_an_unreadable_body_with_a_code_still_has_its_page() -> None:
     read = NonAnswer(Failure.THROTTLED, "Throttling.User")
     found = error_advice(STATUS, RawReply(0.1, 400, {}, b"\xff{"), read)
     assert (found.recommend, found.page) == ("", STATUS_PAGE)

@@ -62,7 +62,7 @@ def test_the_call_no_of_the_page_is_accepted(envelope: Any) -> None:
 
 
 @pytest.mark.parametrize("missing", ["SubsId", "PoolKey"])
-def test_what_the_page_requires_is_required(missing: str) -> None:
+def test_parameters_that_the_page_requires_are_required(missing: str) -> None:
     given = {name: value for name, value in request("query_call_status").items() if name != missing}
     assert json.loads(served(given, STATUS, bindings=(BINDING,)))["Code"] == f"Missing{missing}"
 
@@ -123,13 +123,13 @@ def test_the_products_of_the_page_have_names() -> None:
 
 
 @pytest.mark.parametrize("missing", ["CallId", "ProdId", "QueryDate"])
-def test_what_the_page_of_details_requires_is_required(missing: str) -> None:
+def test_parameters_that_the_detail_page_requires_are_required(missing: str) -> None:
     given = {name: value for name, value in request("query_call_detail").items() if name != missing}
     assert json.loads(served(given, DETAIL))["Code"] == f"Missing{missing}"
 
 
 @pytest.mark.parametrize("form", ["json", "xml"])
-def test_the_data_of_the_page_within_its_replies(form: str) -> None:
+def test_the_data_of_the_page_can_be_read_in_replies(form: str) -> None:
     data = (PAGES / "query_call_detail_data.txt").read_text(encoding="utf-8").strip()
     body = (PAGES / f"query_call_detail.{form}").read_text(encoding="utf-8")
     if form == "json":
@@ -167,7 +167,7 @@ def test_the_page_allows_a_hundred_calls_a_minute() -> None:
 # -- what the pages say of errors and of the console
 
 
-def test_errors_name_the_places_of_the_page() -> None:
+def test_error_advice_names_the_places_of_the_page() -> None:
     gone, refused = classify("isv.SUBS_NOT_EXIST", 200), classify("isv.POOLKEY_NOT_EXISTS", 200)
     assert (gone.failure, refused.failure) == (Failure.GONE, Failure.REFUSED)
     for place in ("号码管理 > 号码详情", "BindAxb"):

@@ -1,7 +1,7 @@
 """What precall would have done for the calls of pools that are only observed.
 
-A call there dials the bound X, whatever precall decided. A failed one counts as avoidable if precall's route of that
-moment was another than X, and a connected one as changed. The shares come with Wilson score intervals
+A call there dials the bound X, whatever precall decided. If precall's route at that time was not X, a failed call
+counts as avoidable and a connected one as changed. The shares come with Wilson score intervals
 (E. B. Wilson, 1927), since a pool may have few calls.
 """
 
@@ -26,12 +26,12 @@ class Proportion:
 
     @property
     def share(self) -> float:
-        """The share as counted, 0 of nothing."""
+        """The share as counted; 0 if `whole` is 0."""
         return self.part / self.whole if self.whole else 0.0
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The Wilson score interval. Of nothing, anything is possible."""
+        """The Wilson score interval; (0, 1) if `whole` is 0."""
         n, p = self.whole, self.share
         if not n:
             return 0.0, 1.0
@@ -62,8 +62,8 @@ class ObservedExample:
 class ObservedCalls:
     """The ended calls of an observed pool.
 
-    `failed` and `connected` count the actions that precall would have taken. `not_connected` calls ended for a reason
-    that no number is to blame for. `unknown` ones, also counted nowhere else, have no route on record.
+    `failed` and `connected` count the actions that precall would have taken. `not_connected` calls ended for a
+    reason other than the number. `unknown` calls have no route on record, and are counted here only.
     """
 
     failed: Counter[str] = field(default_factory=Counter)
@@ -73,7 +73,7 @@ class ObservedCalls:
     examples: list[ObservedExample] = field(default_factory=list)
 
     def add(self, result: CallResult, action: str, count: int) -> None:
-        """Add `count` calls that ended so. `action` is "" if it is not known what precall would have done."""
+        """Add `count` calls with this result. `action` is "" if it is not known what precall would have done."""
         if not action:
             self.unknown += count
         elif result is CallResult.FAILED:

@@ -1,7 +1,7 @@
 """The first checks of new bindings: the newest first, and only for a while.
 
-What was just registered is dialled most. Where more bindings are registered than can be checked, serving them in order
-would let each wait as long as the backlog lasts, perhaps to its end. So the newest goes first, and what has waited for
+New bindings are dialled most. If more are registered than can be checked, serving them in order would make each wait
+as long as the backlog lasts, possibly until it ends. So the newest is checked first. A binding that has waited for
 `PATIENCE` competes with all others: the sweep finds it among the longest unchecked.
 """
 
@@ -33,7 +33,7 @@ class FirstChecks(TimerLane):
         return self._waiting
 
     def give_up(self, now: float, most: int) -> Iterator[PlanEntry]:
-        """Remove at most `most` of those that have waited for too long; the entries that still wait."""
+        """Remove at most `most` of those that waited too long, and yield those that were not checked meanwhile."""
         for _ in range(most):
             patience = PATIENCE if len(self._waiting) > FEW else LONG_PATIENCE
             if not self._waiting or self._waiting[0][0] > now - patience:

@@ -16,12 +16,12 @@ RETURN = 0.8
 
 
 def longest_age(bindings: float, rate: float, kappa: float = KAPPA) -> float:
-    """The age (s) that no route of so many active bindings exceeds at `rate` checks per second."""
+    """Return the age (s) that no route of `bindings` active bindings exceeds at `rate` checks per second."""
     return (kappa + 2) * bindings / rate if bindings else 0.0
 
 
 def choose(wanted: str, before: Promise | None, longest: float, max_age: float) -> Promise:
-    """The promise to put in force. `wanted` is `freshness.promise`: that of the operator, or "auto".
+    """Return the promise to put in force. `wanted` is `freshness.promise`: a promise, or "auto".
 
     `before` is the promise in force so far (None: none yet), `longest` the longest age of a route (s).
     """
@@ -32,10 +32,10 @@ def choose(wanted: str, before: Promise | None, longest: float, max_age: float) 
 
 
 def background_max_age(promise: Promise, max_age: float) -> float:
-    """The age (s) at which the planner checks a route for its age alone; inf where only the rounds count."""
+    """Return the age (s) at which the planner checks a route for its age alone; inf where only the rounds count."""
     return max_age if promise is Promise.ALL else inf
 
 
 def age_limit(promise: Promise, longest: float, max_age: float) -> float:
-    """The age (s) that no active route should exceed."""
+    """Return the age (s) that no active route should exceed."""
     return max_age if promise is Promise.ALL else max(max_age, longest)

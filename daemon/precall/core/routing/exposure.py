@@ -55,7 +55,7 @@ def release_to_real(row: Row, policy: Policy, now: float) -> Row:
 
 
 def must_withdraw(row: Row, policy: Policy) -> bool:
-    """Whether the brake admitted this binding before its pool came to be only observed."""
+    """Return whether this binding is exposed although its pool is now only observed."""
     return bool(row.state.exposed_at) and policy.observes(row.binding.pool_key)
 
 

@@ -28,7 +28,7 @@ def test_intervals_are_those_of_wilson(part: int, whole: int, low: float, high: 
     assert Proportion(part, whole).interval == pytest.approx((low, high), abs=1e-4)
 
 
-def test_of_nothing_anything_is_possible() -> None:
+def test_the_interval_of_no_calls_is_0_to_1() -> None:
     assert (Proportion(0, 0).share, Proportion(0, 0).interval) == (0.0, (0.0, 1.0))
 
 
@@ -77,7 +77,7 @@ def test_a_call_without_a_route_on_record_is_never_guessed() -> None:
     assert (calls.unknown, calls.calls, calls.avoided) == (3, 0, Proportion(0, 0))
 
 
-def test_examples_go_to_their_pool() -> None:
+def test_examples_are_grouped_by_pool() -> None:
     example = ObservedExample("FC2", "c", "1", 1.0, "failed", "hold", "status_3", "R")
     pools = observed_report([("FC2", "failed", "hold", 1), ("FC1", "failed", "dial_x", 1)], [example])
     assert list(pools) == ["FC1", "FC2"]

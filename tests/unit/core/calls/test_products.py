@@ -1,4 +1,4 @@
-"""The voice products by name, and where a call may be filed."""
+"""The names of voice products, and the order in which a call is searched for."""
 
 import pytest
 
@@ -33,13 +33,13 @@ def test_a_number_without_a_name_is_passed_on() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "IVR", "robot", "-1", "1.5", str(2**63), "9" * 5000, "١"])
-def test_anything_else_is_refused_with_the_names(text: str) -> None:
+def test_an_unknown_product_is_refused_with_the_known_names(text: str) -> None:
     with pytest.raises(ValueError, match=r"voice-notification.*smart-outbound") as refused:
         product_number(text)
     assert len(str(refused.value)) < 300
 
 
-def test_the_other_products_come_first_then_the_days_beside() -> None:
+def test_other_products_are_tried_before_adjacent_days() -> None:
     at = MIDNIGHT + 20 * 3600.0
     found = filed_elsewhere(NOTIFICATION, at, now=at + 30 * DAY)
     today, before, after = ((MIDNIGHT + offset * DAY) * 1000 for offset in (0, -1, 1))
@@ -50,12 +50,12 @@ def test_the_other_products_come_first_then_the_days_beside() -> None:
     assert (NOTIFICATION, today) not in found
 
 
-def test_a_morning_is_nearer_to_the_day_before() -> None:
+def test_in_the_morning_the_day_before_is_tried_first() -> None:
     at = MIDNIGHT + 2 * 3600.0
     assert filed_elsewhere(NOTIFICATION, at, now=at + DAY)[5] == (NOTIFICATION, (MIDNIGHT - DAY) * 1000)
 
 
-def test_days_to_come_and_pairs_asked_already_are_left_out() -> None:
+def test_future_days_and_pairs_already_queried_are_skipped() -> None:
     at = MIDNIGHT + 60.0
     found = filed_elsewhere(NOTIFICATION, at, now=at)
     assert len(query_date(at)) == 2

@@ -27,7 +27,7 @@ def test_three_digits_are_a_sip_code(code: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("code", ["400", "476", "482", "500"])
-def test_the_meaning_of_the_provider_goes_first(code: str) -> None:
+def test_the_meaning_given_by_the_provider_takes_precedence(code: str) -> None:
     assert meaning(code) == CAUSES[code]
     assert "SIP" not in meaning(code)
 
@@ -35,12 +35,12 @@ def test_the_meaning_of_the_provider_goes_first(code: str) -> None:
 @pytest.mark.parametrize(
     "code", ["102", "127", "99", "700", "050", "50", "5020", "5O2", "٥٠٢", "", "200002", "x"]
 )
-def test_nothing_else_is_one(code: str) -> None:
+def test_other_codes_are_not_sip_codes(code: str) -> None:
     assert sip_meaning(code) == ""
     assert "SIP" not in meaning(code)
 
 
-def test_an_unknown_q850_cause_is_no_sip_code() -> None:
+def test_an_unknown_q850_cause_is_not_a_sip_code() -> None:
     assert meaning("100") == meaning("101") == "a cause that is not documented"
 
 

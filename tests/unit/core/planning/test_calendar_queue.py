@@ -106,7 +106,7 @@ def test_a_search_gives_up_after_many_stale_entries() -> None:
     assert first(queue) is items[-1]
 
 
-def test_what_left_is_dropped_and_the_rest_keeps_its_order() -> None:
+def test_removed_entries_are_dropped_and_the_rest_keeps_its_order() -> None:
     count = 3 * calendar_queue.CHUNK
     queue, items = a_calendar(*[1.0] * count, *[SPAN * n / 100 for n in range(100)])
     assert first(queue) is not None

@@ -45,7 +45,7 @@ def test_the_gain_is_between_none_and_the_measured_one() -> None:
 MANY, MAX_AGE = 1_000_000, 300.0
 
 
-def test_neither_promise_costs_anything_while_every_route_is_young() -> None:
+def test_neither_promise_costs_anything_while_every_route_is_fresh() -> None:
     for promise in Promise:
         found = cost(promise, 300, 20.0, max_age=MAX_AGE, dials=0.5)
         assert (found.kept, found.live, found.stale, found.live_checks) == (True, 0.0, 0.0, 0.0)
@@ -53,7 +53,7 @@ def test_neither_promise_costs_anything_while_every_route_is_young() -> None:
         assert (found.background, found.round, found.longest_age) == (20.0, 15.0, 90.0)
 
 
-def test_a_million_bindings_at_a_hundred_calls_can_be_young_only_when_they_are_dialled() -> None:
+def test_a_million_bindings_at_100_calls_per_second_are_fresh_only_when_dialled() -> None:
     dials = default_dials(MANY)
     assert dials == pytest.approx(23.1, rel=0.01)
     everything = cost(Promise.ALL, MANY, 100.0, max_age=MAX_AGE, dials=dials)
@@ -72,7 +72,7 @@ def test_a_million_bindings_at_a_hundred_calls_can_be_young_only_when_they_are_d
 @given(
     st.integers(1, 10_000_000), st.floats(0.001, 1e5), st.floats(1.0, 1e5), st.floats(0.0, 1e4) | st.just(0.0)
 )
-def test_the_promise_for_dials_is_kept_exactly_from_the_rate_it_needs(
+def test_the_promise_for_dials_holds_exactly_from_the_needed_rate(
     bindings: int, rate: float, max_age: float, dials: float
 ) -> None:
     found = cost(Promise.DIAL, bindings, rate, max_age=max_age, dials=dials)
@@ -89,7 +89,7 @@ def test_the_promise_for_dials_is_kept_exactly_from_the_rate_it_needs(
 
 
 @given(st.integers(1, 100_000_000), st.floats(0.001, 1e6), st.floats(0.0, 1e5))
-def test_the_curve_reaches_from_too_little_to_enough(bindings: int, max_age: float, dials: float) -> None:
+def test_the_curve_ranges_from_too_low_a_rate_to_enough(bindings: int, max_age: float, dials: float) -> None:
     rates = curve_rates(bindings, max_age=max_age, dials=dials)
     assert rates == sorted(set(rates))
     assert 1 <= len(rates) <= 20

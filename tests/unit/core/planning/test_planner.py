@@ -244,7 +244,7 @@ def test_the_bound_holds_under_a_flood_of_reads(checks, dials):
     seed=st.integers(0, 2**32),
 )
 @examples(8, 300)
-def test_where_max_age_holds_for_dials_every_binding_has_its_turn(count, live, hot, abnormal, seed):
+def test_every_binding_is_checked_where_max_age_holds_for_dials_only(count, live, hot, abnormal, seed):
     """Dials of a hot part of the bindings take up to the readers' share of the calls, and trouble is anywhere."""
     chance = random.Random(seed)
     round_time, worst = count / RATE, 0.0

@@ -1,4 +1,4 @@
-"""The planner while bindings come and go: it holds no more than what is there, and first checks keep to their share."""
+"""The planner while bindings come and go: ended bindings are freed, and first checks keep to their share."""
 
 import gc
 import random
@@ -89,7 +89,7 @@ class Turnover:
 
 
 @pytest.mark.parametrize("ends", [0.3, 1.5])
-def test_what_has_ended_is_let_go(ends: float) -> None:
+def test_ended_bindings_leave_the_planner(ends: float) -> None:
     world, before = Turnover(rate=1.0, ends=ends), held()
     world.run(8 * BINDINGS / ends)
     assert len(world.planner) == BINDINGS
@@ -97,7 +97,7 @@ def test_what_has_ended_is_let_go(ends: float) -> None:
     assert held() - before < 1.5 * BINDINGS
 
 
-def test_one_binding_that_is_never_answered_does_not_make_the_sweep_grow() -> None:
+def test_an_unanswered_binding_does_not_make_the_sweep_grow() -> None:
     before, world = queued(), Turnover(rate=1.0, ends=0.0)
     planner, refused = world.planner, world.there[0]
     blocked, under_way = 0, deque[Hashable]()
@@ -123,7 +123,7 @@ def test_with_more_registrations_than_checks_the_newest_is_checked_at_once() -> 
     assert sorted(soon)[len(soon) // 2] <= 2.0
 
 
-def test_a_first_check_that_waited_in_vain_is_made_by_the_sweep() -> None:
+def test_a_first_check_that_waited_too_long_is_made_by_the_sweep() -> None:
     world = Turnover(rate=1.0, ends=0.0)
     for _ in range(2 * BINDINGS):
         world.register()
@@ -132,7 +132,7 @@ def test_a_first_check_that_waited_in_vain_is_made_by_the_sweep() -> None:
 
 
 @pytest.mark.parametrize("ends", [0.3, 1.5])
-def test_registrations_starve_nobody(ends: float) -> None:
+def test_registrations_do_not_starve_other_bindings(ends: float) -> None:
     world = Turnover(rate=1.0, ends=ends)
     for _ in range(20):
         world.run(BINDINGS / 5)

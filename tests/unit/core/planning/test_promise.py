@@ -36,14 +36,14 @@ def test_max_age_is_promised_for_all_routes_while_six_rounds_fit_into_it(
     assert choose("auto", None, longest_age(bindings, rate), MAX_AGE) is promise
 
 
-def test_the_operator_has_the_last_word() -> None:
+def test_a_configured_promise_is_always_chosen() -> None:
     for promise in Promise:
         for before in (None, *Promise):
             assert choose(promise, before, inf, MAX_AGE) is promise
             assert choose(promise, before, 0.0, MAX_AGE) is promise
 
 
-def test_it_returns_only_well_within_the_border() -> None:
+def test_the_promise_for_all_returns_only_well_within_max_age() -> None:
     assert choose("auto", Promise.ALL, MAX_AGE, MAX_AGE) is Promise.ALL
     assert choose("auto", Promise.ALL, MAX_AGE + 1, MAX_AGE) is Promise.DIAL
     assert choose("auto", Promise.DIAL, MAX_AGE * RETURN + 1, MAX_AGE) is Promise.DIAL
@@ -55,7 +55,7 @@ def test_it_returns_only_well_within_the_border() -> None:
     st.lists(st.floats(0.81, 1.19), min_size=2, max_size=50),
     st.floats(0.9, 1.1),
 )
-def test_it_does_not_flap_around_the_border(rate: float, wobbles: list[float], near: float) -> None:
+def test_the_promise_does_not_flap_around_max_age(rate: float, wobbles: list[float], near: float) -> None:
     """Numbers of bindings that differ by less than a fifth of their mean change the promise once at the most."""
     mean = near * MAX_AGE * rate / (KAPPA + 2)
     low, high = min(wobbles), max(wobbles)
@@ -67,12 +67,12 @@ def test_it_does_not_flap_around_the_border(rate: float, wobbles: list[float], n
     assert sum(one is not two for one, two in pairwise(promises)) <= 1
 
 
-def test_the_planner_goes_by_age_only_where_it_is_promised() -> None:
+def test_the_planner_checks_by_age_only_under_the_promise_for_all() -> None:
     assert background_max_age(Promise.ALL, MAX_AGE) == MAX_AGE
     assert background_max_age(Promise.DIAL, MAX_AGE) == inf
 
 
-def test_no_route_should_exceed_what_is_promised() -> None:
+def test_the_age_limit_follows_the_promise() -> None:
     assert age_limit(Promise.ALL, 60_000.0, MAX_AGE) == MAX_AGE
     assert age_limit(Promise.DIAL, 60_000.0, MAX_AGE) == 60_000.0
     assert age_limit(Promise.DIAL, 10.0, MAX_AGE) == MAX_AGE

@@ -1,4 +1,4 @@
-"""A pool that is only observed: X is dialled whatever was answered, nothing is exposed, and `would` is the truth."""
+"""Observed pools: X is dialled whatever the answer, nothing is exposed, and `would` is what enforcement would do."""
 
 from dataclasses import replace
 
@@ -77,7 +77,7 @@ def pinned(row: Row) -> bool:
 
 
 @given(rows, policies, st.sampled_from(CALLERS), st.booleans())
-def test_it_is_x_or_over_or_an_order_and_never_a_real_number(
+def test_an_observed_route_is_x_or_expired_or_overridden_never_real(
     seen: Row, policy: Policy, caller: str, halted: bool
 ) -> None:
     route = decide(seen, caller, policy, NOW, halted=halted)
@@ -99,7 +99,7 @@ def test_it_is_x_or_over_or_an_order_and_never_a_real_number(
 
 
 @given(rows, policies, st.sampled_from(CALLERS), st.booleans())
-def test_would_is_what_enforcement_says_with_room_in_the_brake(
+def test_would_equals_the_enforced_route_with_room_in_the_brake(
     seen: Row, policy: Policy, caller: str, halted: bool
 ) -> None:
     route = decide(seen, caller, policy, NOW, halted=halted)
@@ -112,7 +112,7 @@ def test_would_is_what_enforcement_says_with_room_in_the_brake(
 
 
 @given(rows, policies, st.integers(1, 4), st.booleans())
-def test_no_admission_is_asked_for_and_none_stays(
+def test_observing_asks_for_no_exposure_and_keeps_none(
     seen: Row, policy: Policy, status: int, has_room: bool
 ) -> None:
     assert not may_turn(seen.binding, seen.state, policy)
@@ -129,14 +129,14 @@ def test_no_admission_is_asked_for_and_none_stays(
     assert withdraw(seen, POLICY) is seen
 
 
-def test_other_pools_are_as_ever() -> None:
+def test_other_pools_are_unaffected() -> None:
     seen = row(observed(State.TEMPORARY))
     elsewhere = replace(POLICY, observe=frozenset({"FC2"}))
     assert decide(seen, "", elsewhere, NOW) == decide(seen, "", POLICY, NOW)
     assert decide(seen, "", elsewhere, NOW).would is None
 
 
-def test_what_left_observe_mode_waits_for_the_brake() -> None:
+def test_a_route_that_left_observe_mode_waits_for_the_brake() -> None:
     observing = replace(POLICY, observe=frozenset({"FC1"}))
     seen = withdraw(row(observed(State.FALLBACK)), observing)
     assert decide(seen, A, observing, NOW).would == Would(Action.DIAL_REAL, Reason.STATUS_3)
@@ -153,7 +153,7 @@ def test_what_left_observe_mode_waits_for_the_brake() -> None:
         (Action.DIAL_TEMP_X, (Action.HOLD, "", Reason.TOO_OLD)),
     ],
 )
-def test_an_order_stands_even_after_status_4(action: Action, told: tuple[Action, str, Reason]) -> None:
+def test_an_override_holds_even_after_status_4(action: Action, told: tuple[Action, str, Reason]) -> None:
     ended = observed(State.EXPIRED, temp_number=TEMP, temp_at=NOW - 1.0)
     order = Override(action, NumberRole.OWN, None, "", 1, NOW)
     route = decide(replace(row(ended), override=order), "", replace(POLICY, observe=frozenset({"*"})), NOW)
@@ -161,7 +161,7 @@ def test_an_order_stands_even_after_status_4(action: Action, told: tuple[Action,
     assert route.would == Would(Action.EXPIRED, Reason.STATUS_4)
 
 
-def test_a_route_of_the_past_says_what_it_would_have_been() -> None:
+def test_a_past_route_has_its_would_be_route() -> None:
     observing = replace(POLICY, observe=frozenset({"FC1"}))
     route = decide(row(observed(State.TEMPORARY)), "", observing, NOW)
     assert past(route, NOW, observing, NOW + 60.0).would == route.would
@@ -169,6 +169,6 @@ def test_a_route_of_the_past_says_what_it_would_have_been() -> None:
     assert removed(route, 2, 2).would is None
 
 
-def test_what_may_be_logged_holds_no_number() -> None:
+def test_the_repr_of_an_observed_route_holds_no_number() -> None:
     route = decide(row(observed(State.FALLBACK)), A, replace(POLICY, observe=frozenset({"*"})), NOW)
     assert not any(number in repr(route) for number in (A, B, X))

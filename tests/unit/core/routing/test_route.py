@@ -253,7 +253,7 @@ def test_stale_follows_the_promise(state: State, age: float, old: bool) -> None:
     assert not past(earlier, NOW - age, on_dial, NOW).stale
 
 
-def test_a_binding_without_an_answer_is_as_old_as_its_registration() -> None:
+def test_without_an_answer_age_counts_from_the_registration() -> None:
     policy = Policy(promise=Promise.DIAL)
     assert not too_old_to_dial(row(registered_at=NOW - 299), policy, NOW)
     assert too_old_to_dial(row(registered_at=NOW - 301), policy, NOW)
