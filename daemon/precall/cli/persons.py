@@ -18,7 +18,7 @@ PATIENCE = 3600.0
 SHOWN = 5
 COLUMNS = ("where", "origin", "count", "outcome", "subs_ids")
 
-Number = Annotated[
+PersonNumber = Annotated[
     str,
     typer.Option("--number", metavar="NUMBER", help="The person's number; - reads it from standard input."),
 ]
@@ -26,7 +26,7 @@ Number = Annotated[
 
 @app.command("find")
 @asks
-def find(*, number: Number, daemon: Target, as_json: Json = False) -> None:
+def find(*, number: PersonNumber, daemon: Target, as_json: Json = False) -> None:
     """Find what is held about a phone number.
 
     Shows bindings, history, calls, orders and audit rows, and what an erasure would do to each. Exit 1: nothing is
@@ -43,7 +43,7 @@ def find(*, number: Number, daemon: Target, as_json: Json = False) -> None:
 @asks
 def erase(
     *,
-    number: Number,
+    number: PersonNumber,
     reason: Annotated[str, typer.Option(help="Why; logged.")],
     yes: Annotated[bool, typer.Option("--yes", help="Erase: this cannot be undone.")] = False,
     daemon: Target,

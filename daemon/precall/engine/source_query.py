@@ -14,7 +14,7 @@ from precall.core.sync.since import AHEAD, NewestChange, SinceQuery, everything
 from precall.store import ForeignDatabase
 from precall.telemetry.redaction import masked
 
-Take = Callable[[Binding | BadRow], None]
+TakeRow = Callable[[Binding | BadRow], None]
 NOTHING_SEEN = NewestChange()
 
 
@@ -35,7 +35,7 @@ class SourceQuery:
         return self._query.incremental
 
     async def rows(
-        self, take: Take, now: float, since: NewestChange = NOTHING_SEEN, look_back: float = 0.0
+        self, take: TakeRow, now: float, since: NewestChange = NOTHING_SEEN, look_back: float = 0.0
     ) -> NewestChange:
         """Call `take` for each row, or for those changed since `since` minus `look_back` seconds.
 
@@ -74,7 +74,7 @@ class SourceQuery:
 class _RowReader:
     """One read: converts rows, and keeps the newest change time."""
 
-    def __init__(self, take: Take, query: SourceQuery, since: NewestChange, now: float) -> None:
+    def __init__(self, take: TakeRow, query: SourceQuery, since: NewestChange, now: float) -> None:
         self.newest, self.taken = since, 0
         self._take, self._query, self._latest = take, query, now + AHEAD
         self._columns: Columns | None = None

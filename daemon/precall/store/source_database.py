@@ -26,7 +26,7 @@ log = get_logger(__name__)
 TIMEOUT = 120.0
 """Limit in seconds for one read, from connecting to the last row."""
 
-Take = Callable[[Sequence[str], Sequence[Sequence[object]]], None]
+TakeRows = Callable[[Sequence[str], Sequence[Sequence[object]]], None]
 """Called with the column names and a slice of rows. The first slice is empty, so the names can be validated alone."""
 
 _WRONG_QUERY = (
@@ -86,7 +86,7 @@ class ForeignDatabase:
             raise ConfigError([f"source.url: {mistake}"]) from None
         self.name = self._database.name
 
-    async def read(self, query: str, take: Take) -> None:
+    async def read(self, query: str, take: TakeRows) -> None:
         """Pass all rows of `query` to `take` in slices, yielding to the event loop in between.
 
         Raises ConfigError if the database rejects the query, and OutOfReach if the database is unreachable, too slow,
@@ -143,7 +143,7 @@ def _require_readable(files: Mapping[str, str]) -> None:
 class _Reading:
     """One query in progress, which can be cancelled."""
 
-    def __init__(self, database: Reachable, query: str, take: Take) -> None:
+    def __init__(self, database: Reachable, query: str, take: TakeRows) -> None:
         self._database, self._query, self._take = database, query, take
         self._connection: Connected | None = None
         self._given_up = False
