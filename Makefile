@@ -11,7 +11,7 @@ PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-
 SIDE_BY_SIDE = $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 PIN     = uv pip compile --quiet --universal --generate-hashes --no-header
 
-# Where the environment forbids compiled files, each command would compile all it imports anew: seconds of a core.
+# Where the environment forbids compiled files, each command would compile all it imports again: seconds of a core.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test check audit fmt bench soak docs dashboards screenshots picture lock clean
@@ -76,7 +76,7 @@ screenshots: $(READY) ## deploy/grafana/*.png, drawn from a real Prometheus that
 picture: $(READY) ## docs/assets/demo.svg, from the real demo in a terminal (needs Debian's tmux)
 	$(BIN)/python docs/picture.py
 
-lock: ## solve the dependencies anew (needs uv)
+lock: ## solve the dependencies again (needs uv)
 	$(PIN) --all-extras --group dev pyproject.toml -o requirements.lock
 	$(PIN) --constraints requirements.lock --extra postgres pyproject.toml -o deploy/docker/run.lock
 	printf 'hatchling\nsetuptools\n' | $(PIN) --constraints requirements.lock - -o deploy/docker/build.lock

@@ -8,6 +8,7 @@ needs one. `PRECALL_TEST_POSTGRES_URL` names another server to use; its user mus
 
 import asyncio
 import os
+import resource
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import nullcontext
@@ -87,6 +88,9 @@ async def _no_task_left_behind() -> AsyncIterator[None]:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make a folder that the workers share; the process that starts them removes it."""
+    # Some tests hold thousands of connections, and an ordinary user's process may open 1024 files unless it asks for more.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     if not hasattr(config, "workerinput") and SHARED not in os.environ:
         folder = tempfile.TemporaryDirectory(prefix="precall-suite-")
         os.environ[SHARED] = folder.name

@@ -20,7 +20,7 @@ import pytest
 from tests.support.virtual_time import VirtualLoop, keeps_to_the_quota, one_daemon, run_virtual
 
 from precall.core.planning.entries import PlanEntry
-from precall.engine import ended
+from precall.engine import ended_bindings
 from precall.runtime import account
 from precall.runtime import daemon as app
 from precall.simulator import Scenario, Simulator
@@ -38,7 +38,7 @@ FLOOR = 10
 """Ended bindings that are kept in any case."""
 PACE = (
     *((app, "TICK", 10.0), (app, "YOUNG", 1800.0), (app, "CLOCK", 60.0)),
-    *((account, "CALLS", 300.0), (account, "SWEEP", 60.0), (ended, "FLOOR", FLOOR)),
+    *((account, "CALLS", 300.0), (account, "SWEEP", 60.0), (ended_bindings, "FLOOR", FLOOR)),
 )
 
 

@@ -1,4 +1,4 @@
-"""docs/architecture.md is a true map: what it names exists, and what exists is named."""
+"""docs/architecture.md is a true map: every room has a paragraph, and every path on it exists."""
 
 import configparser
 import re

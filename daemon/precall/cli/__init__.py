@@ -114,7 +114,7 @@ def _ended(work: Callable[[], object]) -> int:
         return end.code if isinstance(end.code, int) else int(bool(end.code))
     except PrecallError as error:
         if isinstance(error, OutputError):
-            streams.part_with(error)
+            streams.close_replaced(error)
         for line in error.mistakes if isinstance(error, ConfigError) else [str(error)]:
             _complain(line, exit_code(error))
         return exit_code(error)

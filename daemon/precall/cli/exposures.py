@@ -24,7 +24,9 @@ def list_(
     reader: Annotated[str, typer.Option(metavar="NAME", help="Only to the token with this name.")] = "",
     subs_id: Annotated[str, typer.Option(metavar="SUBS_ID", help="Only of this binding.")] = "",
     number: Annotated[str, typer.Option(metavar="NUMBER", help="Only of this real number.")] = "",
-    since: Annotated[str, typer.Option(metavar="TIME", help="RFC 3339: leave out what ended before.")] = "",
+    since: Annotated[
+        str, typer.Option(metavar="TIME", help="Only exposures that ended at or after this time (RFC 3339).")
+    ] = "",
     limit: Annotated[int, typer.Option(min=1, help="How many to list.")] = 100,
     daemon: Target,
     as_json: Json = False,

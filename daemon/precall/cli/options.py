@@ -46,8 +46,5 @@ def label(text: str) -> tuple[str, str]:
 
 
 def label_filter(text: str) -> str:
-    """Return the label of a filter as the API takes it, "key:value". KEY:VALUE, the earlier spelling, is accepted."""
-    colon, equals = text.find(":"), text.find("=")
-    if colon > 0 and (equals < 0 or colon < equals):
-        return text
-    return ":".join(label(text))
+    """Return the label of a filter, KEY=VALUE, as it is. KEY:VALUE, the earlier spelling, is accepted."""
+    return text if text.find(":") > 0 else "=".join(label(text))

@@ -14,7 +14,7 @@ from precall.cli.target import Target, asks
 app = typer.Typer(no_args_is_help=True, help="Find or erase what is held about a phone number.")
 
 PATIENCE = 3600.0
-"""Seconds: every row of the history is read."""
+"""Seconds to wait for an answer: the daemon reads every row of the history."""
 SHOWN = 5
 COLUMNS = ("where", "origin", "count", "outcome", "subs_ids")
 

@@ -59,7 +59,7 @@ def is_utf8() -> bool:
         return False
 
 
-def part_with(error: OutputError) -> None:
+def close_replaced(error: OutputError) -> None:
     """Stop writing to standard output if it caused this error. If its reader has gone, end as SIGPIPE would."""
     if not str(error).startswith(OUTPUT):
         return

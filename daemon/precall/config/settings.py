@@ -160,13 +160,13 @@ def reconcile(running: Config, wanted: Config) -> Config:
     """
     sections = {}
     for name in Config.model_fields:
-        stands, comes = getattr(running, name), getattr(wanted, name)
+        current, new = getattr(running, name), getattr(wanted, name)
         kept = {
-            field: getattr(stands, field)
-            for field in type(stands).model_fields
+            field: getattr(current, field)
+            for field in type(current).model_fields
             if KEYS[f"{name}.{field}"] is RESTART
         }
-        sections[name] = comes.model_copy(update=kept)
+        sections[name] = new.model_copy(update=kept)
     merged = wanted.model_copy(update=sections)
     try:
         ApiConfig.model_validate(merged.api.model_dump())

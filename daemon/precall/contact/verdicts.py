@@ -5,13 +5,13 @@ The texts repeat no number and no id of a binding.
 
 from dataclasses import dataclass
 
-from precall.contact.answers import ANSWERS
+from precall.contact.answer_judges import ANSWER_JUDGES
+from precall.contact.evidence import ContactEvidence, ContactFinding, ContactVerdict
 from precall.contact.probes import ContactRecord
-from precall.contact.sight import ContactFinding, ContactVerdict, Sight
-from precall.contact.way_there import WAY_THERE
+from precall.contact.transport_judges import TRANSPORT_JUDGES
 from precall.provider.assumptions import ASSUMPTIONS, EVERY_CALL, Assumption
 
-JUDGES = {**WAY_THERE, **ANSWERS}
+JUDGES = {**TRANSPORT_JUDGES, **ANSWER_JUDGES}
 """By the name of the assumption."""
 
 
@@ -33,18 +33,18 @@ def findings(record: ContactRecord, *, timeout: float, rate: float) -> list[Assu
 
     `timeout` (seconds) and `rate` (calls per second) are those that the calls were made with.
     """
-    sight = Sight(record, timeout, rate)
+    evidence = ContactEvidence(record, timeout, rate)
     return [
-        AssumptionFinding(assumption, *_seen(assumption, sight))
+        AssumptionFinding(assumption, *_seen(assumption, evidence))
         for assumption in ASSUMPTIONS
         if assumption.probe
     ]
 
 
-def _seen(assumption: Assumption, sight: Sight) -> ContactFinding:
-    verdict, found = JUDGES[assumption.name](sight)
+def _seen(assumption: Assumption, evidence: ContactEvidence) -> ContactFinding:
+    verdict, found = JUDGES[assumption.name](evidence)
     if verdict is not ContactVerdict.NOT_SEEN or found:
         return verdict, found
     if assumption.probe == EVERY_CALL:
-        return verdict, "no reply tells"
-    return verdict, sight.record.skipped.get(assumption.probe, "no reply tells")
+        return verdict, "no reply shows it"
+    return verdict, evidence.record.skipped.get(assumption.probe, "no reply shows it")

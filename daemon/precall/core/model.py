@@ -335,7 +335,7 @@ class WriteCause(StrEnum):
 class Check:
     """A completed QueryCallStatus call: when it was sent, how long it took, and its result.
 
-    `result` is a label from the closed set `state.Result`; `number` is the one in the reply ("" for none).
+    `result` is a value of `CheckResult` (`core.routing.state`); `number` is the one in the reply ("" for none).
     """
 
     subs_id: str

@@ -12,7 +12,7 @@ import asyncio
 
 from precall.config.settings import Settings
 from precall.core.errors import StoreUnavailable
-from precall.engine.ended import EndedBindings
+from precall.engine.ended_bindings import EndedBindings
 from precall.store import Store
 from precall.table.table import Table
 from precall.telemetry.logging import get_logger

@@ -41,8 +41,8 @@ RETRY = 30.0
 class SyncReport:
     """The latest successful sync: when it ended (Unix seconds, 0 for never), its duration in seconds, and its effects.
 
-    After one that read changes only, `counts` has its additions and updates; the rest is of the latest comparison of
-    all rows, which ended at `compared_at`. `error` is why the latest sync failed, or "" if it succeeded.
+    After an incremental sync, `counts` has its additions and updates only. The other counts are those of the latest
+    full comparison, which ended at `compared_at`. `error` is why the latest sync failed, or "" if it succeeded.
     """
 
     at: float = 0.0

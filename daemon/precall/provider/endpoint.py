@@ -225,7 +225,10 @@ class ProviderEndpoint:
         return RawReply(seconds, status, headers, body or b"", failure, request)
 
     def _named(self, error: Exception) -> TransportTrouble:
-        """Return the trouble of an exception. Behind a proxy, only the proxy is looked up and connected to."""
+        """Return the kind of failure that an exception stands for.
+
+        Behind a proxy, only the proxy is looked up and connected to.
+        """
         what = next((what for kind, what in _TROUBLES if isinstance(error, kind)), TransportTrouble.IO)
         if isinstance(error, aiohttp.ClientHttpProxyError) and error.status == _PROXY_AUTH_REQUIRED:
             return TransportTrouble.PROXY_AUTH

@@ -247,7 +247,7 @@ def _leaves(parent: Element) -> dict[str, str]:
 
 
 def _status(value: object) -> Status | TransportTrouble:
-    """Return a status of 1 to 4, also given as text, as in XML. Else the trouble."""
+    """Return the status, 1 to 4, given as a number or as text (as in XML); otherwise what is wrong with it."""
     kind = type(value)
     if kind is int or kind is str:
         return _STATUSES.get(value) or _not_a_status(value)

@@ -65,7 +65,7 @@ def read_secret_no(
 
 
 def _whole(content: Mapping[str, object], holder: str, name: str) -> int | TransportTrouble:
-    """Return a small whole number from the object `holder`, also as text, as in XML. Else the trouble."""
+    """Return a small integer from the object `holder`, as a number or as text; otherwise what is wrong with it."""
     dto = content.get(holder)
     if not isinstance(dto, dict):
         return TransportTrouble.NO_DTO

@@ -17,10 +17,10 @@ from precall.config.settings import Settings
 from precall.core.errors import ConfigError, StoreUnavailable
 from precall.core.model import Policy, Row
 from precall.engine.call_gate import CallGate
-from precall.engine.ended import EndedBindings
+from precall.engine.ended_bindings import EndedBindings
 from precall.engine.retention import ROUND, Retention
 from precall.engine.services import Services
-from precall.engine.soundness import enforce
+from precall.engine.unusable_numbers import mark_unusable
 from precall.provider import Credentials, Provider, configured_credentials
 from precall.runtime.assembly import Assembly
 from precall.runtime.gc import without_collections
@@ -71,14 +71,14 @@ class CloudAccount:
     ) -> None:
         """Raise ConfigError for a key that cannot be read. `wall` gives Unix seconds; `nonce` makes requests unique.
 
-        `broken` is called with the error that ends the refresh of the key, should one do so.
+        `broken` is called with the error if the background refresh of the key fails.
         """
         self._settings, self._metrics, self._clocks = settings, metrics, clocks
         self._parts: Services | None = None
         self._retention: Retention | None = None
         self._ended: EndedBindings | None = None
         self._scheduler: Scheduler | None = None
-        self._owes_policy = False
+        self._policy_unsaved = False
         self._policy_since = 0.0
         self._broken = broken
         config = settings.config.provider
@@ -140,7 +140,7 @@ class CloudAccount:
     async def plan(self) -> None:
         """Hold what may not be dialled, and plan the checks of all bindings, in slices: reads are answered already."""
         parts = self.parts
-        await enforce(parts.table, parts.writer)
+        await mark_unusable(parts.table, parts.writer)
         with without_collections():
             await parts.checker.plan.sweep()
         if self._retention is not None:
@@ -170,7 +170,7 @@ class CloudAccount:
             self._parts.checker.ticked_at = self._clocks.tick()
 
     async def tick(self) -> None:
-        """Start the checks that are due, by the promise that holds now; let go of what the brake no longer holds."""
+        """Choose the freshness promise, start the checks that are due, and release bindings of brakes that opened."""
         self.parts.promise.look()
         await self.parts.checker.tick()
         self.parts.checker.braking.look()
@@ -189,10 +189,10 @@ class CloudAccount:
     async def each_minute(self) -> None:
         """Keep what was learned, and the policy that SQL readers still lack."""
         await self.keep_learned()
-        await self.state_policy()
+        await self.store_policy()
 
     async def keep_learned(self) -> None:
-        """Store what the planner has learned, for its next life."""
+        """Store what the planner has learned, for the next start."""
         try:
             await self.parts.store.mark({"learned": learned_of(self.parts.checker.planner, self._clocks)})
         except StoreUnavailable as error:
@@ -204,7 +204,7 @@ class CloudAccount:
             await self._retention.retire(now=self._clocks.now())
 
     async def sweep(self) -> None:
-        """Keep the plan in step with the table, and let go of ended bindings of which there are too many."""
+        """Repair the plan from the table, and remove the ended bindings beyond the limit."""
         self.parts.on_demand.forget_hints()
         if (ended := self._ended) is None:
             raise AssertionError("swept before it was loaded")
@@ -266,12 +266,12 @@ class CloudAccount:
         return await restore_turns(self._parts.store, self._clocks, window)
 
     def retune(self, prepared: Retuning) -> Credentials:
-        """Put the configuration of the settings in force. Returns the key that was in use, for `part_with`."""
+        """Put the configuration of the settings in force. Returns the key that was in use, for `close_replaced`."""
         config, before = self._settings.config, prepared.before
         replaced = self.provider.credentials
         self.provider.retune(config.provider, prepared.key)
         if self._settings.policy != prepared.policy:
-            self._owes_policy, self._policy_since = True, self._clocks.now()
+            self._policy_unsaved, self._policy_since = True, self._clocks.now()
         if (parts := self._parts) is None:
             return replaced
         provider, freshness, brake = config.provider, config.freshness, config.brake
@@ -301,19 +301,19 @@ class CloudAccount:
             self._scheduler.every(reconcile, self._reconcile, RECONCILE)
         return replaced
 
-    async def part_with(self, replaced: Credentials) -> None:
+    async def close_replaced(self, replaced: Credentials) -> None:
         """Stop what the configuration before still keeps open."""
         if replaced is not self.provider.credentials:
             await replaced.stop()
         await self.provider.part()
 
-    async def state_policy(self) -> None:
+    async def store_policy(self) -> None:
         """Store the policy in force for SQL readers, unless they have it, another leads or the database is away."""
-        if not self._owes_policy or self._parts is None or not self._parts.role.leads:
+        if not self._policy_unsaved or self._parts is None or not self._parts.role.leads:
             return
         try:
-            await self._parts.store.state_policy(self._settings.policy, self._policy_since)
+            await self._parts.store.store_policy(self._settings.policy, self._policy_since)
         except StoreUnavailable as error:
             log.warning("policy.not_stated", error=str(error))
             return
-        self._owes_policy = False
+        self._policy_unsaved = False

@@ -71,7 +71,7 @@ class Assembly:
         """The parts of a leading daemon."""
         with without_collections():
             table, index, seq = await restore_table(store, self._clocks)
-        await store.state_policy(self._settings.policy, self._clocks.now())
+        await store.store_policy(self._settings.policy, self._clocks.now())
         feed = await restore_feed(store, index)
         writer = self._writer(store, table, feed, feed.newest)
         checker = await self._checker(store, table, writer, seq, logged=self._settings.config.store.dial_log)

@@ -78,8 +78,8 @@ class Daemon:
             self.clocks,
             wall=wall,
             monotonic=monotonic,
-            # Unique, not secret: the system's own randomness costs a turn of the interpreter's lock each time.
             broken=self._ends_without("credentials"),
+            # Unique, not secret: `random` avoids the system call that `secrets` makes for every request.
             nonce=lambda: f"{random.getrandbits(128):032x}",
         )
         self.server = Server(
@@ -146,7 +146,7 @@ class Daemon:
         return urls
 
     def _run(self, stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:
-        """Run `work` until the stack is left. Should it end by an error, so does the daemon."""
+        """Run `work` until the stack is left. If it fails, the daemon ends."""
         task = guarded(work, name, self._ends_without(name))
         stack.push_async_callback(cancel_and_wait, task)
 

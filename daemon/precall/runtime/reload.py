@@ -48,13 +48,15 @@ class Reloader:
                 found = await self._take_over(await asyncio.to_thread(self._read))
             except Exception as error:
                 self._metrics.reload_ok.set(0)
-                self._supervisor.reloaded("the newest configuration was refused; the one before goes on")
+                self._supervisor.reloaded(
+                    "the new configuration was refused; the previous one stays in force"
+                )
                 if isinstance(error, ConfigError):
                     log.error("config.refused", mistakes=error.mistakes)
                     raise
                 log.error("config.reload_broken", exc_info=error)
                 raise ConfigError(
-                    ["it could not be taken over for an unexpected reason, which is logged"]
+                    ["it could not be applied because of an unexpected error; see the log"]
                 ) from error
             self._loaded()
             self._supervisor.reloaded("the configuration was reloaded")
@@ -78,6 +80,6 @@ class Reloader:
         if config.log != before.log:
             logs.configure(config.log.level, config.log.format)
         # Close what the old configuration still holds open.
-        await self._account.part_with(replaced)
-        await self._account.state_policy()
+        await self._account.close_replaced(replaced)
+        await self._account.store_policy()
         return found

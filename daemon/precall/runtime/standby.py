@@ -22,6 +22,7 @@ T = TypeVar("T")
 RETRY = 1.0
 TURN = 0.25
 POLITE = 3.0
+"""Seconds after an outage of the database in which the previous leader may take the lead first."""
 
 
 class Standby:

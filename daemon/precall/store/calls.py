@@ -351,7 +351,7 @@ async def _file(connection: AsyncConnection, reports: Sequence[Call]) -> list[St
 
 
 def _as_placed(report: Call, earlier: Call) -> Call:
-    """The report with the route state that is known already: a later one knows only the state of now."""
+    """Keep the route state stored with the first report: a later report knows only the current one."""
     return report.with_route(report.pool_key, earlier.route_state) if earlier.route_state else report
 
 

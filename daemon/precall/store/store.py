@@ -314,7 +314,7 @@ class Store:
         order = {"engaged": engaged, "at": at, "reason": reason, "by": by}
         await self._seal(lambda connection, cipher: operator_state.brake(connection, cipher, pool_key, order))
 
-    async def state_policy(self, allowed: Policy, at: float) -> None:
+    async def store_policy(self, allowed: Policy, at: float) -> None:
         """Store the policy in force since `at`, which the view `routing_table` applies.
 
         The view does not exist where numbers are sealed.

@@ -215,8 +215,12 @@ class Metrics:
         self.receipts_refused = self._counter(
             "receipts_refused_total", "Elements of pushed receipts that are invalid, by reason", "reason"
         )
-        self.calls_waiting = self._gauge("calls_waiting", "Reported calls whose end is still to be asked for")
-        self.calls_due = self._gauge("calls_due", "Reported calls due to be asked about: the backlog")
+        self.calls_waiting = self._gauge(
+            "calls_waiting", "Reported calls that wait for the provider's result"
+        )
+        self.calls_due = self._gauge(
+            "calls_due", "Reported calls due for a query of the provider: the backlog"
+        )
         self.calls_due_age = self._gauge(
             "calls_due_age_seconds", "How long the first call of the backlog has been due"
         )

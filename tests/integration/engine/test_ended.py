@@ -11,8 +11,8 @@ import pytest
 from precall.clocks import Clocks
 from precall.config.settings import Settings
 from precall.core.model import Binding, Row, State
-from precall.engine import ended
-from precall.engine.ended import EndedBindings
+from precall.engine import ended_bindings
+from precall.engine.ended_bindings import EndedBindings
 from tests.support.api_daemon import Served, scripted, serving
 
 HOUR, YEAR = 3600.0, 365 * 86_400.0
@@ -34,7 +34,7 @@ class Time:
 
 @pytest.fixture(autouse=True)
 def _few_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ended, "FLOOR", KEPT)
+    monkeypatch.setattr(ended_bindings, "FLOOR", KEPT)
 
 
 async def registered(served: Served, moments: Time, count: int = 10) -> EndedBindings:
@@ -53,7 +53,7 @@ async def swept(served: Served, bindings: EndedBindings) -> set[str]:
     for _ in range(2):
         surplus = bindings.surplus()
 
-        def see(row: Row, surplus: ended.LongestEnded = surplus) -> None:
+        def see(row: Row, surplus: ended_bindings.LongestEnded = surplus) -> None:
             if (end := bindings.end_of(row)) < inf:
                 surplus.add(row.binding.subs_id, end)
 

@@ -155,7 +155,7 @@ async def test_overrides_of_earlier_versions_keep_their_meaning(
     )
     await upgrade(store_url)
     store = await Store.open(store_url, auto_migrate=False)
-    await store.state_policy(Policy(), 1.0)
+    await store.store_policy(Policy(), 1.0)
     row = next(iter([row async for batch in store.load() for row in batch])).row
     assert row.override is not None
     assert row.override.means is means

@@ -53,7 +53,7 @@ async def placed(store: Store, *calls: tuple[int, float, CallResult], **facts: o
 
 
 async def test_a_call_is_compared_with_the_route_at_its_time(store: Store) -> None:
-    await store.state_policy(OBSERVING, NOW)
+    await store.store_policy(OBSERVING, NOW)
     await store.commit(
         [
             a_change(a_row(1), at=NOW + 1),
@@ -86,17 +86,17 @@ async def test_a_call_is_compared_with_the_route_at_its_time(store: Store) -> No
 
 async def test_only_calls_made_while_observing_count(store: Store) -> None:
     await store.commit([answered(a_row(1, State.TEMPORARY), NOW, TEMPORARY, "R", watched=False)])
-    await store.state_policy(OBSERVING, NOW + 10)
-    await store.state_policy(OBSERVING, NOW + 12)
-    await store.state_policy(Policy(), NOW + 20)
-    await store.state_policy(Policy(observe=frozenset({"*"})), NOW + 30)
+    await store.store_policy(OBSERVING, NOW + 10)
+    await store.store_policy(OBSERVING, NOW + 12)
+    await store.store_policy(Policy(), NOW + 20)
+    await store.store_policy(Policy(observe=frozenset({"*"})), NOW + 30)
     actions = await placed(store, *((n, n, CallResult.FAILED) for n in (5, 10, 15, 20, 25, 30, 35)))
     assert set(actions) == {"dial_temp_x"}, "an enforced change says by itself what was decided"
     assert await store.calls.observed_counts(NOW) == [("FC1", "failed", "dial_temp_x", 4)]
 
 
 async def test_expiry_and_removal_apply_to_past_routes(store: Store) -> None:
-    await store.state_policy(replace(OBSERVING, skew=5.0), NOW)
+    await store.store_policy(replace(OBSERVING, skew=5.0), NOW)
     ending = a_row(1, State.TEMPORARY, expires_at=NOW + 100)
     change = answered(ending, NOW, TEMPORARY, "R")
     route = replace(change.route, expires_at=NOW + 100)
@@ -112,7 +112,7 @@ async def test_expiry_and_removal_apply_to_past_routes(store: Store) -> None:
 
 
 async def test_examples_are_limited_for_each_pool_and_result(store: Store) -> None:
-    await store.state_policy(Policy(observe=frozenset({"*"})), NOW)
+    await store.store_policy(Policy(observe=frozenset({"*"})), NOW)
     await store.commit([answered(a_row(1, State.TEMPORARY), NOW, TEMPORARY, "R")])
     for pool in ("FC1", "FC2"):
         base = 100 * int(pool[-1])
@@ -126,9 +126,9 @@ async def test_examples_are_limited_for_each_pool_and_result(store: Store) -> No
 
 
 async def test_periods_of_observing_are_deleted_with_the_calls(store: Store) -> None:
-    await store.state_policy(OBSERVING, NOW)
-    await store.state_policy(Policy(), NOW + 10)
-    await store.state_policy(OBSERVING, NOW + 20)
+    await store.store_policy(OBSERVING, NOW)
+    await store.store_policy(Policy(), NOW + 10)
+    await store.store_policy(OBSERVING, NOW + 20)
     await store.commit([answered(a_row(1, State.TEMPORARY), NOW, TEMPORARY, "R")])
     await placed(store, (1, 5, CallResult.FAILED), (2, 25, CallResult.FAILED))
     await store.calls.retire(NOW + 15)

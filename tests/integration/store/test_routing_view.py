@@ -112,7 +112,7 @@ async def test_the_view_agrees_with_decide(
         store_url, "DELETE FROM bindings", "DELETE FROM routes", "DELETE FROM overrides", "DELETE FROM brakes"
     )
     await store.commit([a_change(row) for row in made])
-    await store.state_policy(policy, 1.0)
+    await store.store_policy(policy, 1.0)
     if halted is not None:
         await store.brake(halted, engaged=True, at=now, reason="", by="op")
 
@@ -151,7 +151,7 @@ async def test_the_view_shows_each_state_without_real_numbers(
     store: Store, store_url: str, state: State, action: str, number_: str
 ) -> None:
     await store.commit([a_change(at_present(state))])
-    await store.state_policy(Policy(), 1.0)
+    await store.store_policy(Policy(), 1.0)
     ((_, *found),) = sql(store_url, "SELECT * FROM routing_table")
     assert found[:2] == [action, number_]
 
@@ -167,7 +167,7 @@ async def test_an_override_dials_a_number_of_its_binding(store: Store, store_url
                 order = Override(action, means, None, "", 1, 1.0)
                 made.append(replace(found, state=named, override=order, index=len(made) + 1))
     await store.commit([a_change(row) for row in made])
-    await store.state_policy(Policy(), 1.0)
+    await store.store_policy(Policy(), 1.0)
     shown = view(store_url)
     for row in made:
         route = decide(row, "", Policy(), now)
@@ -180,7 +180,7 @@ async def test_a_binding_that_is_not_sound_is_held(store: Store, store_url: str)
         at_present(state, subs_id=state.value, sound=False) for state in State if state is not State.BLOCKED
     ]
     await store.commit([a_change(replace(row, index=at)) for at, row in enumerate(rows, 1)])
-    await store.state_policy(Policy(), 1.0)
+    await store.store_policy(Policy(), 1.0)
     shown = view(store_url)
     assert {subs_id: one[:2] for subs_id, one in shown.items()} == {
         row.binding.subs_id: ["expired" if row.state.state is State.EXPIRED else "hold", ""] for row in rows
@@ -191,7 +191,7 @@ async def test_without_a_policy_nothing_is_dialled(store: Store, store_url: str)
     row = at_present(State.NORMAL)
     await store.commit([a_change(row)])
     assert view(store_url)[row.binding.subs_id][:3] == ["hold", "", ""]
-    await store.state_policy(Policy(), 1.0)
+    await store.store_policy(Policy(), 1.0)
     assert view(store_url)[row.binding.subs_id][:2] == ["dial_x", X]
 
 
@@ -200,13 +200,13 @@ async def test_an_observed_pool_dials_x_as_long_as_it_is_observed(store: Store, 
     rows.append(at_present(State.FALLBACK, subs_id="elsewhere", pool_key="FC2"))
     await store.commit([a_change(replace(row, index=at)) for at, row in enumerate(rows, 1)])
     observing = Policy(observe=frozenset({"FC1"}))
-    await store.state_policy(observing, 1.0)
+    await store.store_policy(observing, 1.0)
     shown = view(store_url)
     assert shown.pop("elsewhere")[:2] == ["dial_real", ""]
     assert {tuple(one[:2]) for one in shown.values()} == {("dial_x", X)}
-    await store.state_policy(replace(observing, observe=frozenset({"FC1", "*"})), 2.0)
+    await store.store_policy(replace(observing, observe=frozenset({"FC1", "*"})), 2.0)
     assert view(store_url)["elsewhere"][:2] == ["dial_x", X]
-    await store.state_policy(Policy(), 3.0)
+    await store.store_policy(Policy(), 3.0)
     assert {one[0] for one in view(store_url).values()} == {
         "dial_x", "dial_temp_x", "dial_real", "expired",
     }  # fmt: skip
@@ -219,7 +219,7 @@ async def test_an_observed_pool_dials_x_as_long_as_it_is_observed(store: Store, 
 
 async def test_a_removed_binding_is_not_in_the_view(store: Store, store_url: str) -> None:
     row = at_present(State.NORMAL)
-    await store.state_policy(Policy(), 1.0)
+    await store.store_policy(Policy(), 1.0)
     await store.commit([a_change(row)])
     await store.commit([a_removal(row, 2)])
     assert view(store_url) == {}
@@ -228,7 +228,7 @@ async def test_a_removed_binding_is_not_in_the_view(store: Store, store_url: str
 async def test_releasing_all_brakes_releases_each_in_the_view(store: Store, store_url: str) -> None:
     row = at_present(State.FALLBACK)
     await store.commit([a_change(row)])
-    await store.state_policy(Policy(), 1.0)
+    await store.store_policy(Policy(), 1.0)
     await store.brake("FC1", engaged=True, at=1.0, reason="", by="op")
     assert view(store_url)[row.binding.subs_id][0] == "hold"
     await store.brake("", engaged=False, at=2.0, reason="", by="op")
@@ -241,7 +241,7 @@ async def test_a_row_of_the_view_is_found_by_its_key(store: Store, store_url: st
         replace(at_present(State.NORMAL, subs_id=str(at), generation=at), index=at) for at in range(1, 3000)
     ]
     await store.commit([a_change(row) for row in many])
-    await store.state_policy(Policy(), 1.0)
+    await store.store_policy(Policy(), 1.0)
     if store_url.startswith("postgresql"):
         sql(store_url, "ANALYZE")
         (plan,) = ("\n".join(line[0] for line in sql(store_url, f"EXPLAIN {ONE}")),)

@@ -277,10 +277,10 @@ def _keep(query: ExportQuery, row: Row) -> bool:
     binding = row.binding
     if query.pool_key not in (None, binding.pool_key) or query.origin not in (None, binding.origin):
         return False
-    if query.label is None:
-        return True
-    key, _, value = query.label.partition(":")
-    return (key, value) in binding.labels
+    # A key may contain either sign, so each label is spelt both ways instead of splitting what was asked for.
+    return query.label is None or any(
+        query.label in (f"{key}={value}", f"{key}:{value}") for key, value in binding.labels
+    )
 
 
 def _batch_refused(results: Sequence[BatchOutcome]) -> web.Response:

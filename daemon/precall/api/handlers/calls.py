@@ -102,8 +102,8 @@ async def page(request: web.Request, services: Services, _client: Client) -> web
 async def report(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
     """Return how the calls of the last `within` seconds ended, by pool and by the state of the route when dialled.
 
-    `observed` says of the pools in `policy.observe` which of their calls precall would have sent another way, by its
-    route when the call was placed.
+    `observed` lists, for each pool in `policy.observe`, the calls that precall would have routed differently, judged by
+    its route when the call was placed.
     """
     query, now, book = read_query(request, ReportQuery), services.clock(), services.store.calls
     since = now - query.seconds

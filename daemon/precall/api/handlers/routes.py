@@ -31,10 +31,10 @@ async def route(request: web.Request, services: Services, client: Client) -> web
     """Return what to dial for a binding now: an action, a number and why.
 
     The answer comes from memory. With `max_age` a route that is older, in seconds, is checked first; `timeout` is how
-    many seconds to wait for that check. The route that is known is returned when it does not end in time. A real number
-    is returned only to a token with scope `routes:real`, for the caller that it belongs to, and is audited first. With
-    `dial=false` the read does not count as a dial. Where `max_age` is promised for dialled routes alone, a read for a
-    dial asks for that of the configuration unless it has its own.
+    many seconds to wait for that check. If the check does not finish in time, the last known route is returned. A real
+    number is returned only to a token with scope `routes:real`, for the caller that it belongs to, and is audited
+    first. With `dial=false` the read does not count as a dial. If the freshness promise is `dial`, a read for a dial
+    without `max_age` uses `freshness.max_age`.
     """
     query = read_query(request, RouteQuery) if request.query_string else _PLAIN
     return await _answer(request, services, client, request.match_info["subs_id"], query)

@@ -126,7 +126,11 @@ class ExportQuery(QueryModel):
     pool_key: Annotated[str | None, Field(description="Only bindings of this pool.")] = None
     label: (
         Annotated[
-            str, Field(pattern=r"^[^:]+:", description="Only bindings with this label, as `key:value`.")
+            str,
+            Field(
+                pattern=r"^[^:=]+[:=]",
+                description="Only bindings with this label, as `key=value` or `key:value`.",
+            ),
         ]
         | None
     ) = None

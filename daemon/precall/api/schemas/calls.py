@@ -152,7 +152,7 @@ class CallAnswer(ResponseModel):
 
 
 class BacklogAnswer(ResponseModel):
-    """Calls whose end is still to be asked for, how many are due, and for how long the first one has been."""
+    """Calls that wait for the provider's result: all, those due now, and for how long the first has been due."""
 
     waiting: int
     due: int

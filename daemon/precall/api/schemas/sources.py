@@ -21,8 +21,9 @@ class RefusedRowAnswer(ResponseModel):
 class SourceAnswer(ResponseModel):
     """The latest completed sync, and the error of the one after it, if that failed.
 
-    `synced_at` is "" before the first sync. `compared_at` is when all rows were last compared: with `:since` in the
-    query, later syncs read changes, and only `added` and `updated` are theirs. `rows` counts the rows by result.
+    `synced_at` is "" before the first sync. `compared_at` is when all rows were last compared. If the query contains
+    `:since`, a later sync may have read changes only; it updates only the counts `added` and `updated`. `rows` counts
+    the rows by result.
     `removals_refused` says why removals were refused, "" if they were not. `refused` lists the first twenty refused
     rows.
     """

@@ -117,7 +117,7 @@ _ANSWERED = frozenset({"200000", "200001", "200100", "connected"})
 def meaning(code: str) -> str:
     """The code in plain words; "" means that none was given."""
     if not code:
-        return "not told"
+        return "not given"
     return CAUSES.get(code) or sip_meaning(code) or "a cause that is not documented"
 
 

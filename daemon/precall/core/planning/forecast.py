@@ -90,10 +90,10 @@ def forecast(
 class PromiseCost:
     """What a freshness promise takes and gives at a rate. Times are in seconds, rates per second, shares 0 to 1.
 
-    `kept`: whether the rate suffices; `rate_needed` would. Of the dials, `live` are checked as they are made and wait
-    `wait` for it, `stale` get a route older than max_age, `wrong` meet a wrong route. `live_checks` and `background`
-    are the calls for either purpose. A binding that nobody dials is checked every `round` on average, every
-    `longest_age` at the latest.
+    `kept` says whether `rate` suffices; `rate_needed` is the rate that would. Three shares of the dials: `live` are
+    checked before the answer and take `wait`; `stale` get a route older than max_age; `wrong` get a wrong route.
+    `live_checks` and `background` are calls per second. A binding without dials is checked every `round` on average,
+    and after `longest_age` at the latest.
     """
 
     promise: Promise

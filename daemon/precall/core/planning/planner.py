@@ -21,6 +21,7 @@ from precall.core.ages import Tick
 from precall.core.planning.admission_price import SHARE, AdmissionPrice
 from precall.core.planning.contagion import Contagion
 from precall.core.planning.entries import CheckKind, PlanEntry, PlanPool, SuspicionCause, Sweep, Variant
+from precall.core.planning.promise import KAPPA
 from precall.core.planning.ranking import Ranking
 from precall.core.planning.rates import RateModel
 from precall.core.planning.timers import HOLDING, Timers
@@ -74,7 +75,7 @@ class Planner:
         abnormal_max_age: float = 60.0,
         min_interval: float = 5.0,
         abnormal_min_interval: float = 30.0,
-        kappa: float = 4.0,
+        kappa: float = KAPPA,
         learned: Mapping[str, Any] | None = None,
     ) -> None:
         self.learned = RateModel(learned)

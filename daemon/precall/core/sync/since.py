@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from math import ceil, isfinite
 
-PLACEHOLDER = ":since"
 AHEAD = 2 * 86_400.0
 """Seconds by which a change time may be ahead of the clock here. A later one is a mistake: it would hide all others."""
 

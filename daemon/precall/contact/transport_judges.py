@@ -5,7 +5,7 @@ from email.utils import parsedate_to_datetime
 from statistics import median
 
 from precall.contact.calls import AskedCall
-from precall.contact.sight import ContactFinding, Judge, Sight, confirmed, not_seen, refuted
+from precall.contact.evidence import ContactEvidence, ContactFinding, Judge, confirmed, not_seen, refuted
 from precall.core.model import Failure, NonAnswer
 from precall.provider import DETAIL, NUMBER, SUBSCRIPTION, CallDetail
 
@@ -14,18 +14,18 @@ ENOUGH = 5
 """Calls at the configured rate that show something about it."""
 
 
-def _served(sight: Sight) -> ContactFinding:
-    for call in sight.statuses:
+def _served(evidence: ContactEvidence) -> ContactFinding:
+    for call in evidence.statuses:
         if call.is_business:
             return confirmed(call.outcome)
-    unknown = [call for call in sight.statuses if call.is_unknown_action]
+    unknown = [call for call in evidence.statuses if call.is_unknown_action]
     if unknown:
         return refuted(unknown[-1].outcome)
-    return not_seen(sight.statuses[-1].outcome if sight.statuses else "")
+    return not_seen(evidence.statuses[-1].outcome if evidence.statuses else "")
 
 
-def _substitutes(sight: Sight) -> ContactFinding:
-    calls = [call for call in sight.calls if call.action in (SUBSCRIPTION, NUMBER)]
+def _substitutes(evidence: ContactEvidence) -> ContactFinding:
+    calls = [call for call in evidence.calls if call.action in (SUBSCRIPTION, NUMBER)]
     unknown = [f"{call.action}: {call.outcome}" for call in calls if call.is_unknown_action]
     if unknown:
         return refuted(", ".join(dict.fromkeys(unknown)))
@@ -36,12 +36,12 @@ def _substitutes(sight: Sight) -> ContactFinding:
 
 
 def _signed(scheme: str) -> Judge:
-    def judge(sight: Sight) -> ContactFinding:
-        calls = [call for call in sight.calls if call.question.signature == scheme]
+    def judge(evidence: ContactEvidence) -> ContactFinding:
+        calls = [call for call in evidence.calls if call.question.signature == scheme]
         if any(call.is_business for call in calls):
             return confirmed("accepted")
         bad = [call for call in calls if call.is_bad_signature]
-        if bad and any(call.is_business for call in sight.calls):
+        if bad and any(call.is_business for call in evidence.calls):
             return refuted(bad[-1].outcome)
         if bad:
             return not_seen(f"{bad[-1].outcome}; with a right secret it may be accepted")
@@ -51,8 +51,8 @@ def _signed(scheme: str) -> Judge:
 
 
 def _formatted(form: str, first: bytes) -> Judge:
-    def judge(sight: Sight) -> ContactFinding:
-        calls = [call for call in sight.calls if call.question.format == form and call.is_business]
+    def judge(evidence: ContactEvidence) -> ContactFinding:
+        calls = [call for call in evidence.calls if call.question.format == form and call.is_business]
         if not calls:
             return not_seen("")
         others = [call for call in calls if not call.reply.body.lstrip().startswith(first)]
@@ -65,8 +65,8 @@ def _formatted(form: str, first: bytes) -> Judge:
     return judge
 
 
-def _request_id(sight: Sight) -> ContactFinding:
-    calls = [call for call in sight.calls if call.is_business]
+def _request_id(evidence: ContactEvidence) -> ContactFinding:
+    calls = [call for call in evidence.calls if call.is_business]
     without = sum(not _request_id_of(call) for call in calls)
     if not calls:
         return not_seen("")
@@ -79,10 +79,10 @@ def _request_id_of(call: AskedCall) -> str:
     return call.read.request_id
 
 
-def _clock(sight: Sight) -> ContactFinding:
+def _clock(evidence: ContactEvidence) -> ContactFinding:
     """Judge by the reply with the least delay, whose Date is the most exact."""
     found = []
-    for call in sight.calls:
+    for call in evidence.calls:
         try:
             dated = parsedate_to_datetime(call.reply.headers["Date"]).timestamp()
         except (KeyError, ValueError):
@@ -96,18 +96,18 @@ def _clock(sight: Sight) -> ContactFinding:
     return refuted(f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the provider")
 
 
-def _latency(sight: Sight) -> ContactFinding:
-    late = sum("timeout" in call.code for call in sight.calls if not call.has_reply)
-    times = [call.reply.seconds for call in sight.calls if call.has_reply]
+def _latency(evidence: ContactEvidence) -> ContactFinding:
+    late = sum("timeout" in call.code for call in evidence.calls if not call.has_reply)
+    times = [call.reply.seconds for call in evidence.calls if call.has_reply]
     if late:
-        return refuted(f"{late} of {len(sight.calls)} took longer than {sight.timeout:g} s")
+        return refuted(f"{late} of {len(evidence.calls)} took longer than {evidence.timeout:g} s")
     if not times:
         return not_seen("")
     return confirmed(f"median {median(times) * 1000:.0f} ms, slowest {max(times) * 1000:.0f} ms")
 
 
-def _unknown_action(sight: Sight) -> ContactFinding:
-    call = sight.last("unknown_action")
+def _unknown_action(evidence: ContactEvidence) -> ContactFinding:
+    call = evidence.last("unknown_action")
     if call is None:
         return not_seen("")
     if call.is_unknown_action and call.reply.http_status == 404 and call.code.endswith(".NotFound"):
@@ -123,52 +123,52 @@ def _throttled(calls: Sequence[AskedCall]) -> list[AskedCall]:
     return [call for call in calls if call.failure is Failure.THROTTLED]
 
 
-def _rate(sight: Sight) -> ContactFinding:
-    paced = [call for call in sight.calls if call.probe != "burst" and call.has_reply]
+def _rate(evidence: ContactEvidence) -> ContactFinding:
+    paced = [call for call in evidence.calls if call.probe != "burst" and call.has_reply]
     throttled = _throttled(paced)
     if throttled:
-        return refuted(f"{len(throttled)} of {len(paced)} calls at {sight.rate:g} a second were throttled")
+        return refuted(f"{len(throttled)} of {len(paced)} calls at {evidence.rate:g} a second were throttled")
     if len(paced) < ENOUGH:
         return not_seen("too few calls")
-    burst = sight.record.of("burst")
+    burst = evidence.record.of("burst")
     found = f"{len(paced)} calls one after another, none throttled"
     if burst:
         found += f"; of {len(burst)} at once {len(_throttled(burst)) or 'none'}"
     return confirmed(found)
 
 
-def _throttling(sight: Sight) -> ContactFinding:
-    throttled = _throttled(sight.calls)
+def _throttling(evidence: ContactEvidence) -> ContactFinding:
+    throttled = _throttled(evidence.calls)
     if not throttled:
-        strange = [call for call in sight.record.of("burst") if call.failure is Failure.MALFORMED]
+        strange = [call for call in evidence.record.of("burst") if call.failure is Failure.MALFORMED]
         if strange:
             return refuted(f"{len(strange)} calls at once got {strange[-1].outcome}")
-        return not_seen(_no_throttling(sight))
+        return not_seen(_no_throttling(evidence))
     bare = [call for call in throttled if call.code == "http_429"]
     if bare:
         return refuted(bare[-1].outcome)
     return confirmed(", ".join(dict.fromkeys(call.outcome for call in throttled)))
 
 
-def _no_throttling(sight: Sight) -> str:
-    burst = sight.record.of("burst")
+def _no_throttling(evidence: ContactEvidence) -> str:
+    burst = evidence.record.of("burst")
     return f"{len(burst)} calls at once were not throttled" if burst else ""
 
 
-def _retry_after(sight: Sight) -> ContactFinding:
-    throttled = _throttled(sight.calls)
+def _retry_after(evidence: ContactEvidence) -> ContactFinding:
+    throttled = _throttled(evidence.calls)
     given = [call.reply.headers.get("x-acs-retry-after") for call in throttled]
     given = [value for value in given if value]
     waits = sorted({call.retry_after for call in throttled if call.retry_after})
     if not given:
-        return not_seen("a throttled call lacks it" if throttled else _no_throttling(sight))
+        return not_seen("a throttled call lacks it" if throttled else _no_throttling(evidence))
     if not waits:
         return refuted("it is no positive number of milliseconds")
     return confirmed(f"{waits[0]:g} to {waits[-1]:g} s" if waits[1:] else f"{waits[0]:g} s")
 
 
-def _call_detail(sight: Sight) -> ContactFinding:
-    call = next((one for one in reversed(sight.calls) if one.action == DETAIL), None)
+def _call_detail(evidence: ContactEvidence) -> ContactFinding:
+    call = next((one for one in reversed(evidence.calls) if one.action == DETAIL), None)
     if call is None:
         return not_seen("")
     read = call.read
@@ -182,7 +182,7 @@ def _call_detail(sight: Sight) -> ContactFinding:
     return refuted(call.outcome) if known else not_seen(call.outcome)
 
 
-WAY_THERE: Mapping[str, Judge] = {
+TRANSPORT_JUDGES: Mapping[str, Judge] = {
     "served": _served,
     "substitutes": _substitutes,
     "acs3": _signed("acs3"),

@@ -1,4 +1,4 @@
-"""The replies of a contact as judges read them, and the three verdicts. Pure."""
+"""The recorded replies of a contact as evidence, and the three verdicts on an assumption. Pure."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ def not_seen(why: str) -> ContactFinding:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class ContactEvidence:
     """The recorded calls, and how they were made."""
 
     record: ContactRecord
@@ -59,4 +59,4 @@ class Sight:
         return [(call, answer) for call, answer in found if answer is not None and answer.status in statuses]
 
 
-Judge = Callable[[Sight], ContactFinding]
+Judge = Callable[[ContactEvidence], ContactFinding]

@@ -22,7 +22,7 @@ SLICE = 250
 EXAMPLES = 5
 
 
-async def enforce(table: Table, writer: Writer) -> None:
+async def mark_unusable(table: Table, writer: Writer) -> None:
     """Mark bindings whose numbers may not be dialled, and clear observed numbers that are invalid or a party's own.
 
     If the database accepts no writes, this is left to the next start.

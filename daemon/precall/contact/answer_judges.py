@@ -2,34 +2,43 @@
 
 from collections.abc import Mapping
 
-from precall.contact.sight import ContactFinding, ContactVerdict, Judge, Sight, confirmed, not_seen, refuted
+from precall.contact.evidence import (
+    ContactEvidence,
+    ContactFinding,
+    ContactVerdict,
+    Judge,
+    confirmed,
+    not_seen,
+    refuted,
+)
 from precall.core.model import Failure, Status
 from precall.core.numbers import same
 
 
-def _status_values(sight: Sight) -> ContactFinding:
-    odd = [call.code for call in sight.statuses if call.code.startswith(("status_", "unknown_status"))]
+def _status_values(evidence: ContactEvidence) -> ContactFinding:
+    odd = [call.code for call in evidence.statuses if call.code.startswith(("status_", "unknown_status"))]
     if odd:
         return refuted(", ".join(dict.fromkeys(odd)))
-    seen = sorted({int(call.answer.status) for call in sight.statuses if call.answer})
+    seen = sorted({int(call.answer.status) for call in evidence.statuses if call.answer})
     return confirmed(f"seen: {', '.join(map(str, seen))}") if seen else not_seen("")
 
 
-def _none(sight: Sight, what: str) -> str:
-    answered = sight.answers(*Status)
+def _none(evidence: ContactEvidence, what: str) -> str:
+    answered = evidence.answers(*Status)
     return (
         f"no live binding of the file {what}"
         if answered
-        else sight.record.skipped.get("survey", "no reply tells")
+        else evidence.record.skipped.get("survey", "no reply shows it")
     )
 
 
-def _status_1(sight: Sight) -> ContactFinding:
+def _status_1(evidence: ContactEvidence) -> ContactFinding:
     found = [
-        same(answer.called_no, call.subject.binding.number_x) for call, answer in sight.answers(Status.NORMAL)
+        same(answer.called_no, call.subject.binding.number_x)
+        for call, answer in evidence.answers(Status.NORMAL)
     ]
     if not found:
-        return not_seen(_none(sight, "has Status 1 now"))
+        return not_seen(_none(evidence, "has Status 1 now"))
     return (
         confirmed("CalledNo is X")
         if all(found)
@@ -37,46 +46,46 @@ def _status_1(sight: Sight) -> ContactFinding:
     )
 
 
-def _status_2(sight: Sight) -> ContactFinding:
+def _status_2(evidence: ContactEvidence) -> ContactFinding:
     found = [
         bool(answer.called_no)
         and not answer.malformed
         and not same(answer.called_no, call.subject.binding.number_x)
-        for call, answer in sight.answers(Status.TEMPORARY)
+        for call, answer in evidence.answers(Status.TEMPORARY)
     ]
     if not found:
-        return not_seen(_none(sight, "has Status 2 now"))
+        return not_seen(_none(evidence, "has Status 2 now"))
     if all(found):
         return confirmed("another number than X")
     return refuted(f"{found.count(False)} of {len(found)} have X, or no number")
 
 
-def _status_3(sight: Sight) -> ContactFinding:
-    found = [not answer.called_no for _, answer in sight.answers(Status.UNREACHABLE)]
+def _status_3(evidence: ContactEvidence) -> ContactFinding:
+    found = [not answer.called_no for _, answer in evidence.answers(Status.UNREACHABLE)]
     if not found:
-        return not_seen(_none(sight, "has Status 3 now"))
+        return not_seen(_none(evidence, "has Status 3 now"))
     return confirmed("no number") if all(found) else refuted("a number came along")
 
 
-def _extension(sight: Sight) -> ContactFinding:
+def _extension(evidence: ContactEvidence) -> ContactFinding:
     found = [
         answer.extension == call.subject.binding.extension
-        for call, answer in sight.answers(Status.NORMAL, Status.TEMPORARY)
+        for call, answer in evidence.answers(Status.NORMAL, Status.TEMPORARY)
         if call.subject.binding.extension
     ]
     if not found:
-        return not_seen(_none(sight, "has an extension"))
+        return not_seen(_none(evidence, "has an extension"))
     return confirmed("as in the file") if all(found) else refuted("missing, or another one than in the file")
 
 
-def _same_temporary(sight: Sight) -> ContactFinding:
-    again = sight.record.of("again")
+def _same_temporary(evidence: ContactEvidence) -> ContactFinding:
+    again = evidence.record.of("again")
     if not again:
         return not_seen("")
     subs_id = again[0].subject.binding.subs_id
     numbers = [
         answer.called_no
-        for call, answer in sight.answers(Status.TEMPORARY)
+        for call, answer in evidence.answers(Status.TEMPORARY)
         if call.subject.binding.subs_id == subs_id
     ]
     if len(numbers) < 2:
@@ -86,25 +95,25 @@ def _same_temporary(sight: Sight) -> ContactFinding:
     return refuted(f"{len(set(numbers))} numbers in {len(numbers)} answers: asking allocates")
 
 
-def _call_no_optional(sight: Sight) -> ContactFinding:
-    call = sight.last("live")
+def _call_no_optional(evidence: ContactEvidence) -> ContactFinding:
+    call = evidence.last("live")
     if call is None:
         return not_seen("")
     if call.answer is not None:
         return confirmed("answered without it")
     if "callno" in call.code.lower():
         return refuted(call.outcome)
-    return not_seen(sight.record.skipped.get("live", "") or call.outcome)
+    return not_seen(evidence.record.skipped.get("live", "") or call.outcome)
 
 
 def _call_no(probe: str) -> Judge:
-    def judge(sight: Sight) -> ContactFinding:
-        call = sight.last(probe)
+    def judge(evidence: ContactEvidence) -> ContactFinding:
+        call = evidence.last(probe)
         if call is None:
             return not_seen("")
         earlier = [
             one.answer
-            for one in sight.record.of("live", "survey", "again")
+            for one in evidence.record.of("live", "survey", "again")
             if one.subject == call.subject and one.answer is not None
         ]
         if call.answer is None or not earlier:
@@ -114,7 +123,7 @@ def _call_no(probe: str) -> Judge:
             return refuted(f"Status {int(now.status)} with it, {int(before.status)} without")
         if same(before.called_no, now.called_no) or before.called_no == now.called_no:
             return confirmed(f"Status {int(now.status)} and the same number")
-        if _same_temporary(sight)[0] is ContactVerdict.REFUTED:
+        if _same_temporary(evidence)[0] is ContactVerdict.REFUTED:
             return not_seen("each answer has another temporary number anyway")
         return refuted(f"Status {int(now.status)}, but another number")
 
@@ -124,8 +133,8 @@ def _call_no(probe: str) -> Judge:
 # -- bindings that have ended or never were
 
 
-def _expired(sight: Sight) -> ContactFinding:
-    call = sight.last("expired")
+def _expired(evidence: ContactEvidence) -> ContactFinding:
+    call = evidence.last("expired")
     if call is None:
         return not_seen("")
     if call.answer is not None:
@@ -134,8 +143,8 @@ def _expired(sight: Sight) -> ContactFinding:
 
 
 def _gone(probe: str) -> Judge:
-    def judge(sight: Sight) -> ContactFinding:
-        call = sight.last(probe)
+    def judge(evidence: ContactEvidence) -> ContactFinding:
+        call = evidence.last(probe)
         if call is None:
             return not_seen("")
         if call.failure is Failure.GONE:
@@ -145,8 +154,8 @@ def _gone(probe: str) -> Judge:
     return judge
 
 
-def _unknown_pool(sight: Sight) -> ContactFinding:
-    call = sight.last("unknown_pool")
+def _unknown_pool(evidence: ContactEvidence) -> ContactFinding:
+    call = evidence.last("unknown_pool")
     if call is None:
         return not_seen("")
     if call.failure is Failure.REFUSED and "pool" in call.code.lower():
@@ -154,8 +163,8 @@ def _unknown_pool(sight: Sight) -> ContactFinding:
     return refuted(call.outcome) if call.is_business else not_seen(call.outcome)
 
 
-def _business_http(sight: Sight) -> ContactFinding:
-    refusals = [call for call in sight.statuses if call.failure in (Failure.GONE, Failure.REFUSED)]
+def _business_http(evidence: ContactEvidence) -> ContactFinding:
+    refusals = [call for call in evidence.statuses if call.failure in (Failure.GONE, Failure.REFUSED)]
     refusals = [call for call in refusals if call.code.startswith(("isv.", "isp."))]
     if not refusals:
         return not_seen("")
@@ -163,7 +172,7 @@ def _business_http(sight: Sight) -> ContactFinding:
     return confirmed("HTTP 200") if statuses == [200] else refuted(f"HTTP {', '.join(map(str, statuses))}")
 
 
-ANSWERS: Mapping[str, Judge] = {
+ANSWER_JUDGES: Mapping[str, Judge] = {
     "status_values": _status_values,
     "status_1": _status_1,
     "status_2": _status_2,
