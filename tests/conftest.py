@@ -88,7 +88,7 @@ async def _no_task_left_behind() -> AsyncIterator[None]:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make a folder that the workers share; the process that starts them removes it."""
-    # Some tests hold thousands of connections, and an ordinary user's process may open 1024 files unless it asks for more.
+    # Some tests hold thousands of connections, and an ordinary process may open 1024 files unless it asks for more.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     if not hasattr(config, "workerinput") and SHARED not in os.environ:
