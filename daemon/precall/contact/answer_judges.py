@@ -11,6 +11,7 @@ from precall.contact.evidence import (
     not_seen,
     refuted,
 )
+from precall.contact.probes import ABOUT_LIVE
 from precall.core.model import Failure, Status
 from precall.core.numbers import same
 
@@ -23,22 +24,32 @@ def _status_values(evidence: ContactEvidence) -> ContactFinding:
     return confirmed(f"seen: {', '.join(map(str, seen))}") if seen else not_seen("")
 
 
-def _none(evidence: ContactEvidence, what: str) -> str:
-    answered = evidence.answers(*Status)
-    return (
-        f"no live binding of the file {what}"
-        if answered
-        else evidence.record.skipped.get("survey", "no reply shows it")
+def _none(evidence: ContactEvidence, status: Status) -> str:
+    """Why no answer has this Status: how many live bindings of the file were seen without it."""
+    record = evidence.record
+    answered = {call.subject.binding.subs_id for call, _ in record.answers(*Status)}
+    if not answered:
+        fallback = "no reply shows it" if record.subjects.live else "no live binding in the file"
+        return record.skipped.get("survey", fallback)
+    live = max(len(answered), len(record.subjects.live) + record.subjects.unused)
+    found = (
+        f"none of the live bindings with an answer ({len(answered)} of {live}) has Status {int(status)} now"
     )
+    return "; ".join(filter(None, (found, _cut_short(evidence))))
+
+
+def _cut_short(evidence: ContactEvidence) -> str:
+    """Why some live bindings were not asked about; "" if all were."""
+    return evidence.record.skipped.get("burst", "") if evidence.record.live_not_asked else ""
 
 
 def _status_1(evidence: ContactEvidence) -> ContactFinding:
     found = [
         same(answer.called_no, call.subject.binding.number_x)
-        for call, answer in evidence.answers(Status.NORMAL)
+        for call, answer in evidence.record.answers(Status.NORMAL)
     ]
     if not found:
-        return not_seen(_none(evidence, "has Status 1 now"))
+        return not_seen(_none(evidence, Status.NORMAL))
     return (
         confirmed("CalledNo is X")
         if all(found)
@@ -51,31 +62,44 @@ def _status_2(evidence: ContactEvidence) -> ContactFinding:
         bool(answer.called_no)
         and not answer.malformed
         and not same(answer.called_no, call.subject.binding.number_x)
-        for call, answer in evidence.answers(Status.TEMPORARY)
+        for call, answer in evidence.record.answers(Status.TEMPORARY)
     ]
     if not found:
-        return not_seen(_none(evidence, "has Status 2 now"))
+        return not_seen(_none(evidence, Status.TEMPORARY))
     if all(found):
         return confirmed("another number than X")
     return refuted(f"{found.count(False)} of {len(found)} have X, or no number")
 
 
 def _status_3(evidence: ContactEvidence) -> ContactFinding:
-    found = [not answer.called_no for _, answer in evidence.answers(Status.UNREACHABLE)]
+    found = [not answer.called_no for _, answer in evidence.record.answers(Status.UNREACHABLE)]
     if not found:
-        return not_seen(_none(evidence, "has Status 3 now"))
+        return not_seen(_none(evidence, Status.UNREACHABLE))
     return confirmed("no number") if all(found) else refuted("a number came along")
 
 
 def _extension(evidence: ContactEvidence) -> ContactFinding:
     found = [
         answer.extension == call.subject.binding.extension
-        for call, answer in evidence.answers(Status.NORMAL, Status.TEMPORARY)
+        for call, answer in evidence.record.answers(Status.NORMAL, Status.TEMPORARY)
         if call.subject.binding.extension
     ]
     if not found:
-        return not_seen(_none(evidence, "has an extension"))
+        return not_seen(_no_extension(evidence))
     return confirmed("as in the file") if all(found) else refuted("missing, or another one than in the file")
+
+
+def _no_extension(evidence: ContactEvidence) -> str:
+    """Why no answer shows an extension, by the file rather than by what was asked."""
+    record = evidence.record
+    subjects = record.subjects
+    having = [subject for subject in subjects.live if subject.binding.extension]
+    if not having:
+        first = f"none of the first {len(subjects.live)} live bindings"
+        return f"{first if subjects.unused else 'no live binding'} of the file has an extension"
+    if all(subject in record.live_not_asked for subject in having):
+        return record.skipped.get("survey") or _cut_short(evidence) or "no reply shows it"
+    return "no answer has a number of a live binding with an extension"
 
 
 def _same_temporary(evidence: ContactEvidence) -> ContactFinding:
@@ -85,7 +109,7 @@ def _same_temporary(evidence: ContactEvidence) -> ContactFinding:
     subs_id = again[0].subject.binding.subs_id
     numbers = [
         answer.called_no
-        for call, answer in evidence.answers(Status.TEMPORARY)
+        for call, answer in evidence.record.answers(Status.TEMPORARY)
         if call.subject.binding.subs_id == subs_id
     ]
     if len(numbers) < 2:
@@ -113,7 +137,7 @@ def _call_no(probe: str) -> Judge:
             return not_seen("")
         earlier = [
             one.answer
-            for one in evidence.record.of("live", "survey", "again")
+            for one in evidence.record.of(*ABOUT_LIVE)
             if one.subject == call.subject and one.answer is not None
         ]
         if call.answer is None or not earlier:

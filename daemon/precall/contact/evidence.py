@@ -6,7 +6,6 @@ from enum import StrEnum
 
 from precall.contact.calls import AskedCall
 from precall.contact.probes import ContactRecord
-from precall.core.model import Answer, Status
 from precall.provider import STATUS
 
 
@@ -52,11 +51,6 @@ class ContactEvidence:
     def last(self, probe: str) -> AskedCall | None:
         """The last call of a probe; earlier ones were repeated."""
         return next(iter(reversed(self.record.of(probe))), None)
-
-    def answers(self, *statuses: Status) -> list[tuple[AskedCall, Answer]]:
-        """The answers about live bindings that have one of these statuses."""
-        found = [(call, call.answer) for call in self.record.of("live", "survey", "again")]
-        return [(call, answer) for call, answer in found if answer is not None and answer.status in statuses]
 
 
 Judge = Callable[[ContactEvidence], ContactFinding]

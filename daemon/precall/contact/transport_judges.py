@@ -11,7 +11,11 @@ from precall.provider import DETAIL, NUMBER, SUBSCRIPTION, CallDetail
 
 SKEW = 30.0
 ENOUGH = 5
-"""Calls at the configured rate that show something about it."""
+"""Calls at the configured rate that show something about it, at the least. A second's worth is needed in any case."""
+REACHED = 0.9
+"""Share of the configured rate that counts as this rate: pauses last a little longer than asked for."""
+CLEARLY_BELOW = 0.8
+"""Share of the configured rate. If throttling lets less through within a second, the rate is refuted."""
 
 
 def _served(evidence: ContactEvidence) -> ContactFinding:
@@ -127,14 +131,35 @@ def _rate(evidence: ContactEvidence) -> ContactFinding:
     paced = [call for call in evidence.calls if call.probe != "burst" and call.has_reply]
     throttled = _throttled(paced)
     if throttled:
-        return refuted(f"{len(throttled)} of {len(paced)} calls at {evidence.rate:g} a second were throttled")
+        were = "was" if len(throttled) == 1 else "were"
+        return refuted(
+            f"{len(throttled)} of {len(paced)} calls at no more than {evidence.rate:g} a second {were} throttled"
+        )
     if len(paced) < ENOUGH:
         return not_seen("too few calls")
+    pace = _pace(paced)
     burst = evidence.record.of("burst")
-    found = f"{len(paced)} calls one after another, none throttled"
+    found = f"{len(paced)} calls at {pace:.1f} a second, none throttled"
     if burst:
         found += f"; of {len(burst)} at once {len(_throttled(burst)) or 'none'}"
-    return confirmed(found)
+    let_through = sum(call.is_business for call in burst)
+    if let_through >= evidence.rate:
+        return confirmed(found)
+    if _throttled(burst):
+        # A limit for each second counts the calls before the burst as well.
+        began = min(call.sent_at for call in burst)
+        most = let_through + sum(began - call.sent_at < 1.0 for call in paced)
+        if most < CLEARLY_BELOW * evidence.rate:
+            return refuted(f"{found}: no more than {most} within a second")
+    if len(paced) >= evidence.rate and pace >= REACHED * evidence.rate:
+        return confirmed(found)
+    return not_seen(f"{found}: {evidence.rate:g} a second were not reached")
+
+
+def _pace(calls: Sequence[AskedCall]) -> float:
+    """Return how many calls a second were sent, on average; 0 if it is unknown."""
+    took = calls[-1].sent_at - calls[0].sent_at
+    return (len(calls) - 1) / took if took > 0 else 0.0
 
 
 def _throttling(evidence: ContactEvidence) -> ContactFinding:
