@@ -8,10 +8,11 @@ from precall.contact.evidence import (
     ContactVerdict,
     Judge,
     confirmed,
+    counted,
     not_seen,
     refuted,
 )
-from precall.contact.probes import ABOUT_LIVE
+from precall.contact.probes import ABOUT_LIVE, NOT_SERVED
 from precall.core.model import Failure, Status
 from precall.core.numbers import same
 
@@ -21,7 +22,9 @@ def _status_values(evidence: ContactEvidence) -> ContactFinding:
     if odd:
         return refuted(", ".join(dict.fromkeys(odd)))
     seen = sorted({int(call.answer.status) for call in evidence.statuses if call.answer})
-    return confirmed(f"seen: {', '.join(map(str, seen))}") if seen else not_seen("")
+    if seen:
+        return confirmed(f"seen: {', '.join(map(str, seen))}")
+    return not_seen(evidence.record.skipped.get("survey", ""))
 
 
 def _none(evidence: ContactEvidence, status: Status) -> str:
@@ -53,7 +56,9 @@ def _status_1(evidence: ContactEvidence) -> ContactFinding:
     return (
         confirmed("CalledNo is X")
         if all(found)
-        else refuted(f"{found.count(False)} of {len(found)} differ from X")
+        else refuted(
+            f"{found.count(False)} of {len(found)} {counted(found.count(False), 'differs', 'differ')} from X"
+        )
     )
 
 
@@ -68,7 +73,8 @@ def _status_2(evidence: ContactEvidence) -> ContactFinding:
         return not_seen(_none(evidence, Status.TEMPORARY))
     if all(found):
         return confirmed("another number than X")
-    return refuted(f"{found.count(False)} of {len(found)} have X, or no number")
+    have = counted(found.count(False), "has", "have")
+    return refuted(f"{found.count(False)} of {len(found)} {have} X, or no number")
 
 
 def _status_3(evidence: ContactEvidence) -> ContactFinding:
@@ -125,6 +131,8 @@ def _call_no_optional(evidence: ContactEvidence) -> ContactFinding:
         return not_seen("")
     if call.answer is not None:
         return confirmed("answered without it")
+    if call.is_unknown_action:
+        return not_seen(NOT_SERVED)
     if "callno" in call.code.lower():
         return refuted(call.outcome)
     return not_seen(evidence.record.skipped.get("live", "") or call.outcome)
@@ -146,7 +154,8 @@ def _call_no(probe: str) -> Judge:
         if before.status != now.status:
             return refuted(f"Status {int(now.status)} with it, {int(before.status)} without")
         if same(before.called_no, now.called_no) or before.called_no == now.called_no:
-            return confirmed(f"Status {int(now.status)} and the same number")
+            number = "the same number" if now.called_no else "no number, as without it"
+            return confirmed(f"Status {int(now.status)} and {number}")
         if _same_temporary(evidence)[0] is ContactVerdict.REFUTED:
             return not_seen("each answer has another temporary number anyway")
         return refuted(f"Status {int(now.status)}, but another number")

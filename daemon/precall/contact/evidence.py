@@ -32,6 +32,11 @@ def not_seen(why: str) -> ContactFinding:
     return ContactVerdict.NOT_SEEN, why
 
 
+def counted(count: int, one: str, more: str) -> str:
+    """The word that agrees with a number."""
+    return one if count == 1 else more
+
+
 @dataclass(frozen=True, slots=True)
 class ContactEvidence:
     """The recorded calls, and how they were made."""

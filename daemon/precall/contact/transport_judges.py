@@ -5,7 +5,15 @@ from email.utils import parsedate_to_datetime
 from statistics import median
 
 from precall.contact.calls import AskedCall
-from precall.contact.evidence import ContactEvidence, ContactFinding, Judge, confirmed, not_seen, refuted
+from precall.contact.evidence import (
+    ContactEvidence,
+    ContactFinding,
+    Judge,
+    confirmed,
+    counted,
+    not_seen,
+    refuted,
+)
 from precall.core.model import Failure, NonAnswer
 from precall.provider import DETAIL, NUMBER, SUBSCRIPTION, CallDetail
 
@@ -70,17 +78,17 @@ def _formatted(form: str, first: bytes) -> Judge:
 
 
 def _request_id(evidence: ContactEvidence) -> ContactFinding:
-    calls = [call for call in evidence.calls if call.is_business]
-    without = sum(not _request_id_of(call) for call in calls)
+    """Judge by every reply, those of the gateway included."""
+    calls = [call for call in evidence.calls if call.has_reply]
+    without = [call.outcome for call in calls if not call.read.request_id]
     if not calls:
         return not_seen("")
-    return (
-        refuted(f"{without} of {len(calls)} lack it") if without else confirmed(f"all {len(calls)} have it")
-    )
-
-
-def _request_id_of(call: AskedCall) -> str:
-    return call.read.request_id
+    if without:
+        lack = counted(len(without), "lacks", "lack")
+        return refuted(
+            f"{len(without)} of {len(calls)} replies {lack} it: {', '.join(dict.fromkeys(without))}"
+        )
+    return confirmed(f"all {len(calls)} replies have it" if calls[1:] else "the only reply has it")
 
 
 def _clock(evidence: ContactEvidence) -> ContactFinding:
@@ -131,7 +139,7 @@ def _rate(evidence: ContactEvidence) -> ContactFinding:
     paced = [call for call in evidence.calls if call.probe != "burst" and call.has_reply]
     throttled = _throttled(paced)
     if throttled:
-        were = "was" if len(throttled) == 1 else "were"
+        were = counted(len(throttled), "was", "were")
         return refuted(
             f"{len(throttled)} of {len(paced)} calls at no more than {evidence.rate:g} a second {were} throttled"
         )
@@ -167,7 +175,8 @@ def _throttling(evidence: ContactEvidence) -> ContactFinding:
     if not throttled:
         strange = [call for call in evidence.record.of("burst") if call.failure is Failure.MALFORMED]
         if strange:
-            return refuted(f"{len(strange)} calls at once got {strange[-1].outcome}")
+            calls = counted(len(strange), "call", "calls")
+            return refuted(f"{len(strange)} {calls} at once got {strange[-1].outcome}")
         return not_seen(_no_throttling(evidence))
     bare = [call for call in throttled if call.code == "http_429"]
     if bare:
@@ -177,7 +186,9 @@ def _throttling(evidence: ContactEvidence) -> ContactFinding:
 
 def _no_throttling(evidence: ContactEvidence) -> str:
     burst = evidence.record.of("burst")
-    return f"{len(burst)} calls at once were not throttled" if burst else ""
+    if not burst[1:]:
+        return "a single call was left, and not throttled" if burst else ""
+    return f"{len(burst)} calls at once were not throttled"
 
 
 def _retry_after(evidence: ContactEvidence) -> ContactFinding:

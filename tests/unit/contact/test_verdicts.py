@@ -119,6 +119,9 @@ def burst(let_through: int, throttled: int) -> list[AskedCall]:
         ("json", REFUTED, [asked("live", reply(b"<R><Code>isv.SUBS_NOT_EXIST</Code></R>"))]),
         ("xml", REFUTED, [asked("format", GONE, format="xml")]),
         ("request_id", REFUTED, [asked("live", reply({"Code": "isv.SUBS_NOT_EXIST"}))]),
+        ("request_id", CONFIRMED, [LIVE, asked("unknown_action", DELISTED)]),
+        ("request_id", REFUTED, [LIVE, asked("burst", reply(b"", 429))]),
+        ("request_id", NOT_SEEN, [asked("live", RawReply(2.0, failure=trouble(TransportTrouble.TIMEOUT)))]),
         ("clock", CONFIRMED, [asked("live", reply({}, Date=DATE))]),
         ("clock", REFUTED, [asked("live", reply({}, Date="Thu, 01 Jan 1970 00:26:40 GMT"))]),
         ("clock", NOT_SEEN, [asked("live", reply({}))]),
@@ -207,6 +210,29 @@ def test_a_rate_that_latency_prevented_is_reported_as_it_was() -> None:
         "16 calls at 12.0 a second, none throttled; of 14 at once none: 20 a second were not reached",
     )
     assert seen("rate", *paced(16, 8.0), *burst(5, 39))[1].endswith("no more than 12 within a second")
+
+
+NUMBERLESS = answer(3, None)
+THROTTLED = error("Throttling.User", 400)
+
+
+@pytest.mark.parametrize(
+    ("name", "calls", "found"),
+    [
+        ("request_id", [LIVE, asked("burst", THROTTLED)], "all 2 replies have it"),
+        ("request_id", [LIVE, asked("burst", reply(b"", 429))], "1 of 2 replies lacks it: HTTP 429 http_429"),
+        ("call_no_optional", [asked("live", DELISTED)], "QueryCallStatus is not served"),
+        ("rate", [LIVE, asked("live", THROTTLED)], "1 of 2 calls at no more than 20 a second was throttled"),
+        (
+            "call_no_a",
+            [asked("live", NUMBERLESS), asked("call_no_a", NUMBERLESS, call_no="a")],
+            "Status 3 and no number, as without it",
+        ),
+        ("status_1", [asked("live", answer(1, "17000000009"))], "1 of 1 differs from X"),
+    ],
+)
+def test_a_finding_is_worded_by_what_was_seen(name: str, calls: list[AskedCall], found: str) -> None:
+    assert seen(name, *calls)[1] == found
 
 
 def test_an_unprobed_assumption_has_a_reason() -> None:
