@@ -61,3 +61,14 @@ def test_the_better_source_is_named(
     assert source["verdict"] == verdict
     assert fix in source["fix"]
     assert bool(fix) is bool(source["fix"])
+
+
+def test_a_missing_right_to_a_binding_is_not_taken_for_a_wrong_id(tmp_path: Path) -> None:
+    scenario = tmp_path / "scenario.toml"
+    scenario.write_text('[[fault]]\nkind = "error"\nsubs_id = "7"\ncode = "Forbidden.RAM"\n')
+    with serving(tmp_path, "simulate", "--listen", "127.0.0.1:0", "--scenario", scenario) as simulator:
+        config = config_file(tmp_path, simulator.url("simulator"))
+        result = precall("doctor", "--config", config, "--json", "--subs-id", "7", "--pool-key", "FC1")
+    [twice] = [finding for finding in json.loads(result.stdout) if finding["what"] == "asked twice"]
+    assert (twice["verdict"], twice["found"]) == ("warn", "no answer (Forbidden.RAM)")
+    assert twice["fix"] == "grant it in RAM"

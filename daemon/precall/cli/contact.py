@@ -203,19 +203,21 @@ def show(result: ContactResult, transcript: Path | None, *, as_json: bool) -> No
         )
         return
     output.rows(
-        ("", "verdict", "assumption", "found"),
+        ("", "verdict", "name", "found"),
         (
-            (_STYLES[finding.verdict], finding.verdict, finding.assumption.text, finding.found)
+            (_STYLES[finding.verdict], finding.verdict, finding.assumption.name, finding.found)
             for finding in result.found
         ),
+        wraps=True,
     )
     for finding in result.found:
         if finding.hint:
-            output.console().print(f"{finding.assumption.name}: {finding.hint}")
+            output.paragraph(f"{finding.assumption.name}: {finding.hint}")
+            output.paragraph(f"  assumed: {finding.assumption.text}", "    ")
     summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ContactVerdict)
     unseen = sum(not assumption.probe for assumption in ASSUMPTIONS)
     said = f"{summary}; {len(result.record.calls)} of {result.limit} calls; no contact can see {unseen} more"
-    output.console().print(said + (f"; transcript {transcript}" if transcript else ""))
+    output.paragraph(said + (f"; transcript {transcript}" if transcript else ""))
 
 
 def _described(finding: AssumptionFinding) -> dict[str, str]:

@@ -311,6 +311,8 @@ async def _twice(provider: Provider, subs_id: str, pool_key: str) -> StepFinding
         read = reply.read(read_status)
         if isinstance(read, NonAnswer):
             fix = f"name a binding of this pool and account: {POOL_KEY_PLACE}; {SUBS_ID_PLACE}"
+            if read.failure not in (Failure.GONE, Failure.REFUSED):
+                fix = action_findings(STATUS, read)[0].fix
             refused = StepFinding("asked twice", StepVerdict.WARN, f"no answer ({read.code})", fix)
             return refused.advised(STATUS, reply, read)
         answers.append(read)

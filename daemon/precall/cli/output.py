@@ -5,6 +5,7 @@ Data goes to standard output; progress, warnings and errors go to standard error
 
 import json
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -27,6 +28,8 @@ STYLES = {
     "fail": "bold red",
 }
 """Colours of important words."""
+NARROWEST = 20
+"""Columns that a wrapped text gets at the least."""
 
 
 def console() -> Console:
@@ -54,13 +57,34 @@ def facts(pairs: Mapping[str, object], title: str = "") -> None:
         console().print(Text(name.ljust(width), style="bold") + Text("  ") + _styled(_shown(value)))
 
 
-def rows(columns: Sequence[str], lines: Iterable[Sequence[object]]) -> None:
-    """Print a table without frames. Each row is one line of any length, so that grep and cut can read it."""
+def rows(columns: Sequence[str], lines: Iterable[Sequence[object]], *, wraps: bool = False) -> None:
+    """Print a table without frames. Each row is one line of any length, so that grep and cut can read it.
+
+    With `wraps` the last column is wrapped at words on a terminal.
+    """
     cells = [[_shown(value) for value in line] for line in lines]
     widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
+    if wraps and console().is_terminal:
+        room = console().width - sum(widths[:-1]) - 2 * len(widths[:-1])
+        cells = [row for line in cells for row in _wrapped(line, room)]
+        widths[-1] = max(map(cell_len, (columns[-1], *(line[-1] for line in cells))))
     console().print(_line(columns, widths, "bold"))
     for line in cells:
         console().print(_line(line, widths))
+
+
+def _wrapped(cells: Sequence[str], room: int) -> list[list[str]]:
+    """Return the rows of a line whose last cell takes no more than `room` columns."""
+    first, *more = textwrap.wrap(cells[-1], max(room, NARROWEST)) or [""]
+    return [[*cells[:-1], first], *([""] * (len(cells) - 1) + [part] for part in more)]
+
+
+def paragraph(text: str, indent: str = "  ") -> None:
+    """Print a text as one line or, on a terminal, wrapped at words with its further lines indented."""
+    out = console()
+    if out.is_terminal:
+        text = textwrap.fill(text, max(out.width, NARROWEST), subsequent_indent=indent)
+    out.print(text, markup=False)
 
 
 def route(value: Mapping[str, Any]) -> None:

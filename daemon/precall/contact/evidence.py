@@ -6,7 +6,6 @@ from enum import StrEnum
 
 from precall.contact.calls import AskedCall
 from precall.contact.probes import ContactRecord
-from precall.core.model import Answer, Status
 from precall.provider import STATUS
 
 
@@ -33,6 +32,11 @@ def not_seen(why: str) -> ContactFinding:
     return ContactVerdict.NOT_SEEN, why
 
 
+def counted(count: int, one: str, more: str) -> str:
+    """The word that agrees with a number."""
+    return one if count == 1 else more
+
+
 @dataclass(frozen=True, slots=True)
 class ContactEvidence:
     """The recorded calls, and how they were made."""
@@ -52,11 +56,6 @@ class ContactEvidence:
     def last(self, probe: str) -> AskedCall | None:
         """The last call of a probe; earlier ones were repeated."""
         return next(iter(reversed(self.record.of(probe))), None)
-
-    def answers(self, *statuses: Status) -> list[tuple[AskedCall, Answer]]:
-        """The answers about live bindings that have one of these statuses."""
-        found = [(call, call.answer) for call in self.record.of("live", "survey", "again")]
-        return [(call, answer) for call, answer in found if answer is not None and answer.status in statuses]
 
 
 Judge = Callable[[ContactEvidence], ContactFinding]

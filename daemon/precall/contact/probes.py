@@ -12,9 +12,9 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from precall.contact.calls import AskedCall, Question
-from precall.contact.subjects import NO_SUBJECT, Subject, Subjects
+from precall.contact.subjects import NO_SUBJECT, Subject, SubjectKind, Subjects
 from precall.core.calls.call import query_date
-from precall.core.model import Failure, Status
+from precall.core.model import Answer, Failure, Status
 from precall.provider import DETAIL, NUMBER, STATUS, SUBSCRIPTION, Provider
 from precall.provider.sign import Format, Scheme
 
@@ -34,12 +34,16 @@ PROBES: Mapping[str, tuple[int, str]] = MappingProxyType(
         "unknown_action": (1, "an action that does not exist"),
         "subscription": (2, "the substitutes of QueryCallStatus"),
         "call_detail": (1, "a call that does not exist"),
+        "more_live": (6, "live bindings not queried yet, until each Status and an extension were seen"),
         "burst": (100, "the calls that are left, at once"),
     }
 )
-"""The most calls of each probe, without repetitions, and what it queries."""
+"""The most calls of each probe, without repetitions, and what it queries. Both surveys together take 6."""
+ABOUT_LIVE = ("live", "survey", "again", "more_live")
+"""The probes that ask about live bindings as precall does."""
 
 NO_CALLS_LEFT = "no calls left"
+NOT_SERVED = "QueryCallStatus is not served"
 INTERRUPTED = "interrupted"
 UNKNOWN_ACTION = "QueryPrecallContact"
 _UNKNOWN_CALL = {"CallId": "0^0", "ProdId": "11000000300006"}
@@ -73,14 +77,28 @@ class ContactClock:
 
 @dataclass(slots=True)
 class ContactRecord:
-    """What a contact has seen so far. `skipped` has the reason for each probe that made no call."""
+    """What a contact has seen so far of its subjects. `skipped` has the reason for each probe that made no call."""
 
     calls: list[AskedCall] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     interrupted: bool = False
+    subjects: Subjects = field(default_factory=Subjects)
 
     def of(self, *probes: str) -> list[AskedCall]:
         return [call for call in self.calls if call.probe in probes]
+
+    @property
+    def live_not_asked(self) -> list[Subject]:
+        """The live bindings that were not asked about, whatever the reply was."""
+        asked = {call.subject.binding.subs_id for call in self.of(*ABOUT_LIVE)}
+        return [subject for subject in self.subjects.live if subject.binding.subs_id not in asked]
+
+    def answers(self, *statuses: Status) -> list[tuple[AskedCall, Answer]]:
+        """The answers about live bindings, asked without CallNo, that have one of these statuses."""
+        found = [
+            (call, call.answer) for call in self.of(*ABOUT_LIVE) if call.subject.kind is SubjectKind.LIVE
+        ]
+        return [(call, answer) for call, answer in found if answer is not None and answer.status in statuses]
 
 
 class Contact:
@@ -104,7 +122,7 @@ class Contact:
         self._noted = noted
         self._spent = 0
         self._next = clock.monotonic()
-        self.record = ContactRecord()
+        self.record = ContactRecord(subjects=subjects)
 
     async def run(self) -> ContactRecord:
         """Make the calls of every probe that fits. Returns what was seen, also when it ends early."""
@@ -123,6 +141,7 @@ class Contact:
             "unknown_action": self._unknown_action,
             "subscription": self._substitutes,
             "call_detail": self._call_detail,
+            "more_live": self._more_live,
             "burst": self._burst,
         }
         over = ""
@@ -169,7 +188,7 @@ class Contact:
     async def _again(self) -> str | None:
         found = self._with_status(Status.TEMPORARY)
         if found is None:
-            return self._unserved or "no live binding of the file has Status 2 now"
+            return self._unserved or "no live binding that was asked about has Status 2 now"
         for _ in range(2):
             await self._status("again", found)
         return None
@@ -210,6 +229,17 @@ class Contact:
         await self._ask(self._question("call_detail", DETAIL, parameters, NO_SUBJECT))
         return None
 
+    async def _more_live(self) -> str | None:
+        """Look for what the survey left open, now that all else is settled and calls are left."""
+        if not self._is_served:
+            return self._unserved
+        left = self.record.live_not_asked
+        for subject in left:
+            if self._saw_all:
+                break
+            await self._status("more_live", subject)
+        return "no live binding is left" if not left else "each Status was seen"
+
     async def _burst(self) -> str | None:
         left = min(PROBES["burst"][0], self._limits.calls - self._spent)
         if not left:
@@ -248,7 +278,15 @@ class Contact:
 
     @property
     def _unserved(self) -> str:
-        return "" if self._is_served else "QueryCallStatus is not served"
+        return "" if self._is_served else NOT_SERVED
+
+    @property
+    def _saw_all(self) -> bool:
+        """Whether Status 1, 2 and 3 were seen, and an extension, if the file has one."""
+        seen = self.record.answers(Status.NORMAL, Status.TEMPORARY, Status.UNREACHABLE)
+        extensions = any(subject.binding.extension for subject in self._subjects.live)
+        shown = any(call.subject.binding.extension and answer.called_no for call, answer in seen)
+        return len({answer.status for _, answer in seen}) == 3 and (shown or not extensions)
 
     def _with_status(self, status: Status) -> Subject | None:
         for call in self.record.of("live", "survey"):

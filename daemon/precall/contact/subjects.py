@@ -9,7 +9,7 @@ from precall.core.model import Binding
 LABEL = "contact"
 """The label of a binding that says which subject it is: live, expired or unbound."""
 MOST_LIVE = 7
-"""Live bindings that a contact queries in search of one with Status 2."""
+"""Live bindings that a contact queries in search of each Status."""
 UNKNOWN_SUBS_ID = "999999999999999999"
 UNKNOWN_POOL = "FC999999999999"
 UNKNOWN_X = "17000000000"
@@ -40,11 +40,15 @@ NO_SUBJECT = Subject(SubjectKind.NONE, Binding("", "", "", ""))
 
 @dataclass(frozen=True, slots=True)
 class Subjects:
-    """The bindings to query, without duplicates. At least one of them is from a file."""
+    """The bindings to query, without duplicates. At least one of them is from a file.
+
+    `unused` is how many further live bindings the file has.
+    """
 
     live: tuple[Subject, ...] = ()
     expired: Subject | None = None
     unbound: Subject | None = None
+    unused: int = 0
 
     @property
     def given(self) -> tuple[Subject, ...]:
@@ -84,8 +88,14 @@ def chosen(bindings: Iterable[tuple[Binding, SubjectKind]]) -> Subjects:
     """Return the first bindings of each kind, as many as a contact needs."""
     live: dict[str, Subject] = {}
     first: dict[SubjectKind, Subject] = {}
+    unused = 0
     for binding, kind in bindings:
-        if kind is SubjectKind.LIVE and len(live) < MOST_LIVE:
-            live.setdefault(binding.subs_id, Subject(kind, binding))
+        if kind is SubjectKind.LIVE and binding.subs_id not in live:
+            if len(live) < MOST_LIVE:
+                live[binding.subs_id] = Subject(kind, binding)
+            else:
+                unused += 1
         first.setdefault(kind, Subject(kind, binding))
-    return Subjects(tuple(live.values()), first.get(SubjectKind.EXPIRED), first.get(SubjectKind.UNBOUND))
+    return Subjects(
+        tuple(live.values()), first.get(SubjectKind.EXPIRED), first.get(SubjectKind.UNBOUND), unused
+    )

@@ -5,13 +5,25 @@ from email.utils import parsedate_to_datetime
 from statistics import median
 
 from precall.contact.calls import AskedCall
-from precall.contact.evidence import ContactEvidence, ContactFinding, Judge, confirmed, not_seen, refuted
+from precall.contact.evidence import (
+    ContactEvidence,
+    ContactFinding,
+    Judge,
+    confirmed,
+    counted,
+    not_seen,
+    refuted,
+)
 from precall.core.model import Failure, NonAnswer
 from precall.provider import DETAIL, NUMBER, SUBSCRIPTION, CallDetail
 
 SKEW = 30.0
 ENOUGH = 5
-"""Calls at the configured rate that show something about it."""
+"""Calls at the configured rate that show something about it, at the least. A second's worth is needed in any case."""
+REACHED = 0.9
+"""Share of the configured rate that counts as this rate: pauses last a little longer than asked for."""
+CLEARLY_BELOW = 0.8
+"""Share of the configured rate. If throttling lets less through within a second, the rate is refuted."""
 
 
 def _served(evidence: ContactEvidence) -> ContactFinding:
@@ -66,17 +78,17 @@ def _formatted(form: str, first: bytes) -> Judge:
 
 
 def _request_id(evidence: ContactEvidence) -> ContactFinding:
-    calls = [call for call in evidence.calls if call.is_business]
-    without = sum(not _request_id_of(call) for call in calls)
+    """Judge by every reply, those of the gateway included."""
+    calls = [call for call in evidence.calls if call.has_reply]
+    without = [call.outcome for call in calls if not call.read.request_id]
     if not calls:
         return not_seen("")
-    return (
-        refuted(f"{without} of {len(calls)} lack it") if without else confirmed(f"all {len(calls)} have it")
-    )
-
-
-def _request_id_of(call: AskedCall) -> str:
-    return call.read.request_id
+    if without:
+        lack = counted(len(without), "lacks", "lack")
+        return refuted(
+            f"{len(without)} of {len(calls)} replies {lack} it: {', '.join(dict.fromkeys(without))}"
+        )
+    return confirmed(f"all {len(calls)} replies have it" if calls[1:] else "the only reply has it")
 
 
 def _clock(evidence: ContactEvidence) -> ContactFinding:
@@ -127,14 +139,35 @@ def _rate(evidence: ContactEvidence) -> ContactFinding:
     paced = [call for call in evidence.calls if call.probe != "burst" and call.has_reply]
     throttled = _throttled(paced)
     if throttled:
-        return refuted(f"{len(throttled)} of {len(paced)} calls at {evidence.rate:g} a second were throttled")
+        were = counted(len(throttled), "was", "were")
+        return refuted(
+            f"{len(throttled)} of {len(paced)} calls at no more than {evidence.rate:g} a second {were} throttled"
+        )
     if len(paced) < ENOUGH:
         return not_seen("too few calls")
+    pace = _pace(paced)
     burst = evidence.record.of("burst")
-    found = f"{len(paced)} calls one after another, none throttled"
+    found = f"{len(paced)} calls at {pace:.1f} a second, none throttled"
     if burst:
         found += f"; of {len(burst)} at once {len(_throttled(burst)) or 'none'}"
-    return confirmed(found)
+    let_through = sum(call.is_business for call in burst)
+    if let_through >= evidence.rate:
+        return confirmed(found)
+    if _throttled(burst):
+        # A limit for each second counts the calls before the burst as well.
+        began = min(call.sent_at for call in burst)
+        most = let_through + sum(began - call.sent_at < 1.0 for call in paced)
+        if most < CLEARLY_BELOW * evidence.rate:
+            return refuted(f"{found}: no more than {most} within a second")
+    if len(paced) >= evidence.rate and pace >= REACHED * evidence.rate:
+        return confirmed(found)
+    return not_seen(f"{found}: {evidence.rate:g} a second were not reached")
+
+
+def _pace(calls: Sequence[AskedCall]) -> float:
+    """Return how many calls a second were sent, on average; 0 if it is unknown."""
+    took = calls[-1].sent_at - calls[0].sent_at
+    return (len(calls) - 1) / took if took > 0 else 0.0
 
 
 def _throttling(evidence: ContactEvidence) -> ContactFinding:
@@ -142,7 +175,8 @@ def _throttling(evidence: ContactEvidence) -> ContactFinding:
     if not throttled:
         strange = [call for call in evidence.record.of("burst") if call.failure is Failure.MALFORMED]
         if strange:
-            return refuted(f"{len(strange)} calls at once got {strange[-1].outcome}")
+            calls = counted(len(strange), "call", "calls")
+            return refuted(f"{len(strange)} {calls} at once got {strange[-1].outcome}")
         return not_seen(_no_throttling(evidence))
     bare = [call for call in throttled if call.code == "http_429"]
     if bare:
@@ -152,7 +186,9 @@ def _throttling(evidence: ContactEvidence) -> ContactFinding:
 
 def _no_throttling(evidence: ContactEvidence) -> str:
     burst = evidence.record.of("burst")
-    return f"{len(burst)} calls at once were not throttled" if burst else ""
+    if not burst[1:]:
+        return "a single call was left, and not throttled" if burst else ""
+    return f"{len(burst)} calls at once were not throttled"
 
 
 def _retry_after(evidence: ContactEvidence) -> ContactFinding:

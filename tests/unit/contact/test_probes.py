@@ -6,16 +6,20 @@ import json
 from collections.abc import Mapping
 from typing import Any, cast
 
+import pytest
+
 from precall.contact import (
     PROBES,
     Contact,
     ContactClock,
     ContactRecord,
+    ContactVerdict,
     Limits,
     Subject,
     SubjectKind,
     Subjects,
     chosen,
+    findings,
 )
 from precall.contact.calls import AskedCall
 from precall.contact.probes import Providers
@@ -45,10 +49,12 @@ class OneReply:
         return self.reply
 
 
-def run(reply: RawReply, calls: int, subjects: Subjects | None = None) -> tuple[ContactRecord, list[float]]:
+def run(
+    reply: "RawReply | OneReply | ByBinding", calls: int, subjects: Subjects | None = None
+) -> tuple[ContactRecord, list[float]]:
     """The record of a contact, and when each call went out by the monotonic clock."""
     at: list[float] = []
-    provider = OneReply(reply)
+    provider = OneReply(reply) if isinstance(reply, RawReply) else reply
     ways: dict[Any, Any] = {(s, f): provider for s in ("acs3", "rpc") for f in ("json", "xml")}
 
     async def work(loop: VirtualLoop) -> ContactRecord:
@@ -118,6 +124,77 @@ def test_the_invented_binding_and_pool_are_not_in_the_file() -> None:
     assert given.unknown_pool.binding.pool_key != "FC1"
 
 
+def live(serial: int, extension: str = "") -> Subject:
+    binding = Binding(str(serial), "FC1", "17000000001", "13800000001", extension=extension)
+    return Subject(SubjectKind.LIVE, binding)
+
+
+class ByBinding:
+    """A provider that replies with the Status of each binding."""
+
+    def __init__(self, *statuses: int) -> None:
+        self.statuses = {str(serial): status for serial, status in enumerate(statuses)}
+        self.calls = 0
+
+    async def raw(self, _action: str, parameters: Mapping[str, str]) -> RawReply:
+        self.calls += 1
+        status = self.statuses.get(parameters.get("SubsId", ""))
+        gone = body("isv.SUBS_NOT_EXIST")
+        return RawReply(
+            0.01, 200, {}, gone if status is None else body(status=status, number=NUMBERS[status])
+        )
+
+
+NUMBERS = {1: "17000000001", 2: "17100000001", 3: ""}
+
+
+def reasons(record: ContactRecord) -> dict[str, tuple[ContactVerdict, str]]:
+    return {one.assumption.name: (one.verdict, one.found) for one in findings(record, timeout=2.0, rate=RATE)}
+
+
+def test_calls_that_are_left_look_for_each_status_among_all_live_bindings() -> None:
+    given = Subjects((live(0), live(1), live(2), live(3)), OTHER)
+    record, _ = run(ByBinding(1, 2, 3, 1), 40, given)
+    assert [call.subject for call in record.of("survey")] == [live(1)]
+    assert [call.subject for call in record.of("more_live")] == [live(2)]
+    assert reasons(record)["status_3"] == (ContactVerdict.CONFIRMED, "no number")
+    assert record.of("burst")
+
+
+def test_calls_that_are_left_look_for_an_extension() -> None:
+    given = Subjects((live(0), live(1), live(2), live(3), live(4, "7")), OTHER)
+    record, _ = run(ByBinding(1, 2, 3, 1, 1), 40, given)
+    assert [call.subject for call in record.of("more_live")] == [live(2), live(3), live(4, "7")]
+
+
+def test_a_status_that_no_binding_has_is_said_of_those_that_were_asked() -> None:
+    given = Subjects((live(0), live(1), live(2)), OTHER, unused=4)
+    record, _ = run(ByBinding(1, 2, 1), 40, given)
+    none = "none of the live bindings with an answer (3 of 7) has Status 3 now"
+    assert reasons(record)["status_3"] == (ContactVerdict.NOT_SEEN, none)
+    assert reasons(record)["extension"][1] == "none of the first 3 live bindings of the file has an extension"
+
+
+@pytest.mark.parametrize("calls", [1, 3, 6])
+def test_a_small_budget_is_the_reason_for_what_was_not_asked(calls: int) -> None:
+    record, _ = run(ByBinding(1, 2), calls, Subjects((live(0), live(1, "123"))))
+    found = reasons(record)
+    if calls < 6:
+        none = "none of the live bindings with an answer (1 of 2) has Status {} now; no calls left"
+        assert found["status_2"][1] == none.format(2)
+        assert found["status_3"][1] == none.format(3)
+        assert found["extension"] == (ContactVerdict.NOT_SEEN, "no calls left")
+        assert found["same_temporary"] == (ContactVerdict.NOT_SEEN, "no calls left")
+    else:
+        assert found["status_2"][0] is ContactVerdict.CONFIRMED
+        assert found["extension"][0] is not ContactVerdict.NOT_SEEN
+
+
+def test_a_file_without_extensions_is_the_reason_for_none() -> None:
+    record, _ = run(ByBinding(1, 2), 1, Subjects((live(0), live(1))))
+    assert reasons(record)["extension"][1] == "no live binding of the file has an extension"
+
+
 def test_a_few_bindings_are_chosen_from_a_long_file() -> None:
     many = [(Binding(str(serial), "FC1", "17000000001", "138"), SubjectKind.LIVE) for serial in range(50)]
     ended = [(Binding(f"9{serial}", "FC1", "17000000001", "138"), SubjectKind.EXPIRED) for serial in range(5)]
@@ -126,3 +203,4 @@ def test_a_few_bindings_are_chosen_from_a_long_file() -> None:
     assert found.expired is not None
     assert found.expired.binding.subs_id == "90"
     assert found.unbound is None
+    assert found.unused == 43

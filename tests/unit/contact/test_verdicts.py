@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -88,6 +89,16 @@ LENT = asked("survey", answer(2, "17100000001", Extension="12"))
 DATE = "Thu, 01 Jan 1970 00:16:40 GMT"
 
 
+def paced(count: int, rate: float) -> list[AskedCall]:
+    """Calls one after another that end at second 1000."""
+    return [replace(LIVE, sent_at=1000.0 - (count - serial) / rate) for serial in range(count)]
+
+
+def burst(let_through: int, throttled: int) -> list[AskedCall]:
+    """Calls at second 1000."""
+    return [asked("burst", GONE)] * let_through + [asked("burst", error("Throttling.User", 400))] * throttled
+
+
 @pytest.mark.parametrize(
     ("name", "verdict", "calls"),
     [
@@ -108,6 +119,9 @@ DATE = "Thu, 01 Jan 1970 00:16:40 GMT"
         ("json", REFUTED, [asked("live", reply(b"<R><Code>isv.SUBS_NOT_EXIST</Code></R>"))]),
         ("xml", REFUTED, [asked("format", GONE, format="xml")]),
         ("request_id", REFUTED, [asked("live", reply({"Code": "isv.SUBS_NOT_EXIST"}))]),
+        ("request_id", CONFIRMED, [LIVE, asked("unknown_action", DELISTED)]),
+        ("request_id", REFUTED, [LIVE, asked("burst", reply(b"", 429))]),
+        ("request_id", NOT_SEEN, [asked("live", RawReply(2.0, failure=trouble(TransportTrouble.TIMEOUT)))]),
         ("clock", CONFIRMED, [asked("live", reply({}, Date=DATE))]),
         ("clock", REFUTED, [asked("live", reply({}, Date="Thu, 01 Jan 1970 00:26:40 GMT"))]),
         ("clock", NOT_SEEN, [asked("live", reply({}))]),
@@ -149,8 +163,14 @@ DATE = "Thu, 01 Jan 1970 00:16:40 GMT"
         ("business_http", REFUTED, [asked("unbound", error("isv.SUBS_NOT_EXIST", 400))]),
         ("unknown_action", CONFIRMED, [asked("unknown_action", DELISTED)]),
         ("unknown_action", REFUTED, [asked("unknown_action", error("isv.ILLEGAL_ARGUMENT"))]),
-        ("rate", CONFIRMED, [LIVE] * 5),
+        ("rate", CONFIRMED, paced(20, 19.0)),
         ("rate", NOT_SEEN, [LIVE]),
+        ("rate", NOT_SEEN, paced(30, 15.0)),
+        ("rate", NOT_SEEN, paced(16, 19.0)),
+        ("rate", NOT_SEEN, [*paced(16, 12.0), *burst(19, 0)]),
+        ("rate", NOT_SEEN, [*paced(16, 12.0), *burst(5, 12)]),
+        ("rate", CONFIRMED, [*paced(16, 12.0), *burst(20, 24)]),
+        ("rate", REFUTED, [*paced(16, 8.0), *burst(5, 39)]),
         ("rate", REFUTED, [LIVE, asked("expired", error("Throttling.User", 400))]),
         ("throttling", CONFIRMED, [asked("burst", error("isv.FLOW_LIMIT"))]),
         ("throttling", REFUTED, [asked("burst", reply(b"", 429))]),
@@ -181,6 +201,38 @@ def test_a_reply_confirms_or_refutes(name: str, verdict: ContactVerdict, calls: 
     assert found[1]
     for number in (BINDING.number_x, BINDING.number_a, BINDING.subs_id, "17100000001"):
         assert number not in found[1]
+
+
+def test_a_rate_that_latency_prevented_is_reported_as_it_was() -> None:
+    found = seen("rate", *paced(16, 12.0), *burst(14, 0))
+    assert found == (
+        NOT_SEEN,
+        "16 calls at 12.0 a second, none throttled; of 14 at once none: 20 a second were not reached",
+    )
+    assert seen("rate", *paced(16, 8.0), *burst(5, 39))[1].endswith("no more than 12 within a second")
+
+
+NUMBERLESS = answer(3, None)
+THROTTLED = error("Throttling.User", 400)
+
+
+@pytest.mark.parametrize(
+    ("name", "calls", "found"),
+    [
+        ("request_id", [LIVE, asked("burst", THROTTLED)], "all 2 replies have it"),
+        ("request_id", [LIVE, asked("burst", reply(b"", 429))], "1 of 2 replies lacks it: HTTP 429 http_429"),
+        ("call_no_optional", [asked("live", DELISTED)], "QueryCallStatus is not served"),
+        ("rate", [LIVE, asked("live", THROTTLED)], "1 of 2 calls at no more than 20 a second was throttled"),
+        (
+            "call_no_a",
+            [asked("live", NUMBERLESS), asked("call_no_a", NUMBERLESS, call_no="a")],
+            "Status 3 and no number, as without it",
+        ),
+        ("status_1", [asked("live", answer(1, "17000000009"))], "1 of 1 differs from X"),
+    ],
+)
+def test_a_finding_is_worded_by_what_was_seen(name: str, calls: list[AskedCall], found: str) -> None:
+    assert seen(name, *calls)[1] == found
 
 
 def test_an_unprobed_assumption_has_a_reason() -> None:
