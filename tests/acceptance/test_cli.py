@@ -591,7 +591,9 @@ def test_the_demonstration_shows_all_five_actions_and_what_asking_is_worth(tmp_p
     shown = precall("demo", "--for", "25s", "--dir", tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert "Traceback" not in shown.stderr
+    assert "exposure_brake" not in shown.stderr
     lines = shown.stdout.splitlines()
+    assert re.match(rf"  {OBSERVED} observed: ", lines[-1]), "the comparison comes last"
     place = next(place for place, text in enumerate(lines) if "times, and the answers were" in text)
     told, _, routed, alone = lines[place + 1 : place + 5]
     answers = dict(re.findall(r"(\w+) (\d+)", told))
@@ -606,10 +608,8 @@ def test_the_demonstration_shows_all_five_actions_and_what_asking_is_worth(tmp_p
     placed, connected = int(totals[2]), int(totals[3])
     only_observed = sum(int(text.split()[2]) for text in lines if text.startswith(f"{OBSERVED} "))
     assert 0 < connected < placed <= placed_routed + only_observed, shown.stdout
-    [told] = [text for text in lines if text.startswith(f"  pool {OBSERVED} only observed: ")]
-    counts = re.search(
-        r"would have avoided (\d+) of (\d+) failed calls, changed (\d+) of (\d+) good ones", told
-    )
+    [told] = [text for text in lines if text.startswith(f"  {OBSERVED} observed: ")]
+    counts = re.search(r"would avoid (\d+) of (\d+) failed, change (\d+) of (\d+) good", told)
     assert counts, told
     avoided, failed, changed, good = map(int, counts.groups())
     assert avoided <= failed, told
