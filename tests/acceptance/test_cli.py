@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -523,7 +524,11 @@ def test_call_looks_up_both_dates_just_after_midnight(site: Site) -> None:
     assert re.search(r"duration +31\n", result.stdout)
     other_day = precall(*call, "2026-01-05T00:03:04+08:00")
     assert other_day.returncode == 1
-    assert "nothing yet" in other_day.stdout
+    assert "nothing: another product placed it" in other_day.stdout
+    assert "5 minutes" not in other_day.stdout
+    just_now = precall(*call, datetime.now(UTC).isoformat())
+    assert just_now.returncode == 1
+    assert "nothing yet: the call ended within the last 5 minutes" in just_now.stdout
     seconds = precall(*call, "1767283384")
     assert seconds.returncode == 2
     assert "milliseconds" in seconds.stderr
