@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -523,7 +524,11 @@ def test_call_looks_up_both_dates_just_after_midnight(site: Site) -> None:
     assert re.search(r"duration +31\n", result.stdout)
     other_day = precall(*call, "2026-01-05T00:03:04+08:00")
     assert other_day.returncode == 1
-    assert "nothing yet" in other_day.stdout
+    assert "nothing: another product placed it" in other_day.stdout
+    assert "5 minutes" not in other_day.stdout
+    just_now = precall(*call, datetime.now(UTC).isoformat())
+    assert just_now.returncode == 1
+    assert "nothing yet: the call ended within the last 5 minutes" in just_now.stdout
     seconds = precall(*call, "1767283384")
     assert seconds.returncode == 2
     assert "milliseconds" in seconds.stderr
@@ -591,7 +596,9 @@ def test_the_demonstration_shows_all_five_actions_and_what_asking_is_worth(tmp_p
     shown = precall("demo", "--for", "25s", "--dir", tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert "Traceback" not in shown.stderr
+    assert "exposure_brake" not in shown.stderr
     lines = shown.stdout.splitlines()
+    assert re.match(rf"  {OBSERVED} observed: ", lines[-1]), "the comparison comes last"
     place = next(place for place, text in enumerate(lines) if "times, and the answers were" in text)
     told, _, routed, alone = lines[place + 1 : place + 5]
     answers = dict(re.findall(r"(\w+) (\d+)", told))
@@ -606,10 +613,8 @@ def test_the_demonstration_shows_all_five_actions_and_what_asking_is_worth(tmp_p
     placed, connected = int(totals[2]), int(totals[3])
     only_observed = sum(int(text.split()[2]) for text in lines if text.startswith(f"{OBSERVED} "))
     assert 0 < connected < placed <= placed_routed + only_observed, shown.stdout
-    [told] = [text for text in lines if text.startswith(f"  pool {OBSERVED} only observed: ")]
-    counts = re.search(
-        r"would have avoided (\d+) of (\d+) failed calls, changed (\d+) of (\d+) good ones", told
-    )
+    [told] = [text for text in lines if text.startswith(f"  {OBSERVED} observed: ")]
+    counts = re.search(r"would avoid (\d+) of (\d+) failed, change (\d+) of (\d+) good", told)
     assert counts, told
     avoided, failed, changed, good = map(int, counts.groups())
     assert avoided <= failed, told

@@ -63,6 +63,9 @@ def test_a_person_is_found_and_erased_and_a_killed_erasure_is_completed(tmp_path
             ["where", "origin", "count", "outcome", "subs_ids"],
         )
         assert person(url, "find").returncode == 1
+        again = person(url, "erase", "--reason", "ticket 7", "--yes")
+        assert (again.returncode, again.stdout) == (0, "")
+        assert "nothing is held about this number" in again.stderr
         assert left(database) == 0
         assert server.stop() == 0
     sql(database, "VACUUM")

@@ -20,6 +20,8 @@ from precall.core.calls.products import product_name, product_number
 from precall.core.model import NonAnswer
 from precall.provider import DETAIL, CallDetail, RawReply, error_advice, read_detail
 
+LONGEST_CALL = 6 * 3600.0
+"""Seconds after which a call is taken to have ended more than 5 minutes ago."""
 _EPOCH = re.compile(r"[0-9]+")
 _BEIJING = timezone(timedelta(seconds=SHANGHAI))
 
@@ -66,7 +68,7 @@ def call(
     if isinstance(read, NonAnswer):
         facts["meaning"] = explained(read)
     elif read.data is None:
-        facts["meaning"] = f"nothing yet: the call ended within the last 5 minutes, or {NO_DETAIL}" + (
+        facts["meaning"] = nothing(time.time() - at) + (
             f"; {asked.calls} calls for products and days found nothing" if find else "; --find looks further"
         )
     else:
@@ -75,6 +77,13 @@ def call(
     leave(read)
     if isinstance(read, CallDetail) and read.data is None:
         raise typer.Exit(1)
+
+
+def nothing(since: float) -> str:
+    """Return why there may be no detail of a call that was placed `since` seconds ago."""
+    if since > LONGEST_CALL:
+        return f"nothing: {NO_DETAIL}"
+    return f"nothing yet: the call ended within the last 5 minutes or is not over, or {NO_DETAIL}"
 
 
 def _ended(read: CallDetail) -> str:

@@ -49,10 +49,7 @@ def list_(
         return
     output.rows(LISTED, ([_listed(call, name) for name in LISTED] for call in answer["calls"]))
     backlog = answer["backlog"]
-    output.say(
-        f"{backlog['waiting']} wait for the provider's answer; {backlog['due']} of them are due,"
-        f" the first for {backlog['age_seconds']:.0f} s"
-    )
+    output.say(waiting(backlog))
 
 
 @app.command("show")
@@ -109,9 +106,19 @@ def report(
     elif as_csv:
         _csv(COLUMNS, answer["by_route"])
     elif observe:
-        show_observed(answer)
+        show_observed(answer, pool_key)
     else:
         show_report(answer)
+
+
+def waiting(backlog: dict[str, Any]) -> str:
+    """Return how many calls wait for the provider's answer, and since when the first of them is due."""
+    text = f"{backlog['waiting']} wait for the provider's answer"
+    if not backlog["waiting"]:
+        return text
+    if not backlog["due"]:
+        return f"{text}; none of them is due yet"
+    return f"{text}; {backlog['due']} of them are due, the first for {backlog['age_seconds']:.0f} s"
 
 
 def show_report(answer: dict[str, Any]) -> None:
@@ -133,11 +140,15 @@ def _listed(call: dict[str, Any], name: str) -> object:
     return _shown(call, name)
 
 
-def show_observed(answer: dict[str, Any]) -> None:
-    """Print the observed pools of `GET /v1/report`: a table, a line for each pool, and examples."""
+def show_observed(answer: dict[str, Any], pool_key: str | None = None) -> None:
+    """Print the observed pools of `GET /v1/report`: a table, a line for each pool, and examples.
+
+    `pool_key` is the only pool that was asked for, if any.
+    """
     pools = answer["observed"]
     if not pools:
-        output.say("no ended call was placed in a pool while it was only observed (policy.observe)")
+        which = "a pool" if pool_key is None else f"pool {pool_key}"
+        output.say(f"no ended call was placed in {which} while it was only observed (policy.observe)")
         return
     counted = [_observed(pool) for pool in pools]
     output.rows(OBSERVED, ([row[name] for name in OBSERVED] for row in counted))

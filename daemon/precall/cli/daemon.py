@@ -73,11 +73,13 @@ def demo(
     out = console()
     with Panel(out) if out.is_terminal else Lines(out) as stage:
         log.configure("error")  # within, since a panel takes over standard error
+        log.leave_out("exposure_brake.engaged")  # part of the show: calls that are held name it as the reason
         tally = _serve(play(settings, stage))
-    for line in summary(tally):
-        out.print(line)
     typer.echo("\nWhat precall learned of these calls by itself, as `precall report` shows it:\n")
     show_report(tally.report)
+    typer.echo("")
+    for line in summary(tally):  # last, so that a small screen shows it
+        out.print(line)
 
 
 @app.command(rich_help_panel=PANEL)

@@ -19,6 +19,10 @@ LINES_EVERY = 5.0
 LINES_PER_GLANCE = 4
 LAST_CHANGES = 12
 BAR = 40
+BESIDE_THE_BAR = 51
+"""Columns that the table of routes needs beside its bars."""
+NARROW = 100
+"""Columns below which a change is shown without its time, and with the end of its id."""
 
 
 class Lines:
@@ -61,6 +65,7 @@ class Panel:
     """A view for terminals: everything at a glance, redrawn in place."""
 
     def __init__(self, out: Console) -> None:
+        self._out = out
         self._heading: list[Text] = []
         self._changes: deque[RouteMove] = deque(maxlen=LAST_CHANGES)
         self._tally = DemoTally()
@@ -88,22 +93,27 @@ class Panel:
         self._live.refresh()
 
     def _picture(self) -> Group:
-        tally = self._tally
+        """Return what fits on the screen. The latest changes take the lines that are left."""
+        tally, width, height = self._tally, self._out.width, self._out.height
+        widest = max(1, min(BAR, width - BESIDE_THE_BAR))
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("route", min_width=12)
         table.add_column("bindings", justify="right")
-        table.add_column("", min_width=BAR)
+        table.add_column("", min_width=widest)
         table.add_column("answers to the dispatcher", justify="right")
         for action in Action:
             count = tally.routes[action]
             # A small share must still be visible.
-            length = max(1, round(BAR * count / (tally.bindings or 1))) if count else 0
+            length = max(1, round(widest * count / (tally.bindings or 1))) if count else 0
             style = STYLES[action]
             bar = Text("█" * length, style=style)
             table.add_row(Text(action, style=style), str(count), bar, str(tally.calls.told[action]))
         pace = Text(f"{tally.seconds:.0f} s  {_pace(tally)}")
-        news = [Text("changes", style="bold"), *map(_news, self._changes)]
-        return Group(*self._heading, Text(), table, Text(), pace, *_calls(tally), Text(), *news)
+        below = [Text(), pace, *_calls(tally), Text(), Text("changes", style="bold")]
+        above = [*self._heading, Text()]
+        left = max(0, height - len(above) - (1 + table.row_count) - len(below))
+        news = [_news(change, narrow=width < NARROW) for change in list(self._changes)[-left:] if left]
+        return Group(*above, table, *below, *news)
 
 
 def summary(tally: DemoTally) -> list[Text]:
@@ -113,9 +123,9 @@ def summary(tally: DemoTally) -> list[Text]:
         answers.append(f"{action} {tally.calls.told[action]}   ", style=STYLES[action])
     return [
         Text(
-            f"{tally.seconds:.0f} s: {tally.checks} checks of {tally.bindings} bindings, {tally.changes} route"
-            f" changes; the dispatcher asked {tally.calls.asked} times, and the answers were"
+            f"{tally.seconds:.0f} s: {tally.checks} checks of {tally.bindings} bindings, {tally.changes} route changes"
         ),
+        Text(f"the dispatcher asked {tally.calls.asked} times, and the answers were"),
         answers,
         Text("and of its calls, and of the same calls made without asking,"),
         *_calls(tally),
@@ -129,16 +139,16 @@ def _calls(tally: DemoTally) -> list[Text]:
         bad, placed = failed(endings)
         lines.append(Text(f"  {name:<22}{bad:4d} of {placed:4d} calls failed  {bad / (placed or 1):6.1%}"))
     if calls.not_placed:
-        lines[0].append(f"   ({calls.not_placed} not placed: held back)")
+        lines[0].append(f"   ({calls.not_placed} held back)")
     return [*lines, *map(_observed, tally.report.get("observed", ()))]
 
 
 def _observed(pool: Mapping[str, Any]) -> Text:
     """Return what precall would have done in a pool that is only observed."""
     avoided, changed = pool["avoided"], pool["changed"]
-    would_avoid = f"would have avoided {avoided['calls']} of {avoided['of']} failed calls"
-    would_change = f"changed {changed['calls']} of {changed['of']} good ones"
-    return Text(f"  pool {pool['pool_key']} only observed: {would_avoid}, {would_change}")
+    would_avoid = f"would avoid {avoided['calls']} of {avoided['of']} failed"
+    would_change = f"change {changed['calls']} of {changed['of']} good"
+    return Text(f"  {pool['pool_key']} observed: {would_avoid}, {would_change}")
 
 
 def _heading(url: str, provider: str, bindings: int, remark: str) -> list[Text]:
@@ -147,15 +157,16 @@ def _heading(url: str, provider: str, bindings: int, remark: str) -> list[Text]:
         Text(f"  routes    {url}/v1/routes"),
         Text(f"  metrics   {url}/metrics"),
         Text(f"  openapi   {url}/openapi.json"),
-        Text(f"  provider  {provider} (simulated; {provider}/_admin/stats)"),
+        Text(f"  provider  {provider} (simulated; see /_admin/stats)"),
     ]
     return [*lines, Text(f"  {remark}", style="yellow")] if remark else lines
 
 
-def _news(change: RouteMove) -> Text:
-    line = Text(f"{clock_time(change.at)}  {change.subs_id}  {change.before:>10} -> {change.after:<10}  ")
+def _news(change: RouteMove, *, narrow: bool = False) -> Text:
+    which = f"…{change.subs_id[-4:]}" if narrow else f"{clock_time(change.at)}  {change.subs_id}"
+    line = Text(f"{which}  {change.before:>10} -> {change.after:<10}  ")
     line.append(f"{change.action:<11}", style=STYLES[change.action])
-    return line.append(f"  {change.number:<6} {change.reason}")
+    return line.append(f" {change.number:<5} {change.reason}")
 
 
 def _pace(tally: DemoTally) -> str:

@@ -53,7 +53,14 @@ async def connected(config: Config) -> AsyncIterator[Provider]:
 
 def explained(read: NonAnswer) -> str:
     """Return what a non-answer means."""
-    return f"no answer ({read.failure}, {read.code}): {read.detail or 'no explanation'}; a route would stay as it is"
+    return f"no answer ({read.failure}, {read.code}): {read.detail or 'no explanation'}"
+
+
+def effect(read: NonAnswer) -> str:
+    """Return what a daemon does after a non-answer about a binding."""
+    if read.failure is Failure.ACCOUNT:
+        return "checks stop except for one probe every 30 s, and routes are kept"
+    return "a route would stay as it is"
 
 
 def show(
@@ -108,5 +115,5 @@ def leave(read: Answer | CallDetail | NonAnswer) -> None:
     if not isinstance(read, NonAnswer):
         return
     if read.code == TransportTrouble.NO_CREDENTIAL:
-        raise ConfigError([f"provider.access_key_id: {read.detail.partition(';')[0]}"])
+        raise ConfigError([f"provider.access_key_id: {read.detail}"])
     raise typer.Exit(4 if read.failure in UNREACHABLE else 1)

@@ -35,7 +35,6 @@ def find(*, number: PersonNumber, daemon: Target, as_json: Json = False) -> None
     answer = ask(daemon, "POST", "/v1/persons/find", body={"number": _read(number)}, timeout=PATIENCE)
     _show(answer, as_json=as_json)
     if not answer["records"]:
-        output.say("nothing is held about this number")
         raise typer.Exit(1)
 
 
@@ -71,8 +70,10 @@ def _read(number: str) -> str:
 def _show(answer: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         output.data(answer)
-        return
-    output.rows(COLUMNS, ([_shown(record[name]) for name in COLUMNS] for record in answer["records"]))
+    elif answer["records"]:
+        output.rows(COLUMNS, ([_shown(record[name]) for name in COLUMNS] for record in answer["records"]))
+    if not answer["records"]:
+        output.say("nothing is held about this number")
 
 
 def _shown(value: object) -> object:

@@ -11,7 +11,7 @@ import typer
 
 from precall.cli import output
 from precall.cli.call_detail import call
-from precall.cli.direct import PANEL, connected, explained, leave, show
+from precall.cli.direct import PANEL, connected, effect, explained, leave, show
 from precall.cli.options import ConfigFile, JsonObject, SubsId
 from precall.config.schema import Config, load
 from precall.core.model import Answer, Status
@@ -65,7 +65,7 @@ def check(
 
     reply = asyncio.run(ask())
     read = reply.read(read_status)
-    meaning = MEANING[read.status] if isinstance(read, Answer) else explained(read)
+    meaning = MEANING[read.status] if isinstance(read, Answer) else f"{explained(read)}; {effect(read)}"
     show(reply, read, {"meaning": meaning}, error_advice(STATUS, reply, read), as_json=as_json)
     leave(read)
 

@@ -1,10 +1,17 @@
-"""Keeps the freshness promise in step with the number of bindings, the rate and the configuration."""
+"""Keeps the freshness promise in step with the number of bindings, the rate and the configuration.
+
+It also says whether the promise is kept.
+"""
+
+from collections.abc import Callable
 
 from precall.config.settings import Settings
+from precall.core.ages import Tick
 from precall.core.limits.quota import Quota
 from precall.core.model import Promise, State
 from precall.core.planning.planner import Planner
 from precall.core.planning.promise import age_limit, background_max_age, choose, longest_age
+from precall.core.planning.stale_dials import WINDOW, StaleDials
 from precall.table.table import Table
 from precall.telemetry.logging import get_logger
 from precall.telemetry.metrics import Metrics
@@ -21,14 +28,35 @@ class PromiseKeeper:
     """Chooses the promise, and puts it in force for readers (the policy) and for the planner."""
 
     def __init__(
-        self, table: Table, planner: Planner, quota: Quota, settings: Settings, metrics: Metrics
+        self,
+        table: Table,
+        planner: Planner,
+        quota: Quota,
+        settings: Settings,
+        metrics: Metrics,
+        *,
+        tick: Callable[[], Tick],
+        provider_fails: Callable[[], bool],
     ) -> None:
+        """`provider_fails` says whether the provider is out of reach or refuses us: no budget would help then."""
         self._table, self._planner, self._quota = table, planner, quota
         self._settings, self._metrics = settings, metrics
+        self._tick, self._provider_fails = tick, provider_fails
+        self._dials = StaleDials()
         self.look()
 
     def look(self) -> None:
-        """Choose again. The rate is the configured one: throttling, which passes, does not change the promise."""
+        """Choose again, and judge the dials so far."""
+        self._choose()
+        self._judge()
+
+    def dialled(self, *, stale: bool) -> None:
+        """Count a read for a dial. `stale`: no route as young as promised could be given."""
+        self._dials.count(stale=stale)
+        self._metrics.dials.labels("true" if stale else "false").inc()
+
+    def _choose(self) -> None:
+        """Choose the promise. The rate is the configured one: throttling, which passes, does not change the promise."""
         freshness, before = self._settings.config.freshness, self._settings.promise
         bindings, rate = self._bindings(), self._quota.configured
         longest = longest_age(bindings, rate, self._planner.kappa)
@@ -48,6 +76,27 @@ class PromiseKeeper:
             max_age=freshness.max_age,
             longest_age=round(longest, 1),
         )
+
+    def _judge(self) -> None:
+        """Log when the promise for dialled routes begins to be broken, and when it is kept again."""
+        if self._settings.policy.promise is not Promise.DIAL:
+            changed = self._dials.forget()
+        else:
+            changed = self._dials.judge(self._tick(), excused=self._provider_fails())
+        if not changed:
+            return
+        log.warning(
+            "freshness.not_kept" if self._dials.short else "freshness.kept_again",
+            promise=self._settings.policy.promise,
+            stale_share=round(self._dials.share, 3),
+            dials=self._dials.dials,
+            seconds=WINDOW,
+        )
+
+    @property
+    def stale_share(self) -> float | None:
+        """The share of recent dials that got a stale route, while that is too many; otherwise None."""
+        return self._dials.share if self._dials.short else None
 
     @property
     def short_of_budget(self) -> bool:

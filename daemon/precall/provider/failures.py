@@ -70,17 +70,14 @@ class TransportTrouble(StrEnum):
     BAD_EXTENSION = "bad_extension"
 
 
-_KEPT = "; checks stop except for one probe every 30 s, and routes are kept"
 _NO_CREDENTIAL = (
-    "no credential: set provider.access_key_id and access_key_secret, or give the default credential chain one"
-    + _KEPT
+    "no credential: set provider.access_key_id and access_key_secret, or give the default credential chain"
+    " one"
 )
-_NOT_FOUND = (
-    "the endpoint answers 404: check provider.endpoint; if it is right, the action has been delisted" + _KEPT
-)
+_NOT_FOUND = "the endpoint answers 404: check provider.endpoint; if it is right, the action has been delisted"
 _UNKNOWN_ACTION = (
     "the provider does not know this action: it has been delisted, or is not enabled for this account; ask"
-    " the provider's support, or set provider.status_source" + _KEPT
+    " the provider's support, or set provider.status_source"
 )
 
 _NONCE_USED = (
@@ -107,7 +104,7 @@ MEANINGS: dict[TransportTrouble, tuple[Failure, str]] = {
     ),
     TransportTrouble.PROXY_AUTH: (
         Failure.ACCOUNT,
-        "the proxy requires a user and a password: put the right ones into its URL" + _KEPT,
+        "the proxy requires a user and a password: put the right ones into its URL",
     ),
     TransportTrouble.RESET: (Failure.TRANSIENT, "the connection was dropped before a reply"),
     TransportTrouble.TRUNCATED: (Failure.TRANSIENT, "the connection ended within a reply"),
@@ -124,7 +121,7 @@ MEANINGS: dict[TransportTrouble, tuple[Failure, str]] = {
     TransportTrouble.HTTP_404: (Failure.ACCOUNT, _NOT_FOUND),
     TransportTrouble.HTTP_DENIED: (
         Failure.ACCOUNT,
-        "the endpoint, or a proxy in front of it, denies access; routes are kept",
+        "the endpoint, or a proxy in front of it, denies access",
     ),
     TransportTrouble.BODY_TOO_LARGE: (Failure.MALFORMED, "a reply over 64 KiB"),
     TransportTrouble.COMPRESSED: (
@@ -192,35 +189,36 @@ _RULES: tuple[tuple[re.Pattern[str], Failure, str], ...] = tuple(
         (
             r"RAM_PERMISSION_DENY|Forbidden(?:\..*)?|NoPermission.*",
             Failure.ACCOUNT,
-            "the access key may not call this action: grant it in RAM" + _KEPT,
+            "the access key may not call this action: grant it in RAM",
         ),
         (
             r"InvalidAccessKeyId.*|MissingAccessKeyId",
             Failure.ACCOUNT,
-            "the access key is unknown, disabled or missing: check provider.access_key_id" + _KEPT,
+            "the access key is unknown, disabled or missing: check provider.access_key_id",
         ),
         (
             r"SignatureDoesNotMatch|IncompleteSignature|InvalidSignature.*|MissingSignature.*",
             Failure.ACCOUNT,
-            "the signature is refused: check provider.access_key_secret and provider.signature, and that no"
-            " proxy rewrites the Host header" + _KEPT,
+            (
+                "the signature is refused: check provider.access_key_secret and provider.signature, and that no"
+                " proxy rewrites the Host header"
+            ),
         ),
         (
             r"(?:Invalid|Missing)TimeStamp.*",
             Failure.ACCOUNT,
-            "the clock is off by more than 15 minutes: set this machine's clock" + _KEPT,
+            "the clock is off by more than 15 minutes: set this machine's clock",
         ),
         (
             r"(?:Invalid|Missing)SecurityToken.*|SecurityTokenExpired",
             Failure.ACCOUNT,
-            "the security token has expired or is not this key's" + _KEPT,
+            "the security token has expired or is not this key's",
         ),
-        (r"InvalidProtocol.*", Failure.ACCOUNT, "the provider wants https: check provider.endpoint" + _KEPT),
+        (r"InvalidProtocol.*", Failure.ACCOUNT, "the provider wants https: check provider.endpoint"),
         (
             r"OUT_OF_SERVICE|PRODUCT_?UN_?SUBSCRI(?:PT|BE)|ACCOUNT_NOT_EXISTS?|ACCOUNT_ABNORMAL",
             Failure.ACCOUNT,
-            "the account is in arrears, blocked, or has not opened the product: see the provider's console"
-            + _KEPT,
+            "the account is in arrears, blocked, or has not opened the product: see the provider's console",
         ),
         # -- transient
         (r"PARTNER_NOT_EXISTS?", Failure.TRANSIENT, "the platform asks to try later"),

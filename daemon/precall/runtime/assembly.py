@@ -135,6 +135,17 @@ class Assembly:
         table.listeners.append(braking.follow)
         return checker
 
+    def _promise(self, table: Table, checker: Checker) -> PromiseKeeper:
+        return PromiseKeeper(
+            table,
+            checker.planner,
+            checker.quota,
+            self._settings,
+            self._metrics,
+            tick=self._clocks.tick,
+            provider_fails=lambda: checker.outage.degraded or checker.circuit.is_open,
+        )
+
     def _calls(self, store: Store, table: Table, checker: Checker, call_results: CallResults) -> CallPoller:
         return CallPoller(
             provider=self._provider,
@@ -184,7 +195,7 @@ class Assembly:
             clock=self._clocks.now,
             broken=self._broken,
         )
-        promise = PromiseKeeper(table, checker.planner, checker.quota, self._settings, self._metrics)
+        promise = self._promise(table, checker)
         self._show(store, table, writer, checker, promise)
         return Services(
             settings=self._settings,

@@ -46,6 +46,9 @@ class Publisher:
         after = change.row.state.state if change.row else "removed"
         self._metrics.route_changes.labels(change.before or "none", after).inc()
         say = log.debug if change.cause is WriteCause.REGISTERED else log.info
+        # In an observed pool the route stays the bound X. What it would be is the news.
+        would = change.route.would
+        observed = {"would": would.action, "would_reason": would.reason} if would else {}
         say(
             "route.changed",
             subs_id=change.subs_id,
@@ -54,4 +57,5 @@ class Publisher:
             reason=change.route.reason,
             version=change.route.version,
             index=change.index,
+            **observed,
         )

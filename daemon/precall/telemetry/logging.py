@@ -125,6 +125,16 @@ def configure(
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
+def leave_out(event: str) -> None:
+    """Write no line of this event until `configure` is called again: the command shows it in another way."""
+
+    def wanted(record: logging.LogRecord) -> bool:
+        return not (isinstance(record.msg, dict) and record.msg.get("event") == event)
+
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(wanted)
+
+
 def take_over(descriptor: int = 2) -> None:
     """Make standard error of this process neither fail nor block, and log uncaught errors as events.
 

@@ -14,6 +14,7 @@ from typing import Any
 from typer.testing import CliRunner, Result
 
 from precall.cli import app
+from precall.cli.calls import waiting
 from tests.support.api_daemon import Served, scripted, serving
 
 
@@ -97,7 +98,17 @@ async def test_a_pool_can_be_chosen_and_an_enforced_one_is_not_compared(tmp_path
         none = await asked(served, "--observe")
         assert (none.exit_code, none.stdout) == (0, "")
         assert "policy.observe" in none.stderr
+        named = await asked(served, "--observe", "--pool-key", "NOPE")
+        assert "in pool NOPE while" in named.stderr
         _, elsewhere = await served.ask("GET", "/v1/report?pool_key=FC9")
         assert elsewhere["total"]["placed"] == 0
         assert "FC1" not in (await asked(served, "--pool-key", "FC9")).stdout
         assert "FC1" in (await asked(served, "--pool-key", "FC1")).stdout
+
+
+def test_the_backlog_names_a_delay_only_where_there_is_one() -> None:
+    assert waiting({"waiting": 0, "due": 0, "age_seconds": 0.0}) == "0 wait for the provider's answer"
+    assert waiting({"waiting": 2, "due": 0, "age_seconds": 0.0}).endswith("; none of them is due yet")
+    assert waiting({"waiting": 2, "due": 1, "age_seconds": 7.4}).endswith(
+        "; 1 of them are due, the first for 7 s"
+    )

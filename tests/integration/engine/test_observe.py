@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 
 from tests.integration.runtime.test_reload import Desk, reloading
 from tests.support.api_daemon import A, B, Served, X, scripted, serving, token
@@ -262,3 +263,24 @@ async def test_failed_calls_to_x_do_not_make_another_number_suspect(tmp_path: Pa
         assert (await served.ask("POST", "/v1/calls", placed))[0] == 200
         suspects = served.daemon.parts.checker.suspicion
         assert len(suspects) == 1, "that of 1, whose X should work"
+
+
+async def test_the_log_says_what_a_changed_route_would_be(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with observed(tmp_path):
+        lines = [one.msg for one in caplog.records if isinstance(one.msg, dict)]
+        changes = [
+            line for line in lines if line.get("event") == "route.changed" and line["cause"] == "checked"
+        ]
+    found = {line["subs_id"]: {"action": line["would"], "reason": line["would_reason"]} for line in changes}
+    assert {subs_id: found.get(subs_id) for subs_id in WOULD} == WOULD
+    caplog.clear()
+    (tmp_path / "enforced").mkdir()
+    async with serving(tmp_path / "enforced", scripted(2)) as served:
+        await served.register(subs_id="1")
+        await served.checked("1")
+        lines = [one.msg for one in caplog.records if isinstance(one.msg, dict)]
+    [change] = [line for line in lines if line.get("event") == "route.changed" and line["cause"] == "checked"]
+    assert change["action"] == "dial_temp_x"
+    assert "would" not in change

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from precall.core.planning.stale_dials import LIMIT
 from precall.simulator import Fault
 from tests.acceptance.test_cli import PROJECT
 from tests.integration.api.test_dials import logged
@@ -119,7 +120,9 @@ async def test_with_too_many_bindings_routes_are_fresh_when_dialled(
         assert (await served.ask("GET", "/readyz"))[1]["degraded"] == []
 
 
-async def test_dials_beyond_the_live_checks_are_stale_and_raise_the_alarm(tmp_path: Path) -> None:
+async def test_dials_beyond_the_live_checks_are_stale_and_raise_the_alarm(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async with crowded(tmp_path) as served:
         reads = [dial(served, subs_id, "?timeout=0.05") for subs_id in range(1, MANY + 1)]
         found = await asyncio.gather(*reads)
@@ -131,6 +134,29 @@ async def test_dials_beyond_the_live_checks_are_stale_and_raise_the_alarm(tmp_pa
         numbers = await figures(served)
         assert numbers['precall_freshness_promise{promise="dial"}'] == 1
         assert numbers["precall_degraded"] == numbers["precall_provider_circuit_open"] == 0
+        await until(lambda: served.daemon.parts.promise.stale_share is not None)
+        [line] = (await served.ask("GET", "/readyz"))[1]["degraded"]
+        assert re.match(r"budget: \d+% of the dials of the last 5 minutes", line)
+        [begun] = [one for one in map(_event, caplog.records) if one.get("event") == "freshness.not_kept"]
+        assert (begun["promise"], begun["seconds"]) == ("dial", 300.0)
+        assert begun["dials"] >= 20
+        assert begun["stale_share"] > LIMIT
+
+
+def test_the_daemon_and_the_alert_have_one_limit() -> None:
+    assert threshold() == LIMIT
+
+
+async def test_stale_dials_of_an_outage_are_not_blamed_on_the_budget(tmp_path: Path) -> None:
+    async with crowded(tmp_path) as served:
+        served.simulator.service.faults.add(Fault.model_validate({"kind": "reset", "for": "0s"}), 0.0)
+        outage = served.daemon.parts.checker.outage
+        await until(lambda: outage.degraded)
+        reads = [dial(served, subs_id, "?timeout=0.05") for subs_id in range(1, MANY + 1)]
+        found = await asyncio.gather(*reads)
+        assert sum(one["stale"] for one in found) > MANY / 2
+        served.daemon.parts.promise.look()
+        assert served.daemon.parts.promise.stale_share is None
 
 
 async def test_a_read_without_a_dial_does_not_wait_for_a_check(tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ import pytest
 import typer
 
 from precall.cli.call_detail import placed_at
+from precall.cli.direct import effect, explained
 from precall.cli.doctor import StepVerdict, action_findings, clock_finding
 from precall.cli.options import duration
 from precall.cli.provider import MEANING
 from precall.core.model import Answer, Failure, NonAnswer, Status
-from precall.provider import RawReply
+from precall.provider import RawReply, TransportTrouble
+from precall.provider.failures import classify, trouble
 
 
 @pytest.mark.parametrize(
@@ -49,6 +51,17 @@ def test_an_invalid_duration_is_a_usage_error(text: str) -> None:
 
 def test_every_status_has_a_meaning() -> None:
     assert set(MEANING) == set(Status)
+
+
+def test_what_a_failed_check_means_for_routes_is_said_once_and_for_calls_never() -> None:
+    for code, status in (("InvalidAccessKeyId.NotFound", 404), ("isv.NO_RIGHT", 200), ("HTTP_DENIED", 403)):
+        read = classify(code, status)
+        assert "route" not in explained(read)
+        assert effect(read).count("route") == 1
+    assert "probe" in effect(classify("InvalidAccessKeyId.NotFound", 404))
+    assert "probe" not in effect(classify("isv.SUBS_NOT_EXIST", 200))
+    for what in TransportTrouble:
+        assert "route" not in explained(trouble(what)), what
 
 
 @pytest.mark.parametrize(

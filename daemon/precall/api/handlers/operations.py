@@ -142,6 +142,11 @@ def _degraded(services: Services) -> list[str]:
         found.append("account: the provider refuses us; routes are kept")
     if services.promise.short_of_budget:
         found.append("budget: the rate is too low to keep every route within freshness.max_age")
+    if (share := services.promise.stale_share) is not None:
+        found.append(
+            f"budget: {share:.0%} of the dials of the last 5 minutes got a route older than promised"
+            " (freshness.max_age, or the reader's own)"
+        )
     if count := len(services.table.unusable):
         found.append(
             f"numbers: {count} bindings are held, their numbers may not be dialled; the log names some"

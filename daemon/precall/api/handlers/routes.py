@@ -138,7 +138,7 @@ async def _answer(
         if dial and (row := services.table.get(subs_id)):
             services.checker.plan.record_dial(subs_id, row.binding.pool_key, verified=False)
     if dial:
-        services.metrics.dials.labels(_yes_no(found.stale)).inc()
+        services.promise.dialled(stale=found.stale)
         if found.age is not None:
             services.metrics.dial_age.observe(found.age)
     return response
