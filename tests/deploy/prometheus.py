@@ -63,8 +63,11 @@ class Prometheus:
 
     def fired(self, start: float, end: float) -> set[str]:
         """The names of those that fired at any moment."""
-        found = self.over('ALERTS{alertstate="firing"}', start, end)
-        return {series["alertname"] for series, _ in found}
+        # By the samples themselves: a range query looks at some moments only, between which an alert may come and go.
+        window = f"{round((end - start) * 1000)}ms"
+        query = f'max_over_time(ALERTS{{alertstate="firing"}}[{window}])'
+        found = self._get("query", query=query, time=end)["result"]
+        return {one["metric"]["alertname"] for one in found}
 
     def _get(self, path: str, **parameters: object) -> Any:
         query = urllib.parse.urlencode(parameters)
