@@ -17,7 +17,7 @@ def test_every_code_that_decides_something_has_a_meaning() -> None:
     assert (AT_FAULT | UNFINISHED) - {""} <= set(CAUSES)
     assert all(text and text[0].islower() for text in CAUSES.values())
     assert meaning("200999") == "a cause that is not documented"
-    assert meaning("") == "not told"
+    assert meaning("") == "not given"
 
 
 @pytest.mark.parametrize("code", ["", "200101", "200102", "200103", "200201", "300000"])
