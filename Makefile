@@ -6,6 +6,7 @@ READY   = $(VENV)/.ready
 ARGS   ?=
 # Tests mostly wait, so there are more workers than cores. `make test WORKERS=0` runs one test after another.
 WORKERS ?= auto
+CHECK_WORKERS ?= 2
 # The lock file is complete, so nothing is to be solved.
 PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 SIDE_BY_SIDE = $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
@@ -38,9 +39,12 @@ test: $(READY) ## every test, workers side by side
 check: $(READY) ## formatting, lint, types, layers, fast tests side by side; changes nothing
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
-	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(SIDE_BY_SIDE) -q -m "not slow" tests/unit
+	@# Types and tests take a core each. Fast tests do not wait, so more workers would only import everything once more.
+	$(BIN)/mypy & types=$$!; \
+	  $(BIN)/python -m pytest -n $(CHECK_WORKERS) --dist loadscope --no-loadscope-reorder \
+	    -q --hypothesis-profile=quick -m "not slow" tests/unit; tests=$$?; \
+	  wait $$types && exit $$tests
 
 audit: $(READY) ## known vulnerabilities of the locked dependencies; says so when the advisory service is out of reach
 	$(BIN)/python -m tests.audit

@@ -7,6 +7,7 @@ needs one. `PRECALL_TEST_POSTGRES_URL` names another server to use; its user mus
 """
 
 import asyncio
+import inspect
 import os
 import resource
 import tempfile
@@ -72,7 +73,7 @@ def store_url(new_store_url: Callable[..., str]) -> str:
     return new_store_url()
 
 
-@pytest_asyncio.fixture(autouse=True)
+@pytest_asyncio.fixture
 async def _no_task_left_behind() -> AsyncIterator[None]:
     mine = asyncio.current_task()
     before = asyncio.all_tasks()
@@ -84,6 +85,12 @@ async def _no_task_left_behind() -> AsyncIterator[None]:
             return
         await asyncio.sleep(0.02)
     raise AssertionError(f"tasks left behind: {sorted(task.get_name() for task in left)}")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Give the fixture above to coroutine tests only: without it, the others need no event loop."""
+    if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+        item.fixturenames.insert(0, _no_task_left_behind.__name__)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -47,12 +47,13 @@ def command_help() -> str:
     """Return `--help` of every command, for a terminal of 100 columns."""
     environment = os.environ | {"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"}
     code = (
-        "import sys, contextlib; from precall.cli import app\n"
+        "import sys, contextlib; from typer.main import get_command; from precall.cli import app\n"
+        "command = get_command(app)\n"
         "for line in sys.stdin:\n"
         "    words = line.split()\n"
         "    print('$ precall', *words, '--help', flush=True)\n"
         "    with contextlib.suppress(SystemExit):\n"
-        "        app([*words, '--help'], prog_name='precall')\n"
+        "        command.main([*words, '--help'], prog_name='precall')\n"
     )
     commands = "\n".join(" ".join(words) for words in _commands(typer.main.get_command(app), []))
     done = subprocess.run(

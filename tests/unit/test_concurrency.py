@@ -38,6 +38,7 @@ async def test_cancel_and_wait_leaves_errors_to_others_and_takes_none() -> None:
     assert isinstance(task.exception(), RuntimeError)
 
 
+@pytest.mark.slow(seconds=2)
 async def test_a_retrieved_exception_is_not_reported_to_the_loop() -> None:
     reported = list[object]()
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context))

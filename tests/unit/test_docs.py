@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -231,6 +232,7 @@ def shown(text: str) -> Iterator[str]:
             yield code.removeprefix("precall ")
 
 
+@cache
 def mistake(line: str) -> str:
     """What is wrong with a command: a subcommand or an option that does not exist. "" if nothing is."""
     words = shlex.split(re.split(r"\s[>|;&]", line)[0], comments=True)

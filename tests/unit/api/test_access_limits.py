@@ -34,6 +34,7 @@ def refused(act: Any, *args: Any, **more: Any) -> TooMany:
     st.floats(1, 1000),
     st.lists(st.floats(0, 10, allow_nan=False), min_size=1, max_size=200),
 )
+@pytest.mark.slow(seconds=1)
 def test_a_bucket_is_limited_by_rate_and_burst(rate: float, burst: float, pauses: list[float]) -> None:
     now, taken, bucket = 0.0, 0, Bucket(rate, burst, 0.0)
     for pause in pauses:

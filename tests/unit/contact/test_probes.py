@@ -89,6 +89,7 @@ def test_the_remaining_budget_goes_into_one_bounded_burst() -> None:
     assert all(call.subject.kind is SubjectKind.UNKNOWN for call in record.of("burst"))
 
 
+@pytest.mark.slow(seconds=3)
 def test_a_throttled_call_is_repeated_once_after_retry_after() -> None:
     throttled = RawReply(0.01, 400, {"x-acs-retry-after": "7000"}, body("Throttling.User"))
     record, at = run(throttled, 5)

@@ -54,6 +54,7 @@ def counting(runs: list[float]) -> Callable[[], Awaitable[None]]:
 
 
 @pytest.mark.parametrize("moved", [-300.0, -DAY, DAY, 400 * DAY, -400 * DAY])
+@pytest.mark.slow(seconds=1)
 async def test_a_job_goes_on_after_a_step(wall: Wall, moved: float) -> None:
     scheduler, runs = Scheduler(wall), list[float]()
     scheduler.every(0.05, counting(runs), "often")

@@ -232,6 +232,7 @@ def test_an_error_fault_can_answer_xml_to_one_who_asked_for_json() -> None:
     assert fromstring(reply.body).findtext("Message") == "<no>"
 
 
+@pytest.mark.slow(seconds=1)
 def test_faults_keep_to_their_time_pool_action_and_share() -> None:
     fault = Fault(kind=FaultKind.HTML, at=10, for_=5, pool_key="P", action="QueryCallStatus", share=0.3)
     provider = service(faults=(fault,), pools=(Pool(pool_key="Q", bindings=1, onset=0),))

@@ -89,6 +89,7 @@ def test_speed_shortens_everything_alike() -> None:
         assert statuses(slow, START + now) == statuses(fast, START + now / 10)
 
 
+@pytest.mark.slow(seconds=1)
 def test_an_idle_binding_catches_up() -> None:
     pool = Pool(pool_key="P", bindings=20, onset=10, recovery=10, lifetime=0)
     idle, asked = world_of(pool), world_of(pool)

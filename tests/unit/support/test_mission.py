@@ -12,6 +12,8 @@ from tests.bench.mission.dispatch import LEVELS, MissionRun, MissionTally
 from tests.bench.mission.lending import Lending, WorldBinding
 from tests.bench.mission.world import CallOutcome, MissionWorld
 
+pytestmark = pytest.mark.slow(seconds=3)
+
 SMALL = Assumptions(
     bindings=300,
     rate=0.3,

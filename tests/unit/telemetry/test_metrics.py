@@ -1,5 +1,7 @@
 """What is scraped: how many series, and that those of a pool go with the pool."""
 
+import pytest
+
 from precall.core.model import State
 from precall.table.table import Table
 from precall.telemetry.metrics import MOST_POOLS, Metrics
@@ -27,6 +29,7 @@ def shown(table: Table) -> Metrics:
     return metrics
 
 
+@pytest.mark.slow(seconds=1)
 def test_100_000_bindings_with_every_label_at_once_are_fewer_than_500_series() -> None:
     table, pools = Table(), [f"FC{number}" for number in range(3 * MOST_POOLS)]
     states = [state for state in State if state is not State.BLOCKED]

@@ -2,6 +2,7 @@
 
 from itertools import permutations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -115,6 +116,7 @@ def test_number_reports_count_by_their_own_time() -> None:
     assert suspicion.flags(NORMAL, NOW) == (Flag.SUSPECT,)
 
 
+@pytest.mark.slow(seconds=7)
 def test_memory_is_bounded_and_working_bindings_do_not_displace_suspects() -> None:
     suspicion = heard(*(a_verdict(n) for n in range(3)))
     for place in range(MAX_BINDINGS + 10):

@@ -153,6 +153,7 @@ def test_retry_after_is_honoured():
 
 @pytest.mark.parametrize("retry_after", [None, 0.2])
 @pytest.mark.parametrize("latency", [0.0, 0.2])
+@pytest.mark.slow(seconds=1)
 def test_a_provider_that_allows_a_fifth(retry_after, latency):
     quota, window, used = Quota(100.0, 100.0, 0.0), -1, 0
     calls, throttled, answered, pending = 0, 0, 0, []
@@ -200,6 +201,7 @@ def by_the_second(allowed):
 @pytest.mark.parametrize("retry_after", [None, 1.0])
 @pytest.mark.parametrize("share", [0.05, 0.2, 0.5, 0.8, 0.95])
 @pytest.mark.parametrize("rate", [40.0, 400.0])
+@pytest.mark.slow(seconds=1)
 def test_the_rate_stays_within_what_any_provider_allows_and_comes_back(provider, retry_after, share, rate):
     quota, answers, throttled = Quota(rate, rate, 0.0), provider(rate * share), deque()
     calls = refused = 0

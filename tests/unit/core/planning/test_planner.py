@@ -201,6 +201,7 @@ TestOverlapping = Overlapping.TestCase
 TestOverlapping.settings = settings(examples(40, 2000), stateful_step_count=40)
 
 
+@pytest.mark.slow(seconds=3)
 def test_an_overloaded_planner_keeps_the_staleness_bound():
     planner = filled(2000, max_age=300.0, pools=3)
     for n in range(40):
@@ -458,6 +459,7 @@ def test_known_ages_at_restart_avoid_a_burst_of_checks():
     assert min(first) > 700
 
 
+@pytest.mark.slow(seconds=2)
 def test_what_is_dialled_is_checked_more_often():
     planner = filled(1000, kappa=100.0, max_age=inf)
     for round_ in range(40):
@@ -468,6 +470,7 @@ def test_what_is_dialled_is_checked_more_often():
     assert sum(n < 50 for n in done) > 0.15 * len(done)
 
 
+@pytest.mark.slow(seconds=1)
 def test_checks_are_worth_more_in_a_troubled_pool():
     planner = filled(400, pools=2, kappa=100.0, max_age=inf)
     trouble = {"n": 0}
@@ -547,6 +550,7 @@ def test_counters_halve_once_a_day():
     assert planner.export()["everywhere"]["lam"][0] == pytest.approx([n / 2 for n in before[0]], abs=1e-6)
 
 
+@pytest.mark.slow(seconds=1)
 def test_live_checks_are_granted_while_calls_are_left_and_rationed_otherwise():
     planner = filled(1000)
     assert planner.worth_waiting("1", 200.0)

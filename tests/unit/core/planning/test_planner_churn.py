@@ -89,6 +89,7 @@ class Turnover:
 
 
 @pytest.mark.parametrize("ends", [0.3, 1.5])
+@pytest.mark.slow(seconds=3)
 def test_ended_bindings_leave_the_planner(ends: float) -> None:
     world, before = Turnover(rate=1.0, ends=ends), held()
     world.run(8 * BINDINGS / ends)
@@ -97,6 +98,7 @@ def test_ended_bindings_leave_the_planner(ends: float) -> None:
     assert held() - before < 1.5 * BINDINGS
 
 
+@pytest.mark.slow(seconds=3)
 def test_an_unanswered_binding_does_not_make_the_sweep_grow() -> None:
     before, world = queued(), Turnover(rate=1.0, ends=0.0)
     planner, refused = world.planner, world.there[0]

@@ -168,6 +168,7 @@ def traffic(seed: int) -> ReplayLog:
     return reconstruct(log)
 
 
+@pytest.mark.slow(seconds=2)
 def test_the_planner_beats_round_robin_with_the_same_calls() -> None:
     log = traffic(1)
     in_turn, planned = (score(log, name, 0.2) for name in (BASELINE, "precall"))
@@ -176,11 +177,13 @@ def test_the_planner_beats_round_robin_with_the_same_calls() -> None:
     assert score(log, "precall", 0.2) == planned
 
 
+@pytest.mark.slow(seconds=1)
 def test_every_policy_is_scored_on_the_same_dials() -> None:
     log = traffic(2)
     assert len({score(log, name, 0.1).dials for name in POLICIES}) == 1
 
 
+@pytest.mark.slow(seconds=2)
 def test_refit_recovers_the_rates_of_the_log() -> None:
     chance = random.Random(3)
     log, hour = [], 3600.0
