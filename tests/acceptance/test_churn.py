@@ -75,6 +75,7 @@ def stored(folder: Path) -> tuple[int, int]:
     return rows, pages - free
 
 
+@pytest.mark.slow(seconds=35)
 def test_ended_bindings_leave_nothing_behind(tmp_path: Path, entries: list[int]) -> None:
     run_virtual(lambda loop: lives(loop, tmp_path, entries), SPEED)
 

@@ -43,6 +43,7 @@ async def until(true: Callable[[], Awaitable[object]]) -> None:
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.slow(seconds=15)
 async def test_the_daemon_keeps_working_when_the_clock_is_set(tmp_path: Path) -> None:
     clock, output = tmp_path / "clock", tmp_path / "output"
     clock.write_text("+0")

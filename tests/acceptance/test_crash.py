@@ -481,6 +481,7 @@ async def daemon(
 
 
 @pytest.mark.parametrize(("timeout", "stalls"), [("10s", False), ("1s", True)], ids=["calm", "stalls"])
+@pytest.mark.slow(seconds=125)
 async def test_kill_9_loses_nothing_acknowledged_or_published(
     tmp_path: Path, store_url: str, timeout: str, stalls: bool
 ) -> None:

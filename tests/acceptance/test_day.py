@@ -102,6 +102,7 @@ def _a_coarser_life(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_lines_are_not_kept", "_a_coarser_life")
+@pytest.mark.slow(seconds=65)
 def test_nothing_grows_in_a_simulated_day(tmp_path: Path) -> None:
     run_virtual(lambda loop: a_day(loop, tmp_path), SPEED)
 

@@ -65,6 +65,7 @@ async def oldest_during(flood: Flood, seconds: float) -> float:
     return oldest
 
 
+@pytest.mark.slow(seconds=55)
 def test_a_flood_of_on_demand_checks_starves_no_reader(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

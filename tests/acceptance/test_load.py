@@ -61,6 +61,7 @@ async def life(loop: VirtualLoop, folder: Path, provider: str, simulator: Simula
         yield Served(daemon, simulator, session, url)
 
 
+@pytest.mark.slow(seconds=15)
 def test_the_main_job_under_load(tmp_path: Path) -> None:
     run_virtual(lambda loop: the_main_job(loop, tmp_path))
 

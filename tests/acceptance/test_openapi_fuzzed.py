@@ -22,7 +22,7 @@ RULES = Path(__file__).parents[1] / "data" / "schemathesis.toml"
 ENDLESS = "/v1/routes/stream"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=85)
 @pytest.mark.timeout(SECONDS + 600)
 async def test_the_api_survives_fuzzing_by_its_openapi_document(tmp_path: Path) -> None:
     secret, entry = token("all", *SCOPES)

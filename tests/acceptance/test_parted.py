@@ -64,7 +64,7 @@ def test_only_one_daemon_writes_after_a_network_partition(tmp_path: Path, databa
         provider, configs = simulator.url("simulator"), []
         for folder, at in zip(folders, (database.replace(server, str(wire.port)), database), strict=True):
             folder.mkdir()
-            configs.append(config_file(folder, provider, "rate = 50.0", store=at))
+            configs.append(config_file(folder, provider, "rate = 50.0", store=at, store_timeout="1s"))
             configs[-1].write_text(configs[-1].read_text() + QUICK)
         with serving(folders[0], "run", "--config", configs[0]) as first:
             old = first.url("precall serves")

@@ -106,9 +106,8 @@ def test_losing_postgresql_fails_no_read_and_loses_no_change(
     scenario.write_text(CHANGING)
     simulate = ("simulate", "--listen", "127.0.0.1:0", "--scenario", scenario, "--export", bindings)
     with serving(tmp_path, *simulate) as simulator:
-        config = config_file(tmp_path, simulator.url("simulator"), RAPID, store=store)
         # On a busy machine a connection may take longer than the default allows.
-        config.write_text(config.read_text().replace("[store]", '[store]\ntimeout = "5s"'))
+        config = config_file(tmp_path, simulator.url("simulator"), RAPID, store=store, store_timeout="5s")
         with serving(tmp_path, "run", "--config", config) as daemon:
             url = daemon.url("precall serves")
             assert precall("bindings", "import", bindings, url=url).returncode == 0

@@ -143,6 +143,7 @@ async def reading_here(served: Served, subs_id: str) -> AsyncIterator[Counter[bo
     assert task.cancelled(), task.exception()
 
 
+@pytest.mark.slow(seconds=20)
 def test_the_rate_adapts_to_a_provider_that_allows_a_fifth_of_it(tmp_path: Path) -> None:
     run_virtual(lambda loop: a_fifth(loop, tmp_path))
 
@@ -170,6 +171,7 @@ async def a_fifth(loop: VirtualLoop, folder: Path) -> None:
     assert not counts[False]
 
 
+@pytest.mark.slow(seconds=15)
 def test_two_minutes_without_the_provider(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def said(event: str) -> int:
         return sum(event in record.getMessage() for record in caplog.records)
@@ -217,6 +219,7 @@ async def routes_of(served: Served) -> dict[str, tuple[Any, ...]]:
     return {one["subs_id"]: (one["action"], one["reason"], one["version"]) for one in page["routes"]}
 
 
+@pytest.mark.slow(seconds=15)
 def test_a_pool_that_runs_out_of_numbers_exposes_exactly_the_cap(tmp_path: Path) -> None:
     settings = (
         'rate = 200\n[freshness]\nmin_interval = "1s"\nabnormal_min_interval = "1s"\nmax_age = "5s"\n'
@@ -241,9 +244,11 @@ def test_a_pool_that_runs_out_of_numbers_exposes_exactly_the_cap(tmp_path: Path)
             daemon.stop(signal.SIGKILL)
         with here.daemon() as (daemon, url):
             until(lambda: not ask(f"{url}/v1/routes?state=normal&limit=1")[1]["routes"])
-            assert exposed(url) == cap
-            reasons = [reason for _, reason, _ in routes(url).values()]
-            assert reasons.count("exposure_brake") == bindings - cap
+            # A check under way may still turn the last ones, and a busy audit withholds a number for a moment.
+            until(lambda: exposed(url) == cap)
+            until(
+                lambda: [why for _, why, _ in routes(url).values()].count("exposure_brake") == bindings - cap
+            )
             until(lambda: daemon.said.count("exposure_brake.engaged") == 1)
             assert metric(url, "exposure_brake") == 1.0
             most = 2 * cap

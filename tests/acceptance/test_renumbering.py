@@ -177,6 +177,7 @@ def body_of(binding: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("form", ["other X", "other id"])
+@pytest.mark.slow(seconds=35)
 def test_a_pool_gets_other_numbers(tmp_path: Path, form: str, alarms: list[str], capsys: Any) -> None:
     log.configure("warning")
     try:

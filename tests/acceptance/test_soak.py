@@ -183,6 +183,7 @@ def _a_coarser_life(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_a_coarser_life")
+@pytest.mark.slow(seconds=35)
 def test_invariants_hold_through_simulated_days_of_faults(tmp_path: Path) -> None:
     run_virtual(lambda loop: days(loop, tmp_path), SPEED)
 
@@ -217,6 +218,7 @@ def stopped(server: Server, seconds: float) -> Iterator[None]:
         server.process.send_signal(signal.SIGCONT)
 
 
+@pytest.mark.slow(seconds=35)
 def test_invariants_hold_through_kills_suspensions_and_disconnections(tmp_path: Path) -> None:
     print(f"PRECALL_TEST_SOAK_SEED={SEED}", flush=True)  # noqa: T201
     chance, seen, happened = random.Random(SEED), Seen(), Counter[str]()
@@ -230,7 +232,7 @@ def test_invariants_hold_through_kills_suspensions_and_disconnections(tmp_path: 
         provider = simulator.url("simulator")
         with Wire(urlsplit(provider).port or 0).running() as wire:
             settings = f"rate = {REAL_RATE}\nburst = {REAL_BURST}"
-            config = config_file(tmp_path, f"http://127.0.0.1:{wire.port}", settings)
+            config = config_file(tmp_path, f"http://127.0.0.1:{wire.port}", settings, store_timeout="1s")
             config.write_text(config.read_text() + REAL_QUICK)
             bodies = [json.loads(line) for line in bindings.read_text().splitlines()]
             begun, lives, left = time.monotonic(), 0, KILLS

@@ -53,12 +53,6 @@ def ask(url: str, method: str = "GET", body: Any = None) -> tuple[int, dict[str,
         return error.code, json.loads(problem)
 
 
-def patient(config: Path) -> Path:
-    """A busy disk takes its time, and a transaction that is given up is another test's matter."""
-    config.write_text(config.read_text().replace("[store]", '[store]\ntimeout = "10s"'))
-    return config
-
-
 def stands_by(server: Server) -> str:
     """The URL of a daemon that has begun to answer from what the other stores."""
     url = server.url("precall.standby")
@@ -72,7 +66,7 @@ def test_a_second_daemon_stands_by_and_takes_over(tmp_path: Path, store_url: str
     simulate = ("simulate", "--listen", "127.0.0.1:0", "--scenario", scenario, "--export", bindings)
     with serving(tmp_path, *simulate) as simulator:
         provider = simulator.url("simulator")
-        config = patient(config_file(tmp_path, provider, LIMITS, store=store_url))
+        config = config_file(tmp_path, provider, LIMITS, store=store_url)
         with serving(tmp_path, "run", "--config", config) as first:
             leading = first.url("precall serves")
             assert precall("bindings", "import", bindings, url=leading).returncode == 0
@@ -119,7 +113,7 @@ def test_a_suspended_leader_is_deposed_when_it_resumes(tmp_path: Path, databases
     simulate = ("simulate", "--listen", "127.0.0.1:0", "--scenario", scenario, "--export", bindings)
     with serving(tmp_path, *simulate) as simulator, ThreadPoolExecutor(8) as readers:
         provider = simulator.url("simulator")
-        config = patient(config_file(tmp_path, provider, LIMITS, store=databases.new()))
+        config = config_file(tmp_path, provider, LIMITS, store=databases.new())
         with serving(tmp_path, "run", "--config", config) as first:
             leading = first.url("precall serves")
             assert precall("bindings", "import", bindings, url=leading).returncode == 0
@@ -159,7 +153,7 @@ def test_a_suspended_leader_on_sqlite_keeps_the_lead(tmp_path: Path) -> None:
     simulate = ("simulate", "--listen", "127.0.0.1:0", "--scenario", scenario, "--export", bindings)
     with serving(tmp_path, *simulate) as simulator:
         provider = simulator.url("simulator")
-        config = patient(config_file(tmp_path, provider, LIMITS))
+        config = config_file(tmp_path, provider, LIMITS)
         with serving(tmp_path, "run", "--config", config) as daemon:
             leading = daemon.url("precall serves")
             assert precall("bindings", "import", bindings, url=leading).returncode == 0
@@ -216,7 +210,7 @@ def test_a_database_that_is_locked_at_start_is_waited_for(tmp_path: Path) -> Non
     scenario = tmp_path / "scenario.toml"
     scenario.write_text(SCENARIO)
     with serving(tmp_path, "simulate", "--listen", "127.0.0.1:0", "--scenario", scenario) as simulator:
-        config = config_file(tmp_path, simulator.url("simulator"))
+        config = config_file(tmp_path, simulator.url("simulator"), store_timeout="1s")
         with closing(sqlite3.connect(tmp_path / "precall.db", isolation_level=None)) as other:
             other.execute("PRAGMA journal_mode=WAL")
             other.execute("BEGIN IMMEDIATE")
@@ -237,7 +231,7 @@ def test_a_database_that_is_locked_at_start_is_waited_for(tmp_path: Path) -> Non
 
 
 def test_a_daemon_waiting_for_the_database_can_be_stopped(tmp_path: Path) -> None:
-    config = config_file(tmp_path, "http://127.0.0.1:9")
+    config = config_file(tmp_path, "http://127.0.0.1:9", store_timeout="1s")
     with closing(sqlite3.connect(tmp_path / "precall.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with serving(tmp_path, "run", "--config", config) as daemon:

@@ -15,7 +15,7 @@ from tests.deploy.incident import STEPS, Played, played
 from tests.deploy.test_dashboards import every_dashboard, read
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.slow(seconds=90),
     pytest.mark.timeout(600),
     pytest.mark.needs("prometheus"),
 ]

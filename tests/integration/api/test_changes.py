@@ -402,7 +402,7 @@ async def stopped(folder: Path, count: int) -> tuple[list[dict[str, str]], list[
         return blocks, await asyncio.gather(*polls)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=10)
 async def test_a_slow_reader_is_disconnected_without_delaying_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

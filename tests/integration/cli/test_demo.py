@@ -1,31 +1,41 @@
-"""The demonstration finds a port beside whatever else listens at the usual one, another demonstration included."""
+"""The demonstration shows every action and what asking is worth, at whatever port is free."""
 
 import asyncio
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from precall.cli import demo
 from precall.core.errors import ListenError
+from precall.core.model import Action
+from precall.simulator import failed
+from tests.support.patience import PATIENCE
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(seconds=25)
+ENOUGH = 50
+"""Calls that must have been placed, so that a comparison means something."""
 
 
 class Watched:
-    """A stage that ends the play as soon as it has begun."""
+    """A stage that ends the play as soon as it has begun, or once it has shown what `enough` asks for."""
 
-    def __init__(self) -> None:
+    def __init__(self, enough: Callable[[demo.DemoTally], bool] | None = None) -> None:
         self.url, self.remark, self.over = "", "", asyncio.Event()
+        self._enough = enough
 
     def opened(self, url: str, provider: str, bindings: int, remark: str) -> None:
         self.url, self.remark = url, remark
         assert bindings
-        self.over.set()
+        if self._enough is None:
+            self.over.set()
 
     def moved(self, change: demo.RouteMove) -> None: ...
-    def glance(self, tally: demo.DemoTally) -> None: ...
+
+    def glance(self, tally: demo.DemoTally) -> None:
+        if self._enough is not None and self._enough(tally):
+            self.over.set()
 
 
 async def played(port: int | None) -> Watched:
@@ -53,3 +63,32 @@ async def test_the_demo_skips_a_busy_port_and_prints_the_one_it_uses(busy: int) 
 async def test_the_demo_refuses_a_requested_port_that_is_busy(busy: int) -> None:
     with pytest.raises(ListenError, match=str(busy)):
         await played(busy)
+
+
+async def test_the_demo_shows_all_five_actions_and_what_asking_is_worth() -> None:
+    def enough(tally: demo.DemoTally) -> bool:
+        return all(tally.calls.told[action] for action in Action) and all(worth(tally).values())
+
+    stage = Watched(enough)
+    settings = demo.DemoSettings(PATIENCE, None, 0, time.time, time.monotonic, lambda: stage.over)
+    tally = await demo.play(settings, stage)
+    assert set(tally.calls.told) == set(Action)
+    assert all(worth(tally).values()), worth(tally)
+
+
+def worth(tally: demo.DemoTally) -> dict[str, bool]:
+    """What the end of the demonstration shows."""
+    failed_routed, placed_routed = failed(tally.calls.routed)
+    failed_alone, placed_alone = failed(tally.calls.alone)
+    observed = [pool for pool in tally.report["observed"] if pool["pool_key"] == demo.OBSERVED]
+    only_observed = sum(tally.calls.observed.values())
+    return {
+        "enough calls are placed, and fewer by precall's routes": placed_alone >= placed_routed > ENOUGH,
+        "fewer of them fail": failed_routed * placed_alone < failed_alone * placed_routed,
+        "calls that were only observed are compared": any(
+            pool["avoided"]["calls"] <= pool["avoided"]["of"]
+            and pool["changed"]["calls"] <= pool["changed"]["of"]
+            and 0 < pool["avoided"]["of"] + pool["changed"]["of"] <= only_observed
+            for pool in observed
+        ),
+    }

@@ -30,6 +30,7 @@ async def fill(served: Served, first: int, last: int) -> None:
         await tell(served, *(report(f"old{n}", at + n // 10) for n in range(start, start + 1000)))
 
 
+@pytest.mark.slow(seconds=15)
 async def test_a_hundred_thousand_calls_wait_in_the_database(tmp_path: Path) -> None:
     # The provider's own figure: a hundred a minute.
     async with serving(tmp_path, scripted(1), store_timeout=PATIENT) as served:

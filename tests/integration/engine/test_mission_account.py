@@ -198,6 +198,7 @@ SCENARIO = {
 }
 
 
+@pytest.mark.slow(seconds=25)
 def test_the_same_events_lead_to_the_same_checks_and_routes(tmp_path: Path) -> None:
     daemon = Course()
     run_virtual(lambda loop: in_the_daemon(loop, tmp_path, daemon), speed=SPEED)

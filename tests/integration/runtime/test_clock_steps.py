@@ -96,6 +96,7 @@ async def watched(folder: Path, *statuses: int, wall: Wall, **sections: Any):  #
 
 
 @pytest.mark.parametrize("steps", STEPS.values(), ids=STEPS)
+@pytest.mark.slow(seconds=15)
 async def test_checks_continue_after_each_clock_step(tmp_path: Path, steps: list[float]) -> None:
     wall = Wall()
     async with watched(tmp_path, 1, 2, 3, wall=wall, freshness=QUICK) as served:
@@ -174,6 +175,7 @@ async def test_observations_by_a_clock_ahead_keep_their_true_age(tmp_path: Path)
                 await asyncio.sleep(0.02)
 
 
+@pytest.mark.slow(seconds=15)
 async def test_bindings_that_expired_by_a_clock_ahead_are_checked_again(tmp_path: Path) -> None:
     wall = Wall()
     async with watched(tmp_path, 1, wall=wall, freshness=QUICK) as served:

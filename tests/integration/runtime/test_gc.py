@@ -38,6 +38,7 @@ def planned(count: int) -> Planner:
     return planner
 
 
+@pytest.mark.slow(seconds=15)
 async def test_bindings_registered_after_the_start_are_frozen(tmp_path: Path) -> None:
     config = Config(
         provider={  # type: ignore[arg-type]

@@ -267,6 +267,7 @@ async def test_the_policy_reaches_sql_readers_when_the_database_is_back(tmp_path
             assert database.execute("SELECT fallback FROM policy").fetchall() == [("hold",)]
 
 
+@pytest.mark.slow(seconds=15)
 async def test_under_load_no_read_fails_and_no_check_is_lost(tmp_path: Path) -> None:
     async with reloading(tmp_path, *[1] * 50) as desk:
         await desk.ask(

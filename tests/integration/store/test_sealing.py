@@ -310,6 +310,7 @@ async def test_after_a_rotation_the_earlier_key_is_not_needed(store_url: str, tm
         assert await runs(store, "3") == [(3, 33, 2)]
 
 
+@pytest.mark.slow(seconds=15)
 async def test_a_daemon_can_write_during_a_rotation(store_url: str, tmp_path: Path) -> None:
     keys = key_file(tmp_path, b"1")
     rows = rows_with_numbers(2500)

@@ -288,7 +288,7 @@ async def test_a_check_that_fails_during_a_commit_is_stored_with_the_next(desk: 
     assert (await desk.stored())["1"].state.failures == 2
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=30)
 async def test_a_long_queue_is_stored_in_slices_and_flags_end_one_by_one(desk: Desk) -> None:
     await asyncio.gather(*(desk.register(subs_id) for subs_id in "123"))
     wished = ["1", "2"] * (BATCH // 2) + ["3"] * 10

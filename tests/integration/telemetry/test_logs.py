@@ -99,6 +99,7 @@ def reply(second: int, chance: random.Random) -> Reply:
     return NonAnswer(kind, "unknown_status", "detail", request_id=f"R-{second}")
 
 
+@pytest.mark.slow(seconds=35)
 def test_an_hour_of_outage_at_200_a_second_writes_fewer_than_500_lines(
     written: Callable[[], list[str]], hours: Callable[[float], None]
 ) -> None:
@@ -120,6 +121,7 @@ def test_an_hour_of_outage_at_200_a_second_writes_fewer_than_500_lines(
     assert sum(json.loads(line).get("folded", 0) for line in lines) > 100
 
 
+@pytest.mark.slow(seconds=15)
 def test_an_hour_of_failures_of_all_parts_writes_fewer_than_500_lines(
     written: Callable[[], list[str]], hours: Callable[[float], None]
 ) -> None:
