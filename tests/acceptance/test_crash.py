@@ -30,12 +30,12 @@ from precall.store import Store
 ROUNDS = int(os.environ.get("PRECALL_TEST_SOAK_ROUNDS", "2"))
 SEED = int(os.environ.get("PRECALL_TEST_SEED", "1"))
 WRITERS, OWN, READERS = 4, 10, 4
-STALL = 1.3
-"""Seconds: the default `store.timeout` and some."""
+STALL = 3.3
+"""Seconds: the `store.timeout` of these runs and some."""
 WRITTEN, SEEN = 10, 50
 """How many writes and how many different routes there must be between two kills."""
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240 + 60 * ROUNDS)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600 + 300 * ROUNDS)]
 
 SCENARIO = """
 [[pool]]
@@ -480,7 +480,7 @@ async def daemon(
             yield server, Site(books, url, provider, session)
 
 
-@pytest.mark.parametrize(("timeout", "stalls"), [("10s", False), ("1s", True)], ids=["calm", "stalls"])
+@pytest.mark.parametrize(("timeout", "stalls"), [("10s", False), ("3s", True)], ids=["calm", "stalls"])
 @pytest.mark.slow(seconds=125)
 async def test_kill_9_loses_nothing_acknowledged_or_published(
     tmp_path: Path, store_url: str, timeout: str, stalls: bool

@@ -2,25 +2,53 @@
 
 A busy machine causes no delay by this clock, so tests can assert exact rates and times, and hours pass in seconds.
 
-The daemon, the simulator and the test share the loop in one process. Threads, such as the database's, run in real
-time, so timeouts that depend on them must be generous.
+The daemon, the simulator and the test share the loop in one process. While SQLite works, which it does in a thread
+and in real time, the clock stands: otherwise 100 ms of a busy disk could be minutes. Other threads run in real time.
 """
 
 import asyncio
 import selectors
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
+
+import aiosqlite
+import pytest
 
 from precall.config.schema import Config
 from precall.runtime.daemon import Daemon
 
 SPEED = 10.0
+PAUSE = 0.05
+"""Real seconds between two looks whether a call of SQLite has ended."""
 STEP = 1.0
 """Seconds by which the clock advances at most before the loop polls again."""
 START = 1000.0
+
+
+class _SqliteCalls:
+    """How many calls of aiosqlite are under way in this process."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count the calls in this block. aiosqlite passes each of them to its thread by `Connection._execute`."""
+        execute = vars(aiosqlite.core.Connection)["_execute"]
+
+        async def counted(*args: Any, **named: Any) -> Any:
+            self.count += 1
+            try:
+                return await execute(*args, **named)
+            finally:
+                self.count -= 1
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(aiosqlite.core.Connection, "_execute", counted)
+            yield
 
 
 class _VirtualSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
@@ -29,11 +57,14 @@ class _VirtualSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-t
     def __init__(self, speed: float) -> None:
         super().__init__()
         self.now, self._speed = START, speed
+        self.sqlite = _SqliteCalls()
 
     def select(self, timeout: float | None = None) -> Any:
         ready = super().select(0)
         if ready or timeout is None or timeout <= 0:
             return ready or super().select(timeout)
+        if self.sqlite.count:
+            return super().select(PAUSE)
         step, begun = min(timeout, STEP), time.monotonic()
         if ready := super().select(step / self._speed):
             step = min(step, self._speed * (time.monotonic() - begun))
@@ -55,6 +86,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Advance the clock as if the process had been suspended for so many seconds."""
         self._selector_clock.now += seconds
 
+    def sqlite_counted(self) -> AbstractContextManager[None]:
+        """The clock stands while a call of SQLite is under way, within this context."""
+        return self._selector_clock.sqlite.counted()
+
     def wall(self) -> float:
         return self._begun + self._selector_clock.now - START
 
@@ -69,7 +104,8 @@ def run_virtual(work: Callable[[VirtualLoop], Coroutine[Any, Any, None]], speed:
 
     with asyncio.Runner(loop_factory=make) as runner:
         runner.get_loop()
-        runner.run(work(loops[0]))
+        with loops[0].sqlite_counted():
+            runner.run(work(loops[0]))
 
 
 async def until(true: Callable[[], object | Awaitable[object]], patience: float = 600.0) -> None:

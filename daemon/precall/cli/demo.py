@@ -224,7 +224,7 @@ def _config(provider: str, folder: Path, port: int) -> Config:
             "rate": RATE,
             "call_detail_rate_per_minute": 100 * DEMO_SPEED,
         },
-        store={"url": f"sqlite:///{folder.resolve() / 'precall.db'}"},
+        store={"url": f"sqlite:///{folder.resolve() / 'precall.db'}", "timeout": "10s"},
         api={"listen": f"127.0.0.1:{port}"},
         freshness={
             "max_age": "15s",

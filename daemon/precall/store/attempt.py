@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -11,6 +12,12 @@ from precall.core.errors import OutcomeUnknown, StoreUnavailable
 T = TypeVar("T")
 Work = Callable[[AsyncConnection], Awaitable[T]]
 """The body of a transaction."""
+
+
+async def interrupt(driver_interrupt: Callable[[], Awaitable[None]]) -> None:
+    """Interrupt the running statement. A connection that was closed in the meantime has none."""
+    with suppress(ValueError):
+        await driver_interrupt()
 
 
 class Attempt:
@@ -33,7 +40,7 @@ class Attempt:
         """Forbid the commit. Interrupt the running statement, or drop the connection where that is impossible."""
         self.given_up = True
         if self._interrupt is not None:
-            await self._interrupt()
+            await interrupt(self._interrupt)
         elif self._drop is not None:
             self._drop()
 

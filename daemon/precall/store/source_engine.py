@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from precall.config.database_url import MysqlUrl
 from precall.core.errors import ConfigError
 from precall.core.sync.columns import Undecodable
+from precall.store.attempt import interrupt
 from precall.telemetry.redaction import keep, masked
 
 SLICE = 200
@@ -119,7 +120,7 @@ class _Result:
     async def interrupt(self) -> bool:
         if self._interrupt is None:
             return False
-        await self._interrupt()
+        await interrupt(self._interrupt)
         return True
 
     async def close(self, *, whole: bool) -> None:

@@ -17,6 +17,24 @@ CHECKS = 200_000
 """Maximum number of queued checks, and of dial log lines."""
 
 
+class BatchSize:
+    """How many entries to store at once: half as many after an attempt that failed, twice as many after a success.
+
+    A database that is too slow for the queue would otherwise be given up each time, while the queue grows.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.value = self._most = most
+
+    def failed(self) -> None:
+        """Try half as many next time."""
+        self.value = max(1, self.value // 2)
+
+    def succeeded(self) -> None:
+        """Try twice as many next time."""
+        self.value = min(self._most, 2 * self.value)
+
+
 class UnsavedChecks:
     """Checks that changed nothing, ids of the rows they refreshed, and lines of the dial log."""
 

@@ -34,7 +34,7 @@ from precall.core.routing.route import decide, removed, withhold
 from precall.store import Store
 from precall.table.publisher import Publisher
 from precall.table.table import Table
-from precall.table.unsaved import UnsavedChecks
+from precall.table.unsaved import BatchSize, UnsavedChecks
 from precall.table.writes import Amend, Amendment, UnchangedChecks, V, Write, WriteBatch
 from precall.telemetry.logging import get_logger
 from precall.telemetry.metrics import Metrics
@@ -71,6 +71,7 @@ class Writer:
         self._clock, self._monotonic = clocks.now, clocks.tick
         self._groups: deque[list[Write[Any]]] = deque()
         self._unsaved_checks = UnsavedChecks()
+        self._batch_size = BatchSize(BATCH)
         self._backlog = publisher.unsaved
         self._wake = asyncio.Event()
         self._flush_at = 0.0
@@ -215,6 +216,7 @@ class Writer:
                 return
             self._metrics.store_write_seconds.observe(self._monotonic() - begun)
             self._flush_at = begun + FLUSH
+            self._batch_size.succeeded()
         self._probing = False
         self._to_isolate = max(0, self._to_isolate - 1)
         self._unsaved_checks.stored(unchanged)
@@ -307,7 +309,7 @@ class Writer:
         )
 
     async def _gather_unchanged(self) -> UnchangedChecks:
-        unchanged = self._unsaved_checks.head(BATCH)
+        unchanged = self._unsaved_checks.head(self._batch_size.value)
         for i, (subs_id, _) in enumerate(unchanged.refreshed, 1):
             row = self._table.get(subs_id)
             if row is not None:
@@ -393,7 +395,7 @@ class Writer:
     async def _catch_up(self, left: int = 0) -> bool:
         """Store queued changes in order, in batches, until at most `left` remain. Return whether that succeeded."""
         while True:
-            changes = self._backlog.head(BATCH)
+            changes = self._backlog.head(self._batch_size.value)
             # Refreshed rows are stored with the last change, because an earlier change would overwrite them.
             last = len(changes) == len(self._backlog)
             unchanged = await self._gather_unchanged() if last else UnchangedChecks()
@@ -401,7 +403,9 @@ class Writer:
                 await self._store.commit(changes, unchanged.checks, unchanged.rows, unchanged.dials)
             except StoreError as error:
                 self._outage_cause = str(error)
+                self._batch_size.failed()
                 return False
+            self._batch_size.succeeded()
             self._unsaved_checks.stored(unchanged)
             self._table.unsaved -= self._backlog.stored(changes)
             if len(self._backlog) <= left:

@@ -269,7 +269,7 @@ async def test_the_policy_reaches_sql_readers_when_the_database_is_back(tmp_path
 
 @pytest.mark.slow(seconds=15)
 async def test_under_load_no_read_fails_and_no_check_is_lost(tmp_path: Path) -> None:
-    async with reloading(tmp_path, *[1] * 50) as desk:
+    async with reloading(tmp_path, *[1] * 50, provider='rate = 500\ntimeout = "60s"') as desk:
         await desk.ask(
             "POST", "/v1/bindings/batch", {"bindings": [a_binding(subs_id=str(n)) for n in range(1, 51)]}
         )
@@ -285,7 +285,7 @@ async def test_under_load_no_read_fails_and_no_check_is_lost(tmp_path: Path) -> 
         for turn in range(12):
             desk.write(
                 f'[freshness]\nmin_interval = "{turn + 1}0ms"\n[policy]\nskew = "{turn}s"',
-                provider=f'rate = {200 + turn}\nmax_in_flight = {8 + turn}\ntimeout = "1{turn}s"',
+                provider=f'rate = {200 + turn}\nmax_in_flight = {8 + turn}\ntimeout = "6{turn}s"',
             )
             assert len((await desk.reloaded())["changed"]) >= 4
             seen = len(reads)

@@ -47,9 +47,10 @@ TIMEOUT = BRIEF
 
 
 class Lossy(Store):
-    """A database that is lost, `losses` times, in the very commit: after it."""
+    """A database that is lost, `losses` times, in the very commit: after it. More than `at_once` changes time out."""
 
     losses = 0
+    at_once = BATCH
     lost: Callable[[], None] = staticmethod(lambda: None)
     watch: Callable[[Sequence[Change]], None] = staticmethod(lambda _changes: None)
 
@@ -61,6 +62,8 @@ class Lossy(Store):
         dials: Sequence[DialRecord] = (),
     ) -> None:
         self.watch(changes)
+        if len(changes) > self.at_once:
+            raise StoreUnavailable("the database did not answer within 1 s")
         await super().commit(changes, checks, refreshed, dials)
         if self.losses:
             self.losses -= 1
@@ -288,29 +291,49 @@ async def test_a_check_that_fails_during_a_commit_is_stored_with_the_next(desk: 
     assert (await desk.stored())["1"].state.failures == 2
 
 
-@pytest.mark.slow(seconds=30)
-async def test_a_long_queue_is_stored_in_slices_and_flags_end_one_by_one(desk: Desk) -> None:
-    await asyncio.gather(*(desk.register(subs_id) for subs_id in "123"))
-    wished = ["1", "2"] * (BATCH // 2) + ["3"] * 10
-    flagged: list[set[str]] = []
-    async with desk.down():
-        desk.store.watch = lambda changes: flagged.append(set(desk.table.unsaved)) if changes else None
-        state = desk.observed(desk.row("1"), 1, 1)
-        states = [replace(state, seq=seq) for seq in range(1, len(wished) + 1)]
-        await asyncio.gather(
-            *(
-                desk.writer.submit(
-                    i,
-                    WriteCause.CHECKED,
-                    lambda row, _, state=state: Amendment(replace(row, state=state), None),
+async def test_a_long_queue_is_stored_in_slices_and_flags_end_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("precall.table.writer.BATCH", 500)
+    async with running(tmp_path) as desk:
+        await asyncio.gather(*(desk.register(subs_id) for subs_id in "123"))
+        wished = ["1", "2"] * (500 // 2) + ["3"] * 500
+        flagged: list[set[str]] = []
+        async with desk.down():
+            desk.store.watch = lambda changes: flagged.append(set(desk.table.unsaved)) if changes else None
+            state = desk.observed(desk.row("1"), 1, 1)
+            states = [replace(state, seq=seq) for seq in range(1, len(wished) + 1)]
+            await asyncio.gather(
+                *(
+                    desk.writer.submit(
+                        i,
+                        WriteCause.CHECKED,
+                        lambda row, _, state=state: Amendment(replace(row, state=state), None),
+                    )
+                    for i, state in zip(wished, states, strict=True)
                 )
-                for i, state in zip(wished, states, strict=True)
             )
-        )
-        desk.refresh("3", 1, len(wished) + 1)
+            desk.refresh("3", 1, len(wished) + 1)
+        await desk.settled()
+        assert flagged[0] == {"1", "2", "3"}
+        assert flagged[-1] == {"3"}
+        assert len(await desk.published()) == 3 + len(wished)
+
+
+async def test_a_queue_too_long_for_a_slow_database_is_stored_in_smaller_batches(desk: Desk) -> None:
+    await desk.register("1")
+    async with desk.down():
+        state = desk.observed(desk.row("1"), 1, 1)
+        for seq in range(1, 301):
+            desk.writer.submit(
+                "1",
+                WriteCause.CHECKED,
+                lambda row, _, seq=seq: Amendment(row and replace(row, state=replace(state, seq=seq)), None),
+            )
+        await until(lambda: desk.writer.pending >= 300)
+        desk.store.at_once = 20
     await desk.settled()
-    assert flagged[-2:] == [{"1", "2", "3"}, {"3"}]
-    assert len(await desk.published()) == 3 + len(wished)
+    assert len(await desk.published()) == 301
 
 
 async def test_constant_changes_do_not_prevent_recovery(desk: Desk) -> None:
