@@ -5,6 +5,7 @@ which is recognised and dropped when it is reached, so a move costs a single pus
 """
 
 from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from heapq import heapify, heappop, heappush
 from math import inf
@@ -318,3 +319,21 @@ class PlanPool:
         for x in list(self.by_x):
             siblings = self.by_x.get(x, ())
             yield from (siblings,) if isinstance(siblings, PlanEntry) else tuple(siblings)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The plan for one binding, for display.
+
+    `wrong` is P(its route is wrong now), `worth` the number of dials that a check now would save.
+    """
+
+    lane: str
+    checked_at: float
+    age: float
+    weight: float
+    worth: float
+    wrong: float
+    next_at: float | None
+    kind: CheckKind | None
+    why: str

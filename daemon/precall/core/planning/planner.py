@@ -12,7 +12,6 @@ is decided in `quota`, what an answer means in `state`. All times are ticks of a
 
 from collections import deque
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from math import inf
 from typing import Any
@@ -20,7 +19,7 @@ from typing import Any
 from precall.core.ages import Tick
 from precall.core.planning.admission_price import SHARE, AdmissionPrice
 from precall.core.planning.contagion import Contagion
-from precall.core.planning.entries import CheckKind, PlanEntry, PlanPool, SuspicionCause, Sweep, Variant
+from precall.core.planning.entries import CheckKind, Plan, PlanEntry, PlanPool, SuspicionCause, Sweep, Variant
 from precall.core.planning.promise import KAPPA
 from precall.core.planning.ranking import Ranking
 from precall.core.planning.rates import RateModel
@@ -40,24 +39,6 @@ MAX_READS = 16
 """Reads counted per binding; beyond that they make no difference."""
 SWEEP_SHARE, CATCH_UP_SHARE = 0.35, 0.7
 """Share of the calls for the longest unchecked; the second while these are more than a round overdue."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The plan for one binding, for display.
-
-    `wrong` is P(its route is wrong now), `worth` the number of dials that a check now would save.
-    """
-
-    lane: str
-    checked_at: float
-    age: float
-    weight: float
-    worth: float
-    wrong: float
-    next_at: float | None
-    kind: CheckKind | None
-    why: str
 
 
 class Planner:
