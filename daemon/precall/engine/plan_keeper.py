@@ -7,6 +7,7 @@ change of a row, and in a regular sweep of the whole table that repairs whatever
 import asyncio
 from collections.abc import Callable
 from dataclasses import asdict
+from enum import StrEnum
 from math import inf
 
 from precall.clocks import Clocks
@@ -26,8 +27,18 @@ from precall.table.table import Table
 from precall.table.writer import Writer
 from precall.telemetry.metrics import Metrics
 
+LATEST_REPORT = 3600.0
+"""Seconds after a call within which its report still says when the binding is dialled."""
+
 SLICE = 250
 """Rows processed by a sweep before it yields to the event loop. At worst, if all must be planned, that takes 8 ms."""
+
+
+class DialSource(StrEnum):
+    """How a dial becomes known whose route was not read here."""
+
+    CALL = "call"
+    CACHE = "cache"
 
 
 class PlanKeeper:
@@ -50,6 +61,7 @@ class PlanKeeper:
         self._table, self._writer, self._braking, self._dial_log = table, writer, braking, dial_log
         self._settings, self._metrics, self._clocks = settings, metrics, clocks
         self._lead = clocks.lead
+        self._began_at = clocks.tick()
         table.listeners.append(self.follow)
 
     def follow(self, before: Row | None, after: Row | None) -> None:
@@ -85,6 +97,38 @@ class PlanKeeper:
         self.calibration.dialled(self._metrics.pool(pool_key), self.planner.wrong_now(subs_id, tick))
         self.planner.dial(subs_id, tick, verified=verified)
         self._dial_log.record(subs_id, LogEvent.DIAL, verified=verified)
+
+    def record_call(self, subs_id: str, pool_key: str, called_at: float) -> None:
+        """Record a call, placed at `called_at` (Unix seconds). It counts as a dial unless its read did.
+
+        Not if it is reported late, or was placed before this daemon began to count reads.
+        """
+        tick = self._clocks.tick()
+        at = self._tick_of(called_at, tick)
+        if at >= max(tick - LATEST_REPORT, self._began_at):
+            wrong = self.planner.wrong_now(subs_id, tick)
+            self._tell(
+                DialSource.CALL, subs_id, pool_key, self.planner.dial_of_call(subs_id, at, tick), wrong
+            )
+
+    def record_reads(self, subs_id: str, pool_key: str, count: int, last_at: float) -> None:
+        """Record reads for dials that a cache answered, the last of them at `last_at` (Unix seconds)."""
+        tick = self._clocks.tick()
+        wrong = self.planner.wrong_now(subs_id, tick)
+        dials = self.planner.dials_of_cache(subs_id, count, self._tick_of(last_at, tick), tick)
+        self._tell(DialSource.CACHE, subs_id, pool_key, dials, wrong)
+
+    def _tick_of(self, moment: float, tick: Tick) -> float:
+        """The tick of a moment told by another clock. One in the future counts as now."""
+        return tick - max(0.0, self._clocks.now() - moment)
+
+    def _tell(self, source: DialSource, subs_id: str, pool_key: str, dials: int, wrong: float) -> None:
+        """Count dials that were not asked for here, each with P(its route was wrong), wherever reads are counted."""
+        self._metrics.unread_dials.labels(source).inc(dials)
+        pool = self._metrics.pool(pool_key)
+        for _ in range(dials):
+            self.calibration.dialled(pool, wrong)
+            self._dial_log.record(subs_id, LogEvent.DIAL)
 
     def lapse(self, row: Row) -> None:
         """End a binding that has expired by the clock, without an answer of the provider."""

@@ -337,22 +337,40 @@ class Planner:
             self.schedule(subs_id, at, kind=entry.kind)
         self._enqueue(entry, now)
 
-    # -- reads ----------------------------------------------------------------------------------------
+    # -- dials ----------------------------------------------------------------------------------------
 
     def dial(self, subs_id: Hashable, now: Tick, *, verified: bool) -> None:
         """Record a read that precedes a dial; `verified` when a live check covered it."""
         entry = self._entries.get(subs_id)
         if entry is not None:
-            self.learned.record_read(bool(entry.variant), verified)
-            self._observe(entry, now, dialled=True)
-            entry.reads = min(entry.reads + 1, MAX_READS)
-            self._enqueue(entry, now)
+            entry.read_at = now
+            self._count(entry, 1, now, now, verified=verified)
 
-    def _observe(self, entry: PlanEntry, now: float, *, dialled: bool = False) -> None:
-        start = max(0.0, entry.counted_until - entry.registered_at)
-        end = max(0.0, now - entry.registered_at)
+    def dial_of_call(self, subs_id: Hashable, called_at: float, now: Tick) -> int:
+        """Record a call that was placed at `called_at`. Return the dials counted: none if its read was."""
+        entry = self._entries.get(subs_id)
+        return 0 if entry is None else self._count(entry, entry.count_call(called_at), called_at, now)
+
+    def dials_of_cache(self, subs_id: Hashable, count: int, last_at: float, now: Tick) -> int:
+        """Record `count` reads answered by a cache, the last at `last_at`. Return the dials counted."""
+        entry = self._entries.get(subs_id)
+        return 0 if entry is None else self._count(entry, entry.count_reads(count, last_at), last_at, now)
+
+    def _count(self, entry: PlanEntry, dials: int, at: float, now: float, *, verified: bool = False) -> int:
+        """Learn from `dials` dials at `at`, and queue the entry by its new rate."""
+        for _ in range(dials):
+            self.learned.record_read(bool(entry.variant), verified)
+            self._observe(entry, at, dialled=True)
+            entry.reads = min(entry.reads + 1, MAX_READS)
+        self._enqueue(entry, now)
+        return dials
+
+    def _observe(self, entry: PlanEntry, at: float, *, dialled: bool = False) -> None:
+        """Count the observation up to `at`. A dial that is told late adds none, but counts at its age."""
+        end = max(0.0, at - entry.registered_at)
+        start = min(max(0.0, entry.counted_until - entry.registered_at), end)
         self.learned.observe(entry.pool.rates, entry.reads, start, end, dialled=dialled)
-        entry.counted_until = now
+        entry.counted_until = max(entry.counted_until, at)
 
     def worth_waiting(self, subs_id: Hashable, now: Tick) -> bool:
         """Whether a reader should wait for a live check: it saves at least as much as the current price."""
