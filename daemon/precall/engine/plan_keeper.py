@@ -29,6 +29,8 @@ from precall.telemetry.metrics import Metrics
 
 LATEST_REPORT = 3600.0
 """Seconds after a call within which its report still says when the binding is dialled."""
+WHOLE_SECOND = 1.0
+"""Reports give whole seconds, so a call may have been placed this much later than told."""
 
 SLICE = 250
 """Rows processed by a sweep before it yields to the event loop. At worst, if all must be planned, that takes 8 ms."""
@@ -103,24 +105,20 @@ class PlanKeeper:
 
         Not if it is reported late, or was placed before this daemon began to count reads.
         """
+        at = self._clocks.tick_of(called_at)
         tick = self._clocks.tick()
-        at = self._tick_of(called_at, tick)
-        if at >= max(tick - LATEST_REPORT, self._began_at):
+        if at >= max(tick - LATEST_REPORT, self._began_at - WHOLE_SECOND):
             wrong = self.planner.wrong_now(subs_id, tick)
-            self._tell(
-                DialSource.CALL, subs_id, pool_key, self.planner.dial_of_call(subs_id, at, tick), wrong
-            )
+            dials = self.planner.dial_of_call(subs_id, at, tick)
+            self._tell(DialSource.CALL, subs_id, pool_key, dials, wrong)
 
     def record_reads(self, subs_id: str, pool_key: str, count: int, last_at: float) -> None:
         """Record reads for dials that a cache answered, the last of them at `last_at` (Unix seconds)."""
+        at = self._clocks.tick_of(last_at)
         tick = self._clocks.tick()
         wrong = self.planner.wrong_now(subs_id, tick)
-        dials = self.planner.dials_of_cache(subs_id, count, self._tick_of(last_at, tick), tick)
+        dials = self.planner.dials_of_cache(subs_id, count, at, tick)
         self._tell(DialSource.CACHE, subs_id, pool_key, dials, wrong)
-
-    def _tick_of(self, moment: float, tick: Tick) -> float:
-        """The tick of a moment told by another clock. One in the future counts as now."""
-        return tick - max(0.0, self._clocks.now() - moment)
 
     def _tell(self, source: DialSource, subs_id: str, pool_key: str, dials: int, wrong: float) -> None:
         """Count dials that were not asked for here, each with P(its route was wrong), wherever reads are counted."""

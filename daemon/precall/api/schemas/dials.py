@@ -10,7 +10,7 @@ from precall.api.schemas.routes import MAX_LOOKUP
 MAX_DIALS = 100
 
 
-class DialsOfBinding(Body):
+class DialBody(Body):
     """How often the route of a binding was read for a dial since the cache last told, and when last."""
 
     subs_id: Annotated[str, Field(max_length=64)]
@@ -26,7 +26,7 @@ class DialsOfBinding(Body):
         return seconds(self.last_at)
 
 
-class DialsBody(RootModel[Annotated[list[DialsOfBinding], Field(max_length=MAX_LOOKUP)]]):
+class DialsBody(RootModel[Annotated[list[DialBody], Field(max_length=MAX_LOOKUP)]]):
     """A list of bindings that were dialled."""
 
 
