@@ -17,8 +17,9 @@ from precall.core.calls.calibration import Calibration
 from precall.core.model import ABNORMAL, BindingState, Row, State
 from precall.core.numbers import key_of
 from precall.core.planning.next_check import NextCheck
-from precall.core.planning.planner import CheckKind, Planner
+from precall.core.planning.planner import RESTING, CheckKind, Planner
 from precall.core.planning.sample import LogEvent, variant_of
+from precall.core.routing.explain import CheckPlan
 from precall.core.routing.exposure import may_turn, must_withdraw
 from precall.core.routing.route import expired_locally, held_by_brake, is_over, known_age, too_old
 from precall.engine.brake_release import BrakeRelease
@@ -153,6 +154,15 @@ class PlanKeeper:
         moment_of = self._clocks.moment_of
         next_at = None if plan.next_at is None else moment_of(plan.next_at)
         return asdict(plan) | {"checked_at": moment_of(plan.checked_at), "next_at": next_at}
+
+    def next_check(self, subs_id: str) -> CheckPlan | None:
+        """Return the next check of one binding, or None if no check is planned."""
+        tick = self._clocks.tick()
+        plan = self.planner.explain(subs_id, tick)
+        if plan is None or plan.lane == RESTING:
+            return None
+        due_in = None if plan.next_at is None else max(0.0, plan.next_at - tick)
+        return CheckPlan(due_in, plan.why, plan.wrong)
 
     async def sweep(self, pause: float = 0.0, ended: Callable[[Row], None] = lambda _row: None) -> None:
         """Compare the whole table with the plan, in slices with a pause of `pause` seconds after each.

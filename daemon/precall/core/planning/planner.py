@@ -35,6 +35,7 @@ SLICE = 500
 SMOOTHING = 1 / 200
 """Weight of the newest call in the background's average share of all calls."""
 NORMAL = ""
+RESTING = "resting"
 MAX_READS = 16
 """Reads counted per binding; beyond that they make no difference."""
 SWEEP_SHARE, CATCH_UP_SHARE = 0.35, 0.7
@@ -425,7 +426,7 @@ class Planner:
         if entry.in_flight_until:
             lane, why = "in flight", "its check is under way"
         elif entry.held_until is not None:
-            lane = "resting" if at is None else "appointments"
+            lane = RESTING if at is None else "appointments"
             why = "expired" if at is None else f"{kind}: not before then"
         elif self._paused or entry.pool.paused:
             lane, why = "paused", "background checks are paused"
