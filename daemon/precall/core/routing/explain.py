@@ -12,6 +12,8 @@ from precall.core.routing.good_until import good_until
 from precall.core.routing.route import active_override
 
 _UNITS = (("day", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+_FAR = 2 * 86_400
+"""Seconds from which a moment is told by its date alone."""
 
 _SAID = {
     0: "The provider has not answered yet.",
@@ -166,10 +168,11 @@ def _holds(route: Route) -> str:
     until = good_until(route)
     if route.action is Action.DIAL_REAL:
         return "The answer may not be kept: a real number is asked for, and audited, each time."
-    ahead = in_words(until - route.decided_at)
+    left = until - route.decided_at
+    then = f"{_time(until)}, {in_words(left)} from now" if left < _FAR else _time(until)
     if route.action is Action.HOLD:
-        return f"It may be kept until {_time(until)}, {ahead} from now."
-    return f"It holds until {_time(until)}, {ahead} from now, unless a check, an order or a registration changes it."
+        return f"It may be kept until {then}."
+    return f"It holds until {then}, unless a check, an order or a registration changes it."
 
 
 def _next(plan: CheckPlan | None) -> str:

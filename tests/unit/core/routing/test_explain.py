@@ -53,6 +53,7 @@ def test_a_temporary_number_is_explained_whole() -> None:
         (row(BindingState(state=State.NORMAL, checked_at=NOW - 2.0)), POLICY, "substitute query last said"),
         (row(BindingState(state=State.EXPIRED, checked_at=NOW - 2.0)), POLICY, "no such binding, 2 s ago"),
         (row(), POLICY, "has not answered yet"),
+        (row(expires_at=NOW + 1e6), POLICY, "It holds until 2026-10-03 03:59:55 UTC, unless"),
         (
             replace(
                 row(observed(State.NORMAL)),
