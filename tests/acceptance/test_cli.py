@@ -387,7 +387,9 @@ def test_explain_shows_the_reasons_for_a_route(site: Site) -> None:
     assert body["results"][0]["status"] == 2
     shown = site.ask("explain", "2002")
     assert shown.returncode == 0
-    assert body["results"][0]["request_id"] in shown.stdout
+    assert f"Its RequestId is {body['results'][0]['request_id']}." in shown.stdout
+    assert shown.stdout.splitlines()[: len(body["sentences"])][0] == body["sentences"][0]
+    assert "dial the temporary X" in shown.stdout
 
 
 def test_operator_orders_take_effect_and_are_lifted(site: Site) -> None:

@@ -33,7 +33,8 @@ LOOKUP = 100
 CONSTANT = (
     b'{"subs_id":"1000000000000001","action":"dial_x","number":"17000000000","extension":"","state":"normal",'
     b'"reason":"status_1","status":1,"checked_at":"2026-01-02T03:04:05.678Z","age_ms":1234,"stale":false,'
-    b'"retry_after":0,"flags":[],"expires_at":"2026-02-02T00:00:00Z","version":7,"index":123456}'
+    b'"retry_after":0,"flags":[],"expires_at":"2026-02-02T00:00:00Z",'
+    b'"good_until":"2026-02-01T23:59:55.000Z","version":7,"index":123456}'
 )
 
 

@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 
 import asyncpg
@@ -59,6 +60,8 @@ ROUTE = Route(
     expires_at=None,
     version=1,
     index=1,
+    decided_at=0.0,
+    until=inf,
 )
 
 CREATE = """

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from precall.clocks import Clocks
-from precall.core.ages import AHEAD, age_of, backdate
+from precall.core.ages import AHEAD, Horizon, age_of, backdate
 from precall.core.model import Action, Policy, Reason, Row, State
 from precall.core.routing.route import decide, past, too_old
 from precall.core.routing.state import advance, flapping
@@ -121,8 +121,8 @@ def test_an_unverified_x_without_an_end_registered_in_the_future_is_held() -> No
 
 def test_transitions_in_the_future_do_not_count_as_flapping() -> None:
     state = replace(row().state, moves=(NOW + 60.0,) * 5)
-    assert not flapping(state, NOW)
-    assert flapping(replace(state, moves=(NOW - 60.0,) * 5), NOW)
+    assert not flapping(state, Horizon(NOW))
+    assert flapping(replace(state, moves=(NOW - 60.0,) * 5), Horizon(NOW))
 
 
 def test_a_change_from_the_future_is_shown_without_its_number() -> None:

@@ -44,6 +44,7 @@ from precall.api.schemas.calls import (
     ReportQuery,
 )
 from precall.api.schemas.changes import ChangesAnswer, ChangesQuery, FilterQuery, StreamQuery
+from precall.api.schemas.dials import DialsAnswer, DialsBody
 from precall.api.schemas.exposures import ExposurePage, ExposuresQuery
 from precall.api.schemas.hints import HintsAnswer, HintsBody
 from precall.api.schemas.operations import (
@@ -400,13 +401,10 @@ ENDPOINTS: tuple[Operation, ...] = (
         problems=(503,),
     ),
     Operation(
-        "GET",
-        "/v1/dials",
-        "admin",
-        dials.log,
-        "Download the dial log",
-        {200: dials.LINES},
-        problems=(503,),
+        "POST", "/v1/dials", "calls:write", dials.post, "Report dials", {200: DialsAnswer}, body=DialsBody
+    ),
+    Operation(
+        "GET", "/v1/dials", "admin", dials.log, "Download the dial log", {200: dials.LINES}, problems=(503,)
     ),
     Operation(
         "POST",

@@ -19,16 +19,17 @@ def reply(data: Any, status: int = 200) -> web.Response:
 
 
 def route_response(route: Route, form: Literal["json", "text"]) -> web.Response:
-    """Return a response for one route. Its ETag covers everything but the age."""
+    """Return a response for one route. Its ETag covers everything but its age and how long it may be kept."""
     if form == "text":
         body = route_text(route).encode()
         tag = blake2b(body, digest_size=9).hexdigest()
         kind = "text/plain; charset=utf-8"
     else:
         data = encode_route(route)
-        age, data["age_ms"] = data["age_ms"], 0
+        age, kept = data["age_ms"], data["good_until"]
+        data["age_ms"] = data["good_until"] = 0
         tag = blake2b(orjson.dumps(data), digest_size=9).hexdigest()
-        data["age_ms"] = age
+        data["age_ms"], data["good_until"] = age, kept
         body = orjson.dumps(data)
         kind = "application/json; charset=utf-8"
     return web.Response(body=body, headers={**HEADERS, hdrs.CONTENT_TYPE: kind, hdrs.ETAG: f'"{tag}"'})

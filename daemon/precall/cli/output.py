@@ -104,6 +104,7 @@ def route(value: Mapping[str, Any]) -> None:
             "ask again": asks_again,
             "flags": ", ".join(value["flags"]),
             "expires": value["expires_at"],
+            "good until": value["good_until"],
             "version": f"{value['version']} (index {value['index']})",
         },
         title=str(value["subs_id"]),

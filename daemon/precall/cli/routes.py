@@ -54,18 +54,16 @@ def route(
 @app.command(rich_help_panel=PANEL)
 @asks
 def explain(subs_id: SubsId, *, daemon: Target, as_json: Json = False) -> None:
-    """Explain the route of a binding.
+    """Explain the route of a binding in sentences.
 
-    Shows the latest answers, the state, the flags and the next check.
+    What dispatchers are told, why, until when, and the next check. The data behind it is in --json.
     """
     answer = ask(daemon, "GET", path("bindings", subs_id, "explain"))
     if as_json:
         output.data(answer)
         return
-    output.route(answer["route"])
-    for part, content in answer.items():
-        if part != "route" and isinstance(content, dict):
-            output.facts(content, title=part.replace("_", " "))
+    for sentence in answer["sentences"]:
+        output.paragraph(sentence)
     results: list[dict[str, Any]] = answer["results"] or []
     if results:
         output.rows(RESULT, ([result[name] for name in RESULT] for result in results))

@@ -30,6 +30,37 @@ def age_of(at: float, now: float) -> float:
     return max(0.0, now - at) if at - now <= AHEAD else inf
 
 
+class Horizon:
+    """A moment, and how far ahead the conditions on time that were judged at it hold.
+
+    `until` is the earliest later moment at which one of them may turn out differently; inf if none ever does. What was
+    decided by these conditions alone is the same at every moment before.
+    """
+
+    __slots__ = ("now", "until")
+
+    def __init__(self, now: float) -> None:
+        self.now, self.until = now, inf
+
+    def reached(self, at: float) -> bool:
+        """Whether `at` has come."""
+        if self.now >= at:
+            return True
+        self.until = min(self.until, at)
+        return False
+
+    def recent(self, at: float, limit: float) -> bool:
+        """Whether the age of `at` is known and at most `limit` seconds."""
+        age = age_of(at, self.now)
+        if age <= limit:
+            self.until = min(self.until, at + limit)
+            return True
+        if age == inf:
+            # Once the clock gets near it, its age is known.
+            self.until = min(self.until, at - AHEAD)
+        return False
+
+
 def backdate(row: Row, seconds: float) -> Row:
     """The row with its times corrected for a clock that was `seconds` ahead."""
     state = row.state

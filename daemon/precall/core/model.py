@@ -262,8 +262,9 @@ class Would:
 class Route:
     """The route given to a dispatcher.
 
-    `age` is None before the first answer, and when it is unknown. `retry_after` is positive with `hold`. `would` is
-    None unless the pool is only observed.
+    `age` is None before the first answer, and when it is unknown. `retry_after` is positive with `hold`. It was decided
+    at `decided_at`, and time alone changes nothing of it but its age before `until` (inf: never). `would` is None
+    unless the pool is only observed.
     """
 
     subs_id: str
@@ -281,6 +282,8 @@ class Route:
     expires_at: float | None
     version: int
     index: int
+    decided_at: float
+    until: float
     would: Would | None = None
 
     def __repr__(self) -> str:

@@ -68,9 +68,10 @@ class CallResults:
         """Whether the database accepts writes."""
         return self._writer.saving
 
-    async def file(self, reports: Sequence[Call]) -> dict[str, StoredCall]:
+    async def file(self, reports: Sequence[Call], *, placed: bool = False) -> dict[str, StoredCall]:
         """Store reports of calls. Return the merged calls by id.
 
+        `placed`: by whoever placed the calls. Each new one then counts as a dial, unless the read of its route did.
         Raises StoreUnavailable if not all of them were stored; repeating all of them is always safe.
         """
         if not self._writer.saving:
@@ -82,7 +83,18 @@ class CallResults:
         filed = await asyncio.gather(
             *(self._enqueue(calls[i : i + BATCH]) for i in range(0, len(calls), BATCH))
         )
-        return {call_id: stored for part in filed for call_id, stored in part.items()}
+        found = {call_id: stored for part in filed for call_id, stored in part.items()}
+        if placed:
+            await self._count_dials(stored.call for stored in found.values() if stored.before is None)
+        return found
+
+    async def _count_dials(self, calls: Iterable[Call]) -> None:
+        """Count new calls as dials. A dispatcher that keeps routes reads few of them here."""
+        for i, call in enumerate(calls, 1):
+            row = self._table.get(call.subs_id)
+            if row is not None:
+                self._checker.plan.record_call(call.subs_id, row.binding.pool_key, call.called_at)
+            await breathe(i, SLICE)
 
     async def report_numbers(self, reports: Sequence[NumberReport]) -> None:
         """Store the provider's reports about numbers, and schedule checks of their bindings.

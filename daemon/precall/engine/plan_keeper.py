@@ -7,6 +7,7 @@ change of a row, and in a regular sweep of the whole table that repairs whatever
 import asyncio
 from collections.abc import Callable
 from dataclasses import asdict
+from enum import StrEnum
 from math import inf
 
 from precall.clocks import Clocks
@@ -16,8 +17,9 @@ from precall.core.calls.calibration import Calibration
 from precall.core.model import ABNORMAL, BindingState, Row, State
 from precall.core.numbers import key_of
 from precall.core.planning.next_check import NextCheck
-from precall.core.planning.planner import CheckKind, Planner
+from precall.core.planning.planner import RESTING, CheckKind, Planner
 from precall.core.planning.sample import LogEvent, variant_of
+from precall.core.routing.explain import CheckPlan
 from precall.core.routing.exposure import may_turn, must_withdraw
 from precall.core.routing.route import expired_locally, held_by_brake, is_over, known_age, too_old
 from precall.engine.brake_release import BrakeRelease
@@ -26,8 +28,20 @@ from precall.table.table import Table
 from precall.table.writer import Writer
 from precall.telemetry.metrics import Metrics
 
+LATEST_REPORT = 3600.0
+"""Seconds after a call within which its report still says when the binding is dialled."""
+WHOLE_SECOND = 1.0
+"""Reports give whole seconds, so a call may have been placed this much later than told."""
+
 SLICE = 250
 """Rows processed by a sweep before it yields to the event loop. At worst, if all must be planned, that takes 8 ms."""
+
+
+class DialSource(StrEnum):
+    """How a dial becomes known whose route was not read here."""
+
+    CALL = "call"
+    CACHE = "cache"
 
 
 class PlanKeeper:
@@ -50,6 +64,7 @@ class PlanKeeper:
         self._table, self._writer, self._braking, self._dial_log = table, writer, braking, dial_log
         self._settings, self._metrics, self._clocks = settings, metrics, clocks
         self._lead = clocks.lead
+        self._began_at = clocks.tick()
         table.listeners.append(self.follow)
 
     def follow(self, before: Row | None, after: Row | None) -> None:
@@ -86,6 +101,34 @@ class PlanKeeper:
         self.planner.dial(subs_id, tick, verified=verified)
         self._dial_log.record(subs_id, LogEvent.DIAL, verified=verified)
 
+    def record_call(self, subs_id: str, pool_key: str, called_at: float) -> None:
+        """Record a call, placed at `called_at` (Unix seconds). It counts as a dial unless its read did.
+
+        Not if it is reported late, or was placed before this daemon began to count reads.
+        """
+        at = self._clocks.tick_of(called_at)
+        tick = self._clocks.tick()
+        if at >= max(tick - LATEST_REPORT, self._began_at - WHOLE_SECOND):
+            wrong = self.planner.wrong_now(subs_id, tick)
+            dials = self.planner.dial_of_call(subs_id, at, tick)
+            self._tell(DialSource.CALL, subs_id, pool_key, dials, wrong)
+
+    def record_reads(self, subs_id: str, pool_key: str, count: int, last_at: float) -> None:
+        """Record reads for dials that a cache answered, the last of them at `last_at` (Unix seconds)."""
+        at = self._clocks.tick_of(last_at)
+        tick = self._clocks.tick()
+        wrong = self.planner.wrong_now(subs_id, tick)
+        dials = self.planner.dials_of_cache(subs_id, count, at, tick)
+        self._tell(DialSource.CACHE, subs_id, pool_key, dials, wrong)
+
+    def _tell(self, source: DialSource, subs_id: str, pool_key: str, dials: int, wrong: float) -> None:
+        """Count dials that were not asked for here, each with P(its route was wrong), wherever reads are counted."""
+        self._metrics.unread_dials.labels(source).inc(dials)
+        pool = self._metrics.pool(pool_key)
+        for _ in range(dials):
+            self.calibration.dialled(pool, wrong)
+            self._dial_log.record(subs_id, LogEvent.DIAL)
+
     def lapse(self, row: Row) -> None:
         """End a binding that has expired by the clock, without an answer of the provider."""
         if row.binding.subs_id in self.planner:
@@ -111,6 +154,15 @@ class PlanKeeper:
         moment_of = self._clocks.moment_of
         next_at = None if plan.next_at is None else moment_of(plan.next_at)
         return asdict(plan) | {"checked_at": moment_of(plan.checked_at), "next_at": next_at}
+
+    def next_check(self, subs_id: str) -> CheckPlan | None:
+        """Return the next check of one binding, or None if no check is planned."""
+        tick = self._clocks.tick()
+        plan = self.planner.explain(subs_id, tick)
+        if plan is None or plan.lane == RESTING:
+            return None
+        due_in = None if plan.next_at is None else max(0.0, plan.next_at - tick)
+        return CheckPlan(due_in, plan.why, plan.wrong)
 
     async def sweep(self, pause: float = 0.0, ended: Callable[[Row], None] = lambda _row: None) -> None:
         """Compare the whole table with the plan, in slices with a pause of `pause` seconds after each.

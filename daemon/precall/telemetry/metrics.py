@@ -181,6 +181,11 @@ class Metrics:
             "Route reads for a dial; stale: no route as young as promised could be given",
             "stale",
         )
+        self.unread_dials = self._counter(
+            "unread_dials_total",
+            "Dials of routes that were not read here: told by a reported call, or by a cache",
+            "source",
+        )
         self.observed_reads = self._counter(
             "observed_reads_total",
             "Route reads answered in pools that are only observed, by pool and by the action that would be taken",

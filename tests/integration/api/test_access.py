@@ -15,6 +15,7 @@ from tests.support.api_daemon import Served, a_binding, serving, token
 
 BODIES: dict[str, Any] = {
     "/v1/hints": [],
+    "/v1/dials": [],
     "/v1/routes/lookup": {"subs_ids": ["1"]},
     "/v1/bindings/batch": {"bindings": [a_binding()]},
     "/v1/bindings/{subs_id}": a_binding(),

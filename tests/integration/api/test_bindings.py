@@ -237,6 +237,8 @@ async def test_explain_returns_route_state_override_and_plan(tmp_path: Path) -> 
         assert answer.override.reason == "test"
         assert answer.plan is not None
         assert answer.plan["why"]
+        assert body["sentences"][0] == "Dispatchers are told not to dial, and to ask again in 1 min."
+        assert "An operator has overridden the route." in body["sentences"]
         assert (await served.ask("GET", "/v1/bindings/2/explain"))[0] == 404
 
 

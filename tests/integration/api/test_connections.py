@@ -490,6 +490,7 @@ async def test_requests_about_unknown_ids_do_not_grow_memory(tmp_path: Path) -> 
             ("POST", "/v1/pause", {"pool_key": f"POOL{place}"}),
             ("POST", "/v1/brake/engage", {"pool_key": f"POOL{place}"}),
             ("POST", "/v1/hints", [{"subs_id": subs_id, "dial_at": "2099-01-01T00:00:00Z"}]),
+            ("POST", "/v1/dials", [{"subs_id": subs_id, "last_at": "2026-01-01T00:00:00Z"}]),
             ("POST", "/v1/routes/lookup", {"subs_ids": [f"{subs_id}{n}" for n in range(20)]}),
         ):
             status, _ = await served.ask(method, path, body)

@@ -26,6 +26,7 @@ WAITING = {"/v1/routes/changes", "/v1/routes/stream"}
 BODIES: dict[str, list[Any]] = {
     "/v1/routes/lookup": [{"subs_ids": [*IDS, "9"], "caller": caller} for caller in ("", A, B, STRANGER)],
     "/v1/hints": [[{"subs_id": "1", "dial_at": "2099-01-01T00:00:00Z"}], [{"subs_id": A, "dial_at": B}]],
+    "/v1/dials": [[{"subs_id": "1", "last_at": "2026-01-01T00:00:00Z"}], [{"subs_id": A, "last_at": B}]],
     "/v1/bindings/batch": [
         {"bindings": [a_binding(number_x=X, number_a=A, number_b=B)]},
         {"bindings": [a_binding(number_x=X, number_a=A, number_b="***21")]},

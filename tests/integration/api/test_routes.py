@@ -1,5 +1,7 @@
 """Routes over HTTP."""
 
+import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +10,10 @@ import pytest
 from precall.api.schemas.routes import LookupAnswer, RouteAnswer, RoutePage
 from precall.simulator import Fault
 from tests.support.api_daemon import A, B, X, a_binding, scripted, serving, token
+from tests.support.route_forms import route_forms
 
-NORMAL, TEMPORARY, FALLBACK, EXPIRED = "1", "2", "3", "4"
+NORMAL, TEMPORARY, FALLBACK, EXPIRED, HELD = "1", "2", "3", "4", "5"
+OTHER = "17000000009"
 
 
 async def test_routes_of_each_state(tmp_path: Path) -> None:
@@ -46,6 +50,46 @@ async def test_routes_of_each_state(tmp_path: Path) -> None:
         _, page = await served.ask("GET", "/v1/routes?action=dial_real")
         [listed] = RoutePage.model_validate(page).routes
         assert (listed.number, listed.flags) == ("", ["number_withheld"])
+
+
+def seconds_of(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+async def test_every_form_of_a_route_says_how_long_it_is_good(tmp_path: Path) -> None:
+    """Real numbers for no time; `hold` and `expired` from the moment they are told."""
+    ids = (NORMAL, TEMPORARY, FALLBACK, EXPIRED, HELD)
+    async with serving(tmp_path, scripted(1, 2, 3, 4, 3), brake={"floor": 1, "share": 0.0}) as served:
+        for subs_id in ids:
+            await served.register(subs_id=subs_id)
+            await served.checked(subs_id)
+        before = time.time() - 0.001  # what is told is cut to the millisecond
+        forms = await route_forms(served, ids, A)
+        await served.register(subs_id=NORMAL, number_x=OTHER)
+        _, by_number = await served.ask("GET", f"/v1/routes/by-number?x={OTHER}&caller={A}")
+        forms["by-number"] = [by_number]
+        after = time.time()
+    for form, routes in forms.items():
+        assert form == "by-number" or {route["subs_id"] for route in routes} == set(ids), form
+        for route in routes:
+            good = seconds_of(route["good_until"])
+            match route["action"]:
+                case "dial_x":
+                    assert route["good_until"] == "2098-12-31T23:59:55.000Z", form
+                case "dial_temp_x":
+                    assert good == pytest.approx(seconds_of(route["checked_at"]) + 600.0, abs=0.002), form
+                case action:
+                    lasts = {"dial_real": 0.0, "hold": route["retry_after"], "expired": 86_400.0}[action]
+                    assert before <= good - lasts <= after, form
+                    assert action != "hold" or lasts == 60.0
+
+
+async def test_the_end_of_an_override_bounds_the_route(tmp_path: Path) -> None:
+    async with serving(tmp_path, rate=0.001) as served:
+        await served.register()
+        order = {"action": "dial_x", "reason": "tried by hand", "until": "2098-01-01T00:00:00Z"}
+        status, pinned = await served.ask("PUT", "/v1/overrides/1", order)
+        assert (status, pinned["route"]["good_until"]) == (200, "2098-01-01T00:00:00.000Z"), pinned
 
 
 async def test_a_route_is_available_as_plain_text(tmp_path: Path) -> None:

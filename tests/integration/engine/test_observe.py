@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 
 from tests.integration.runtime.test_reload import Desk, reloading
 from tests.support.api_daemon import A, B, Served, X, scripted, serving, token
 from tests.support.patience import until
+from tests.support.route_forms import route_forms
 
 STATES = (1, 2, 3, 4)
 WOULD = {
@@ -55,19 +55,7 @@ def shown_as_observed(route: dict[str, Any]) -> None:
 
 async def test_every_form_of_a_route_has_x_and_the_would_be_route(tmp_path: Path) -> None:
     async with observed(tmp_path) as served:
-        forms: dict[str, list[dict[str, Any]]] = {}
-        forms["read"] = [
-            (await served.ask("GET", f"/v1/routes/{subs_id}?caller={A}"))[1] for subs_id in WOULD
-        ]
-        _, found = await served.ask("POST", "/v1/routes/lookup", {"subs_ids": list(WOULD), "caller": A})
-        forms["lookup"] = found["routes"]
-        forms["list"] = (await served.ask("GET", "/v1/routes"))[1]["routes"]
-        async with served.session.get(f"{served.url}/v1/routes/snapshot") as response:
-            forms["snapshot"] = [orjson.loads(line) async for line in response.content]
-        base = min(served.daemon.parts.feed.bases)
-        changes = (await served.ask("GET", f"/v1/routes/changes?since={base}&wait=0"))[1]["changes"]
-        forms["changes"] = list({one["subs_id"]: one for one in changes}.values())
-        forms["stream"] = await streamed(served, base, len(changes))
+        forms = await route_forms(served, WOULD, A)
         for form, routes in forms.items():
             assert {route["subs_id"] for route in routes} == set(WOULD), form
             for route in routes:
@@ -84,19 +72,6 @@ async def test_every_form_of_a_route_has_x_and_the_would_be_route(tmp_path: Path
             "3": ("fallback", 3),
             "4": ("expired", 4),
         }
-
-
-async def streamed(served: Served, since: int, events: int) -> list[dict[str, Any]]:
-    """The last route of each binding among the first `events` of the stream."""
-    told: dict[str, dict[str, Any]] = {}
-    async with served.session.get(f"{served.url}/v1/routes/stream?since={since}") as response:
-        while events:
-            line = await response.content.readline()
-            if line.startswith(b"data: "):
-                route = orjson.loads(line.removeprefix(b"data: "))
-                told[route["subs_id"]] = route
-                events -= 1
-    return list(told.values())
 
 
 async def test_published_changes_keep_the_would_be_route(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,8 @@ def route_of(row: Row, **differing: Any) -> Route:
         expires_at=row.binding.expires_at,
         version=row.version,
         index=row.index,
+        decided_at=0.0,
+        until=inf,
     )
     return replace(told, **differing)
 

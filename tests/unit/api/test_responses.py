@@ -1,7 +1,8 @@
 """What leaves the API: promised key by key."""
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
+from math import inf
 
 import orjson
 import pytest
@@ -17,10 +18,11 @@ from tests.support.builders import binding
 
 PROMISED = """{"subs_id":"1000000768798832","action":"dial_x","number":"17000000000","extension":"","state":"normal",
 "reason":"status_1","status":1,"checked_at":"2026-01-02T03:04:05.678Z","age_ms":1234,"stale":false,"retry_after":0,
-"flags":[],"expires_at":"2026-02-02T00:00:00Z","version":7,"index":123456}"""
+"flags":[],"expires_at":"2026-02-02T00:00:00Z","good_until":"2026-02-01T23:59:55.000Z","version":7,"index":123456}"""
 
 numbers = st.from_regex(r"\A[0-9]{0,20}\Z")
 times = st.floats(1, 253_402_300_000)
+moments = st.floats(1, 253_402_200_000)
 routes = st.builds(
     Route,
     subs_id=st.from_regex(r"\A[0-9]{1,32}\Z"),
@@ -38,6 +40,8 @@ routes = st.builds(
     expires_at=st.none() | times,
     version=st.integers(0, 2**53),
     index=st.integers(0, 2**53),
+    decided_at=moments,
+    until=st.just(inf) | moments,
     would=st.none() | st.builds(Would, action=st.sampled_from(Action), reason=st.sampled_from(Reason)),
 )
 
@@ -59,6 +63,8 @@ def a_route(**changes: object) -> Route:
         "expires_at": 1769990400.0,
         "version": 7,
         "index": 123456,
+        "decided_at": 1767323046.912,
+        "until": 1769990395.0,
     }
     return Route(**(facts | changes))  # type: ignore[arg-type]
 
@@ -82,6 +88,14 @@ def test_every_route_is_valid_small_and_without_null(route: Route) -> None:
     assert b"null" not in body
 
 
+@given(st.integers(1, 4_102_444_800_000))
+def test_times_are_written_as_the_standard_library_writes_them(milliseconds: int) -> None:
+    at = milliseconds / 1000
+    written = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+    assert moment(at) == f"{written[:23]}Z"
+    assert second(at) == f"{written[:19]}Z"
+
+
 @given(times)
 def test_times_round_trip(at: float) -> None:
     assert abs(datetime.fromisoformat(moment(at)).timestamp() - at) < 0.002
@@ -99,9 +113,22 @@ def test_the_etag_depends_on_content_but_not_on_age(form: str) -> None:
     def tag(**changes: object) -> str:
         return route_response(a_route(**changes), form).headers["ETag"]  # type: ignore[arg-type]
 
-    assert tag() == tag(age=99.0)
+    assert tag() == tag(age=99.0, decided_at=1767323144.0, until=1769990396.0)
     assert tag() != tag(number="17000000009")
     assert not_modified(route_response(a_route(), "json")).status == 304
+
+
+def test_a_hold_keeps_its_etag_while_it_may_be_kept_longer() -> None:
+    held = {"action": Action.HOLD, "reason": Reason.TOO_OLD, "retry_after": 10, "number": ""}
+    first, second = (
+        route_response(a_route(**held, decided_at=1767323046.912 + later), "json") for later in (0.0, 3.0)
+    )
+    assert first.headers["ETag"] == second.headers["ETag"]
+    assert [json.loads(one.body)["good_until"] for one in (first, second)] == [
+        "2026-01-02T03:04:16.912Z",
+        "2026-01-02T03:04:19.912Z",
+    ]
+    assert first.headers["Cache-Control"] == "no-store", "keeping a route is up to readers, not to proxies"
 
 
 def test_every_member_but_age_changes_the_etag() -> None:

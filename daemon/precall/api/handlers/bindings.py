@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any, assert_never
@@ -36,7 +36,9 @@ from precall.core.errors import Refusal, StoreUnavailable
 from precall.core.model import Binding, BindingState, Row
 from precall.core.numbers import mask
 from precall.core.rounding import micro, significant
+from precall.core.routing.explain import explain as explain_route
 from precall.core.routing.registration import RegistrationOutcome
+from precall.core.routing.state import CheckResult
 from precall.engine.exposure_audit import EXPORTED, READ
 from precall.engine.on_demand import OnDemandOutcome
 from precall.engine.services import Services
@@ -217,22 +219,47 @@ async def check(request: web.Request, services: Services, _client: Client) -> we
 
 
 async def explain(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
-    """Return why a binding has its route: what was observed, its override, its next check, and the latest answers."""
-    row = _row(request, services)
-    subs_id = row.binding.subs_id
+    """Return why a binding has its route, as told to readers without a caller.
+
+    `sentences` explain it to a person. They follow from what was observed, its override, its next check, and the latest
+    answers, which are here as data.
+    """
+    subs_id = _row(request, services).binding.subs_id
+    runs = list[dict[str, Any]]()
     try:
         runs, _ = await services.store.history(subs_id, limit=_LATEST)
         results = [encode_run(run) for run in runs]
     except StoreUnavailable:
         results = None
+    row = _row(request, services)
+    shown, plan = services.lookup.shown(row), services.checker.plan.next_check(subs_id)
+    sentences = explain_route(
+        row, shown, services.settings.policy, request_id=_request_id(row, runs), plan=plan
+    )
     return reply(
         {
-            "route": encode_route(services.lookup.shown(row)),
+            "sentences": sentences,
+            "route": encode_route(shown),
             "observed": _observed(row.state),
             "override": encode_override(row, row.override) if row.override else None,
             "plan": encode_plan(services.checker.plan.explain(subs_id)),
             "results": results,
         }
+    )
+
+
+def _request_id(row: Row, runs: Sequence[Mapping[str, Any]]) -> str:
+    """The RequestId of the newest reply that said what the binding's state is, "" if it is not among these."""
+    state = row.state
+    said = {CheckResult.IN_EFFECT, CheckResult.GONE}
+    return next(
+        (
+            str(run["request_id"])
+            for run in runs
+            if run["generation"] == row.binding.generation
+            and (run["status"] == state.status if state.status else run["result"] in said)
+        ),
+        "",
     )
 
 

@@ -66,7 +66,7 @@ async def post(request: web.Request, services: Services, _client: Client) -> web
     if not isinstance(data, list) and isinstance(parsed[0], FieldError):
         raise FieldErrors(422, [parsed[0]])
     reported = [one for one in parsed if isinstance(one, Call)]
-    filed = await services.call_results.file(reported) if reported else {}
+    filed = await services.call_results.file(reported, placed=True) if reported else {}
     results = [_result(item, one, filed) for item, one in zip(items, parsed, strict=True)]
     return reply({"results": results})
 

@@ -313,6 +313,8 @@ def _stored_route(change: Mapping[str, Any]) -> Route:
         expires_at=change["expires_at"],
         version=change["version"],
         index=change["index"],
+        decided_at=change["at"],
+        until=change["at"],
         would=_stored_would(change),
     )
 

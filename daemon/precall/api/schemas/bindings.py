@@ -233,9 +233,10 @@ class CheckAnswer(ResponseModel):
 class ExplainAnswer(ResponseModel):
     """Why a binding has its route: what was observed, its override, its next check, and the latest replies.
 
-    `results` is null if the database cannot be read.
+    `sentences` say it in English, with units. `results` is null if the database cannot be read.
     """
 
+    sentences: list[str]
     route: RouteAnswer
     observed: dict[str, Any]
     override: OverrideAnswer | None

@@ -6,6 +6,7 @@ Phone numbers are strings, "" for none and never null. Times are RFC 3339; respo
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -200,9 +201,21 @@ OPTIONAL: Any = Field(default=None, json_schema_extra=_without_default)
 
 def moment(at: float) -> str:
     """Return Unix seconds as RFC 3339 in UTC, to the millisecond; "" for 0, which stands for never."""
-    return f"{datetime.fromtimestamp(at, UTC).isoformat(timespec='milliseconds')[:23]}Z" if at else ""
+    if not at:
+        return ""
+    minute, micros = divmod(round(at * 1e6), 60_000_000)
+    return f"{_minute(minute)}{micros // 1_000_000:02}.{micros // 1000 % 1000:03}Z"
 
 
 def second(at: float | None) -> str:
     """Return Unix seconds as RFC 3339 in UTC, to the second; "" for None."""
-    return "" if at is None else f"{datetime.fromtimestamp(int(at), UTC).isoformat()[:19]}Z"
+    if at is None:
+        return ""
+    minute, seconds = divmod(int(at), 60)
+    return f"{_minute(minute)}{seconds:02}Z"
+
+
+@lru_cache(4096)
+def _minute(minute: int) -> str:
+    """The text of a time up to its seconds. Every read of a route shows three times, most of them in a few minutes."""
+    return datetime.fromtimestamp(minute * 60, UTC).isoformat()[:17]

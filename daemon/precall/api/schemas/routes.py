@@ -19,6 +19,7 @@ from precall.api.schemas.fields import (
     second,
 )
 from precall.core.model import Action, Flag, Reason, Route, State, Would
+from precall.core.routing.good_until import good_until
 
 MAX_LOOKUP = 1000
 
@@ -87,6 +88,11 @@ class RouteAnswer(ResponseModel):
     retry_after: int = Field(ge=0)
     flags: list[Flag]
     expires_at: str
+    good_until: str = Field(
+        description="The moment from which the route must not be acted on without asking again. Keep it no longer, and"
+        " drop it when it changes. It is no part of the ETag, and for `dial_real` the moment of the answer.",
+        json_schema_extra={"format": "date-time"},
+    )
     version: int
     index: int
     would: WouldAnswer = OPTIONAL
@@ -123,6 +129,7 @@ def encode_route(route: Route) -> dict[str, Any]:
         "retry_after": route.retry_after,
         "flags": route.flags,
         "expires_at": second(route.expires_at),
+        "good_until": moment(good_until(route)),
         "version": route.version,
         "index": route.index,
     }

@@ -5,6 +5,7 @@ which is recognised and dropped when it is reached, so a move costs a single pus
 """
 
 from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from heapq import heapify, heappop, heappush
 from math import inf
@@ -19,6 +20,8 @@ MAX_DROPS = 50
 """Unavailable entries dropped per look at the head of a queue."""
 CROWD = 500
 """Absent entries kept before those that have come back are dropped."""
+READ_BEFORE_CALL = 60.0
+"""Seconds within which a read precedes the call that it was for."""
 MAX_SIBLINGS = 200
 """Siblings linked with each other on one X. Further bindings on it have no siblings."""
 
@@ -201,7 +204,8 @@ class PlanEntry:
     """The plan of one binding.
 
     `checked_at` is the time of the newest answer, `confirmed_at` when the route was last known to be right, perhaps
-    through a sibling. Reads are counted up to `counted_until`. `page` is the entry's page in `queue`, `sweep_page` its
+    through a sibling. Reads are counted up to `counted_until`; the latest was at `read_at`. `called_at` is the time of
+    the latest call that counted as a dial for want of a read. `page` is the entry's page in `queue`, `sweep_page` its
     page in the sweep (None: not queued). `variant` is None before the first answer and "" when normal.
 
     `in_flight_until` is 0, or when a check under way counts as lost. `held_until` is None, or until when the entry is
@@ -210,6 +214,7 @@ class PlanEntry:
     """
 
     __slots__ = (
+        "called_at",
         "checked_at",
         "confirmed_at",
         "counted_until",
@@ -220,6 +225,7 @@ class PlanEntry:
         "page",
         "pool",
         "queue",
+        "read_at",
         "reads",
         "registered_at",
         "siblings",
@@ -242,6 +248,7 @@ class PlanEntry:
         self.variant: Variant | None = None
         self.was_abnormal = False
         self.reads = 0
+        self.read_at = self.called_at = -inf
         self.queue: WeightQueue | None = None
         self.page: Page[PlanEntry] | None = None
         self.sweep_page: Page[PlanEntry] | None = None
@@ -257,6 +264,21 @@ class PlanEntry:
     def resting(self) -> bool:
         """Whether it is expired, gone or removed, and so does not count as active."""
         return self.held_until == inf or (self.held_until is not None and self.kind is CheckKind.GONE)
+
+    def count_call(self, called_at: float) -> int:
+        """Count a reported call as a dial, unless a read that may have been for it was counted."""
+        if self.read_at >= called_at - READ_BEFORE_CALL:
+            return 0
+        self.called_at = max(self.called_at, called_at)
+        return 1
+
+    def count_reads(self, reads: int, last_at: float) -> int:
+        """Count reads of a cache as dials, without the one whose call was reported first and counted already."""
+        self.read_at = max(self.read_at, last_at)
+        if not 0.0 <= self.called_at - last_at <= READ_BEFORE_CALL:
+            return reads
+        self.called_at = -inf
+        return reads - 1
 
     def retire(self) -> None:
         """Leave all queues and lanes for good. What they still hold of it is dropped as stale."""
@@ -318,3 +340,21 @@ class PlanPool:
         for x in list(self.by_x):
             siblings = self.by_x.get(x, ())
             yield from (siblings,) if isinstance(siblings, PlanEntry) else tuple(siblings)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The plan for one binding, for display.
+
+    `wrong` is P(its route is wrong now), `worth` the number of dials that a check now would save.
+    """
+
+    lane: str
+    checked_at: float
+    age: float
+    weight: float
+    worth: float
+    wrong: float
+    next_at: float | None
+    kind: CheckKind | None
+    why: str

@@ -12,7 +12,6 @@ is decided in `quota`, what an answer means in `state`. All times are ticks of a
 
 from collections import deque
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from math import inf
 from typing import Any
@@ -20,7 +19,7 @@ from typing import Any
 from precall.core.ages import Tick
 from precall.core.planning.admission_price import SHARE, AdmissionPrice
 from precall.core.planning.contagion import Contagion
-from precall.core.planning.entries import CheckKind, PlanEntry, PlanPool, SuspicionCause, Sweep, Variant
+from precall.core.planning.entries import CheckKind, Plan, PlanEntry, PlanPool, SuspicionCause, Sweep, Variant
 from precall.core.planning.promise import KAPPA
 from precall.core.planning.ranking import Ranking
 from precall.core.planning.rates import RateModel
@@ -36,28 +35,11 @@ SLICE = 500
 SMOOTHING = 1 / 200
 """Weight of the newest call in the background's average share of all calls."""
 NORMAL = ""
+RESTING = "resting"
 MAX_READS = 16
 """Reads counted per binding; beyond that they make no difference."""
 SWEEP_SHARE, CATCH_UP_SHARE = 0.35, 0.7
 """Share of the calls for the longest unchecked; the second while these are more than a round overdue."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The plan for one binding, for display.
-
-    `wrong` is P(its route is wrong now), `worth` the number of dials that a check now would save.
-    """
-
-    lane: str
-    checked_at: float
-    age: float
-    weight: float
-    worth: float
-    wrong: float
-    next_at: float | None
-    kind: CheckKind | None
-    why: str
 
 
 class Planner:
@@ -356,22 +338,40 @@ class Planner:
             self.schedule(subs_id, at, kind=entry.kind)
         self._enqueue(entry, now)
 
-    # -- reads ----------------------------------------------------------------------------------------
+    # -- dials ----------------------------------------------------------------------------------------
 
     def dial(self, subs_id: Hashable, now: Tick, *, verified: bool) -> None:
         """Record a read that precedes a dial; `verified` when a live check covered it."""
         entry = self._entries.get(subs_id)
         if entry is not None:
-            self.learned.record_read(bool(entry.variant), verified)
-            self._observe(entry, now, dialled=True)
-            entry.reads = min(entry.reads + 1, MAX_READS)
-            self._enqueue(entry, now)
+            entry.read_at = now
+            self._count(entry, 1, now, now, verified=verified)
 
-    def _observe(self, entry: PlanEntry, now: float, *, dialled: bool = False) -> None:
-        start = max(0.0, entry.counted_until - entry.registered_at)
-        end = max(0.0, now - entry.registered_at)
+    def dial_of_call(self, subs_id: Hashable, called_at: float, now: Tick) -> int:
+        """Record a call that was placed at `called_at`. Return the dials counted: none if its read was."""
+        entry = self._entries.get(subs_id)
+        return 0 if entry is None else self._count(entry, entry.count_call(called_at), called_at, now)
+
+    def dials_of_cache(self, subs_id: Hashable, count: int, last_at: float, now: Tick) -> int:
+        """Record `count` reads answered by a cache, the last at `last_at`. Return the dials counted."""
+        entry = self._entries.get(subs_id)
+        return 0 if entry is None else self._count(entry, entry.count_reads(count, last_at), last_at, now)
+
+    def _count(self, entry: PlanEntry, dials: int, at: float, now: float, *, verified: bool = False) -> int:
+        """Learn from `dials` dials at `at`, and queue the entry by its new rate."""
+        for _ in range(dials):
+            self.learned.record_read(bool(entry.variant), verified)
+            self._observe(entry, at, dialled=True)
+            entry.reads = min(entry.reads + 1, MAX_READS)
+        self._enqueue(entry, now)
+        return dials
+
+    def _observe(self, entry: PlanEntry, at: float, *, dialled: bool = False) -> None:
+        """Count the observation up to `at`. A dial that is told late adds none, but counts at its age."""
+        end = max(0.0, at - entry.registered_at)
+        start = min(max(0.0, entry.counted_until - entry.registered_at), end)
         self.learned.observe(entry.pool.rates, entry.reads, start, end, dialled=dialled)
-        entry.counted_until = now
+        entry.counted_until = max(entry.counted_until, at)
 
     def worth_waiting(self, subs_id: Hashable, now: Tick) -> bool:
         """Whether a reader should wait for a live check: it saves at least as much as the current price."""
@@ -426,7 +426,7 @@ class Planner:
         if entry.in_flight_until:
             lane, why = "in flight", "its check is under way"
         elif entry.held_until is not None:
-            lane = "resting" if at is None else "appointments"
+            lane = RESTING if at is None else "appointments"
             why = "expired" if at is None else f"{kind}: not before then"
         elif self._paused or entry.pool.paused:
             lane, why = "paused", "background checks are paused"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import assert_never
 
-from precall.core.ages import age_of
+from precall.core.ages import Horizon, age_of
 from precall.core.model import (
     ABNORMAL,
     Action,
@@ -74,16 +74,18 @@ def decide(
     """Return the route of `row` for `caller` ("": none given) at `now`.
 
     `halted`: an operator has engaged the exposure brake for this pool. `flags` are those that only the engine knows.
-    What an observed pool would say is decided as if the brake had room.
+    What an observed pool would say is decided as if the brake had room. Everything that time changes is asked of one
+    horizon, so that `until` bounds all of it: actions, reasons, flags and `would`.
     """
-    binding, state = row.binding, row.state
-    expired = _is_over(binding, state, policy, now)
+    binding, state, horizon = row.binding, row.state, Horizon(now)
+    expired = _is_over(binding, state, policy, horizon)
     blocked = state.blocked and not expired
     observed = policy.observes(binding.pool_key)
-    judged = _dial(_admitted(row, now) if observed else row, caller, policy, now, halted=halted)
+    judged = _dial(_admitted(row, now) if observed else row, caller, policy, horizon, halted=halted)
     if blocked and judged.reason in _BY_ANSWER:
         judged = replace(judged, reason=Reason.BLOCKED)
-    dial = _dial_observed(row, policy, now) if observed else judged
+    dial = _dial_observed(row, policy, horizon) if observed else judged
+    flags = (*_flags(row, judged, horizon), *flags)
     return Route(
         subs_id=binding.subs_id,
         action=dial.action,
@@ -96,10 +98,12 @@ def decide(
         age=known_age(state.checked_at, now),
         stale=not expired and policy.promise is Promise.ALL and aged(row, policy, now),
         retry_after=RETRY_AFTER.get(dial.reason, 5) if dial.action is Action.HOLD else 0,
-        flags=(*_flags(row, judged, now), *flags),
+        flags=flags,
         expires_at=binding.expires_at,
         version=row.version,
         index=row.index,
+        decided_at=now,
+        until=horizon.until,
         would=Would(judged.action, judged.reason) if observed else None,
     )
 
@@ -150,6 +154,7 @@ def removed(route: Route, version: int, index: int) -> Route:
         retry_after=0,
         version=version,
         index=index,
+        until=inf,
         would=None,
     )
 
@@ -157,7 +162,8 @@ def removed(route: Route, version: int, index: int) -> Route:
 def past(route: Route, published_at: float, policy: Policy, now: float) -> Route:
     """Return a replaced route, published at `published_at` (Unix seconds), as it may be shown at `now`.
 
-    A number that has expired since then is removed.
+    A number that has expired since then is removed. Another route is current, so this one holds no longer; unless it
+    says that the binding has ended, which for its reader may be the last word.
     """
     allowed = policy.abnormal_max_age if route.state in ABNORMAL else policy.max_age
     stale = (
@@ -165,14 +171,25 @@ def past(route: Route, published_at: float, policy: Policy, now: float) -> Route
         and route.state is not State.EXPIRED
         and age_of(route.checked_at or published_at, now) > allowed
     )
-    again = replace(route, age=known_age(route.checked_at, now), stale=stale)
+    again = replace(
+        route,
+        age=known_age(route.checked_at, now),
+        stale=stale,
+        decided_at=now,
+        until=inf if route.action is Action.EXPIRED else now,
+    )
     if route.action not in (Action.DIAL_X, Action.DIAL_TEMP_X):
         return again
-    if route.expires_at is not None and now >= route.expires_at - policy.skew:
+    if now >= _end(route.expires_at, policy):
         gone = hold(again, Reason.EXPIRED_LOCALLY)
-        would = route.would and Would(Action.EXPIRED, Reason.EXPIRED_LOCALLY)
         return replace(
-            gone, action=Action.EXPIRED, state=State.EXPIRED, stale=False, retry_after=0, would=would
+            gone,
+            action=Action.EXPIRED,
+            state=State.EXPIRED,
+            stale=False,
+            retry_after=0,
+            until=inf,
+            would=route.would and Would(Action.EXPIRED, Reason.EXPIRED_LOCALLY),
         )
     ttl = policy.x_ttl if route.action is Action.DIAL_X else policy.temporary_ttl
     endless = route.action is Action.DIAL_TEMP_X or route.expires_at is None
@@ -181,7 +198,7 @@ def past(route: Route, published_at: float, policy: Policy, now: float) -> Route
 
 def expired_locally(binding: Binding, policy: Policy, now: float) -> bool:
     """Whether the binding has ended by our own clock, `skew` seconds early."""
-    return binding.expires_at is not None and now >= binding.expires_at - policy.skew
+    return now >= _end(binding.expires_at, policy)
 
 
 def known_age(checked_at: float, now: float) -> float | None:
@@ -192,23 +209,27 @@ def known_age(checked_at: float, now: float) -> float | None:
 
 def too_old(row: Row, policy: Policy, now: float) -> bool:
     """Whether only its age keeps this binding from being dialled."""
-    return _dial(row, "", policy, now, halted=False).reason is Reason.TOO_OLD
+    return _dial(row, "", policy, Horizon(now), halted=False).reason is Reason.TOO_OLD
 
 
 def is_over(row: Row, policy: Policy, now: float) -> bool:
     """Whether a binding has ended: the provider said so, or its time has come."""
-    return _is_over(row.binding, row.state, policy, now)
+    return _is_over(row.binding, row.state, policy, Horizon(now))
 
 
-def _is_over(binding: Binding, state: BindingState, policy: Policy, now: float) -> bool:
-    return state.state is State.EXPIRED or expired_locally(binding, policy, now)
+def _is_over(binding: Binding, state: BindingState, policy: Policy, horizon: Horizon) -> bool:
+    return state.state is State.EXPIRED or horizon.reached(_end(binding.expires_at, policy))
+
+
+def _end(expires_at: float | None, policy: Policy) -> float:
+    return inf if expires_at is None else expires_at - policy.skew
 
 
 def held_by_brake(row: Row, policy: Policy, now: float) -> bool:
     """Whether nothing but the exposure brake keeps this binding from its real number."""
     if policy.observes(row.binding.pool_key):
         return False
-    return _dial(row, "", policy, now, halted=False).reason is Reason.EXPOSURE_BRAKE
+    return _dial(row, "", policy, Horizon(now), halted=False).reason is Reason.EXPOSURE_BRAKE
 
 
 def max_age(state: BindingState, policy: Policy) -> float:
@@ -226,13 +247,13 @@ def too_old_to_dial(row: Row, policy: Policy, now: float) -> bool:
     return policy.promise is Promise.DIAL and aged(row, policy, now) and not is_over(row, policy, now)
 
 
-def active_override(row: Row, now: float) -> Override | None:
-    """Return the override in force at `now`, or None. An override ends with its generation, or at its time."""
+def active_override(row: Row, horizon: Horizon) -> Override | None:
+    """Return the override in force now, or None. An override ends with its generation, or at its time."""
     override = row.override
     if (
         override is None
         or override.generation != row.binding.generation
-        or (override.until is not None and now >= override.until)
+        or (override.until is not None and horizon.reached(override.until))
     ):
         return None
     return override
@@ -272,29 +293,32 @@ def _doubtful(caller: str, party: str) -> bool:
     return may_be_same(caller, party) and not same(caller, party)
 
 
-def _dial(row: Row, caller: str, policy: Policy, now: float, *, halted: bool) -> DialTarget:
+def _dial(row: Row, caller: str, policy: Policy, horizon: Horizon, *, halted: bool) -> DialTarget:
     binding, state = row.binding, row.state
-    if expired_locally(binding, policy, now):
+    if horizon.reached(_end(binding.expires_at, policy)):
         return DialTarget(Action.EXPIRED, Reason.EXPIRED_LOCALLY)
     if state.state is State.EXPIRED:
         return DialTarget(Action.EXPIRED, Reason.GONE if is_gone(state) else Reason.STATUS_4)
     if not sound(binding):
         return DialTarget(Action.HOLD, Reason.UNUSABLE_NUMBER)
-    return _without_party(row, _dial_by_state(row, caller, policy, now, halted=halted))
+    return _without_party(row, _dial_by_state(row, caller, policy, horizon, halted=halted))
 
 
-def _dial_observed(row: Row, policy: Policy, now: float) -> DialTarget:
+def _dial_observed(row: Row, policy: Policy, horizon: Horizon) -> DialTarget:
     """The registered X, whatever was answered. Only time, an operator, and a number that cannot be dialled outrank it.
 
     An override is obeyed even after the provider has ended the binding, since only time ends one in an observed pool.
     """
     binding, state = row.binding, row.state
-    if expired_locally(binding, policy, now):
+    if horizon.reached(_end(binding.expires_at, policy)):
         return DialTarget(Action.EXPIRED, Reason.EXPIRED_LOCALLY)
     if not sound(binding):
         return DialTarget(Action.HOLD, Reason.UNUSABLE_NUMBER)
-    if override := active_override(row, now):
-        return _without_party(row, _dial_by_override(override, binding, state, policy, now))
+    if override := active_override(row, horizon):
+        return _without_party(row, _dial_by_override(override, binding, state, policy, horizon))
+    if binding.expires_at is None:
+        # Whether it is confirmed decides nothing here, but caches keep it no longer than in any other pool.
+        _x_is_confirmed(binding, state, policy, horizon)
     return DialTarget(Action.DIAL_X, Reason.OBSERVED, binding.number_x, binding.extension)
 
 
@@ -313,35 +337,37 @@ def _without_party(row: Row, dial: DialTarget) -> DialTarget:
     return dial
 
 
-def _dial_by_state(row: Row, caller: str, policy: Policy, now: float, *, halted: bool) -> DialTarget:
+def _dial_by_state(row: Row, caller: str, policy: Policy, horizon: Horizon, *, halted: bool) -> DialTarget:
     binding, state = row.binding, row.state
-    if override := active_override(row, now):
-        return _dial_by_override(override, binding, state, policy, now)
+    if override := active_override(row, horizon):
+        return _dial_by_override(override, binding, state, policy, horizon)
     match state.state:
         case State.UNVERIFIED:
             if policy.unverified is Action.HOLD:
                 return DialTarget(Action.HOLD, Reason.UNVERIFIED)
-            return _dial_x(binding, state, Reason.UNVERIFIED, policy, now)
+            return _dial_x(binding, state, Reason.UNVERIFIED, policy, horizon)
         case State.NORMAL:
             said = Reason.STATUS_1 if state.status else Reason.IN_EFFECT
-            if flapping(state, now) and _temporary_is_fresh(state, policy, now):
+            if flapping(state, horizon) and _temporary_is_fresh(state, policy, horizon):
                 return _dial_temporary(state, said)
-            return _dial_x(binding, state, said, policy, now)
+            return _dial_x(binding, state, said, policy, horizon)
         case State.TEMPORARY:
-            if _temporary_is_fresh(state, policy, now):
+            if _temporary_is_fresh(state, policy, horizon):
                 return _dial_temporary(state, Reason.STATUS_2)
             return DialTarget(Action.HOLD, Reason.TOO_OLD if state.number else Reason.NO_TEMPORARY_NUMBER)
         case State.FALLBACK:
-            return _dial_real(binding, state, caller, policy, now, halted=halted)
+            return _dial_real(binding, state, caller, policy, horizon, halted=halted)
         case State.BLOCKED | State.EXPIRED:
             raise AssertionError("BLOCKED is shown, never stored, and EXPIRED is not dialled")
         case _:
             assert_never(state.state)
 
 
-def _dial_x(binding: Binding, state: BindingState, reason: Reason, policy: Policy, now: float) -> DialTarget:
+def _dial_x(
+    binding: Binding, state: BindingState, reason: Reason, policy: Policy, horizon: Horizon
+) -> DialTarget:
     """X: the one the provider named last, else the registered one. Without an end, only while it is confirmed."""
-    if binding.expires_at is None and age_of(state.checked_at or binding.registered_at, now) > policy.x_ttl:
+    if binding.expires_at is None and not _x_is_confirmed(binding, state, policy, horizon):
         return DialTarget(Action.HOLD, Reason.TOO_OLD)
     observed = state.state is State.NORMAL
     number = (observed and state.number) or binding.number_x
@@ -349,23 +375,27 @@ def _dial_x(binding: Binding, state: BindingState, reason: Reason, policy: Polic
     return DialTarget(Action.DIAL_X, reason, number, extension)
 
 
+def _x_is_confirmed(binding: Binding, state: BindingState, policy: Policy, horizon: Horizon) -> bool:
+    return horizon.recent(state.checked_at or binding.registered_at, policy.x_ttl)
+
+
 def _dial_temporary(state: BindingState, reason: Reason) -> DialTarget:
     return DialTarget(Action.DIAL_TEMP_X, reason, state.temp_number, state.temp_extension)
 
 
-def _temporary_is_fresh(state: BindingState, policy: Policy, now: float) -> bool:
-    return bool(state.temp_number) and age_of(state.temp_at, now) <= policy.temporary_ttl
+def _temporary_is_fresh(state: BindingState, policy: Policy, horizon: Horizon) -> bool:
+    return bool(state.temp_number) and horizon.recent(state.temp_at, policy.temporary_ttl)
 
 
 def _dial_real(
-    binding: Binding, state: BindingState, caller: str, policy: Policy, now: float, *, halted: bool
+    binding: Binding, state: BindingState, caller: str, policy: Policy, horizon: Horizon, *, halted: bool
 ) -> DialTarget:
     """The real callee: only on a recent, confirmed Status 3, and only if policy and brake allow it."""
     if state.streak < policy.confirm_real:
         return DialTarget(Action.HOLD, Reason.UNCONFIRMED)
     if policy.fallback is not Action.DIAL_REAL:
         return DialTarget(Action.HOLD, Reason.POLICY_HOLD)
-    if age_of(state.checked_at, now) > policy.real_ttl:
+    if not horizon.recent(state.checked_at, policy.real_ttl):
         return DialTarget(Action.HOLD, Reason.TOO_OLD)
     if halted or not state.exposed_at:
         return DialTarget(Action.HOLD, Reason.EXPOSURE_BRAKE)
@@ -376,17 +406,17 @@ def _dial_real(
 
 
 def _dial_by_override(
-    override: Override, binding: Binding, state: BindingState, policy: Policy, now: float
+    override: Override, binding: Binding, state: BindingState, policy: Policy, horizon: Horizon
 ) -> DialTarget:
     """Apply an override. Expiry and ttls still hold, and a number that may be a party's own is never dialled."""
     if override.action not in _PRIVATE:
         return DialTarget(Action.HOLD, Reason.OVERRIDE)
     if override.action is Action.DIAL_TEMP_X:
         ours = override.means in (NumberRole.OWN, NumberRole.TEMPORARY) and state.state is not State.EXPIRED
-        if ours and _temporary_is_fresh(state, policy, now):
+        if ours and _temporary_is_fresh(state, policy, horizon):
             return _dial_temporary(state, Reason.OVERRIDE)
         return DialTarget(Action.HOLD, Reason.TOO_OLD)
-    dial = _dial_x(binding, state, Reason.OVERRIDE, policy, now)
+    dial = _dial_x(binding, state, Reason.OVERRIDE, policy, horizon)
     if dial.action is not Action.DIAL_X or override.means is NumberRole.OWN:
         return dial
     if override.means is NumberRole.REGISTERED:
@@ -395,11 +425,11 @@ def _dial_by_override(
     return dial if named else DialTarget(Action.HOLD, Reason.TOO_OLD)
 
 
-def _flags(row: Row, dial: DialTarget, now: float) -> tuple[Flag, ...]:
+def _flags(row: Row, dial: DialTarget, horizon: Horizon) -> tuple[Flag, ...]:
     flags = []
-    if flapping(row.state, now):
+    if flapping(row.state, horizon):
         flags.append(Flag.FLAPPING)
-    if active_override(row, now):
+    if active_override(row, horizon):
         flags.append(Flag.OVERRIDDEN)
     if dial.action is Action.DIAL_X and not same(dial.number, row.binding.number_x):
         flags.append(Flag.X_MISMATCH)

@@ -43,7 +43,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import assert_never
 
-from precall.core.ages import age_of
+from precall.core.ages import Horizon, age_of
 from precall.core.model import (
     Answer,
     Binding,
@@ -171,9 +171,9 @@ def advance(
     return _apply_answer(binding, state, reply, seq, policy, now, chance)
 
 
-def flapping(state: BindingState, now: float) -> bool:
+def flapping(state: BindingState, horizon: Horizon) -> bool:
     """Return whether there were more than four transitions in the last ten minutes."""
-    return len(state.moves) == FLAPPING_MOVES and age_of(state.moves[0], now) <= FLAPPING_WINDOW
+    return len(state.moves) == FLAPPING_MOVES and horizon.recent(state.moves[0], FLAPPING_WINDOW)
 
 
 def usable(binding: Binding, called_no: str) -> str:

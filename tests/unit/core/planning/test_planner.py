@@ -166,6 +166,16 @@ class Overlapping(RuleBasedStateMachine):
         assert 0.0 <= self.planner.wrong_now(subs_id, self.now) <= 1.0
         assert self.planner.worth_waiting(subs_id, self.now) in (True, False)
 
+    @rule(subs_id=ids, ago=st.floats(0.0, 200.0), count=st.integers(0, 40))
+    def dial_elsewhere(self, subs_id, ago, count):
+        """A call whose route was kept, or `count` reads that a cache answered."""
+        if count:
+            dials = self.planner.dials_of_cache(subs_id, count, self.now - ago, self.now)
+            assert dials in ((count - 1, count) if subs_id in self.known else (0,))
+        else:
+            dials = self.planner.dial_of_call(subs_id, self.now - ago, self.now)
+            assert dials in ((0, 1) if subs_id in self.known else (0,))
+
     @rule(seconds=st.floats(0.0, 90.0))
     def wait(self, seconds):
         self.now += seconds

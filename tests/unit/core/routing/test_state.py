@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from precall.core.ages import Horizon
 from precall.core.model import BindingState, Failure, Policy, Reply, State, Status
 from precall.core.routing.state import GONE_AGAIN, CheckResult, Step, advance, flapping, is_gone
 from tests.support.builders import NOW, POLICY, TEMP, A, B, X, answer, binding, failure, observed
@@ -215,10 +216,10 @@ def test_more_than_four_transitions_in_ten_minutes_are_flapping() -> None:
     state = observed(State.NORMAL)
     for seq, status in enumerate((2, 1, 2, 1), start=10):
         state = step(state, answer(status), seq=seq).state
-        assert not flapping(state, NOW)
+        assert not flapping(state, Horizon(NOW))
     state = step(state, answer(2), seq=20).state
-    assert flapping(state, NOW)
-    assert not flapping(state, NOW + 601.0)
+    assert flapping(state, Horizon(NOW))
+    assert not flapping(state, Horizon(NOW + 601.0))
 
 
 def test_the_first_answer_is_not_a_transition() -> None:
