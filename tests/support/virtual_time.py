@@ -2,8 +2,8 @@
 
 A busy machine causes no delay by this clock, so tests can assert exact rates and times, and hours pass in seconds.
 
-The daemon, the simulator and the test share the loop in one process. While SQLite works, which it does in a thread
-and in real time, the clock stands: otherwise 100 ms of a busy disk could be minutes. Other threads run in real time.
+The daemon, the simulator and the test share the loop in one process. SQLite works in a thread and in real time. The
+clock waits for it after `LAG` seconds: otherwise 100 ms of a busy disk could be minutes.
 """
 
 import asyncio
@@ -21,6 +21,8 @@ from precall.config.schema import Config
 from precall.runtime.daemon import Daemon
 
 SPEED = 10.0
+LAG = 10.0
+"""Seconds by which the clock goes on while SQLite works, before it waits."""
 PAUSE = 0.05
 """Real seconds between two looks whether a call of SQLite has ended."""
 STEP = 1.0
@@ -29,10 +31,16 @@ START = 1000.0
 
 
 class _SqliteCalls:
-    """How many calls of aiosqlite are under way in this process."""
+    """The calls of aiosqlite under way in this process, and since when, by `clock`, none has ended."""
 
-    def __init__(self) -> None:
-        self.count = 0
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._count, self._since = 0, 0.0
+
+    @property
+    def lag(self) -> float:
+        """Seconds for which the clock has gone on while SQLite worked."""
+        return self._clock() - self._since if self._count else 0.0
 
     @contextmanager
     def counted(self) -> Iterator[None]:
@@ -40,11 +48,14 @@ class _SqliteCalls:
         execute = vars(aiosqlite.core.Connection)["_execute"]
 
         async def counted(*args: Any, **named: Any) -> Any:
-            self.count += 1
+            if not self._count:
+                self._since = self._clock()
+            self._count += 1
             try:
                 return await execute(*args, **named)
             finally:
-                self.count -= 1
+                self._count -= 1
+                self._since = self._clock()
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(aiosqlite.core.Connection, "_execute", counted)
@@ -57,13 +68,13 @@ class _VirtualSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-t
     def __init__(self, speed: float) -> None:
         super().__init__()
         self.now, self._speed = START, speed
-        self.sqlite = _SqliteCalls()
+        self.sqlite = _SqliteCalls(lambda: self.now)
 
     def select(self, timeout: float | None = None) -> Any:
         ready = super().select(0)
         if ready or timeout is None or timeout <= 0:
             return ready or super().select(timeout)
-        if self.sqlite.count:
+        if self.sqlite.lag >= LAG:
             return super().select(PAUSE)
         step, begun = min(timeout, STEP), time.monotonic()
         if ready := super().select(step / self._speed):
@@ -87,7 +98,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._selector_clock.now += seconds
 
     def sqlite_counted(self) -> AbstractContextManager[None]:
-        """The clock stands while a call of SQLite is under way, within this context."""
+        """Within this context, the clock waits for SQLite."""
         return self._selector_clock.sqlite.counted()
 
     def wall(self) -> float:
