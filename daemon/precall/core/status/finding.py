@@ -29,7 +29,7 @@ class Verdict(StrEnum):
 
 
 class FindingCode(StrEnum):
-    """What can be wrong. Each code has its texts, and a section of the runbook whose anchor it is. Codes never change."""
+    """What can be wrong. Each code has its texts, and a section of the runbook with that anchor. Codes never change."""
 
     PROVIDER_FAILING = "provider_failing"
     PROVIDER_OUT_OF_REACH = "provider_out_of_reach"
@@ -57,9 +57,9 @@ class FindingCode(StrEnum):
 class Finding:
     """One thing that is wrong.
 
-    `pool_key` is the pool it concerns, "" if none or all. `since` is in Unix seconds. `facts` fill in the texts: counts,
-    seconds, shares, and `request_id` or `error` of the provider where there is one; never a phone number or a secret.
-    Within one list of findings, code and pool are unique.
+    `pool_key` is the pool it concerns, "" if none or all. `since` is in Unix seconds. `facts` fill in the texts:
+    counts, seconds, shares, and `request_id` or `error` of the provider where there is one; never a phone number or a
+    secret. Within one list of findings, code and pool are unique.
     """
 
     code: FindingCode
