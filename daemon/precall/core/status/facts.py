@@ -6,9 +6,12 @@ Moments are Unix seconds, spans are seconds; None stands for "not now" or "not k
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from precall.core.limits.recent_checks import CheckTally
 from precall.core.model import Promise, State
 from precall.core.role import Role
 from precall.core.status.finding import FindingCode
+
+NO_CHECKS = CheckTally(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,18 +24,10 @@ class FailedCall:
 
 
 @dataclass(frozen=True, slots=True)
-class CheckTally:
-    """Checks that failed in transport, of all checks counted."""
-
-    failures: int
-    checks: int
-
-
-@dataclass(frozen=True, slots=True)
 class ProviderFacts:
     """The provider and the account.
 
-    `failing` is there while checks fail now, `tally` counts those that `degraded_since` goes by. `failure` is the
+    `failing` is there while checks fail now, `degraded_since` while most do in transport, by `tally`. `failure` is the
     latest call that failed in transport, `refusal` the latest refusal of the account. Throttled calls less than a
     minute apart are one spell, begun at `throttled_since`. Rates are in calls per second.
     """
@@ -41,7 +36,7 @@ class ProviderFacts:
     rate_configured: float = 0.0
     last_answer: float | None = None
     failing: CheckTally | None = None
-    tally: CheckTally = CheckTally(0, 0)
+    tally: CheckTally = NO_CHECKS
     failure: FailedCall = FailedCall()
     degraded_since: float | None = None
     refused_since: float | None = None
@@ -145,7 +140,8 @@ class Examples:
 class ProcessFacts:
     """The process. `lag` is there while the check loop is late.
 
-    A refused reload has `reload_mistakes`, the first of them is `reload_error`. `certificate_ends` is when clients begin to refuse the certificate in `certificate_file`.
+    `reload_failed_at` is there while the latest reload was refused, with the number of its mistakes and the first of
+    them. Clients begin to refuse `certificate_file` at `certificate_ends`.
     """
 
     lag: float | None = None

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from precall.core.limits.recent_checks import CheckTally
 from precall.core.model import State
 from precall.core.role import Role
 from precall.core.status.english import ENGLISH
 from precall.core.status.facts import (
     BrakeFacts,
-    CheckTally,
     Examples,
     FailedCall,
     FreshnessFacts,
