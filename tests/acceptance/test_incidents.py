@@ -103,7 +103,7 @@ async def test_a_pool_is_exhausted_and_the_brake_holds_calls(tmp_path: Path) -> 
         found = await shown(served, "brake_engaged", "pool_in_trouble")
         brake, pool = found["brake_engaged"], found["pool_in_trouble"]
         assert (brake["severity"], brake["pool_key"], pool["severity"]) == ("critical", "FC1", "warning")
-        assert "5 of 5 bindings" in brake["summary"]
+        assert "5 bindings (cap 5)" in brake["summary"]
         assert (await state(served))["verdict"] == "misleading"
         served.simulator.service.faults.clear()
         await over(served, "pool_in_trouble")

@@ -52,9 +52,11 @@ def _ask(session: Session, language: Language) -> Any:
     return answered(session.request("GET", "/v1/status", language=language))
 
 
-def _view(found: Any, language: Language, height: int | None = None) -> StatusView:
+def _view(found: Any, language: Language) -> StatusView:
     console = output.console()
-    return StatusView(found, language, width=console.width if console.is_terminal else None, height=height)
+    if not console.is_terminal:
+        return StatusView(found, language)
+    return StatusView(found, language, width=console.width, height=console.height)
 
 
 def _watch(session: Session, found: Any, language: Language, *, as_json: bool) -> None:
@@ -82,4 +84,4 @@ def _watch(session: Session, found: Any, language: Language, *, as_json: bool) -
 
 
 def _screen(found: Any, language: Language) -> Group | Text:
-    return Group(*_view(found, language, output.console().height).lines())
+    return Group(*_view(found, language).lines())

@@ -10,17 +10,28 @@ from rich.text import Text
 
 from precall.core.status.texts import Language, duration
 
-COLUMNS = 80
-LINES = 24
 STYLES = {"fine": "bold green", "degraded": "bold yellow", "misleading": "bold red", "critical": "bold red"}
+_MEANINGS = {
+    Language.EN: {
+        "fine": "nothing is wrong",
+        "degraded": "something needs attention; what dispatchers are told holds",
+        "misleading": "dispatchers are, or soon will be, told what is not true",
+    },
+    Language.ZH: {
+        "fine": "没有问题",
+        "degraded": "有需要处理的问题，但给出的路由有效",
+        "misleading": "给出的路由不真实，或即将不真实",
+    },
+}
 _ZH = {
     "fine": "正常",
     "degraded": "有警告",
-    "misleading": "会误导拨号",
+    "misleading": "误导",
     "critical": "严重",
     "warning": "警告",
-    "since": "已持续",
+    "for": "已持续",
     "cause": "原因",
+    "by": "下令",
     "do": "处理",
     "provider": "供应商",
     "account": "账号",
@@ -65,8 +76,8 @@ _POOL_COLUMNS = ("bindings", "normal", "temporary", "fallback", "blocked", "unve
 class StatusView:
     """Draws an answer of `/v1/status`.
 
-    Lines are cut to `width` columns and wrapped at words, and findings and pools to `height` lines. Without a width
-    nothing is cut, since programs may read it.
+    Lines are wrapped or cut to `width` columns, and findings and pools left out beyond `height` lines. Without them
+    everything is shown, since programs may read it.
     """
 
     def __init__(
@@ -83,15 +94,13 @@ class StatusView:
 
     def lines(self) -> list[Text]:
         """Return the screen."""
-        strip = self._strip()
-        room = None if self._height is None else self._height - len(strip) - 4
+        verdict, strip = self._verdict(), self._strip()
+        # Besides: a blank line between the parts, and the line of the cursor.
+        room = None if self._height is None else self._height - 1 - len(strip) - 4
         findings = self._findings(room)
-        if room is not None:
-            room -= len(findings) - 1
-        pools = self._pools(room)
-        parts = [[self._verdict()], findings, strip, pools]
-        lines = [line for part in parts if part for line in (*part, Text())]
-        return lines[:-1] if self._height is None else lines[: self._height - 1]
+        pools = self._pools(None if room is None else room - len(findings))
+        lines = [line for part in ([verdict], findings, strip, pools) if part for line in (*part, Text())]
+        return lines[:-1]
 
     def _word(self, word: str) -> str:
         return _ZH.get(word, word) if self._language is Language.ZH else word
@@ -102,10 +111,9 @@ class StatusView:
         )
 
     def _verdict(self) -> Text:
-        verdict, daemon = self._status["verdict"], self._status["daemon"]
+        verdict = self._status["verdict"]
         line = Text(self._word(verdict).upper(), style=STYLES[verdict])
-        up = f"{self._word('up')} {self._span(daemon['started_at'])}"
-        return line.append(f"  precall {daemon['version']}, {up}", style="not bold default")
+        return _cut(line.append(f": {_MEANINGS[self._language][verdict]}", style="not bold"), self._width)
 
     def _findings(self, room: int | None) -> list[Text]:
         """Return the findings that fit into `room` lines, and the codes of the others in one line."""
@@ -116,7 +124,8 @@ class StatusView:
             left = len(findings) - place - 1
             if room is not None and shown and len(shown) + len(lines) + (left > 0) > room:
                 codes = ", ".join(str(other["code"]) for other in findings[place:])
-                return [*shown, *self._wrapped(f"{self._word('more')}: ", codes)[:1]]
+                more = f"{self._word('more')} (precall status | cat): {codes}"
+                return [*shown, _cut(Text(more, style="bold"), self._width)]
             shown += lines
         return shown
 
@@ -124,16 +133,22 @@ class StatusView:
         style = STYLES.get(finding["severity"], "bold yellow")
         severity, since = self._word(finding["severity"]), self._span(finding["since"])
         head = Text(f"{severity}: {finding['code']}", style=style)
-        head.append(f"  {self._word('since')} {since}", style="not bold default")
-        labels = [self._word("cause"), self._word("do")]
-        width = max(map(cell_len, labels))
-        cause, remedy = (f"  {label}{' ' * (width - cell_len(label))}  " for label in labels)
-        return [
-            head,
-            *self._wrapped("  ", finding["summary"]),
-            *self._wrapped(cause, finding["cause"]),
-            *self._wrapped(remedy, finding["remedy"]),
-        ]
+        head.append(f"  {self._word('for')} {since}", style="not bold default")
+        told = {"cause": finding["cause"], "by": self._ordered(finding), "do": finding["remedy"]}
+        width = max(cell_len(self._word(label)) for label in told)
+        lines = [head, *self._wrapped("  ", finding["summary"])]
+        for label, text in told.items():
+            if text:
+                lines += self._wrapped(f"  {_padded(self._word(label), width)}  ", text)
+        return lines
+
+    def _ordered(self, finding: Mapping[str, Any]) -> str:
+        """Return who gave the order behind a finding, and why, as far as this is told."""
+        kind = {"paused": "pause", "brake_ordered": "brake"}.get(finding["code"])
+        for order in self._status["orders"]:
+            if (order["kind"], order["pool_key"]) == (kind, finding["pool_key"]) and order["by"]:
+                return f"{order['by']}: {order['reason']}" if order["reason"] else str(order["by"])
+        return ""
 
     def _wrapped(self, label: str, text: str) -> list[Text]:
         if self._width is None:
@@ -149,12 +164,7 @@ class StatusView:
             ("provider", self._provider()),
             ("account", self._word("refused" if self._status["provider"]["refused_since"] else "accepted")),
             ("database", self._database()),
-            (
-                "leader",
-                self._word(
-                    "this daemon" if self._status["daemon"]["role"] == "leading" else "another daemon"
-                ),
-            ),
+            ("leader", self._leader()),
             ("brake", self._brake()),
             ("pauses", self._pauses()),
             ("budget", self._budget()),
@@ -183,6 +193,11 @@ class StatusView:
         store = self._status["store"]
         state = self._word("takes no writes" if store["down_since"] else "takes writes")
         return f"{state}, {store['pending']:,} {self._word('rows wait')}"
+
+    def _leader(self) -> str:
+        daemon = self._status["daemon"]
+        who = self._word("this daemon" if daemon["role"] == "leading" else "another daemon")
+        return f"{who}, {self._word('up')} {self._span(daemon['started_at'])}"
 
     def _brake(self) -> str:
         shown = [
@@ -245,6 +260,9 @@ def _folded(text: str, width: int) -> list[str]:
             line = word.lstrip()
         else:
             line += word
+        while cell_len(line.rstrip()) > width:  # only a run of ASCII is that long
+            parts.append(line[:width])
+            line = line[width:]
     return [*parts, line.rstrip()]
 
 

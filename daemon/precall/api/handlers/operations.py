@@ -71,9 +71,10 @@ async def pause(request: web.Request, services: Services, client: Client) -> web
     """
     body = await read_body(request, PoolBody)
     _must_be_known(services, body.pool_key)
-    await services.store.pause(body.pool_key, services.clock(), body.reason, client.name)
+    at = services.clock()
+    await services.store.pause(body.pool_key, at, body.reason, client.name)
     services.checker.plan.pause(body.pool_key)
-    _note(services, PAUSE, body, client)
+    services.status.orders.note(PAUSE, body.pool_key, at=at, by=client.name, reason=body.reason)
     order_log.given(request, client, "pause", body.reason, pool=body.pool_key)
     return reply({"paused": sorted(services.checker.plan.paused)})
 
@@ -109,11 +110,10 @@ async def engage(request: web.Request, services: Services, client: Client) -> we
     """
     body = await read_body(request, PoolBody)
     _must_be_known(services, body.pool_key)
-    await services.store.brake(
-        body.pool_key, engaged=True, at=services.clock(), reason=body.reason, by=client.name
-    )
+    at = services.clock()
+    await services.store.brake(body.pool_key, engaged=True, at=at, reason=body.reason, by=client.name)
     services.checker.brake.halt(body.pool_key)
-    _note(services, BRAKE, body, client)
+    services.status.orders.note(BRAKE, body.pool_key, at=at, by=client.name, reason=body.reason)
     order_log.given(request, client, "brake engage", body.reason, pool=body.pool_key)
     return _braked(services, body.pool_key)
 
@@ -133,10 +133,6 @@ async def release(request: web.Request, services: Services, client: Client) -> w
     order_log.given(request, client, "brake release", body.reason, pool=body.pool_key)
     await services.checker.braking.released(RELEASED_WITHIN)
     return _braked(services, body.pool_key)
-
-
-def _note(services: Services, kind: str, body: PoolBody, client: Client) -> None:
-    services.status.orders.note(kind, body.pool_key, at=services.clock(), by=client.name, reason=body.reason)
 
 
 def _differences(found: Iterable[Difference]) -> list[dict[str, str]]:

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from precall.api.handlers.order_log import shown
 from precall.api.schemas.fields import OPTIONAL, ResponseModel, moment
 from precall.core.model import Promise, State
 from precall.core.role import Role
@@ -258,7 +259,7 @@ def _order(order: OrderFacts, *, named: bool) -> dict[str, Any]:
         "action": order.action,
         "by": order.by if named else "",
         "at": moment(order.at or 0),
-        "reason": order.reason if named else "",
+        "reason": shown(order.reason) if named else "",
         "until": "",
         "in_force": True,
     }

@@ -28,8 +28,8 @@ ENGLISH: dict[FindingCode, tuple[str, str, str]] = {
     ),
     FindingCode.BRAKE_ENGAGED: (
         (
-            "The exposure brake of {pool} holds calls: {used} of {cap} bindings have turned to their real number"
-            " within {window}, and {held} wait."
+            "The exposure brake of {pool} holds calls: {used} bindings (cap {cap}) have turned to their real"
+            " number within {window}, and {held} wait."
         ),
         "So many bindings of one pool without a number are more often a fault of the provider than the truth.",
         "only if the provider confirms that the pool is exhausted: it starts a fresh cap",

@@ -4,6 +4,7 @@ Facts get their unit by their name (see `_UNITS`). A fact that is missing is tol
 shows findings must be able to show all of them.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -64,6 +65,8 @@ _UNITS = {
 _UNKNOWN = {Language.EN: "unknown", Language.ZH: "未知"}
 _POOL = {Language.EN: "pool {}", Language.ZH: "号码池 {}"}
 _ALL_POOLS = {Language.EN: "all pools", Language.ZH: "所有号码池"}
+_CHINESE_GAP = re.compile(r"(?<=[\u4e00-\u9fff]) (?=[\u4e00-\u9fff])")
+"""A space between two Chinese characters, where a word was filled in."""
 _WORDS = {Language.EN: ENGLISH, Language.ZH: CHINESE}
 
 
@@ -82,11 +85,10 @@ def describe(finding: Finding, language: Language = Language.EN) -> FindingText:
     """Return the finding in words."""
     summary, cause, comment = _WORDS[language][finding.code]
     words = _words(finding, language)
-    return FindingText(
-        summary.format_map(words),
-        cause.format_map(words),
-        f"{_command(finding)}  # {comment.format_map(words)}",
+    summary, cause, comment = (
+        _CHINESE_GAP.sub("", text.format_map(words)) for text in (summary, cause, comment)
     )
+    return FindingText(summary, cause, f"{_command(finding)}  # {comment}")
 
 
 def duration(seconds: float, language: Language = Language.EN) -> str:

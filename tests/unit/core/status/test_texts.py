@@ -61,7 +61,7 @@ def test_figures_are_in_units_people_read() -> None:
     facts = {"used": 12, "cap": 10, "held": 1234, "window": 600.0}
     text = describe(finding(FindingCode.BRAKE_ENGAGED, "FC1", **facts))
     assert text.summary == (
-        "The exposure brake of pool FC1 holds calls: 12 of 10 bindings have turned to their real number"
+        "The exposure brake of pool FC1 holds calls: 12 bindings (cap 10) have turned to their real number"
         " within 10 min, and 1,234 wait."
     )
     assert text.remedy.startswith("precall brake release --pool-key FC1  # ")
