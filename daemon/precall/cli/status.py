@@ -30,7 +30,7 @@ def status(
     daemon: Target,
     as_json: Json = False,
 ) -> None:
-    """Show the state of the system: what is wrong, why, and the command that helps.
+    """Show what is wrong now, why, and the command that helps.
 
     Exit 0: nothing is wrong. Exit 1: something is. Exit 4: the daemon is out of reach.
     """

@@ -102,11 +102,9 @@ class Daemon:
             wall=wall,
         )
 
+        reloading, server = self._reloading, self.server
         self._process = ProcessState(
-            self._reloading.reload,
-            lambda: self._reloading.refused,
-            lambda: self.server.certificate,
-            started_at=wall(),
+            reloading.reload, lambda: reloading.refused, lambda: server.certificate, started_at=wall()
         )
 
     @property
