@@ -179,6 +179,9 @@ def check_reads_only(leading: str, standing: str) -> None:
     status, ready = ask(f"{standing}/readyz")
     assert status == 200
     assert "not_leading" in ready["findings"]
+    state = ask(f"{standing}/v1/status")[1]
+    assert (state["daemon"]["role"], state["verdict"]) == ("standby", "degraded")
+    assert [one["code"] for one in state["findings"]] == ["not_leading"]
     assert ask(f"{standing}/readyz?for=writes")[0] == 503
     assert ask(f"{standing}/healthz")[0] == 200
     body = json.loads(json.dumps(ask(f"{leading}/v1/bindings/7")[1]))
