@@ -3,17 +3,19 @@
 import asyncio
 import json
 import shlex
+import signal
 import sqlite3
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.acceptance.test_cli import precall
+from tests.acceptance.test_cli import serving as in_process
 from tests.support.api_daemon import A, B, Served, X, a_binding, scripted, serving
-from tests.support.patience import BRIEF, PATIENCE
+from tests.support.patience import BRIEF, PATIENCE, until
 
 from precall.simulator import Fault
 
@@ -96,6 +98,14 @@ async def over(served: Served, *codes: str) -> None:
     assert not any(f": {code} " in said for code in codes)
 
 
+async def freeze(other: sqlite3.Connection) -> None:
+    """Lock the database as soon as the daemon, which runs in this loop, lets go of it."""
+    while not other.in_transaction:
+        with suppress(sqlite3.OperationalError):
+            other.execute("BEGIN EXCLUSIVE")
+        await asyncio.sleep(0.01)
+
+
 @pytest.mark.slow(seconds=10)
 async def test_a_pool_is_exhausted_and_the_brake_holds_calls(tmp_path: Path) -> None:
     async with in_service(tmp_path, brake={"floor": 5}) as served:
@@ -139,8 +149,9 @@ async def test_the_provider_resets_connections(tmp_path: Path) -> None:
 @pytest.mark.slow(seconds=10)
 async def test_the_database_is_frozen(tmp_path: Path) -> None:
     async with in_service(tmp_path, store_timeout=BRIEF) as served:
-        with closing(sqlite3.connect(tmp_path / "precall.db", isolation_level=None)) as other:
-            other.execute("BEGIN EXCLUSIVE")
+        file = tmp_path / "precall.db"
+        with closing(sqlite3.connect(file, timeout=0.0, isolation_level=None)) as other:
+            await freeze(other)
             assert (await served.ask("PUT", "/v1/bindings/1000", a_binding(subs_id="1000")))[0] == 503
             down = (await shown(served, "database_down"))["database_down"]
             assert down["cause"].startswith("The database said: ")
@@ -186,3 +197,18 @@ async def test_the_budget_is_too_small(tmp_path: Path) -> None:
         for place in range(1, MANY - 9):
             await served.ask("DELETE", f"/v1/bindings/{place}")
         await over(served, "budget_short")
+
+
+async def test_the_state_is_watched_until_ctrl_c(tmp_path: Path) -> None:
+    async with in_service(tmp_path) as served:
+        with in_process(tmp_path, "status", "--watch", "--url", served.url) as watching:
+            await until(lambda: watching.said.count("FINE: nothing is wrong") > 1)
+            assert await asyncio.to_thread(watching.stop, signal.SIGINT) == 130
+            assert "Traceback" not in watching.said
+
+
+def test_a_daemon_out_of_reach_is_told_apart_from_one_in_trouble() -> None:
+    for more in ((), ("--watch",), ("--json",)):
+        ended = precall("status", *more, url="http://127.0.0.1:1")
+        assert (ended.returncode, ended.stdout) == (4, "")
+        assert "is `precall run` running there?" in ended.stderr
