@@ -1,5 +1,6 @@
 """A complete daemon for tests of the HTTP API, on SQLite and with the simulator as its provider."""
 
+import asyncio
 import hashlib
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -48,6 +49,15 @@ class Served:
         status, body = await self.ask("POST", f"/v1/bindings/{subs_id}/check")
         assert (status, body["outcome"]) == (200, "answered"), body
         return body["route"]  # type: ignore[no-any-return]
+
+    async def shows(self, *codes: str) -> list[str]:
+        """Wait until `/readyz` has exactly these findings. Return what it says about them."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                _, ready = await self.ask("GET", "/readyz")
+                if sorted(ready["findings"]) == sorted(codes):
+                    return ready["degraded"]  # type: ignore[no-any-return]
+                await asyncio.sleep(0.05)
 
     async def stored(self) -> int:
         """Return the number of bindings in the database."""

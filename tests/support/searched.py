@@ -101,7 +101,8 @@ class Search:
         """
         if self._output:
             return
-        self._ask(url, "/metrics", self._output)
+        for path in ("/metrics", "/readyz", "/v1/status"):
+            self._ask(url, path, self._output)
         listed = self._ask(url, "/v1/routes?limit=1000", self._events)
         ids = re.findall(r'"subs_id":"([^"]*)"', listed)[:_EVENTS]
         since = min(map(int, re.findall(r'"index":([0-9]+)', listed)), default=0)

@@ -15,6 +15,7 @@ from precall.api.handlers import (
     persons,
     routes,
     sources,
+    status,
 )
 from precall.api.operation import Operation
 from precall.api.schemas.bindings import (
@@ -68,6 +69,7 @@ from precall.api.schemas.routes import (
     RoutesQuery,
 )
 from precall.api.schemas.sources import ApplyBody, SourceAnswer
+from precall.api.schemas.status import StatusAnswer
 
 ENDPOINTS: tuple[Operation, ...] = (
     # The hot path stands first: of the resources under one prefix the router tries them in order.
@@ -350,6 +352,9 @@ ENDPOINTS: tuple[Operation, ...] = (
         {200: PausedAnswer},
         body=PoolBody,
         problems=(404, 503),
+    ),
+    Operation(
+        "GET", "/v1/status", "routes:read", status.show, "Get the state of the system", {200: StatusAnswer}
     ),
     Operation(
         "GET",

@@ -16,6 +16,7 @@ from precall.api.problems import Code, FieldErrors, mistakes
 from precall.api.schemas.changes import FilterQuery
 from precall.core.duplicate_keys import may_repeat, repeated_key
 from precall.core.errors import Refusal
+from precall.core.status.texts import Language
 
 MAX_BODY, MAX_BATCH_BODY = 1024 * 1024, 8 * 1024 * 1024
 BODY_TIMEOUT = 30.0
@@ -77,6 +78,25 @@ async def parse_unique(raw: bytes | bytearray) -> Any:
             detail = f"the key {shown_key(key)} stands twice in one object: which of its values is meant is not clear"
             raise Refusal(400, Code.MALFORMED_JSON, detail)
     return data
+
+
+def preferred_language(request: web.Request) -> Language:
+    """Return the language of the texts that `Accept-Language` prefers; English if it names none of them."""
+    best, chosen = 0.0, Language.EN
+    for item in request.headers.get(hdrs.ACCEPT_LANGUAGE, "").split(","):
+        tag, _, weight = item.strip().partition(";")
+        primary = tag.strip().lower().partition("-")[0]
+        if primary in set(Language) and (given := _weight(weight)) > best:
+            best, chosen = given, Language(primary)
+    return chosen
+
+
+def _weight(text: str) -> float:
+    """Return the weight of ";q=0.8", 1 without one, and 0 for one that cannot be read."""
+    name, equals, value = text.replace(" ", "").partition("=")
+    if not equals:
+        return 1.0 if not name else 0.0
+    return float(value) if re.fullmatch(r"[01](?:\.[0-9]{0,3})?", value) else 0.0
 
 
 def shown_key(key: str) -> str:

@@ -25,6 +25,8 @@ from precall.config.addresses import split_address
 from precall.config.schema import ApiConfig
 from precall.core.errors import ListenError
 from precall.core.role import CurrentRole, Role, WaitingFor
+from precall.core.status.finding import FindingCode
+from precall.engine.process_state import CertificateEnd
 from precall.engine.services import Services
 from precall.telemetry.logging import get_logger
 from precall.telemetry.metrics import Metrics
@@ -48,9 +50,15 @@ _PUSHED = {"/v1/receipts/{secret}"}
 _PLAIN = {endpoint.path for endpoint in ENDPOINTS if "{" not in endpoint.path}
 
 _WAITING = {
-    WaitingFor.TABLE: "starting: the table is being loaded",
-    WaitingFor.DATABASE: "store: the database is out of reach; it is tried every second",
-    WaitingFor.LEADER: "standby: another precall leads on this database, which cannot be read yet",
+    WaitingFor.TABLE: ("starting", "the table is being loaded"),
+    WaitingFor.DATABASE: (
+        FindingCode.DATABASE_DOWN,
+        "the database is out of reach; it is tried every second",
+    ),
+    WaitingFor.LEADER: (
+        FindingCode.NOT_LEADING,
+        "another precall leads on this database, which cannot be read yet",
+    ),
 }
 
 WATCH = 1.0
@@ -107,7 +115,14 @@ class Server:
     @property
     def waits_for(self) -> str:
         """What a daemon without services waits for, in a sentence."""
-        return _WAITING[self._waiting.waiting_for]
+        code, sentence = _WAITING[self._waiting.waiting_for]
+        return f"{code}: {sentence}"
+
+    @property
+    def findings(self) -> list[FindingCode]:
+        """What is wrong with a daemon without services."""
+        code, _ = _WAITING[self._waiting.waiting_for]
+        return [code] if isinstance(code, FindingCode) else []
 
     async def start(self) -> list[str]:
         """Listen. Returns the URLs in the order of the configuration. Raises ListenError for an unusable address."""
@@ -145,6 +160,11 @@ class Server:
             self.config = config
             self.gate.retune(config)
             self.crowd.most = config.max_connections
+
+    @property
+    def certificate(self) -> CertificateEnd | None:
+        """When the certificate of the listeners ends; None without TLS."""
+        return self._certificates.end if self._certificates is not None else None
 
     def renew_certificates(self) -> None:
         """Read the TLS files again if they changed; without TLS do nothing."""
@@ -251,7 +271,8 @@ def _not_ready(endpoint: Operation, server: Server) -> web.Response:
             return reply({"alive": True, "tick_age": 0.0})
         case "/readyz":
             nothing = {"bindings": 0, "paused": [], "version": server.version}
-            return reply({"ready": False, "degraded": [server.waits_for], **nothing}, 503)
+            wrong = {"degraded": [server.waits_for], "findings": server.findings}
+            return reply({"ready": False, **wrong, **nothing}, 503)
         case _:
             return problem(503, Code.STARTING, f"not ready; {server.waits_for}", headers=_SOON)
 

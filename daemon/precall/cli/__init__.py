@@ -25,6 +25,7 @@ from precall.cli import (
     replay,
     routes,
     sources,
+    status,
     streams,
 )
 from precall.cli.help import tidy
@@ -80,6 +81,7 @@ def _options(
 
 for _commands in (
     daemon.app,
+    status.app,
     routes.app,
     provider.app,
     orders.app,

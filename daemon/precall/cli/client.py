@@ -72,11 +72,19 @@ class DaemonClient:
         return found.status, found.content
 
     async def exchange(
-        self, method: str, path: str, *, json: Any = None, params: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        params: Mapping[str, str] | None = None,
+        language: str = "",
     ) -> HttpAnswer:
         """Make a request and return its answer. Raises OutOfReach if there is none in time, or for a wrong URL."""
         data = None if json is None else orjson.dumps(json)
         headers = {} if data is None else {"Content-Type": "application/json"}
+        if language:
+            headers["Accept-Language"] = language
         with self._reaching():
             async with self._opened.request(
                 method, f"{self.url}{path}", data=data, params=params, headers=headers, allow_redirects=False

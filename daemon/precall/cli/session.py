@@ -44,12 +44,22 @@ class Session:
             self._runner.close()
 
     def request(
-        self, method: str, path: str, *, params: Mapping[str, str] | None = None, body: object = None
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: object = None,
+        language: str = "",
     ) -> HttpAnswer:
-        """Return any answer. Raises OutOfReach if there is none."""
+        """Return any answer, its texts in the preferred language. Raises OutOfReach if there is none."""
         return self._patiently(
-            lambda: self._client.exchange(method, path, params=params, json=body),
+            lambda: self._client.exchange(method, path, params=params, json=body, language=language),
         )
+
+    def wait(self, seconds: float) -> None:
+        """Wait between two requests."""
+        self._runner.run(asyncio.sleep(seconds))
 
     def download(self, path: str, take: Callable[[bytes], object]) -> None:
         """Pass a successful answer of any length to `take`, in parts. Raises as `answered` does."""

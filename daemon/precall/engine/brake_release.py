@@ -94,6 +94,10 @@ class BrakeRelease:
         if self._releasing:
             await asyncio.wait(self._releasing.values(), timeout=patience)
 
+    def held(self, pool_key: str) -> int:
+        """Return how many bindings of this pool wait for the brake."""
+        return len(self._held.get(pool_key, ()))
+
     @property
     def under_way(self) -> "list[asyncio.Task[None]]":
         """The releases in progress."""

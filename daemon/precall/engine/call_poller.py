@@ -103,7 +103,7 @@ class CallPoller:
         self._newest_first, self._dates_in_doubt = False, True
         self._shown_at = -inf
         self._suspects: set[str] = set()
-        self._disagreeing: set[str] = set()
+        self.disagreeing: set[str] = set()
         for outcome in PollOutcome:
             metrics.call_details.labels(outcome)
 
@@ -270,8 +270,8 @@ class CallPoller:
             log.warning(
                 "bindings.suspect", new=len(fresh), of=len(suspects), subs_ids=sorted(fresh)[:EXAMPLES]
             )
-        if fresh := disagreeing - self._disagreeing:
+        if fresh := disagreeing - self.disagreeing:
             log.error(
                 "provider.disagrees", new=len(fresh), of=len(disagreeing), subs_ids=sorted(fresh)[:EXAMPLES]
             )
-        self._suspects, self._disagreeing = suspects, disagreeing
+        self._suspects, self.disagreeing = suspects, disagreeing

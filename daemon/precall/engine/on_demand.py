@@ -66,8 +66,12 @@ class OnDemandChecks:
         self._hints: dict[str, tuple[float, float]] = {}
         self._waiting = 0
 
-    async def check_now(self, subs_id: str, *, timeout: float, caller: str = "") -> OnDemandCheck:
+    async def check_now(
+        self, subs_id: str, *, timeout: float, caller: str = "", forced: bool = False
+    ) -> OnDemandCheck:
         """Check one binding now, waiting for at most `timeout` seconds. `caller` is the calling number, if known.
+
+        `forced`: also while the provider is out of reach or refuses the account. An answer shows that this is over.
 
         Concurrent readers of the same binding share one call, also a background one. It keeps running after a reader
         has given up. Since an answer concerns the binding as a whole, the caller of the reader who came first is sent,
@@ -79,7 +83,7 @@ class OnDemandChecks:
             row = self._table.get(subs_id)
             if row is None:
                 return OnDemandCheck(OnDemandOutcome.UNKNOWN)
-            refusal = await self._afford(timeout)
+            refusal = await self._afford(timeout, forced=forced)
             if refusal is not None:
                 self._metrics.on_demand.labels(refusal.outcome).inc()
                 return refusal
@@ -90,12 +94,13 @@ class OnDemandChecks:
         self._metrics.on_demand.labels(check.outcome).inc()
         return check
 
-    async def _afford(self, timeout: float) -> OnDemandCheck | None:
+    async def _afford(self, timeout: float, *, forced: bool) -> OnDemandCheck | None:
         """Spend one on-demand call, waiting for up to `timeout` seconds. Return None, or why no call may be made."""
         checker, quota = self._checker, self._checker.quota
         while True:
             tick = self._clocks.tick()
-            if not checker.leads or checker.outage.degraded or checker.circuit.is_open:
+            in_trouble = checker.outage.degraded or checker.circuit.is_open
+            if not checker.leads or (in_trouble and not forced):
                 return OnDemandCheck(OnDemandOutcome.FAILED, 1.0)
             may_call = checker.queries.may_call()
             if (

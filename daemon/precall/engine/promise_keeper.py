@@ -12,6 +12,7 @@ from precall.core.model import Promise, State
 from precall.core.planning.planner import Planner
 from precall.core.planning.promise import age_limit, background_max_age, choose, longest_age
 from precall.core.planning.stale_dials import WINDOW, StaleDials
+from precall.core.status.facts import FreshnessFacts
 from precall.table.table import Table
 from precall.telemetry.logging import get_logger
 from precall.telemetry.metrics import Metrics
@@ -97,6 +98,22 @@ class PromiseKeeper:
     def stale_share(self) -> float | None:
         """The share of recent dials that got a stale route, while that is too many; otherwise None."""
         return self._dials.share if self._dials.short else None
+
+    def facts(self) -> FreshnessFacts:
+        """Return what is promised, and whether it is kept."""
+        policy = self._settings.policy
+        return FreshnessFacts(
+            promise=policy.promise,
+            max_age=policy.max_age,
+            longest=self._longest(),
+            limit=self.age_limit,
+            oldest=self._planner.oldest(self._tick()),
+            short=self.short_of_budget,
+            rate_needed=longest_age(self._bindings(), 1.0, self._planner.kappa) / policy.max_age,
+            stale_share=self.stale_share,
+            dial_rate=self._dials.dials / WINDOW,
+            window=WINDOW,
+        )
 
     @property
     def short_of_budget(self) -> bool:

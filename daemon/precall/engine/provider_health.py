@@ -4,17 +4,23 @@
 """
 
 from collections.abc import Callable
+from math import inf
 
 from precall.core.ages import Tick
 from precall.core.limits.outage import Outage, PoolGoneDetector
 from precall.core.limits.quota import Circuit, Priority, Quota
+from precall.core.limits.recent_checks import RecentChecks
 from precall.core.model import Answer, Failure, NonAnswer, Reply, Row
+from precall.core.status.facts import FailedCall, ProviderFacts
 from precall.telemetry.logging import get_logger
 from precall.telemetry.metrics import Metrics
+from precall.telemetry.redaction import concealed
 
 log = get_logger(__name__)
 
 ALARM_EVERY = 60.0
+SPELL = 60.0
+"""Seconds between two throttled calls up to which they belong to one spell."""
 
 
 class AccountHealth:
@@ -25,6 +31,8 @@ class AccountHealth:
 
     def __init__(self, quota: Quota, *, refused: str, accepted: str, action: str, **facts: str) -> None:
         self.quota, self.circuit = quota, Circuit()
+        self.refusal = FailedCall()
+        self._throttled_first = self._throttled_last = -inf
         self._refused, self._accepted, self._facts = refused, accepted, {"action": action} | facts
 
     def learn(self, reply: object, tick: Tick) -> Failure | None:
@@ -35,9 +43,13 @@ class AccountHealth:
         failure = reply.failure if isinstance(reply, NonAnswer) else None
         if isinstance(reply, NonAnswer) and failure is Failure.THROTTLED:
             self.quota.throttled(tick, reply.retry_after)
+            if self.throttled_since(tick) is None:
+                self._throttled_first = tick
+            self._throttled_last = tick
         if failure is Failure.STALE and self.circuit.stale(tick):
             failure = Failure.ACCOUNT
         if isinstance(reply, NonAnswer) and failure is Failure.ACCOUNT:
+            self.refusal = _failed(reply)
             if self.circuit.fault(tick):
                 log.error(
                     self._refused,
@@ -51,6 +63,10 @@ class AccountHealth:
             if closed_after is not None:
                 log.warning(self._accepted, seconds=round(closed_after, 1))
         return failure
+
+    def throttled_since(self, tick: Tick) -> float | None:
+        """Return the tick at which the spell of throttling now in progress began, or None."""
+        return self._throttled_first if tick - self._throttled_last <= SPELL else None
 
 
 class ProviderHealth:
@@ -69,6 +85,9 @@ class ProviderHealth:
         )
         self.quota, self.circuit = quota, self._account.circuit
         self.outage, self.vanishing = Outage(), PoolGoneDetector()
+        self._recent, self._failed = RecentChecks(), FailedCall()
+        self._unreachable = False
+        self._answered_at: float | None = None
         self._metrics, self._monotonic = metrics, monotonic
         self._alarmed: dict[str, float] = {}
 
@@ -96,7 +115,9 @@ class ProviderHealth:
             self._metrics.malformed.labels(reply.code).inc()
             if reply.code == "unknown_status":
                 self._alarm("provider.api_changed", code=reply.code, request_id=reply.request_id)
-        transition = self.outage.record(self._account.learn(reply, tick), tick)
+        failure = self._account.learn(reply, tick)
+        self._remember(reply, failure, tick)
+        transition = self.outage.record(failure, tick)
         if transition is not None:
             say = log.error if transition.degraded else log.warning
             say(
@@ -105,6 +126,36 @@ class ProviderHealth:
                 failures=transition.failures,
                 seconds=round(transition.duration, 1),
             )
+
+    def facts(self, tick: Tick, moment_of: Callable[[float], float]) -> ProviderFacts:
+        """Return the state of provider and account. `moment_of` turns a tick into Unix seconds."""
+
+        def moment(at: float | None) -> float | None:
+            return None if at is None else moment_of(at)
+
+        return ProviderFacts(
+            rate=self.quota.rate,
+            rate_configured=self.quota.configured,
+            last_answer=moment(self._answered_at),
+            failing=self._recent.failing(tick),
+            tally=self.outage.tally,
+            failure=self._failed,
+            degraded_since=moment(self.outage.since) if self._unreachable else None,
+            refused_since=moment(self.circuit.opened_at),
+            refusal=self._account.refusal,
+            throttled_since=moment(self._account.throttled_since(tick)),
+        )
+
+    def _remember(self, reply: Reply, failure: Failure | None, tick: Tick) -> None:
+        """Remember how this check ended. One that was throttled, or had a stale nonce, was not carried out."""
+        if not isinstance(reply, NonAnswer):
+            self._answered_at = tick
+        elif failure is Failure.TRANSIENT:
+            self._failed, self._unreachable = _failed(reply), True
+        elif failure is Failure.ACCOUNT:
+            self._unreachable = False
+        if failure not in (Failure.THROTTLED, Failure.STALE):
+            self._recent.record(tick, failed=failure is Failure.TRANSIENT)
 
     def believes(self, reply: Reply, row: Row, tick: Tick) -> bool:
         """Return whether a reply is credible. "No such binding" is not while a whole pool reports it at once."""
@@ -122,3 +173,7 @@ class ProviderHealth:
         if tick - self._alarmed.get(event, -ALARM_EVERY) >= ALARM_EVERY:
             self._alarmed[event] = tick
             log.error(event, **facts)
+
+
+def _failed(reply: NonAnswer) -> FailedCall:
+    return FailedCall(reply.code, concealed(reply.detail), reply.request_id)

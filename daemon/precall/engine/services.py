@@ -15,6 +15,7 @@ from precall.engine.persons import Persons
 from precall.engine.promise_keeper import PromiseKeeper
 from precall.engine.registry import Registry
 from precall.engine.source_sync import SourceSync
+from precall.engine.status_board import StatusBoard
 from precall.store import Store
 from precall.table.feed import Feed
 from precall.table.table import Table
@@ -44,13 +45,18 @@ class Services:
     promise: PromiseKeeper
     call_results: CallResults
     calls: CallPoller
+    status: StatusBoard
     store: Store
     metrics: Metrics
     clock: Callable[[], float]
     monotonic: Callable[[], float]
     chance: Callable[[], float]
     version: str
-    reload: Callable[[], Awaitable[ReloadReport]]
+
+    @property
+    def reload(self) -> Callable[[], Awaitable[ReloadReport]]:
+        """Read the configuration again, and put it in force."""
+        return self.status.process.reload
 
     @property
     def role(self) -> CurrentRole:

@@ -36,6 +36,7 @@ SWEEP = 30.0
 SWEEP_PAUSE = 0.01
 """Seconds between slices of a sweep. A million bindings take a minute then, and a tenth of a core."""
 CALLS = 1.0
+LOOK = 1.0
 SYNC, RECONCILE, SWEEPING = "source sync", "source reconcile", "sweep"
 GRACE = 5.0
 PATIENCE = 3.0
@@ -112,6 +113,7 @@ class CloudAccount:
     async def mirror(self, store: Store, assembly: Assembly) -> Services:
         """Make the parts that answer from what the leader has stored. None of them runs."""
         self._parts = await assembly.mirroring(store)
+        self._parts.status.look()
         return self._parts
 
     async def load(
@@ -152,6 +154,7 @@ class CloudAccount:
         parts = self.parts
         self._scheduler = scheduler
         scheduler.every(CALLS, parts.calls.tick, "call details")
+        scheduler.beat(LOOK, self.look, "status")
         scheduler.every(SWEEP, self.sweep, SWEEPING)
         scheduler.every(ROUND, self.retire, "retention")
         if parts.source is not None:
@@ -202,6 +205,10 @@ class CloudAccount:
         """Drop what is older than the configured periods."""
         if self._retention is not None:
             await self._retention.retire(now=self._clocks.now())
+
+    async def look(self) -> None:
+        """Find what is wrong now, whether or not anybody asks."""
+        self.parts.status.look()
 
     async def sweep(self) -> None:
         """Repair the plan from the table, and remove the ended bindings beyond the limit."""

@@ -3,13 +3,12 @@
 `daemon` and `account` start and stop them.
 """
 
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from collections.abc import Callable
 from functools import partial
 
 from precall import __version__
 from precall.clocks import Clocks
-from precall.config.settings import ReloadReport, Settings
+from precall.config.settings import Settings
 from precall.core.limits.quota import Quota
 from precall.engine.brake_release import BrakeRelease
 from precall.engine.call_poller import CallPoller
@@ -21,10 +20,12 @@ from precall.engine.lookup import Lookup
 from precall.engine.on_demand import OnDemandChecks
 from precall.engine.persons import Persons
 from precall.engine.plan_keeper import PlanKeeper
+from precall.engine.process_state import ProcessState
 from precall.engine.promise_keeper import PromiseKeeper
 from precall.engine.registry import Registry
 from precall.engine.services import Services
 from precall.engine.source_sync import SourceSync
+from precall.engine.status_board import StatusBoard
 from precall.engine.status_queries import StatusQueries
 from precall.provider import Provider
 from precall.runtime.gc import without_collections
@@ -56,14 +57,14 @@ class Assembly:
         settings: Settings,
         provider: Provider,
         metrics: Metrics,
-        reload: Callable[[], Awaitable[ReloadReport]],
+        process: ProcessState,
         *,
         clocks: Clocks,
         chance: Callable[[], float],
         secret: Callable[[int], str],
         broken: Callable[[BaseException], None],
     ) -> None:
-        self._settings, self._provider, self._metrics, self._reload = settings, provider, metrics, reload
+        self._settings, self._provider, self._metrics, self._process = settings, provider, metrics, process
         self._clocks, self._chance, self._secret = clocks, chance, secret
         self._broken = broken
 
@@ -76,7 +77,7 @@ class Assembly:
         writer = self._writer(store, table, feed, feed.newest)
         checker = await self._checker(store, table, writer, seq, logged=self._settings.config.store.dial_log)
         hash_key = await store.secret("number_hash_key", self._secret(32))
-        return self._services(store, table, feed, writer, checker, hash_key)
+        return await self._with_orders(self._services(store, table, feed, writer, checker, hash_key))
 
     async def mirroring(self, store: Store) -> Services:
         """The parts of a daemon on standby: they answer, but neither check nor write."""
@@ -84,7 +85,12 @@ class Assembly:
         feed = Feed(index)
         writer = self._writer(store, table, feed, index)
         checker = await self._checker(store, table, writer, seq, logged=0.0)
-        return replace(self._services(store, table, feed, writer, checker), source=None)
+        return await self._with_orders(self._services(store, table, feed, writer, checker))
+
+    async def _with_orders(self, services: Services) -> Services:
+        """Let the status tell who gave the stored orders."""
+        services.status.orders.restore(await services.store.pauses(), await services.store.brakes())
+        return services
 
     def _writer(self, store: Store, table: Table, feed: Feed, index: int) -> Writer:
         return Writer(
@@ -196,7 +202,11 @@ class Assembly:
             broken=self._broken,
         )
         promise = self._promise(table, checker)
+        calls = self._calls(store, table, checker, call_results)
+        source = self._source(registry, table) if checker.leads else None
+        status = StatusBoard(checker, table, writer, promise, calls, source, self._process, self._clocks)
         self._show(store, table, writer, checker, promise)
+        self._metrics.show_findings(status.has)
         return Services(
             settings=self._settings,
             table=table,
@@ -214,19 +224,19 @@ class Assembly:
             audit=audit,
             registry=registry,
             persons=Persons(store, table, writer, audit),
-            source=self._source(registry, table),
+            source=source,
             checker=checker,
             on_demand=on_demand,
             promise=promise,
             call_results=call_results,
-            calls=self._calls(store, table, checker, call_results),
+            calls=calls,
+            status=status,
             store=store,
             metrics=self._metrics,
             clock=self._clocks.now,
             monotonic=self._clocks.tick,
             chance=self._chance,
             version=__version__,
-            reload=self._reload,
         )
 
     def _show(

@@ -23,6 +23,7 @@ from precall.config.schema import Config
 from precall.config.settings import Settings
 from precall.core.errors import ConfigError, LeadershipLost
 from precall.core.role import CurrentRole, Role
+from precall.engine.process_state import ProcessState
 from precall.engine.services import Services
 from precall.runtime.account import GRACE, CloudAccount
 from precall.runtime.assembly import Assembly
@@ -101,6 +102,11 @@ class Daemon:
             wall=wall,
         )
 
+        reloading, server = self._reloading, self.server
+        self._process = ProcessState(
+            reloading.reload, lambda: reloading.refused, lambda: server.certificate, started_at=wall()
+        )
+
     @property
     def config(self) -> Config:
         """The configuration in force."""
@@ -139,7 +145,9 @@ class Daemon:
         await self.account.start(stack)
         self._run(stack, self._reload_when_asked(), "reloads")
         stack.push_async_callback(self.lead.leave)
-        standby = Standby(self.lead, self._role, urls, self._supervisor, self._monotonic, self._alive)
+        standby = Standby(
+            self.lead, self._role, urls, self._supervisor, self._monotonic, self._alive, self._process
+        )
         async with AsyncExitStack() as mirror:
             await standby.take_lead(mirror, partial(self._open_store, Role.STANDBY), self._mirror)
             await standby.insist(partial(self._brought_up, stack))
@@ -279,7 +287,7 @@ class Daemon:
             self._settings,
             self.account.provider,
             self.metrics,
-            self._reloading.reload,
+            self._process,
             clocks=self.clocks,
             chance=self._chance,
             secret=secrets.token_hex,
@@ -295,7 +303,10 @@ class Daemon:
         return scheduler
 
     async def _tick(self) -> None:
-        self.metrics.scheduler_lag.set(max(0.0, self._monotonic() - self.parts.checker.ticked_at - TICK))
+        tick = self.clocks.tick()
+        delay = max(0.0, tick - self.parts.checker.ticked_at - TICK)
+        self.metrics.scheduler_lag.set(delay)
+        self._process.delay.record(tick, delay)
         await self.account.tick()
         self._supervisor.beat()
 

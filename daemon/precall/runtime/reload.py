@@ -9,6 +9,7 @@ from collections.abc import Callable
 from precall.config.schema import ApiConfig, Config
 from precall.config.settings import ReloadReport, Settings, compare, reconcile
 from precall.core.errors import ConfigError
+from precall.engine.process_state import RefusedReload
 from precall.runtime.account import CloudAccount
 from precall.runtime.systemd import SystemdNotifier
 from precall.telemetry import logging as logs
@@ -16,6 +17,8 @@ from precall.telemetry.logging import get_logger
 from precall.telemetry.metrics import Metrics
 
 log = get_logger(__name__)
+
+_UNEXPECTED = "it could not be applied because of an unexpected error; see the log"
 
 
 class Reloader:
@@ -36,6 +39,7 @@ class Reloader:
         wall: Callable[[], float],
     ) -> None:
         """`admit` puts another section of the API in force. `wall` gives Unix seconds."""
+        self.refused: RefusedReload | None = None
         self.at_work = asyncio.Lock()
         self._read, self._settings, self._admit, self._account = read, settings, admit, account
         self._metrics, self._supervisor, self._wall = metrics, supervisor, wall
@@ -48,6 +52,8 @@ class Reloader:
                 found = await self._take_over(await asyncio.to_thread(self._read))
             except Exception as error:
                 self._metrics.reload_ok.set(0)
+                mistakes = error.mistakes if isinstance(error, ConfigError) else (_UNEXPECTED,)
+                self.refused = RefusedReload(self._wall(), tuple(mistakes))
                 self._supervisor.reloaded(
                     "the new configuration was refused; the previous one stays in force"
                 )
@@ -55,10 +61,9 @@ class Reloader:
                     log.error("config.refused", mistakes=error.mistakes)
                     raise
                 log.error("config.reload_broken", exc_info=error)
-                raise ConfigError(
-                    ["it could not be applied because of an unexpected error; see the log"]
-                ) from error
+                raise ConfigError([_UNEXPECTED]) from error
             self._loaded()
+            self.refused = None
             self._supervisor.reloaded("the configuration was reloaded")
             changed, waiting = map(str, found.changed), [one.key for one in found.needs_restart]
             say = log.warning if waiting else log.info

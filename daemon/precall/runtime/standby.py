@@ -9,8 +9,10 @@ from contextlib import AsyncExitStack
 from typing import TypeVar
 
 from precall.concurrency import cancel_and_wait
+from precall.core.ages import Tick
 from precall.core.errors import StoreError, StoreUnavailable
 from precall.core.role import CurrentRole, WaitingFor
+from precall.engine.process_state import ProcessState
 from precall.runtime.systemd import SystemdNotifier
 from precall.store import LeaderLock, Store
 from precall.telemetry.logging import get_logger
@@ -28,7 +30,9 @@ POLITE = 3.0
 class Standby:
     """Waits for the database and the lead, and notes in `role` which of them.
 
-    `urls` is where the daemon listens. `alive` is called at least every second."""
+    `urls` is where the daemon listens. `alive` is called at least every second. `process` is told while the database
+    cannot be read.
+    """
 
     def __init__(
         self,
@@ -38,10 +42,12 @@ class Standby:
         supervisor: SystemdNotifier,
         monotonic: Callable[[], float],
         alive: Callable[[], None],
+        process: ProcessState,
     ) -> None:
         self._lead, self._role, self._urls, self._monotonic = lead, role, urls, monotonic
         self._supervisor, self._alive = supervisor, alive
         self._polite_until = 0.0
+        self._process = process
 
     async def insist(self, work: Callable[[], Awaitable[T]]) -> T:
         """Retry `work` every second until the database is in reach; return its result."""
@@ -105,7 +111,10 @@ class Standby:
                     stack.push_async_callback(store.close)
                 await mirror(store)
             except StoreError as error:
+                self._process.blind = self._process.blind or (Tick(self._monotonic()), str(error))
                 log.debug("standby.blind", error=str(error))
+            else:
+                self._process.blind = None
             await asyncio.sleep(max(1.0, 4 * (self._monotonic() - begun)))
 
     async def _take_over(self) -> bool:

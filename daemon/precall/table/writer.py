@@ -78,7 +78,7 @@ class Writer:
         self._probing = False
         self._to_isolate = 0
         self._underway = 0
-        self._outage_cause, self._down_since = "", 0.0
+        self.outage_cause, self.down_since = "", 0.0
         self._closing = False
 
     # -- requests -----------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ class Writer:
             await self._publish_unsaved()
             await self._catch_up()
         if self.pending:
-            log.error("store.lost", rows=self.pending, error=self._outage_cause)
+            log.error("store.lost", rows=self.pending, error=self.outage_cause)
 
     def close(self) -> None:
         """Make `run` end. Call this after everything that submits writes has stopped."""
@@ -344,7 +344,7 @@ class Writer:
     async def _enter_outage(self, batch: WriteBatch, error: StoreError) -> None:
         """Begin an outage: refuse requests, and publish and queue the provider's answers."""
         log.error("store.down", error=str(error), pending=self.pending)
-        self._down, self._outage_cause, self._down_since = True, str(error), self._monotonic()
+        self._down, self.outage_cause, self.down_since = True, str(error), self._monotonic()
         self._backlog.begin()
         self._to_isolate, self._probing, self._underway = 0, False, 0
         kept, refused = WriteBatch(), list[Change]()
@@ -352,7 +352,7 @@ class Writer:
             if not write.refusable:
                 kept.items.append((write, change))
                 continue
-            write.refuse(StoreUnavailable(self._outage_cause))
+            write.refuse(StoreUnavailable(self.outage_cause))
             if change is not None and isinstance(error, OutcomeUnknown):
                 refused.append(change)
         self._refuse_requests()
@@ -364,7 +364,7 @@ class Writer:
         for group in self._groups:
             if _refusable(group):
                 for write in group:
-                    write.refuse(StoreUnavailable(self._outage_cause))
+                    write.refuse(StoreUnavailable(self.outage_cause))
         self._groups = deque(group for group in self._groups if not _refusable(group))
 
     async def _run_unsaved(self) -> None:
@@ -383,7 +383,7 @@ class Writer:
         # Store the rest without publishing in between; otherwise the queue might never become empty.
         if attempt.result() and await self._catch_up():
             self._down = False
-            seconds = round(self._monotonic() - self._down_since, 1)
+            seconds = round(self._monotonic() - self.down_since, 1)
             log.warning(
                 "store.back", seconds=seconds, changes=self._backlog.late, folded=self._backlog.folded
             )
@@ -402,7 +402,7 @@ class Writer:
             try:
                 await self._store.commit(changes, unchanged.checks, unchanged.rows, unchanged.dials)
             except StoreError as error:
-                self._outage_cause = str(error)
+                self.outage_cause = str(error)
                 self._batch_size.failed()
                 return False
             self._batch_size.succeeded()

@@ -28,6 +28,7 @@ from prometheus_client.utils import floatToGoString
 from precall import __version__
 from precall.core.model import Action, Promise, State
 from precall.core.routing.state import CheckResult
+from precall.core.status.finding import FindingCode
 
 # Prometheus detects resets by itself, so a `_created` series beside each counter would serve no purpose.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -276,6 +277,9 @@ class Metrics:
         )
 
     def _of_the_process(self) -> None:
+        self.finding = self._gauge(
+            "finding", "1 while something is wrong, by code; see docs/status.md", "code"
+        )
         self.leading = self._gauge("leading", "1 while this daemon checks and writes, 0 while it stands by")
         self.clock_steps = self._counter(
             "clock_steps_total", "Times the wall clock was set, by direction", "direction"
@@ -308,6 +312,8 @@ class Metrics:
     def _begin_at_zero(self) -> None:
         for result in CheckResult:
             self.checks.labels(result)
+        for code in FindingCode:
+            self.finding.labels(code)
         for reason in ("slow_head", "slow_reader", "crowded"):
             self.connections_cut.labels(reason)
         for reason in ("no_token", "wrong_token", "scope", "foreign", "rate", "at_once", "malformed"):
@@ -365,6 +371,11 @@ class Metrics:
         """Call `count` for every state at every scrape."""
         for state in State:
             self.routes.labels(state).set_function(partial(count, state))
+
+    def show_findings(self, has: Callable[[FindingCode], bool]) -> None:
+        """Call `has` for every code at every scrape."""
+        for code in FindingCode:
+            self.finding.labels(code).set_function(partial(has, code))
 
     def show_pools(self, pools: Callable[[], Iterable[str]], count: Callable[[State, str], int]) -> None:
         """Count the verified routes of every pool at every scrape."""

@@ -24,6 +24,7 @@ from tests.support.api_daemon import serving
 from tests.support.patience import PATIENCE
 
 BEGUN = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+DAYS = 36_500.0
 
 
 class Authority:
@@ -34,8 +35,8 @@ class Authority:
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self.pem = self._signed(self.name, self.key, authority=True)
 
-    def issue(self, folder: Path, name: str, file: str = "") -> tuple[Path, Path]:
-        """A certificate and its key, under names of their own."""
+    def issue(self, folder: Path, name: str, file: str = "", left: float = DAYS) -> tuple[Path, Path]:
+        """A certificate that ends in `left` days and its key, under names of their own."""
         key = ec.generate_private_key(ec.SECP256R1())
         cert_file, key_file = folder / f"{file or name}.crt", folder / f"{file or name}.key"
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -43,11 +44,16 @@ class Authority:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         key_file.write_bytes(private)
-        cert_file.write_bytes(self._signed(subject, key))
+        cert_file.write_bytes(self._signed(subject, key, left))
         return cert_file, key_file
 
     def _signed(
-        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, *, authority: bool = False
+        self,
+        subject: x509.Name,
+        key: ec.EllipticCurvePrivateKey,
+        left: float = DAYS,
+        *,
+        authority: bool = False,
     ) -> bytes:
         return (
             x509.CertificateBuilder()
@@ -56,7 +62,7 @@ class Authority:
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(BEGUN)
-            .not_valid_after(BEGUN + dt.timedelta(days=36_500))
+            .not_valid_after(dt.datetime.now(dt.UTC) + dt.timedelta(days=left))
             .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
             .sign(self.key, hashes.SHA256())
             .public_bytes(serialization.Encoding.PEM)

@@ -130,8 +130,8 @@ async def test_numbers_accepted_by_earlier_versions_are_held_if_now_invalid(tmp_
             assert told["6"][:2] == ("dial_x", X)
             assert served.daemon.parts.table.unusable == {"1", "2", "3"}
             assert served.daemon.metrics.registry.get_sample_value("precall_unusable_bindings") == 3.0
-            _, ready = await served.ask("GET", "/readyz")
-            assert any(line.startswith("numbers: 3 bindings") for line in ready["degraded"])
+            [line] = await served.shows("numbers_unusable")
+            assert line.startswith("numbers_unusable: 3 bindings")
         view = {one: (action, number) for one, action, number, *_ in sql(url, "SELECT * FROM routing_table")}
         assert view == {one: told[one][:2] for one in "123456"}
     async with serving(tmp_path, {"pool": []}) as served:
@@ -139,7 +139,7 @@ async def test_numbers_accepted_by_earlier_versions_are_held_if_now_invalid(tmp_
             await served.register(subs_id=one, expires_at=FUTURE)
             assert (await route(served, one))[:2] == ("dial_x", X)
         assert served.daemon.parts.table.unusable == set()
-        assert (await served.ask("GET", "/readyz"))[1]["degraded"] == []
+        await served.shows()
 
 
 async def test_the_audit_finds_numbers_hashed_by_earlier_versions(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ async def test_with_too_many_bindings_routes_are_fresh_when_dialled(
         assert numbers['precall_freshness_promise{promise="all"}'] == 0
         assert numbers["precall_route_age_limit_seconds"] == pytest.approx(6 * MANY / RATE)
         assert await stale_share(served) == 0.0
-        assert (await served.ask("GET", "/readyz"))[1]["degraded"] == []
+        await served.shows()
 
 
 async def test_dials_beyond_the_live_checks_are_stale_and_raise_the_alarm(
@@ -135,8 +135,8 @@ async def test_dials_beyond_the_live_checks_are_stale_and_raise_the_alarm(
         assert numbers['precall_freshness_promise{promise="dial"}'] == 1
         assert numbers["precall_degraded"] == numbers["precall_provider_circuit_open"] == 0
         await until(lambda: served.daemon.parts.promise.stale_share is not None)
-        [line] = (await served.ask("GET", "/readyz"))[1]["degraded"]
-        assert re.match(r"budget: \d+% of the dials of the last 5 minutes", line)
+        [line] = await served.shows("dials_stale")
+        assert re.match(r"dials_stale: Of the dials of the last 5 min, \d+% got a route older", line)
         [begun] = [one for one in map(_event, caplog.records) if one.get("event") == "freshness.not_kept"]
         assert (begun["promise"], begun["seconds"]) == ("dial", 300.0)
         assert begun["dials"] >= 20
@@ -206,7 +206,8 @@ async def test_an_unaffordable_promise_for_all_is_reported(tmp_path: Path) -> No
         numbers = await figures(served)
         assert numbers["precall_budget_short"] == 1
         assert numbers["precall_route_age_limit_seconds"] == MAX_AGE
-        assert (await served.ask("GET", "/readyz"))[1]["degraded"][0].startswith("budget: ")
+        [line] = await served.shows("budget_short")
+        assert f"checking {MANY} bindings" in line
 
 
 async def test_a_reload_changes_the_promise(tmp_path: Path) -> None:

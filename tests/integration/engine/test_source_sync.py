@@ -177,7 +177,8 @@ async def test_too_many_removals_wait_for_an_operator(tmp_path: Path, customer: 
         assert "precall_source_removals_refused 20.0" in metrics
         assert 'precall_source_rows{result="unchanged"} 81.0' in metrics
         assert "precall_source_last_sync_timestamp_seconds 1." in metrics
-        assert any("removals" in line for line in (await served.ask("GET", "/readyz"))[1]["degraded"])
+        _, line = await served.shows("pool_in_trouble", "removals_refused")
+        assert line.startswith("removals_refused: The source no longer has 20 live bindings")
         status, body = await served.ask("GET", "/v1/source")
         assert (status, body["rows"]["withheld"]) == (200, 20)
         assert body["removals_refused"] == "20 of 101 live bindings left the source (max_removals = 0.05)"
@@ -490,8 +491,7 @@ async def test_an_unexpected_error_is_reported_as_a_failed_sync(
         assert ended.error.startswith(f"source: unexpected {type(error).__name__}")
         assert "138" not in ended.error
         assert (await served.ask("GET", "/v1/source"))[1]["error"] == ended.error
-        degraded = (await served.ask("GET", "/readyz"))[1]["degraded"]
-        assert "source: bindings are not synced; they are kept as they were" in degraded
+        await served.shows("source_failing")
         metrics = (await served.ask("GET", "/metrics"))[1]
         assert "precall_source_failing 1.0" in metrics
         assert 'precall_source_syncs_total{result="failed"} 1.0' in metrics

@@ -3,16 +3,19 @@
 from typing import Any
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from precall.api.problems import FieldError, mistakes
+from precall.api.requests import preferred_language
 from precall.api.schemas.bindings import BatchBody, BindingBody, ListedBinding, parse_batch
 from precall.api.schemas.operations import PoolBody, ReadyQuery
 from precall.api.schemas.overrides import OverrideBody
 from precall.api.schemas.routes import LookupBody, NumberQuery, RouteQuery, RoutesQuery
 from precall.core.model import Action, Binding
+from precall.core.status.texts import Language
 
 GOOD: dict[str, Any] = {
     "subs_id": "1000000000000001",
@@ -197,3 +200,21 @@ def test_any_body_is_accepted_or_refused_with_a_reason(data: Any) -> None:
     for subs_id, one in parse_batch([data], 0):
         assert isinstance(one, FieldError)
         assert subs_id == "" or subs_id.isdecimal()
+
+
+@pytest.mark.parametrize(
+    ("header", "language"),
+    [
+        ("", Language.EN),
+        ("zh", Language.ZH),
+        ("zh-CN,zh;q=0.9,en;q=0.8", Language.ZH),
+        ("en-GB,en;q=0.9,zh;q=0.8", Language.EN),
+        ("de, zh;q=0.3, en;q=0.2", Language.ZH),
+        ("zh;q=0", Language.EN),
+        ("zh;q=nonsense", Language.EN),
+        ("fr", Language.EN),
+    ],
+)
+def test_the_language_of_texts_is_the_preferred_one(header: str, language: Language) -> None:
+    request = make_mocked_request("GET", "/v1/status", headers={"Accept-Language": header})
+    assert preferred_language(request) is language

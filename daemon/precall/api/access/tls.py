@@ -5,10 +5,14 @@ New handshakes use the latest files that could be loaded. Open connections are n
 
 import ssl
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
+
+from cryptography.x509 import load_pem_x509_certificates
 
 from precall.config.schema import ApiConfig
 from precall.core.errors import ListenError
+from precall.engine.process_state import CertificateEnd
 from precall.telemetry.logging import get_logger
 
 log = get_logger(__name__)
@@ -28,10 +32,16 @@ class CertificateWatch:
         try:
             self._newest = _context(config)
             self.context = _context(config)
+            self._ends = _end_of(config)
         except OSError as error:  # ssl.SSLError is one
             raise ListenError(f"{_named(config)} cannot be used: {error}") from error
         # Called at each handshake, also when the client names no server.
         self.context.sni_callback = self._choose
+
+    @property
+    def end(self) -> CertificateEnd:
+        """When the certificate in use ends."""
+        return CertificateEnd(self._config.tls_cert_file, self._ends)
 
     def renew(self) -> None:
         """Load the files if they have changed. A pair that does not match is ignored: it may be half written."""
@@ -41,6 +51,7 @@ class CertificateWatch:
         self._stamps = stamps
         try:
             self._newest = _context(self._config)
+            self._ends = _end_of(self._config)
         except OSError as error:
             log.error("tls.not_renewed", error=f"{_named(self._config)} cannot be used: {error}")
             self._reloaded("failed")
@@ -74,6 +85,15 @@ def _context(config: ApiConfig) -> ssl.SSLContext:
         context.num_tickets = 0
         context.options |= ssl.OP_NO_TICKET
     return context
+
+
+def _end_of(config: ApiConfig) -> float:
+    """Return when the first certificate of the file ends, in Unix seconds; inf if that cannot be read."""
+    try:
+        [first, *_] = load_pem_x509_certificates(Path(config.tls_cert_file).read_bytes())
+    except ValueError:
+        return inf
+    return first.not_valid_after_utc.timestamp()
 
 
 def _named(config: ApiConfig) -> str:

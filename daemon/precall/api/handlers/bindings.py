@@ -196,7 +196,7 @@ async def check(request: web.Request, services: Services, _client: Client) -> we
     """
     query = read_query(request, CheckQuery)
     subs_id = _row(request, services).binding.subs_id
-    ended = await services.on_demand.check_now(subs_id, timeout=query.timeout)
+    ended = await services.on_demand.check_now(subs_id, timeout=query.timeout, forced=True)
     match ended.outcome:
         case OnDemandOutcome.UNKNOWN:
             raise _unknown()

@@ -13,6 +13,8 @@ from precall.api.requests import read_body, read_query
 from precall.api.schemas.operations import PoolBody, ReadyQuery
 from precall.config.settings import Difference
 from precall.core.errors import ConfigError, Refusal
+from precall.core.status.texts import describe
+from precall.engine.order_notes import BRAKE, PAUSE
 from precall.engine.services import Services
 from precall.telemetry.metrics import CONTENT_TYPE
 
@@ -33,15 +35,17 @@ async def health(_request: web.Request, services: Services, _client: Client) -> 
 
 
 async def readiness(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
-    """Return 200 if reads are answered, and what is degraded.
+    """Return 200 if reads are answered, and what is wrong nevertheless.
 
     With `for=writes`, 503 while registrations cannot be stored.
     """
     writes = read_query(request, ReadyQuery).for_ == "writes"
     ready = services.writer.saving or not writes
+    found = services.status.look().findings
     data = {
         "ready": ready,
-        "degraded": _degraded(services),
+        "degraded": [f"{finding.code}: {describe(finding).summary}" for finding in found],
+        "findings": sorted({finding.code for finding in found}),
         "bindings": len(services.table),
         "paused": sorted(services.checker.plan.paused),
         "promise": services.settings.policy.promise,
@@ -67,8 +71,10 @@ async def pause(request: web.Request, services: Services, client: Client) -> web
     """
     body = await read_body(request, PoolBody)
     _must_be_known(services, body.pool_key)
-    await services.store.pause(body.pool_key, services.clock(), body.reason, client.name)
+    at = services.clock()
+    await services.store.pause(body.pool_key, at, body.reason, client.name)
     services.checker.plan.pause(body.pool_key)
+    services.status.orders.note(PAUSE, body.pool_key, at=at, by=client.name, reason=body.reason)
     order_log.given(request, client, "pause", body.reason, pool=body.pool_key)
     return reply({"paused": sorted(services.checker.plan.paused)})
 
@@ -104,10 +110,10 @@ async def engage(request: web.Request, services: Services, client: Client) -> we
     """
     body = await read_body(request, PoolBody)
     _must_be_known(services, body.pool_key)
-    await services.store.brake(
-        body.pool_key, engaged=True, at=services.clock(), reason=body.reason, by=client.name
-    )
+    at = services.clock()
+    await services.store.brake(body.pool_key, engaged=True, at=at, reason=body.reason, by=client.name)
     services.checker.brake.halt(body.pool_key)
+    services.status.orders.note(BRAKE, body.pool_key, at=at, by=client.name, reason=body.reason)
     order_log.given(request, client, "brake engage", body.reason, pool=body.pool_key)
     return _braked(services, body.pool_key)
 
@@ -127,35 +133,6 @@ async def release(request: web.Request, services: Services, client: Client) -> w
     order_log.given(request, client, "brake release", body.reason, pool=body.pool_key)
     await services.checker.braking.released(RELEASED_WITHIN)
     return _braked(services, body.pool_key)
-
-
-def _degraded(services: Services) -> list[str]:
-    """Return what is degraded, a short line for each."""
-    found = []
-    if not services.role.leads:
-        found.append("standby: another precall leads on this database; only reads are answered here")
-    elif not services.writer.saving:
-        found.append("store: the database does not take writes")
-    if services.checker.outage.degraded:
-        found.append("provider: out of reach; routes are kept")
-    if services.checker.circuit.is_open:
-        found.append("account: the provider refuses us; routes are kept")
-    if services.promise.short_of_budget:
-        found.append("budget: the rate is too low to keep every route within freshness.max_age")
-    if (share := services.promise.stale_share) is not None:
-        found.append(
-            f"budget: {share:.0%} of the dials of the last 5 minutes got a route older than promised"
-            " (freshness.max_age, or the reader's own)"
-        )
-    if count := len(services.table.unusable):
-        found.append(
-            f"numbers: {count} bindings are held, their numbers may not be dialled; the log names some"
-        )
-    if services.source is not None and services.source.last.error:
-        found.append("source: bindings are not synced; they are kept as they were")
-    if services.source is not None and services.source.last.guard:
-        found.append("source: removals are refused; `precall source check` shows them")
-    return found
 
 
 def _differences(found: Iterable[Difference]) -> list[dict[str, str]]:

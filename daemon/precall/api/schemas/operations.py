@@ -6,6 +6,7 @@ from pydantic import Field
 
 from precall.api.schemas.fields import Body, PoolKey, QueryModel, ResponseModel, Text
 from precall.core.model import Promise
+from precall.core.status.finding import FindingCode
 
 
 class PoolBody(Body):
@@ -60,13 +61,15 @@ class HealthAnswer(ResponseModel):
 
 
 class ReadyAnswer(ResponseModel):
-    """Whether requests are answered, and what is degraded.
+    """Whether requests are answered, and what is wrong nevertheless.
 
+    `findings` are the codes of what is wrong, `degraded` has a line `CODE: summary` for each finding.
     `promise` says which routes `freshness.max_age` holds for: all, or those that are dialled.
     """
 
     ready: bool
     degraded: list[str]
+    findings: list[FindingCode]
     bindings: int
     paused: list[str]
     promise: Promise

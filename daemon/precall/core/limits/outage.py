@@ -10,6 +10,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 from precall.core.ages import Tick
+from precall.core.limits.recent_checks import CheckTally
 from precall.core.model import Failure
 
 WINDOW = 30.0
@@ -61,6 +62,11 @@ class Outage:
         """Whether most checks fail for a reason other than their binding."""
         return self.since is not None
 
+    @property
+    def tally(self) -> CheckTally:
+        """The checks of the last 30 s before the latest one, and how many failed."""
+        return CheckTally(self._failures, len(self._recent))
+
     def record(self, failure: Failure | None, now: Tick) -> OutageTransition | None:
         """Record the result of a check (None: an answer) and return the transition it leads to, if any.
 
@@ -83,6 +89,9 @@ class Outage:
             return self._enter(now) if failed else None
         self._since_entered[0] += 1
         self._since_entered[1] += failed
+        if good:
+            # What seems to be over is looked at more often, so that it is known soon.
+            self._next_allowed_at = min(self._next_allowed_at, now + 1.0)
         return self._leave(self.since, now) if self._good_in_row >= ANSWERS_IN_ROW else None
 
     def _count(self, failed: bool, now: float) -> None:
@@ -117,7 +126,10 @@ class Outage:
         return transition
 
     def admits(self, now: Tick, rate: float) -> bool:
-        """Whether a background check may be made. While degraded: one per second, and at most 5 % of `rate`."""
+        """Whether a background check may be made. While degraded: one per second, and at most 5 % of `rate`.
+
+        The next one after a good answer follows within a second.
+        """
         if self.since is None:
             return True
         if now < self._next_allowed_at:

@@ -17,6 +17,7 @@ from precall.core.ages import Tick
 class _Pool:
     turned: deque[float] = field(default_factory=deque)
     engaged: bool = False
+    engaged_at: float = 0.0
     halted: bool = False
 
 
@@ -52,6 +53,22 @@ class Brake:
         """Whether further exposures of this pool are refused now."""
         pool = self._pools.get(pool_key)
         return self.halted(pool_key) or (pool is not None and self._engaged(pool, active, now))
+
+    def engaged_since(self, pool_key: str, active: int, now: Tick) -> float | None:
+        """The tick at which the cap of this pool was reached, while it counts; None otherwise, whatever was ordered."""
+        pool = self._pools.get(pool_key)
+        return pool.engaged_at if pool is not None and self._engaged(pool, active, now) else None
+
+    def used(self, pool_key: str) -> int:
+        """How many bindings of this pool have turned within the window, as of the latest look at it."""
+        pool = self._pools.get(pool_key)
+        return 0 if pool is None else len(pool.turned)
+
+    @property
+    def orders(self) -> list[str]:
+        """The pools ("": all) whose exposures an operator has stopped."""
+        ordered = [pool_key for pool_key, pool in self._pools.items() if pool.halted]
+        return ["", *ordered] if self._all_halted else ordered
 
     def halted(self, pool_key: str) -> bool:
         """Whether an operator has stopped this pool's exposures, those already made included."""
@@ -96,7 +113,8 @@ class Brake:
             pool.turned.popleft()
         cap = self.cap(active)
         if len(pool.turned) >= cap:
-            pool.engaged = True
+            if not pool.engaged:
+                pool.engaged, pool.engaged_at = True, pool.turned[-1] if pool.turned else now
         elif len(pool.turned) * 2 < cap:
             pool.engaged = False
         return pool.engaged

@@ -98,6 +98,24 @@ def test_degraded_mode_reduces_background_checks():
     assert sum(outage.admits(100 + n / 100, 2.0) for n in range(10_000)) == pytest.approx(10, abs=1)
 
 
+@pytest.mark.parametrize("rate", [4.0, 10.0, 1000.0])
+def test_the_end_of_trouble_is_known_within_seconds(rate):
+    outage = Outage()
+    feed(outage, [BAD] * 10)
+    now, over = 1.0, 100.0
+    while outage.degraded:
+        if outage.admits(now, rate):
+            outage.record(BAD if now < over else None, now)
+        now += 0.05
+    assert now < over + 15.0
+
+
+def test_the_tally_is_that_of_the_window():
+    outage = Outage()
+    feed(outage, [BAD] * 3 + [None] * 2)
+    assert (outage.tally.failures, outage.tally.checks) == (3, 5)
+
+
 @given(st.lists(st.tuples(st.sampled_from([None, *Failure]), st.floats(0.0, 20.0)), max_size=200))
 def test_turns_alternate(outcomes):
     outage, now, degraded = Outage(), 0.0, False

@@ -102,3 +102,31 @@ def test_a_shorter_window_drops_old_exposures() -> None:
     assert turned(brake, 4, 0.0) == 4
     brake.retune(0.0, 4, 10.0)
     assert turned(brake, 9, 20.0) == 4
+
+
+def test_it_tells_since_when_the_cap_is_reached_and_how_much_of_it_is_used() -> None:
+    brake = Brake(0.0, 4, 600.0)
+    assert (brake.engaged_since("FC1", 100, 0.0), brake.used("FC1")) == (None, 0)
+    turned(brake, 3, 10.0)
+    assert brake.engaged_since("FC1", 100, 15.0) is None
+    turned(brake, 9, 20.0)
+    assert (brake.engaged_since("FC1", 100, 30.0), brake.used("FC1")) == (20.0, 4)
+    brake.release("FC1")
+    assert (brake.engaged_since("FC1", 100, 31.0), brake.used("FC1")) == (None, 0)
+
+
+def test_a_restored_brake_tells_when_the_cap_was_reached() -> None:
+    brake = Brake(0.0, 2, 600.0)
+    brake.recall("FC1", -50.0)
+    brake.recall("FC1", -40.0)
+    assert brake.engaged_since("FC1", 100, 0.0) == -40.0
+
+
+def test_orders_are_no_engagement() -> None:
+    brake = Brake(0.0, 4, 600.0)
+    brake.halt("FC2")
+    assert (brake.orders, brake.engaged_since("FC2", 100, 0.0)) == (["FC2"], None)
+    brake.halt()
+    assert brake.orders == ["", "FC2"]
+    brake.release()
+    assert brake.orders == []
