@@ -6,7 +6,7 @@ Each URL is an address of apprise, and a secret: it holds the token that permits
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from precall.config import text_file
 from precall.config.section import Duration, Section, a_list
@@ -32,10 +32,13 @@ def _rare(value: float) -> float:
     return value
 
 
+TargetUrl = Annotated[SecretStr, AfterValidator(_a_target)]
+
+
 class NotifyConfig(Section):
     """Whom to notify, of what, and how often."""
 
-    urls: Annotated[list[Annotated[SecretStr, AfterValidator(_a_target)]], BeforeValidator(a_list)] = []
+    urls: Annotated[list[TargetUrl], BeforeValidator(a_list)] = Field(default_factory=list)
     urls_file: str = ""
     min_severity: Severity = Severity.WARNING
     repeat: Annotated[Duration, AfterValidator(_rare)] = 4 * 3600.0

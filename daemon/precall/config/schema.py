@@ -177,11 +177,13 @@ class Token(Section):
 class ApiConfig(Section):
     """The HTTP interface."""
 
-    listen: Annotated[list[Address], BeforeValidator(a_list), Field(min_length=1)] = ["127.0.0.1:8080"]
+    listen: Annotated[list[Address], BeforeValidator(a_list), Field(min_length=1)] = Field(
+        default_factory=lambda: ["127.0.0.1:8080"]
+    )
     tls_cert_file: str = ""
     tls_key_file: str = ""
     client_ca_file: str = ""
-    tokens: list[Token] = []
+    tokens: list[Token] = Field(default_factory=list)
     rate: CallRate = 0
     max_in_flight: Count = 1000
     max_streams: Count = 4000
@@ -220,7 +222,7 @@ class PolicyConfig(Section):
     real_ttl: Duration = 600.0
     x_ttl: Duration = 86_400.0
     skew: Annotated[float, BeforeValidator(seconds), Field(ge=0)] = 5.0
-    observe: Pools = []
+    observe: Pools = Field(default_factory=list)
 
 
 class BrakeConfig(Section):

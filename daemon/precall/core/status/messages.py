@@ -1,4 +1,4 @@
-"""Which messages findings lead to: one when a finding appears, one when it ends, a reminder now and then, few in a storm.
+"""What is told of findings: one message when one appears, one when it ends, a reminder now and then, few in a storm.
 
 What happens within `TOGETHER` seconds makes one message. Once more than `MOST` findings have come or gone within
 `WINDOW` seconds, one summary of them is told at once, and whatever follows waits for the end of the next window.
@@ -35,7 +35,7 @@ class Turn(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What is sent: a title of one line, and a text. `severity` is that of the worst finding that is not over, or None."""
+    """What is sent: a title of one line, and a text. `severity` is that of the worst finding that lasts, if any."""
 
     title: str
     text: str
@@ -87,8 +87,8 @@ class Announcer:
     ) -> Message | None:
         """Take all findings of this moment, and return the message that is due, if one is.
 
-        Call it every second or so: what waits is told by a later call. A finding below `min_severity` is not told, unless
-        it was worse before. One that lasts is told again after `repeat` seconds.
+        Call it every second or so: what waits is told by a later call. A finding below `min_severity` is not told,
+        unless it was worse before. One that lasts is told again after `repeat` seconds.
         """
         present = {finding.key: finding for finding in findings}
         waited = bool(self._waiting)
@@ -196,6 +196,11 @@ class Announcer:
             remedy = words.remedy.format(remedy=said.remedy) if said.remedy else ""
             text = "\n".join(filter(None, (said.cause, remedy, since)))
         return without_numbers(headline, finding), without_numbers(text, finding)
+
+
+def trial(host: str, language: Language) -> Message:
+    """Return a message that says nothing but that it arrived."""
+    return Message(f"precall {host}", WORDS[language].test, None, ())
 
 
 def without_numbers(text: str, finding: Finding) -> str:

@@ -21,6 +21,7 @@ class Words:
     since: str
     lasted: str
     more: str
+    test: str
     periods: Mapping[str, str]
 
 
@@ -35,6 +36,7 @@ WORDS: Mapping[Language, Words] = {
         since="Since {moment}. More: {runbook}",
         lasted="From {since} to {until}.",
         more="- and {count} more",
+        test="A test message: findings will be told here.",
         periods={"s": "{count} s", "min": "{count} min", "h": "{count} h", "d": "{count} d"},
     ),
     Language.ZH: Words(
@@ -47,6 +49,7 @@ WORDS: Mapping[Language, Words] = {
         since="自 {moment} 起。详见 {runbook}",
         lasted="自 {since} 至 {until}。",
         more="- 另有 {count} 项",
+        test="测试消息：发现问题时将在此通知。",
         periods={"s": "{count} 秒", "min": "{count} 分钟", "h": "{count} 小时", "d": "{count} 天"},
     ),
 }

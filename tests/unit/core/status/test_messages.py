@@ -19,7 +19,9 @@ CODES = list(FindingCode)
 class Watch:
     """An announcer, and a clock that its observations move."""
 
-    def __init__(self, *, min_severity: Severity = Severity.WARNING, language: Language = Language.EN) -> None:
+    def __init__(
+        self, *, min_severity: Severity = Severity.WARNING, language: Language = Language.EN
+    ) -> None:
         self.announcer, self.now = Announcer("hill", plain_words), 1000.0
         self.min_severity, self.language = min_severity, language
 
@@ -203,7 +205,9 @@ STEPS = st.lists(
 )
 
 
-def seen(steps: Iterable[tuple[float, dict[tuple[FindingCode, str], Severity]]]) -> list[tuple[float, Message]]:
+def seen(
+    steps: Iterable[tuple[float, dict[tuple[FindingCode, str], Severity]]],
+) -> list[tuple[float, Message]]:
     """Observe these findings, each set for so many seconds, and nothing for two windows; when each message came."""
     announcer, now, told = Announcer("hill", plain_words), 1000.0, []
     for pause, present in [*steps, *[(1.0, {})] * round(2 * WINDOW)]:
