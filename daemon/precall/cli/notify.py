@@ -20,7 +20,7 @@ def try_targets(config: ConfigFile = None, *, as_json: Json = False) -> None:
 
     Needs no daemon. Exit 4: a target did not take it.
     """
-    from precall.engine.notifier import Delivery  # noqa: PLC0415 - other commands start without it
+    from precall.engine.notifier import TargetDelivery  # noqa: PLC0415 - other commands start without it
     from precall.engine.notify_targets import configured_targets  # noqa: PLC0415
 
     notify = load(config).notify
@@ -30,7 +30,7 @@ def try_targets(config: ConfigFile = None, *, as_json: Json = False) -> None:
     message = trial(socket.gethostname(), notify.lang)
 
     async def work() -> list[str]:
-        return await asyncio.gather(*(Delivery(target).send(message) for target in targets))
+        return await asyncio.gather(*(TargetDelivery(target).send(message) for target in targets))
 
     results = dict(zip((target.name for target in targets), asyncio.run(work()), strict=True))
     if as_json:

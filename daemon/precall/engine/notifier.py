@@ -116,7 +116,7 @@ class _Outbox:
     ) -> None:
         self.target, self._metrics, self._limit, self._pauses = target, metrics, limit, pauses
         self._queue: asyncio.Queue[Message] = asyncio.Queue(QUEUE)
-        self._delivery = Delivery(target)
+        self._delivery = TargetDelivery(target)
         self._task = guarded(self._run(), f"notifications to {target.name}", broken)
 
     def put(self, message: Message) -> None:
@@ -155,7 +155,7 @@ class _Outbox:
         log.error("notify.lost", target=self.target.name, why=why, findings=list(message.codes))
 
 
-class Delivery:
+class TargetDelivery:
     """Sends messages to one target, each in a thread. While one hangs, no other is started."""
 
     def __init__(self, target: NotifyTarget) -> None:

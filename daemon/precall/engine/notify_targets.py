@@ -66,7 +66,7 @@ def configured_targets(config: NotifyConfig) -> list[NotifyTarget]:
         )
         targets, mistakes = [], []
         for place, address in addresses:
-            keep(address, *re.split(r"[/:@?&=#]+", address.partition("://")[2]))
+            keep(address, address.partition("://")[2])
             sender = apprise.Apprise(asset=asset)
             if sender.add(address):
                 targets.append(NotifyTarget(f"{place} ({sender[0].service_name})", address, sender))

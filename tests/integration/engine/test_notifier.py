@@ -1,5 +1,6 @@
 """Notifications reach their targets, and no target holds up the loop, another target, or the daemon."""
 
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -12,11 +13,12 @@ from precall.config.settings import Settings
 from precall.core.errors import ConfigError
 from precall.core.status.messages import trial
 from precall.core.status.texts import Language
-from precall.engine.notifier import LATE, QUEUE, Delivery, Notifier
-from precall.engine.notify_targets import configured_targets
+from precall.engine.notifier import LATE, QUEUE, TargetDelivery, Notifier
+from precall.engine.notify_targets import NotifyTarget, configured_targets
 from precall.runtime import account
 from precall.telemetry import logging as log
 from precall.telemetry.metrics import Metrics
+from precall.telemetry.redaction import concealed
 from tests.integration.runtime.test_reload import reloading
 from tests.support.api_daemon import serving
 from tests.support.findings import finding, plain_words
@@ -140,14 +142,14 @@ async def test_a_target_that_cannot_be_reached_is_said_not_to_deliver() -> None:
     with webhook() as hook:
         url = hook.url
     [target] = configured_targets(settings(url).config.notify)
-    assert await Delivery(target).send(MESSAGE) == "not delivered"
+    assert await TargetDelivery(target).send(MESSAGE) == "not delivered"
 
 
 async def test_an_attempt_that_is_late_says_so() -> None:
     with webhook() as hook:
         hook.held.set()
         [target] = configured_targets(settings(hook.url).config.notify)
-        assert await Delivery(target).send(MESSAGE, 0.1) == LATE
+        assert await TargetDelivery(target).send(MESSAGE, 0.1) == LATE
 
 
 def test_what_apprise_does_not_take_is_named_by_its_place_and_nothing_secret() -> None:
@@ -162,6 +164,27 @@ def test_what_apprise_does_not_take_is_named_by_its_place_and_nothing_secret() -
         )
         for at, scheme in ((1, "nope"), (2, "slack"))
     ]
+
+
+def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    with pytest.raises(ConfigError, match=r"notify.urls: needs the extra `notify`.*precall\[notify\]"):
+        configured_targets(settings("json://127.0.0.1").config.notify)
+    assert configured_targets(settings().config.notify) == []
+
+
+def test_an_error_of_a_service_is_told_without_its_text() -> None:
+    class Broken:
+        def notify(self, **_message: object) -> bool:
+            raise ValueError("no route to json://hush-hush")
+
+    assert NotifyTarget("notify.urls.0 (JSON)", "json://hush-hush", Broken()).send(MESSAGE) == "ValueError"
+
+
+def test_addresses_are_redacted_in_all_lines_but_hosts_are_not() -> None:
+    configured_targets(settings("json://127.0.0.1/hush-hush-hush").config.notify)
+    assert "hush" not in concealed("it failed: json://127.0.0.1/hush-hush-hush")
+    assert concealed("listens on 127.0.0.1:8080") == "listens on 127.0.0.1:8080"
 
 
 def test_a_file_has_further_targets(tmp_path: Path) -> None:
