@@ -66,7 +66,10 @@ def configured_targets(config: NotifyConfig) -> list[NotifyTarget]:
         )
         targets, mistakes = [], []
         for place, address in addresses:
-            keep(address, address.partition("://")[2])
+            rest = address.partition("://")[2]
+            keep(
+                address, rest if re.search(r"[/@].", rest) else ""
+            )  # a host alone is no secret, and stands elsewhere
             sender = apprise.Apprise(asset=asset)
             if sender.add(address):
                 targets.append(NotifyTarget(f"{place} ({sender[0].service_name})", address, sender))

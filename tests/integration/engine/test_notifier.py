@@ -13,7 +13,7 @@ from precall.config.settings import Settings
 from precall.core.errors import ConfigError
 from precall.core.status.messages import trial
 from precall.core.status.texts import Language
-from precall.engine.notifier import LATE, QUEUE, TargetDelivery, Notifier
+from precall.engine.notifier import LATE, QUEUE, Notifier, TargetDelivery
 from precall.engine.notify_targets import NotifyTarget, configured_targets
 from precall.runtime import account
 from precall.telemetry import logging as log
