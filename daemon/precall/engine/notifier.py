@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from precall.concurrency import cancel_and_wait, finish_or_cancel, guarded
+from precall.concurrency import cancel_and_wait, guarded
 from precall.config.settings import Settings
 from precall.core.status.finding import Finding
 from precall.core.status.messages import Announcer, Describe, Message
@@ -128,7 +128,9 @@ class _Outbox:
 
     async def close(self, patience: float) -> None:
         """End after what is queued, at the latest in `patience` seconds."""
-        await finish_or_cancel([asyncio.ensure_future(self._queue.join())], patience)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self._queue.join()
         await cancel_and_wait(self._task)
 
     async def _run(self) -> None:
