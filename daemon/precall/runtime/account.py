@@ -262,7 +262,8 @@ class CloudAccount:
             mistakes += error.mistakes
         targets: list[NotifyTarget] = []
         try:
-            targets = await asyncio.to_thread(configured_targets, config.notify)
+            if config.notify.configured:
+                targets = await asyncio.to_thread(configured_targets, config.notify)
         except ConfigError as error:
             mistakes += error.mistakes
         try:
