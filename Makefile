@@ -82,7 +82,7 @@ picture: $(READY) ## docs/assets/demo.svg, from the real demo in a terminal (nee
 
 lock: ## solve the dependencies again (needs uv)
 	$(PIN) --all-extras --group dev pyproject.toml -o requirements.lock
-	$(PIN) --constraints requirements.lock --extra postgres pyproject.toml -o deploy/docker/run.lock
+	$(PIN) --constraints requirements.lock --extra postgres --extra notify pyproject.toml -o deploy/docker/run.lock
 	printf 'hatchling\nsetuptools\n' | $(PIN) --constraints requirements.lock - -o deploy/docker/build.lock
 
 clean: ## remove what was built

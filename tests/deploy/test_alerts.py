@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
+from precall.api import runbook
+from precall.core.status.finding import FindingCode
 from tests.acceptance.test_cli import PROJECT
 from tests.deploy.prometheus import DURATION, FILES, RULES, scaled
 from tests.unit.test_docs import families
@@ -21,20 +23,45 @@ def alerts() -> dict[str, dict[str, Any]]:
     return {rule["alert"]: rule for group in groups for rule in group["rules"]}
 
 
-def test_alerts_and_runbook_sections_correspond() -> None:
-    sections = re.findall(
-        r"^## (\w+)\n\n\*\*Means\.\*\*.*?\*\*Look at\.\*\*.*?\*\*Do\.\*\*", RUNBOOK, re.MULTILINE | re.DOTALL
-    )
-    assert sorted(sections) == sorted(alerts())
+def sections() -> dict[str, str]:
+    """The sections of the runbook by their headings."""
+    parts = re.split(r"^## (.+)\n", RUNBOOK, flags=re.MULTILINE)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def test_alerts_findings_and_runbook_sections_correspond() -> None:
+    found = sections()
+    further = {anchor for text in found.values() for anchor in re.findall(r'<a id="(\w+)"></a>', text)}
+    assert set(alerts()) <= found.keys()
+    assert (found.keys() - alerts().keys()) | further == set(FindingCode)
+    assert not (found.keys() - alerts().keys()) & further
     for link in re.findall(r"\]\(#(\w+)\)", RUNBOOK):
-        assert link in map(str.lower, sections)
+        assert link in map(str.lower, found)
+
+
+@pytest.mark.parametrize("name", sections())
+def test_every_section_says_what_it_means_and_what_to_do(name: str) -> None:
+    text = sections()[name]
+    told = re.findall(r"^\*\*([A-Z][a-z ]+)\.\*\* ", text, re.MULTILINE)
+    of_a_finding = name in set(FindingCode) or "<a id=" in text
+    assert told == ["Means", *(["Dispatchers"] if of_a_finding else []), "Look at", "Do"]
+
+
+def test_the_page_that_is_served_has_an_anchor_for_each_alert_and_finding() -> None:
+    page = runbook.page(runbook.text()).decode()
+    anchors = re.findall(r'\bid="([^"]+)"', page)
+    assert len(set(anchors)) == len(anchors)
+    assert {*map(str.lower, alerts()), *FindingCode} <= set(anchors)
+    for link in re.findall(r'href="([^"]+)"', page):
+        assert link.removeprefix("#") in anchors
 
 
 def test_every_alert_has_severity_texts_and_runbook_url() -> None:
     for name, alert in alerts().items():
         assert alert["labels"]["severity"] in ("critical", "warning"), name
         assert alert["annotations"].keys() == {"summary", "description", "runbook_url"}, name
-        assert alert["annotations"]["runbook_url"] == f"deploy/runbook.md#{name.lower()}"
+        url = alert["annotations"]["runbook_url"]
+        assert re.fullmatch(rf".*http://{{{{.*}}}}/runbook(?:{{{{.*}}}})?#{name.lower()}", url), url
 
 
 def test_every_alert_is_tested_silent_and_firing() -> None:

@@ -442,4 +442,7 @@ ENDPOINTS: tuple[Operation, ...] = (
     Operation(
         "GET", "/openapi.json", None, operations.document, "Get this document", {200: "application/json"}
     ),
+    Operation(
+        "GET", "/runbook", None, operations.explain_findings, "Get the runbook as a page", {200: "text/html"}
+    ),
 )

@@ -9,13 +9,13 @@ import orjson
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.typedefs import Handler
 
-from precall.api import openapi
+from precall.api import openapi, runbook
 from precall.api.access import connections
 from precall.api.access.authenticator import ANYBODY, Authenticator, Client
 from precall.api.access.connections import Connection, ConnectionRegistry
 from precall.api.access.tls import CertificateWatch
 from precall.api.endpoints import ENDPOINTS
-from precall.api.handlers.operations import DOCUMENT
+from precall.api.handlers.operations import DOCUMENT, RUNBOOK
 from precall.api.operation import Operation
 from precall.api.problems import Code, guard, problem
 from precall.api.replies import reply
@@ -70,6 +70,9 @@ HANDSHAKE = 10.0
 _OWN = {"/-/reload"}
 """Endpoints that concern this daemon alone, in any role."""
 
+_PUBLIC = {"/runbook"}
+"""Pages that hold nothing of this system. Links on any site may lead there."""
+
 _SOON: dict[str, str] = {hdrs.RETRY_AFTER: "1"}
 _LINE = 8190
 _HEADERS = 64
@@ -78,6 +81,7 @@ _HEADERS = 64
 def application(server: "Server") -> web.Application:
     """Make the HTTP application of a daemon."""
     app = web.Application(client_max_size=MAX_BATCH_BODY, middlewares=[guard])
+    app[RUNBOOK] = runbook.page(runbook.text())
     app[DOCUMENT] = orjson.dumps(openapi.document(ENDPOINTS, server.version))
     for endpoint in ENDPOINTS:
         handler = _bound(endpoint, server)
@@ -227,10 +231,11 @@ class Server:
 def _bound(endpoint: Operation, server: Server) -> Handler:
     """The endpoint's handler behind authentication and limits."""
     waits, answer = endpoint.path in _FOLLOWED, _answering(endpoint, server)
+    public = endpoint.path in _PUBLIC
 
     async def handle(request: web.Request) -> web.StreamResponse:
         gate = server.gate
-        reader = gate.admit(request, endpoint.scope)
+        reader = ANYBODY if public else gate.admit(request, endpoint.scope)
         connections.of(request).begin(known=reader is not ANYBODY)
         if (allowance := reader.allowance) is None:
             return await answer(request, reader)
@@ -254,7 +259,7 @@ def _answering(
     async def answer(request: web.Request, reader: Client) -> web.StreamResponse:
         services = server.services
         if services is None:
-            return _not_ready(endpoint, server)
+            return _not_ready(request, endpoint, server)
         if not services.role.leads and not mirrored:
             detail = (
                 "another precall leads on this database; ask that one, or this one once it has taken over"
@@ -265,10 +270,12 @@ def _answering(
     return answer
 
 
-def _not_ready(endpoint: Operation, server: Server) -> web.Response:
+def _not_ready(request: web.Request, endpoint: Operation, server: Server) -> web.Response:
     match endpoint.path:
         case "/healthz":
             return reply({"alive": True, "tick_age": 0.0})
+        case "/runbook":
+            return runbook.response(request.app[RUNBOOK])
         case "/readyz":
             nothing = {"bindings": 0, "paused": [], "version": server.version}
             wrong = {"degraded": [server.waits_for], "findings": server.findings}

@@ -18,6 +18,7 @@ from precall.cli import (
     daemon,
     exposures,
     keys,
+    notify,
     orders,
     persons,
     plan,
@@ -96,6 +97,7 @@ app.add_typer(sources.app, name="source", rich_help_panel="A running daemon")
 app.add_typer(exposures.app, name="exposures", rich_help_panel="A running daemon")
 app.add_typer(persons.app, name="person", rich_help_panel="A running daemon")
 app.add_typer(keys.app, name="keys", rich_help_panel="The daemon itself")
+app.add_typer(notify.app, name="notify", rich_help_panel="The daemon itself")
 tidy(app)
 
 

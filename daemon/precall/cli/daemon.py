@@ -148,6 +148,10 @@ def config_check(
     try:
         loaded = load(config)
         found = None if against is None else compare(load(against), loaded)
+        if loaded.notify.configured:
+            from precall.engine.notify_targets import configured_targets  # noqa: PLC0415
+
+            configured_targets(loaded.notify)
     except ConfigError as error:
         for mistake in error.mistakes:
             typer.echo(mistake)

@@ -16,7 +16,6 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -26,7 +25,9 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from precall.config import addresses, database_url, text_file, time_zones, variables
 from precall.config.durations import seconds
+from precall.config.notifications import NotifyConfig
 from precall.config.pool_keys import Pools
+from precall.config.section import Duration, Section, a_list
 from precall.core.errors import ConfigError
 from precall.core.model import Action, Policy
 
@@ -36,10 +37,6 @@ _TABLES = {
     "api.tokens": '[{"name": "dispatcher", "scopes": ["routes:read"], "sha256": "..."}]',
 }
 """Examples of lists of tables, as a variable holds them."""
-
-
-def _a_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
 
 
 def _an_address(value: str) -> str:
@@ -72,18 +69,11 @@ def _a_hash_or_none(value: str) -> str:
 
 Endpoint = Annotated[str, AfterValidator(addresses.endpoint)]
 Address = Annotated[str, AfterValidator(_an_address)]
-Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 CallRate = Annotated[float, Field(ge=0, le=1_000_000)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Scope = Literal["routes:read", "routes:real", "bindings:write", "calls:write", "metrics", "admin"]
 SCOPES: tuple[str, ...] = get_args(Scope)
-
-
-class Section(BaseModel):
-    """A section of the configuration. Unknown keys are mistakes, and values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class ProviderConfig(Section):
@@ -187,11 +177,13 @@ class Token(Section):
 class ApiConfig(Section):
     """The HTTP interface."""
 
-    listen: Annotated[list[Address], BeforeValidator(_a_list), Field(min_length=1)] = ["127.0.0.1:8080"]
+    listen: Annotated[list[Address], BeforeValidator(a_list), Field(min_length=1)] = Field(
+        default_factory=lambda: ["127.0.0.1:8080"]
+    )
     tls_cert_file: str = ""
     tls_key_file: str = ""
     client_ca_file: str = ""
-    tokens: list[Token] = []
+    tokens: list[Token] = Field(default_factory=list)
     rate: CallRate = 0
     max_in_flight: Count = 1000
     max_streams: Count = 4000
@@ -230,7 +222,7 @@ class PolicyConfig(Section):
     real_ttl: Duration = 600.0
     x_ttl: Duration = 86_400.0
     skew: Annotated[float, BeforeValidator(seconds), Field(ge=0)] = 5.0
-    observe: Pools = []
+    observe: Pools = Field(default_factory=list)
 
 
 class BrakeConfig(Section):
@@ -319,6 +311,7 @@ class Config(BaseSettings):
     brake: BrakeConfig = Field(default_factory=BrakeConfig)
     freshness: FreshnessConfig = Field(default_factory=FreshnessConfig)
     source: SourceConfig = Field(default_factory=SourceConfig)
+    notify: NotifyConfig = Field(default_factory=NotifyConfig)
     log: LogConfig = Field(default_factory=LogConfig)
 
     @classmethod

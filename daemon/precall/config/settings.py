@@ -88,6 +88,11 @@ KEYS: Mapping[str, Effect] = {
     "source.reconcile": RELOAD,
     "source.timezone": RESTART,
     "source.max_removals": RELOAD,
+    "notify.urls": RELOAD,
+    "notify.urls_file": RELOAD,
+    "notify.min_severity": RELOAD,
+    "notify.repeat": RELOAD,
+    "notify.lang": RELOAD,
     "log.level": RELOAD,
     "log.format": RELOAD,
 }
@@ -194,7 +199,9 @@ def _text(key: str, value: Any) -> str:
 
 
 def _entry(entry: Any) -> str:
-    """Return name, scopes and the start of the hash of a token, which do not reveal it."""
+    """Return name, scopes and the start of the hash of a token, which do not reveal it; nothing of a secret."""
+    if isinstance(entry, SecretStr):
+        return "(hidden)"
     if isinstance(entry, Token):
         return f"{entry.name} ({' '.join(entry.scopes)}; {entry.sha256[:8]})"
     return str(entry)

@@ -5,6 +5,7 @@ that a process can run several accounts.
 """
 
 import asyncio
+import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from precall.core.errors import ConfigError, StoreUnavailable
 from precall.core.model import Policy, Row
 from precall.engine.call_gate import CallGate
 from precall.engine.ended_bindings import EndedBindings
+from precall.engine.notifier import Notifier
+from precall.engine.notify_targets import NotifyTarget, configured_targets
 from precall.engine.retention import ROUND, Retention
 from precall.engine.services import Services
 from precall.engine.unusable_numbers import mark_unusable
@@ -54,6 +57,7 @@ class Retuning:
     policy: Policy
     key: Credentials
     turns: list[tuple[str, float]]
+    targets: list[NotifyTarget]
 
 
 class CloudAccount:
@@ -70,8 +74,9 @@ class CloudAccount:
         nonce: Callable[[], str],
         broken: Callable[[BaseException], None],
     ) -> None:
-        """Raise ConfigError for a key that cannot be read. `wall` gives Unix seconds; `nonce` makes requests unique.
+        """Raise ConfigError for a key or a target that cannot be used.
 
+        `wall` gives Unix seconds; `nonce` makes requests unique.
         `broken` is called with the error if the background refresh of the key fails.
         """
         self._settings, self._metrics, self._clocks = settings, metrics, clocks
@@ -82,6 +87,8 @@ class CloudAccount:
         self._policy_unsaved = False
         self._policy_since = 0.0
         self._broken = broken
+        targets = configured_targets(settings.config.notify)
+        self.notifier = Notifier(settings, metrics, targets, host=socket.gethostname())
         config = settings.config.provider
         self.provider = Provider(
             config,
@@ -138,6 +145,12 @@ class CloudAccount:
 
         stack.push_async_callback(finish)
         stack.push_async_callback(parts.call_results.close)
+
+    def notify(self, stack: AsyncExitStack, broken: Callable[[BaseException], None]) -> None:
+        """Tell people what is wrong, while this daemon leads."""
+        role = self.parts.role
+        self.notifier.start(lambda: role.leads, broken)
+        stack.push_async_callback(self.notifier.close)
 
     async def plan(self) -> None:
         """Hold what may not be dialled, and plan the checks of all bindings, in slices: reads are answered already."""
@@ -207,8 +220,9 @@ class CloudAccount:
             await self._retention.retire(now=self._clocks.now())
 
     async def look(self) -> None:
-        """Find what is wrong now, whether or not anybody asks."""
-        self.parts.status.look()
+        """Find what is wrong now, whether or not anybody asks, and tell people what is due."""
+        found = self.parts.status.look()
+        self.notifier.observe(found.findings, found.at)
 
     async def sweep(self) -> None:
         """Repair the plan from the table, and remove the ended bindings beyond the limit."""
@@ -254,6 +268,12 @@ class CloudAccount:
             fresh = configured_credentials(config.provider)
         except ConfigError as error:
             mistakes += error.mistakes
+        targets: list[NotifyTarget] = []
+        try:
+            if config.notify.configured:
+                targets = await asyncio.to_thread(configured_targets, config.notify)
+        except ConfigError as error:
+            mistakes += error.mistakes
         try:
             turns = await self._turns(config)
         except StoreUnavailable:
@@ -264,7 +284,7 @@ class CloudAccount:
             fresh = self.provider.credentials
         else:
             await fresh.start(PATIENCE, self._broken)
-        return Retuning(self._settings.config, self._settings.policy, fresh, turns)
+        return Retuning(self._settings.config, self._settings.policy, fresh, turns, targets)
 
     async def _turns(self, config: Config) -> list[tuple[str, float]]:
         window = config.brake.window
@@ -308,8 +328,9 @@ class CloudAccount:
             self._scheduler.every(reconcile, self._reconcile, RECONCILE)
         return replaced
 
-    async def close_replaced(self, replaced: Credentials) -> None:
+    async def close_replaced(self, replaced: Credentials, prepared: Retuning) -> None:
         """Stop what the configuration before still keeps open."""
+        await self.notifier.replace(prepared.targets)
         if replaced is not self.provider.credentials:
             await replaced.stop()
         await self.provider.part()

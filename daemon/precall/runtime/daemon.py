@@ -176,6 +176,7 @@ class Daemon:
         stack.push_async_callback(self.account.keep_learned)
         scheduler = self._scheduler = self._schedule()
         stack.callback(scheduler.stop)
+        self.account.notify(stack, self._ends_without("notifications"))
         self.account.schedule(scheduler, stack)
         stack.callback(scheduler.pause)
         scheduler.start()

@@ -85,6 +85,6 @@ class Reloader:
         if config.log != before.log:
             logs.configure(config.log.level, config.log.format)
         # Close what the old configuration still holds open.
-        await self._account.close_replaced(replaced)
+        await self._account.close_replaced(replaced, prepared)
         await self._account.store_policy()
         return found

@@ -5,14 +5,12 @@ The writer commits a change before it is published. While the database is down, 
 
 from dataclasses import replace
 
-from precall.core.model import Change, Row, WriteCause
+from precall.core.model import Change, Row
+from precall.table.change_log import ChangeLog
 from precall.table.feed import Feed
 from precall.table.table import Table
 from precall.table.unsaved import UnsavedChanges
-from precall.telemetry.logging import get_logger
 from precall.telemetry.metrics import Metrics
-
-log = get_logger(__name__)
 
 
 class Publisher:
@@ -21,6 +19,7 @@ class Publisher:
     def __init__(self, table: Table, feed: Feed, unsaved: UnsavedChanges, metrics: Metrics) -> None:
         self.unsaved = unsaved
         self._table, self._feed, self._metrics = table, feed, metrics
+        self._log = ChangeLog()
 
     def publish(self, change: Change, *, saved: bool) -> Row | None:
         """Publish one change. Return the row that readers see from now on, None if it was removed."""
@@ -45,17 +44,8 @@ class Publisher:
     def _report(self, change: Change) -> None:
         after = change.row.state.state if change.row else "removed"
         self._metrics.route_changes.labels(change.before or "none", after).inc()
-        say = log.debug if change.cause is WriteCause.REGISTERED else log.info
-        # In an observed pool the route stays the bound X. What it would be is the news.
-        would = change.route.would
-        observed = {"would": would.action, "would_reason": would.reason} if would else {}
-        say(
-            "route.changed",
-            subs_id=change.subs_id,
-            cause=change.cause,
-            action=change.route.action,
-            reason=change.route.reason,
-            version=change.route.version,
-            index=change.index,
-            **observed,
-        )
+        self._log.add(change)
+
+    def close(self) -> None:
+        """Log what is still to be logged."""
+        self._log.close()

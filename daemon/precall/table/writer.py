@@ -173,6 +173,7 @@ class Writer:
             await self._catch_up()
         if self.pending:
             log.error("store.lost", rows=self.pending, error=self.outage_cause)
+        self._publisher.close()
 
     def close(self) -> None:
         """Make `run` end. Call this after everything that submits writes has stopped."""

@@ -12,8 +12,8 @@ PERIOD = 300.0
 """Seconds during which records of one kind are counted together."""
 ALIKE = 5
 """How many records of one kind are written in a period."""
-APART = ("pool", "job", "of")
-"""Keys with closed sets of values that distinguish kinds: every pool and every job is counted by itself."""
+APART = ("pool", "job", "of", "target")
+"""Keys with closed sets of values that distinguish kinds: every pool, job and target is counted by itself."""
 
 Kind = tuple[object, ...]
 

@@ -7,6 +7,7 @@ Python are logged too. Repeated events are folded, see `log_dedup`.
 import io
 import json
 import logging
+import os
 import sys
 import threading
 from contextlib import suppress
@@ -15,11 +16,12 @@ from typing import Any, Literal, TextIO
 import structlog
 
 from precall.core.rounding import micro
+from precall.telemetry.journal import is_journal, prefixed
 from precall.telemetry.log_dedup import LogDedup
 from precall.telemetry.log_stream import LogStream
 from precall.telemetry.redaction import concealed, masked, without_secrets
 
-_NOISY = ("aiohttp.access", "aiohttp.server", "alembic", "asyncio", "aiosqlite", "sqlalchemy")
+_NOISY = ("aiohttp.access", "aiohttp.server", "alembic", "asyncio", "aiosqlite", "sqlalchemy", "urllib3")
 _MUTE = ("apscheduler",)
 """Loggers whose lines add nothing: `runtime.scheduler` logs failing jobs itself, and overlapping runs are harmless."""
 
@@ -30,18 +32,24 @@ class _Lines(logging.StreamHandler[TextIO]):
     def __init__(self, stream: TextIO, form: str) -> None:
         super().__init__(stream)
         self.form = form
+        self.prefixed = is_journal(stream, os.environ)
         self.folding = LogDedup()
 
     def handle(self, record: logging.LogRecord) -> bool:
         kept = self.folding.fold(record)
         return kept is not None and bool(super().handle(kept))
 
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return prefixed(text, record.levelno) if self.prefixed else text
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's own name
         """Log in one line that a record could not be formatted, instead of the traceback that logging prints."""
         facts = {"event": "log.unshown", "of": record.name, "where": f"{record.module}:{record.lineno}"}
         facts |= {"level": "error", "error": getattr(sys.exc_info()[0], "__name__", "")}
+        line = json.dumps(facts) if self.form == "json" else str(facts)
         with suppress(Exception):
-            self.stream.write(f"{json.dumps(facts) if self.form == 'json' else facts}\n")
+            self.stream.write(f"{prefixed(line, logging.ERROR) if self.prefixed else line}\n")
 
 
 class _Gathered(io.TextIOBase):

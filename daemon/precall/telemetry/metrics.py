@@ -296,6 +296,11 @@ class Metrics:
         self.reload_at = self._gauge(
             "config_last_reload_success_timestamp_seconds", "When the configuration was last loaded"
         )
+        self.notifications = self._counter(
+            "notifications_total",
+            "Messages to targets of [notify], by result: sent, failed (all attempts), dropped (too many wait)",
+            "result",
+        )
         build = self._gauge("build_info", "Always 1; the version is the label", "version")
         build.labels(__version__).set(1)
         ProcessCollector(registry=self.registry)
@@ -324,6 +329,8 @@ class Metrics:
             self.promise.labels(promise)
         for stale in ("true", "false"):
             self.dials.labels(stale)
+        for outcome in ("sent", "failed", "dropped"):
+            self.notifications.labels(outcome)
         for outcome in ("ok", "failed"):
             self.tls_reloads.labels(outcome)
             self.source_syncs.labels(outcome)

@@ -32,7 +32,7 @@ ABSENT = {
     "GET /v1/source",
     "POST /v1/source/apply",
 }
-OPEN = {"/healthz", "/readyz", "/openapi.json"}
+OPEN = {"/healthz", "/readyz", "/openapi.json", "/runbook"}
 SECRET = "/v1/receipts/{secret}"
 """Its path is what admits to it."""
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from aiohttp import hdrs, web
 
+from precall.api import runbook
 from precall.api.access.authenticator import Client
 from precall.api.handlers import order_log
 from precall.api.problems import HEADERS, Code, FieldError, FieldErrors
@@ -25,6 +26,7 @@ RELEASED_WITHIN = 2.0
 """Seconds that a release of the brake waits for the bindings on hold; the rest follows."""
 
 DOCUMENT = web.AppKey("document", bytes)
+RUNBOOK = web.AppKey("runbook", bytes)
 
 
 async def health(_request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
@@ -62,6 +64,14 @@ async def metrics(_request: web.Request, services: Services, _client: Client) ->
 async def document(request: web.Request, _services: Services, _client: Client) -> web.StreamResponse:
     """Return this OpenAPI document."""
     return web.Response(body=request.app[DOCUMENT], headers=HEADERS, content_type="application/json")
+
+
+async def explain_findings(request: web.Request, _services: Services, _client: Client) -> web.StreamResponse:
+    """Return the runbook as a page, with an anchor for each finding and each alert, such as `#brake_engaged`.
+
+    It holds nothing of this system.
+    """
+    return runbook.response(request.app[RUNBOOK])
 
 
 async def pause(request: web.Request, services: Services, client: Client) -> web.StreamResponse:
