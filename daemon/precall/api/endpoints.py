@@ -11,6 +11,7 @@ from precall.api.handlers import (
     exposures,
     hints,
     operations,
+    orders,
     overrides,
     persons,
     routes,
@@ -55,6 +56,7 @@ from precall.api.schemas.operations import (
     ReadyQuery,
     ReloadAnswer,
 )
+from precall.api.schemas.orders import OrderPage, OrdersQuery
 from precall.api.schemas.overrides import OverrideBody, PinnedAnswer
 from precall.api.schemas.persons import ErasedAnswer, ErasureBody, PersonAnswer, PersonBody
 from precall.api.schemas.routes import (
@@ -292,6 +294,16 @@ ENDPOINTS: tuple[Operation, ...] = (
     ),
     # -- orders ---------------------------------------------------------------------------------------
     Operation(
+        "GET",
+        "/v1/orders",
+        "admin",
+        orders.page,
+        "List overrides, pauses and brakes",
+        {200: OrderPage},
+        query=OrdersQuery,
+        problems=(503,),
+    ),
+    Operation(
         "PUT",
         "/v1/overrides/{subs_id}",
         "admin",
@@ -400,13 +412,7 @@ ENDPOINTS: tuple[Operation, ...] = (
         problems=(503,),
     ),
     Operation(
-        "GET",
-        "/v1/dials",
-        "admin",
-        dials.log,
-        "Download the dial log",
-        {200: dials.LINES},
-        problems=(503,),
+        "GET", "/v1/dials", "admin", dials.log, "Download the dial log", {200: dials.LINES}, problems=(503,)
     ),
     Operation(
         "POST",

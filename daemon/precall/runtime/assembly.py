@@ -3,14 +3,15 @@
 `daemon` and `account` start and stop them.
 """
 
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from precall import __version__
 from precall.clocks import Clocks
 from precall.config.settings import ReloadReport, Settings
 from precall.core.limits.quota import Quota
+from precall.core.role import Member
 from precall.engine.brake_release import BrakeRelease
 from precall.engine.call_poller import CallPoller
 from precall.engine.call_results import CallResults
@@ -19,6 +20,7 @@ from precall.engine.dial_log import DialLog
 from precall.engine.exposure_audit import ExposureAudit
 from precall.engine.lookup import Lookup
 from precall.engine.on_demand import OnDemandChecks
+from precall.engine.orders import OperatorOrders
 from precall.engine.persons import Persons
 from precall.engine.plan_keeper import PlanKeeper
 from precall.engine.promise_keeper import PromiseKeeper
@@ -31,6 +33,7 @@ from precall.runtime.gc import without_collections
 from precall.runtime.restore import (
     restore_brake,
     restore_feed,
+    restore_pauses,
     restore_planner,
     restore_sample,
     restore_table,
@@ -44,11 +47,23 @@ from precall.table.writer import Writer
 from precall.telemetry.metrics import Metrics
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the parts get from the process around them.
+
+    `reload` puts another configuration in force. `members` returns the daemons on this database. `broken` is called
+    with the error that ends a background task of a part.
+    """
+
+    reload: Callable[[], Awaitable[ReloadReport]]
+    members: Callable[[], Sequence[Member]]
+    broken: Callable[[BaseException], None]
+
+
 class Assembly:
     """Makes the parts.
 
-    `chance` returns a random number in [0, 1), `secret` that many unguessable bytes as hex digits. `broken` is called
-    with the error that ends a background task of a part.
+    `chance` returns a random number in [0, 1), `secret` that many unguessable bytes as hex digits.
     """
 
     def __init__(
@@ -56,16 +71,15 @@ class Assembly:
         settings: Settings,
         provider: Provider,
         metrics: Metrics,
-        reload: Callable[[], Awaitable[ReloadReport]],
+        surroundings: Surroundings,
         *,
         clocks: Clocks,
         chance: Callable[[], float],
         secret: Callable[[int], str],
-        broken: Callable[[BaseException], None],
     ) -> None:
-        self._settings, self._provider, self._metrics, self._reload = settings, provider, metrics, reload
+        self._settings, self._provider, self._metrics = settings, provider, metrics
+        self._surroundings = surroundings
         self._clocks, self._chance, self._secret = clocks, chance, secret
-        self._broken = broken
 
     async def leading(self, store: Store) -> Services:
         """The parts of a leading daemon."""
@@ -129,7 +143,7 @@ class Assembly:
             self._metrics,
             clocks,
         )
-        for pool_key in await store.pauses():
+        for pool_key in await restore_pauses(store, clocks):
             plan.pause(pool_key)
         checker = Checker(queries, plan, braking, table, writer, self._settings, self._metrics, clocks)
         table.listeners.append(braking.follow)
@@ -193,7 +207,7 @@ class Assembly:
             settings=self._settings,
             metrics=self._metrics,
             clock=self._clocks.now,
-            broken=self._broken,
+            broken=self._surroundings.broken,
         )
         promise = self._promise(table, checker)
         self._show(store, table, writer, checker, promise)
@@ -213,6 +227,8 @@ class Assembly:
             ),
             audit=audit,
             registry=registry,
+            orders=OperatorOrders(store, checker.plan, checker.braking, self._clocks.now),
+            members=self._surroundings.members,
             persons=Persons(store, table, writer, audit),
             source=self._source(registry, table),
             checker=checker,
@@ -226,7 +242,7 @@ class Assembly:
             monotonic=self._clocks.tick,
             chance=self._chance,
             version=__version__,
-            reload=self._reload,
+            reload=self._surroundings.reload,
         )
 
     def _show(
