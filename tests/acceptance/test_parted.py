@@ -30,7 +30,7 @@ number_a = "13800000008"
 number_b = "13900000008"
 status = 1
 """
-TABLES = ("bindings", "routes", "route_changes", "check_results", "exposures", "overrides", "calls", "pauses")
+TABLES = ("bindings", "routes", "route_changes", "check_results", "exposures", "overrides", "calls", "orders")
 
 
 def kept(url: str) -> list[list[str]]:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from precall.core.model import Answer, Binding, BindingState, Failure, NonAnswer, Policy, Row, State, Status
+from precall.core.orders import Order, OrderKind
 
 NOW = 1_790_000_000.0
 X, TEMP, A, B = "17000000001", "17100000001", "13800000001", "13900000001"
@@ -38,6 +39,22 @@ def answer(status: int, called_no: str = "", **more: Any) -> Answer:
 def failure(kind: Failure, code: str = "code", **more: Any) -> NonAnswer:
     """Return a reply without any information about the binding."""
     return NonAnswer(kind, code, **more)
+
+
+def order(kind: str, target: str, action: str, **facts: Any) -> Order:
+    """Return an order that was given now."""
+    base = Order(OrderKind(kind), target, action, "op", NOW)
+    return replace(base, **facts)
+
+
+def pause(pool_key: str = "FC1", action: str = "pause", **facts: Any) -> Order:
+    """Return an order to pause a pool, or to `resume` it."""
+    return order("pause", pool_key, action, **facts)
+
+
+def brake(pool_key: str = "FC1", action: str = "engage", **facts: Any) -> Order:
+    """Return an order to engage the brake of a pool, or to `release` it."""
+    return order("brake", pool_key, action, **facts)
 
 
 def observed(state: State, age: float = 1.0, **more: Any) -> BindingState:

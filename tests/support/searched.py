@@ -221,7 +221,7 @@ def _opened(url: str, cipher: Cipher) -> Iterator[str]:
     existing = tables(url)
     for sealed in EVERYWHERE:
         if sealed.table.name in existing:
-            names = list(dict.fromkeys((sealed.row, *sealed.columns)))
+            names = sealed.needed
             columns = ", ".join(f'"{name}"' for name in names)
             for row in sql(url, f"SELECT {columns} FROM {sealed.table.name}"):  # noqa: S608
                 values = sealed.open(cipher, dict(zip(names, row, strict=True)))

@@ -11,6 +11,7 @@ from precall.api.handlers import (
     exposures,
     hints,
     operations,
+    orders,
     overrides,
     persons,
     routes,
@@ -57,6 +58,7 @@ from precall.api.schemas.operations import (
     ReadyQuery,
     ReloadAnswer,
 )
+from precall.api.schemas.orders import OrderPage, OrdersQuery
 from precall.api.schemas.overrides import OverrideBody, PinnedAnswer
 from precall.api.schemas.persons import ErasedAnswer, ErasureBody, PersonAnswer, PersonBody
 from precall.api.schemas.routes import (
@@ -294,6 +296,16 @@ ENDPOINTS: tuple[Operation, ...] = (
         query=ReportQuery,
     ),
     # -- orders ---------------------------------------------------------------------------------------
+    Operation(
+        "GET",
+        "/v1/orders",
+        "admin",
+        orders.page,
+        "List overrides, pauses and brakes",
+        {200: OrderPage},
+        query=OrdersQuery,
+        problems=(503,),
+    ),
     Operation(
         "PUT",
         "/v1/overrides/{subs_id}",

@@ -41,6 +41,9 @@ KEEP_ALIVE = 90.0
 _MIRRORED = (None, "routes:read", "metrics")
 """Scopes that a daemon on standby answers, from what the leader has stored."""
 
+_LISTED = {"/v1/orders"}
+"""What such a daemon also answers in the same way, under another scope."""
+
 _FOLLOWED = {"/v1/routes/changes", "/v1/routes/stream", "/v1/routes/snapshot"}
 """Endpoints whose indexes only the leader knows. A request lasts while there are changes, or a table, to send."""
 
@@ -254,7 +257,7 @@ def _answering(
     """The endpoint's handler, or a refusal while the daemon is not ready or does not lead."""
     mirrored = (
         endpoint.scope in _MIRRORED and endpoint.path not in _FOLLOWED | _PUSHED
-    ) or endpoint.path in _OWN
+    ) or endpoint.path in _OWN | _LISTED
 
     async def answer(request: web.Request, reader: Client) -> web.StreamResponse:
         services = server.services

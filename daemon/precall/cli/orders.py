@@ -1,20 +1,26 @@
-"""Orders of an operator: override, pause, resume, brake. Thin clients of a running daemon."""
+"""Orders of an operator: override, pause, resume, brake, and their list. Thin clients of a running daemon."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 
 from precall.cli import output
 from precall.cli.options import Json, SubsId
-from precall.cli.session import ask, path
+from precall.cli.session import Session, ask, path, taken
 from precall.cli.target import Target, asks
 
 PANEL = "A running daemon"
 app = typer.Typer()
 override_app = typer.Typer(no_args_is_help=True, help="Override the route of a binding.")
 brake_app = typer.Typer(no_args_is_help=True, help="Stop handing out real numbers, or allow it again.")
+orders_app = typer.Typer(no_args_is_help=True, help="Show what was ordered, by whom and why.")
 app.add_typer(override_app, name="override", rich_help_panel=PANEL)
 app.add_typer(brake_app, name="brake", rich_help_panel=PANEL)
+app.add_typer(orders_app, name="orders", rich_help_panel=PANEL)
+
+PAGE = 1000
+COLUMNS = ("at", "kind", "pool_key", "subs_id", "action", "by", "reason", "until", "in_force")
 
 PoolOption = Annotated[str, typer.Option("--pool-key", metavar="POOL", help="Only this pool. Default: all.")]
 ReasonOption = Annotated[str, typer.Option(help="Why; stored and logged.")]
@@ -52,6 +58,54 @@ def override_lift(subs_id: SubsId, *, daemon: Target, as_json: Json = False) -> 
     """
     answer = ask(daemon, "DELETE", path("overrides", subs_id))
     _show(answer, f"{subs_id}: no override", as_json=as_json)
+
+
+@orders_app.command("list")
+@asks
+def orders_list(
+    *,
+    kind: Annotated[str, typer.Option(metavar="KIND", help="Only override, pause or brake.")] = "",
+    pool_key: Annotated[str, typer.Option("--pool-key", metavar="POOL", help="Only for this pool.")] = "",
+    subs_id: Annotated[str, typer.Option(metavar="SUBS_ID", help="Only for this binding.")] = "",
+    all_: Annotated[bool, typer.Option("--all", help="Also orders that are no longer in force.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="How many to list.")] = 100,
+    daemon: Target,
+    as_json: Json = False,
+) -> None:
+    """List the overrides, pauses and brakes in force, newest first.
+
+    Shows who ordered what, when, why and until when. An empty pool_key stands for all pools. Needs scope admin.
+    """
+    wanted = {
+        "kind": kind,
+        "pool_key": pool_key,
+        "subs_id": subs_id,
+        "in_force": "" if all_ else "1",
+    }
+    params = {name: given for name, given in wanted.items() if given}
+    found, broken_off = taken(_listed(daemon, params), limit + 1)
+    more = len(found) > limit
+    del found[limit:]
+    if as_json:
+        output.data({"orders": found})
+    else:
+        output.rows(COLUMNS, ([row.get(name, "") for name in COLUMNS] for row in found))
+    if more:
+        output.say(f"the newest {limit}; --limit shows more")
+    if broken_off is not None:
+        output.say(f"the list ends early, after {len(found)}")
+        raise broken_off
+
+
+def _listed(daemon: Target, params: dict[str, str]) -> Iterator[dict[str, Any]]:
+    params |= {"limit": str(PAGE)}
+    with Session(daemon) as session:
+        while True:
+            page = session.ask("GET", "/v1/orders", params=params)
+            yield from page["orders"]
+            if not page["cursor"]:
+                return
+            params["cursor"] = page["cursor"]
 
 
 @app.command(rich_help_panel=PANEL)

@@ -146,7 +146,7 @@ class StatusView:
         """Return who gave the order behind a finding, and why, as far as this is told."""
         kind = {"paused": "pause", "brake_ordered": "brake"}.get(finding["code"])
         for order in self._status["orders"]:
-            if (order["kind"], order["pool_key"]) == (kind, finding["pool_key"]) and order["by"]:
+            if (order["kind"], order.get("pool_key")) == (kind, finding["pool_key"]) and order["by"]:
                 return f"{order['by']}: {order['reason']}" if order["reason"] else str(order["by"])
         return ""
 

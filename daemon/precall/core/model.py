@@ -8,6 +8,8 @@ import enum
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 
+from precall.core.orders import Order
+
 
 class Status(IntEnum):
     """The status of a binding in QueryCallStatus (product page, SecretCallStatusDTO.Status)."""
@@ -382,7 +384,9 @@ class Change:
     is withheld. `check` is the check that caused the change, if any. A `quiet` change does not affect the route (labels
     only) and is stored without an entry in the change feed. `left` is the previous pool of a binding that changed
     pools: readers of that pool see a removal at the previous version and index. `columns` are those of `row` that are
-    stored; the observed ones also where a generation begins.
+    stored; the observed ones also where a generation begins. `order` is the operator's order that caused the change, if
+    any. `undoes` are the indexes of earlier changes that may have been stored although they were refused; their orders
+    were not given.
     """
 
     index: int
@@ -396,6 +400,8 @@ class Change:
     check: Check | None = None
     quiet: bool = False
     left: str = ""
+    order: Order | None = None
+    undoes: tuple[int, ...] = ()
     columns: ColumnGroup = field(kw_only=True)
 
 

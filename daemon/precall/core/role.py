@@ -11,6 +11,7 @@ The parts of a daemon are created for one role, and replaced when it changes. Th
 leading to fenced. Each set of parts has its own `CurrentRole`, so parts created on standby never write.
 """
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -29,6 +30,30 @@ class WaitingFor(StrEnum):
     TABLE = "table"
     DATABASE = "database"
     LEADER = "leader"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A daemon on a database, with its last sign of life. Times are Unix seconds by the clock of the database.
+
+    `id` is another one after each start. `address` is the first URL that it listens on. `fencing_token` is 0 unless it
+    leads.
+    """
+
+    id: str
+    host: str
+    pid: int
+    address: str
+    version: str
+    role: Role
+    fencing_token: int = 0
+    started_at: float = 0.0
+    seen_at: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Its host and process id, as people name it."""
+        return f"{self.host}/{self.pid}"
 
 
 class CurrentRole:

@@ -167,7 +167,7 @@ class Persons:
             known.update(subs_id for record in found for subs_id in record.subs_ids)
             records += found
         records += await self._calls(survey, known, erase=erase)
-        if orders := await self._store.persons.orders(person, erase=erase):
+        if orders := await self._store.orders.mentions(person, erase=erase):
             records.append(PersonRecord(PersonPlace.ORDERS, "", orders, PersonOutcome.BLANKED))
         if exposed:
             records.append(PersonRecord(PersonPlace.EXPOSURES, "", exposed, PersonOutcome.KEPT, exposed_ids))

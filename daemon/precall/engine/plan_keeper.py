@@ -142,9 +142,11 @@ class PlanKeeper:
         self.planner.pause(pool_key or None)
 
     def resume(self, pool_key: str) -> None:
-        """Resume the background checks of a pool, or of all pools ("")."""
-        self.paused = self.paused - {pool_key} if pool_key else frozenset()
-        self.planner.resume(pool_key or None)
+        """Resume the background checks of a pool; for "", of every pool."""
+        resumed = frozenset({pool_key}) if pool_key else self.paused
+        self.paused -= resumed
+        for each in resumed:
+            self.planner.resume(each or None)
 
     def explain(self, subs_id: str) -> dict[str, object] | None:
         """Return the plan for one binding as plain data, or None if no check is planned. Times are Unix seconds."""

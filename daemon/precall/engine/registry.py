@@ -12,6 +12,7 @@ from functools import partial
 from precall.config.settings import Settings
 from precall.core.errors import Refusal
 from precall.core.model import Action, Binding, Override, Row, WriteCause
+from precall.core.orders import LIFT, Order, OrderKind
 from precall.core.routing.registration import RegistrationOutcome, override_role, register
 from precall.core.routing.route import expired_locally
 from precall.table.table import Table
@@ -95,24 +96,28 @@ class Registry:
                     " now",
                     "number" if number else "action",
                 )
-            override = Override(action, role, until, reason, row.binding.generation, now, by)
-            return Amendment(replace(row, override=override), None)
+            generation = row.binding.generation
+            override = Override(action, role, until, reason, generation, now, by)
+            order = Order(OrderKind.OVERRIDE, subs_id, action.value, by, now, reason, until, generation)
+            return Amendment(replace(row, override=override), None, order)
 
         row = (await self._writer.submit(subs_id, WriteCause.OVERRIDE, amend)).row
         if row is None:
             raise AssertionError("an override does not remove its row")
         return row
 
-    async def lift(self, subs_id: str) -> bool:
+    async def lift(self, subs_id: str, by: str) -> bool:
         """End the override of a binding. Return False if there is none."""
         before = self._table.get(subs_id)
         if before is None or before.override is None:
             return False
 
         def amend(row: Row | None, _index: int) -> Amendment[None]:
-            return Amendment(
-                row if row is None or row.override is None else replace(row, override=None), None
-            )
+            if row is None or row.override is None:
+                return Amendment(row, None)
+            generation = row.binding.generation
+            order = Order(OrderKind.OVERRIDE, subs_id, LIFT, by, self._clock(), generation=generation)
+            return Amendment(replace(row, override=None), None, order)
 
         await self._writer.submit(subs_id, WriteCause.OVERRIDE, amend)
         return True

@@ -1,6 +1,7 @@
-"""Retention: deletes old history, calls, audit rows, and bindings that expired long ago.
+"""Retention: deletes old history, calls, audit rows, orders, and bindings that expired long ago.
 
-The exposure audit has a period of its own, `store.audit_retention`; everything else goes by `store.retention`.
+The exposure audit and orders that are no longer in force have a period of their own, `store.audit_retention`;
+everything else goes by `store.retention`.
 
 The clock may be wrong by a year, and deletion is final. The time that a round goes by is therefore at most 1/50 of
 `store.retention`, or two hours if that is more, later than that of the round before. A clock that is far ahead takes
@@ -24,6 +25,8 @@ ROUND = 3600.0
 """Seconds between two rounds."""
 SHARE = 50
 """The minimum number of rounds needed to delete everything."""
+SILENT = 86_400.0
+"""Seconds after which a daemon without a sign of life is no longer listed."""
 TRUSTED = "retention_clock"
 """The mark that holds the time the latest round went by."""
 RETIRED = "retired_before"
@@ -51,6 +54,8 @@ class Retention:
             before = trusted - config.retention
             await self._store.retire(before, now, audit_before=trusted - config.audit_retention)
             await self._store.calls.retire(before)
+            await self._store.orders.retire(trusted - config.audit_retention)
+            await self._store.forget_members(SILENT)
             await self._ended.advance()
             for rows in self._table.slices(SLICE):
                 over = [row.binding.subs_id for row in rows if self._ended.end_of(row) < before]

@@ -1,16 +1,17 @@
 """The parts of a running daemon, as the composition root hands them to the HTTP handlers."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from precall.config.settings import ReloadReport, Settings
-from precall.core.role import CurrentRole
+from precall.core.role import CurrentRole, Member
 from precall.engine.call_poller import CallPoller
 from precall.engine.call_results import CallResults
 from precall.engine.checker import Checker
 from precall.engine.exposure_audit import ExposureAudit
 from precall.engine.lookup import Lookup
 from precall.engine.on_demand import OnDemandChecks
+from precall.engine.orders import OperatorOrders
 from precall.engine.persons import Persons
 from precall.engine.promise_keeper import PromiseKeeper
 from precall.engine.registry import Registry
@@ -27,7 +28,8 @@ from precall.telemetry.metrics import Metrics
 class Services:
     """A loaded daemon.
 
-    `clock` returns Unix seconds, `monotonic` seconds since an arbitrary moment, `chance` a number in [0, 1).
+    `clock` returns Unix seconds, `monotonic` seconds since an arbitrary moment, `chance` a number in [0, 1). `members`
+    returns the daemons on this database, this one included, as they were seen some seconds ago.
     On standby, reads are answered from what the leader has stored.
     """
 
@@ -38,6 +40,8 @@ class Services:
     lookup: Lookup
     audit: ExposureAudit
     registry: Registry
+    orders: OperatorOrders
+    members: Callable[[], Sequence[Member]]
     persons: Persons
     source: SourceSync | None
     checker: Checker

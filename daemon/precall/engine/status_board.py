@@ -9,6 +9,7 @@ from itertools import islice
 
 from precall.clocks import Clocks
 from precall.core.model import State
+from precall.core.orders import OrderKind
 from precall.core.role import Role
 from precall.core.status.facts import (
     BrakeFacts,
@@ -25,7 +26,7 @@ from precall.core.status.judge import findings
 from precall.core.sync.plan import SyncOutcome
 from precall.engine.call_poller import CallPoller
 from precall.engine.checker import Checker
-from precall.engine.order_notes import BRAKE, PAUSE, OrderNotes
+from precall.engine.order_notes import OrderNotes
 from precall.engine.process_state import ProcessState
 from precall.engine.promise_keeper import PromiseKeeper
 from precall.engine.source_sync import SourceSync
@@ -108,8 +109,8 @@ class StatusBoard:
     def _in_force(self) -> list[OrderFacts]:
         paused, braked = sorted(self._checker.plan.paused), sorted(self._checker.brake.orders)
         return [
-            *(self.orders.of(PAUSE, pool_key) for pool_key in paused),
-            *(self.orders.of(BRAKE, pool_key) for pool_key in braked),
+            *(self.orders.of(OrderKind.PAUSE, pool_key) for pool_key in paused),
+            *(self.orders.of(OrderKind.BRAKE, pool_key) for pool_key in braked),
         ]
 
     def _of_pool(self, pool_key: str) -> PoolFacts:

@@ -203,8 +203,9 @@ class CloudAccount:
         self._scheduler.hasten(SWEEPING)
 
     async def each_minute(self) -> None:
-        """Keep what was learned, and the policy that SQL readers still lack."""
+        """Keep what was learned, and the policy that SQL readers still lack. Put in force which orders were stored."""
         await self.keep_learned()
+        await self.parts.orders.settle()
         await self.store_policy()
 
     async def keep_learned(self) -> None:

@@ -3,13 +3,16 @@
 `daemon` and `account` start and stop them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from precall import __version__
 from precall.clocks import Clocks
 from precall.config.settings import Settings
 from precall.core.limits.quota import Quota
+from precall.core.orders import OrderKind, in_force
+from precall.core.role import Member
 from precall.engine.brake_release import BrakeRelease
 from precall.engine.call_poller import CallPoller
 from precall.engine.call_results import CallResults
@@ -18,6 +21,7 @@ from precall.engine.dial_log import DialLog
 from precall.engine.exposure_audit import ExposureAudit
 from precall.engine.lookup import Lookup
 from precall.engine.on_demand import OnDemandChecks
+from precall.engine.orders import OperatorOrders
 from precall.engine.persons import Persons
 from precall.engine.plan_keeper import PlanKeeper
 from precall.engine.process_state import ProcessState
@@ -32,6 +36,7 @@ from precall.runtime.gc import without_collections
 from precall.runtime.restore import (
     restore_brake,
     restore_feed,
+    restore_pauses,
     restore_planner,
     restore_sample,
     restore_table,
@@ -45,11 +50,23 @@ from precall.table.writer import Writer
 from precall.telemetry.metrics import Metrics
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the parts get from the process around them.
+
+    `members` returns the daemons on this database. `broken` is called with the error that ends a background task of a
+    part.
+    """
+
+    process: ProcessState
+    members: Callable[[], Sequence[Member]]
+    broken: Callable[[BaseException], None]
+
+
 class Assembly:
     """Makes the parts.
 
-    `chance` returns a random number in [0, 1), `secret` that many unguessable bytes as hex digits. `broken` is called
-    with the error that ends a background task of a part.
+    `chance` returns a random number in [0, 1), `secret` that many unguessable bytes as hex digits.
     """
 
     def __init__(
@@ -57,16 +74,15 @@ class Assembly:
         settings: Settings,
         provider: Provider,
         metrics: Metrics,
-        process: ProcessState,
+        surroundings: Surroundings,
         *,
         clocks: Clocks,
         chance: Callable[[], float],
         secret: Callable[[int], str],
-        broken: Callable[[BaseException], None],
     ) -> None:
-        self._settings, self._provider, self._metrics, self._process = settings, provider, metrics, process
+        self._settings, self._provider, self._metrics = settings, provider, metrics
+        self._surroundings = surroundings
         self._clocks, self._chance, self._secret = clocks, chance, secret
-        self._broken = broken
 
     async def leading(self, store: Store) -> Services:
         """The parts of a leading daemon."""
@@ -89,7 +105,8 @@ class Assembly:
 
     async def _with_orders(self, services: Services) -> Services:
         """Let the status tell who gave the stored orders."""
-        services.status.orders.restore(await services.store.pauses(), await services.store.brakes())
+        newest = await services.store.orders.newest(OrderKind.PAUSE, OrderKind.BRAKE)
+        services.status.orders.restore(in_force(newest, {}, self._clocks.now()))
         return services
 
     def _writer(self, store: Store, table: Table, feed: Feed, index: int) -> Writer:
@@ -135,7 +152,7 @@ class Assembly:
             self._metrics,
             clocks,
         )
-        for pool_key in await store.pauses():
+        for pool_key in await restore_pauses(store, clocks):
             plan.pause(pool_key)
         checker = Checker(queries, plan, braking, table, writer, self._settings, self._metrics, clocks)
         table.listeners.append(braking.follow)
@@ -199,12 +216,13 @@ class Assembly:
             settings=self._settings,
             metrics=self._metrics,
             clock=self._clocks.now,
-            broken=self._broken,
+            broken=self._surroundings.broken,
         )
         promise = self._promise(table, checker)
         calls = self._calls(store, table, checker, call_results)
         source = self._source(registry, table) if checker.leads else None
-        status = StatusBoard(checker, table, writer, promise, calls, source, self._process, self._clocks)
+        process = self._surroundings.process
+        status = StatusBoard(checker, table, writer, promise, calls, source, process, self._clocks)
         self._show(store, table, writer, checker, promise)
         self._metrics.show_findings(status.has)
         return Services(
@@ -223,6 +241,8 @@ class Assembly:
             ),
             audit=audit,
             registry=registry,
+            orders=OperatorOrders(store, checker.plan, checker.braking, status.orders, self._clocks.now),
+            members=self._surroundings.members,
             persons=Persons(store, table, writer, audit),
             source=source,
             checker=checker,

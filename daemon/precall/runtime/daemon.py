@@ -9,6 +9,7 @@ import os
 import random
 import secrets
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -22,17 +23,18 @@ from precall.concurrency import cancel_and_wait, guarded
 from precall.config.schema import Config
 from precall.config.settings import Settings
 from precall.core.errors import ConfigError, LeadershipLost
-from precall.core.role import CurrentRole, Role
+from precall.core.role import CurrentRole, Member, Role
 from precall.engine.process_state import ProcessState
 from precall.engine.services import Services
 from precall.runtime.account import GRACE, CloudAccount
-from precall.runtime.assembly import Assembly
+from precall.runtime.assembly import Assembly, Surroundings
 from precall.runtime.gc import collect_young
+from precall.runtime.membership import Membership
 from precall.runtime.reload import Reloader
 from precall.runtime.scheduler import Scheduler, beat
 from precall.runtime.standby import Standby
 from precall.runtime.systemd import SystemdNotifier
-from precall.store import LeaderLock, Store
+from precall.store import LeaderLock, MemberBook, Store
 from precall.telemetry.logging import get_logger, tell_folded
 from precall.telemetry.metrics import Metrics
 
@@ -92,6 +94,7 @@ class Daemon:
             when_lost=self._lose_lead,
             when_broken=self._ends_without("lead"),
         )
+        self._membership = self._made_member(config)
         self._reloading = Reloader(
             read or (lambda: config),
             settings,
@@ -145,6 +148,8 @@ class Daemon:
         await self.account.start(stack)
         self._run(stack, self._reload_when_asked(), "reloads")
         stack.push_async_callback(self.lead.leave)
+        stack.push_async_callback(self._membership.leave)
+        self._run(stack, self._membership.run(urls[0]), "members")
         standby = Standby(
             self.lead, self._role, urls, self._supervisor, self._monotonic, self._alive, self._process
         )
@@ -168,7 +173,8 @@ class Daemon:
         stack.push_async_callback(store.close)
         self._role = store.role
         store.when_deposed = self.lead.lose
-        store.fencing_token = await self.lead.fence()
+        self._membership.token = store.fencing_token = await self.lead.fence()
+        self._membership.begin()
         self.server.services = await self.account.load(store, self._assembly(), self.lead, self._boottime)
         self.account.write(stack, self._ends_without("ledger"))
         stack.push_async_callback(self.server.stop, GRACE)
@@ -227,6 +233,7 @@ class Daemon:
             auto_migrate=store.migrates and role is Role.LEADING,
         )
         opened.role = CurrentRole(role)
+        self._membership.begin()
         return opened
 
     async def _reload_when_asked(self) -> None:
@@ -283,16 +290,20 @@ class Daemon:
 
     # -- the parts ---------------------------------------------------------------------------------------
 
+    def _made_member(self, config: Config) -> Membership:
+        this = Member(secrets.token_hex(8), socket.gethostname(), os.getpid(), "", __version__, Role.WAITING)
+        book = MemberBook(config.store.database, config.store.timeout)
+        return Membership(book, this, lambda: self._role.value, self._monotonic)
+
     def _assembly(self) -> Assembly:
         return Assembly(
             self._settings,
             self.account.provider,
             self.metrics,
-            self._process,
+            Surroundings(self._process, self._membership.known, self._ends_without("outcomes")),
             clocks=self.clocks,
             chance=self._chance,
             secret=secrets.token_hex,
-            broken=self._ends_without("outcomes"),
         )
 
     def _schedule(self) -> Scheduler:

@@ -6,6 +6,7 @@ from functools import partial
 
 from precall.clocks import Clocks
 from precall.config.schema import BrakeConfig, FreshnessConfig
+from precall.core.orders import OrderKind, in_force
 from precall.core.planning.planner import Planner
 from precall.core.planning.sample import Sample
 from precall.core.routing.brake import Brake
@@ -45,9 +46,8 @@ async def restore_feed(store: Store, index: int) -> Feed:
 async def restore_brake(store: Store, settings: BrakeConfig, clocks: Clocks) -> Brake:
     """Restore the exposure brake: a restart does not release it."""
     brake = Brake(settings.share, settings.floor, settings.window)
-    for pool_key, order in (await store.brakes()).items():
-        if order["engaged"]:
-            brake.halt(pool_key)
+    for order in in_force(await store.orders.newest(OrderKind.BRAKE), {}, clocks.now()):
+        brake.halt(order.target)
     for pool_key, at in await restore_turns(store, clocks, settings.window):
         brake.recall(pool_key, at)
     return brake
@@ -58,13 +58,19 @@ async def restore_turns(store: Store, clocks: Clocks, window: float) -> list[tup
 
     These are the turns of the last `window` seconds, without those that an operator has released.
     """
-    orders = await store.brakes()
-    released = {pool_key: order["at"] for pool_key, order in orders.items() if not order["engaged"]}
+    orders = await store.orders.newest(OrderKind.BRAKE)
+    released = {order.target: order.at for order in orders if order.ends}
     return [
         (pool_key, clocks.tick_of(at))
         for pool_key, at in await store.turned(clocks.now() - window)
         if at > max(released.get(pool_key, 0.0), released.get("", 0.0))
     ]
+
+
+async def restore_pauses(store: Store, clocks: Clocks) -> list[str]:
+    """The pools ("": all) whose background checks are paused."""
+    newest = await store.orders.newest(OrderKind.PAUSE)
+    return [order.target for order in in_force(newest, {}, clocks.now())]
 
 
 async def restore_sample(store: Store, share: float, key: Callable[[], str]) -> Sample:

@@ -4,7 +4,9 @@ from precall.store.audit import AuditFilter
 from precall.store.calls import PollBacklog, StoredCall
 from precall.store.cipher import Cipher
 from precall.store.leader_lock import LeaderLock
+from precall.store.members import MemberBook
 from precall.store.migration import check, current, head, upgrade
+from precall.store.orders import OrderFilter
 from precall.store.persons import HistoryTable
 from precall.store.read_only import snapshot
 from precall.store.rotation import KeyRotation, RotationReport
@@ -18,6 +20,8 @@ __all__ = [
     "HistoryTable",
     "KeyRotation",
     "LeaderLock",
+    "MemberBook",
+    "OrderFilter",
     "PollBacklog",
     "RotationReport",
     "Store",

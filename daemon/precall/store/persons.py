@@ -1,4 +1,4 @@
-"""What the database holds of a person outside the routing table, and its removal: history, calls, orders, audit.
+"""What the database holds of a person outside the routing table, and its removal: history, calls, audit.
 
 A sealed number can only be compared once it is opened, so the history is read by primary key, a slice per transaction.
 The exposure audit stores a keyed hash in place of the number and is never changed here.
@@ -18,9 +18,8 @@ from precall.core.persons import Person
 from precall.store.bulk import execute_many
 from precall.store.calls import Transact
 from precall.store.cipher import MARK, Cipher, is_sealed
-from precall.store.operator_state import read
 from precall.store.schema import calls, exposures
-from precall.store.sealed_columns import BRAKES, CHANGES, PAUSES, RESULTS, SealedColumns
+from precall.store.sealed_columns import CHANGES, RESULTS, SealedColumns
 
 SLICE = 2000
 """Rows read per transaction."""
@@ -126,27 +125,6 @@ class PersonRecords:
             return count or 0, sorted(ids)
 
         return await self._read(work, SLICE)
-
-    async def orders(self, person: Person, *, erase: bool) -> int:
-        """Count the pauses and brakes whose reason contains the number. With `erase`, blank the reason."""
-        seals = self._keys()
-
-        async def work(connection: AsyncConnection) -> int:
-            found = 0
-            for columns in (PAUSES, BRAKES):
-                pools = [
-                    pool
-                    for pool, order in (await read(connection, seals, columns)).items()
-                    if person.is_in(order["reason"])
-                ]
-                found += len(pools)
-                if erase and pools:
-                    table = columns.table
-                    blank = update(table).where(table.c.pool_key.in_(pools)).values(reason="")
-                    await connection.execute(blank)
-            return found
-
-        return await (self._write if erase else self._read)(work, SLICE)
 
 
 async def _candidates(

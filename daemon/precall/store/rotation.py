@@ -139,7 +139,7 @@ class KeyRotation:
         """Reseal the rows of one slice. Return (number of rows read, key of the last)."""
         table = sealed.table
         key = table.c[sealed.key]
-        query = select(*(table.c[name] for name in dict.fromkeys((sealed.key, sealed.row, *sealed.columns))))
+        query = select(*(table.c[name] for name in sealed.needed))
         if after is not None:
             query = query.where(key > after)
         rows = (await connection.execute(query.order_by(key).limit(SLICE))).mappings().all()

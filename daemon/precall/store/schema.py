@@ -203,26 +203,45 @@ dial_log = Table(
 )
 """Dials and answers for a sample of the bindings. `binding`, `x` and `face` are pseudonyms."""
 
-pauses = Table(
-    "pauses",
+orders = Table(
+    "orders",
     metadata,
-    Column("pool_key", Text, primary_key=True),
+    Column("id", SERIAL, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("by", Text, nullable=False),
     Column("at", Double, nullable=False),
     Column("reason", Text, nullable=False),
-    Column("by", Text, nullable=False),
+    Column("until", Double),
+    Column("generation", BigInteger, nullable=False, server_default="0"),
+    Column("index", BigInteger),
+    Index("ix_orders_target", "kind", "target", "id"),
+    Index("ix_orders_index", "index", unique=True),
 )
-"""Pools whose background checks are paused; "" is all."""
+"""The append-only orders of operators: overrides, pauses and brakes. `target` is the id of a binding for an override,
+else a pool key ("": all pools). `generation` is that of an override's binding, else 0. `index` is the index of the
+change that an override made; NULL for other orders, and for those of early versions.
 
-brakes = Table(
-    "brakes",
+The views `pauses` (pool_key, at, reason, by) and `brakes` (pool_key, engaged, at, reason, by) show the pauses in force,
+and the newest order for each brake.
+"""
+
+members = Table(
+    "members",
     metadata,
-    Column("pool_key", Text, primary_key=True),
-    Column("engaged", Boolean, nullable=False),
-    Column("at", Double, nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("by", Text, nullable=False),
+    Column("id", Text, primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("pid", BigInteger, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("fencing_token", BigInteger, nullable=False),
+    Column("started_at", Double, nullable=False),
+    Column("seen_at", Double, nullable=False),
 )
-"""The latest order for each pool's exposure brake; "" is all."""
+"""The daemons on this database, each with its last sign of life by the clock of the database. `fencing_token` is 0
+unless it leads."""
 
 marks = Table(
     "marks",

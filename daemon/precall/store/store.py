@@ -11,7 +11,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-from sqlalchemy import Table, delete, select
+from sqlalchemy import Table, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from precall.concurrency import retrieve_exception
@@ -20,16 +20,16 @@ from precall.core.model import Change, Check, Exposure, Policy, Row
 from precall.core.packing import Packed
 from precall.core.planning.sample import DialRecord
 from precall.core.role import CurrentRole, Role
-from precall.store import audit, fencing, history, key_registry, migration, operator_state, policy, rows
+from precall.store import audit, fencing, history, key_registry, members, migration, orders, policy, rows
 from precall.store.attempt import Attempt, Work
 from precall.store.audit import EVERY, AuditFilter
 from precall.store.bulk import execute_many, upsert
 from precall.store.calls import CallBook
 from precall.store.cipher import Cipher
 from precall.store.connection import DatabaseAddress, Unwritable, close, failures_of
+from precall.store.orders import OrderBook
 from precall.store.persons import PersonRecords
-from precall.store.schema import exposures, marks, pauses, route_changes
-from precall.store.sealed_columns import BRAKES, PAUSES
+from precall.store.schema import exposures, marks, route_changes
 
 History = Literal["runs", "every"]
 T = TypeVar("T")
@@ -67,6 +67,7 @@ class Store:
         self.when_deposed: Callable[[], None] = _nothing
         self.role = CurrentRole()
         self.calls = CallBook(self._write, self._read)
+        self.orders = OrderBook(self._seal, self._write, self._read, self._keys)
         self.persons = PersonRecords(self._write, self._read, self._keys)
 
     @classmethod
@@ -166,7 +167,8 @@ class Store:
         """Store a batch in one transaction.
 
         `changes` are applied in order and appended to the feed. Their checks, and `checks` (which changed nothing),
-        go to the history. The observed columns of `refreshed` rows are stored, and `dials` go to the dial log.
+        go to the history, and their orders to the log of orders. The observed columns of `refreshed` rows are stored,
+        and `dials` go to the dial log.
 
         A change writes only the columns of its cause. OVERRIDE and REGISTERED store or remove an override; CHECKED,
         and a REGISTERED that begins a generation, store observed columns. A refreshed row of another generation, or
@@ -184,6 +186,7 @@ class Store:
 
         async def work(connection: AsyncConnection, cipher: Cipher) -> None:
             await rows.write(connection, changes, cipher)
+            await orders.append(connection, changes, cipher)
             await history.append(connection, changes, cipher)
             await history.record(connection, kept, cipher, fold=self._fold)
             await rows.refresh(connection, refreshed, cipher)
@@ -285,34 +288,7 @@ class Store:
 
         return await self._write(work, batch)
 
-    # -- operator orders ------------------------------------------------------------------------------
-
-    async def pauses(self) -> dict[str, dict[str, Any]]:
-        """Return the paused pools ("": all) with `at`, `reason` and `by`."""
-        cipher = self._keys()
-        return await self._read(lambda connection: operator_state.read(connection, cipher, PAUSES))
-
-    async def pause(self, pool_key: str, at: float, reason: str, by: str) -> None:
-        """Store that a pool ("": all) is paused."""
-        order = {"at": at, "reason": reason, "by": by}
-        await self._seal(lambda connection, cipher: operator_state.pause(connection, cipher, pool_key, order))
-
-    async def resume(self, pool_key: str) -> None:
-        """Delete the pause of a pool; for "", every pause."""
-        statement = delete(pauses)
-        if pool_key:
-            statement = statement.where(pauses.c.pool_key == pool_key)
-        await self._write(lambda connection: connection.execute(statement))
-
-    async def brakes(self) -> dict[str, dict[str, Any]]:
-        """Return the latest order for each pool's brake ("": all): `engaged`, `at`, `reason` and `by`."""
-        cipher = self._keys()
-        return await self._read(lambda connection: operator_state.read(connection, cipher, BRAKES))
-
-    async def brake(self, pool_key: str, engaged: bool, at: float, reason: str, by: str) -> None:
-        """Store that a pool's brake ("": all) is engaged or released. Releasing all also releases each one."""
-        order = {"engaged": engaged, "at": at, "reason": reason, "by": by}
-        await self._seal(lambda connection, cipher: operator_state.brake(connection, cipher, pool_key, order))
+    # -- the policy, and what follows from it ---------------------------------------------------------
 
     async def store_policy(self, allowed: Policy, at: float) -> None:
         """Store the policy in force since `at`, which the view `routing_table` applies.
@@ -341,6 +317,10 @@ class Store:
         return await self._seal(
             lambda connection, cipher: key_registry.secret(connection, cipher, name, fresh)
         )
+
+    async def forget_members(self, silent: float) -> int:
+        """Delete daemons that have given no sign of life for `silent` seconds. Return their number."""
+        return await self._write(lambda connection: members.forget(connection, silent))
 
     async def ping(self) -> None:
         """Return if the database accepts writes now; otherwise raise StoreUnavailable."""

@@ -256,6 +256,7 @@ class Writer:
                     change = self._change(
                         subs_id, write.cause, before, after, now, check=write.check, quiet=quiet
                     )
+                    change = replace(change, order=amended_row.order) if amended_row.order else change
                     amended[subs_id] = change.row
                 items.append((write, change))
                 await breathe(i, SLICE)
@@ -415,6 +416,7 @@ class Writer:
     async def _undo(self, refused: Sequence[Change]) -> None:
         """Publish and queue changes that restore the current rows, over refused requests that may have been stored."""
         now, last = self._clock(), {change.subs_id: change for change in refused}
+        ordered = tuple(change.index for change in refused if change.order is not None)
         for i, (subs_id, change) in enumerate(last.items(), 1):
             row = self._table.get(subs_id)
             maybe_stored = change.row or row
@@ -424,11 +426,13 @@ class Writer:
                 again = self._change(
                     subs_id, WriteCause.REGISTERED, maybe_stored, row, now, columns=~ColumnGroup(0)
                 )
-                self._publisher.publish(again, saved=False)
             elif maybe_stored is not None:
-                self._publisher.publish(
-                    self._change(subs_id, WriteCause.REMOVED, maybe_stored, None, now), saved=False
-                )
+                again = self._change(subs_id, WriteCause.REMOVED, maybe_stored, None, now)
+            else:
+                continue
+            # All of these changes are stored together, so the first one undoes every order.
+            self._publisher.publish(replace(again, undoes=ordered), saved=False)
+            ordered = ()
             await breathe(i, SLICE)
         self._backlog.keep_together()
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
 from precall.core.model import Change, Check, Row, WriteCause
+from precall.core.orders import Order
 from precall.core.planning.sample import DialRecord
 
 V = TypeVar("V")
@@ -16,10 +17,12 @@ class Amendment(Generic[V]):
     """The result of an `Amend`: the new row, and a verdict for the author of the write.
 
     The same row object means no change; None removes the row. After publication, `row` is the row that readers see.
+    `order` is the operator's order that a change carries out, if any; it is stored with the change.
     """
 
     row: Row | None
     verdict: V
+    order: Order | None = None
 
 
 Amend = Callable[[Row | None, int], Amendment[V]]

@@ -5,6 +5,8 @@ CREATE UNIQUE INDEX ix_check_results_subs_id ON check_results (subs_id, first_se
 CREATE INDEX ix_exposures_number_hash ON exposures (number_hash, id);
 CREATE INDEX ix_exposures_subs_id ON exposures (subs_id, id);
 CREATE INDEX ix_number_reports_received_at ON number_reports (received_at);
+CREATE UNIQUE INDEX ix_orders_index ON orders ("index");
+CREATE INDEX ix_orders_target ON orders (kind, target, id);
 CREATE INDEX ix_route_changes_real ON route_changes (at) WHERE action = 'dial_real' AND cause = 'checked';
 CREATE INDEX ix_route_changes_subs_id ON route_changes (subs_id, "index");
 CREATE TABLE alembic_version (
@@ -24,14 +26,6 @@ CREATE TABLE bindings (
 	origin TEXT NOT NULL, 
 	registered_at DOUBLE NOT NULL, sound BOOLEAN DEFAULT 1 NOT NULL, 
 	PRIMARY KEY (subs_id)
-);
-CREATE TABLE brakes (
-	pool_key TEXT NOT NULL, 
-	engaged BOOLEAN NOT NULL, 
-	at DOUBLE NOT NULL, 
-	reason TEXT NOT NULL, 
-	"by" TEXT NOT NULL, 
-	PRIMARY KEY (pool_key)
 );
 CREATE TABLE calls (
 	call_id TEXT NOT NULL, 
@@ -94,6 +88,18 @@ CREATE TABLE marks (
 	value TEXT NOT NULL, 
 	PRIMARY KEY (name)
 );
+CREATE TABLE members (
+	id TEXT NOT NULL, 
+	host TEXT NOT NULL, 
+	pid BIGINT NOT NULL, 
+	address TEXT NOT NULL, 
+	version TEXT NOT NULL, 
+	role TEXT NOT NULL, 
+	fencing_token BIGINT NOT NULL, 
+	started_at DOUBLE NOT NULL, 
+	seen_at DOUBLE NOT NULL, 
+	PRIMARY KEY (id)
+);
 CREATE TABLE number_reports (
 	subs_id TEXT NOT NULL, 
 	at DOUBLE NOT NULL, 
@@ -108,6 +114,19 @@ CREATE TABLE observed_pools (
 	until DOUBLE, 
 	PRIMARY KEY (id)
 );
+CREATE TABLE orders (
+	id INTEGER NOT NULL, 
+	kind TEXT NOT NULL, 
+	target TEXT NOT NULL, 
+	action TEXT NOT NULL, 
+	"by" TEXT NOT NULL, 
+	at DOUBLE NOT NULL, 
+	reason TEXT NOT NULL, 
+	until DOUBLE, 
+	generation BIGINT DEFAULT '0' NOT NULL, 
+	"index" BIGINT, 
+	PRIMARY KEY (id)
+);
 CREATE TABLE overrides (
 	subs_id TEXT NOT NULL, 
 	generation BIGINT NOT NULL, 
@@ -118,13 +137,6 @@ CREATE TABLE overrides (
 	created_at DOUBLE NOT NULL, 
 	created_by TEXT NOT NULL, means TEXT DEFAULT '' NOT NULL, 
 	PRIMARY KEY (subs_id)
-);
-CREATE TABLE pauses (
-	pool_key TEXT NOT NULL, 
-	at DOUBLE NOT NULL, 
-	reason TEXT NOT NULL, 
-	"by" TEXT NOT NULL, 
-	PRIMARY KEY (pool_key)
 );
 CREATE TABLE policy (
 	id INTEGER NOT NULL, 
@@ -184,6 +196,21 @@ CREATE TABLE routes (
 	"index" BIGINT NOT NULL, 
 	PRIMARY KEY (subs_id)
 );
+CREATE VIEW brakes AS
+SELECT o.target AS pool_key,
+  o.action = 'engage' AND o.id > coalesce(
+    (SELECT max(n.id) FROM orders n WHERE n.kind = 'brake' AND n.target = '' AND n.action = 'release'), 0) AS engaged,
+  o.at, o.reason, o.by
+FROM orders o
+WHERE o.kind = 'brake'
+  AND o.id = (SELECT max(n.id) FROM orders n WHERE n.kind = 'brake' AND n.target = o.target);
+CREATE VIEW pauses AS
+SELECT o.target AS pool_key, o.at, o.reason, o.by
+FROM orders o
+WHERE o.kind = 'pause' AND o.action = 'pause'
+  AND o.id = (SELECT max(n.id) FROM orders n WHERE n.kind = 'pause' AND n.target = o.target)
+  AND o.id > coalesce(
+    (SELECT max(n.id) FROM orders n WHERE n.kind = 'pause' AND n.target = '' AND n.action = 'resume'), 0);
 CREATE VIEW routing_table AS
 SELECT subs_id,
   CASE told WHEN 'x' THEN 'dial_x' WHEN 'registered' THEN 'dial_x' WHEN 'temporary' THEN 'dial_temp_x'

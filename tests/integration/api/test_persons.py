@@ -104,7 +104,7 @@ async def test_what_is_held_is_found_whatever_the_spelling_and_erased(
             ("mentions", "api"): (2, "blanked", ["3", "4"]),
             ("results", ""): (3, "blanked", ["1", "3", "9"]),
             ("calls", ""): (2, "unlinked", []),
-            ("orders", ""): (2, "blanked", []),
+            ("orders", ""): (3, "blanked", []),
             ("exposures", ""): (1, "kept", ["1"]),
         }
         for spelling in (WHO, "+86 138-1234-5678", f"0086{WHO}"):
@@ -134,7 +134,8 @@ async def others_stand(served: Served) -> None:
     assert row is not None
     assert row.override is not None
     assert row.override.reason == ""
-    assert [order["reason"] for order in (await served.daemon.parts.store.pauses()).values()] == [""]
+    _, given = await served.ask("GET", "/v1/orders")
+    assert [order["reason"] for order in given["orders"]] == ["", "", ""]
     calls = {name: await served.daemon.parts.store.calls.get(f"call-{name}") for name in ("1", "2", "4")}
     assert {name: call and call.subs_id for name, call in calls.items()} == {"1": "", "2": "", "4": "4"}
     _, history = await served.ask("GET", "/v1/bindings/3/history")
@@ -320,8 +321,7 @@ async def test_no_column_of_any_table_is_forgotten(tmp_path: Path, databases: An
             "bindings",
             "overrides",
             "check_results",
-            "pauses",
-            "brakes",
+            "orders",
         }
         await erased(served)
         assert [pair for pair in columns_with_text(url) if holds(url, *pair)] == []

@@ -16,6 +16,7 @@ from precall.core.errors import LeadershipLost, OutcomeUnknown, StoreUnavailable
 from precall.store import LeaderLock, Store
 from tests.integration.store.test_leader_lock import sessions_ended, taken, way_to
 from tests.integration.store.test_store import a_change, a_removal, a_row, loaded
+from tests.support.builders import pause
 from tests.support.patience import PATIENCE
 from tests.support.postgres import Databases, psql, sql
 
@@ -103,7 +104,7 @@ async def refuses_the_first(first: LeaderLock, old: Store, second: LeaderLock, n
     with pytest.raises(LeadershipLost):
         await insist(lambda: old.commit([a_change(a_row("1", index=2)), a_change(a_row("2", index=3))]))
     assert deposed == [True]
-    for write in (lambda: old.mark({"learned": "{}"}), lambda: old.pause("FC1", 1.0, "", "me"), old.ping):
+    for write in (lambda: old.mark({"learned": "{}"}), lambda: old.orders.give(pause()), old.ping):
         with pytest.raises(LeadershipLost):
             await write()
     assert {subs_id: row.index for subs_id, row in (await insist(lambda: loaded(old))).items()} == {"1": 1}

@@ -7,9 +7,11 @@ import pytest
 from sqlalchemy import UpdateBase
 
 from precall.core.model import Exposure, WriteCause
+from precall.core.orders import OrderKind
 from precall.core.planning.sample import DialRecord, LogEvent
 from precall.store import Store
 from tests.integration.store.test_store import a_change, a_check, a_removal, a_row
+from tests.support.builders import brake, pause
 
 
 @pytest.fixture
@@ -34,10 +36,10 @@ async def written(store: Store, turn: int) -> None:
     await store.commit([answered, a_removal(gone, first + 5)], refreshed=[answered.row or row])
     await store.expose(Exposure("1", 1, "FC1", "me", "b", "status_3", "R1", 100.0 + 60 * turn))
     await store.mark({"learned": str(turn)})
-    await store.pause("FC1", 1.0, "", "ann")
-    await store.brake("FC1", engaged=True, at=1.0, reason="", by="ann")
-    await store.brake("", engaged=False, at=2.0, reason="", by="ann")
-    await store.resume("")
+    for order in (pause(), brake(), brake("", "release"), pause("", "resume")):
+        await store.orders.give(order)
+    await store.orders.newest(OrderKind.PAUSE, OrderKind.BRAKE)
+    await store.orders.retire(50.0)
     await store.retire(50.0)
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from precall.core.errors import SchemaOutdated
 from precall.core.model import NumberRole, Policy
-from precall.store import Store, check, current, head, migration, upgrade
+from precall.store import OrderFilter, Store, check, current, head, migration, upgrade
 from precall.store.connection import DatabaseAddress, close
 from precall.store.migration import scripts
 from precall.store.schema import metadata
@@ -71,8 +71,6 @@ INSERT INTO exposures (subs_id, generation, pool_key, reader, side, reason, requ
   VALUES ('1', 7, 'FC1', 'me', 'b', 'status_3', 'R', 1.5, 1.5, 1);
 INSERT INTO calls (call_id, prod_id, called_at, subs_id, reported_at, state, duration, result, detail, next_at)
   VALUES ('c', 1, 1.5, '1', 1.5, '', NULL, '', '{}', NULL);
-INSERT INTO pauses VALUES ('FC1', 1.5, 'why', 'op');
-INSERT INTO brakes VALUES ('FC1', TRUE, 1.5, 'why', 'op');
 INSERT INTO marks VALUES ('high_index', '9');
 INSERT INTO marks VALUES ('high_seq', '3')
 """,
@@ -82,8 +80,20 @@ INSERT INTO marks VALUES ('high_seq', '3')
     "0005": "UPDATE exposures SET number_hash = 'h'",
     "0006": "UPDATE overrides SET means = ''",
     "0007": "INSERT INTO observed_pools VALUES (1, 'FC1', 1.5, NULL)",
+    "0008": """
+INSERT INTO orders (kind, target, action, by, at, reason, until, generation, "index") VALUES
+  ('override', '1', 'hold', 'op', 1.5, 'because', NULL, 7, 9),
+  ('brake', 'FC1', 'engage', 'op', 1.5, 'why', NULL, 0, NULL),
+  ('pause', 'FC1', 'pause', 'op', 1.5, 'why', NULL, 0, NULL);
+INSERT INTO members VALUES ('m', 'host', 1, 'http://127.0.0.1:8080', '1.0', 'leading', 3, 1.5, 2.5)
+""",
 }
 """Rows for the tables that each revision brought."""
+BEFORE_ORDERS = (
+    "INSERT INTO brakes VALUES ('FC1', TRUE, 1.5, 'why', 'op')",
+    "INSERT INTO pauses VALUES ('FC1', 1.5, 'why', 'op')",
+)
+"""Rows for tables that 0008 replaced."""
 
 
 async def moved(url: str, way: Callable[..., None], revision: str) -> None:
@@ -112,6 +122,8 @@ async def test_rows_of_every_earlier_revision_are_kept(store_url: str, earlier: 
     await moved(store_url, command.upgrade, earlier)
     assert await current(store_url) == earlier
     sql(store_url, *(statement for statements in upto for statement in statements.split(";")))
+    if earlier < "0008":
+        sql(store_url, *BEFORE_ORDERS)
     await upgrade(store_url)
     await check(store_url)
 
@@ -121,10 +133,17 @@ async def test_rows_of_every_earlier_revision_are_kept(store_url: str, earlier: 
     assert row.override is not None
     assert [len(found) for found in await store.history("1", limit=9)] == [1, 1]
     assert len(await store.exposures(limit=9)) == 1
-    assert (await store.pauses(), await store.brakes()) == (
-        {"FC1": {"at": 1.5, "reason": "why", "by": "op"}},
-        {"FC1": {"engaged": True, "at": 1.5, "reason": "why", "by": "op"}},
-    )
+    carried = await store.orders.page(now=2.0, limit=9, wanted=OrderFilter(concerns=("1", "FC1")))
+    assert [
+        (one.order.kind, one.order.target, one.order.action, one.order.reason, one.order.by, one.order.at)
+        for one in carried
+        if one.in_force
+    ] == [
+        ("pause", "FC1", "pause", "why", "op", 1.5),
+        ("brake", "FC1", "engage", "why", "op", 1.5),
+        ("override", "1", "hold", "because", "op", 1.5),
+    ]
+    assert in_force_of(store_url) == (["FC1 why"], ["FC1 why"])
     assert await store.high_water() == (9, 3)
     assert sql(store_url, "SELECT call_id FROM calls") == [["c"]]
     found = await store.calls.get("c")
@@ -169,6 +188,37 @@ async def test_downgrading_removes_everything(store_url: str) -> None:
     assert await current(store_url) == ""
     await upgrade(store_url)
     await check(store_url)
+
+
+async def test_orders_survive_a_downgrade_and_another_upgrade(store_url: str) -> None:
+    """In each direction the same is in force, and the view says the same."""
+    await moved(store_url, command.upgrade, "0007")
+    sql(store_url, *EARLIER["0001"].strip().split(";"), EARLIER["0002"], *BEFORE_ORDERS)
+    sql(
+        store_url,
+        "INSERT INTO brakes VALUES ('', FALSE, 9.5, 'all', 'op')",
+        "INSERT INTO brakes VALUES ('FC2', FALSE, 9.5, 'all', 'op')",
+        "INSERT INTO pauses VALUES ('', 0.5, 'all', 'op')",
+    )
+    before = in_force_of(store_url)
+    assert before == ([" all", "FC1 why"], ["FC1 why"])
+    for way, revision in ((command.upgrade, "0008"), (command.downgrade, "0007"), (command.upgrade, "0008")):
+        await moved(store_url, way, revision)
+        assert in_force_of(store_url) == before
+        assert sql(store_url, "SELECT subs_id, action FROM routing_table") == [["1", "hold"]]
+    sql(
+        store_url,
+        "INSERT INTO orders (kind, target, action, by, at, reason) VALUES ('brake', '', 'release', 'op', 10, '')",
+        "INSERT INTO orders (kind, target, action, by, at, reason) VALUES ('pause', 'FC1', 'resume', 'op', 10, '')",
+    )
+    assert in_force_of(store_url) == ([" all"], [])
+
+
+def in_force_of(url: str) -> tuple[list[str], list[str]]:
+    """Pool and reason of the pauses in force, and of the engaged brakes."""
+    pauses = sql(url, "SELECT pool_key, reason FROM pauses WHERE by = 'op' AND at < 5 ORDER BY pool_key")
+    brakes = sql(url, "SELECT pool_key, reason FROM brakes WHERE engaged AND at < 5 ORDER BY pool_key")
+    return [" ".join(row) for row in pauses], [" ".join(row) for row in brakes]
 
 
 async def test_a_migration_that_fails_leaves_nothing_behind(store_url: str) -> None:

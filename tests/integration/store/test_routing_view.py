@@ -12,7 +12,7 @@ from precall.core.model import Action, Binding, BindingState, NumberRole, Overri
 from precall.core.routing.route import decide, withhold
 from precall.store import Store
 from tests.integration.store.test_store import a_change, a_removal
-from tests.support.builders import A, B, X, binding, observed
+from tests.support.builders import A, B, X, binding, brake, observed
 from tests.support.examples import examples
 from tests.support.postgres import sql
 
@@ -109,12 +109,12 @@ async def test_the_view_agrees_with_decide(
     now = time.time()
     made = data.draw(rows(now))
     sql(
-        store_url, "DELETE FROM bindings", "DELETE FROM routes", "DELETE FROM overrides", "DELETE FROM brakes"
+        store_url, "DELETE FROM bindings", "DELETE FROM routes", "DELETE FROM overrides", "DELETE FROM orders"
     )
     await store.commit([a_change(row) for row in made])
     await store.store_policy(policy, 1.0)
     if halted is not None:
-        await store.brake(halted, engaged=True, at=now, reason="", by="op")
+        await store.orders.give(brake(halted))
 
     shown = view(store_url)
     assert set(shown) == {row.binding.subs_id for row in made}
@@ -229,9 +229,9 @@ async def test_releasing_all_brakes_releases_each_in_the_view(store: Store, stor
     row = at_present(State.FALLBACK)
     await store.commit([a_change(row)])
     await store.store_policy(Policy(), 1.0)
-    await store.brake("FC1", engaged=True, at=1.0, reason="", by="op")
+    await store.orders.give(brake())
     assert view(store_url)[row.binding.subs_id][0] == "hold"
-    await store.brake("", engaged=False, at=2.0, reason="", by="op")
+    await store.orders.give(brake("", "release"))
     assert view(store_url)[row.binding.subs_id][0] == "dial_real"
 
 

@@ -19,6 +19,7 @@ from precall.store import Cipher, KeyRotation, RotationReport, Store, check, hea
 from precall.store.cipher import MARK, is_sealed, key_of
 from precall.store.sealed_columns import EVERYWHERE
 from tests.integration.store.test_store import a_change, a_check, a_row, loaded, route_of, runs, some_rows
+from tests.support.builders import NOW, brake, pause
 from tests.support.examples import examples
 from tests.support.patience import PATIENCE
 from tests.support.postgres import sql
@@ -68,8 +69,13 @@ async def filled(store: Store, rows: list[Row]) -> None:
     seqs = {row.binding.subs_id: row.state.seq + len(rows) for row in rows}
     newer = [replace(row, state=replace(row.state, seq=seqs[row.binding.subs_id])) for row in rows]
     await store.commit([], [a_check(seq, subs_id, **told) for subs_id, seq in seqs.items()], newer)
-    await store.pause("FC1", 1.0, f"asked for by {LABEL}", "op")
-    await store.brake("FC1", engaged=True, at=1.0, reason=f"asked for by {LABEL}", by="op")
+    await store.orders.give(pause(reason=f"asked for by {LABEL}"))
+    await store.orders.give(brake(reason=f"asked for by {LABEL}"))
+
+
+async def reasons(store: Store) -> list[str]:
+    """The reasons of all orders, newest first."""
+    return [listed.order.reason for listed in await store.orders.page(now=NOW, limit=9)]
 
 
 # -- at rest --------------------------------------------------------------------------------------
@@ -101,10 +107,9 @@ async def test_a_sealed_database_contains_no_number_but_the_daemon_serves_all(
         assert fed is not None
         assert {change["number"] for change in fed[0]} == {X}
         assert await store.secret("dial_key", "other") == "5ec4e7" * 6
-        for orders in (await store.pauses(), await store.brakes()):
-            assert orders["FC1"]["reason"] == f"asked for by {LABEL}"
-        await store.brake("", engaged=False, at=2.0, reason=LABEL, by="op")
-        assert {order["reason"] for order in (await store.brakes()).values()} == {LABEL}
+        assert await reasons(store) == [f"asked for by {LABEL}"] * 2
+        await store.orders.give(brake("", "release", reason=LABEL))
+        assert await reasons(store) == [LABEL, *[f"asked for by {LABEL}"] * 2]
     assert LABEL not in dumped(store_url)
     part = [packed async for batch in snapshot(store_url, 20.0, keys) for packed in batch]
     assert {packed.row.binding.number_b for packed in part} == {B}
@@ -284,13 +289,13 @@ async def test_plain_reasons_are_readable_and_sealed_by_the_next_rotation(
     keys = key_file(tmp_path)
     async with opened(store_url, keys) as store:
         await filled(store, rows_with_numbers())
-    sql(store_url, f"UPDATE pauses SET reason = '{LABEL}'")  # noqa: S608
+    sql(store_url, f"UPDATE orders SET reason = '{LABEL}' WHERE kind = 'pause'")  # noqa: S608
     async with opened(store_url, keys) as store:
-        assert (await store.pauses())["FC1"]["reason"] == LABEL
+        assert (await reasons(store))[1] == LABEL
     assert (await rotated(store_url, keys)).plain == 1
     assert LABEL not in dumped(store_url)
     async with opened(store_url, keys) as store:
-        assert (await store.pauses())["FC1"]["reason"] == LABEL
+        assert (await reasons(store))[1] == LABEL
 
 
 async def test_after_a_rotation_the_earlier_key_is_not_needed(store_url: str, tmp_path: Path) -> None:

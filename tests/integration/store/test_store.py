@@ -531,34 +531,6 @@ async def test_equal_exposures_within_a_minute_are_counted_in_one_row(store: Sto
     }
 
 
-async def test_pauses_are_remembered_until_resumed(store: Store, store_url: str) -> None:
-    await store.pause("FC1", 1.0, "first", "ann")
-    await store.pause("FC1", 2.0, "again", "ben")
-    await store.pause("", 3.0, "all", "ann")
-    await store.pause("FC2", 4.0, "", "ann")
-    await store.resume("FC2")
-    await store.close()
-
-    reopened = await Store.open(store_url, timeout=PATIENCE, auto_migrate=True)
-    assert await reopened.pauses() == {
-        "FC1": {"at": 2.0, "reason": "again", "by": "ben"},
-        "": {"at": 3.0, "reason": "all", "by": "ann"},
-    }
-    await reopened.resume("")
-    assert await reopened.pauses() == {}
-    await reopened.close()
-
-
-async def test_brakes_are_remembered(store: Store) -> None:
-    await store.brake("FC1", engaged=True, at=1.0, reason="cap", by="precall")
-    await store.brake("", engaged=True, at=2.0, reason="by hand", by="ann")
-    await store.brake("FC1", engaged=False, at=3.0, reason="checked", by="ann")
-    assert await store.brakes() == {
-        "FC1": {"engaged": False, "at": 3.0, "reason": "checked", "by": "ann"},
-        "": {"engaged": True, "at": 2.0, "reason": "by hand", "by": "ann"},
-    }
-
-
 async def test_marks_are_stored_and_those_of_the_store_hidden(store: Store) -> None:
     await store.commit([a_change(a_row(seq=4))])
     await store.mark({"learned": "{}", "other": "1"})

@@ -40,7 +40,7 @@ from precall.table.unsaved import BACKLOG, UnsavedChanges
 from precall.table.writer import BATCH, Writer
 from precall.table.writes import Amend, Amendment
 from precall.telemetry.metrics import Metrics
-from tests.support.builders import NOW, answer, binding
+from tests.support.builders import NOW, answer, binding, order
 from tests.support.patience import BRIEF, PATIENCE, until
 
 TIMEOUT = BRIEF
@@ -476,6 +476,27 @@ async def test_undoing_changes_share_one_transaction(desk: Desk) -> None:
     await desk.settled()
     assert [changed for changed in committed if changed] == [set(ids), set(ids)]
     assert {row.binding.number_a for row in (await desk.stored()).values()} == {"13800000001"}
+
+
+async def test_an_override_refused_for_a_lost_commit_is_not_in_the_log_of_orders(desk: Desk) -> None:
+    await desk.register("1")
+    generation = desk.row("1").binding.generation
+
+    def overriding(action: Action, at: float) -> Amend[None]:
+        pin = Override(action, NumberRole.OWN, None, "", generation, at, "op")
+        given = order("override", "1", action.value, at=at, generation=generation)
+        return lambda row, _: Amendment(row and replace(row, override=pin), None, given)
+
+    await desk.writer.submit("1", WriteCause.OVERRIDE, overriding(Action.HOLD, NOW))
+    desk.store.losses = 1
+    with pytest.raises(StoreUnavailable):
+        await desk.writer.submit("1", WriteCause.OVERRIDE, overriding(Action.DIAL_X, NOW + 1.0))
+    await desk.settled()
+    listed = await desk.store.orders.page(now=NOW, limit=9)
+    assert [(one.order.action, one.in_force) for one in listed] == [("hold", True)]
+    stored = (await desk.stored())["1"].override
+    assert stored is not None
+    assert stored.action is Action.HOLD
 
 
 async def test_an_answer_stored_by_a_lost_commit_is_published_once(desk: Desk) -> None:

@@ -36,6 +36,11 @@ class Client:
         """Whether this client may see real numbers."""
         return "routes:real" in self.scopes
 
+    @property
+    def admin(self) -> bool:
+        """Whether this client may see who gave an order, and why."""
+        return "admin" in self.scopes
+
 
 ANYBODY = Client("", frozenset())
 LOCAL = Client("local", frozenset(SCOPES))

@@ -11,6 +11,7 @@ import orjson
 from aiohttp import hdrs, web
 
 from precall.api.access.authenticator import Client
+from precall.api.handlers import orders
 from precall.api.problems import HEADERS, Code, FieldError, problem
 from precall.api.replies import reply
 from precall.api.requests import MAX_BATCH_BODY, read_body, read_query
@@ -42,6 +43,7 @@ from precall.core.routing.state import CheckResult
 from precall.engine.exposure_audit import EXPORTED, READ
 from precall.engine.on_demand import OnDemandOutcome
 from precall.engine.services import Services
+from precall.store import OrderFilter
 from precall.table.table import TablePage
 
 LINES = "application/x-ndjson"
@@ -162,28 +164,33 @@ async def batch(request: web.Request, services: Services, _client: Client) -> we
     return reply({"results": _results(results)})
 
 
-async def history(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
-    """Return what the provider answered about a binding, and how its route changed, newest first.
+async def history(request: web.Request, services: Services, client: Client) -> web.StreamResponse:
+    """Return what the provider answered about a binding, how its route changed, and what was ordered, newest first.
 
-    Equal answers in a row are one entry with a count.
+    Equal answers in a row are one entry with a count. Orders for its pool and for all pools are among the orders. Who
+    gave them, and why, needs scope `admin`.
     """
     query = read_query(request, HistoryQuery)
-    subs_id = _row(request, services).binding.subs_id
-    before = None
+    binding = _row(request, services).binding
+    before, before_order = None, None
     if query.cursor:
         if not (match := _CURSOR.fullmatch(query.cursor)):
             raise Refusal(400, Code.INVALID_CURSOR, "is not a cursor of this list", "cursor")
-        before = int(match[1]), int(match[2])
-    runs, changes = await services.store.history(subs_id, before=before, limit=query.limit)
+        before, before_order = (int(match[1]), int(match[2])), int(match[3] or 0)
+    runs, changes = await services.store.history(binding.subs_id, before=before, limit=query.limit)
+    concerning = OrderFilter(concerns=(binding.subs_id, binding.pool_key))
+    given = await services.orders.page(concerning, limit=query.limit, before_id=before_order)
     cursor = ""
-    if query.limit in (len(runs), len(changes)):
+    if query.limit in (len(runs), len(changes), len(given)):
         last_run = runs[-1]["first_seq"] if runs else 0
         last_change = changes[-1]["index"] if changes else 0
-        cursor = f"{last_run}.{last_change}"
+        last_order = given[-1].order.id if given else 0
+        cursor = f"{last_run}.{last_change}.{last_order}"
     return reply(
         {
             "results": [encode_run(run) for run in runs],
             "changes": [encode_change(change) for change in changes],
+            "orders": orders.shown(given, client),
             "cursor": cursor,
         }
     )

@@ -15,7 +15,6 @@ from precall.api.schemas.operations import PoolBody, ReadyQuery
 from precall.config.settings import Difference
 from precall.core.errors import ConfigError, Refusal
 from precall.core.status.texts import describe
-from precall.engine.order_notes import BRAKE, PAUSE
 from precall.engine.services import Services
 from precall.telemetry.metrics import CONTENT_TYPE
 
@@ -81,10 +80,7 @@ async def pause(request: web.Request, services: Services, client: Client) -> web
     """
     body = await read_body(request, PoolBody)
     _must_be_known(services, body.pool_key)
-    at = services.clock()
-    await services.store.pause(body.pool_key, at, body.reason, client.name)
-    services.checker.plan.pause(body.pool_key)
-    services.status.orders.note(PAUSE, body.pool_key, at=at, by=client.name, reason=body.reason)
+    await services.orders.pause(body.pool_key, body.reason, client.name)
     order_log.given(request, client, "pause", body.reason, pool=body.pool_key)
     return reply({"paused": sorted(services.checker.plan.paused)})
 
@@ -94,8 +90,7 @@ async def resume(request: web.Request, services: Services, client: Client) -> we
     body = await read_body(request, PoolBody)
     if body.pool_key not in services.checker.plan.paused:
         _must_be_known(services, body.pool_key)
-    await services.store.resume(body.pool_key)
-    services.checker.plan.resume(body.pool_key)
+    await services.orders.resume(body.pool_key, body.reason, client.name)
     order_log.given(request, client, "resume", body.reason, pool=body.pool_key)
     return reply({"paused": sorted(services.checker.plan.paused)})
 
@@ -120,10 +115,7 @@ async def engage(request: web.Request, services: Services, client: Client) -> we
     """
     body = await read_body(request, PoolBody)
     _must_be_known(services, body.pool_key)
-    at = services.clock()
-    await services.store.brake(body.pool_key, engaged=True, at=at, reason=body.reason, by=client.name)
-    services.checker.brake.halt(body.pool_key)
-    services.status.orders.note(BRAKE, body.pool_key, at=at, by=client.name, reason=body.reason)
+    await services.orders.engage(body.pool_key, body.reason, client.name)
     order_log.given(request, client, "brake engage", body.reason, pool=body.pool_key)
     return _braked(services, body.pool_key)
 
@@ -136,10 +128,7 @@ async def release(request: web.Request, services: Services, client: Client) -> w
     body = await read_body(request, PoolBody)
     if not services.checker.brake.halted(body.pool_key):
         _must_be_known(services, body.pool_key)
-    await services.store.brake(
-        body.pool_key, engaged=False, at=services.clock(), reason=body.reason, by=client.name
-    )
-    services.checker.brake.release(body.pool_key)
+    await services.orders.release(body.pool_key, body.reason, client.name)
     order_log.given(request, client, "brake release", body.reason, pool=body.pool_key)
     await services.checker.braking.released(RELEASED_WITHIN)
     return _braked(services, body.pool_key)

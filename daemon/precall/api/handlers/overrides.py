@@ -34,7 +34,7 @@ async def delete(request: web.Request, services: Services, client: Client) -> we
     subs_id = request.match_info["subs_id"]
     if services.table.get(subs_id) is None:
         raise Refusal(404, Code.UNKNOWN_BINDING, "there is no binding with this id")
-    if not await services.registry.lift(subs_id):
+    if not await services.registry.lift(subs_id, client.name):
         raise Refusal(404, Code.UNKNOWN_OVERRIDE, "this binding has no override")
     order_log.given(request, client, "override lifted", subs_id=subs_id)
     return web.Response(status=204)

@@ -3,10 +3,11 @@
 from aiohttp import hdrs, web
 
 from precall.api.access.authenticator import Client
+from precall.api.handlers.orders import shown
 from precall.api.replies import reply
 from precall.api.requests import preferred_language
 from precall.api.schemas.fields import moment
-from precall.api.schemas.status import encode_facts, encode_finding
+from precall.api.schemas.status import encode_facts, encode_finding, encode_member
 from precall.core.status.finding import verdict
 from precall.engine.services import Services
 
@@ -19,6 +20,9 @@ async def show(request: web.Request, services: Services, client: Client) -> web.
     """
     state, process = services.status.look(), services.status.process
     facts, language = state.facts, preferred_language(request)
+    # A database that is away would be waited for.
+    away = facts.store.down_since is not None
+    orders = services.orders.known if away else await services.orders.in_force()
     late = {} if facts.process.lag is None else {"late": round(facts.process.lag, 3)}
     answer = reply(
         {
@@ -31,8 +35,9 @@ async def show(request: web.Request, services: Services, client: Client) -> web.
                 "in_flight": services.checker.in_flight,
                 **late,
             },
-            **encode_facts(facts, named="admin" in client.scopes),
-            "members": [{"role": facts.role, "seen_at": moment(state.at)}],
+            **encode_facts(facts),
+            "orders": shown(orders, client),
+            "members": [encode_member(member) for member in services.members()],
         }
     )
     answer.headers[hdrs.VARY] = hdrs.ACCEPT_LANGUAGE

@@ -25,6 +25,7 @@ from precall.api.schemas.fields import (
     second,
     seconds,
 )
+from precall.api.schemas.orders import OrderAnswer
 from precall.api.schemas.overrides import OverrideAnswer
 from precall.api.schemas.routes import RouteAnswer, WouldAnswer
 from precall.core import rules
@@ -34,8 +35,8 @@ from precall.core.rounding import micro
 from precall.core.routing.registration import RegistrationOutcome
 
 MAX_BATCH = 5000
-A_PLACE = r"([0-9]{1,18})\.([0-9]{1,18})"
-"""The cursor of a history: the number of a run of replies, and the index of a change."""
+A_PLACE = r"([0-9]{1,18})\.([0-9]{1,18})(?:\.([0-9]{1,18}))?"
+"""The cursor of a history: the number of a run of replies, the index of a change, and the number of an order."""
 
 
 def _labels(value: dict[str, str]) -> dict[str, str]:
@@ -215,10 +216,14 @@ class ChangeAnswer(ResponseModel):
 
 
 class HistoryAnswer(ResponseModel):
-    """Replies about a binding and changes of its route, newest first. `cursor` is that of the next page."""
+    """Replies about a binding, changes of its route, and orders for it, newest first.
+
+    The orders are those for the binding, for its pool and for all pools. `cursor` is that of the next page.
+    """
 
     results: list[RunAnswer]
     changes: list[ChangeAnswer]
+    orders: list[OrderAnswer]
     cursor: str
 
 

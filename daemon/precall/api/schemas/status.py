@@ -4,14 +4,13 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from precall.api.handlers.order_log import shown
 from precall.api.schemas.fields import OPTIONAL, ResponseModel, moment
+from precall.api.schemas.orders import OrderAnswer
 from precall.core.model import Promise, State
-from precall.core.role import Role
+from precall.core.role import Member, Role
 from precall.core.status.facts import (
     FailedCall,
     FreshnessFacts,
-    OrderFacts,
     PoolFacts,
     ProviderFacts,
     SourceFacts,
@@ -121,19 +120,6 @@ class PoolState(ResponseModel):
     brake: BrakeState
 
 
-class OrderState(ResponseModel):
-    """An order in force. `pool_key` "" stands for all pools. Only with scope `admin` it says by whom, and why."""
-
-    kind: str
-    pool_key: str
-    action: str
-    by: str
-    at: str
-    reason: str
-    until: str
-    in_force: bool
-
-
 class SourceState(ResponseModel):
     """The sync with the customer's database. `every` is in seconds."""
 
@@ -146,9 +132,12 @@ class SourceState(ResponseModel):
 
 
 class MemberState(ResponseModel):
-    """A daemon on this database, and when it was last seen."""
+    """A daemon on this database, and its last sign of life. `name` is its host and process id."""
 
+    name: str
     role: Role
+    version: str
+    started_at: str
     seen_at: str
 
 
@@ -162,7 +151,7 @@ class StatusAnswer(ResponseModel):
     store: StoreState
     table: TableState
     pools: list[PoolState]
-    orders: list[OrderState]
+    orders: Annotated[list[OrderAnswer], Field(description="Orders in force, newest first.")]
     source: SourceState
     members: list[MemberState]
 
@@ -182,15 +171,25 @@ def encode_finding(finding: Finding, language: Language) -> dict[str, Any]:
     }
 
 
-def encode_facts(facts: StatusFacts, *, named: bool) -> dict[str, Any]:
-    """Return all but the findings, the daemon and the members. `named`: orders say by whom, and why."""
+def encode_facts(facts: StatusFacts) -> dict[str, Any]:
+    """Return all but the findings, the daemon, the orders and the members."""
     return {
         "provider": _provider(facts.provider),
         "store": _store(facts.store),
         "table": _table(facts.freshness, facts),
         "pools": [_pool(pool) for pool in facts.pools],
-        "orders": [_order(order, named=named) for order in facts.orders],
         "source": _source(facts.source),
+    }
+
+
+def encode_member(member: Member) -> dict[str, Any]:
+    """Return a daemon with its last sign of life."""
+    return {
+        "name": member.name,
+        "role": member.role,
+        "version": member.version,
+        "started_at": moment(member.started_at),
+        "seen_at": moment(member.seen_at),
     }
 
 
@@ -249,19 +248,6 @@ def _pool(pool: PoolFacts) -> dict[str, Any]:
             "held": brake.held,
             "window": brake.window,
         },
-    }
-
-
-def _order(order: OrderFacts, *, named: bool) -> dict[str, Any]:
-    return {
-        "kind": order.kind,
-        "pool_key": order.pool_key,
-        "action": order.action,
-        "by": order.by if named else "",
-        "at": moment(order.at or 0),
-        "reason": shown(order.reason) if named else "",
-        "until": "",
-        "in_force": True,
     }
 
 

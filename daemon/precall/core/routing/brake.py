@@ -75,6 +75,12 @@ class Brake:
         pool = self._pools.get(pool_key)
         return self._all_halted or (pool is not None and pool.halted)
 
+    @property
+    def halted_pools(self) -> set[str]:
+        """The pools ("": all) whose exposures an operator has stopped."""
+        halted = {pool_key for pool_key, pool in self._pools.items() if pool.halted}
+        return halted | {""} if self._all_halted else halted
+
     def halt(self, pool_key: str = "") -> None:
         """Stop the exposures of a pool, or of all ("")."""
         if pool_key:
