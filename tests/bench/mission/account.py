@@ -312,10 +312,11 @@ class MissionAccount:
     # -- how calls ended: engine.call_results ----------------------------------------------------------
 
     def report(self, subs_id: str, verdict: CallVerdict, dialled: str, now: float) -> None:
-        """As `CallResults._judge`."""
+        """As `CallResults.file`: judge the call, and count it as a dial unless its route was read."""
         row = self.rows.get(subs_id)
         if row is not None and self.suspicion.record(row, verdict, dialled, now):
             self.planner.schedule(subs_id, now, kind=CheckKind.REPORT)
+        self.planner.dial_of_call(subs_id, verdict.called_at, now)
 
     def number_report(self, number_x: str, *, abnormal: bool, since: float, now: float) -> None:
         """As `CallResults._apply_numbers`, for every binding on this X."""
