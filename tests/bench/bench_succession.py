@@ -52,7 +52,9 @@ def scene(folder: Path, databases: Databases, port: int) -> Iterator[Scene]:
         provider, configs = simulator.url("simulator"), []
         for own, at in zip(folders, (wire.of(database), database), strict=True):
             own.mkdir()
-            configs.append(config_file(own, provider, "rate = 50.0\nburst = 10.0", store=at))
+            configs.append(
+                config_file(own, provider, "rate = 50.0\nburst = 10.0", store=at, store_timeout="1s")
+            )
             configs[-1].write_text(configs[-1].read_text() + QUICK)
         with serving(folders[0], "run", "--config", configs[0]) as first:
             leading = first.url("precall serves")

@@ -196,6 +196,19 @@ class Assembly:
         self._metrics.show(self._metrics.source_every, lambda: source.every)
         return source
 
+    def _lookup(
+        self, table: Table, checker: Checker, on_demand: OnDemandChecks, audit: ExposureAudit
+    ) -> Lookup:
+        return Lookup(
+            table=table,
+            checker=checker,
+            on_demand=on_demand,
+            audit=audit,
+            settings=self._settings,
+            metrics=self._metrics,
+            clock=self._clocks.now,
+        )
+
     def _services(
         self,
         store: Store,
@@ -221,8 +234,8 @@ class Assembly:
         promise = self._promise(table, checker)
         calls = self._calls(store, table, checker, call_results)
         source = self._source(registry, table) if checker.leads else None
-        process = self._surroundings.process
-        status = StatusBoard(checker, table, writer, promise, calls, source, process, self._clocks)
+        given = self._surroundings
+        status = StatusBoard(checker, table, writer, promise, calls, source, given.process, self._clocks)
         self._show(store, table, writer, checker, promise)
         self._metrics.show_findings(status.has)
         return Services(
@@ -230,15 +243,7 @@ class Assembly:
             table=table,
             feed=feed,
             writer=writer,
-            lookup=Lookup(
-                table=table,
-                checker=checker,
-                on_demand=on_demand,
-                audit=audit,
-                settings=self._settings,
-                metrics=self._metrics,
-                clock=self._clocks.now,
-            ),
+            lookup=self._lookup(table, checker, on_demand, audit),
             audit=audit,
             registry=registry,
             orders=OperatorOrders(store, checker.plan, checker.braking, status.orders, self._clocks.now),

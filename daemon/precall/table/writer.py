@@ -35,7 +35,7 @@ from precall.store import Store
 from precall.table.publisher import Publisher
 from precall.table.table import Table
 from precall.table.unsaved import BatchSize, UnsavedChecks
-from precall.table.writes import Amend, Amendment, UnchangedChecks, V, Write, WriteBatch
+from precall.table.writes import Amend, Amendment, UnchangedChecks, V, Write, WriteBatch, left_pool, refusable
 from precall.telemetry.logging import get_logger
 from precall.telemetry.metrics import Metrics
 
@@ -227,9 +227,9 @@ class Writer:
     async def _gather(self) -> WriteBatch:
         """Apply about `BATCH` writes, in whole groups and in order, answers first."""
         batch, now, turn = WriteBatch(), self._clock(), SLICE
-        self._groups = deque(sorted(self._groups, key=_refusable))
+        self._groups = deque(sorted(self._groups, key=refusable))
         while self._groups and len(batch.items) < BATCH:
-            if batch.groups and _refusable(batch.groups[-1]) > _refusable(self._groups[0]):
+            if batch.groups and refusable(batch.groups[-1]) > refusable(self._groups[0]):
                 break
             await self._apply(self._groups.popleft(), batch, now)
             if self._to_isolate:
@@ -284,7 +284,7 @@ class Writer:
 
         It takes one index, and one more if the binding leaves a pool, whose readers then see a removal.
         """
-        left = _left_pool(before, after)
+        left = left_pool(before, after)
         step = 2 if left else 1
         self.index += step
         if after is not None and not quiet:
@@ -364,10 +364,10 @@ class Writer:
 
     def _refuse_requests(self) -> None:
         for group in self._groups:
-            if _refusable(group):
+            if refusable(group):
                 for write in group:
                     write.refuse(StoreUnavailable(self.outage_cause))
-        self._groups = deque(group for group in self._groups if not _refusable(group))
+        self._groups = deque(group for group in self._groups if not refusable(group))
 
     async def _run_unsaved(self) -> None:
         """Run without the database for `RETRY` seconds, then try to store the queue while still publishing answers."""
@@ -440,14 +440,3 @@ class Writer:
         """Drop what exceeds the limits: the oldest unchanged checks, and all changes but the newest of each binding."""
         self._metrics.store_dropped.inc(self._unsaved_checks.drop_excess())
         self._backlog.drop_excess()
-
-
-def _refusable(group: list[Write[Any]]) -> bool:
-    return group[0].refusable
-
-
-def _left_pool(before: Row | None, after: Row | None) -> str:
-    """Return the pool that a binding leaves, or "" if it stays in its pool or is removed."""
-    if before is None or after is None or before.binding.pool_key == after.binding.pool_key:
-        return ""
-    return before.binding.pool_key

@@ -84,3 +84,15 @@ class UnchangedChecks:
     rows: list[Row] = field(default_factory=list)
     refreshed: list[tuple[str, int]] = field(default_factory=list)
     dials: list[DialRecord] = field(default_factory=list)
+
+
+def refusable(group: list[Write[Any]]) -> bool:
+    """Return whether a group may be refused; see `Write.refusable`."""
+    return group[0].refusable
+
+
+def left_pool(before: Row | None, after: Row | None) -> str:
+    """Return the pool that a binding leaves, or "" if it stays in its pool or is removed."""
+    if before is None or after is None or before.binding.pool_key == after.binding.pool_key:
+        return ""
+    return before.binding.pool_key
