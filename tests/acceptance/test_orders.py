@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.acceptance.test_cli import config_file, precall, serving, until
-from tests.acceptance.test_standby import LIMITS, SCENARIO, ask, patient, stands_by
+from tests.acceptance.test_standby import LIMITS, SCENARIO, ask, stands_by
 
 pytestmark = pytest.mark.slow(seconds=20)
 
@@ -36,7 +36,7 @@ def test_orders_survive_kill_restart_and_take_over(tmp_path: Path, store_url: st
     scenario.write_text(f"{SCENARIO}\n[[binding]]{eight}")
     simulate = ("simulate", "--listen", "127.0.0.1:0", "--scenario", scenario, "--export", bindings)
     with serving(tmp_path, *simulate) as simulator:
-        config = patient(config_file(tmp_path, simulator.url("simulator"), LIMITS, store=store_url))
+        config = config_file(tmp_path, simulator.url("simulator"), LIMITS, store=store_url)
         with serving(tmp_path, "run", "--config", config) as first:
             url = first.url("precall serves")
             assert precall("bindings", "import", bindings, url=url).returncode == 0

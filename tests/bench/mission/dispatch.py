@@ -41,6 +41,8 @@ class MissionLevel:
     hints: bool = False
     reports: bool = False
     second: bool = False
+    waits: bool = False
+    """Whether a stale number is left for the second attempt."""
 
 
 LEVELS = (
@@ -50,6 +52,9 @@ LEVELS = (
     MissionLevel("+ hints", live=True, hints=True),
     MissionLevel("+ call reports and receipts", live=True, hints=True, reports=True),
     MissionLevel("+ a second attempt", live=True, hints=True, reports=True, second=True),
+    MissionLevel(
+        "+ which a stale number waits for", live=True, hints=True, reports=True, second=True, waits=True
+    ),
 )
 TWICE = MissionLevel("X alone, dialled twice", asks=False, second=True)
 """For comparison: a second attempt without precall."""
@@ -254,14 +259,17 @@ class MissionRun:
         )
         if route is None:
             raise AssertionError("every call is about a registered binding")
-        # A temporary X that could not be verified may be lent to another pair by now: ask again rather than dial it.
-        refused = self.level.live and route.stale and route.action is Action.DIAL_TEMP_X
+        # A number that could not be verified may belong to another pair by now: ask again rather than dial it. X is
+        # dialled in the end, a temporary X never, since it is lent to the next pair far sooner.
+        waits = route.action is Action.DIAL_TEMP_X or (self.level.waits and number == 1)
+        refused = self.level.live and route.stale and waits
         if route.number and not refused:
             outcome = self.world.dial(each, route.number, at)
             why = "" if fresh and verified else "not verified"
             attempt = Attempt(route.number, outcome, route.action, why, state=route.state)
         else:
-            why = "temporary X not verified" if refused else str(route.reason)
+            number_dialled = "X" if route.action is Action.DIAL_X else "temporary X"
+            why = f"{number_dialled} not verified" if refused else str(route.reason)
             attempt = Attempt("", action=route.action, why=why, hold=float(route.retry_after))
         if attempt.number and self.level.reports and call.chances[4] < self.given.reported:
             self._later(at + 5 + 55 * call.chances[5], partial(self._on_report, call, number, attempt, at))

@@ -210,6 +210,21 @@ async def test_a_history_has_the_orders_of_the_binding_and_its_pool(tmp_path: Pa
         assert (await served.ask("GET", "/v1/orders"))[0] == 403
 
 
+async def test_explain_names_who_gave_an_override_to_admins_alone(tmp_path: Path) -> None:
+    tokens = [token("boss", "admin", "bindings:write", "routes:read"), token("reader", "routes:read")]
+    (boss, _), (reader, _) = tokens
+    async with serving(tmp_path, scripted(1), tokens=[entry for _, entry in tokens]) as served:
+        served.session.headers.update({"Authorization": f"Bearer {boss}"})
+        await served.register()
+        reason = "asked by 13800000001"
+        await give(served, "/v1/overrides/1", {"action": "hold", "reason": reason}, "PUT")
+        _, whole = await served.ask("GET", "/v1/bindings/1/explain")
+        assert (whole["override"]["created_by"], whole["override"]["reason"]) == ("boss", "asked by ***")
+        served.session.headers.update({"Authorization": f"Bearer {reader}"})
+        _, part = await served.ask("GET", "/v1/bindings/1/explain")
+        assert part["override"] == whole["override"] | {"created_by": "", "reason": ""}
+
+
 async def test_resuming_all_pools_resumes_each(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1)) as served:
         await served.register()

@@ -11,7 +11,7 @@ import orjson
 from aiohttp import hdrs, web
 
 from precall.api.access.authenticator import Client
-from precall.api.handlers import orders
+from precall.api.handlers import orders, overrides
 from precall.api.problems import HEADERS, Code, FieldError, problem
 from precall.api.replies import reply
 from precall.api.requests import MAX_BATCH_BODY, read_body, read_query
@@ -30,7 +30,6 @@ from precall.api.schemas.bindings import (
     parse_batch,
 )
 from precall.api.schemas.fields import moment
-from precall.api.schemas.overrides import encode_override
 from precall.api.schemas.routes import encode_route
 from precall.core import rules
 from precall.core.errors import Refusal, StoreUnavailable
@@ -225,11 +224,11 @@ async def check(request: web.Request, services: Services, _client: Client) -> we
             assert_never(ended.outcome)
 
 
-async def explain(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
+async def explain(request: web.Request, services: Services, client: Client) -> web.StreamResponse:
     """Return why a binding has its route, as told to readers without a caller.
 
     `sentences` explain it to a person. They follow from what was observed, its override, its next check, and the latest
-    answers, which are here as data.
+    answers, which are here as data. Who gave the override, and why, are told with scope `admin` only.
     """
     subs_id = _row(request, services).binding.subs_id
     runs = list[dict[str, Any]]()
@@ -248,7 +247,7 @@ async def explain(request: web.Request, services: Services, _client: Client) -> 
             "sentences": sentences,
             "route": encode_route(shown),
             "observed": _observed(row.state),
-            "override": encode_override(row, row.override) if row.override else None,
+            "override": overrides.shown(row, row.override, client) if row.override else None,
             "plan": encode_plan(services.checker.plan.explain(subs_id)),
             "results": results,
         }

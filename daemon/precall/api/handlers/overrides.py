@@ -1,5 +1,7 @@
 """Handlers of overrides: routes that an operator sets."""
 
+from typing import Any
+
 from aiohttp import web
 
 from precall.api.access.authenticator import Client
@@ -10,6 +12,7 @@ from precall.api.requests import read_body
 from precall.api.schemas.overrides import OverrideBody, encode_override
 from precall.api.schemas.routes import encode_route
 from precall.core.errors import Refusal
+from precall.core.model import Override, Row
 from precall.engine.services import Services
 
 
@@ -24,9 +27,8 @@ async def put(request: web.Request, services: Services, client: Client) -> web.S
     order_log.given(request, client, f"override {action}", reason, subs_id=subs_id)
     if row.override is None:
         raise AssertionError("an override that was stored without one")
-    return reply(
-        {"override": encode_override(row, row.override), "route": encode_route(services.lookup.shown(row))}
-    )
+    route = encode_route(services.lookup.shown(row))
+    return reply({"override": shown(row, row.override, client), "route": route})
 
 
 async def delete(request: web.Request, services: Services, client: Client) -> web.StreamResponse:
@@ -38,3 +40,13 @@ async def delete(request: web.Request, services: Services, client: Client) -> we
         raise Refusal(404, Code.UNKNOWN_OVERRIDE, "this binding has no override")
     order_log.given(request, client, "override lifted", subs_id=subs_id)
     return web.Response(status=204)
+
+
+def shown(row: Row, override: Override, client: Client) -> dict[str, Any]:
+    """Return an override as JSON. Who gave it, and why, are told to a client with scope `admin` only."""
+    return encode_override(
+        row,
+        override,
+        by=override.created_by if client.admin else "",
+        reason=order_log.shown(override.reason) if client.admin else "",
+    )

@@ -46,13 +46,16 @@ class PinnedAnswer(ResponseModel):
     route: RouteAnswer
 
 
-def encode_override(row: Row, override: Override) -> dict[str, Any]:
-    """Return the override of a binding as JSON. Its number is X or a temporary number, never a real one."""
+def encode_override(row: Row, override: Override, *, by: str, reason: str) -> dict[str, Any]:
+    """Return the override of a binding as JSON, with the author and the reason that may be shown.
+
+    Its number is X or a temporary number, never a real one.
+    """
     return {
         "action": override.action,
         "number": override_number(row) if usable(row, override_number(row)) else "",
         "until": second(override.until),
-        "reason": override.reason,
+        "reason": reason,
         "created_at": moment(override.created_at),
-        "created_by": override.created_by,
+        "created_by": by,
     }
