@@ -1,4 +1,7 @@
-"""Six incidents: API, `/readyz` and `precall status` name cause and remedy, show no number, and clear after the end."""
+"""Six incidents: API, `/readyz`, `precall status` and a notification name cause and remedy, and clear after the end.
+
+None of them shows a number.
+"""
 
 import asyncio
 import json
@@ -6,7 +9,7 @@ import shlex
 import signal
 import sqlite3
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from tests.acceptance.test_cli import precall
 from tests.acceptance.test_cli import serving as in_process
 from tests.support.api_daemon import A, B, Served, X, a_binding, scripted, serving
 from tests.support.patience import BRIEF, PATIENCE, until
+from tests.support.webhook import Webhook, webhook
 
 from precall.simulator import Fault
 
@@ -26,9 +30,39 @@ QUICK = {"min_interval": "50ms", "abnormal_min_interval": "50ms", "max_age": "60
 HOUR = "2099-01-01 00:00:00+00:00"
 
 
+@pytest.fixture
+def hook() -> Iterator[Webhook]:
+    """Where people are notified."""
+    with webhook() as hook:
+        yield hook
+
+
+def notifying(hook: Webhook) -> dict[str, Any]:
+    """The section `[notify]` for this webhook."""
+    return {"urls": [hook.url], "min_severity": "warning"}
+
+
+async def notified(hook: Webhook, finding: dict[str, Any]) -> None:
+    """Wait for the message that a finding has appeared; it names cause and remedy, and shows no number."""
+    link = f"/runbook#{finding['code']}"
+    await until(lambda: any(link in post["message"] for post in hook.posts))
+    [message, *_] = [post["message"] for post in hook.posts if link in post["message"]]
+    assert f"Remedy: {finding['remedy']}" in message
+    assert finding["cause"].partition("(RequestId")[0] in message
+    assert not any(number in json.dumps(hook.posts) for number in (X, A, B))
+
+
+async def notified_of_the_end(hook: Webhook) -> None:
+    """Wait for the message that something is over."""
+    await until(lambda: any("over after" in json.dumps(post) for post in hook.posts))
+    assert not any(number in json.dumps(hook.posts) for number in (X, A, B))
+
+
 @asynccontextmanager
-async def in_service(folder: Path, **more: Any) -> AsyncIterator[Served]:
+async def in_service(folder: Path, hook: Webhook | None = None, **more: Any) -> AsyncIterator[Served]:
     """A daemon with bindings that have been checked."""
+    if hook is not None:
+        more["notify"] = notifying(hook)
     async with serving(folder, scripted(*[1] * MANY), rate=200.0, freshness=QUICK, **more) as served:
         bindings = [a_binding(subs_id=str(place)) for place in range(1, MANY + 1)]
         await served.ask("POST", "/v1/bindings/batch", {"bindings": bindings})
@@ -107,48 +141,54 @@ async def freeze(other: sqlite3.Connection) -> None:
 
 
 @pytest.mark.slow(seconds=10)
-async def test_a_pool_is_exhausted_and_the_brake_holds_calls(tmp_path: Path) -> None:
-    async with in_service(tmp_path, brake={"floor": 5}) as served:
+async def test_a_pool_is_exhausted_and_the_brake_holds_calls(tmp_path: Path, hook: Webhook) -> None:
+    async with in_service(tmp_path, hook, brake={"floor": 5}) as served:
         strike(served, "outage", status=3, pool_key="FC1")
         found = await shown(served, "brake_engaged", "pool_in_trouble")
         brake, pool = found["brake_engaged"], found["pool_in_trouble"]
         assert (brake["severity"], brake["pool_key"], pool["severity"]) == ("critical", "FC1", "warning")
         assert "5 bindings (cap 5)" in brake["summary"]
         assert (await state(served))["verdict"] == "misleading"
+        await notified(hook, brake)
         served.simulator.service.faults.clear()
         await over(served, "pool_in_trouble")
         await obey(served, brake["remedy"])
         await over(served)
+        await notified_of_the_end(hook)
 
 
 @pytest.mark.slow(seconds=10)
-async def test_the_account_is_refused(tmp_path: Path) -> None:
-    async with in_service(tmp_path) as served:
+async def test_the_account_is_refused(tmp_path: Path, hook: Webhook) -> None:
+    async with in_service(tmp_path, hook) as served:
         strike(served, "error", code="OUT_OF_SERVICE")
         refused = (await shown(served, "account_refused"))["account_refused"]
         refusal = (await state(served))["provider"]["refusal"]
         assert refused["cause"].startswith("The provider said OUT_OF_SERVICE: the account is in arrears")
         assert f"(RequestId {refusal['request_id']})" in refused["cause"]
+        await notified(hook, refused)
         served.simulator.service.faults.clear()
         assert (await served.ask("POST", "/v1/bindings/1/check"))[1]["outcome"] == "answered"
         await over(served)
+        await notified_of_the_end(hook)
 
 
 @pytest.mark.slow(seconds=30)
-async def test_the_provider_resets_connections(tmp_path: Path) -> None:
-    async with in_service(tmp_path) as served:
+async def test_the_provider_resets_connections(tmp_path: Path, hook: Webhook) -> None:
+    async with in_service(tmp_path, hook) as served:
         strike(served, "reset")
         failing = (await shown(served, "provider_failing"))["provider_failing"]
         assert "reset: the connection was dropped before a reply" in failing["cause"]
         out_of_reach = (await shown(served, "provider_out_of_reach"))["provider_out_of_reach"]
         assert out_of_reach["severity"] == "critical"
+        await notified(hook, out_of_reach)
         served.simulator.service.faults.clear()
         await over(served)
+        await notified_of_the_end(hook)
 
 
 @pytest.mark.slow(seconds=10)
-async def test_the_database_is_frozen(tmp_path: Path) -> None:
-    async with in_service(tmp_path, store_timeout=BRIEF) as served:
+async def test_the_database_is_frozen(tmp_path: Path, hook: Webhook) -> None:
+    async with in_service(tmp_path, hook, store_timeout=BRIEF) as served:
         file = tmp_path / "precall.db"
         with closing(sqlite3.connect(file, timeout=0.0, isolation_level=None)) as other:
             await freeze(other)
@@ -156,11 +196,13 @@ async def test_the_database_is_frozen(tmp_path: Path) -> None:
             down = (await shown(served, "database_down"))["database_down"]
             assert down["cause"].startswith("The database said: ")
             assert (await state(served))["store"]["down_since"] == down["since"]
+            await notified(hook, down)
         await over(served)
+        await notified_of_the_end(hook)
 
 
 @pytest.mark.slow(seconds=10)
-async def test_the_source_refuses_removals(tmp_path: Path) -> None:
+async def test_the_source_refuses_removals(tmp_path: Path, hook: Webhook) -> None:
     file = tmp_path / "customer.db"
     with closing(sqlite3.connect(file)) as customer, customer:
         customer.execute(
@@ -169,7 +211,9 @@ async def test_the_source_refuses_removals(tmp_path: Path) -> None:
         rows = [(str(place), "FC1", X, A, B, HOUR) for place in range(1, MANY + 1)]
         customer.executemany("INSERT INTO relations VALUES (?, ?, ?, ?, ?, ?)", rows)
     source = {"url": f"sqlite:///{file}", "query": "SELECT * FROM relations", "every": "1s"}
-    async with serving(tmp_path, scripted(*[1] * MANY), rate=200.0, freshness=QUICK, source=source) as served:
+    async with serving(
+        tmp_path, scripted(*[1] * MANY), rate=200.0, freshness=QUICK, source=source, notify=notifying(hook)
+    ) as served:
         while len(served.daemon.parts.table) < MANY:
             await asyncio.sleep(0.05)
         await over(served)
@@ -179,14 +223,20 @@ async def test_the_source_refuses_removals(tmp_path: Path) -> None:
         gone = (await state(served))["source"]["withheld"]
         assert f"no longer has {gone} live bindings" in refused["summary"]
         assert "max_removals" in refused["cause"]
+        await notified(hook, refused)
         await obey(served, refused["remedy"].partition("if it has really ended: ")[2])
         await over(served)
+        await notified_of_the_end(hook)
 
 
 @pytest.mark.slow(seconds=10)
-async def test_the_budget_is_too_small(tmp_path: Path) -> None:
+async def test_the_budget_is_too_small(tmp_path: Path, hook: Webhook) -> None:
     async with serving(
-        tmp_path, scripted(*[1] * MANY), rate=2.0, freshness={"promise": "all", "max_age": "60s"}
+        tmp_path,
+        scripted(*[1] * MANY),
+        rate=2.0,
+        freshness={"promise": "all", "max_age": "60s"},
+        notify=notifying(hook),
     ) as served:
         bindings = [a_binding(subs_id=str(place)) for place in range(1, MANY + 1)]
         await served.ask("POST", "/v1/bindings/batch", {"bindings": bindings})
@@ -194,9 +244,11 @@ async def test_the_budget_is_too_small(tmp_path: Path) -> None:
         assert short["severity"] == "warning"
         assert f"at 2/s, checking {MANY} bindings takes 3 min, and 60 s is promised" in short["summary"]
         assert short["cause"] == "freshness.max_age needs 6/s, and provider.rate is 2/s."
+        await notified(hook, short)
         for place in range(1, MANY - 9):
             await served.ask("DELETE", f"/v1/bindings/{place}")
         await over(served, "budget_short")
+        await notified_of_the_end(hook)
 
 
 async def test_the_state_is_watched_until_ctrl_c(tmp_path: Path) -> None:

@@ -154,7 +154,9 @@ class Announcer:
         if len(self._recent) + len(news) <= MOST:
             self._recent.extend(_News(one.turn, one.finding, now) for one in news)
             return self._single(news[0], words) if len(news) == 1 else self._several(news, words)
-        told = sorted([*self._recent, *news], key=_weight)
+        # Of one that appeared and is over by now, only the end is news.
+        latest = {one.finding.key: one for one in (*self._recent, *news)}
+        told = sorted(latest.values(), key=_weight)
         self._recent.clear()
         self._quiet_since = now
         return self._summary(told, words)
