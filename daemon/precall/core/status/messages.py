@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from precall.core.status.finding import Finding, FindingCode, Severity
-from precall.core.status.texts import FindingText, Language, describe
-from precall.core.status.wording import WORDS, Words, moment, period
+from precall.core.status.texts import FindingText, Language, describe, duration
+from precall.core.status.wording import WORDS, Words, moment
 
 TOGETHER = 2.0
 WINDOW = 60.0
@@ -189,7 +189,7 @@ class Announcer:
         finding = news.finding
         said = self._describe(finding, words.language)
         if news.turn is Turn.OVER:
-            lasted = period(news.at - finding.since, words)
+            lasted = duration(max(0.0, news.at - finding.since), words.language)
             headline = words.over.format(period=lasted, summary=said.summary)
             text = words.lasted.format(since=moment(finding.since), until=moment(news.at))
         else:

@@ -10,7 +10,7 @@ from precall.core.status.texts import Language
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """The words of a language. `turns` are by what became of a finding, `periods` by the unit: s, min, h, d."""
+    """The words of a language. `turns` are by what became of a finding."""
 
     language: Language
     severities: Mapping[Severity, str]
@@ -22,7 +22,6 @@ class Words:
     lasted: str
     more: str
     test: str
-    periods: Mapping[str, str]
 
 
 WORDS: Mapping[Language, Words] = {
@@ -37,7 +36,6 @@ WORDS: Mapping[Language, Words] = {
         lasted="From {since} to {until}.",
         more="- and {count} more",
         test="A test message: findings will be told here.",
-        periods={"s": "{count} s", "min": "{count} min", "h": "{count} h", "d": "{count} d"},
     ),
     Language.ZH: Words(
         language=Language.ZH,
@@ -50,18 +48,8 @@ WORDS: Mapping[Language, Words] = {
         lasted="自 {since} 至 {until}。",
         more="- 另有 {count} 项",
         test="测试消息：发现问题时将在此通知。",
-        periods={"s": "{count} 秒", "min": "{count} 分钟", "h": "{count} 小时", "d": "{count} 天"},
     ),
 }
-
-
-def period(seconds: float, words: Words) -> str:
-    """Return a length of time in one unit, such as "3 min", rounded down."""
-    whole = max(0, int(seconds))
-    for unit, size, limit in (("s", 1, 60), ("min", 60, 90 * 60), ("h", 3600, 48 * 3600)):
-        if whole < limit:
-            return words.periods[unit].format(count=whole // size)
-    return words.periods["d"].format(count=whole // 86_400)
 
 
 def moment(at: float) -> str:

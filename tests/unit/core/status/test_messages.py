@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from precall.core.status.finding import Finding, FindingCode, Severity
 from precall.core.status.messages import MOST, NAMED, TOGETHER, WINDOW, Announcer, Message, without_numbers
 from precall.core.status.texts import Language
-from precall.core.status.wording import WORDS, period
+from precall.core.status.wording import WORDS
 from tests.support.findings import finding, plain_words
 
 REPEAT = 3600.0
@@ -157,22 +157,6 @@ def test_every_turn_and_severity_has_its_words(language: Language) -> None:
     assert words.language is language
     assert words.turns.keys() == {"appeared", "lasts", "over"}
     assert words.severities.keys() == set(Severity)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [
-        (-1, "0 s"),
-        (59, "59 s"),
-        (60, "1 min"),
-        (5399, "89 min"),
-        (5400, "1 h"),
-        (172_799, "47 h"),
-        (172_800, "2 d"),
-    ],
-)
-def test_a_period_is_said_in_one_unit(seconds: float, said: str) -> None:
-    assert period(seconds, WORDS[Language.EN]) == said
 
 
 # -- numbers ---------------------------------------------------------------------------------------------
