@@ -68,6 +68,10 @@ _ZH = {
     "up": "已运行",
     "more": "另有",
     "never": "从未",
+    "daemons": "进程",
+    "leading": "主持",
+    "standby": "备用",
+    "fenced": "已退位",
 }
 """The words of the screen in Chinese. Others are shown as they are."""
 _POOL_COLUMNS = ("bindings", "normal", "temporary", "fallback", "blocked", "unverified")
@@ -90,7 +94,7 @@ class StatusView:
     ) -> None:
         self._status, self._language = status, language
         self._width, self._height = width, height
-        self._now = _seconds(status["members"][0]["seen_at"])
+        self._now = _seconds(status["daemon"]["at"])
 
     def lines(self) -> list[Text]:
         """Return the screen."""
@@ -176,6 +180,8 @@ class StatusView:
         for left, right in zip(pairs[::2], pairs[1::2], strict=True):
             first = _padded(self._cell(left, width), half or 45, cut=half is not None)
             lines.append(_cut(Text(f"{first}  {self._cell(right, width)}"), self._width))
+        if len(self._status["members"]) > 1:
+            lines.append(_cut(Text(self._cell(("daemons", self._members()), width)), self._width))
         return lines
 
     def _cell(self, pair: tuple[str, str], width: int) -> str:
@@ -198,6 +204,17 @@ class StatusView:
         daemon = self._status["daemon"]
         who = self._word("this daemon" if daemon["role"] == "leading" else "another daemon")
         return f"{who}, {self._word('up')} {self._span(daemon['started_at'])}"
+
+    def _members(self) -> str:
+        """Return the daemons on the database, with their last sign of life."""
+        return ", ".join(
+            f"{member['name']} {self._word(member['role'])} {self._seen(member['seen_at'])}"
+            for member in self._status["members"]
+        )
+
+    def _seen(self, moment: str) -> str:
+        span = self._span(moment)
+        return f"{span}前" if self._language is Language.ZH else f"seen {span} ago"
 
     def _brake(self) -> str:
         shown = [

@@ -11,6 +11,7 @@ from precall.engine.process_state import LoopDelay
 from tests.integration.api.test_tls import Authority
 from tests.integration.runtime.test_reload import reloading
 from tests.support.api_daemon import Served, scripted, serving, token
+from tests.support.patience import until
 
 TYPED = "asked by 13800000001"
 
@@ -30,7 +31,9 @@ async def test_a_healthy_daemon_is_fine(tmp_path: Path) -> None:
         await served.shows()
         found = await status(served)
         assert (found["verdict"], found["findings"], found["orders"]) == ("fine", [], [])
-        assert found["daemon"]["role"] == found["members"][0]["role"] == "leading"
+        assert found["daemon"]["role"] == "leading"
+        await until(served.daemon.parts.members)
+        assert [member["role"] for member in (await status(served))["members"]] == ["leading"]
         assert found["table"]["states"]["normal"] == 1
         assert [one["pool_key"] for one in found["pools"]] == ["FC1"]
         assert not found["source"]["configured"]

@@ -42,7 +42,7 @@ def status(*findings: dict[str, Any], **parts: Any) -> dict[str, Any]:
     return {
         "verdict": "misleading" if "critical" in severities else "degraded" if findings else "fine",
         "findings": list(findings),
-        "daemon": {"version": "1", "role": "leading", "started_at": EARLIER, "in_flight": 0},
+        "daemon": {"version": "1", "role": "leading", "at": NOW, "started_at": EARLIER, "in_flight": 0},
         "provider": {
             "degraded_since": "",
             "refused_since": "",
@@ -55,7 +55,7 @@ def status(*findings: dict[str, Any], **parts: Any) -> dict[str, Any]:
         "pools": [pool("FC1")],
         "orders": [],
         "source": {"configured": False, "error": "", "removals_refused": ""},
-        "members": [{"role": "leading", "seen_at": NOW}],
+        "members": [],
     } | parts
 
 
@@ -130,6 +130,16 @@ def test_the_pools_in_most_trouble_come_first() -> None:
 )
 def test_the_strip_shows_each_part(parts: dict[str, Any], shown: str) -> None:
     assert shown in "\n".join(drawn(status(**parts)))
+
+
+def test_leader_and_standbys_are_shown_with_their_last_sign_of_life() -> None:
+    members = [
+        {"name": "web-1/12", "role": "leading", "seen_at": NOW},
+        {"name": "web-2/34", "role": "standby", "seen_at": EARLIER},
+    ]
+    [line] = [one for one in drawn(status(members=members), width=80, height=24) if "web-1" in one]
+    assert line == "daemons   web-1/12 leading seen 0 s ago, web-2/34 standby seen 4 min ago"
+    assert not any("daemons" in one for one in drawn(status(members=members[:1]), width=80, height=24))
 
 
 def test_an_order_tells_who_gave_it_and_why() -> None:

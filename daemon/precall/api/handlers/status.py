@@ -31,6 +31,7 @@ async def show(request: web.Request, services: Services, client: Client) -> web.
             "daemon": {
                 "version": services.version,
                 "role": facts.role,
+                "at": moment(state.at),
                 "started_at": moment(process.started_at),
                 "in_flight": services.checker.in_flight,
                 **late,

@@ -47,6 +47,7 @@ class DaemonState(ResponseModel):
 
     version: str
     role: Role
+    at: Annotated[str, Field(description="The time of this answer by the clock of the daemon.")]
     started_at: str
     in_flight: Annotated[int, Field(description="Calls of the provider in flight.")]
     late: float = OPTIONAL
