@@ -84,6 +84,8 @@ class ChangeLog:
     def _tell(self, pool_key: str) -> None:
         """Log the counts of a pool. Its wave ends once few changes came in between."""
         pool = self._pools[pool_key]
+        if pool.timer is not None:
+            pool.timer.cancel()  # of use only when the log is closed before it is due
         count = pool.states.total()
         if count:
             log.info(

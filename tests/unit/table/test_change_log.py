@@ -46,10 +46,14 @@ def logged(caplog: pytest.LogCaptureFixture) -> Callable[[Callable[[ChangeLog], 
     def lines(work: Callable[[ChangeLog], Awaitable[None]]) -> Lines:
         async def within(_loop: VirtualLoop) -> None:
             changes = ChangeLog()
+            asyncio.get_running_loop().set_exception_handler(lambda _loop, context: broken.append(context))
             await work(changes)
             changes.close()
+            await asyncio.sleep(2 * EVERY)
 
+        broken = list[dict[str, Any]]()
         run_virtual(within, SPEED)
+        assert not broken, "a timer that was left"
         return [(one.levelname, one.msg) for one in caplog.records if isinstance(one.msg, dict)]
 
     return lines
@@ -113,6 +117,14 @@ def test_what_is_counted_is_told_at_the_end(logged: Callable[..., Lines]) -> Non
             changes.add(change(at))
 
     assert counts(logged(work)) == [100 - FEW]
+
+
+def test_a_wave_of_few_ends_with_the_log(logged: Callable[..., Lines]) -> None:
+    async def work(changes: ChangeLog) -> None:
+        for at in range(FEW + 2):
+            changes.add(change(at))
+
+    assert counts(logged(work)) == [2]
 
 
 def test_registrations_start_no_wave(logged: Callable[..., Lines]) -> None:
