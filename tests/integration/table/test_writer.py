@@ -50,7 +50,7 @@ class Lossy(Store):
     """A database that is lost, `losses` times, in the very commit: after it. More than `at_once` changes time out."""
 
     losses = 0
-    at_once = BATCH
+    at_once = 1_000_000
     lost: Callable[[], None] = staticmethod(lambda: None)
     watch: Callable[[Sequence[Change]], None] = staticmethod(lambda _changes: None)
 
