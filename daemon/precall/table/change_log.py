@@ -78,7 +78,7 @@ class ChangeLog:
                 return False
             pool.timer = loop.call_later(EVERY, self._tell, change.pool_key)
         pool.states[f"{change.before or 'none'}->{after}"] += 1
-        pool.actions[change.route.action] += 1
+        pool.actions[change.route.action.value] += 1  # a plain string, since the log shows a dict by `repr`
         return True
 
     def _tell(self, pool_key: str) -> None:

@@ -37,6 +37,7 @@ STARTED_ELSEWHERE = {
     "engine/brake_release.py": "a release: its error is logged, and the next look begins it again",
     "engine/call_poller.py": "questions about calls, awaited by the job",
     "store/store.py": "a transaction: its caller gets the error",
+    "store/members.py": "a sign of life, awaited by the membership, which logs its error",
     "store/source_database.py": "the reading of a source, awaited by the sync",
     "table/writer.py": "the catching up, awaited by the writer",
 }

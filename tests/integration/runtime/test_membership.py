@@ -44,12 +44,14 @@ async def test_without_its_table_a_daemon_serves_and_stops_as_ever(tmp_path: Pat
     url = f"sqlite:///{tmp_path}/precall.db"
     async with serving(tmp_path) as served:
         await until(lambda: roles(served) == [Role.LEADING])
-        sql(url, "ALTER TABLE members RENAME TO moved")
+        # In a thread: the daemon, which runs in this loop, may be within a transaction.
+        await asyncio.to_thread(sql, url, "ALTER TABLE members RENAME TO moved")
         await served.register()
         assert (await served.ask("GET", "/v1/routes/1?dial=0"))[0] == 200
         known = served.daemon.parts.members()
         assert [member.role for member in known] == [Role.LEADING]
-        sql(url, "ALTER TABLE moved RENAME TO members", "UPDATE members SET seen_at = 1")
+        await asyncio.to_thread(sql, url, "ALTER TABLE moved RENAME TO members")
+        await asyncio.to_thread(sql, url, "UPDATE members SET seen_at = 1")
         async with asyncio.timeout(PATIENCE):
             while served.daemon.parts.members()[0].seen_at <= known[0].seen_at:
                 await asyncio.sleep(0.02)

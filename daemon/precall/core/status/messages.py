@@ -7,7 +7,7 @@ What happens within `TOGETHER` seconds makes one message. Once more than `MOST` 
 import re
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from precall.core.status.finding import Finding, FindingCode, Severity
@@ -20,6 +20,9 @@ MOST = 3
 NAMED = 20
 """How many findings a summary names; of the others it gives the count."""
 HIDDEN = "***"
+_LONG_DIGITS = re.compile(r"\d{7,}")
+_IDS = {"request_id", "first", "examples"}
+"""Facts that are ids of requests and bindings."""
 
 Describe = Callable[[Finding, Language], FindingText]
 FindingKey = tuple[FindingCode, str]
@@ -185,9 +188,9 @@ class Announcer:
         return Message(title, text, worst, tuple(dict.fromkeys(one.finding.code.value for one in news)))
 
     def _worded(self, news: _News, words: Words) -> tuple[str, str]:
-        """Return one line, and the lines below it, without numbers."""
+        """Return one line, and the lines below it."""
         finding = news.finding
-        said = self._describe(finding, words.language)
+        said = self._describe(without_numbers(finding), words.language)
         if news.turn is Turn.OVER:
             lasted = duration(max(0.0, news.at - finding.since), words.language)
             headline = words.over.format(period=lasted, summary=said.summary)
@@ -197,7 +200,7 @@ class Announcer:
             since = words.since.format(moment=moment(finding.since), runbook=f"/runbook#{finding.code}")
             remedy = words.remedy.format(remedy=said.remedy) if said.remedy else ""
             text = "\n".join(filter(None, (said.cause, remedy, since)))
-        return without_numbers(headline, finding), without_numbers(text, finding)
+        return headline, text
 
 
 def trial(host: str, language: Language) -> Message:
@@ -205,12 +208,16 @@ def trial(host: str, language: Language) -> Message:
     return Message(f"precall {host}", WORDS[language].test, None, ())
 
 
-def without_numbers(text: str, finding: Finding) -> str:
-    """Return the text with every run of seven or more digits masked, other than those of its pool key and RequestId."""
-    ids = (finding.pool_key, str(finding.facts.get("request_id", "")))
-    kept = "|".join(re.escape(one) for one in ids if any(character.isalpha() for character in one))
-    runs = rf"({kept})|\d{{7,}}" if kept else r"()\d{7,}"
-    return re.sub(runs, lambda run: run[1] or HIDDEN, text)
+def without_numbers(finding: Finding) -> Finding:
+    """Return the finding with every run of seven or more digits in its free texts masked.
+
+    Counts, pool keys, and the ids of requests and bindings stay, or remedies could not be pasted.
+    """
+    facts = {
+        name: _LONG_DIGITS.sub(HIDDEN, fact) if isinstance(fact, str) and name not in _IDS else fact
+        for name, fact in finding.facts.items()
+    }
+    return replace(finding, facts=facts)
 
 
 def _weight(news: _News) -> tuple[bool, bool]:
@@ -224,4 +231,4 @@ def _counted(news: list[_News], words: Words) -> str:
 
 
 def _name(finding: Finding) -> str:
-    return f"{finding.code} {without_numbers(finding.pool_key, finding)}".rstrip()
+    return f"{finding.code} {finding.pool_key}".rstrip()

@@ -119,7 +119,7 @@ def _told(name: str, fact: str | float, language: Language) -> str:
     if name in _SHARES:
         return f"{fact:.0%}"
     if name in _RATES:
-        return f"{fact:.3g}{_UNITS[language][-1]}"
+        return f"{fact:,.0f}{_UNITS[language][-1]}" if fact >= 1000 else f"{fact:.3g}{_UNITS[language][-1]}"
     return f"{fact:,}"
 
 

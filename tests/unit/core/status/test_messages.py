@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from precall.core.status.finding import Finding, FindingCode, Severity
-from precall.core.status.messages import MOST, NAMED, TOGETHER, WINDOW, Announcer, Message, without_numbers
+from precall.core.status.messages import (
+    HIDDEN,
+    MOST,
+    NAMED,
+    TOGETHER,
+    WINDOW,
+    Announcer,
+    Message,
+    without_numbers,
+)
 from precall.core.status.texts import Language
 from precall.core.status.wording import WORDS
 from tests.support.findings import finding, plain_words
@@ -171,9 +180,30 @@ def test_runs_of_seven_digits_are_masked_but_not_the_ids() -> None:
     assert "8906582E-12345678" in message.text
 
 
-@given(st.text("0123456789٣ FC-", max_size=40), st.text("0123456789", max_size=20))
-def test_no_run_of_seven_digits_is_left_where_ids_are_digits(text: str, pool_key: str) -> None:
-    shown = without_numbers(text, finding(pool_key=pool_key))
+@pytest.mark.parametrize(
+    ("found", "remedy"),
+    [
+        (
+            finding(FindingCode.BUDGET_SHORT, "", bindings=1_000_000, rate_needed=4000.0, max_age=300.0),
+            "1000000",
+        ),
+        (finding(FindingCode.CALLS_DISAGREE, "", first="1000000768798832"), "1000000768798832"),
+        (finding(FindingCode.BRAKE_ENGAGED, "1000000768"), "1000000768"),
+    ],
+)
+def test_a_remedy_can_be_pasted(found: Finding, remedy: str) -> None:
+    announcer = Announcer("hill")
+    announcer.observe([found], 1000.0)
+    message = announcer.observe([found], 1000.0 + TOGETHER)
+    assert message is not None
+    [line] = [line for line in message.text.splitlines() if line.startswith("Remedy: ")]
+    assert remedy in line
+    assert HIDDEN not in line
+
+
+@given(st.text("0123456789٣ FC-", max_size=40))
+def test_no_run_of_seven_digits_is_left_in_a_text(text: str) -> None:
+    shown = str(without_numbers(finding(error=text)).facts["error"])
     run = 0
     for character in shown:
         run = run + 1 if character.isdecimal() else 0
