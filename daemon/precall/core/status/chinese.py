@@ -41,7 +41,7 @@ CHINESE: dict[FindingCode, tuple[str, str, str]] = {
             "{pool} 的 {bindings} 个绑定中有 {share} 异常："
             "{temporary} 使用临时号码，{fallback} 没有可用号码，{blocked} 被封停。"
         ),
-        "供应商报告这些绑定的 X 号码不可用。",
+        "供应商报告其 X 号码不可用，或拒绝就被封停的绑定作答。",
         "查看该号码池的通话结果，并向供应商查询",
     ),
     FindingCode.PAUSED: (
@@ -66,7 +66,7 @@ CHINESE: dict[FindingCode, tuple[str, str, str]] = {
     ),
     FindingCode.ROUTES_OLD: (
         "最旧的路由已有 {oldest}，而任何路由都不应超过 {limit}。",
-        "按 {rate}，{bindings} 个绑定的检查不够频繁，或检查没有得到应答。",
+        "最旧的绑定的检查已暂停、被拒绝或没有应答，或者 {rate} 对 {bindings} 个绑定来说太低。",
         "查看这一速率的效果；请提高 provider.rate，或删除已结束的绑定",
     ),
     FindingCode.LOOP_LATE: (

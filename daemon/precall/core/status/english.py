@@ -44,7 +44,7 @@ ENGLISH: dict[FindingCode, tuple[str, str, str]] = {
             "Of {pool}, {share} of {bindings} bindings are in trouble: {temporary} on a temporary number,"
             " {fallback} without any, {blocked} blocked."
         ),
-        "The provider reports X of these bindings as unusable.",
+        "The provider reports their X as unusable, or refuses to answer for those that are blocked.",
         "how the calls of this pool end; ask the provider about it",
     ),
     FindingCode.PAUSED: (
@@ -75,7 +75,7 @@ ENGLISH: dict[FindingCode, tuple[str, str, str]] = {
     ),
     FindingCode.ROUTES_OLD: (
         "The oldest route is {oldest} old; none should be older than {limit}.",
-        "At {rate}, {bindings} bindings are not checked often enough, or their checks bring no answer.",
+        "Checks of the oldest are paused, refused or unanswered, or {rate} is too little for {bindings} bindings.",
         "what this rate achieves; raise provider.rate, or remove bindings that have ended",
     ),
     FindingCode.LOOP_LATE: (

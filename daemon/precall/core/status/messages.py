@@ -1,7 +1,8 @@
 """What is told of findings: one message when one appears, one when it ends, a reminder now and then, few in a storm.
 
 What happens within `TOGETHER` seconds makes one message. Once more than `MOST` findings have come or gone within
-`WINDOW` seconds, one summary of them is told at once, and whatever follows waits for the end of the next window.
+`WINDOW` seconds, one summary of them is told at once, and whatever follows waits for the end of the next window; only a
+critical finding of a kind that was not told of late is told at once.
 """
 
 import re
@@ -9,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from math import inf
 
 from precall.core.status.finding import Finding, FindingCode, Severity
 from precall.core.status.texts import FindingText, Language, describe, duration
@@ -78,6 +80,7 @@ class Announcer:
         self._waiting_since = 0.0
         self._recent: deque[_News] = deque()
         self._quiet_since: float | None = None
+        self._told_codes: dict[FindingCode, float] = {}
 
     def observe(
         self,
@@ -128,7 +131,7 @@ class Announcer:
 
     def _miss(self, key: FindingKey, now: float) -> None:
         known, waiting = self._known[key], self._waiting.get(key)
-        if known.told is None:  # gone before anybody heard of it
+        if known.told is None and abs(now - known.told_at) < TOGETHER:  # nobody needs to hear of it
             del self._known[key]
             self._waiting.pop(key, None)
         elif waiting is None or waiting.turn is not Turn.OVER:
@@ -137,12 +140,25 @@ class Announcer:
     def _due(self, now: float) -> bool:
         if not self._waiting or abs(now - self._waiting_since) < TOGETHER:
             return False
-        return self._quiet_since is None or abs(now - self._quiet_since) >= WINDOW
+        if not self._is_quiet(now):
+            return True
+        # A critical finding of a kind that was not told of late does not wait for the end of the quiet.
+        return any(
+            news.turn is Turn.APPEARED
+            and news.finding.severity is Severity.CRITICAL
+            and abs(now - self._told_codes.get(news.finding.code, -inf)) >= WINDOW
+            for news in self._waiting.values()
+        )
+
+    def _is_quiet(self, now: float) -> bool:
+        """Whether the time after a summary lasts."""
+        return self._quiet_since is not None and abs(now - self._quiet_since) < WINDOW
 
     # -- what is told ------------------------------------------------------------------------------------
 
     def _told(self, now: float, language: Language) -> Message:
         news = sorted(self._waiting.values(), key=_weight)
+        self._told_codes |= {one.finding.code: now for one in news}
         self._waiting.clear()
         for one in news:
             if one.turn is Turn.OVER:
@@ -152,7 +168,8 @@ class Announcer:
                 known.told, known.told_at = one.finding.severity, now
         while self._recent and abs(now - self._recent[0].at) >= WINDOW:
             self._recent.popleft()
-        self._quiet_since = None
+        if not self._is_quiet(now):
+            self._quiet_since = None
         words = WORDS[language]
         if len(self._recent) + len(news) <= MOST:
             self._recent.extend(_News(one.turn, one.finding, now) for one in news)
