@@ -135,7 +135,7 @@ async def test_numbers_accepted_by_earlier_versions_are_held_if_now_invalid(tmp_
             assert line.startswith("numbers_unusable: 3 bindings")
         view = {one: (action, number) for one, action, number, *_ in sql(url, "SELECT * FROM routing_table")}
         assert view == {one: told[one][:2] for one in "123456"}
-    async with serving(tmp_path, {"pool": []}) as served:
+    async with serving(tmp_path, {"pool": []}, rate=0.001) as served:
         for one in "123":
             await served.register(subs_id=one, expires_at=FUTURE)
             assert (await route(served, one))[:2] == ("dial_x", X)
