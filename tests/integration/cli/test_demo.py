@@ -82,7 +82,11 @@ def worth(tally: demo.DemoTally) -> dict[str, bool]:
     failed_alone, placed_alone = failed(tally.calls.alone)
     observed = [pool for pool in tally.report["observed"] if pool["pool_key"] == demo.OBSERVED]
     only_observed = sum(tally.calls.observed.values())
+    reported = tally.report["total"]
     return {
+        "precall has learned how calls of the dispatcher ended": (
+            0 < reported["connected"] < reported["placed"] <= placed_routed + only_observed
+        ),
         "enough calls are placed, and fewer by precall's routes": placed_alone >= placed_routed > ENOUGH,
         "fewer of them fail": failed_routed * placed_alone < failed_alone * placed_routed,
         "calls that were only observed are compared": any(

@@ -38,7 +38,7 @@ SPARE = 6
 FEW = 2
 """Places among the first checks by which a few bindings may differ: requests take time in the daemon."""
 MOVED = 4
-"""Checks by which any binding may differ: reports give whole seconds, so dials of calls count up to a second apart."""
+"""Checks by which any binding may differ. Requests take time in the daemon, and what it learns a little later grows."""
 CALLER = "13800000001"
 
 Truth = dict[str, tuple[int, str]]

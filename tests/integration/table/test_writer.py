@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -317,6 +318,7 @@ async def test_a_long_queue_is_stored_in_slices_and_flags_end_one_by_one(
         await desk.settled()
         assert flagged[0] == {"1", "2", "3"}
         assert flagged[-1] == {"3"}
+        assert all(later <= earlier for earlier, later in pairwise(flagged))
         assert len(await desk.published()) == 3 + len(wished)
 
 
