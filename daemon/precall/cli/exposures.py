@@ -1,18 +1,15 @@
 """The audit of real numbers that were handed out: exposures list. A thin client of a running daemon."""
 
-from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from precall.cli import output
+from precall.cli.newest import show_newest
 from precall.cli.options import Json
-from precall.cli.session import Session, taken
 from precall.cli.target import Target, asks
 
 app = typer.Typer(no_args_is_help=True, help="Show which real numbers were handed out.")
 
-PAGE = 1000
 COLUMNS = ("last_at", "count", "reader", "pool_key", "subs_id", "side", "reason", "request_id")
 
 
@@ -36,27 +33,4 @@ def list_(
     Shows which client got which number, when, how often within a minute, and why. Needs scope admin.
     """
     wanted = {"pool_key": pool_key, "reader": reader, "subs_id": subs_id, "number": number, "since": since}
-    params = {name: given for name, given in wanted.items() if given}
-    found, broken_off = taken(_listed(daemon, params), limit + 1)
-    more = len(found) > limit
-    del found[limit:]
-    if as_json:
-        output.data({"exposures": found})
-    else:
-        output.rows(COLUMNS, ([row[name] for name in COLUMNS] for row in found))
-    if more:
-        output.say(f"the newest {limit}; --limit shows more")
-    if broken_off is not None:
-        output.say(f"the list ends early, after {len(found)}")
-        raise broken_off
-
-
-def _listed(daemon: Target, params: dict[str, str]) -> Iterator[dict[str, Any]]:
-    params |= {"limit": str(PAGE)}
-    with Session(daemon) as session:
-        while True:
-            page = session.ask("GET", "/v1/exposures", params=params)
-            yield from page["exposures"]
-            if not page["cursor"]:
-                return
-            params["cursor"] = page["cursor"]
+    show_newest(daemon, "exposures", wanted, columns=COLUMNS, limit=limit, as_json=as_json)

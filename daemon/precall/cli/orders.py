@@ -1,13 +1,13 @@
 """Orders of an operator: override, pause, resume, brake, and their list. Thin clients of a running daemon."""
 
-from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 
 from precall.cli import output
+from precall.cli.newest import show_newest
 from precall.cli.options import Json, SubsId
-from precall.cli.session import Session, ask, path, taken
+from precall.cli.session import ask, path
 from precall.cli.target import Target, asks
 
 PANEL = "A running daemon"
@@ -19,7 +19,6 @@ app.add_typer(override_app, name="override", rich_help_panel=PANEL)
 app.add_typer(brake_app, name="brake", rich_help_panel=PANEL)
 app.add_typer(orders_app, name="orders", rich_help_panel=PANEL)
 
-PAGE = 1000
 COLUMNS = ("at", "kind", "pool_key", "subs_id", "action", "by", "reason", "until", "in_force")
 
 PoolOption = Annotated[str, typer.Option("--pool-key", metavar="POOL", help="Only this pool. Default: all.")]
@@ -82,30 +81,7 @@ def orders_list(
         "subs_id": subs_id,
         "in_force": "" if all_ else "1",
     }
-    params = {name: given for name, given in wanted.items() if given}
-    found, broken_off = taken(_listed(daemon, params), limit + 1)
-    more = len(found) > limit
-    del found[limit:]
-    if as_json:
-        output.data({"orders": found})
-    else:
-        output.rows(COLUMNS, ([row.get(name, "") for name in COLUMNS] for row in found))
-    if more:
-        output.say(f"the newest {limit}; --limit shows more")
-    if broken_off is not None:
-        output.say(f"the list ends early, after {len(found)}")
-        raise broken_off
-
-
-def _listed(daemon: Target, params: dict[str, str]) -> Iterator[dict[str, Any]]:
-    params |= {"limit": str(PAGE)}
-    with Session(daemon) as session:
-        while True:
-            page = session.ask("GET", "/v1/orders", params=params)
-            yield from page["orders"]
-            if not page["cursor"]:
-                return
-            params["cursor"] = page["cursor"]
+    show_newest(daemon, "orders", wanted, columns=COLUMNS, limit=limit, as_json=as_json)
 
 
 @app.command(rich_help_panel=PANEL)

@@ -56,7 +56,7 @@ def route(
 def explain(subs_id: SubsId, *, daemon: Target, as_json: Json = False) -> None:
     """Explain the route of a binding in sentences.
 
-    What dispatchers are told, why, until when, and the next check. The data behind it is in --json.
+    Shows the route, the reason for it, how long it holds, and the next check. --json has the data behind it.
     """
     answer = ask(daemon, "GET", path("bindings", subs_id, "explain"))
     if as_json:

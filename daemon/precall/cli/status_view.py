@@ -14,8 +14,8 @@ STYLES = {"fine": "bold green", "degraded": "bold yellow", "misleading": "bold r
 _MEANINGS = {
     Language.EN: {
         "fine": "nothing is wrong",
-        "degraded": "something needs attention; what dispatchers are told holds",
-        "misleading": "dispatchers are, or soon will be, told what is not true",
+        "degraded": "something needs attention; dispatchers get right routes",
+        "misleading": "dispatchers get wrong routes, or will soon",
     },
     Language.ZH: {
         "fine": "没有问题",

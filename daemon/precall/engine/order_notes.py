@@ -1,21 +1,18 @@
-"""Who gave the orders in force, when and why.
+"""Since when the orders for pools are in force.
 
-Whether an order is in force is known to the parts that obey it. This module only remembers what is told about it.
+Whether an order is in force is known to the parts that obey it. The database knows the rest, but may be away.
 """
 
 from collections.abc import Iterable
 
-from precall.core.orders import ENGAGE, PAUSE, Order, OrderKind
-from precall.core.status.facts import OrderFacts
-
-_ACTIONS = {OrderKind.PAUSE: PAUSE, OrderKind.BRAKE: ENGAGE}
+from precall.core.orders import Order, OrderKind
 
 
 class OrderNotes:
-    """The latest order of each kind for each pool ("": all)."""
+    """The time of the latest order of each kind for each pool ("": all)."""
 
     def __init__(self) -> None:
-        self._notes: dict[tuple[OrderKind, str], OrderFacts] = {}
+        self._given_at: dict[tuple[OrderKind, str], float] = {}
 
     def restore(self, standing: Iterable[Order]) -> None:
         """Remember the stored orders that are in force."""
@@ -24,10 +21,8 @@ class OrderNotes:
 
     def note(self, order: Order) -> None:
         """Remember an order that begins something."""
-        self._notes[order.kind, order.target] = OrderFacts(
-            order.kind, order.target, order.action, order.at, order.by, order.reason
-        )
+        self._given_at[order.kind, order.target] = order.at
 
-    def of(self, kind: OrderKind, pool_key: str) -> OrderFacts:
-        """Return an order that is in force, with what is known about it."""
-        return self._notes.get((kind, pool_key)) or OrderFacts(kind, pool_key, _ACTIONS[kind])
+    def given_at(self, kind: OrderKind, pool_key: str) -> float | None:
+        """Return when an order that is in force was given (Unix seconds), None if that is unknown."""
+        return self._given_at.get((kind, pool_key))

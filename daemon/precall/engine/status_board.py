@@ -107,10 +107,11 @@ class StatusBoard:
         )
 
     def _in_force(self) -> list[OrderFacts]:
-        paused, braked = sorted(self._checker.plan.paused), sorted(self._checker.brake.orders)
+        pools = {OrderKind.PAUSE: self._checker.plan.paused, OrderKind.BRAKE: self._checker.brake.orders}
         return [
-            *(self.orders.of(OrderKind.PAUSE, pool_key) for pool_key in paused),
-            *(self.orders.of(OrderKind.BRAKE, pool_key) for pool_key in braked),
+            OrderFacts(kind, pool_key, self.orders.given_at(kind, pool_key))
+            for kind in pools
+            for pool_key in sorted(pools[kind])
         ]
 
     def _of_pool(self, pool_key: str) -> PoolFacts:

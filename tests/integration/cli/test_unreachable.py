@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 from typer.testing import CliRunner
 
-from precall.cli import bindings
+from precall.cli import app, bindings
 from precall.cli.binding_rows import COLUMNS
 from precall.cli.client import DaemonClient
 from precall.cli.session import Session
@@ -300,3 +300,15 @@ async def test_an_interrupted_list_prints_what_it_received() -> None:
         result = await asyncio.to_thread(CliRunner().invoke, bindings.app, words)
     assert (len(result.stdout.splitlines()), "ends early, after 1" in result.stderr) == (2, True)
     assert isinstance(result.exception, OutOfReach)
+
+
+@pytest.mark.parametrize("resource", ["orders", "exposures"])
+async def test_a_refused_list_prints_no_empty_table(resource: str) -> None:
+    async def refuse(_request: web.Request) -> web.StreamResponse:
+        return web.json_response({"code": "forbidden", "detail": "needs scope admin"}, status=403)
+
+    async with answering(refuse) as port:
+        words = [resource, "list", "--url", f"http://127.0.0.1:{port}"]
+        result = await asyncio.to_thread(CliRunner().invoke, app, words)
+    assert (result.stdout, result.stderr) == ("", "")
+    assert isinstance(result.exception, Refusal)

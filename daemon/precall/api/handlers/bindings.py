@@ -225,10 +225,10 @@ async def check(request: web.Request, services: Services, _client: Client) -> we
 
 
 async def explain(request: web.Request, services: Services, client: Client) -> web.StreamResponse:
-    """Return why a binding has its route, as told to readers without a caller.
+    """Explain the route that readers without a caller get.
 
-    `sentences` explain it to a person. They follow from what was observed, its override, its next check, and the latest
-    answers, which are here as data. Who gave the override, and why, are told with scope `admin` only.
+    `sentences` are for people. The other fields are the data behind them: the observation, the override, the next
+    check, and the latest answers. The override's author and reason are shown only with scope `admin`.
     """
     subs_id = _row(request, services).binding.subs_id
     runs = list[dict[str, Any]]()

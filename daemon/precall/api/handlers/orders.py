@@ -39,7 +39,7 @@ async def page(request: web.Request, services: Services, client: Client) -> web.
 
 
 def shown(found: Iterable[ListedOrder], client: Client) -> list[dict[str, Any]]:
-    """Return orders as JSON. Who gave them, and why, are told to a client with scope `admin` only."""
+    """Return orders as JSON. Authors and reasons are shown only to clients with scope `admin`."""
     return [
         encode_order(
             listed,

@@ -43,7 +43,7 @@ async def delete(request: web.Request, services: Services, client: Client) -> we
 
 
 def shown(row: Row, override: Override, client: Client) -> dict[str, Any]:
-    """Return an override as JSON. Who gave it, and why, are told to a client with scope `admin` only."""
+    """Return an override as JSON. Its author and reason are shown only to clients with scope `admin`."""
     return encode_override(
         row,
         override,

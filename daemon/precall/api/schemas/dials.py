@@ -11,7 +11,7 @@ MAX_DIALS = 100
 
 
 class DialBody(Body):
-    """How often the route of a binding was read for a dial since the cache last told, and when last."""
+    """Reads of one binding's route for a dial since the cache's previous report, and the time of the latest."""
 
     subs_id: Annotated[str, Field(max_length=64)]
     count: Annotated[

@@ -143,7 +143,7 @@ class MemberState(ResponseModel):
 
 
 class StatusAnswer(ResponseModel):
-    """The state of the system. `misleading`: dispatchers are, or soon will be, told what is not true."""
+    """The state of the system. `misleading`: dispatchers get wrong routes, or will soon."""
 
     verdict: Verdict
     findings: Annotated[list[FindingAnswer], Field(description="What is wrong, the critical findings first.")]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from precall.core.limits.recent_checks import CheckTally
 from precall.core.model import Promise, State
+from precall.core.orders import OrderKind
 from precall.core.role import Role
 from precall.core.status.finding import FindingCode
 
@@ -107,14 +108,14 @@ class PoolFacts:
 
 @dataclass(frozen=True, slots=True)
 class OrderFacts:
-    """A pause or a brake in force by order of an operator. `pool_key` "" stands for all pools; `by` may be unknown."""
+    """A pause or a brake in force by order of an operator, and since when (Unix seconds; None: unknown).
 
-    kind: str
+    `pool_key` "" stands for all pools.
+    """
+
+    kind: OrderKind
     pool_key: str
-    action: str
     at: float | None = None
-    by: str = ""
-    reason: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ class Severity(StrEnum):
     """How bad a finding is."""
 
     CRITICAL = "critical"
-    """Dispatchers are, or soon will be, told what is not true."""
+    """Dispatchers get wrong routes, or will soon."""
     WARNING = "warning"
-    """Something needs attention; what dispatchers are told holds."""
+    """Something needs attention; dispatchers get right routes."""
 
 
 class Verdict(StrEnum):

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import chain
 
 from precall.core.model import State
+from precall.core.orders import OrderKind
 from precall.core.role import Role
 from precall.core.status.facts import (
     Examples,
@@ -158,9 +159,9 @@ def _of_pool(pool: PoolFacts, facts: StatusFacts) -> Judged:
 
 def _of_orders(facts: StatusFacts) -> Judged:
     for order in facts.orders:
-        if order.kind == "pause":
+        if order.kind is OrderKind.PAUSE:
             yield FindingCode.PAUSED, order.pool_key, order.at, {}
-        elif order.kind == "brake":
+        elif order.kind is OrderKind.BRAKE:
             yield FindingCode.BRAKE_ORDERED, order.pool_key, order.at, {}
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from precall.core.limits.recent_checks import CheckTally
 from precall.core.model import State
+from precall.core.orders import OrderKind
 from precall.core.role import Role
 from precall.core.status.english import ENGLISH
 from precall.core.status.facts import (
@@ -56,7 +57,7 @@ ALL_WRONG = StatusFacts(
         window=300.0,
     ),
     pools=(PoolFacts("FC1", 100, {State.FALLBACK: 30}, ENGAGED),),
-    orders=(OrderFacts("pause", "FC2", "pause", NOW - 9), OrderFacts("brake", "", "engage", NOW - 8)),
+    orders=(OrderFacts(OrderKind.PAUSE, "FC2", NOW - 9), OrderFacts(OrderKind.BRAKE, "", NOW - 8)),
     source=SourceFacts("no connection", "too many gone", 7),
     unusable=Examples(2, ("1", "2")),
     disagreeing=Examples(1, ("3",)),
@@ -110,7 +111,7 @@ def test_the_brake_is_critical_by_itself_and_a_warning_by_order() -> None:
     ordered = replace(
         FINE,
         pools=(replace(pool, brake=replace(ENGAGED, ordered=True)),),
-        orders=(OrderFacts("brake", "FC1", "engage", NOW - 5),),
+        orders=(OrderFacts(OrderKind.BRAKE, "FC1", NOW - 5),),
     )
     found = one(ordered)
     assert (found.code, found.severity, found.since) == (FindingCode.BRAKE_ORDERED, Severity.WARNING, NOW - 5)
