@@ -162,9 +162,10 @@ async def test_the_account_is_refused(tmp_path: Path, hook: Webhook) -> None:
     async with in_service(tmp_path, hook) as served:
         strike(served, "error", code="OUT_OF_SERVICE")
         refused = (await shown(served, "account_refused"))["account_refused"]
-        refusal = (await state(served))["provider"]["refusal"]
+        found = await state(served)  # a later refusal has another RequestId
+        [again] = [one for one in found["findings"] if one["code"] == "account_refused"]
         assert refused["cause"].startswith("The provider said OUT_OF_SERVICE: the account is in arrears")
-        assert f"(RequestId {refusal['request_id']})" in refused["cause"]
+        assert f"(RequestId {found['provider']['refusal']['request_id']})" in again["cause"]
         await notified(hook, refused)
         served.simulator.service.faults.clear()
         assert (await served.ask("POST", "/v1/bindings/1/check"))[1]["outcome"] == "answered"
