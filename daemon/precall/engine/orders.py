@@ -32,7 +32,7 @@ class OperatorOrders:
         notes: OrderNotes,
         clock: Callable[[], float],
     ) -> None:
-        """`notes` remembers who gave the orders in force."""
+        """`notes` remembers since when orders are in force."""
         self._store, self._plan, self._brake, self._clock = store, plan, braking.brake, clock
         self._notes = notes
         self._effects = {

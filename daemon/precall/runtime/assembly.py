@@ -104,7 +104,7 @@ class Assembly:
         return await self._with_orders(self._services(store, table, feed, writer, checker))
 
     async def _with_orders(self, services: Services) -> Services:
-        """Let the status tell who gave the stored orders."""
+        """Let the status tell since when the stored orders are in force."""
         newest = await services.store.orders.newest(OrderKind.PAUSE, OrderKind.BRAKE)
         services.status.orders.restore(in_force(newest, {}, self._clocks.now()))
         return services
