@@ -9,7 +9,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 HIGHEST_PORT = 65_535
 
@@ -243,11 +243,16 @@ def postgresql(url: str) -> PostgresqlUrl:
             _port(port)
     read = {name: value for name, value in given.items() if name in POSTGRESQL_READ_BY_DRIVER}
     again = quote(unquote(user), safe="") + (f":{quote(unquote(password), safe='')}" if colon else "")
-    database = urlsplit(url).path
+    database = _PATH.sub("", url)
     at = "@" if login else ""
+    hosts_read = hosts
+    if "," in hosts and "[" in hosts:
+        # As a parameter: between slashes the driver's parser accepts brackets around the first host alone.
+        read.setdefault("host", unquote(hosts))
+        hosts_read = ""
     shown = f"{scheme}://{user}{':***' if password else ''}{at}{hosts}{database}"
     return PostgresqlUrl(
-        dsn=f"postgresql://{again}{at}{hosts}{database}" + (f"?{urlencode(read)}" if read else ""),
+        dsn=f"postgresql://{again}{at}{hosts_read}{database}" + (f"?{urlencode(read)}" if read else ""),
         name=shown,
         password=unquote(password) or given.get("password", ""),
         application_name=given.get("application_name") or given.get("fallback_application_name") or "precall",
@@ -294,14 +299,16 @@ def sqlite(url: str) -> tuple[str, ...]:
 
 
 def _authority(url: str) -> tuple[str, str]:
-    """Return user and password, and the hosts, both undecoded."""
-    try:
-        netloc = urlsplit(url).netloc
-    except ValueError:  # unbalanced brackets
+    """Return user and password, and the hosts, both undecoded.
+
+    `urlsplit` does not help: it refuses an IPv6 address that is not the first of several hosts.
+    """
+    netloc = _NETLOC.match(url)
+    login, _, hosts = netloc[1].rpartition("@") if netloc else ("", "", "")
+    if "[" in login or "]" in login or any(not _BRACKETS.fullmatch(host) for host in hosts.split(",")):
         raise DatabaseUrlError(
             "is not a URL: [ and ] stand around an IPv6 address only, and are %5B and %5D in a password"
-        ) from None
-    login, _, hosts = netloc.rpartition("@")
+        )
     return login, hosts
 
 
@@ -383,6 +390,11 @@ def _seconds(given: Mapping[str, str], name: str) -> float | None:
     return float(text) if int(text) > 0 else None
 
 
+_NETLOC = re.compile(r"[^:/?#]*://([^/?#]*)")
+_PATH = re.compile(r"^[^:/?#]*://[^/?#]*|[?#].*", re.DOTALL)
+"""All of a URL but its path."""
+_BRACKETS = re.compile(r"[^][]*|\[[^][]*\][^][]*")
+"""A host without brackets, or one that begins with a pair of them."""
 _OPTION = re.compile(r"(?:-c\s*|--)([A-Za-z_][A-Za-z0-9_.-]*)=((?:\\.|[^\s\\])*)(?:\s+|$)")
 
 

@@ -1,5 +1,6 @@
 """Three lists of parameters for every kind of database: mapped, ignored, refused; no secret is repeated."""
 
+import inspect
 import re
 import sys
 from contextlib import suppress
@@ -7,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from asyncpg import connect_utils
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,12 +50,22 @@ def test_driver_parameters_are_passed_on_and_others_mapped() -> None:
         "&connect_timeout=5&application_name=a&options=-csearch_path%3Dx%2Cy%20--lock-timeout%3D5&keepalives=1"
     )
     assert result.dsn == (
-        "postgresql://u%40x:p%2F@h1:1,[::1]:2/d?sslmode=disable&target_session_attrs=read-write&passfile=%2Ff"
+        "postgresql://u%40x:p%2F@/d?sslmode=disable&target_session_attrs=read-write&passfile=%2Ff"
+        "&host=h1%3A1%2C%5B%3A%3A1%5D%3A2"
     )
     assert (result.connect_timeout, result.application_name, result.password) == (5.0, "a", "p/")
     assert result.settings == {"search_path": "x,y", "lock_timeout": "5"}
     assert result.ignored == ("keepalives",)
     assert result.name == "postgresql://u%40x:***@h1:1,[::1]:2/d"
+
+
+@pytest.mark.parametrize("hosts", ["h1:1,[::1]:2", "[::1]:2,h1:1"])
+def test_the_driver_finds_every_host(hosts: str) -> None:
+    """Newer versions of Python's URL parser, which the driver uses, refuse brackets behind a comma."""
+    parse = vars(connect_utils)["_parse_connect_dsn_and_args"]
+    arguments: dict[str, str | None] = dict.fromkeys(inspect.signature(parse).parameters)
+    found, _ = parse(**arguments | {"dsn": postgresql(f"postgresql://u:p@{hosts}/d").dsn})
+    assert sorted(found) == [("::1", 2), ("h1", 1)]
 
 
 def test_defaults() -> None:
