@@ -5,6 +5,7 @@ lost, 70 a bug, 74 a file or standard output cannot be written. A closed pipe on
 silently, as SIGPIPE does. The commands are in the modules beside this one, where clocks and chance enter as well.
 """
 
+import asyncio
 import sys
 import traceback
 from collections.abc import Callable
@@ -122,7 +123,8 @@ def _ended(work: Callable[[], object]) -> int:
         for line in error.mistakes if isinstance(error, ConfigError) else [str(error)]:
             _complain(line, exit_code(error))
         return exit_code(error)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        # Python 3.11 tells of a Ctrl-C at the very start of `Runner.run` by the second.
         return 130
     except Exception as error:  # noqa: BLE001  whatever it is, its text may quote a number or a secret
         if log.is_json():

@@ -1,7 +1,10 @@
 """The error tree as exit codes, and a daemon's refusals as errors."""
 
+import asyncio
+
 import pytest
 
+from precall import cli
 from precall.cli import exit_code
 from precall.cli.client import HttpAnswer
 from precall.cli.session import answered, path
@@ -33,6 +36,17 @@ from precall.core.errors import (
 )
 def test_exit_codes(error: PrecallError, code: int) -> None:
     assert exit_code(error) == code
+
+
+@pytest.mark.parametrize("sign", [KeyboardInterrupt, asyncio.CancelledError])
+def test_ctrl_c_ends_a_command_with_130(sign: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise sign
+
+    monkeypatch.setattr(cli, "app", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 130
 
 
 def test_a_good_answer_is_its_content() -> None:
