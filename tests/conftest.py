@@ -29,7 +29,7 @@ from tests.support.postgres import SHARED, Databases, running
 
 @pytest.fixture(autouse=True, scope="session")
 def _configure_logging() -> None:
-    log.configure("debug")
+    log.configure("info")
 
 
 @pytest.fixture(autouse=True)
@@ -106,8 +106,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """For `-n auto`, use two workers per core, since tests mostly wait."""
-    return min(16, 2 * (os.cpu_count() or 1))
+    """For `-n auto`, use three workers per core, since tests mostly wait."""
+    return min(16, 3 * (os.cpu_count() or 1))
 
 
 class ByFixture(LoadScopeScheduling):  # type: ignore[misc]

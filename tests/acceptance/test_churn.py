@@ -17,7 +17,13 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.support.virtual_time import VirtualLoop, keeps_to_the_quota, one_daemon, run_virtual
+from tests.support.virtual_time import (
+    VirtualLoop,
+    keeps_to_the_quota,
+    one_daemon,
+    run_virtual,
+    with_seldom_jobs,
+)
 
 from precall.core.planning.entries import PlanEntry
 from precall.engine import ended_bindings
@@ -45,6 +51,7 @@ PACE = (
 @pytest.fixture(autouse=True)
 def entries(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """How many plan entries are in memory now. Frequent jobs of the daemon run once a second here."""
+    with_seldom_jobs(monkeypatch)
     for module, name, seconds in PACE:
         monkeypatch.setattr(module, name, seconds)
     counted = [0]
@@ -62,7 +69,7 @@ def entries(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     monkeypatch.setattr("precall.core.planning.planner.PlanEntry", CountedEntry)
     log.configure("error")
     yield counted
-    log.configure("debug")
+    log.configure("info")
 
 
 def stored(folder: Path) -> tuple[int, int]:

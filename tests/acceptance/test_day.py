@@ -1,7 +1,7 @@
 """Hours of operation in half a minute: with retention, neither the database, memory nor open files grow.
 
 Event loop, daemon and provider share a clock that runs an hour per second. Frequent jobs of the daemon run less often.
-`PRECALL_TEST_SOAK_HOURS` sets the duration (4).
+`PRECALL_TEST_SOAK_HOURS` sets the duration (3).
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.support.virtual_time import VirtualLoop, one_daemon, run_virtual
+from tests.support.virtual_time import VirtualLoop, one_daemon, run_virtual, with_seldom_jobs
 
 from precall.cli.demo import as_registered
 from precall.runtime import account
@@ -22,7 +22,7 @@ from precall.runtime import daemon as app
 from precall.simulator import Scenario, Simulator
 from precall.telemetry import logging as log
 
-HOURS = int(os.environ.get("PRECALL_TEST_SOAK_HOURS", "4"))
+HOURS = int(os.environ.get("PRECALL_TEST_SOAK_HOURS", "3"))
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 60 * HOURS)]
 
 SPEED = 3600.0
@@ -92,11 +92,12 @@ def _lines_are_not_kept() -> Iterator[None]:
     """The test runner keeps every line that is logged, and a daemon does not."""
     log.configure("error")
     yield
-    log.configure("debug")
+    log.configure("info")
 
 
 @pytest.fixture
 def _a_coarser_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_seldom_jobs(monkeypatch)
     for name, seconds in PACE.items():
         monkeypatch.setattr(account if name == "CALLS" else app, name, seconds)
 

@@ -5,7 +5,7 @@ There are two forms. Either bindings keep their ids and get another X, or they a
 other ids and other X. The customer registers the changes soon after, except every fifth, which precall can learn only
 from the provider.
 
-By virtual time. `PRECALL_TEST_RENUMBERED` sets the size of the pool (120), `PRECALL_TEST_SOAK_SEED` the chances (1).
+By virtual time. `PRECALL_TEST_RENUMBERED` sets the size of the pool (80), `PRECALL_TEST_SOAK_SEED` the chances (1).
 """
 
 import asyncio
@@ -18,7 +18,13 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.support.virtual_time import VirtualLoop, keeps_to_the_quota, one_daemon, run_virtual
+from tests.support.virtual_time import (
+    VirtualLoop,
+    keeps_to_the_quota,
+    one_daemon,
+    run_virtual,
+    with_seldom_jobs,
+)
 
 from precall.cli.demo import as_registered
 from precall.core.planning.contagion import Contagion
@@ -28,7 +34,7 @@ from precall.runtime.daemon import Daemon
 from precall.simulator import Scenario, Simulator
 from precall.telemetry import logging as log
 
-RENUMBERED = int(os.environ.get("PRECALL_TEST_RENUMBERED", "120"))
+RENUMBERED = int(os.environ.get("PRECALL_TEST_RENUMBERED", "80"))
 SEED = int(os.environ.get("PRECALL_TEST_SOAK_SEED", "1"))
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + RENUMBERED)]
 
@@ -64,6 +70,7 @@ SCENARIO = {
 @pytest.fixture(autouse=True)
 def alarms(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The alarms of whole pools. Frequent jobs of the daemon run once a second here."""
+    with_seldom_jobs(monkeypatch)
     for module, name, seconds in PACE:
         monkeypatch.setattr(module, name, seconds)
     raised: list[str] = []
@@ -183,7 +190,7 @@ def test_a_pool_gets_other_numbers(tmp_path: Path, form: str, alarms: list[str],
     try:
         run_virtual(lambda loop: renumbered(loop, tmp_path, form), SPEED)
     finally:
-        log.configure("debug")
+        log.configure("info")
     said = capsys.readouterr()
     assert not alarms
     for event in ("provider.pool_vanished", "degraded.entered", "provider.refuses_us"):

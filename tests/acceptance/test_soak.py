@@ -25,7 +25,13 @@ import aiohttp
 import pytest
 from tests.acceptance.test_cli import Server, config_file, serving, until
 from tests.acceptance.test_standby import ask
-from tests.support.virtual_time import VirtualLoop, keeps_to_the_quota, one_daemon, run_virtual
+from tests.support.virtual_time import (
+    VirtualLoop,
+    keeps_to_the_quota,
+    one_daemon,
+    run_virtual,
+    with_seldom_jobs,
+)
 from tests.support.virtual_time import until as come_true
 from tests.support.wire import Wire
 
@@ -179,6 +185,7 @@ class Life:
 @pytest.fixture
 def _a_coarser_life(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the daemon does many times a second it does once here."""
+    with_seldom_jobs(monkeypatch)
     monkeypatch.setattr(app, "TICK", 1.0)
 
 

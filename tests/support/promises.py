@@ -161,8 +161,9 @@ def start_imports() -> str:
         "try:\n    main()\n"
         "except SystemExit:\n    pass\n"
         "names = {name.partition('.')[0] for name in sys.modules} - set(sys.stdlib_module_names)\n"
-        # The documentation's dependencies install colorama, which other packages import if they find it.
-        "names -= {'colorama'}\n"
+        # The documentation's dependencies install colorama, which other packages import if they find it, and
+        # distributions a sitecustomize.
+        "names -= {'colorama', 'sitecustomize', 'usercustomize'}\n"
         "print(*sorted(name for name in names if not name.startswith('_')), sep='\\n', file=sys.stderr)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

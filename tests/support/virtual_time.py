@@ -2,8 +2,8 @@
 
 A busy machine causes no delay by this clock, so tests can assert exact rates and times, and hours pass in seconds.
 
-The daemon, the simulator and the test share the loop in one process. SQLite works in a thread and in real time. The
-clock waits for it after `LAG` seconds: otherwise 100 ms of a busy disk could be minutes.
+The daemon, the simulator and the test share the loop in one process. SQLite works in a thread and in real time, so the
+clock stands still meanwhile: otherwise 100 ms of a busy disk could be minutes.
 """
 
 import asyncio
@@ -18,29 +18,26 @@ import aiosqlite
 import pytest
 
 from precall.config.schema import Config
+from precall.runtime import account, membership
 from precall.runtime.daemon import Daemon
 
 SPEED = 10.0
-LAG = 10.0
-"""Seconds by which the clock goes on while SQLite works, before it waits."""
 PAUSE = 0.05
 """Real seconds between two looks whether a call of SQLite has ended."""
 STEP = 1.0
 """Seconds by which the clock advances at most before the loop polls again."""
+WHOLE = 0.001
+"""Real seconds: the shortest wait."""
 START = 1000.0
+SELDOM = ((account, "LOOK", 60.0), (membership, "EVERY", 60.0))
+"""Jobs that keep the status and the list of members up to date, and their intervals in `with_seldom_jobs`."""
 
 
 class _SqliteCalls:
-    """The calls of aiosqlite under way in this process, and since when, by `clock`, none has ended."""
+    """The calls of aiosqlite under way in this process."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._count, self._since = 0, 0.0
-
-    @property
-    def lag(self) -> float:
-        """Seconds for which the clock has gone on while SQLite worked."""
-        return self._clock() - self._since if self._count else 0.0
+    def __init__(self) -> None:
+        self.count = 0
 
     @contextmanager
     def counted(self) -> Iterator[None]:
@@ -48,14 +45,11 @@ class _SqliteCalls:
         execute = vars(aiosqlite.core.Connection)["_execute"]
 
         async def counted(*args: Any, **named: Any) -> Any:
-            if not self._count:
-                self._since = self._clock()
-            self._count += 1
+            self.count += 1
             try:
                 return await execute(*args, **named)
             finally:
-                self._count -= 1
-                self._since = self._clock()
+                self.count -= 1
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(aiosqlite.core.Connection, "_execute", counted)
@@ -67,19 +61,24 @@ class _VirtualSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-t
 
     def __init__(self, speed: float) -> None:
         super().__init__()
-        self.now, self._speed = START, speed
-        self.sqlite = _SqliteCalls(lambda: self.now)
+        self.now, self._speed, self._owed = START, speed, 0.0
+        self.sqlite = _SqliteCalls()
 
     def select(self, timeout: float | None = None) -> Any:
         ready = super().select(0)
         if ready or timeout is None or timeout <= 0:
             return ready or super().select(timeout)
-        if self.sqlite.lag >= LAG:
+        if self.sqlite.count:
             return super().select(PAUSE)
         step, begun = min(timeout, STEP), time.monotonic()
-        if ready := super().select(step / self._speed):
+        # The operating system waits for whole milliseconds, so shorter waits are made up for later.
+        owed = self._owed + step / self._speed
+        if owed < WHOLE:
+            self.now, self._owed = self.now + step, owed
+            return []
+        if ready := super().select(owed):
             step = min(step, self._speed * (time.monotonic() - begun))
-        self.now += step
+        self.now, self._owed = self.now + step, 0.0
         return ready
 
 
@@ -98,7 +97,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._selector_clock.now += seconds
 
     def sqlite_counted(self) -> AbstractContextManager[None]:
-        """Within this context, the clock waits for SQLite."""
+        """Within this context, the clock stands still while SQLite works."""
         return self._selector_clock.sqlite.counted()
 
     def wall(self) -> float:
@@ -117,6 +116,12 @@ def run_virtual(work: Callable[[VirtualLoop], Coroutine[Any, Any, None]], speed:
         runner.get_loop()
         with loops[0].sqlite_counted():
             runner.run(work(loops[0]))
+
+
+def with_seldom_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run those jobs less often, where hours pass: they were most of the work of a simulated day."""
+    for module, name, seconds in SELDOM:
+        monkeypatch.setattr(module, name, seconds)
 
 
 async def until(true: Callable[[], object | Awaitable[object]], patience: float = 600.0) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from functools import partial
+from functools import cache, partial
 
 import orjson
 from aiohttp import HttpVersion11, hdrs, web
@@ -84,8 +84,8 @@ _HEADERS = 64
 def application(server: "Server") -> web.Application:
     """Make the HTTP application of a daemon."""
     app = web.Application(client_max_size=MAX_BATCH_BODY, middlewares=[guard])
-    app[RUNBOOK] = runbook.page(runbook.text())
-    app[DOCUMENT] = orjson.dumps(openapi.document(ENDPOINTS, server.version))
+    app[RUNBOOK] = _runbook()
+    app[DOCUMENT] = _document(server.version)
     for endpoint in ENDPOINTS:
         handler = _bound(endpoint, server)
         for method in ("GET", "HEAD") if endpoint.method == "GET" else (endpoint.method,):
@@ -285,6 +285,16 @@ def _not_ready(request: web.Request, endpoint: Operation, server: Server) -> web
             return reply({"ready": False, **wrong, **nothing}, 503)
         case _:
             return problem(503, Code.STARTING, f"not ready; {server.waits_for}", headers=_SOON)
+
+
+@cache
+def _runbook() -> bytes:
+    return runbook.page(runbook.text())
+
+
+@cache
+def _document(version: str) -> bytes:
+    return orjson.dumps(openapi.document(ENDPOINTS, version))
 
 
 def _pattern(path: str) -> str:

@@ -66,6 +66,7 @@ class Provider:
         self._wall = wall
         self._monotonic = monotonic
         self._nonce = nonce
+        self._tls: ssl.SSLContext | None = None
         self._endpoints: dict[str, ProviderEndpoint] = {}
         self._retired: list[ProviderEndpoint] = []
         self._second = -1
@@ -73,13 +74,16 @@ class Provider:
 
     async def start(self) -> None:
         """Prepare the sessions; nothing connects yet. The caller starts and stops the credentials."""
-        self._tls = ssl.create_default_context()
         self._open()
 
     def _open(self) -> None:
+        wanted = _endpoint_settings(self._config)
+        # Reading the certificates takes tens of milliseconds, and a simulator or a gateway beside needs none.
+        if self._tls is None and any(settings.uses_tls for settings in wanted.values()):
+            self._tls = ssl.create_default_context()
         self._endpoints = {
             action: ProviderEndpoint(settings, tls=self._tls, monotonic=self._monotonic)
-            for action, settings in _endpoint_settings(self._config).items()
+            for action, settings in wanted.items()
         }
 
     def retune(self, config: ProviderConfig, credentials: Credentials) -> None:

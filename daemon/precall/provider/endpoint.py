@@ -126,12 +126,17 @@ class EndpointSettings:
     max_connections: int
     proxy: Proxy | None = None
 
+    @property
+    def uses_tls(self) -> bool:
+        """Whether a connection to the address, or to its proxy, is encrypted."""
+        return any(url.startswith("https:") for url in (self.url, self.proxy.address if self.proxy else ""))
+
 
 class ProviderEndpoint:
-    """A session to one address. Create it within a running event loop."""
+    """A session to one address. Create it within a running event loop. `tls` may be None if no connection uses it."""
 
     def __init__(
-        self, settings: EndpointSettings, *, tls: ssl.SSLContext, monotonic: Callable[[], float]
+        self, settings: EndpointSettings, *, tls: ssl.SSLContext | None, monotonic: Callable[[], float]
     ) -> None:
         address, proxy = URL(settings.url), settings.proxy
         self._host = address.host_port_subcomponent or ""
@@ -149,7 +154,9 @@ class ProviderEndpoint:
         self._idle = asyncio.Event()
         self._idle.set()
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=settings.max_connections, keepalive_timeout=_IDLE, ssl=tls),
+            connector=aiohttp.TCPConnector(
+                limit=settings.max_connections, keepalive_timeout=_IDLE, ssl=tls or True
+            ),
             timeout=aiohttp.ClientTimeout(total=settings.timeout, sock_connect=settings.connect_timeout),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={

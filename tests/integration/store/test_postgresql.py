@@ -224,10 +224,10 @@ async def test_a_hung_load_times_out(server: PostgresServer, store: Store) -> No
 
 async def test_a_long_migration_is_not_cut_short(url: str) -> None:
     def slow(connection: Connection) -> str:
-        connection.execute(text("SELECT pg_sleep(1)"))
+        connection.execute(text("SELECT pg_sleep(4.5)"))
         return "done"
 
-    assert await migration.run(url, slow, 0.2, writes=True) == "done"
+    assert await migration.run(url, slow, 2.0, writes=True) == "done"
 
 
 async def test_equal_checks_in_one_batch_are_counted(store: Store) -> None:

@@ -38,7 +38,7 @@ def written(request: pytest.FixtureRequest) -> Iterator[Callable[[], list[str]]]
         return text.splitlines()
 
     yield lines
-    log.configure("debug")
+    log.configure("info")
 
 
 @pytest.fixture

@@ -62,5 +62,5 @@ def test_no_event_of_the_log_has_more() -> None:
     try:
         log.get_logger("precall.test").info("a.b", seconds=LONG)
     finally:
-        log.configure("debug")
+        log.configure("info")
     assert json.loads(stream.getvalue())["seconds"] == micro(LONG)

@@ -40,7 +40,7 @@ Lines = list[tuple[str, dict[str, Any]]]
 @pytest.fixture
 def logged(caplog: pytest.LogCaptureFixture) -> Callable[[Callable[[ChangeLog], Awaitable[None]]], Lines]:
     """Give a log to some work in virtual time, and return (level, facts) of each line."""
-    log.configure("debug")
+    log.configure("info")
     caplog.set_level(logging.DEBUG)
 
     def lines(work: Callable[[ChangeLog], Awaitable[None]]) -> Lines:

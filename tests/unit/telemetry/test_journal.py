@@ -39,7 +39,7 @@ def lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
 
     yield written
     monkeypatch.undo()
-    log.configure("debug")
+    log.configure("info")
 
 
 def test_lines_of_text_begin_with_their_priority_tracebacks_too(lines: Callable[..., list[str]]) -> None:

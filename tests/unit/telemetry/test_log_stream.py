@@ -104,7 +104,7 @@ def in_json(descriptor: int) -> Iterator[None]:
     finally:
         for (place, name), value in zip(places, before, strict=True):
             setattr(place, name, value)
-        log.configure("debug")
+        log.configure("info")
 
 
 def lines(pipe: tuple[int, int]) -> list[dict[str, str]]:
