@@ -4,8 +4,6 @@ Registrations, overrides and answers arrive as *writes*: functions that amend a 
 author owns. The writer applies them in order of arrival, answers first. It commits many writes in one transaction and
 publishes them afterwards, so readers never see a change that could be lost.
 
-Checks that changed nothing are stored in batches, at most `FLUSH` seconds late.
-
 During an outage of the database, requests are refused at once. Answers of the provider are published at once with the
 flag `unsaved`, and queued in order. The writer tries to store the queue every `RETRY` seconds. The outage ends once all
 of it is stored. The queue is bounded (`unsaved`).
@@ -35,7 +33,17 @@ from precall.store import Store
 from precall.table.publisher import Publisher
 from precall.table.table import Table
 from precall.table.unsaved import BatchSize, UnsavedChecks
-from precall.table.writes import Amend, Amendment, UnchangedChecks, V, Write, WriteBatch, left_pool, refusable
+from precall.table.writes import (
+    Amend,
+    Amendment,
+    PendingAnswers,
+    UnchangedChecks,
+    V,
+    Write,
+    WriteBatch,
+    left_pool,
+    refusable,
+)
 from precall.telemetry.logging import get_logger
 from precall.telemetry.metrics import Metrics
 
@@ -70,6 +78,7 @@ class Writer:
         self._settings = settings
         self._clock, self._monotonic = clocks.now, clocks.tick
         self._groups: deque[list[Write[Any]]] = deque()
+        self.pending_answers = PendingAnswers()
         self._unsaved_checks = UnsavedChecks()
         self._batch_size = BatchSize(BATCH)
         self._backlog = publisher.unsaved
@@ -104,6 +113,7 @@ class Writer:
         ]
         for write in group:
             write.done.add_done_callback(retrieve_exception)
+            self.pending_answers.add(write)
         if group:
             self._groups.append(group)
         if not self.saving:
@@ -155,8 +165,6 @@ class Writer:
         """Number of rows that wait for the database."""
         queued = self._underway + sum(len(group) for group in self._groups)
         return queued + len(self._unsaved_checks) + len(self._backlog)
-
-    # -- the writer ---------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Write until `close` is called, then store what is still queued."""

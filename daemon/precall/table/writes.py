@@ -1,6 +1,7 @@
 """Requests to the writer, and the contents of one of its transactions, as values."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
@@ -54,6 +55,27 @@ class Write(Generic[V]):
         """Pass the error to the author, unless the author no longer waits."""
         if not self.done.done():
             self.done.set_exception(error)
+
+
+class PendingAnswers:
+    """Ids of the bindings for which an answer of the provider is submitted and not published yet."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def __contains__(self, subs_id: str) -> bool:
+        return subs_id in self._counts
+
+    def add(self, write: Write[Any]) -> None:
+        """Count this write until it is settled, if it is an answer."""
+        if write.cause is WriteCause.CHECKED:
+            self._counts[write.subs_id] += 1
+            write.done.add_done_callback(lambda _: self._end(write.subs_id))
+
+    def _end(self, subs_id: str) -> None:
+        self._counts[subs_id] -= 1
+        if not self._counts[subs_id]:
+            del self._counts[subs_id]
 
 
 @dataclass(slots=True)

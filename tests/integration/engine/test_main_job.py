@@ -12,11 +12,13 @@ from urllib.parse import parse_qsl
 
 import pytest
 
+from precall.core.limits.quota import Priority
 from precall.core.model import Row
 from precall.simulator import Fault
 from precall.simulator.gateway import Envelope
 from precall.simulator.replies import Style, error_reply
 from precall.simulator.service import Delivery, Silence
+from precall.table.feed import FeedFilter
 from tests.support.api_daemon import A, B, Served, X, a_binding, scripted, serving
 from tests.support.patience import BRIEF, PATIENCE, until
 
@@ -349,6 +351,30 @@ async def test_a_locked_database_refuses_writes_but_serves_new_answers(tmp_path:
         assert (await served.ask("PUT", "/v1/bindings/2", a_binding(subs_id="2")))[0] == 201
         (_, history) = await served.ask("GET", "/v1/bindings/1/history")
         assert history["changes"][0]["action"] == "dial_temp_x"
+
+
+async def test_an_answer_that_overtakes_one_being_stored_gets_an_index_of_its_own(tmp_path: Path) -> None:
+    """It agrees with the published route, but not with the one that is published next."""
+    async with serving(tmp_path, scripted(1), freshness=RARELY, store_timeout=PATIENCE) as served:
+        await served.register()
+        await served.checked("1")
+        parts = served.daemon.parts
+        async with locked(tmp_path):
+            truth(served, "1", status=3)
+            first = parts.checker.start(row_of(served), Priority.DEMAND)
+            await until(lambda: "1" in parts.writer.pending_answers)
+            truth(served, "1", status=1)
+            second = parts.checker.start(row_of(served), Priority.DEMAND)
+            await until(lambda: parts.writer.pending > 1)
+        await asyncio.gather(first, second)
+        row = row_of(served)
+        assert row.state.status == 1
+        told, _ = parts.feed.after(parts.feed.floor, FeedFilter(), 100)
+        assert [entry.route.status for entry in told][-2:] == [3, 1]
+        assert told[-1].index == row.index
+        with closing(sqlite3.connect(tmp_path / "precall.db")) as other:
+            stored = other.execute('SELECT "index", status FROM routes').fetchall()
+        assert stored == [(row.index, 1)]
 
 
 async def test_a_real_number_leaves_only_after_its_audit_row(tmp_path: Path) -> None:
