@@ -34,7 +34,7 @@ from precall.telemetry import logging as log
 
 LIVES = int(os.environ.get("PRECALL_TEST_SOAK_LIVES", "2"))
 SEED = int(os.environ.get("PRECALL_TEST_SOAK_SEED", "1"))
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 120 * LIVES)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900 + 120 * LIVES)]
 
 SPEED, HOUR = 3600.0, 3600.0
 BINDINGS, LIFE = 60, HOUR

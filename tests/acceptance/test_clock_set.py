@@ -16,7 +16,7 @@ from tests.support.patience import PATIENCE
 
 from precall.simulator import Scenario, Simulator
 
-pytestmark = [pytest.mark.slow, pytest.mark.needs("faketime"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("faketime"), pytest.mark.timeout(1200)]
 
 DAY = 86_400
 CONFIG = """

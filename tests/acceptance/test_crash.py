@@ -35,7 +35,7 @@ STALL = 3.3
 WRITTEN, SEEN = 10, 50
 """How many writes and how many different routes there must be between two kills."""
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600 + 300 * ROUNDS)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900 + 300 * ROUNDS)]
 
 SCENARIO = """
 [[pool]]

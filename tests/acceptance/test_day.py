@@ -23,7 +23,7 @@ from precall.simulator import Scenario, Simulator
 from precall.telemetry import logging as log
 
 HOURS = int(os.environ.get("PRECALL_TEST_SOAK_HOURS", "3"))
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 60 * HOURS)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900 + 60 * HOURS)]
 
 SPEED = 3600.0
 HOUR = 3600.0

@@ -14,7 +14,7 @@ from tests.acceptance.test_provider_trouble import figure, virtually
 from tests.support.api_daemon import Served
 from tests.support.virtual_time import VirtualLoop, keeps_to_the_quota, run_virtual, until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 # A few are read, over and over; of the others only the background takes care.
 BINDINGS, READ, RATE, BURST, KAPPA, SHARE = 48, 12, 8.0, 8.0, 4.0, 0.7

@@ -18,7 +18,7 @@ from precall.store import head
 
 CHANGES = int(os.environ.get("PRECALL_TEST_SOAK_CHANGES", "40"))
 """How many changes there are while the server is lost under load, at least."""
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + CHANGES)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900 + CHANGES)]
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from tests.support.virtual_time import until as come_true
 from precall.cli.demo import as_registered
 from precall.simulator import Fault
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 RATE, QUOTA = 40.0, 8
 SCENARIO = """

@@ -36,7 +36,7 @@ from precall.telemetry import logging as log
 
 RENUMBERED = int(os.environ.get("PRECALL_TEST_RENUMBERED", "80"))
 SEED = int(os.environ.get("PRECALL_TEST_SOAK_SEED", "1"))
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + RENUMBERED)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900 + RENUMBERED)]
 
 HOUR, SPEED = 3600.0, 3600.0
 OTHERS = RENUMBERED // 2

@@ -44,7 +44,7 @@ KILLS = int(os.environ.get("PRECALL_TEST_SOAK_KILLS", "2"))
 SEED = int(os.environ.get("PRECALL_TEST_SOAK_SEED", "1"))
 DAY, HOUR, MINUTE = 86400.0, 3600.0, 60.0
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 3000 * DAYS + 120 * KILLS)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900 + 3000 * DAYS + 120 * KILLS)]
 
 SPEED = 600.0
 BINDINGS, RATE, BURST = 24, 1.0, 12.0

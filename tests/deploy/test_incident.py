@@ -16,7 +16,7 @@ from tests.deploy.test_dashboards import every_dashboard, read
 
 pytestmark = [
     pytest.mark.slow(seconds=90),
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1200),
     pytest.mark.needs("prometheus"),
 ]
 

@@ -12,7 +12,7 @@ from tests.integration.engine.test_call_poller import PATIENT, call, metric, pla
 from tests.support.api_daemon import Served, scripted, serving
 from tests.support.patience import PATIENCE
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 CALLS = 100_000
 MOST_GROWTH = 40 * 2**20

@@ -23,7 +23,7 @@ from precall.simulator import Scenario, Simulator
 from tests.bench.mission.account import TICK, MissionAccount, MissionSettings, answered
 from tests.support.virtual_time import VirtualLoop, one_daemon, run_virtual
 
-pytestmark = [pytest.mark.slow(30), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow(30)
 
 BINDINGS, RATE, BURST, BRAKE = 60, 1.5, 4.0, 2
 """At this rate no first check waits so long that it leaves its lane, which is a matter of seconds."""
