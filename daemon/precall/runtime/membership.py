@@ -16,6 +16,8 @@ log = get_logger(__name__)
 
 EVERY = 3.0
 """Seconds between two signs of life."""
+FAREWELL = 2.0
+"""Seconds that leaving may take where the last sign of life failed."""
 
 
 class Membership:
@@ -32,7 +34,7 @@ class Membership:
         self._book, self._this, self._role = book, this, role
         self._monotonic, self._started_at = monotonic, monotonic()
         self._known: Sequence[Member] = ()
-        self._is_listed = False
+        self._is_listed = self._has_signed = False
         self._wake = asyncio.Event()
 
     def known(self) -> Sequence[Member]:
@@ -57,14 +59,17 @@ class Membership:
 
     async def leave(self) -> None:
         """Take this daemon off the list, unless the database is away, and close the connection."""
-        if self._is_listed:
-            await self._tried(lambda: self._book.remove(self._this))
+        if self._has_signed:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if self._is_listed else FAREWELL):
+                    await self._tried(lambda: self._book.remove(self._this))
         await self._book.close()
 
     async def _sign(self) -> None:
         self._book.open()
         role = self._role() if self._role() in (Role.LEADING, Role.FENCED) else Role.STANDBY
         this = replace(self._this, role=role, fencing_token=self.token)
+        self._has_signed = True
         await self._book.sign(this, self._monotonic() - self._started_at)
         if not self._is_listed:
             await self._book.replace(this)

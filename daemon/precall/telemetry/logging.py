@@ -21,7 +21,10 @@ from precall.telemetry.log_dedup import LogDedup
 from precall.telemetry.log_stream import LogStream
 from precall.telemetry.redaction import concealed, masked, without_secrets
 
-_NOISY = ("aiohttp.access", "aiohttp.server", "alembic", "asyncio", "aiosqlite", "sqlalchemy", "urllib3")
+_NOISY = (
+    *("aiohttp.access", "aiohttp.server", "alembic", "asyncio", "aiosqlite", "markdown_it"),
+    *("sqlalchemy", "urllib3"),
+)
 _MUTE = ("apscheduler",)
 """Loggers whose lines add nothing: `runtime.scheduler` logs failing jobs itself, and overlapping runs are harmless."""
 

@@ -70,7 +70,7 @@ async def test_the_demo_shows_all_five_actions_and_what_asking_is_worth() -> Non
         return all(tally.calls.told[action] for action in Action) and all(worth(tally).values())
 
     stage = Watched(enough)
-    settings = demo.DemoSettings(PATIENCE, None, 0, time.time, time.monotonic, lambda: stage.over)
+    settings = demo.DemoSettings(2 * PATIENCE, None, 0, time.time, time.monotonic, lambda: stage.over)
     tally = await demo.play(settings, stage)
     assert set(tally.calls.told) == set(Action)
     assert all(worth(tally).values()), worth(tally)

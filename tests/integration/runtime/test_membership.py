@@ -1,14 +1,18 @@
 """Leader and standby are listed with their signs of life, and what keeps these from being given disturbs nothing."""
 
 import asyncio
+import time
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from precall.concurrency import cancel_and_wait
-from precall.core.role import Role
+from precall.core.errors import StoreUnavailable
+from precall.core.role import Member, Role
 from precall.runtime import membership
 from precall.runtime.daemon import Daemon
+from precall.store.members import MemberBook
 from tests.support.api_daemon import Served, serving
 from tests.support.patience import BRIEF, PATIENCE, until
 from tests.support.postgres import sql
@@ -17,6 +21,7 @@ from tests.support.postgres import sql
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(membership, "EVERY", 0.05)
+    monkeypatch.setattr(membership, "FAREWELL", PATIENCE)
 
 
 def roles(served: Served) -> list[Role]:
@@ -55,3 +60,47 @@ async def test_without_its_table_a_daemon_serves_and_stops_as_ever(tmp_path: Pat
         async with asyncio.timeout(PATIENCE):
             while served.daemon.parts.members()[0].seen_at <= known[0].seen_at:
                 await asyncio.sleep(0.02)
+
+
+class _Book:
+    """The list of members, in memory. Every sign of life but the first fails."""
+
+    def __init__(self) -> None:
+        self.listed: set[str] = set()
+        self.signs = 0
+
+    def open(self) -> None:
+        """Nothing is to be opened."""
+
+    async def sign(self, member: Member, _seconds: float) -> None:
+        self.signs += 1
+        if self.signs > 1:
+            raise StoreUnavailable("busy")
+        self.listed.add(member.id)
+
+    async def replace(self, _member: Member) -> None:
+        """No earlier one was at this address."""
+
+    async def remove(self, member: Member) -> None:
+        self.listed.discard(member.id)
+
+    async def read(self) -> list[Member]:
+        return []
+
+    async def close(self) -> None:
+        """Nothing is to be closed."""
+
+
+async def test_a_daemon_whose_last_sign_of_life_failed_leaves_the_list() -> None:
+    book = _Book()
+    this = Member("one", "host", 1, "", "1", Role.STANDBY)
+    membership_of_this = membership.Membership(
+        cast("MemberBook", book), this, lambda: Role.STANDBY, time.monotonic
+    )
+    membership_of_this.begin()
+    running = asyncio.create_task(membership_of_this.run("http://one"))
+    await until(lambda: book.signs > 1)
+    assert book.listed == {"one"}
+    await cancel_and_wait(running)
+    await membership_of_this.leave()
+    assert book.listed == set()
