@@ -32,10 +32,12 @@ class _Replanning(AsyncIOScheduler):  # type: ignore[misc]
 
     replan: Callable[[], None] | None = None
 
-    def wakeup(self) -> None:
+    def _process_jobs(self) -> float | None:
+        # Not in `wakeup`, which looks a turn of the loop later: the clock may be set in between.
         if self.replan is not None:
             self.replan()
-        super().wakeup()
+        seconds: float | None = super()._process_jobs()
+        return seconds
 
 
 class Scheduler:

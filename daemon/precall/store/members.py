@@ -1,16 +1,16 @@
 """The daemons on a database, each with a row that it updates itself, by the clock of the database.
 
-A daemon on standby may write nothing else. Its row needs no fencing: nobody decides by it, and no two daemons share
-one. It is written on a connection of its own in one statement, so it neither waits for the store nor holds it up, and a
-daemon that is stopped or cut off blocks no other. On a server that is read-only, a replica perhaps, the row cannot be
-written; the others can be read there.
+A daemon on standby may write nothing else. Nobody decides by these rows, and no two daemons share one; a leader's is
+written only while its fencing token is the stored one. A row is written on a connection of its own in one statement, so
+it neither waits for the store nor holds it up, and a daemon that is stopped or cut off blocks no other. On a server
+that is read-only, a replica perhaps, the row cannot be written; the others can be read there.
 """
 
 import asyncio
 from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
-from sqlalchemy import Double, Insert, and_, delete, literal, literal_column, select
+from sqlalchemy import Double, Insert, and_, delete, literal, literal_column, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from precall.concurrency import retrieve_exception
@@ -19,7 +19,8 @@ from precall.core.role import Member, Role
 from precall.store.attempt import Attempt, Work
 from precall.store.bulk import INSERTS
 from precall.store.connection import DatabaseAddress, close, failures_of
-from precall.store.schema import members
+from precall.store.fencing import MARK
+from precall.store.schema import marks, members
 
 T = TypeVar("T")
 
@@ -50,7 +51,10 @@ class MemberBook:
             self._engine = engine.execution_options(**options)
 
     async def sign(self, member: Member, uptime: float) -> None:
-        """Write that this daemon is alive now, and has been for `uptime` seconds. Its own times are ignored."""
+        """Write that this daemon is alive now, and has been for `uptime` seconds. Its own times are ignored.
+
+        Nothing is written of a leader that was deposed.
+        """
         await self._run(
             lambda connection: connection.execute(_signing(connection.dialect.name, member, uptime))
         )
@@ -112,8 +116,12 @@ async def forget(connection: AsyncConnection, silent: float) -> int:
 
 def _signing(dialect: str, member: Member, uptime: float) -> Insert:
     now = literal_column(_NOW[dialect], Double)
+    facts: dict[str, Any] = asdict(member) | {"role": member.role.value}
     times = {"seen_at": now, "started_at": now - literal(uptime, Double)}
-    statement = INSERTS[dialect](members).values(**asdict(member) | {"role": member.role.value} | times)
+    row = {name: literal(value, members.c[name].type) for name, value in facts.items()} | times
+    stored = select(marks.c.value).where(marks.c.name == MARK).scalar_subquery()
+    valid = stored == str(member.fencing_token) if member.fencing_token else true()
+    statement = INSERTS[dialect](members).from_select(list(row), select(*row.values()).where(valid))
     changing = ("address", "role", "fencing_token", "seen_at")
     result: Insert = statement.on_conflict_do_update(
         index_elements=[members.c.id], set_={name: statement.excluded[name] for name in changing}

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -234,9 +235,11 @@ async def test_readers_of_one_stale_route_share_one_call(tmp_path: Path) -> None
         await until(lambda: row_of(served).state.status == 1)
         fault(served, "slow", delay="100ms")
         made = calls(served)
-        told = await asyncio.gather(*(route(served, "1", "?max_age=0&timeout=2") for _ in range(100)))
+        begun = time.monotonic()
+        told = await asyncio.gather(*(route(served, "1", "?max_age=0&timeout=10") for _ in range(100)))
         assert calls(served) == made + 1
-        assert all(body["age_ms"] < 1000 for body in told)
+        elapsed = 1e3 * (time.monotonic() - begun)
+        assert all(body["age_ms"] <= elapsed for body in told)
 
 
 def note_callers(

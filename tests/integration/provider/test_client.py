@@ -400,9 +400,10 @@ async def test_a_reply_has_the_duration_of_its_call() -> None:
         writer.write(http())
 
     async with served(slow) as (url, _):
+        begun = time.monotonic()
         answered = await asked(url)
     assert answered.reply == ANSWER
-    assert 0.2 <= answered.seconds < 1.5
+    assert 0.2 <= answered.seconds <= time.monotonic() - begun
 
 
 async def test_a_cancelled_check_is_cancelled_and_leaves_the_client_usable() -> None:

@@ -28,9 +28,18 @@ async def book(url: str, timeout: float = 20.0) -> AsyncIterator[MemberBook]:
         await made.close()
 
 
+def lead_by(url: str, token: int) -> None:
+    """Store this fencing token, as a daemon does that takes the lead."""
+    sql(
+        url,
+        f"INSERT INTO marks VALUES ('reign', '{token}') ON CONFLICT (name) DO UPDATE SET value = '{token}'",
+    )
+
+
 @pytest.fixture
 async def store(store_url: str) -> AsyncIterator[Store]:
     opened = await Store.open(store_url, timeout=20.0, auto_migrate=True)
+    lead_by(store_url, LEADER.fencing_token)
     yield opened
     await opened.close()
 
@@ -55,11 +64,20 @@ async def test_each_daemon_is_listed_with_its_last_sign_of_life(store: Store, st
 async def test_a_leader_that_was_replaced_is_shown_as_fenced(store: Store, store_url: str) -> None:
     async with book(store_url) as one:
         await one.sign(LEADER, 0.0)
+        lead_by(store_url, 8)
         await one.sign(replace(STANDBY, role=Role.LEADING, fencing_token=8), 0.0)
         assert [(member.id, member.role) for member in await one.read()] == [
             ("b", Role.LEADING),
             ("a", Role.FENCED),
         ]
+    assert store.name
+
+
+async def test_a_deposed_leader_writes_nothing(store: Store, store_url: str) -> None:
+    lead_by(store_url, LEADER.fencing_token + 1)
+    async with book(store_url) as one:
+        await one.sign(LEADER, 0.0)
+        assert await one.read() == []
     assert store.name
 
 
@@ -108,6 +126,7 @@ async def test_a_locked_table_delays_only_the_sign(databases: Databases) -> None
 
 async def test_a_standby_server_can_be_read(databases: Databases) -> None:
     url = databases.new()
+    lead_by(url, LEADER.fencing_token)
     async with book(url) as one:
         await one.sign(LEADER, 0.0)
     settle = f"ALTER DATABASE {url.rpartition('/')[2]} SET default_transaction_read_only"

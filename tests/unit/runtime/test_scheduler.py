@@ -69,6 +69,20 @@ async def test_a_job_goes_on_after_a_step(wall: Wall, moved: float) -> None:
         scheduler.stop()
 
 
+async def test_a_step_between_waking_up_and_looking_is_noticed(wall: Wall) -> None:
+    scheduler, runs = Scheduler(wall), list[float]()
+    scheduler.every(0.05, counting(runs), "often")
+    scheduler.start()
+    try:
+        await until(lambda: runs)
+        made = len(runs)
+        scheduler.hasten("often")
+        wall.off = -DAY
+        await until(lambda: len(runs) >= made + 3)
+    finally:
+        scheduler.stop()
+
+
 async def test_a_job_planned_far_ahead_keeps_its_distance(wall: Wall) -> None:
     scheduler = Scheduler(wall)
     scheduler.every(3600.0, counting([]), "hourly")
