@@ -136,6 +136,7 @@ async def serving(
             store={"url": f"sqlite:///{folder}/precall.db", "timeout": f"{store_timeout}s"}  # type: ignore[arg-type]
             | sections.pop("store", {}),
             api={"listen": "127.0.0.1:0", "tokens": tokens} | sections.pop("api", {}),  # type: ignore[arg-type]
+            receipts={"queue_endpoint": provider, "token_endpoint": provider} | sections.pop("receipts", {}),  # type: ignore[arg-type]
             **sections,
         )
         daemon = Daemon(config, wall=wall, monotonic=monotonic, boottime=boottime)

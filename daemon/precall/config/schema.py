@@ -27,6 +27,7 @@ from precall.config import addresses, database_url, text_file, time_zones, varia
 from precall.config.durations import seconds
 from precall.config.notifications import NotifyConfig
 from precall.config.pool_keys import Pools
+from precall.config.receipt_queue import ReceiptsConfig
 from precall.config.section import Duration, Section, a_list
 from precall.core.errors import ConfigError
 from precall.core.model import Action, Policy
@@ -311,6 +312,7 @@ class Config(BaseSettings):
     brake: BrakeConfig = Field(default_factory=BrakeConfig)
     freshness: FreshnessConfig = Field(default_factory=FreshnessConfig)
     source: SourceConfig = Field(default_factory=SourceConfig)
+    receipts: ReceiptsConfig = Field(default_factory=ReceiptsConfig)
     notify: NotifyConfig = Field(default_factory=NotifyConfig)
     log: LogConfig = Field(default_factory=LogConfig)
 

@@ -18,6 +18,8 @@ from precall.provider.console import POOL_KEY_PLACE, SUBS_ID_PLACE
 from precall.provider.credentials import Credentials, configured_credentials
 from precall.provider.endpoint import RawReply
 from precall.provider.failures import TransportTrouble
+from precall.provider.message_queue import MessageQueue
+from precall.provider.mns import QueueMessage
 from precall.provider.proxy import Proxy, proxy_for
 from precall.provider.receipts import BadReceipt, IgnoredReceipt, kept, read_receipt
 from precall.provider.replies import CallDetail, read_detail, read_status
@@ -38,8 +40,10 @@ __all__ = [
     "Credentials",
     "ErrorAdvice",
     "IgnoredReceipt",
+    "MessageQueue",
     "Provider",
     "Proxy",
+    "QueueMessage",
     "RawReply",
     "StatusSource",
     "TimedReply",

@@ -303,6 +303,30 @@ ASSUMPTIONS = (
         Evidence.PAGE,
         "pages of the receipts; the zone by analogy with other pages",
     ),
+    Assumption(
+        "queue_protocol",
+        "A queue is Message Service's: received messages are hidden for a while, and come again until deleted.",
+        Evidence.PAGE,
+        "pages of BatchReceiveMessage, BatchDeleteMessage and request signatures",
+    ),
+    Assumption(
+        "queue_token",
+        "QueryTokenForMnsQueue gives out a queue's temporary key; it ends at ExpireTime, by the clock of Beijing.",
+        Evidence.SDK,
+        "Dybaseapi SDK and the product's demos; the zone from a public project. A refused key is renewed anyway",
+    ),
+    Assumption(
+        "queue_body",
+        "A message is one report in JSON, in Base64; an array, or JSON without Base64, is read as well.",
+        Evidence.SDK,
+        "the product's demos decode it so",
+    ),
+    Assumption(
+        "queue_kinds",
+        "A queue has reports of one kind, which is the end of its name; that of abnormal X comes by queue only.",
+        Evidence.PAGE,
+        "page of SecretExceptionPhoneReport, and the list of kinds",
+    ),
     # -- what no contact can see
     Assumption(
         "temporary_lifetime",

@@ -116,7 +116,8 @@ class _Request(aiohttp.ClientRequest):
 
 @dataclass(frozen=True, slots=True)
 class EndpointSettings:
-    """How one address is reached. `url` is http:// or https:// and has no path; timeouts are in seconds."""
+    """How one address is reached. `url` is http:// or https:// and has no path; timeouts are in seconds, and
+    `body_limit` in bytes."""
 
     url: str
     signature: Scheme
@@ -125,6 +126,7 @@ class EndpointSettings:
     connect_timeout: float
     max_connections: int
     proxy: Proxy | None = None
+    body_limit: int = BODY_LIMIT
 
     @property
     def uses_tls(self) -> bool:
@@ -192,44 +194,52 @@ class ProviderEndpoint:
 
     async def post(self, request: Signed) -> RawReply:
         """Send a request and return the response or its failure. Only a cancellation raises."""
+        return await self.send("POST", f"/?{request.query}", request.headers, request.body, request)
+
+    async def send(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        sent: Signed | None = None,
+    ) -> RawReply:
+        """Likewise for a request that is signed in another way. `target` is its encoded path and query."""
         self._calls += 1
         self._idle.clear()
         try:
-            return await self._post(request)
+            return await self._send(method, target, headers, body, sent)
         finally:
             self._calls -= 1
             if not self._calls:
                 self._idle.set()
 
-    async def _post(self, request: Signed) -> RawReply:
+    async def _send(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes | None, sent: Signed | None
+    ) -> RawReply:
         started = self._monotonic()
         try:
-            async with self._session.post(
-                URL.build(
-                    scheme=self._url_scheme,
-                    authority=self._host,
-                    path="/",
-                    query_string=request.query,
-                    encoded=True,
-                ),
-                data=request.body,
-                headers=request.headers,
+            async with self._session.request(
+                method,
+                URL(f"{self._url_scheme}://{self._host}{target}", encoded=True),
+                data=body,
+                headers=headers,
                 allow_redirects=False,
                 proxy=self._proxy,
                 proxy_headers=self._tunnel_headers,
             ) as response:
-                body = await _body(response)
-                headers = response.headers
+                content = await _body(response, self._settings.body_limit)
+                replied = response.headers
                 status = response.status
         except _CAUGHT as error:
-            return RawReply(self._monotonic() - started, failure=trouble(self._named(error)), sent=request)
+            return RawReply(self._monotonic() - started, failure=trouble(self._named(error)), sent=sent)
         seconds = self._monotonic() - started
         failure = None
-        if body is None:
+        if content is None:
             failure = without_code(status, TransportTrouble.BODY_TOO_LARGE)
-        elif headers.get(_CONTENT_ENCODING, "identity").strip().lower() not in ("", "identity"):
+        elif replied.get(_CONTENT_ENCODING, "identity").strip().lower() not in ("", "identity"):
             failure = without_code(status, TransportTrouble.COMPRESSED)
-        return RawReply(seconds, status, headers, body or b"", failure, request)
+        return RawReply(seconds, status, replied, content or b"", failure, sent)
 
     def _named(self, error: Exception) -> TransportTrouble:
         """Return the kind of failure that an exception stands for.
@@ -242,15 +252,15 @@ class ProviderEndpoint:
         return TransportTrouble.PROXY_CONNECT if self._proxy is not None and what in _CONNECTING else what
 
 
-async def _body(response: aiohttp.ClientResponse) -> bytes | None:
+async def _body(response: aiohttp.ClientResponse, limit: int) -> bytes | None:
     """Return the whole body, or None and close the connection if it exceeds the limit."""
     content = response.content
     body = await content.readany()
     while not content.at_eof():
         body += await content.readany()
-        if len(body) > BODY_LIMIT:
+        if len(body) > limit:
             break
-    if len(body) > BODY_LIMIT:
+    if len(body) > limit:
         response.close()
         return None
     return body

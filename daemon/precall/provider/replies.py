@@ -221,11 +221,19 @@ def _parsed_xml(content_type: str, body: bytes) -> dict[str, Any] | TransportTro
     if _HTML.match(body):
         return TransportTrouble.HTML
     try:
-        root: Element = fromstring(body, forbid_dtd=True)
-        return _children(root)
-    # An unknown declared encoding is a LookupError, a wrong one a ValueError.
-    except (ParseError, DefusedXmlException, LookupError, ValueError):
+        return _children(xml_root(body))
+    except ValueError:
         return TransportTrouble.HTML if "html" in content_type.lower() else TransportTrouble.BAD_XML
+
+
+def xml_root(body: bytes) -> Element:
+    """Return the root of a document without a DTD. Raises ValueError."""
+    try:
+        root: Element = fromstring(body, forbid_dtd=True)
+    # An unknown declared encoding is a LookupError.
+    except (ParseError, DefusedXmlException, LookupError) as error:
+        raise ValueError("not XML") from error
+    return root
 
 
 def _children(root: Element) -> dict[str, Any]:

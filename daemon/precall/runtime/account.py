@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import inf
 
 from precall.clocks import Clocks
-from precall.concurrency import guarded
+from precall.concurrency import cancel_and_wait, guarded
 from precall.config.schema import Config
 from precall.config.settings import Settings
 from precall.core.errors import ConfigError, StoreUnavailable
@@ -21,10 +21,11 @@ from precall.engine.call_gate import CallGate
 from precall.engine.ended_bindings import EndedBindings
 from precall.engine.notifier import Notifier
 from precall.engine.notify_targets import NotifyTarget, configured_targets
+from precall.engine.receipt_queue import ReceiptQueueReader
 from precall.engine.retention import ROUND, Retention
 from precall.engine.services import Services
 from precall.engine.unusable_numbers import mark_unusable
-from precall.provider import Credentials, Provider, configured_credentials
+from precall.provider import Credential, Credentials, MessageQueue, Provider, configured_credentials
 from precall.runtime.assembly import Assembly
 from precall.runtime.gc import without_collections
 from precall.runtime.restore import learned_of, restore_turns
@@ -97,6 +98,20 @@ class CloudAccount:
             monotonic=monotonic,
             nonce=nonce,
         )
+        self._queues = [
+            MessageQueue(
+                name,
+                settings,
+                self._credential,
+                wall=wall,
+                monotonic=monotonic,
+                nonce=nonce,
+            )
+            for name in settings.config.receipts.queue
+        ]
+
+    def _credential(self) -> Credential | None:
+        return self.provider.credentials.current()
 
     @property
     def parts(self) -> Services:
@@ -151,6 +166,18 @@ class CloudAccount:
         role = self.parts.role
         self.notifier.start(lambda: role.leads, broken)
         stack.push_async_callback(self.notifier.close)
+
+    def read_queues(self, stack: AsyncExitStack, broken: Callable[[BaseException], None]) -> None:
+        """Read the provider's queues while this daemon leads; another reader would take messages away."""
+        for queue in self._queues:
+            reader = ReceiptQueueReader(
+                queue,
+                self.parts.call_results,
+                self._metrics,
+                clock=self._clocks.now,
+                monotonic=self._clocks.tick,
+            )
+            stack.push_async_callback(cancel_and_wait, guarded(reader.run(), "receipt queue", broken))
 
     async def plan(self) -> None:
         """Hold what may not be dialled, and plan the checks of all bindings, in slices: reads are answered already."""

@@ -183,6 +183,7 @@ class Daemon:
         scheduler = self._scheduler = self._schedule()
         stack.callback(scheduler.stop)
         self.account.notify(stack, self._ends_without("notifications"))
+        self.account.read_queues(stack, self._ends_without("receipt queue"))
         self.account.schedule(scheduler, stack)
         stack.callback(scheduler.pause)
         scheduler.start()

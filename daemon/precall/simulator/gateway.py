@@ -17,6 +17,7 @@ from precall.simulator.scenario import (
     QUERY_CALL_DETAIL,
     QUERY_CALL_STATUS,
     QUERY_NUMBER_DETAIL,
+    QUERY_QUEUE_TOKEN,
     QUERY_SUBSCRIPTION_DETAIL,
     Account,
 )
@@ -31,7 +32,13 @@ from precall.simulator.signature import (
 API_VERSION = "2017-05-25"
 CLOCK_WINDOW = 15 * 60.0
 NONCES_KEPT = 1_000_000
-ACTIONS = (QUERY_CALL_STATUS, QUERY_CALL_DETAIL, QUERY_SUBSCRIPTION_DETAIL, QUERY_NUMBER_DETAIL)
+ACTIONS = (
+    QUERY_CALL_STATUS,
+    QUERY_CALL_DETAIL,
+    QUERY_SUBSCRIPTION_DETAIL,
+    QUERY_NUMBER_DETAIL,
+    QUERY_QUEUE_TOKEN,
+)
 _AUTHORIZATION = re.compile(
     r"ACS3-HMAC-SHA256\s+Credential=([^,]+),\s*SignedHeaders=([^,]+),\s*Signature=([0-9a-fA-F]+)"
 )

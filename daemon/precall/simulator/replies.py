@@ -43,6 +43,7 @@ _MESSAGES = {
     "isv.SUBS_NOT_BELONG": "绑定关系不属于该客户",
     "isv.POOLKEY_NOT_EXISTS": "号码池不存在",
     "isv.NO_NOT_EXIST": "号码不存在",
+    "isv.QUEUE_NOT_EXIST": "队列不存在",
     "isv.MOBILE_NUMBER_ILLEGAL": "手机号码格式错误",
     "isp.SYSTEM_ERROR": "系统错误",
 }
@@ -143,6 +144,13 @@ def secret_no_reply(style: Style, secret_status: int) -> Reply:
     }
     return _success(
         style, {"Message": "OK", "RequestId": style.request_id, "SecretNoInfoDTO": answer, "Code": "OK"}
+    )
+
+
+def queue_token_reply(style: Style, token: dict[str, str]) -> Reply:
+    """Build a QueryTokenForMnsQueue reply."""
+    return _success(
+        style, {"Message": "OK", "RequestId": style.request_id, "MessageTokenDTO": token, "Code": "OK"}
     )
 
 

@@ -23,6 +23,7 @@ QUERY_CALL_STATUS = "QueryCallStatus"
 QUERY_CALL_DETAIL = "QueryCallDetailByCallId"
 QUERY_SUBSCRIPTION_DETAIL = "QuerySubscriptionDetail"
 QUERY_NUMBER_DETAIL = "QuerySecretNoDetail"
+QUERY_QUEUE_TOKEN = "QueryTokenForMnsQueue"  # noqa: S105 - the name of an action
 DEMO_SPEED = 60.0
 """A minute of the demo scenario passes in a second."""
 
@@ -64,7 +65,11 @@ Duration = Annotated[float, BeforeValidator(_seconds), Field(strict=True, ge=0, 
 Instant = Annotated[float, BeforeValidator(_instant), Field(strict=True, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 ActionName = Literal[
-    "QueryCallStatus", "QueryCallDetailByCallId", "QuerySubscriptionDetail", "QuerySecretNoDetail"
+    "QueryCallStatus",
+    "QueryCallDetailByCallId",
+    "QuerySubscriptionDetail",
+    "QuerySecretNoDetail",
+    "QueryTokenForMnsQueue",
 ]
 
 
@@ -250,6 +255,22 @@ class Receipts(Section):
     duplicates: Share = 0.1
 
 
+class Queues(Section):
+    """The customer's message queues, by name: one for each kind of report, which is the end of its name.
+
+    Every X that becomes abnormal, or normal again, makes a message in the queue of SecretExceptionPhoneReport; for that
+    all bindings are looked at `every` so often. A queue of SecretReport gets the receipts that have no `url` to be
+    pushed to. A message that is not deleted comes again after `visibility`, and `duplicates` is the share of messages
+    sent twice. All of this is real time.
+    """
+
+    names: tuple[str, ...] = ()
+    every: Duration = 1.0
+    visibility: Duration = 30.0
+    duplicates: Share = 0.0
+    token_lifetime: Duration = 3600.0
+
+
 class Dispatching(Section):
     """A scripted dispatcher that dials the routes of the precall at `url`; an empty `url` disables it.
 
@@ -277,6 +298,7 @@ class Scenario(Section):
     calls: tuple[Call, ...] = Field((), alias="call")
     habits: Habits = Habits()
     receipts: Receipts = Receipts()
+    queues: Queues = Queues()
     dispatcher: Dispatching = Dispatching()
 
     @model_validator(mode="after")
@@ -399,6 +421,7 @@ def _known_keys(section: type[Section], where: tuple[int | str, ...]) -> list[st
         "call": Call,
         "habits": Habits,
         "receipts": Receipts,
+        "queues": Queues,
         "dispatcher": Dispatching,
     }
     if where:

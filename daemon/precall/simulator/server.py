@@ -22,13 +22,16 @@ from precall.simulator import admin
 from precall.simulator.dispatcher import Dispatcher
 from precall.simulator.gateway import Envelope
 from precall.simulator.like import Recording
+from precall.simulator.message_queue import CALL_REPORT, EXCEPTION_REPORT, QueueRequest
 from precall.simulator.population import SimBinding
 from precall.simulator.receipts import Pusher
-from precall.simulator.replies import Reply
+from precall.simulator.replies import BindingStatus, Reply
 from precall.simulator.scenario import Scenario
 from precall.simulator.service import Delivery, Service, Silence
 
 _MAX_BODY = 64 * 1024 * 1024
+_SLICE = 500
+_QUEUE_LOOK = 0.05
 _RST_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -93,6 +96,8 @@ class Simulator:
         app = web.Application(client_max_size=_MAX_BODY)
         app.router.add_route("GET", "/", self._serve)
         app.router.add_route("POST", "/", self._serve)
+        for method in ("GET", "DELETE"):
+            app.router.add_route(method, "/queues/{name}/messages", self._serve_queue)
         app.add_routes(admin.routes(self.service, self._clock))
         # Without cancellation, hung calls would outlive clients that have gone.
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.3)
@@ -105,6 +110,7 @@ class Simulator:
             raise
         if self.scenario.receipts.url:
             self.push_receipts(self.scenario.receipts.url)
+        self._feed_queues()
         if self.scenario.dispatcher.url:
             self._tasks.append(asyncio.create_task(self._dispatch(), name="dispatcher"))
         address = runner.addresses[0]
@@ -132,6 +138,36 @@ class Simulator:
         finally:
             await self.stop()
 
+    def _feed_queues(self) -> None:
+        queues = self.service.queues
+        if queues.named(EXCEPTION_REPORT):
+            self._tasks.append(asyncio.create_task(self._watch_numbers(), name="exceptions"))
+        if queues.named(CALL_REPORT) and not self.scenario.receipts.url:
+            self._tasks.append(asyncio.create_task(self._queue_receipts(), name="queued receipts"))
+
+    async def _watch_numbers(self) -> None:
+        """Report each X that changes between normal and abnormal. One of several bindings suffices."""
+        world = self.service.world
+        while True:
+            now, seen = self._clock(), dict[str, tuple[str, bool]]()
+            for i, binding in enumerate(world.bindings(), 1):
+                truth = world.truth(binding, now)
+                abnormal = isinstance(truth, BindingStatus) and truth.status in (2, 3)
+                _, before = seen.get(binding.number_x, ("", False))
+                seen[binding.number_x] = (binding.pool_key, before or abnormal)
+                if i % _SLICE == 0:
+                    await asyncio.sleep(0)
+            for number_x, (pool_key, abnormal) in seen.items():
+                self.service.exceptions.see(number_x, pool_key, now, abnormal=abnormal)
+            await asyncio.sleep(self.scenario.queues.every)
+
+    async def _queue_receipts(self) -> None:
+        while True:
+            while batch := self.service.receipts.take(self._clock()):
+                for report, _ in batch:
+                    self.service.queues.put(CALL_REPORT, report.fields())
+            await asyncio.sleep(self.scenario.receipts.every)
+
     async def _dispatch(self) -> None:
         settings = self.scenario.dispatcher
         async with self.dispatcher(settings.url, token=settings.token) as dispatcher:
@@ -157,6 +193,19 @@ class Simulator:
                 return _reset(request)
             case _:
                 assert_never(delivery)
+
+    async def _serve_queue(self, request: web.Request) -> web.StreamResponse:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        asked = QueueRequest(request.method, request.raw_path, headers, await request.read())
+        queues, time_of = self.service.queues, asyncio.get_running_loop().time
+        if queues.hung:
+            await asyncio.Event().wait()
+        patient_until = time_of() + queues.patience(asked)
+        status, body = queues.answer(asked, self._clock())
+        while b"MessageNotExist" in body and time_of() < patient_until:
+            await asyncio.sleep(_QUEUE_LOOK)
+            status, body = queues.answer(asked, self._clock())
+        return web.Response(status=status, body=body, content_type="text/xml" if body else None)
 
 
 async def serve(simulator: Simulator, host: str, port: int, ready: Callable[[str], None]) -> None:

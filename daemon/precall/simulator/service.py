@@ -26,6 +26,7 @@ from precall.simulator.gateway import (
     reply_format,
 )
 from precall.simulator.like import RecordedReply, Recording
+from precall.simulator.message_queue import ExceptionWatch, MessageQueues
 from precall.simulator.receipts import ReceiptQueue
 from precall.simulator.replies import (
     BindingStatus,
@@ -37,6 +38,7 @@ from precall.simulator.replies import (
     error_reply,
     garbage_reply,
     html_reply,
+    queue_token_reply,
     secret_no_reply,
     status_reply,
     subscription_reply,
@@ -46,6 +48,7 @@ from precall.simulator.scenario import (
     QUERY_CALL_DETAIL,
     QUERY_CALL_STATUS,
     QUERY_NUMBER_DETAIL,
+    QUERY_QUEUE_TOKEN,
     QUERY_SUBSCRIPTION_DETAIL,
     Account,
     Fault,
@@ -97,6 +100,8 @@ class Service:
             self.calls.add(call, origin)
         self.receipts = ReceiptQueue(scenario.seed, scenario.receipts.duplicates)
         self.exchange = Exchange(scenario.seed, self.world, self.calls, self.receipts, scenario.habits, speed)
+        self.queues = MessageQueues(scenario.queues, scenario.seed)
+        self.exceptions = ExceptionWatch(self.queues.put)
         self.gateway = Gateway(scenario.account, scenario.delisted, scenario.delisted_code)
         self.traffic = Traffic()
         self.tally = CallTally()
@@ -106,6 +111,7 @@ class Service:
             QUERY_CALL_DETAIL: self._answer_detail,
             QUERY_SUBSCRIPTION_DETAIL: self._answer_subscription,
             QUERY_NUMBER_DETAIL: self._answer_secret_no,
+            QUERY_QUEUE_TOKEN: self._answer_queue_token,
         }
 
     def change_account(self, account: Account) -> None:
@@ -212,6 +218,16 @@ class Service:
         if isinstance(secret_status, str):
             return error_reply(style, secret_status, business_http_errors=self.replies.business_http_errors)
         return secret_no_reply(style, secret_status)
+
+    def _answer_queue_token(self, parameters: Mapping[str, str], style: Style, now: float) -> Reply:
+        name, kind = _required(parameters, "QueueName"), _required(parameters, "MessageType")
+        token = self.queues.issue_token(name, kind, now)
+        if token is None:
+            # Which code the product has for this is not known.
+            return error_reply(
+                style, "isv.QUEUE_NOT_EXIST", business_http_errors=self.replies.business_http_errors
+            )
+        return queue_token_reply(style, token)
 
     def _answer_detail(self, parameters: Mapping[str, str], style: Style, now: float) -> Reply:
         call_id = _required(parameters, "CallId")

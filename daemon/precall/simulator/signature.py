@@ -46,6 +46,14 @@ def acs3_signature(secret: str, canonical_request: str) -> str:
     return hmac.digest(secret.encode(), f"ACS3-HMAC-SHA256\n{hashed}".encode(), "sha256").hex()
 
 
+def mns_signature(secret: str, method: str, target: str, headers: Mapping[str, str]) -> str:
+    """Return Message Service's HMAC-SHA1 in Base64. `target` is path and query; names of headers are in lower case."""
+    own = "".join(f"{name}:{headers[name]}\n" for name in sorted(headers) if name.startswith("x-mns-"))
+    named = [headers.get(name, "") for name in ("content-md5", "content-type", "date")]
+    text = "\n".join((method, *named, own + target))
+    return base64.b64encode(hmac.digest(secret.encode(), text.encode(), "sha1")).decode()
+
+
 def same(given: str, expected: str) -> bool:
     """Compare in constant time."""
     return hmac.compare_digest(given.encode(), expected.encode())

@@ -217,9 +217,20 @@ class Metrics:
         self.call_details = self._counter(
             "call_details_total", "QueryCallDetailByCallId calls that ended, by result", "result"
         )
-        self.receipts = self._counter("receipts_total", "Elements of pushed receipts, by result", "result")
+        self.receipts = self._counter(
+            "receipts_total", "Receipts pushed or from a queue, by result", "result"
+        )
         self.receipts_refused = self._counter(
-            "receipts_refused_total", "Elements of pushed receipts that are invalid, by reason", "reason"
+            "receipts_refused_total", "Receipts pushed or from a queue that are invalid, by reason", "reason"
+        )
+        self.receipt_queue_messages = self._counter(
+            "receipt_queue_messages_total",
+            "Messages received from a queue of the provider; kept: not stored or not deleted, so they come again",
+            "queue",
+            "result",
+        )
+        self.receipt_queue_failing = self._gauge(
+            "receipt_queue_failing", "1 while a queue of the provider cannot be read", "queue"
         )
         self.calls_waiting = self._gauge(
             "calls_waiting", "Reported calls that wait for the provider's result"

@@ -25,6 +25,7 @@ EVENTS = {
     "lead": "lead.broken",
     "ledger": "ledger.broken",
     "api watch": "api.unwatched",
+    "receipt queue": "task.broken",
 }
 """The background tasks of a daemon at rest, and what is logged when one dies."""
 
@@ -82,6 +83,11 @@ async def test_the_daemon_exits_when_a_background_task_fails(
         provider={"endpoint": "http://127.0.0.1:9", **key},  # type: ignore[arg-type]
         store={"url": f"sqlite:///{tmp_path}/precall.db"},  # type: ignore[arg-type]
         api={"listen": "127.0.0.1:0"},  # type: ignore[arg-type]
+        receipts={  # type: ignore[arg-type]
+            "queue": "Alicom-Queue-1-SecretReport",
+            "queue_endpoint": "http://127.0.0.1:9",
+            "token_endpoint": "http://127.0.0.1:9",
+        },
     )
     announced = list[str]()
     with capture_logs() as lines:

@@ -1,13 +1,10 @@
 """Handlers of calls and of the receipts that the provider pushes."""
 
-import asyncio
-import codecs
 import hashlib
 import hmac
 import re
 from typing import Any
 
-import orjson
 from aiohttp import web
 from pydantic import ValidationError
 
@@ -29,20 +26,15 @@ from precall.api.schemas.calls import (
     encode_tally,
 )
 from precall.api.schemas.fields import moment
-from precall.core.calls.call import Call, NumberReport
+from precall.core.calls.call import Call
 from precall.core.calls.observed import observed_report
 from precall.core.calls.statistics import report as sum_up
-from precall.core.duplicate_keys import Contradiction, may_repeat, parsed
+from precall.core.duplicate_keys import Contradiction
 from precall.core.errors import Refusal
+from precall.engine.receipt_intake import parse_receipts, take_receipts
 from precall.engine.services import Services
-from precall.provider import BadReceipt, read_receipt
 from precall.store import StoredCall
-from precall.telemetry.logging import get_logger
 
-log = get_logger(__name__)
-
-_SLICE = 250
-_SHOWN = 20
 _EXAMPLES = 3
 _CURSOR = re.compile(A_CALL, re.ASCII)
 
@@ -135,31 +127,8 @@ async def receipts(request: web.Request, services: Services, _client: Client) ->
     Receipts may come twice and in any order. One that cannot be understood is counted and logged by its position, and
     acknowledged all the same, since pushing it again would not help.
     """
-    items = await _elements(await raw_body(request, most=MAX_BATCH_BODY, named=False))
-    now, metrics = services.clock(), services.metrics
-    reported, numbers, places = list[Call](), list[NumberReport](), list[str]()
-    for place, item in enumerate(items):
-        try:
-            match read_receipt(item, now):
-                case Call() as call:
-                    reported.append(call)
-                case NumberReport() as number:
-                    numbers.append(number)
-                case passed:
-                    metrics.receipts.labels(passed).inc()
-        except BadReceipt as error:
-            metrics.receipts_refused.labels(error.reason).inc()
-            places.append(f"[{place}].{error.field}" if error.field else f"[{place}]")
-        if place % _SLICE == _SLICE - 1:
-            await asyncio.sleep(0)
-    if reported:
-        await services.call_results.file(reported)
-    if numbers:
-        await services.call_results.report_numbers(numbers)
-    metrics.receipts.labels("stored").inc(len(reported) + len(numbers))
-    metrics.receipts.labels("refused").inc(len(places))
-    if places:
-        log.warning("receipts.not_understood", elements=len(places), among=len(items), places=places[:_SHOWN])
+    elements = await _elements(await raw_body(request, most=MAX_BATCH_BODY, named=False))
+    await take_receipts(elements, services.call_results, services.metrics, services.clock())
     return reply({"code": 0, "msg": "OK"})
 
 
@@ -169,11 +138,8 @@ async def _elements(raw: bytearray) -> list[object]:
     A single object, as queues deliver it, counts as an array of one. Raises Refusal: 400 for invalid JSON, 422 for
     anything but an array.
     """
-    raw = raw.removeprefix(codecs.BOM_UTF8)
     try:
-        data = orjson.loads(raw)
-        if may_repeat(raw, data):
-            data = await asyncio.to_thread(parsed, raw.decode())
+        data = await parse_receipts(raw)
     except ValueError as error:
         raise Refusal(400, Code.MALFORMED_JSON, f"the body is not JSON: {error}") from None
     if isinstance(data, dict | Contradiction):
