@@ -140,7 +140,8 @@ def lists(listing: Listing) -> Callable[[Callable[..., R]], Callable[..., R]]:
             ListingFormat | None,
             typer.Option(
                 "--format",
-                help="Default: table. wide has every column; csv, json and jsonl are for programs.",
+                metavar="FORMAT",
+                help="table, wide (every column), json, jsonl, csv or md. Default: table.",
                 rich_help_panel=PANEL,
             ),
         ] = None,
