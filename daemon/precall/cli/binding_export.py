@@ -1,4 +1,4 @@
-"""Bindings from a running daemon: page by page, or all of them as JSON Lines or CSV."""
+"""All bindings of a running daemon as JSON Lines or CSV."""
 
 import csv
 import io
@@ -10,25 +10,13 @@ from typing import Any, TextIO
 from urllib.parse import urlencode
 
 from precall.cli.binding_rows import COLUMNS, LABEL
+from precall.cli.paged import pages
 from precall.cli.session import Session
 from precall.cli.target import Target
 from precall.private_files import Output
 
-PAGE = 1000
-
 Bindings = Callable[[], Iterator[dict[str, Any]]]
 """Reads all bindings of a download from its beginning."""
-
-
-def pages(session: Session, wanted: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """Yield masked bindings, asking for a page whenever one is used up. `wanted` are the filters of the API."""
-    params = {"limit": str(PAGE), **wanted}
-    while True:
-        page = session.ask("GET", "/v1/bindings", params=params)
-        yield from page["bindings"]
-        if not page["cursor"]:
-            return
-        params["cursor"] = page["cursor"]
 
 
 @contextmanager
@@ -38,7 +26,9 @@ def downloaded(daemon: Target, wanted: Mapping[str, str], *, masked: bool) -> It
         spool = Output(lines.fileno(), f"a temporary file in {tempfile.gettempdir()}", closefd=False)
         with Session(daemon) as session, io.BufferedWriter(spool) as out:
             if masked:
-                out.writelines(f"{json.dumps(binding)}\n".encode() for binding in pages(session, wanted))
+                out.writelines(
+                    f"{json.dumps(binding)}\n".encode() for binding in pages(session, "bindings", wanted)
+                )
             else:
                 session.download(f"/v1/bindings/export?{urlencode(wanted)}", out.write)
 

@@ -4,7 +4,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
@@ -21,20 +21,21 @@ from rich.progress import (
 )
 
 from precall.cli import output
-from precall.cli.binding_export import downloaded, pages, write_csv, write_jsonl
+from precall.cli.binding_export import downloaded, write_csv, write_jsonl
 from precall.cli.binding_import import ImportOutcome, ImportRules, send
 from precall.cli.binding_rows import COLUMNS, EMPTY, BindingRows, FileFormat, RowError, text_of
 from precall.cli.files import OutputFile, writing_text
+from precall.cli.listings import Listing, ListingView, lists
 from precall.cli.options import Json, SubsId, label_filter
 from precall.cli.options import label as label_of
+from precall.cli.paged import show_pages
 from precall.cli.rejects import write_rejects
-from precall.cli.session import Session, ask, path, taken
+from precall.cli.session import Session, ask, path
 from precall.cli.target import Target, asks
 from precall.core.errors import OutOfReach, Refusal
 
 app = typer.Typer(no_args_is_help=True, help="Import, export, add, remove and show bindings.")
 
-PAGE = 1000
 SHOWN_MISTAKES = 5
 _FORMS = {
     ".csv": FileFormat.CSV,
@@ -42,6 +43,15 @@ _FORMS = {
     ".ndjson": FileFormat.JSONL,
     ".json": FileFormat.JSONL,
 }
+
+
+def _cell(binding: Mapping[str, Any], name: str) -> object:
+    """Return a value for a table: labels are shown as KEY=VALUE."""
+    value = binding[name]
+    return ", ".join(f"{key}={text}" for key, text in value.items()) if isinstance(value, dict) else value
+
+
+BINDINGS = Listing("bindings", COLUMNS, COLUMNS, _cell)
 
 FormatOption = Annotated[
     FileFormat | None, typer.Option("--format", help="Default: by the file extension, else jsonl.")
@@ -223,33 +233,17 @@ def show(subs_id: SubsId, *, daemon: Target, as_json: Json = False) -> None:
 
 @app.command("list")
 @asks
+@lists(BINDINGS)
 def list_(
     *,
     pool_key: PoolFilter = "",
     label: LabelFilter = "",
     limit: Annotated[int, typer.Option(min=1, help="How many to list.")] = 100,
     daemon: Target,
-    as_json: Json = False,
+    view: ListingView,
 ) -> None:
     """List bindings in the order of their ids."""
-    with Session(daemon) as session:
-        found, broken_off = taken(pages(session, _filter(pool_key, label)), limit + 1)
-    more = len(found) > limit
-    del found[limit:]
-    if as_json:
-        output.data({"bindings": found})
-    else:
-        output.rows(COLUMNS, ([_cell(binding[name]) for name in COLUMNS] for binding in found))
-    if more:
-        output.say(f"the first {limit}; --limit shows more")
-    if broken_off is not None:
-        output.say(f"the list ends early, after {len(found)}")
-        raise broken_off
-
-
-def _cell(value: object) -> object:
-    """Return a value for a table: labels are shown as KEY=VALUE."""
-    return ", ".join(f"{key}={text}" for key, text in value.items()) if isinstance(value, dict) else value
+    show_pages(daemon, _filter(pool_key, label), limit=limit, view=view, which="first")
 
 
 def _filter(pool_key: str, label: str) -> dict[str, str]:

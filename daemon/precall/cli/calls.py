@@ -2,12 +2,13 @@
 
 import csv
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
 from precall.cli import output
+from precall.cli.listings import Listing, ListingView, lists
 from precall.cli.options import Json, duration
 from precall.cli.session import ask, path
 from precall.cli.target import Target, asks
@@ -17,7 +18,6 @@ PANEL = "A running daemon"
 app = typer.Typer(no_args_is_help=True, help="Show reported calls.")
 report_app = typer.Typer()
 
-LISTED = ("called_at", "call_id", "subs_id", "route_state", "result", "state", "meaning", "duration")
 TALLIED = ("placed", "connected", "failed", "not_connected", "unverified", "pending", "wrong")
 COLUMNS = ("pool_key", "route_state", *TALLIED)
 OBSERVED = ("pool_key", "calls", "unknown", "failed", "avoided", "connected", "changed")
@@ -25,8 +25,31 @@ BOUNDS = ("avoided_low", "avoided_high", "changed_low", "changed_high")
 EXAMPLES = ("pool_key", "called_at", "call_id", "subs_id", "result", "action", "reason", "request_id")
 
 
+def _listed(call: Mapping[str, Any], name: str) -> object:
+    # The reasons for having no detail are long, and the same for every such call; `calls show` has them.
+    if name == "meaning" and call["result"] == "unverified":
+        return str(call[name]).partition(":")[0]
+    return _shown(call, name)
+
+
+def _shown(call: Mapping[str, Any], name: str) -> object:
+    return "" if name == "duration" and call[name] < 0 else call[name]
+
+
+CALLS = Listing(
+    "calls",
+    ("called_at", "call_id", "subs_id", "route_state", "result", "state", "meaning", "duration"),
+    (
+        "call_id", "subs_id", "pool_key", "prod_id", "product", "called_at", "reported_at", "route_state",
+        "route_action", "result", "source", "state", "meaning", "duration", "next_at", "detail",
+    ),
+    _listed,
+)  # fmt: skip
+
+
 @app.command("list")
 @asks
+@lists(CALLS)
 def list_(
     *,
     result: Annotated[
@@ -35,7 +58,7 @@ def list_(
     subs_id: Annotated[str, typer.Option(metavar="SUBS_ID", help="Only calls of this binding.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many to list.")] = 20,
     daemon: Target,
-    as_json: Json = False,
+    view: ListingView,
 ) -> None:
     """List the latest reported calls.
 
@@ -44,12 +67,9 @@ def list_(
     params = {"limit": str(limit)}
     params |= {name: value for name, value in (("result", result), ("subs_id", subs_id)) if value}
     answer = ask(daemon, "GET", "/v1/calls", params=params)
-    if as_json:
-        output.data(answer)
-        return
-    output.rows(LISTED, ([_listed(call, name) for name in LISTED] for call in answer["calls"]))
-    backlog = answer["backlog"]
-    output.say(waiting(backlog))
+    view.show(answer.pop("calls"), **answer)
+    if not view.is_data:
+        output.say(waiting(answer["backlog"]))
 
 
 @app.command("show")
@@ -133,13 +153,6 @@ def show_report(answer: dict[str, Any]) -> None:
         )
 
 
-def _listed(call: dict[str, Any], name: str) -> object:
-    # The reasons for having no detail are long, and the same for every such call; `calls show` has them.
-    if name == "meaning" and call["result"] == "unverified":
-        return call[name].partition(":")[0]
-    return _shown(call, name)
-
-
 def show_observed(answer: dict[str, Any], pool_key: str | None = None) -> None:
     """Print the observed pools of `GET /v1/report`: a table, a line for each pool, and examples.
 
@@ -197,7 +210,3 @@ def _csv(columns: Sequence[str], lines: Iterable[dict[str, Any]]) -> None:
     table = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
     table.writeheader()
     table.writerows(lines)
-
-
-def _shown(call: dict[str, Any], name: str) -> object:
-    return "" if name == "duration" and call[name] < 0 else call[name]

@@ -4,17 +4,23 @@ from typing import Annotated
 
 import typer
 
-from precall.cli.newest import show_newest
-from precall.cli.options import Json
+from precall.api.schemas.exposures import ExposureAnswer
+from precall.cli.listings import Listing, ListingView, lists
+from precall.cli.paged import show_pages
 from precall.cli.target import Target, asks
 
 app = typer.Typer(no_args_is_help=True, help="Show which real numbers were handed out.")
 
-COLUMNS = ("last_at", "count", "reader", "pool_key", "subs_id", "side", "reason", "request_id")
+EXPOSURES = Listing(
+    "exposures",
+    ("last_at", "count", "reader", "pool_key", "subs_id", "side", "reason", "request_id"),
+    tuple(ExposureAnswer.model_fields),
+)
 
 
 @app.command("list")
 @asks
+@lists(EXPOSURES)
 def list_(
     *,
     pool_key: Annotated[str, typer.Option("--pool-key", metavar="POOL", help="Only of this pool.")] = "",
@@ -26,11 +32,11 @@ def list_(
     ] = "",
     limit: Annotated[int, typer.Option(min=1, help="How many to list.")] = 100,
     daemon: Target,
-    as_json: Json = False,
+    view: ListingView,
 ) -> None:
     """List exposures of real numbers, newest first.
 
     Shows which client got which number, when, how often within a minute, and why. Needs scope admin.
     """
     wanted = {"pool_key": pool_key, "reader": reader, "subs_id": subs_id, "number": number, "since": since}
-    show_newest(daemon, "exposures", wanted, columns=COLUMNS, limit=limit, as_json=as_json)
+    show_pages(daemon, wanted, limit=limit, view=view)

@@ -11,7 +11,7 @@ from precall.config.schema import load
 from precall.core.errors import ConfigError, OutOfReach
 from precall.core.status.messages import trial
 
-app = typer.Typer(no_args_is_help=True, help="Tell people what is wrong (\\[notify]).")
+app = typer.Typer(no_args_is_help=True, help="Tell people what is wrong ([notify]).")
 
 
 @app.command("test")

@@ -1,12 +1,17 @@
 """Options and arguments that several commands share, and parsers for durations, addresses and labels."""
 
+import inspect
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from precall.config.addresses import split_address
 from precall.config.durations import seconds
+
+R = TypeVar("R")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, as the API returns it.")]
 JsonObject = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -17,6 +22,24 @@ ConfigFile = Annotated[
         "--config", "-c", metavar="FILE", envvar="PRECALL_CONFIG", help="The configuration file (TOML)."
     ),
 ]
+
+
+def supplied(work: Callable[..., R], name: str, build: Callable[..., object]) -> Callable[..., R]:
+    """Return the command `work` with the options of `build` in place of its parameter `name`.
+
+    That parameter gets what `build` returns.
+    """
+    given = inspect.signature(work)
+    shared = inspect.signature(build).parameters
+    own = [parameter for parameter in given.parameters.values() if parameter.name != name]
+
+    @wraps(work)
+    def command(**values: Any) -> R:
+        chosen = {option: values.pop(option) for option in shared}
+        return work(**values, **{name: build(**chosen)})
+
+    command.__signature__ = given.replace(parameters=[*own, *shared.values()])  # type: ignore[attr-defined]
+    return command
 
 
 def duration(text: str | None) -> float | None:

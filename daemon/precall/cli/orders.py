@@ -4,9 +4,11 @@ from typing import Annotated, Any
 
 import typer
 
+from precall.api.schemas.orders import OrderAnswer
 from precall.cli import output
-from precall.cli.newest import show_newest
+from precall.cli.listings import Listing, ListingView, lists
 from precall.cli.options import Json, SubsId
+from precall.cli.paged import show_pages
 from precall.cli.session import ask, path
 from precall.cli.target import Target, asks
 
@@ -19,7 +21,11 @@ app.add_typer(override_app, name="override", rich_help_panel=PANEL)
 app.add_typer(brake_app, name="brake", rich_help_panel=PANEL)
 app.add_typer(orders_app, name="orders", rich_help_panel=PANEL)
 
-COLUMNS = ("at", "kind", "pool_key", "subs_id", "action", "by", "reason", "until", "in_force")
+ORDERS = Listing(
+    "orders",
+    ("at", "kind", "pool_key", "subs_id", "action", "by", "reason", "until", "in_force"),
+    tuple(OrderAnswer.model_fields),
+)
 
 PoolOption = Annotated[str, typer.Option("--pool-key", metavar="POOL", help="Only this pool. Default: all.")]
 ReasonOption = Annotated[str, typer.Option(help="Why; stored and logged.")]
@@ -61,6 +67,7 @@ def override_lift(subs_id: SubsId, *, daemon: Target, as_json: Json = False) -> 
 
 @orders_app.command("list")
 @asks
+@lists(ORDERS)
 def orders_list(
     *,
     kind: Annotated[str, typer.Option(metavar="KIND", help="Only override, pause or brake.")] = "",
@@ -69,7 +76,7 @@ def orders_list(
     all_: Annotated[bool, typer.Option("--all", help="Also orders that are no longer in force.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="How many to list.")] = 100,
     daemon: Target,
-    as_json: Json = False,
+    view: ListingView,
 ) -> None:
     """List the overrides, pauses and brakes in force, newest first.
 
@@ -81,7 +88,7 @@ def orders_list(
         "subs_id": subs_id,
         "in_force": "" if all_ else "1",
     }
-    show_newest(daemon, "orders", wanted, columns=COLUMNS, limit=limit, as_json=as_json)
+    show_pages(daemon, wanted, limit=limit, view=view)
 
 
 @app.command(rich_help_panel=PANEL)

@@ -16,13 +16,22 @@ from rich.console import Console
 from rich.text import Text
 
 from precall.cli import streams
+from precall.cli.tables import GAP
 
 STYLES = {
     "dial_x": "green",
+    "normal": "green",
     "dial_temp_x": "cyan",
+    "temporary": "cyan",
     "dial_real": "magenta",
+    "fallback": "magenta",
     "hold": "yellow",
+    "blocked": "yellow",
+    "unverified": "yellow",
     "expired": "bright_black",
+    "connected": "green",
+    "pending": "yellow",
+    "failed": "bold red",
     "ok": "green",
     "warn": "yellow",
     "fail": "bold red",
@@ -54,7 +63,7 @@ def facts(pairs: Mapping[str, object], title: str = "") -> None:
         console().print(Text(title, style="bold underline"))
     width = max(map(len, pairs), default=0)
     for name, value in pairs.items():
-        console().print(Text(name.ljust(width), style="bold") + Text("  ") + _styled(_shown(value)))
+        console().print(Text(name.ljust(width), style="bold") + Text("  ") + _styled(shown(value)))
 
 
 def rows(columns: Sequence[str], lines: Iterable[Sequence[object]], *, wraps: bool = False) -> None:
@@ -62,20 +71,25 @@ def rows(columns: Sequence[str], lines: Iterable[Sequence[object]], *, wraps: bo
 
     With `wraps` the last column is wrapped at words on a terminal.
     """
-    cells = [[_shown(value) for value in line] for line in lines]
-    widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
+    cells = [[shown(value) for value in line] for line in lines]
     if wraps and console().is_terminal:
-        room = console().width - sum(widths[:-1]) - 2 * len(widths[:-1])
-        cells = [row for line in cells for row in _wrapped(line, room)]
-        widths[-1] = max(map(cell_len, (columns[-1], *(line[-1] for line in cells))))
+        widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
+        left = console().width - sum(widths[:-1]) - GAP * len(widths[:-1])
+        cells = [row for line in cells for row in _wrapped(line, left)]
+    table(columns, cells)
+
+
+def table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    """Print a table of what `shown` returned."""
+    widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
     console().print(_line(columns, widths, "bold"))
     for line in cells:
         console().print(_line(line, widths))
 
 
-def _wrapped(cells: Sequence[str], room: int) -> list[list[str]]:
-    """Return the rows of a line whose last cell takes no more than `room` columns."""
-    first, *more = textwrap.wrap(cells[-1], max(room, NARROWEST)) or [""]
+def _wrapped(cells: Sequence[str], width: int) -> list[list[str]]:
+    """Return the rows of a line whose last cell takes no more than `width` columns."""
+    first, *more = textwrap.wrap(cells[-1], max(width, NARROWEST)) or [""]
     return [[*cells[:-1], first], *([""] * (len(cells) - 1) + [part] for part in more)]
 
 
@@ -124,7 +138,7 @@ def clock_time(at: float) -> str:
 
 def _line(cells: Sequence[str], widths: Sequence[int], style: str = "") -> Text:
     padded = (_styled(set_cell_size(cell, width)) for cell, width in zip(cells, widths, strict=True))
-    line = Text("  ", style=style).join(padded)
+    line = Text(" " * GAP, style=style).join(padded)
     line.rstrip()
     return line
 
@@ -133,14 +147,24 @@ def _styled(word: str) -> Text:
     return Text(word, style=STYLES.get(word.rstrip(), ""))
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """Return a value as a table shows it: on one line, without control characters."""
+    text = _text(value)
+    return text if text.isprintable() else "".join(one if one.isprintable() else " " for one in text)
+
+
+def _text(value: object) -> str:
     match value:
         case None | "":
             return "-"
         case bool():
             return "yes" if value else "no"
+        case dict() | list() if not value:
+            return "-"
+        case list(words) if all(isinstance(word, str) for word in words):
+            return ", ".join(words)
         case dict() | list():
-            return json.dumps(value, ensure_ascii=False) if value else "-"
+            return json.dumps(value, ensure_ascii=False)
         case float():
             return f"{value:.3f}".rstrip("0").rstrip(".")
         case _:

@@ -1,12 +1,13 @@
 """What is held about a person: person find, person erase. Thin clients of a running daemon."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
 from precall.cli import output
+from precall.cli.listings import Listing, ListingView, lists
 from precall.cli.options import Json
 from precall.cli.session import ask
 from precall.cli.target import Target, asks
@@ -16,7 +17,7 @@ app = typer.Typer(no_args_is_help=True, help="Find or erase what is held about a
 PATIENCE = 3600.0
 """Seconds to wait for an answer: the daemon reads every row of the history."""
 SHOWN = 5
-COLUMNS = ("where", "origin", "count", "outcome", "subs_ids")
+NOTHING = "nothing is held about this number"
 
 PersonNumber = Annotated[
     str,
@@ -24,17 +25,33 @@ PersonNumber = Annotated[
 ]
 
 
+def _shown(record: Mapping[str, Any], name: str) -> object:
+    value = record[name]
+    if name != "subs_ids":
+        return value
+    more = f" … {len(value) - SHOWN} more" if len(value) > SHOWN else ""
+    return ",".join(map(str, value[:SHOWN])) + more
+
+
+FIELDS = ("where", "origin", "count", "outcome", "subs_ids")
+RECORDS = Listing("records", FIELDS, FIELDS, _shown)
+
+
 @app.command("find")
 @asks
-def find(*, number: PersonNumber, daemon: Target, as_json: Json = False) -> None:
+@lists(RECORDS)
+def find(*, number: PersonNumber, daemon: Target, view: ListingView) -> None:
     """Find what is held about a phone number.
 
     Shows bindings, history, calls, orders and audit rows, and what an erasure would do to each. Exit 1: nothing is
     held. Needs scope admin.
     """
     answer = ask(daemon, "POST", "/v1/persons/find", body={"number": _read(number)}, timeout=PATIENCE)
-    _show(answer, as_json=as_json)
-    if not answer["records"]:
+    records = answer.pop("records")
+    if records or view.is_data:
+        view.show(records, **answer)
+    if not records:
+        output.say(NOTHING)
         raise typer.Exit(1)
 
 
@@ -71,13 +88,6 @@ def _show(answer: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         output.data(answer)
     elif answer["records"]:
-        output.rows(COLUMNS, ([_shown(record[name]) for name in COLUMNS] for record in answer["records"]))
+        ListingView(RECORDS).show(answer["records"])
     if not answer["records"]:
-        output.say("nothing is held about this number")
-
-
-def _shown(value: object) -> object:
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        return value
-    more = f" … {len(value) - SHOWN} more" if len(value) > SHOWN else ""
-    return ",".join(map(str, value[:SHOWN])) + more
+        output.say(NOTHING)

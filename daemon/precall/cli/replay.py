@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, TextIO
@@ -14,6 +14,7 @@ from precall.cli.files import OutputFile, writing
 from precall.cli.options import Json
 from precall.cli.session import Session
 from precall.cli.target import Target, asks
+from precall.core.calls.observed import Proportion
 from precall.core.errors import ConfigError
 from precall.core.planning import replay as core
 from precall.core.planning.sample import DialRecord, read
@@ -53,7 +54,7 @@ def replay(
     """Replay a dial log under another order of checks.
 
     Shows how many wrong dials the same traffic would have met, at the same number of calls. The log shows only that a
-    route changed between two answers; the change is taken to be half way.
+    route changed between two answers; the change is taken to be half way. Warns where the dials are too few to tell.
     """
     world = core.reconstruct(_lines(file))
     if not world.rate:
@@ -67,6 +68,8 @@ def replay(
             found += [(calls, core.score(world, name, calls)) for name in core.POLICIES]
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+    for doubt in doubts(found):
+        output.say(doubt)
     if as_json:
         output.data([{"rate": calls, **asdict(score)} for calls, score in found])
         return
@@ -86,6 +89,38 @@ def replay(
             for calls, score in found
         ],
     )
+
+
+def doubts(found: Sequence[tuple[float, core.PolicyScore]]) -> list[str]:
+    """Return a line for each rate at which the differences to round robin may be chance.
+
+    `found` are scores and their rates of calls.
+    """
+    lines = []
+    for base_rate, base in found:
+        if base.policy != core.BASELINE:
+            continue
+        low, high = _wrong(base).interval
+        alike = [
+            score.policy
+            for rate, score in found
+            if rate == base_rate and score is not base and _overlap(_wrong(score).interval, (low, high))
+        ]
+        if alike:
+            lines.append(
+                f"{base.dials:,} dials are too few to tell {' and '.join(alike)} from {base.policy} at"
+                f" {base_rate:.4g} calls/s: with 95% confidence it has {low:.2%} to {high:.2%} wrong dials, and so may"
+                " they; log more bindings (store.dial_log), or for longer"
+            )
+    return lines
+
+
+def _wrong(score: core.PolicyScore) -> Proportion:
+    return Proportion(round(score.wrong * score.dials), score.dials)
+
+
+def _overlap(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    return one[0] <= other[1] and other[0] <= one[1]
 
 
 def _show_fits(fits: list[core.RateFit], *, as_json: bool) -> None:

@@ -1,17 +1,38 @@
-"""What to dial for a binding, and why: route, explain. Thin clients of a running daemon."""
+"""What to dial, and why: route, explain, routes list, routes lookup. Thin clients of a running daemon."""
 
 from typing import Annotated, Any
 
 import typer
 
+from precall.api.schemas.routes import MAX_LOOKUP, RouteAnswer
 from precall.cli import output
+from precall.cli.listings import Listing, ListingView, lists
 from precall.cli.options import Json, SubsId, duration
-from precall.cli.session import ask, path
+from precall.cli.paged import show_pages
+from precall.cli.session import Session, ask, path
 from precall.cli.target import Target, asks
 
 PANEL = "A running daemon"
 app = typer.Typer()
+routes_app = typer.Typer(no_args_is_help=True, help="Show the routes of many bindings.")
+app.add_typer(routes_app, name="routes", rich_help_panel=PANEL)
 
+ROUTES = Listing(
+    "routes",
+    (
+        "subs_id",
+        "action",
+        "number",
+        "state",
+        "reason",
+        "checked_at",
+        "good_until",
+        "stale",
+        "extension",
+        "flags",
+    ),
+    tuple(RouteAnswer.model_fields),
+)
 RESULT = ("last_at", "count", "result", "number", "code", "request_id", "seconds")
 _DIALLED = ("dial_x", "dial_temp_x", "dial_real")
 
@@ -67,3 +88,63 @@ def explain(subs_id: SubsId, *, daemon: Target, as_json: Json = False) -> None:
     results: list[dict[str, Any]] = answer["results"] or []
     if results:
         output.rows(RESULT, ([result[name] for name in RESULT] for result in results))
+
+
+@routes_app.command("list")
+@asks
+@lists(ROUTES)
+def list_(
+    *,
+    action: Annotated[
+        str, typer.Option(help="Only dial_x, dial_temp_x, dial_real, hold or expired.", metavar="ACTION")
+    ] = "",
+    state: Annotated[
+        str,
+        typer.Option(
+            help="Only unverified, normal, temporary, fallback, expired or blocked.", metavar="STATE"
+        ),
+    ] = "",
+    pool_key: Annotated[str, typer.Option("--pool-key", metavar="POOL", help="Only of this pool.")] = "",
+    stale: Annotated[
+        bool | None, typer.Option("--stale/--fresh", help="Only routes that are stale, or that are not.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many to list.")] = 100,
+    daemon: Target,
+    view: ListingView,
+) -> None:
+    """List routes in the order of their bindings' ids.
+
+    Shows what a reader without a caller gets; real numbers are withheld.
+    """
+    wanted = {"action": action, "state": state, "pool_key": pool_key}
+    if stale is not None:
+        wanted["stale"] = str(stale).lower()
+    show_pages(daemon, wanted, limit=limit, view=view, which="first")
+
+
+@routes_app.command("lookup")
+@asks
+@lists(ROUTES)
+def lookup(
+    subs_ids: Annotated[list[str], typer.Argument(metavar="SUBS_ID...", help="Ids of bindings.")],
+    *,
+    caller: Annotated[str, typer.Option(metavar="NUMBER", help="The calling number.")] = "",
+    daemon: Target,
+    view: ListingView,
+) -> None:
+    """Show what to dial for several bindings.
+
+    As a dispatcher gets it: with scope routes:real the answer has real numbers, and each is audited. Exit 1: a binding
+    is unknown.
+    """
+    routes, unknown = list[dict[str, Any]](), list[str]()
+    with Session(daemon) as session:
+        for first in range(0, len(subs_ids), MAX_LOOKUP):
+            body = {"subs_ids": subs_ids[first : first + MAX_LOOKUP], "caller": caller}
+            answer = session.ask("POST", "/v1/routes/lookup", body=body)
+            routes += answer["routes"]
+            unknown += answer["unknown"]
+    view.show(routes, unknown=unknown)
+    if unknown:
+        output.say(f"unknown: {', '.join(unknown)}")
+        raise typer.Exit(1)

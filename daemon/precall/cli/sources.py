@@ -15,7 +15,7 @@ from precall.core.errors import ConfigError
 from precall.core.sync.columns import BadRow
 from precall.core.sync.plan import EXAMPLES, SyncPlan
 
-app = typer.Typer(no_args_is_help=True, help="Sync bindings from your own database (\\[source]).")
+app = typer.Typer(no_args_is_help=True, help="Sync bindings from your own database ([source]).")
 
 PATIENCE = 600.0
 """Seconds to wait for a sync: the first one of a million rows takes minutes."""

@@ -3,19 +3,18 @@
 All client commands share the options for it.
 """
 
-import inspect
 import re
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
 
 import typer
 
 from precall.cli.client import DaemonClient
+from precall.cli.options import supplied
 from precall.core.errors import ConfigError
 
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -50,17 +49,7 @@ class Target:
 
 def asks(work: Callable[..., R]) -> Callable[..., R]:
     """Give a command that takes `daemon: Target` the options that choose it."""
-    given = inspect.signature(work)
-    shared = inspect.signature(target).parameters
-    own = [parameter for parameter in given.parameters.values() if parameter.name != "daemon"]
-
-    @wraps(work)
-    def command(**values: Any) -> R:
-        chosen = {name: values.pop(name) for name in shared}
-        return work(**values, daemon=target(**chosen))
-
-    command.__signature__ = given.replace(parameters=[*own, *shared.values()])  # type: ignore[attr-defined]
-    return command
+    return supplied(work, "daemon", target)
 
 
 def target(

@@ -1,5 +1,6 @@
-"""`--help` of every command: a one-line summary, wrapped texts, and flags without a type."""
+"""`--help` of every command: a one-line summary, wrapped texts, examples that parse, and flags without a type."""
 
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,8 @@ import typer
 from typer.testing import CliRunner
 
 from precall.cli import app
+from precall.cli.examples import EXAMPLES
+from precall.cli.help import tidy
 
 WIDTH = 80
 
@@ -60,3 +63,37 @@ def test_labels_have_one_spelling() -> None:
 def test_no_duration_option_is_called_since() -> None:
     assert "--within" in shown("report")
     assert "--since" not in shown("report")
+
+
+def test_every_command_has_examples() -> None:
+    assert {" ".join(words) for words, command in ALL if not hasattr(command, "commands")} == EXAMPLES.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "line"), [(name, line) for name, lines in EXAMPLES.items() for line in lines]
+)
+def test_examples_are_shown_and_parse(name: str, line: str) -> None:
+    words = name.split()
+    assert line in " ".join(shown(*words).partition("Examples:")[2].split())
+    program, *given = shlex.split(line)
+    assert [program, *given[: len(words)]] == ["precall", *words]
+    [command] = [one for found, one in ALL if found == tuple(words)]
+    command.make_context(name, given[len(words) :])
+
+
+def test_brackets_are_shown_as_they_are_written() -> None:
+    small = typer.Typer(help="About [source].")
+
+    @small.command()
+    def work(option: str = typer.Option("", help="As [api.tokens] has it, one of [1, 2].")) -> None:
+        """Read [policy] of a file."""
+
+    @small.command()
+    def other() -> None:
+        """Do nothing."""
+
+    tidy(small)
+    help_of = [CliRunner().invoke(small, [*words, "--help"]).output for words in ((), ("work",))]
+    text = " ".join(" ".join(help_of).split())
+    for written in ("About [source].", "Read [policy] of a file.", "[api.tokens]", "[1, 2]"):
+        assert written in text

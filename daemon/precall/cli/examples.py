@@ -1,0 +1,71 @@
+"""What `--help` shows as examples: for each command, lines that work as they are once the ids are your own."""
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "demo": ("precall demo", "precall demo --for 30s"),
+    "run": ("precall run --config /etc/precall/config.toml",),
+    "migrate": ("precall migrate --config /etc/precall/config.toml",),
+    "simulate": (
+        "precall simulate --bindings 1000 --export bindings.jsonl",
+        "precall simulate --like transcript.jsonl",
+    ),
+    "config check": ("precall config check --config /etc/precall/config.toml",),
+    "config reload": ("precall config reload",),
+    "token new": ("precall token new --name dispatcher --scope routes:read --scope routes:real",),
+    "status": ("precall status --watch", "precall status --json"),
+    "route": (
+        "precall route 1000000768798832 --caller 13800000001",
+        "precall route 1000000768798832 --max-age 5s --timeout 1s",
+    ),
+    "explain": ("precall explain 1000000768798832",),
+    "routes list": (
+        "precall routes list --action hold",
+        "precall routes list --pool-key FC123456 --sort checked_at --tz local",
+    ),
+    "routes lookup": ("precall routes lookup 1000000768798832 1000000768798833 --format csv",),
+    "history": ("precall history 1000000768798832 --tz Asia/Shanghai",),
+    "check": ("precall check 1000000768798832 --pool-key FC123456 --call-no 13800000001",),
+    "call": (
+        "precall call '116014888060^102816313060' --prod-id ivr --called-at 2026-01-02T03:04:05+08:00 --find",
+    ),
+    "doctor": ("precall doctor", "precall doctor --contact bindings.csv --transcript transcript.jsonl"),
+    "pause": ("precall pause --pool-key FC123456 --reason 'the provider has announced works'",),
+    "resume": ("precall resume --pool-key FC123456",),
+    "override set": (
+        "precall override set 1000000768798832 hold --until 2030-01-31T12:00:00+08:00 --reason 'ticket 42'",
+    ),
+    "override lift": ("precall override lift 1000000768798832",),
+    "brake engage": ("precall brake engage --pool-key FC123456 --reason 'replies look wrong'",),
+    "brake release": ("precall brake release --pool-key FC123456",),
+    "orders list": (
+        "precall orders list --all --kind override",
+        "precall orders list --columns at,by,reason --format md",
+    ),
+    "report": ("precall report --within 7d", "precall report --observe --pool-key FC123456"),
+    "plan": ("precall plan --bindings 100000", "precall plan --bindings 100000 --rate 50 --max-age 10m"),
+    "dials": ("precall dials -o dials.jsonl",),
+    "replay": ("precall replay dials.jsonl", "precall replay dials.jsonl --rate 1 --rate 5"),
+    "bindings import": (
+        "precall bindings import bindings.csv --keep-going",
+        "precall bindings import - --format jsonl",
+    ),
+    "bindings export": ("precall bindings export -o bindings.csv", "precall bindings export --masked"),
+    "bindings add": (
+        "precall bindings add 1000000768798832 --pool-key FC123456 --number-x 17000000001 --number-a 13800000001",
+    ),
+    "bindings remove": ("precall bindings remove 1000000768798832",),
+    "bindings show": ("precall bindings show 1000000768798832",),
+    "bindings list": ("precall bindings list --pool-key FC123456 --label city=Hangzhou",),
+    "calls list": ("precall calls list --result failed --columns called_at,subs_id,meaning",),
+    "calls show": ("precall calls show '116012854210^102314050'",),
+    "source check": ("precall source check --config /etc/precall/config.toml",),
+    "source apply": ("precall source apply",),
+    "exposures list": (
+        "precall exposures list --reader dispatcher --since 2026-01-31T00:00:00+08:00",
+        "precall exposures list --format csv --limit 100000",
+    ),
+    "person find": ("precall person find --number -",),
+    "person erase": ("precall person erase --number - --reason 'request 42' --yes",),
+    "keys new": ("precall keys new --file /etc/precall/number.keys",),
+    "keys rotate": ("precall keys rotate --config /etc/precall/config.toml",),
+    "notify test": ("precall notify test --config /etc/precall/config.toml",),
+}
