@@ -30,10 +30,8 @@ async def book(url: str, timeout: float = 20.0) -> AsyncIterator[MemberBook]:
 
 def lead_by(url: str, token: int) -> None:
     """Store this fencing token, as a daemon does that takes the lead."""
-    sql(
-        url,
-        f"INSERT INTO marks VALUES ('reign', '{token}') ON CONFLICT (name) DO UPDATE SET value = '{token}'",
-    )
+    raised = "ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+    sql(url, f"INSERT INTO marks (name, value) VALUES ('reign', '{token}') {raised}")  # noqa: S608 - a number
 
 
 @pytest.fixture
