@@ -18,6 +18,7 @@ from precall.cli import (
     calls,
     daemon,
     exposures,
+    init,
     keys,
     notify,
     orders,
@@ -29,6 +30,7 @@ from precall.cli import (
     sources,
     status,
     streams,
+    tokens,
 )
 from precall.cli.help import tidy
 from precall.cli.output import say
@@ -82,6 +84,7 @@ def _options(
 
 
 for _commands in (
+    init.app,
     daemon.app,
     status.app,
     routes.app,
@@ -97,6 +100,7 @@ app.add_typer(calls.app, name="calls", rich_help_panel="A running daemon")
 app.add_typer(sources.app, name="source", rich_help_panel="A running daemon")
 app.add_typer(exposures.app, name="exposures", rich_help_panel="A running daemon")
 app.add_typer(persons.app, name="person", rich_help_panel="A running daemon")
+app.add_typer(tokens.app, name="token", rich_help_panel="The daemon itself")
 app.add_typer(keys.app, name="keys", rich_help_panel="The daemon itself")
 app.add_typer(notify.app, name="notify", rich_help_panel="The daemon itself")
 tidy(app)

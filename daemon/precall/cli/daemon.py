@@ -1,14 +1,11 @@
-"""Commands that serve or prepare serving: run, demo, simulate, migrate, config, token.
+"""Commands that serve or prepare serving: run, demo, simulate, migrate, config.
 
 They run on uvloop where it exists. A signal ends them with exit code 0; `run` drains first. Each command imports the
 daemon, the store or the simulator itself, so that a client of a running daemon does not wait a second for them.
 """
 
 import asyncio
-import hashlib
-import json
 import os
-import secrets
 import signal
 import sys
 import time
@@ -19,11 +16,11 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from precall.cli.options import ConfigFile, Json, JsonObject, address, duration
+from precall.cli.options import ConfigFile, Json, address, duration
 from precall.cli.output import console, data, say
 from precall.cli.session import Session, answered
 from precall.cli.target import Target, asks
-from precall.config.schema import SCOPES, load, log_format, remarks
+from precall.config.schema import load, log_format, remarks
 from precall.config.settings import compare
 from precall.core.errors import ConfigError
 from precall.telemetry import logging as log
@@ -31,9 +28,7 @@ from precall.telemetry import logging as log
 PANEL = "The daemon itself"
 app = typer.Typer()
 config_app = typer.Typer(no_args_is_help=True, help="Check or reload the configuration.")
-token_app = typer.Typer(no_args_is_help=True, help="Create tokens for the HTTP API.")
 app.add_typer(config_app, name="config", rich_help_panel=PANEL)
-app.add_typer(token_app, name="token", rich_help_panel=PANEL)
 
 T = TypeVar("T")
 
@@ -220,36 +215,6 @@ def simulate(
 
     what = recorded(like) if like is not None else scene(scenario, bindings)
     _serve(simulating(what, *address(listen), export, speed, stop_signal))
-
-
-@token_app.command("new")
-def token_new(
-    *,
-    name: Annotated[str, typer.Option(help="The name of its holder, for audits and logs.")],
-    scope: Annotated[list[str], typer.Option(help=f"What it permits; may be repeated: {', '.join(SCOPES)}.")],
-    as_json: JsonObject = False,
-) -> None:
-    """Create a token and print it once.
-
-    Prints the lines of configuration that admit it as well.
-    """
-    for wanted in scope:
-        if wanted not in SCOPES:
-            raise typer.BadParameter(f"{wanted} is not a scope; there are {', '.join(SCOPES)}")
-    token = secrets.token_urlsafe(32)
-    entry = {
-        "name": name,
-        "scopes": list(dict.fromkeys(scope)),
-        "sha256": hashlib.sha256(token.encode()).hexdigest(),
-    }
-    if as_json:
-        data({"token": token} | entry)
-        return
-    typer.echo(f"token: {token}")
-    say("It is not stored anywhere: give it to its holder now. For the configuration:\n")
-    typer.echo("[[api.tokens]]")
-    for key, value in entry.items():
-        typer.echo(f"{key} = {json.dumps(value)}")
 
 
 def stop_signal() -> asyncio.Event:

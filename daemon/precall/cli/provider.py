@@ -120,8 +120,6 @@ def _examine(config: Config, subs_id: str, pool_key: str, *, as_json: bool) -> N
     """Check the provider and the database, print the findings, and exit unless all is well."""
     from precall.cli.doctor import StepVerdict, examine  # noqa: PLC0415 - see serving
 
-    log.configure("critical")
-
     async def probe() -> Any:
         async with connected(config) as provider:
             return await examine(config, provider, time.time, subs_id, pool_key)
