@@ -16,6 +16,7 @@ from precall import __version__
 from precall.cli import (
     bindings,
     calls,
+    configuration,
     daemon,
     exposures,
     init,
@@ -100,6 +101,7 @@ app.add_typer(calls.app, name="calls", rich_help_panel="A running daemon")
 app.add_typer(sources.app, name="source", rich_help_panel="A running daemon")
 app.add_typer(exposures.app, name="exposures", rich_help_panel="A running daemon")
 app.add_typer(persons.app, name="person", rich_help_panel="A running daemon")
+app.add_typer(configuration.app, name="config", rich_help_panel="The daemon itself")
 app.add_typer(tokens.app, name="token", rich_help_panel="The daemon itself")
 app.add_typer(keys.app, name="keys", rich_help_panel="The daemon itself")
 app.add_typer(notify.app, name="notify", rich_help_panel="The daemon itself")

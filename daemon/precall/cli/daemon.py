@@ -1,4 +1,4 @@
-"""Commands that serve or prepare serving: run, demo, simulate, migrate, config.
+"""Commands that serve or prepare serving: run, demo, simulate, migrate.
 
 They run on uvloop where it exists. A signal ends them with exit code 0; `run` drains first. Each command imports the
 daemon, the store or the simulator itself, so that a client of a running daemon does not wait a second for them.
@@ -16,19 +16,13 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from precall.cli.options import ConfigFile, Json, address, duration
-from precall.cli.output import console, data, say
-from precall.cli.session import Session, answered
-from precall.cli.target import Target, asks
+from precall.cli.options import ConfigFile, address, duration
+from precall.cli.output import console, say
 from precall.config.schema import load, log_format, remarks
-from precall.config.settings import compare
-from precall.core.errors import ConfigError
 from precall.telemetry import logging as log
 
 PANEL = "The daemon itself"
 app = typer.Typer()
-config_app = typer.Typer(no_args_is_help=True, help="Check or reload the configuration.")
-app.add_typer(config_app, name="config", rich_help_panel=PANEL)
 
 T = TypeVar("T")
 
@@ -125,63 +119,6 @@ def migrate(config: ConfigFile = None) -> None:
 
     before, after = asyncio.run(work())
     typer.echo(f"schema {after}, unchanged" if before == after else f"schema {before or 'none'} -> {after}")
-
-
-@config_app.command("check")
-def config_check(
-    *,
-    config: ConfigFile = None,
-    against: Annotated[
-        Path | None,
-        typer.Option(metavar="OLD", help="An earlier file: also show what differs and what needs a restart."),
-    ] = None,
-) -> None:
-    """Check the configuration file and PRECALL_ variables.
-
-    Lists all mistakes at once. Exit 1: there are some.
-    """
-    try:
-        loaded = load(config)
-        found = None if against is None else compare(load(against), loaded)
-        if loaded.notify.configured:
-            from precall.engine.notify_targets import configured_targets  # noqa: PLC0415
-
-            configured_targets(loaded.notify)
-    except ConfigError as error:
-        for mistake in error.mistakes:
-            typer.echo(mistake)
-        raise typer.Exit(1) from None
-    for remark in remarks(loaded):
-        say(f"note: {remark}")
-    typer.echo(f"{config or 'defaults and environment'}: ok")
-    for one in () if found is None else (*found.changed, *found.needs_restart):
-        typer.echo(str(one))
-
-
-@config_app.command("reload")
-@asks
-def config_reload(*, daemon: Target, as_json: Json = False) -> None:
-    """Make a running daemon reload its configuration.
-
-    Exit 1: the file has mistakes, and nothing changes.
-    """
-    with Session(daemon) as session:
-        answer = session.request("POST", "/-/reload")
-    content = answer.content
-    if answer.status == 422:
-        for mistake in content.get("errors", [content]):
-            typer.echo(f"{mistake.get('field', '')}: {mistake['detail']}".removeprefix(": "))
-        raise typer.Exit(1)
-    found = answered(answer)
-    if as_json:
-        data(found)
-        return
-    for one in found["changed"]:
-        typer.echo(f"{one['key']}: {one['before']} -> {one['after']}")
-    for one in found["needs_restart"]:
-        typer.echo(f"{one['key']}: {one['before']} -> {one['after']}; needs a restart")
-    if not found["changed"] and not found["needs_restart"]:
-        typer.echo("nothing has changed")
 
 
 @app.command(rich_help_panel=PANEL)

@@ -24,7 +24,7 @@ app = typer.Typer()
 
 READABLE = 0o644
 CONFIG = """\
-# precall, as `precall init` begins it.
+# precall, as `precall init` begins it. `precall config example` shows every key with its default.
 
 [provider]
 # The access key comes by the variables PRECALL_PROVIDER__ACCESS_KEY_ID and PRECALL_PROVIDER__ACCESS_KEY_SECRET, or
