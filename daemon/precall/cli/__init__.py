@@ -16,6 +16,7 @@ from precall import __version__
 from precall.cli import (
     bindings,
     calls,
+    completion,
     configuration,
     daemon,
     exposures,
@@ -94,6 +95,7 @@ for _commands in (
     calls.report_app,
     plan.app,
     replay.app,
+    completion.app,
 ):
     app.add_typer(_commands)
 app.add_typer(bindings.app, name="bindings", rich_help_panel="A running daemon")
@@ -111,6 +113,7 @@ tidy(app)
 def main() -> None:
     """Run one command and exit. Expected errors are lines on standard error, never a traceback."""
     streams.prepare()
+    completion.prepare()
     log.configure("warning")
     code = _ended(lambda: app())  # noqa: PLW0108  looked up at call time: tests replace it
     # Flushing what is buffered may still fail, for instance on a full disk.
