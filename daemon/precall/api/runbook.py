@@ -5,13 +5,13 @@ import re
 from base64 import b64encode
 from html import escape
 from itertools import pairwise
-from pathlib import Path
 
 from aiohttp import hdrs, web
 from markdown_it import MarkdownIt
 from markdown_it.token import Token as MarkdownToken
 
 from precall.api.problems import HEADERS
+from precall.config import packaged
 
 _ELSEWHERE = re.compile(r"\[([^]]+)\]\((?!#|https?:)[^)]+\)")
 """A link to a file of the checkout, which this page has not beside it."""
@@ -57,11 +57,8 @@ _HEADERS = HEADERS | {"Content-Security-Policy": _POLICY, hdrs.CONTENT_TYPE: "te
 
 
 def text() -> str:
-    """Return the runbook in Markdown: from the package when installed, from `deploy/` in a source checkout."""
-    package = Path(__file__).resolve().parent.parent
-    installed = package / "runbook.md"
-    beside = package.parent.parent / "deploy" / "runbook.md"
-    return (installed if installed.is_file() else beside).read_text(encoding="utf-8")
+    """Return the runbook in Markdown."""
+    return packaged.text("runbook.md", "deploy")
 
 
 def page(markdown: str) -> bytes:

@@ -16,9 +16,12 @@ from precall import __version__
 from precall.cli import (
     bindings,
     calls,
+    completion,
+    configuration,
     daemon,
     exposures,
     history,
+    init,
     keys,
     notify,
     orders,
@@ -30,6 +33,7 @@ from precall.cli import (
     sources,
     status,
     streams,
+    tokens,
 )
 from precall.cli.help import tidy
 from precall.cli.output import say
@@ -83,6 +87,7 @@ def _options(
 
 
 for _commands in (
+    init.app,
     daemon.app,
     status.app,
     routes.app,
@@ -92,6 +97,7 @@ for _commands in (
     calls.report_app,
     plan.app,
     replay.app,
+    completion.app,
 ):
     app.add_typer(_commands)
 app.add_typer(bindings.app, name="bindings", rich_help_panel="A running daemon")
@@ -99,6 +105,8 @@ app.add_typer(calls.app, name="calls", rich_help_panel="A running daemon")
 app.add_typer(sources.app, name="source", rich_help_panel="A running daemon")
 app.add_typer(exposures.app, name="exposures", rich_help_panel="A running daemon")
 app.add_typer(persons.app, name="person", rich_help_panel="A running daemon")
+app.add_typer(configuration.app, name="config", rich_help_panel="The daemon itself")
+app.add_typer(tokens.app, name="token", rich_help_panel="The daemon itself")
 app.add_typer(keys.app, name="keys", rich_help_panel="The daemon itself")
 app.add_typer(notify.app, name="notify", rich_help_panel="The daemon itself")
 tidy(app)
@@ -107,6 +115,7 @@ tidy(app)
 def main() -> None:
     """Run one command and exit. Expected errors are lines on standard error, never a traceback."""
     streams.prepare()
+    completion.prepare()
     log.configure("warning")
     code = _ended(lambda: app())  # noqa: PLW0108  looked up at call time: tests replace it
     # Flushing what is buffered may still fail, for instance on a full disk.

@@ -1,14 +1,11 @@
-"""Commands that serve or prepare serving: run, demo, simulate, migrate, config, token.
+"""Commands that serve or prepare serving: run, demo, simulate, migrate.
 
 They run on uvloop where it exists. A signal ends them with exit code 0; `run` drains first. Each command imports the
 daemon, the store or the simulator itself, so that a client of a running daemon does not wait a second for them.
 """
 
 import asyncio
-import hashlib
-import json
 import os
-import secrets
 import signal
 import sys
 import time
@@ -19,21 +16,13 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from precall.cli.options import ConfigFile, Json, JsonObject, address, duration
-from precall.cli.output import console, data, say
-from precall.cli.session import Session, answered
-from precall.cli.target import Target, asks
-from precall.config.schema import SCOPES, load, log_format, remarks
-from precall.config.settings import compare
-from precall.core.errors import ConfigError
+from precall.cli.options import ConfigFile, address, duration
+from precall.cli.output import console, say
+from precall.config.schema import load, log_format, remarks
 from precall.telemetry import logging as log
 
 PANEL = "The daemon itself"
 app = typer.Typer()
-config_app = typer.Typer(no_args_is_help=True, help="Check or reload the configuration.")
-token_app = typer.Typer(no_args_is_help=True, help="Create tokens for the HTTP API.")
-app.add_typer(config_app, name="config", rich_help_panel=PANEL)
-app.add_typer(token_app, name="token", rich_help_panel=PANEL)
 
 T = TypeVar("T")
 
@@ -132,63 +121,6 @@ def migrate(config: ConfigFile = None) -> None:
     typer.echo(f"schema {after}, unchanged" if before == after else f"schema {before or 'none'} -> {after}")
 
 
-@config_app.command("check")
-def config_check(
-    *,
-    config: ConfigFile = None,
-    against: Annotated[
-        Path | None,
-        typer.Option(metavar="OLD", help="An earlier file: also show what differs and what needs a restart."),
-    ] = None,
-) -> None:
-    """Check the configuration file and PRECALL_ variables.
-
-    Lists all mistakes at once. Exit 1: there are some.
-    """
-    try:
-        loaded = load(config)
-        found = None if against is None else compare(load(against), loaded)
-        if loaded.notify.configured:
-            from precall.engine.notify_targets import configured_targets  # noqa: PLC0415
-
-            configured_targets(loaded.notify)
-    except ConfigError as error:
-        for mistake in error.mistakes:
-            typer.echo(mistake)
-        raise typer.Exit(1) from None
-    for remark in remarks(loaded):
-        say(f"note: {remark}")
-    typer.echo(f"{config or 'defaults and environment'}: ok")
-    for one in () if found is None else (*found.changed, *found.needs_restart):
-        typer.echo(str(one))
-
-
-@config_app.command("reload")
-@asks
-def config_reload(*, daemon: Target, as_json: Json = False) -> None:
-    """Make a running daemon reload its configuration.
-
-    Exit 1: the file has mistakes, and nothing changes.
-    """
-    with Session(daemon) as session:
-        answer = session.request("POST", "/-/reload")
-    content = answer.content
-    if answer.status == 422:
-        for mistake in content.get("errors", [content]):
-            typer.echo(f"{mistake.get('field', '')}: {mistake['detail']}".removeprefix(": "))
-        raise typer.Exit(1)
-    found = answered(answer)
-    if as_json:
-        data(found)
-        return
-    for one in found["changed"]:
-        typer.echo(f"{one['key']}: {one['before']} -> {one['after']}")
-    for one in found["needs_restart"]:
-        typer.echo(f"{one['key']}: {one['before']} -> {one['after']}; needs a restart")
-    if not found["changed"] and not found["needs_restart"]:
-        typer.echo("nothing has changed")
-
-
 @app.command(rich_help_panel=PANEL)
 def simulate(
     *,
@@ -220,36 +152,6 @@ def simulate(
 
     what = recorded(like) if like is not None else scene(scenario, bindings)
     _serve(simulating(what, *address(listen), export, speed, stop_signal))
-
-
-@token_app.command("new")
-def token_new(
-    *,
-    name: Annotated[str, typer.Option(help="The name of its holder, for audits and logs.")],
-    scope: Annotated[list[str], typer.Option(help=f"What it permits; may be repeated: {', '.join(SCOPES)}.")],
-    as_json: JsonObject = False,
-) -> None:
-    """Create a token and print it once.
-
-    Prints the lines of configuration that admit it as well.
-    """
-    for wanted in scope:
-        if wanted not in SCOPES:
-            raise typer.BadParameter(f"{wanted} is not a scope; there are {', '.join(SCOPES)}")
-    token = secrets.token_urlsafe(32)
-    entry = {
-        "name": name,
-        "scopes": list(dict.fromkeys(scope)),
-        "sha256": hashlib.sha256(token.encode()).hexdigest(),
-    }
-    if as_json:
-        data({"token": token} | entry)
-        return
-    typer.echo(f"token: {token}")
-    say("It is not stored anywhere: give it to its holder now. For the configuration:\n")
-    typer.echo("[[api.tokens]]")
-    for key, value in entry.items():
-        typer.echo(f"{key} = {json.dumps(value)}")
 
 
 def stop_signal() -> asyncio.Event:

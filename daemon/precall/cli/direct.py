@@ -23,6 +23,7 @@ from precall.provider import (
     TransportTrouble,
     configured_credentials,
 )
+from precall.telemetry import logging as log
 from precall.telemetry.redaction import without_secrets
 
 PANEL = "The provider, without a daemon"
@@ -33,7 +34,8 @@ _SHOWN_HEADERS = ("Date", "Content-Type", "x-acs-retry-after", "x-acs-request-id
 
 @asynccontextmanager
 async def connected(config: Config) -> AsyncIterator[Provider]:
-    """Yield a provider by this configuration."""
+    """Yield a provider by this configuration. Nothing is logged: the command shows what it finds."""
+    log.configure("critical")
     keys = configured_credentials(config.provider)
     provider = Provider(
         config.provider,

@@ -8,8 +8,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "precall simulate --bindings 1000 --export bindings.jsonl",
         "precall simulate --like transcript.jsonl",
     ),
+    "init": ("precall init /etc/precall",),
     "config check": ("precall config check --config /etc/precall/config.toml",),
+    "config show": ("precall config show --config /etc/precall/config.toml",),
+    "config example": ("precall config example",),
     "config reload": ("precall config reload",),
+    "completion": ("precall completion bash",),
     "token new": ("precall token new --name dispatcher --scope routes:read --scope routes:real",),
     "status": ("precall status --watch", "precall status --json"),
     "route": (

@@ -136,6 +136,11 @@ def clock_time(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%SZ")
 
 
+def date_time(at: float) -> str:
+    """Return Unix seconds as a date and a time of day in UTC."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%MZ")
+
+
 def _line(cells: Sequence[str], widths: Sequence[int], style: str = "") -> Text:
     padded = (_styled(set_cell_size(cell, width)) for cell, width in zip(cells, widths, strict=True))
     line = Text(" " * GAP, style=style).join(padded)

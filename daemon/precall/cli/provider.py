@@ -2,12 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from rich.text import Text
 
 from precall.cli import output
 from precall.cli.call_detail import call
@@ -100,7 +102,7 @@ def doctor(
     ] = None,
     as_json: JsonObject = False,
 ) -> None:
-    """Check the provider and the database, and say what to fix.
+    """Check provider, database and this machine, and say what to fix.
 
     Makes only a few calls. With --contact: confirms or refutes each assumption about the provider. Exit 1: something
     fails, or is refuted. Exit 4: something is out of reach.
@@ -117,14 +119,14 @@ def doctor(
 
 
 def _examine(config: Config, subs_id: str, pool_key: str, *, as_json: bool) -> None:
-    """Check the provider and the database, print the findings, and exit unless all is well."""
+    """Check the provider, the database and this machine, print the findings, and exit unless all is well."""
     from precall.cli.doctor import StepVerdict, examine  # noqa: PLC0415 - see serving
-
-    log.configure("critical")
+    from precall.cli.doctor_local import examine_machine  # noqa: PLC0415
 
     async def probe() -> Any:
         async with connected(config) as provider:
-            return await examine(config, provider, time.time, subs_id, pool_key)
+            found = await examine(config, provider, time.time, subs_id, pool_key)
+        return found + [finding async for finding in examine_machine(config, time.time)]
 
     findings = asyncio.run(probe())
     _show_findings(findings, as_json=as_json)
@@ -137,14 +139,29 @@ def _show_findings(findings: "Sequence[StepFinding]", *, as_json: bool) -> None:
     if as_json:
         output.data([asdict(finding) for finding in findings])
         return
-    output.rows(("", "what", "found"), ((f.verdict, f.what, f.found) for f in findings))
+    width = max(len(finding.what) for finding in findings)
     for finding in findings:
-        if finding.fix:
-            typer.echo(f"{finding.what}: {finding.fix}")
-        if finding.recommend:
-            typer.echo(f"{finding.what}: the provider recommends {finding.recommend}")
-        if finding.error_page:
-            typer.echo(f"{finding.what}: the provider explains its errors at {finding.error_page}")
+        verdict = Text(finding.verdict.ljust(4), style=output.STYLES[finding.verdict])
+        output.console().print(verdict + Text(f"  {finding.what.ljust(width)}  {finding.found}"))
+        for advice in _advice(finding):
+            output.paragraph(f"      -> {advice}", " " * 9)
+    output.console().print(f"\n{summary(findings)}", markup=False)
+
+
+def _advice(finding: "StepFinding") -> Iterator[str]:
+    if finding.fix:
+        yield finding.fix
+    if finding.recommend:
+        yield f"the provider recommends {finding.recommend}"
+    if finding.error_page:
+        yield f"the provider explains its errors at {finding.error_page}"
+
+
+def summary(findings: "Sequence[StepFinding]") -> str:
+    """Return how many findings have which verdict: "9 ok, 1 warning, 1 failed"."""
+    found = Counter(str(finding.verdict) for finding in findings)
+    warnings = f"{found['warn']} warning{'' if found['warn'] == 1 else 's'}"
+    return f"{found['ok']} ok, {warnings}, {found['fail']} failed"
 
 
 def _contact(

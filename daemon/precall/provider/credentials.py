@@ -15,11 +15,18 @@ from precall.concurrency import cancel_and_wait, guarded
 from precall.config.schema import ProviderConfig, secret
 from precall.core.errors import ConfigError
 from precall.provider.sign import Credential
+from precall.telemetry.logging import get_logger
 from precall.telemetry.redaction import keep
+
+log = get_logger(__name__)
 
 _REFRESH_EVERY = 60.0
 """Seconds. The chain caches its credential until some 15 minutes before it expires."""
 _RETRY_EVERY = 5.0
+_HINT = (
+    "without an access key nothing is checked: set provider.access_key_id and access_key_secret_file; `precall init`"
+    " writes a first configuration, and `precall demo` needs no account"
+)
 _NOISY_LOGGERS = ("alibabacloud-tea", "darabonba-core", "credentials")
 
 
@@ -91,8 +98,13 @@ class Credentials:
                 fetched = await asyncio.to_thread(fetch)
             except Exception as error:  # noqa: BLE001 - each link of the chain raises its own kind
                 # The text names files, URLs and roles; the type says enough.
-                self.last_error = f"the default credential chain failed ({type(error).__name__})"
+                why = f"the default credential chain failed ({type(error).__name__})"
+                if not self.last_error:
+                    log.warning("credentials.missing", error=why, hint=_HINT)
+                self.last_error = why
             else:
+                if self.last_error:
+                    log.info("credentials.found")
                 self.last_error = ""
                 if fetched != self._snapshot:
                     keep(fetched.access_key_secret, fetched.security_token)
@@ -140,8 +152,11 @@ def default_chain() -> Callable[[], Credential]:
 
 
 def _quieten() -> None:
-    """Undo what the import does: it sets its loggers to DEBUG and gives them handlers on standard error."""
+    """Undo what the import does: it sets its loggers to DEBUG and gives them handlers on standard error.
+
+    A failure is logged here. The library would repeat it at each attempt, with a traceback.
+    """
     for name in _NOISY_LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers.clear()
-        logger.setLevel(logging.WARNING)
+        logger.setLevel(logging.CRITICAL)

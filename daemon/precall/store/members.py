@@ -79,6 +79,15 @@ class MemberBook:
 
         return await self._run(work)
 
+    async def clock(self) -> float:
+        """Return the time by the clock of the database, in Unix seconds."""
+
+        async def work(connection: AsyncConnection) -> float:
+            now = literal_column(_NOW[connection.dialect.name], Double)
+            return float((await connection.execute(select(now))).scalar_one())
+
+        return await self._run(work)
+
     async def close(self) -> None:
         """Wait for statements in progress, at most until their deadline, and close the connection."""
         engine, self._engine = self._engine, None

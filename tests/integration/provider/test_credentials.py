@@ -6,8 +6,10 @@ import threading
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from precall.provider import Credential, Credentials
+from tests.support.patience import until
 
 FIRST, SECOND = Credential("one", "secret"), Credential("two", "secret")
 CHAIN = """
@@ -22,7 +24,7 @@ async def main():
     if key:
         print(key.access_key_id, key.access_key_secret, key.security_token)
     for name in ("alibabacloud-tea", "darabonba-core", "credentials"):
-        logging.getLogger(name).info("noise")
+        logging.getLogger(name).error("noise")
     await credentials.stop()
 
 asyncio.run(main())
@@ -142,3 +144,27 @@ def test_an_empty_chain_is_reported(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     assert "None the default credential chain failed (" in ran.stdout
     assert "noise" not in ran.stderr
+
+
+async def test_missing_credentials_are_told_once_and_so_is_their_end() -> None:
+    calls = []
+
+    def fetch() -> Credential:
+        calls.append(1)
+        if len(calls) < 3:
+            raise RuntimeError("/home/someone/.aliyun/config.json")
+        return FIRST
+
+    credentials = Credentials(None, fetch)
+    with capture_logs() as lines:
+        await credentials.start()
+        for _ in range(3):
+            made = len(calls)
+            credentials.refresh_soon()
+            await until(lambda made=made: len(calls) > made)
+        await until(credentials.current)
+        await credentials.stop()
+    assert [line["event"] for line in lines] == ["credentials.missing", "credentials.found"]
+    assert "`precall init`" in lines[0]["hint"]
+    assert "`precall demo`" in lines[0]["hint"]
+    assert "config.json" not in str(lines)

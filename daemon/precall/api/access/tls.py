@@ -32,7 +32,7 @@ class CertificateWatch:
         try:
             self._newest = _context(config)
             self.context = _context(config)
-            self._ends = _end_of(config)
+            self._ends = validity(config.tls_cert_file)[1]
         except OSError as error:  # ssl.SSLError is one
             raise ListenError(f"{_named(config)} cannot be used: {error}") from error
         # Called at each handshake, also when the client names no server.
@@ -51,7 +51,7 @@ class CertificateWatch:
         self._stamps = stamps
         try:
             self._newest = _context(self._config)
-            self._ends = _end_of(self._config)
+            self._ends = validity(self._config.tls_cert_file)[1]
         except OSError as error:
             log.error("tls.not_renewed", error=f"{_named(self._config)} cannot be used: {error}")
             self._reloaded("failed")
@@ -87,13 +87,16 @@ def _context(config: ApiConfig) -> ssl.SSLContext:
     return context
 
 
-def _end_of(config: ApiConfig) -> float:
-    """Return when the first certificate of the file ends, in Unix seconds; inf if that cannot be read."""
+def validity(file: str) -> tuple[float, float]:
+    """Return from when until when the first certificate of a file is valid, in Unix seconds.
+
+    For ever if that cannot be read. Raises OSError.
+    """
     try:
-        [first, *_] = load_pem_x509_certificates(Path(config.tls_cert_file).read_bytes())
+        [first, *_] = load_pem_x509_certificates(Path(file).read_bytes())
     except ValueError:
-        return inf
-    return first.not_valid_after_utc.timestamp()
+        return -inf, inf
+    return first.not_valid_before_utc.timestamp(), first.not_valid_after_utc.timestamp()
 
 
 def _named(config: ApiConfig) -> str:
