@@ -93,12 +93,17 @@ def _wrapped(cells: Sequence[str], width: int) -> list[list[str]]:
     return [[*cells[:-1], first], *([""] * (len(cells) - 1) + [part] for part in more)]
 
 
-def paragraph(text: str, indent: str = "  ") -> None:
-    """Print a text as one line or, on a terminal, wrapped at words with its further lines indented."""
-    out = console()
+def paragraph(text: str, indent: str = "  ", before: Text | None = None) -> None:
+    """Print a text as one line or, on a terminal, wrapped at words with its further lines indented.
+
+    `before` stands at the beginning of the first line.
+    """
+    out, head = console(), before or Text()
     if out.is_terminal:
-        text = textwrap.fill(text, max(out.width, NARROWEST), subsequent_indent=indent)
-    out.print(text, markup=False)
+        text = textwrap.fill(
+            text, max(out.width, NARROWEST), initial_indent=" " * len(head), subsequent_indent=indent
+        )[len(head) :]
+    out.print(head + Text(text))
 
 
 def route(value: Mapping[str, Any]) -> None:

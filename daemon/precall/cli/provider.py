@@ -142,7 +142,8 @@ def _show_findings(findings: "Sequence[StepFinding]", *, as_json: bool) -> None:
     width = max(len(finding.what) for finding in findings)
     for finding in findings:
         verdict = Text(finding.verdict.ljust(4), style=output.STYLES[finding.verdict])
-        output.console().print(verdict + Text(f"  {finding.what.ljust(width)}  {finding.found}"))
+        head = verdict + Text(f"  {finding.what.ljust(width)}  ")
+        output.paragraph(finding.found, " " * len(head), head)
         for advice in _advice(finding):
             output.paragraph(f"      -> {advice}", " " * 9)
     output.console().print(f"\n{summary(findings)}", markup=False)
