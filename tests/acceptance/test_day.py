@@ -1,7 +1,7 @@
 """Hours of operation in half a minute: with retention, neither the database, memory nor open files grow.
 
 Event loop, daemon and provider share a clock that runs an hour per second. Frequent jobs of the daemon run less often.
-`PRECALL_TEST_SOAK_HOURS` sets the duration (3).
+`PRECALL_TEST_SOAK_HOURS` sets the duration (4).
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from precall.runtime import daemon as app
 from precall.simulator import Scenario, Simulator
 from precall.telemetry import logging as log
 
-HOURS = int(os.environ.get("PRECALL_TEST_SOAK_HOURS", "3"))
+HOURS = int(os.environ.get("PRECALL_TEST_SOAK_HOURS", "4"))
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900 + 60 * HOURS)]
 
 SPEED = 3600.0

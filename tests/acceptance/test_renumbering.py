@@ -5,7 +5,7 @@ There are two forms. Either bindings keep their ids and get another X, or they a
 other ids and other X. The customer registers the changes soon after, except every fifth, which precall can learn only
 from the provider.
 
-By virtual time. `PRECALL_TEST_RENUMBERED` sets the size of the pool (80), `PRECALL_TEST_SOAK_SEED` the chances (1).
+By virtual time. `PRECALL_TEST_RENUMBERED` sets the size of the pool (120), `PRECALL_TEST_SOAK_SEED` the chances (1).
 """
 
 import asyncio
@@ -34,7 +34,7 @@ from precall.runtime.daemon import Daemon
 from precall.simulator import Scenario, Simulator
 from precall.telemetry import logging as log
 
-RENUMBERED = int(os.environ.get("PRECALL_TEST_RENUMBERED", "80"))
+RENUMBERED = int(os.environ.get("PRECALL_TEST_RENUMBERED", "120"))
 SEED = int(os.environ.get("PRECALL_TEST_SOAK_SEED", "1"))
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900 + RENUMBERED)]
 

@@ -43,8 +43,8 @@ SUITE = Path(__file__).parents[1] / "acceptance"
 _DIGITS = re.compile(r"[0-9]{3,}(?:(?: |-|%20)[0-9]{3,})*")
 """Digits that may contain a number: with a prefix, in groups, or next to other digits in a page of SQLite."""
 _BETWEEN = re.compile(r" |-|%20")
-_VALUE = re.compile(r"(?<=[^ ]) [-+.0-9A-Za-z]+$", re.MULTILINE)
-"""The value of a sample; in a comment, the last word."""
+_FRACTION = re.compile(r"(?<=[0-9])\.[0-9]+(?:e[-+]?[0-9]+)?$", re.MULTILINE)
+"""The fraction of a sample's value."""
 _TOKEN = re.compile(r"(?=([A-Za-z0-9_-]{43}))")
 _EVENTS = 20
 """Bindings whose history is read."""
@@ -105,8 +105,8 @@ class Search:
             return
         metrics: list[str] = []
         self._ask(url, "/metrics", metrics)
-        # Without the values: 0.17000000000000004 is a sum of durations.
-        self._output += [_VALUE.sub("", text) for text in metrics]
+        # Without fractions: 0.17000000000000004 is a sum of durations.
+        self._output += [_FRACTION.sub("", text) for text in metrics]
         for path in ("/readyz", "/v1/status"):
             self._ask(url, path, self._output)
         listed = self._ask(url, "/v1/routes?limit=1000", self._events)

@@ -25,7 +25,7 @@ def _a_queue(value: str) -> str:
     if not kind:
         raise ValueError(f'is not the name of a queue, such as "Alicom-Queue-1234567890123456-{EXCEPTIONS}"')
     if kind not in (EXCEPTIONS, CALLS):
-        # A message read here is lost to whoever else reads that queue.
+        # The queue hands out each message once, so its other reader would never receive one that is read here.
         raise ValueError(f"{kind} means nothing to precall; it reads queues of {EXCEPTIONS} and {CALLS}")
     return value
 
