@@ -1,4 +1,4 @@
-"""Explains a route to a person, in English sentences with units: what is told, why, until when, and what comes next.
+"""Explains a route to a person, in sentences with units: what is told, why, until when, and what comes next.
 
 The sentences follow from the route and from what decided it. None holds the number of a party, or words of a person.
 """
@@ -8,11 +8,14 @@ from datetime import UTC, datetime
 
 from precall.core.ages import Horizon
 from precall.core.model import Action, Override, Policy, Route, Row, State
+from precall.core.routing.chinese import CHINESE
 from precall.core.routing.english import ENGLISH
 from precall.core.routing.explain_words import ExplainWords
 from precall.core.routing.good_until import good_until
 from precall.core.routing.route import active_override
+from precall.core.status.texts import Language
 
+_WORDS = {Language.EN: ENGLISH, Language.ZH: CHINESE}
 _SIZES = (86_400, 3600, 60, 1)
 _FAR = 2 * 86_400
 """Seconds from which a moment is told by its date alone."""
@@ -31,12 +34,20 @@ class CheckPlan:
     wrong: float
 
 
-def explain(row: Row, route: Route, policy: Policy, *, request_id: str, plan: CheckPlan | None) -> list[str]:
+def explain(
+    row: Row,
+    route: Route,
+    policy: Policy,
+    *,
+    request_id: str,
+    plan: CheckPlan | None,
+    language: Language = Language.EN,
+) -> list[str]:
     """Return the sentences about a route decided from `row`.
 
     `request_id` is that of the answer behind it ("": unknown), `plan` its next check (None: none is planned).
     """
-    words = ENGLISH
+    words = _WORDS[language]
     values = _values(row, route, policy, words)
     said = words.said[0]
     if route.status or route.checked_at:
