@@ -269,7 +269,7 @@ async def test_requests_refused_by_aiohttp_get_a_problem(tmp_path: Path) -> None
             assert response.content_type == "application/problem+json"
             assert response.headers["Allow"] == "DELETE, GET, HEAD, PUT"
             assert json.loads(await response.read())["code"] == "method_not_allowed"
-        async with served.session.get(f"{served.url}/") as response:
+        async with served.session.get(f"{served.url}/nothing") as response:
             assert (response.status, response.content_type) == (404, "application/problem+json")
         answer = await raw(served, b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 20_000 + b"\r\n\r\n")
         assert b" 400 " in answer[:20]
