@@ -1,5 +1,6 @@
 """Two clocks: whatever is done to the one on the wall, nothing outlives its time, and nothing is held for it."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -50,6 +51,47 @@ def test_each_clock_step_is_noticed_once(moved: float) -> None:
     assert machine.clocks.step() == 0.0
     machine.off = 0.0
     assert machine.clocks.step() == pytest.approx(-moved)
+
+
+class Suspended:
+    """A machine that suspends the process before it reads a clock, for each of `pauses` seconds in turn."""
+
+    def __init__(self, pauses: Sequence[float] = ()) -> None:
+        self.true = NOW
+        self.pauses = list(pauses)
+        self.clocks = Clocks(self.wall, self.tick)
+
+    def wall(self) -> float:
+        self._pause()
+        return self.true
+
+    def tick(self) -> float:
+        self._pause()
+        return self.true - NOW
+
+    def _pause(self) -> None:
+        self.true += self.pauses.pop(0) if self.pauses else 0.0
+
+
+@pytest.mark.parametrize(
+    "pauses", [[0.0, 2.0], [0.0, 0.0, 2.0], [0.0, 0.0, 0.0, 2.0], [0.0, 1.0, 0.0, 0.0, 1.0]]
+)
+def test_a_process_suspended_between_two_readings_sees_no_step(pauses: list[float]) -> None:
+    machine = Suspended()
+    clocks = machine.clocks
+    machine.pauses = list(pauses)
+    assert clocks.step() == 0.0
+    machine.pauses = list(pauses)
+    assert (clocks.lead, clocks.behind) == (0.0, 0.0)
+    machine.pauses = list(pauses)
+    assert clocks.tick_of(NOW + 1.0) == pytest.approx(min(1.0, machine.true - NOW))
+    machine.pauses = list(pauses)
+    assert clocks.moment_of(1.0) == pytest.approx(NOW + 1.0)
+
+
+def test_a_process_suspended_at_the_start_takes_the_clocks_as_they_are() -> None:
+    clocks = Suspended([0.0, 3.0]).clocks
+    assert (clocks.lead, clocks.behind, clocks.step()) == (0.0, 0.0, 0.0)
 
 
 def test_a_drift_is_noticed_once_it_is_large_enough() -> None:

@@ -22,7 +22,7 @@ Anything further ahead was stamped by a wrong clock, and its age is unknown.
 """
 
 SMALLEST_STEP = 0.5
-"""Seconds by which the wall clock must move to count as set. Smaller differences come from reading two clocks."""
+"""Seconds by which the wall clock must move to count as set. Smaller differences are a clock being corrected."""
 
 
 def age_of(at: float, now: float) -> float:
