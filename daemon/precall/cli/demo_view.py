@@ -221,7 +221,12 @@ class Panel:
 
 def pages(url: str) -> dict[str, str]:
     """Return what a browser may open, the most useful first."""
-    return {"routes": f"{url}/v1/routes", "metrics": f"{url}/metrics", "openapi": f"{url}/openapi.json"}
+    return {
+        "console": f"{url}/console/",
+        "routes": f"{url}/v1/routes",
+        "metrics": f"{url}/metrics",
+        "openapi": f"{url}/openapi.json",
+    }
 
 
 def summary(tally: DemoTally, program: str, width: int | None = None) -> list[Text]:

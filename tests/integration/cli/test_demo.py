@@ -5,10 +5,12 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 
+import aiohttp
 import pytest
 
 from precall.cli import demo
 from precall.cli.demo_story import DemoCaption
+from precall.cli.demo_view import pages
 from precall.core.errors import ListenError
 from precall.core.model import Action
 from precall.simulator import failed
@@ -62,6 +64,26 @@ async def test_the_demo_skips_a_busy_port_and_prints_the_one_it_uses(busy: int) 
     assert stage.captions[0] == f"t+0 s: port {busy} is taken, so another one is used"
     assert stage.url.startswith("http://127.0.0.1:")
     assert not stage.url.endswith(f":{busy}")
+
+
+async def test_the_addresses_that_the_demo_prints_are_served() -> None:
+    stage = Watched(lambda _: False)
+
+    async def looked_at() -> dict[str, int]:
+        async with asyncio.timeout(PATIENCE):
+            while not stage.url:
+                await asyncio.sleep(0.05)
+        async with aiohttp.ClientSession() as session:
+            found = {}
+            for name, address in pages(stage.url).items():
+                async with session.get(address) as answer:
+                    found[name] = answer.status
+        stage.over.set()
+        return found
+
+    settings = demo.DemoSettings(2 * PATIENCE, None, 0, time.time, time.monotonic, lambda: stage.over)
+    _, found = await asyncio.gather(demo.play(settings, stage), looked_at())
+    assert found == dict.fromkeys(("console", "routes", "metrics", "openapi"), 200)
 
 
 async def test_the_demo_refuses_a_requested_port_that_is_busy(busy: int) -> None:
