@@ -10,7 +10,7 @@ import signal
 import sqlite3
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pytest
 from tests.acceptance.test_cli import precall
 from tests.acceptance.test_cli import serving as in_process
 from tests.support.api_daemon import A, B, Served, X, a_binding, scripted, serving
+from tests.support.locked import locked
 from tests.support.patience import BRIEF, PATIENCE, until
 from tests.support.webhook import Webhook, webhook
 
@@ -132,14 +133,6 @@ async def over(served: Served, *codes: str) -> None:
     assert not any(f": {code} " in said for code in codes)
 
 
-async def freeze(other: sqlite3.Connection) -> None:
-    """Lock the database as soon as the daemon, which runs in this loop, lets go of it."""
-    while not other.in_transaction:
-        with suppress(sqlite3.OperationalError):
-            other.execute("BEGIN EXCLUSIVE")
-        await asyncio.sleep(0.01)
-
-
 @pytest.mark.slow(seconds=10)
 async def test_a_pool_is_exhausted_and_the_brake_holds_calls(tmp_path: Path, hook: Webhook) -> None:
     async with in_service(tmp_path, hook, brake={"floor": 5}) as served:
@@ -190,9 +183,7 @@ async def test_the_provider_resets_connections(tmp_path: Path, hook: Webhook) ->
 @pytest.mark.slow(seconds=10)
 async def test_the_database_is_frozen(tmp_path: Path, hook: Webhook) -> None:
     async with in_service(tmp_path, hook, store_timeout=BRIEF) as served:
-        file = tmp_path / "precall.db"
-        with closing(sqlite3.connect(file, timeout=0.0, isolation_level=None)) as other:
-            await freeze(other)
+        async with locked(tmp_path / "precall.db", "EXCLUSIVE"):
             assert (await served.ask("PUT", "/v1/bindings/1000", a_binding(subs_id="1000")))[0] == 503
             down = (await shown(served, "database_down"))["database_down"]
             assert down["cause"].startswith("The database said: ")

@@ -158,13 +158,14 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except Exception as error:  # noqa: BLE001  the text of an unknown error must not reach the client
-        response = _problem_of(request, error)
+        response = problem_of(request, error)
     if response.status != 408:
-        await _drain(request)
+        await drain(request)
     return response
 
 
-def _problem_of(request: web.Request, error: Exception) -> web.Response:
+def problem_of(request: web.Request, error: Exception) -> web.Response:
+    """Return the problem document for an error, and log one that nobody expected."""
     match error:
         case Refusal():
             return _refused(error)
@@ -189,7 +190,7 @@ def _unavailable(request: web.Request, error: StoreUnavailable) -> str:
     return "the database does not accept writes now; nothing was stored"
 
 
-async def _drain(request: web.Request) -> None:
+async def drain(request: web.Request) -> None:
     """Read the rest of the body for a while, since a client that is cut off would not read the response."""
     with suppress(TimeoutError, ConnectionError, web.RequestPayloadError):
         async with asyncio.timeout(DRAIN):

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from base64 import b64encode
+from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 
@@ -61,8 +62,16 @@ def text() -> str:
     return packaged.text("runbook.md", "deploy")
 
 
-def page(markdown: str) -> bytes:
-    """Return the page. Each heading is an anchor, as on other sites of Markdown; HTML of the text stays as it is."""
+@dataclass(frozen=True, slots=True)
+class RunbookText:
+    """The runbook in HTML. `sections` are (anchor, title)."""
+
+    sections: list[tuple[str, str]]
+    content: str
+
+
+def rendered(markdown: str) -> RunbookText:
+    """Return the text in HTML. Each heading is an anchor, as on other sites of Markdown; HTML in it stays as it is."""
     parser = MarkdownIt("commonmark")
     tokens = parser.parse(_ELSEWHERE.sub(r"\1", markdown))
     sections = []
@@ -71,9 +80,15 @@ def page(markdown: str) -> bytes:
             anchor = _anchor(title)
             token.attrSet("id", anchor)
             if token.tag == "h2":
-                sections.append(f'<li><a href="#{anchor}">{escape(title.content)}</a></li>')
-    content = parser.renderer.render(tokens, parser.options, {})
-    return _PAGE.format(style=_STYLE, sections="".join(sections), content=content).encode()
+                sections.append((anchor, title.content))
+    return RunbookText(sections, parser.renderer.render(tokens, parser.options, {}))
+
+
+def page(markdown: str) -> bytes:
+    """Return the page of its own."""
+    made = rendered(markdown)
+    sections = "".join(f'<li><a href="#{anchor}">{escape(title)}</a></li>' for anchor, title in made.sections)
+    return _PAGE.format(style=_STYLE, sections=sections, content=made.content).encode()
 
 
 def response(body: bytes) -> web.Response:

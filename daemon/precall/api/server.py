@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cache, partial
 
 import orjson
@@ -32,6 +32,9 @@ from precall.telemetry.logging import get_logger
 from precall.telemetry.metrics import Metrics
 
 log = get_logger(__name__)
+
+Mount = Callable[[web.Application, "Server"], None]
+"""Adds routes to an application, such as those of the console."""
 
 __all__ = ["Server", "Services", "application"]
 
@@ -82,8 +85,10 @@ _HEADERS = 64
 
 
 def application(server: "Server") -> web.Application:
-    """Make the HTTP application of a daemon."""
-    app = web.Application(client_max_size=MAX_BATCH_BODY, middlewares=[guard])
+    """Make the HTTP application of a daemon, with its console unless that has listeners of its own."""
+    app = _bare_application()
+    if server.config.console and not server.config.console_listen:
+        server.pages(app, server)
     app[RUNBOOK] = _runbook()
     app[DOCUMENT] = _document(server.version)
     for endpoint in ENDPOINTS:
@@ -91,6 +96,21 @@ def application(server: "Server") -> web.Application:
         for method in ("GET", "HEAD") if endpoint.method == "GET" else (endpoint.method,):
             app.router.add_route(method, _pattern(endpoint.path), handler, expect_handler=_go_on)
     return app
+
+
+def _console_application(server: "Server") -> web.Application:
+    """Make the application of listeners that serve the console only."""
+    app = _bare_application()
+    server.pages(app, server)
+    return app
+
+
+def _bare_application() -> web.Application:
+    return web.Application(client_max_size=MAX_BATCH_BODY, middlewares=[guard])
+
+
+def _no_pages(_app: web.Application, _server: "Server") -> None:
+    """Add nothing."""
 
 
 class Server:
@@ -105,17 +125,24 @@ class Server:
         clock: Callable[[], float],
         waiting: CurrentRole | None = None,
         broken: Callable[[BaseException], None] = lambda _error: None,
+        pages: Mount = _no_pages,
     ) -> None:
         """`clock` is in seconds and never decreases. `waiting` is the role until there are services. `broken` is called
-        with the error that ends the watch over connections, tokens and certificates, should one do so."""
+        with the error that ends the watch over connections, tokens and certificates, should one do so. `pages` adds the
+        console."""
         self.config, self.version = config, version
+        self.pages = pages
+        self.console_urls: list[str] = []
+        """Where the console is served: the roots of its URLs, in the order of the configuration."""
         self.services: Services | None = None
+        self.stopping = False
+        """Set once no new connection is accepted: streams end by themselves."""
         self._waiting = waiting or CurrentRole(Role.WAITING)
         self.gate = Authenticator(config, metrics, clock)
         self.crowd = ConnectionRegistry(config.max_connections, metrics, clock)
         self._metrics, self._broken = metrics, broken
         self._certificates: CertificateWatch | None = None
-        self._runner: web.AppRunner | None = None
+        self._runners: list[web.AppRunner] = []
         self._listeners: list[asyncio.Server] = []
         self._watch: asyncio.Task[None] | None = None
 
@@ -135,26 +162,15 @@ class Server:
         """Listen. Returns the URLs in the order of the configuration. Raises ListenError for an unusable address."""
         if self.config.tls_cert_file:
             self._certificates = CertificateWatch(self.config, self._count_reload)
-        runner = self._runner = web.AppRunner(application(self))
-        await runner.setup()
-        if runner.server is None:
-            raise AssertionError("a runner that was set up has no server")
-        connect = partial(
-            Connection,
-            runner.server,
-            self.crowd,
-            loop=asyncio.get_running_loop(),
-            access_log=None,
-            logger=_quiet_logger(),
-            keepalive_timeout=KEEP_ALIVE,
-            lingering_time=0.0,  # `problems.guard` drains; aiohttp would go on when the sender is gone
-            auto_decompress=False,
-            max_line_size=_LINE,
-            max_field_size=_LINE,
-            max_headers=_HEADERS,
-        )
         try:
-            urls = [await self._listen(connect, address) for address in self.config.listen]
+            urls = await self._serve(application(self), "api.listen", self.config.listen)
+            console = self.config.console_listen if self.config.console else []
+            if console:
+                self.console_urls = await self._serve(
+                    _console_application(self), "api.console_listen", console
+                )
+            elif self.config.console:
+                self.console_urls = urls
         except ListenError:
             await self.stop(0.0)
             raise
@@ -180,24 +196,45 @@ class Server:
 
     async def stop(self, grace: float) -> None:
         """Accept no new connections, give requests in flight `grace` seconds, then cut them off."""
-        runner, self._runner = self._runner, None
-        if runner is None:
+        runners, self._runners = self._runners, []
+        if not runners:
             return
+        self.stopping = True
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()
         if self.services is not None:
             self.services.feed.close()
         await asyncio.sleep(0)  # a connection accepted just now becomes a request in flight
-        if runner.server is not None:
-            runner.server.pre_shutdown()
-            await runner.server.shutdown(grace)
-        await runner.cleanup()
+        await asyncio.gather(*(_shut(runner, grace) for runner in runners))
         if self._watch is not None:
             await cancel_and_wait(self._watch)
         self.gate.guessing.report(ending=True)
 
-    async def _listen(self, connect: Callable[[], Connection], address: str) -> str:
+    async def _serve(self, app: web.Application, key: str, addresses: Sequence[str]) -> list[str]:
+        """Serve an application on the addresses of a key of the configuration. Returns its URLs. Raises ListenError."""
+        runner = web.AppRunner(app)
+        self._runners.append(runner)
+        await runner.setup()
+        if runner.server is None:
+            raise AssertionError("a runner that was set up has no server")
+        connect = partial(
+            Connection,
+            runner.server,
+            self.crowd,
+            loop=asyncio.get_running_loop(),
+            access_log=None,
+            logger=_quiet_logger(),
+            keepalive_timeout=KEEP_ALIVE,
+            lingering_time=0.0,  # `problems.guard` drains; aiohttp would go on when the sender is gone
+            auto_decompress=False,
+            max_line_size=_LINE,
+            max_field_size=_LINE,
+            max_headers=_HEADERS,
+        )
+        return [await self._listen(connect, key, address) for address in addresses]
+
+    async def _listen(self, connect: Callable[[], Connection], key: str, address: str) -> str:
         host, port = split_address(address)
         context = self._certificates.context if self._certificates else None
         loop = asyncio.get_running_loop()
@@ -213,7 +250,7 @@ class Server:
         except OSError as error:
             reason = error.strerror or str(error)
             raise ListenError(
-                f"api.listen: cannot listen on {address}: {reason}; is another program, or another precall, there?"
+                f"{key}: cannot listen on {address}: {reason}; is another program, or another precall, there?"
             ) from error
         self._listeners.append(listener)
         port = listener.sockets[0].getsockname()[1]
@@ -229,6 +266,14 @@ class Server:
 
     def _count_reload(self, result: str) -> None:
         self._metrics.tls_reloads.labels(result).inc()
+
+
+async def _shut(runner: web.AppRunner, grace: float) -> None:
+    """Give the requests of a runner `grace` seconds to end, then cut them off."""
+    if runner.server is not None:
+        runner.server.pre_shutdown()
+        await runner.server.shutdown(grace)
+    await runner.cleanup()
 
 
 def _bound(endpoint: Operation, server: Server) -> Handler:

@@ -30,7 +30,7 @@ def unusable(config: Config, now: float) -> tuple[list[str], list[str]]:
         *_mistakes(lambda: _database(config.store)),
         *_mistakes(lambda: Cipher.of(config.store.key_file)),
         *tls_mistakes(config.api, now),
-        *(f"api.listen: {one} and {other} are the same port" for one, other in _same_ports(config.api)),
+        *_same_ports(config.api),
         *(_mistakes(lambda: SourceQuery(config.source)) if config.source.configured else ()),
         *_mistakes(lambda: configured_targets(config.notify)),
     ]
@@ -115,10 +115,10 @@ def _unread(key: str, file: str) -> str:
     return ""
 
 
-def _same_ports(config: ApiConfig) -> Iterator[tuple[str, str]]:
-    """Yield pairs of addresses of which only one can be listened on."""
-    for one, other in combinations(config.listen, 2):
+def _same_ports(config: ApiConfig) -> Iterator[str]:
+    """Name pairs of addresses of which only one can be listened on."""
+    for (_, one), (key, other) in combinations(config.listeners, 2):
         (host, port), (other_host, other_port) = map(addresses.split_address, (one, other))
         overlap = (":" in host) == (":" in other_host) and EVERY_ADDRESS & {host, other_host}
         if port and port == other_port and (host == other_host or overlap):
-            yield one, other
+            yield f"api.{key}: {one} and {other} are the same port"

@@ -181,6 +181,8 @@ class ApiConfig(Section):
     listen: Annotated[list[Address], BeforeValidator(a_list), Field(min_length=1)] = Field(
         default_factory=lambda: ["127.0.0.1:8080"]
     )
+    console: bool = True
+    console_listen: Annotated[list[Address], BeforeValidator(a_list)] = Field(default_factory=list)
     tls_cert_file: str = ""
     tls_key_file: str = ""
     client_ca_file: str = ""
@@ -194,13 +196,13 @@ class ApiConfig(Section):
 
     @model_validator(mode="after")
     def _safe(self) -> "ApiConfig":
-        for address in self.listen:
+        for key, address in self.listeners:
             host, _ = addresses.split_address(address)
             if self.insecure or addresses.is_loopback(host):
                 continue
             if not (self.tokens and self.tls_cert_file):
                 raise ValueError(
-                    f"listen: {address} can be reached from other machines; that needs api.tokens and"
+                    f"{key}: {address} can be reached from other machines; that needs api.tokens and"
                     " api.tls_cert_file/tls_key_file (or api.insecure = true if something else guards it)"
                 )
         if bool(self.tls_cert_file) != bool(self.tls_key_file):
@@ -211,6 +213,12 @@ class ApiConfig(Section):
         if len(set(names)) != len(names):
             raise ValueError("tokens: each token needs a name of its own")
         return self
+
+    @property
+    def listeners(self) -> list[tuple[str, str]]:
+        """What is listened on: (key of this section, address)."""
+        console = self.console_listen if self.console else []
+        return [("listen", one) for one in self.listen] + [("console_listen", one) for one in console]
 
 
 class PolicyConfig(Section):

@@ -54,6 +54,8 @@ KEYS: Mapping[str, Effect] = {
     "store.retention": RELOAD,
     "store.audit_retention": RELOAD,
     "api.listen": RESTART,
+    "api.console": RESTART,
+    "api.console_listen": RESTART,
     "api.tls_cert_file": RESTART,
     "api.tls_key_file": RESTART,
     "api.client_ca_file": RESTART,

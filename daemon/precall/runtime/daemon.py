@@ -22,6 +22,7 @@ from precall.clocks import Clocks, boottime
 from precall.concurrency import cancel_and_wait, guarded
 from precall.config.schema import Config
 from precall.config.settings import Settings
+from precall.console.mount import mount
 from precall.core.errors import ConfigError, LeadershipLost
 from precall.core.role import CurrentRole, Member, Role
 from precall.engine.process_state import ProcessState
@@ -85,9 +86,7 @@ class Daemon:
             # Unique, not secret: `random` avoids the system call that `secrets` makes for every request.
             nonce=lambda: f"{random.getrandbits(128):032x}",
         )
-        self.server = Server(
-            config.api, __version__, self.metrics, monotonic, self._role, self._ends_without("api watch")
-        )
+        self.server = self._made_server(config)
         self.lead = LeaderLock(
             config.store.database,
             config.store.timeout,
@@ -290,6 +289,17 @@ class Daemon:
             await self.stop()
 
     # -- the parts ---------------------------------------------------------------------------------------
+
+    def _made_server(self, config: Config) -> Server:
+        return Server(
+            config.api,
+            __version__,
+            self.metrics,
+            self._monotonic,
+            self._role,
+            self._ends_without("api watch"),
+            partial(mount, secret=secrets.token_hex),
+        )
 
     def _made_member(self, config: Config) -> Membership:
         this = Member(secrets.token_hex(8), socket.gethostname(), os.getpid(), "", __version__, Role.WAITING)

@@ -4,10 +4,9 @@ import asyncio
 import json
 import shutil
 import socket
-import sqlite3
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from precall.api.schemas.routes import RouteAnswer
 from precall.core.model import Row, WriteCause
 from precall.table.writes import Amendment
 from tests.support.api_daemon import A, B, Served, X, a_binding, scripted, serving
+from tests.support.locked import locked
 from tests.support.patience import BRIEF, PATIENCE, until
 
 IDLE: dict[str, Any] = {"rate": 0.001}
@@ -349,12 +349,10 @@ async def test_unsaved_changes_are_streamed_with_a_flag(tmp_path: Path) -> None:
         await served.register()
         index, _ = await snapshot(served)
         async with streaming(served, f"?since={index}") as stream:
-            with closing(sqlite3.connect(tmp_path / "precall.db", isolation_level=None)) as other:
-                other.execute("BEGIN IMMEDIATE")
+            async with locked(tmp_path / "precall.db"):
                 await served.checked("1")
                 route = await stream.route()
                 assert (route["action"], route["flags"]) == ("expired", ["unsaved"])
-                other.execute("ROLLBACK")
             assert not await refused(served, route["index"])
 
 

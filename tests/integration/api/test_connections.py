@@ -321,7 +321,7 @@ async def test_malformed_requests_get_a_problem_that_does_not_repeat_them(
         "/../../etc/passwd",
         "//evil.example/%2e%2e",
         "/v1/routes/..%2f..%2fetc",
-        "http://evil.example/",
+        "http://evil.example/v1",
         "/v1/",
         "/..",
     ],

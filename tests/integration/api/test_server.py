@@ -27,6 +27,7 @@ from precall.api.schemas.problems import ProblemAnswer
 from precall.cli.client import DaemonClient
 from precall.core.errors import ListenError, OutOfReach
 from tests.support.api_daemon import A, B, Served, a_binding, scripted, serving, token
+from tests.support.locked import locked
 from tests.support.patience import BRIEF, PATIENCE
 
 
@@ -104,8 +105,7 @@ async def test_during_an_outage_reads_are_answered_and_writes_refused(tmp_path: 
     async with serving(tmp_path, scripted(3), store_timeout=BRIEF) as served:
         await served.register()
         await served.checked("1")
-        blocker = await _lock(tmp_path)
-        try:
+        async with locked(tmp_path / "precall.db", "EXCLUSIVE"):
             for method, path, body in (
                 ("PUT", "/v1/bindings/2", a_binding(subs_id="2")),
                 ("DELETE", "/v1/bindings/1", None),
@@ -126,8 +126,6 @@ async def test_during_an_outage_reads_are_answered_and_writes_refused(tmp_path: 
             assert (route["action"], route["reason"]) == ("hold", "audit_unavailable")
             assert (await served.ask("GET", "/v1/routes/2"))[0] == 404
             assert not served.daemon.parts.checker.plan.paused
-        finally:
-            blocker.close()
         assert await served.stored() == 1
 
 
@@ -271,7 +269,7 @@ async def test_requests_refused_by_aiohttp_get_a_problem(tmp_path: Path) -> None
             assert response.content_type == "application/problem+json"
             assert response.headers["Allow"] == "DELETE, GET, HEAD, PUT"
             assert json.loads(await response.read())["code"] == "method_not_allowed"
-        async with served.session.get(f"{served.url}/") as response:
+        async with served.session.get(f"{served.url}/nothing") as response:
             assert (response.status, response.content_type) == (404, "application/problem+json")
         answer = await raw(served, b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 20_000 + b"\r\n\r\n")
         assert b" 400 " in answer[:20]
@@ -376,12 +374,3 @@ async def test_a_hung_daemon_is_out_of_reach() -> None:
             async with DaemonClient(f"http://127.0.0.1:{port}", timeout=0.1) as client:
                 await client.request("GET", "/healthz")
         await closed.wait()
-
-
-async def _lock(folder: Path) -> Any:
-    """Another process that locks the database."""
-    import sqlite3
-
-    connection = sqlite3.connect(folder / "precall.db", isolation_level=None)
-    connection.execute("BEGIN EXCLUSIVE")
-    return connection

@@ -18,9 +18,10 @@ from precall.api.schemas.calls import CallAnswer, CallPage, ReportAnswer, Report
 from precall.api.schemas.fields import moment
 from precall.core.calls.products import PRODUCTS
 from precall.simulator import Call
-from tests.integration.engine.test_main_job import calls, fault, locked, route, row_of, truth
+from tests.integration.engine.test_main_job import calls, fault, route, row_of, truth
 from tests.support import api_daemon
 from tests.support.api_daemon import A, B, Served, X, a_binding, scripted, token
+from tests.support.locked import locked
 from tests.support.patience import BRIEF, PATIENCE, until
 
 PATIENT = 20.0
@@ -291,7 +292,7 @@ async def test_suspicion_survives_a_restart(tmp_path: Path) -> None:
 async def test_reports_are_refused_while_the_database_is_down(tmp_path: Path) -> None:
     async with serving(tmp_path, scripted(1) | ACCOUNT, store_timeout=BRIEF) as served:
         await served.register()
-        async with locked(tmp_path):
+        async with locked(tmp_path / "precall.db"):
             told = report("c1", time.time(), outcome="failed")
             assert (await served.ask("POST", "/v1/calls", told))[0] == 503
             assert (await served.ask("POST", "/v1/receipts", [a_receipt("r1")]))[0] == 503

@@ -4,8 +4,7 @@ import asyncio
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from precall.simulator.replies import Style, error_reply
 from precall.simulator.service import Delivery, Silence
 from precall.table.feed import FeedFilter
 from tests.support.api_daemon import A, B, Served, X, a_binding, scripted, serving
+from tests.support.locked import locked
 from tests.support.patience import BRIEF, PATIENCE, until
 
 RARELY = {"min_interval": "30m", "max_age": "1h"}
@@ -58,15 +58,6 @@ def row_of(served: Served, subs_id: str = "1") -> Row:
     row = served.daemon.parts.table.get(subs_id)
     assert row is not None
     return row
-
-
-@asynccontextmanager
-async def locked(folder: Path) -> AsyncIterator[sqlite3.Connection]:
-    """Hold the write lock of the database, as another process would."""
-    with closing(sqlite3.connect(folder / "precall.db", isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        yield other
-        other.execute("ROLLBACK")
 
 
 @pytest.mark.parametrize(
@@ -338,7 +329,7 @@ async def test_a_locked_database_refuses_writes_but_serves_new_answers(tmp_path:
     async with serving(tmp_path, scripted(1, 1), store_timeout=BRIEF) as served:
         await served.register()
         await served.checked("1")
-        async with locked(tmp_path):
+        async with locked(tmp_path / "precall.db"):
             truth(served, "1", status=2)
             status, body = await served.ask("PUT", "/v1/bindings/2", a_binding(subs_id="2"))
             assert (status, body["code"]) == (503, "store_unavailable")
@@ -362,7 +353,7 @@ async def test_an_answer_that_overtakes_one_being_stored_gets_an_index_of_its_ow
         await served.register()
         await served.checked("1")
         parts = served.daemon.parts
-        async with locked(tmp_path):
+        async with locked(tmp_path / "precall.db"):
             truth(served, "1", status=3)
             first = parts.checker.start(row_of(served), Priority.DEMAND)
             await until(lambda: "1" in parts.writer.pending_answers)
@@ -384,7 +375,7 @@ async def test_a_real_number_leaves_only_after_its_audit_row(tmp_path: Path) -> 
     async with serving(tmp_path, scripted(3), store_timeout=BRIEF) as served:
         await served.register()
         await until(lambda: row_of(served).state.status == 3)
-        async with locked(tmp_path):
+        async with locked(tmp_path / "precall.db"):
             shown = await route(served, "1", f"?caller={A}")
             assert (shown["action"], shown["number"], shown["reason"]) == ("hold", "", "audit_unavailable")
         await until(lambda: served.daemon.parts.writer.saving)

@@ -14,6 +14,7 @@ from precall.engine import source_sync
 from precall.engine.source_sync import SyncReport
 from tests.integration.engine.test_source_sync import counts, in_step, synced
 from tests.support.api_daemon import A, B, Served, X
+from tests.support.locked import locked
 from tests.support.patience import PATIENCE, until
 from tests.support.postgres import Databases, psql
 
@@ -232,10 +233,8 @@ async def test_what_is_not_stored_is_read_again(tmp_path: Path, plain: Source) -
         plain.add("2", at=500)
         source = served.daemon.parts.source
         assert source is not None
-        with closing(sqlite3.connect(tmp_path / "precall.db")) as rival:
-            rival.execute("BEGIN IMMEDIATE")
+        async with locked(tmp_path / "precall.db"):
             assert "precall.db" in (await source.advance()).error
-            rival.execute("ROLLBACK")
         async with asyncio.timeout(PATIENCE):
             while (await source.advance()).error:
                 await asyncio.sleep(0.05)

@@ -17,6 +17,7 @@ from precall.core.sync.plan import SyncOutcome
 from precall.engine.source_sync import SyncReport
 from precall.store import ForeignDatabase
 from tests.support.api_daemon import A, B, Served, X, serving
+from tests.support.locked import locked
 from tests.support.patience import BRIEF, PATIENCE, until
 from tests.support.postgres import Databases, psql
 
@@ -261,11 +262,9 @@ async def test_a_sync_fails_while_the_store_is_down_and_the_next_succeeds(
     async with in_step(tmp_path, customer.section(), store_timeout=BRIEF) as served:
         await synced(served)
         customer.add("1")
-        with closing(sqlite3.connect(tmp_path / "precall.db")) as rival:
-            rival.execute("BEGIN IMMEDIATE")
+        async with locked(tmp_path / "precall.db"):
             assert "precall.db" in (await synced(served)).error
             assert len(served.daemon.parts.table) == 0
-            rival.execute("ROLLBACK")
         async with asyncio.timeout(PATIENCE):
             while (ended := await synced(served)).error:
                 await asyncio.sleep(0.05)

@@ -9,7 +9,7 @@ import resource
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.support.api_daemon import Served, a_binding, scripted, serving
+from tests.support.locked import locked
 from tests.support.patience import BRIEF, PATIENCE, until
 
 pytestmark = pytest.mark.slow
@@ -44,14 +45,6 @@ def elsewhere(file: Path, statement: str) -> sqlite3.Connection:
     other = sqlite3.connect(file, timeout=10.0, isolation_level=None, check_same_thread=False)
     other.execute(statement)
     return other
-
-
-@asynccontextmanager
-async def locked(file: Path) -> AsyncIterator[None]:
-    """Hold the write lock, as another process would."""
-    with closing(await asyncio.to_thread(elsewhere, file, "BEGIN IMMEDIATE")) as other:
-        yield
-        other.execute("ROLLBACK")
 
 
 @asynccontextmanager

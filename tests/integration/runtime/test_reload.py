@@ -16,8 +16,9 @@ import pytest
 from precall.config.schema import load
 from precall.runtime.daemon import Daemon
 from precall.simulator import Scenario, Simulator
-from tests.integration.engine.test_main_job import calls, fault, locked, results
+from tests.integration.engine.test_main_job import calls, fault, results
 from tests.support.api_daemon import Served, a_binding, scripted, token
+from tests.support.locked import locked
 from tests.support.patience import until
 
 
@@ -259,7 +260,7 @@ async def test_a_longer_brake_window_needs_the_database(tmp_path: Path) -> None:
 
 async def test_the_policy_reaches_sql_readers_when_the_database_is_back(tmp_path: Path) -> None:
     async with reloading(tmp_path) as desk:
-        async with locked(tmp_path):
+        async with locked(tmp_path / "precall.db"):
             desk.write('[policy]\nfallback = "hold"')
             assert await desk.reloaded() == {"changed": ["policy.fallback"], "needs_restart": []}
         await desk.daemon.each_minute()

@@ -42,6 +42,7 @@ from precall.table.writer import BATCH, Writer
 from precall.table.writes import Amend, Amendment
 from precall.telemetry.metrics import Metrics
 from tests.support.builders import NOW, answer, binding, order
+from tests.support.locked import locked
 from tests.support.patience import BRIEF, PATIENCE, until
 
 TIMEOUT = BRIEF
@@ -176,12 +177,10 @@ class Desk:
     @asynccontextmanager
     async def down(self) -> AsyncIterator[None]:
         """The file is locked, and the writer has noticed."""
-        with closing(sqlite3.connect(self.file, isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
+        async with locked(self.file):
             self.writer.probe_database()
             await until(lambda: not self.writer.saving)
             yield
-            other.execute("ROLLBACK")
 
 
 def wanted(subs_id: str, **facts: Any) -> Binding:
@@ -210,9 +209,11 @@ async def running(folder: Path, backlog: int = BACKLOG) -> AsyncIterator[Desk]:
         100,
     )
     running = asyncio.create_task(writer.run())
-    yield Desk(store, writer, table, feed, file)
-    writer.close()
-    await running
+    try:
+        yield Desk(store, writer, table, feed, file)
+    finally:
+        writer.close()
+        await running
     await store.close()
 
 
@@ -250,12 +251,10 @@ async def test_a_group_larger_than_a_batch_is_one_transaction(desk: Desk) -> Non
 
 
 async def test_a_write_based_on_an_uncommitted_one_fails_with_it(desk: Desk) -> None:
-    with closing(sqlite3.connect(desk.file, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
+    async with locked(desk.file):
         first, second = desk.register("1"), desk.register("1")
         ended = await asyncio.gather(first, second, return_exceptions=True)
         assert [type(error) for error in ended] == [StoreUnavailable, StoreUnavailable]
-        other.execute("ROLLBACK")
     await desk.settled()
     assert desk.table.get("1") is None
 
@@ -266,13 +265,11 @@ async def test_an_observation_during_a_commit_is_kept_within_its_generation(
 ) -> None:
     await desk.register("1")
     await desk.answered("1", 1, 1)
-    with closing(sqlite3.connect(desk.file, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
+    async with locked(desk.file):
         registered = desk.register("1", **facts)
         await asyncio.sleep(0.05)
         desk.refresh("1", 1, 2)
-        other.execute("ROLLBACK")
-        row = (await registered).row
+    row = (await registered).row
     assert row is not None
     assert row == desk.row("1")
     assert row.state.seq == (2 if "labels" in facts else 0)
@@ -315,6 +312,8 @@ async def test_a_long_queue_is_stored_in_slices_and_flags_end_one_by_one(
                 )
             )
             desk.refresh("3", 1, len(wished) + 1)
+            flagged.clear()  # attempts to store only what was published until then
+            await until(lambda: flagged)
         await desk.settled()
         assert flagged[0] == {"1", "2", "3"}
         assert flagged[-1] == {"3"}

@@ -16,8 +16,9 @@ from precall.core.model import Answer, Failure, NonAnswer, Reply, Status
 from precall.engine.provider_health import ProviderHealth
 from precall.telemetry import logging as log
 from precall.telemetry.metrics import Metrics
-from tests.integration.engine.test_main_job import fault, locked, results, row_of
+from tests.integration.engine.test_main_job import fault, results, row_of
 from tests.support.api_daemon import a_binding, scripted, serving
+from tests.support.locked import locked
 from tests.support.patience import BRIEF, until
 
 RATE = 200
@@ -152,7 +153,7 @@ async def test_a_database_outage_logs_a_few_lines(tmp_path: Path, written: Calla
         await served.register()
         await served.checked("1")
         written()
-        async with locked(tmp_path):
+        async with locked(tmp_path / "precall.db"):
             for _ in range(50):
                 status, body = await served.ask("GET", "/v1/routes/1")
                 assert (status, body["reason"]) == (200, "audit_unavailable")

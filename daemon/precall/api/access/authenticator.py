@@ -71,17 +71,34 @@ class Authenticator:
         `scope` is the one that the operation needs, None for an operation open to everyone.
         """
         if not self._tokens:
-            self._not_from_a_page(request)
-            return self._local
+            return self.local(request)
         if scope is None:
             return ANYBODY
         client = self.named(request.headers.get(hdrs.AUTHORIZATION, ""), request.remote or "")
+        self.permit(client, scope)
+        return client
+
+    @property
+    def asks_for_tokens(self) -> bool:
+        """Whether tokens are configured. Without them `local` says who may do everything."""
+        return bool(self._tokens)
+
+    def local(self, request: web.Request, *, followed: bool = False) -> Client:
+        """Return the client of a request where no tokens are configured. Raises Refusal (403).
+
+        With `followed`, a person may also have followed a link of another site: nothing of the page is shown to that
+        site.
+        """
+        self._not_from_a_page(request, followed=followed and _is_navigation(request))
+        return self._local
+
+    def permit(self, client: Client, scope: Scope) -> None:
+        """Count a request of a client against its rate. Raises Refusal: 403 without the scope, 429 above the rate."""
         if client.allowance is not None:
             self._spend(client.allowance)
         if scope not in client.scopes:
             self._count("scope")
             raise Refusal(403, Code.FORBIDDEN, f"this token lacks the scope {scope}")
-        return client
 
     def enter(self, allowance: RateLimits, *, waits: bool) -> None:
         """Count a request as in flight until it leaves. Raises TooMany (429)."""
@@ -100,18 +117,26 @@ class Authenticator:
         if kind.lower() != "bearer" or not secret:
             self._count("no_token")
             raise Refusal(401, Code.UNAUTHORIZED, "this needs a header `Authorization: Bearer TOKEN`")
-        digest = hashlib.sha256(secret.strip().encode("utf-8", "surrogateescape")).digest()
-        found = None
-        for known, client in self._tokens:  # compares with all tokens, so that the time taken reveals nothing
-            if hmac.compare_digest(known, digest):
-                found = client
+        return self.recognized(digest_of(secret), peer)
+
+    def recognized(self, digest: bytes, peer: str) -> Client:
+        """Return the client whose token has this digest. Raises Refusal as `named` does, and counts a wrong token."""
+        found = self.holder(digest)
         if found is None:
             self._count("wrong_token")
             self.guessing.wrong(peer)
             raise Refusal(401, Code.UNAUTHORIZED, "this token is unknown")
         return found
 
-    def _not_from_a_page(self, request: web.Request) -> None:
+    def holder(self, digest: bytes) -> Client | None:
+        """Return the client whose token has this digest, None if no token in force has it."""
+        found = None
+        for known, client in self._tokens:  # compares with all tokens, so that the time taken reveals nothing
+            if hmac.compare_digest(known, digest):
+                found = client
+        return found
+
+    def _not_from_a_page(self, request: web.Request, *, followed: bool) -> None:
         headers = request.headers
         host = headers.get(hdrs.HOST, "")
         origin = headers.get(hdrs.ORIGIN)
@@ -122,7 +147,7 @@ class Authenticator:
             nameless = hdrs.HOST not in headers and request.version < HttpVersion11
             named_here = nameless or _is_here(f"//{host}")
             foreign = not named_here or (origin is not None and not _is_here(origin))
-        if foreign or headers.get(_FETCH_SITE) == "cross-site":
+        if foreign or (headers.get(_FETCH_SITE) == "cross-site" and not followed):
             self._count("foreign")
             raise Refusal(
                 403,
@@ -147,6 +172,18 @@ class Authenticator:
 
     def _count(self, reason: str) -> None:
         self._metrics.requests_refused.labels(reason).inc()
+
+
+def digest_of(token: str) -> bytes:
+    """Return the digest that the configuration has of a token."""
+    return hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
+
+
+def _is_navigation(request: web.Request) -> bool:
+    """Whether a browser opens a page in a tab: not in a frame, and not for a script."""
+    headers = request.headers
+    opened = (headers.get("Sec-Fetch-Mode"), headers.get("Sec-Fetch-Dest")) == ("navigate", "document")
+    return opened and request.method in (hdrs.METH_GET, hdrs.METH_HEAD)
 
 
 @lru_cache(maxsize=64)

@@ -1,0 +1,60 @@
+"""Pages in HTML, from the templates of this room. The one home of Jinja.
+
+Every value is escaped, and a name that a template does not get is an error.
+"""
+
+from functools import cache
+from typing import Any
+
+from aiohttp import hdrs, web
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from precall.console import assets, headers, reckoning
+from precall.console.visit import Visit
+from precall.core.status.texts import Language
+
+FRAGMENT = "HX-Request"
+"""The header of a request for the part of a page that has changed."""
+
+
+@cache
+def environment() -> Environment:
+    """Return the environment of the templates."""
+    made = Environment(
+        loader=PackageLoader("precall.console"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    made.globals.update(asset=assets.url, languages=tuple(Language))
+    made.filters.update(reckoning.FILTERS)
+    return made
+
+
+def render(visit: Visit, template: str, *, status: int = 200, **context: Any) -> web.Response:
+    """Return a page. Templates get `visit`, `t` for texts, `status`, and `context`.
+
+    A page extends `layout`: the whole frame, or the content alone where htmx asks for it.
+    """
+    layout = "fragment.html" if FRAGMENT in visit.request.headers else "layout.html"
+    text = (
+        environment()
+        .get_template(template)
+        .render(context, visit=visit, t=visit.t, layout=layout, status=status)
+    )
+    return web.Response(
+        status=status,
+        text=text,
+        headers={
+            **headers.PAGE,
+            hdrs.CONTENT_TYPE: "text/html; charset=utf-8",
+            hdrs.CONTENT_LANGUAGE: visit.language,
+        },
+    )
+
+
+def redirect(path: str) -> web.Response:
+    """Lead the visitor to another page of the console, also after a form."""
+    return web.Response(status=303, headers={**headers.PAGE, hdrs.LOCATION: path})

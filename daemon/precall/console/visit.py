@@ -1,0 +1,66 @@
+"""What a page knows of the request it answers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from precall.api.access.authenticator import Client
+from precall.console import words
+from precall.core.status.texts import Language
+from precall.engine.services import Services
+
+
+@dataclass(frozen=True, slots=True)
+class MenuItem:
+    """An entry of the menu. `name` is the key of its title: `menu.NAME`. `here` is set for the page that is shown."""
+
+    name: str
+    path: str
+    here: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A request for a page, by a client that has been admitted.
+
+    `loaded` is None until the daemon has loaded its parts; `waits_for` then says what it waits for, in a sentence.
+    `csrf` belongs into each form. `menu` has the pages that this client may see. `signed_in` is set for a session,
+    which can be left. `login` is set where tokens are configured.
+    """
+
+    request: web.Request
+    client: Client
+    language: Language
+    csrf: str
+    menu: Sequence[MenuItem]
+    loaded: Services | None
+    waits_for: str = ""
+    signed_in: bool = False
+    login: bool = False
+
+    @property
+    def services(self) -> Services:
+        """The parts of the daemon. A page is asked only once they are loaded."""
+        if self.loaded is None:
+            raise AssertionError("no page is made before the daemon is loaded")
+        return self.loaded
+
+    @property
+    def leads(self) -> bool:
+        """Whether this daemon leads, so that orders can be given here."""
+        return self.loaded is not None and self.loaded.role.leads
+
+    @property
+    def here(self) -> str:
+        """The path and query of this page, without a choice of the language."""
+        url = self.request.rel_url
+        return str(url.without_query_params("lang")) if "lang" in url.query else str(url)
+
+    def may(self, scope: str) -> bool:
+        """Whether the client has a scope."""
+        return scope in self.client.scopes
+
+    def t(self, key: str, **facts: object) -> str:
+        """Return a text in the language of the visitor."""
+        return words.text(self.language, key, **facts)

@@ -1,0 +1,35 @@
+"""Values as the pages show them."""
+
+import pytest
+
+from precall.console.reckoning import clock_time, count, percent, span
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0, "0 s"),
+        (1.5, "1.5 s"),
+        (45.4, "45 s"),
+        (60, "1 min"),
+        (185, "3 min 5 s"),
+        (7800, "2 h 10 min"),
+        (273_600, "3 d 4 h"),
+        (-1, "0 s"),
+    ],
+)
+def test_durations_have_at_most_two_units(seconds: float, shown: str) -> None:
+    assert span(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"), [(0, "0 %"), (0.00001, "< 0.1 %"), (0.123, "12.3 %"), (0.5, "50 %"), (1, "100 %")]
+)
+def test_a_share_is_never_rounded_to_nothing(share: float, shown: str) -> None:
+    assert percent(share) == shown
+
+
+def test_times_and_counts() -> None:
+    assert clock_time("2026-01-02T03:04:05.678Z") == "2026-01-02 03:04:05 UTC"
+    assert clock_time("") == ""
+    assert count(1_234_567) == "1,234,567"
