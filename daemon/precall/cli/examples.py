@@ -44,7 +44,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "precall orders list --all --kind override",
         "precall orders list --columns at,by,reason --format md",
     ),
-    "report": ("precall report --within 7d", "precall report --observe --pool-key FC123456"),
+    "report": (
+        "precall report --within 7d --by pool --sort -share",
+        "precall report --observe --pool-key FC123456",
+        "precall report --within 7d --html report.html",
+    ),
     "plan": ("precall plan --bindings 100000", "precall plan --bindings 100000 --rate 50 --max-age 10m"),
     "dials": ("precall dials -o dials.jsonl",),
     "replay": ("precall replay dials.jsonl", "precall replay dials.jsonl --rate 1 --rate 5"),
