@@ -16,6 +16,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "completion": ("precall completion bash",),
     "token new": ("precall token new --name dispatcher --scope routes:read --scope routes:real",),
     "status": ("precall status --watch", "precall status --json"),
+    "watch": ("precall watch", "precall watch --interval 500ms --lang zh"),
     "route": (
         "precall route 1000000768798832 --caller 13800000001",
         "precall route 1000000768798832 --max-age 5s --timeout 1s",
