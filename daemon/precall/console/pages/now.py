@@ -20,7 +20,6 @@ from precall.core.status.finding import verdict
 HOUR = 3600.0
 MEASURED_EVERY = 10.0
 """Seconds between two counts of the calls of the last hour, however many look."""
-ORDERS_EVERY = 1.0
 CHANGES = 12
 """How many of the latest changes are shown."""
 TLS_SOON = 14 * 86_400.0
@@ -77,7 +76,7 @@ def _finding(finding: dict[str, Any], orders: Sequence[Mapping[str, Any]]) -> di
 async def _orders(visit: Visit, *, away: bool) -> list[dict[str, Any]]:
     """Return the orders in force, as far as this client may see them. A database that is away is not waited for."""
     orders = visit.services.orders
-    known = orders.known if away else await visit.recent.get("orders", ORDERS_EVERY, orders.in_force)
+    known = orders.known if away else await orders.in_force()
     return shown(known, visit.client)
 
 
