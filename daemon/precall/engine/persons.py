@@ -97,6 +97,16 @@ class Persons:
         person = Person.of(number)
         return await self._records(person, await self._survey(person), set(), erase=False)
 
+    async def parties(self, number: str, most: int) -> list[str]:
+        """Return the ids of at most `most` bindings in which this valid number is a party, in order of id."""
+        person, found = Person.of(number), list[str]()
+        for rows in self._table.slices(SLICE):
+            found += [row.binding.subs_id for row in rows if sides(row, person)]
+            if len(found) >= most:
+                break
+            await asyncio.sleep(0)
+        return found[:most]
+
     async def erase(self, number: str) -> list[PersonRecord]:
         """Erase what may be erased, and return what was held. Raises like `find`; then a repeat goes on."""
         person = Person.of(number)

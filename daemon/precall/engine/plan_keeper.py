@@ -5,7 +5,7 @@ change of a row, and in a regular sweep of the whole table that repairs whatever
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from enum import StrEnum
 from math import inf
@@ -61,6 +61,8 @@ class PlanKeeper:
         self.planner = planner
         self.calibration = Calibration()
         self.paused: frozenset[str] = frozenset()
+        self.oldest: Mapping[str, float] = {}
+        """The age of the oldest route of each pool, in seconds, as of the last sweep."""
         self._table, self._writer, self._braking, self._dial_log = table, writer, braking, dial_log
         self._settings, self._metrics, self._clocks = settings, metrics, clocks
         self._lead = clocks.lead
@@ -170,10 +172,11 @@ class PlanKeeper:
         """Compare the whole table with the plan, in slices with a pause of `pause` seconds after each.
 
         Expired bindings leave the plan, and missing ones are added. Bindings that became too old only because the clock
-        was stepped are checked soon. Also refreshes the metrics of ages. Calls `ended` with each row that has ended.
+        was stepped are checked soon. Also refreshes `oldest` and the metrics of ages. Calls `ended` with each row that
+        has ended.
         """
         lead, before = self._clocks.lead, self._lead
-        self._lead = lead
+        self._lead, oldest = lead, dict[str, float]()
         for rows in self._table.slices(SLICE):
             now, tick, ages = self._clocks.now(), self._clocks.tick(), list[float]()
             for row in rows:
@@ -187,9 +190,12 @@ class PlanKeeper:
                 age = age_of(row.state.checked_at or row.binding.registered_at, now)
                 if age < inf:
                     ages.append(age)
+                    pool_key = row.binding.pool_key
+                    oldest[pool_key] = max(age, oldest.get(pool_key, 0.0))
                 self._reconcile(row, now, tick, lead - before)
             self._metrics.ages.tally(ages)
             await asyncio.sleep(pause)
+        self.oldest = oldest
         self._metrics.ages.turn()
         self._metrics.keep_pools(self._table.pools())
 

@@ -131,6 +131,7 @@ class StatusBoard:
                 ordered=brake.halted(pool_key),
             ),
             paused=bool({"", pool_key} & self._checker.plan.paused),
+            oldest=self._checker.plan.oldest.get(pool_key),
         )
 
     def _of_store(self) -> StoreFacts:

@@ -8,6 +8,7 @@ import asyncio
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from operator import attrgetter
 
 from precall.core.model import Change, Flag, Route
@@ -153,6 +154,11 @@ class Feed:
                 if len(found) == limit:
                     break
         return found, last
+
+    def latest(self, wanted: FeedFilter, limit: int) -> list[FeedEntry]:
+        """Return at most `limit` wanted changes, newest first, out of the newest `SCAN` in memory."""
+        newest = islice(reversed(self._entries), SCAN)
+        return list(islice((one for one in newest if wanted.names(one.subs_id, one.pool_key)), limit))
 
     async def wait(self, wanted: FeedFilter, position: int, seconds: float, push: Push | None = None) -> int:
         """Wait at most `seconds` for a wanted change after `position`. Return the position to continue reading from.

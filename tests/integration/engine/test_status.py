@@ -1,5 +1,6 @@
 """The state of the system, as the API tells it: by whom orders were given, since when, and to whom that is told."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from precall.engine.process_state import LoopDelay
 from tests.integration.api.test_tls import Authority
 from tests.integration.runtime.test_reload import reloading
 from tests.support.api_daemon import Served, scripted, serving, token
-from tests.support.patience import until
+from tests.support.patience import PATIENCE, until
 
 TYPED = "asked by 13800000001"
 
@@ -38,6 +39,18 @@ async def test_a_healthy_daemon_is_fine(tmp_path: Path) -> None:
         assert [one["pool_key"] for one in found["pools"]] == ["FC1"]
         assert not found["source"]["configured"]
         assert found["provider"]["last_answer"]
+
+
+async def test_a_pool_tells_the_age_of_its_oldest_route(tmp_path: Path) -> None:
+    async with serving(tmp_path, scripted(1, 1)) as served:
+        await served.register()
+        await served.register(subs_id="2")
+        plan = served.daemon.parts.checker.plan
+        await plan.sweep()
+        assert 0 <= plan.oldest["FC1"] < PATIENCE
+        async with asyncio.timeout(PATIENCE):
+            while "oldest_age" not in (await status(served))["pools"][0]:
+                await asyncio.sleep(0.05)
 
 
 async def test_who_gave_an_order_and_why_is_told_to_administrators_alone(tmp_path: Path) -> None:

@@ -330,3 +330,16 @@ def test_past_routes_lose_expired_numbers(after: Row, later: float, action: Acti
     assert bool(route.number) == (action in (Action.DIAL_X, Action.DIAL_TEMP_X))
     assert route.number in ("", X, "17100000001")
     assert route.age == pytest.approx(later + 1.0)
+
+
+def test_the_latest_changes_come_newest_first() -> None:
+    feed = Feed(BASE)
+    for index in range(1, 7):
+        feed.append(change(BASE + index, pool_key="FC1" if index % 2 else "FC2"))
+    assert [entry.index - BASE for entry in feed.latest(ALL, 4)] == [6, 5, 4, 3]
+    assert [entry.index - BASE for entry in feed.latest(FeedFilter(pool_keys=frozenset({"FC1"})), 9)] == [
+        5,
+        3,
+        1,
+    ]
+    assert Feed(BASE).latest(ALL, 4) == []

@@ -33,12 +33,13 @@ from precall.api.schemas.fields import moment
 from precall.api.schemas.routes import encode_route
 from precall.core import rules
 from precall.core.errors import Refusal, StoreUnavailable
-from precall.core.model import Binding, BindingState, Row
+from precall.core.model import Binding, BindingState, Route, Row
 from precall.core.numbers import mask
 from precall.core.rounding import micro, significant
 from precall.core.routing.explain import explain as explain_route
 from precall.core.routing.registration import RegistrationOutcome
 from precall.core.routing.state import CheckResult
+from precall.core.status.texts import Language
 from precall.engine.exposure_audit import EXPORTED, READ
 from precall.engine.on_demand import OnDemandOutcome
 from precall.engine.services import Services
@@ -238,19 +239,34 @@ async def explain(request: web.Request, services: Services, client: Client) -> w
     except StoreUnavailable:
         results = None
     row = _row(request, services)
-    shown, plan = services.lookup.shown(row), services.checker.plan.next_check(subs_id)
-    sentences = explain_route(
-        row, shown, services.settings.policy, request_id=_request_id(row, runs), plan=plan
-    )
+    shown = services.lookup.shown(row)
     return reply(
         {
-            "sentences": sentences,
+            "sentences": sentences(services, row, shown, runs),
             "route": encode_route(shown),
             "observed": _observed(row.state),
             "override": overrides.shown(row, row.override, client) if row.override else None,
             "plan": encode_plan(services.checker.plan.explain(subs_id)),
             "results": results,
         }
+    )
+
+
+def sentences(
+    services: Services,
+    row: Row,
+    route: Route,
+    runs: Sequence[Mapping[str, Any]],
+    language: Language = Language.EN,
+) -> list[str]:
+    """Explain the route of a row. `runs` are its latest replies, newest first; they name the RequestId behind it."""
+    return explain_route(
+        row,
+        route,
+        services.settings.policy,
+        request_id=_request_id(row, runs),
+        plan=services.checker.plan.next_check(row.binding.subs_id),
+        language=language,
     )
 
 

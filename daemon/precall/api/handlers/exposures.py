@@ -1,6 +1,7 @@
 """Handler of the audit of real numbers that were handed out."""
 
 import re
+from typing import Any
 
 from aiohttp import web
 
@@ -21,7 +22,15 @@ async def page(request: web.Request, services: Services, _client: Client) -> web
 
     Entries outlive their bindings. With `number` only exposures of that number are returned, whichever the binding.
     """
-    query = read_query(request, ExposuresQuery)
+    rows, cursor = await audited(services, read_query(request, ExposuresQuery))
+    return reply({"exposures": [encode_exposure(row) for row in rows], "cursor": cursor})
+
+
+async def audited(services: Services, query: ExposuresQuery) -> tuple[list[dict[str, Any]], str]:
+    """Return the rows of the audit that a query wants, and the cursor of the next page, "" at the end.
+
+    Raises Refusal (400) for the cursor of another list.
+    """
     if query.cursor and not _CURSOR.fullmatch(query.cursor):
         raise Refusal(400, Code.INVALID_CURSOR, "is not a cursor of this list", "cursor")
     wanted = AuditFilter(
@@ -34,5 +43,4 @@ async def page(request: web.Request, services: Services, _client: Client) -> web
     rows = await services.store.exposures(
         limit=query.limit, before_id=int(query.cursor) if query.cursor else None, wanted=wanted
     )
-    cursor = str(rows[-1]["id"]) if len(rows) == query.limit else ""
-    return reply({"exposures": [encode_exposure(row) for row in rows], "cursor": cursor})
+    return rows, str(rows[-1]["id"]) if len(rows) == query.limit else ""

@@ -13,7 +13,7 @@ from precall.api.handlers import order_log
 from precall.api.replies import reply
 from precall.api.requests import read_body
 from precall.api.schemas.persons import ErasureBody, PersonBody, encode_person
-from precall.engine.persons import PersonOutcome, PersonRecord
+from precall.engine.persons import PersonOutcome, PersonPlace, PersonRecord
 from precall.engine.services import Services
 from precall.telemetry.logging import get_logger
 
@@ -36,6 +36,20 @@ async def find(request: web.Request, services: Services, client: Client) -> web.
         found=_counted(records, "where"),
     )
     return reply(encode_person(body.number, records))
+
+
+async def parties(
+    request: web.Request, services: Services, client: Client, number: str, most: int
+) -> list[str]:
+    """Return the ids of at most `most` bindings in which this valid number is a party. The search is logged."""
+    found = await services.persons.parties(number, most)
+    log.info(
+        "person.searched",
+        by=client.name or "anonymous",
+        peer=request.remote or "",
+        found={PersonPlace.BINDINGS: len(found)},
+    )
+    return found
 
 
 async def erase(request: web.Request, services: Services, client: Client) -> web.StreamResponse:

@@ -86,7 +86,12 @@ async def page(request: web.Request, services: Services, _client: Client) -> web
 
     A page may hold fewer routes than `limit` although there are more: an empty `cursor` marks the end.
     """
-    query = read_query(request, RoutesQuery)
+    found, cursor = await listed(services, read_query(request, RoutesQuery))
+    return reply({"routes": [encode_route(one) for one in found], "cursor": cursor})
+
+
+async def listed(services: Services, query: RoutesQuery) -> tuple[list[Route], str]:
+    """Return the routes that a query wants, without a caller, and the cursor of the next page, "" at the end."""
     found: list[Route] = []
     cursor = query.after
     # In turns, since all clients share one loop. The page may be short.
@@ -96,7 +101,7 @@ async def page(request: web.Request, services: Services, _client: Client) -> web
         if not cursor or len(found) == query.limit:
             break
         await asyncio.sleep(0)
-    return reply({"routes": [encode_route(one) for one in found], "cursor": cursor})
+    return found, cursor
 
 
 def _keep(found: list[Route], services: Services, query: RoutesQuery, row: Row) -> bool:

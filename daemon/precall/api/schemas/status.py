@@ -112,13 +112,17 @@ class BrakeState(ResponseModel):
 
 
 class PoolState(ResponseModel):
-    """A pool with active bindings."""
+    """A pool with active bindings.
+
+    `oldest_age` is the age of its oldest route in seconds when the table was last swept, absent before the first sweep.
+    """
 
     pool_key: str
     bindings: int
     states: dict[State, int]
     paused: bool
     brake: BrakeState
+    oldest_age: float = OPTIONAL
 
 
 class SourceState(ResponseModel):
@@ -236,7 +240,9 @@ def _table(freshness: FreshnessFacts, facts: StatusFacts) -> dict[str, Any]:
 
 def _pool(pool: PoolFacts) -> dict[str, Any]:
     brake = pool.brake
+    oldest = {} if pool.oldest is None else {"oldest_age": round(pool.oldest, 3)}
     return {
+        **oldest,
         "pool_key": pool.pool_key,
         "bindings": pool.bindings,
         "states": {str(state): count for state, count in pool.states.items()},

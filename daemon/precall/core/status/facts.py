@@ -93,13 +93,17 @@ class BrakeFacts:
 
 @dataclass(frozen=True, slots=True)
 class PoolFacts:
-    """One pool with active bindings, counted by state."""
+    """One pool with active bindings, counted by state.
+
+    `oldest` is the age of its oldest route when the table was last swept.
+    """
 
     pool_key: str
     bindings: int
     states: Mapping[State, int]
     brake: BrakeFacts = BrakeFacts()
     paused: bool = False
+    oldest: float | None = None
 
     def share(self, state: State) -> float:
         """Return the share of the bindings in this state."""

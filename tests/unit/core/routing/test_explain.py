@@ -1,22 +1,33 @@
 """A route explained in sentences: every reason and flag, with the values that decided, and no real number."""
 
-from dataclasses import replace
+import re
+from dataclasses import fields, replace
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
+from precall.core.ages import Tick
 from precall.core.model import Action, BindingState, Flag, NumberRole, Override, Policy, Reason, Row, State
+from precall.core.planning.entries import CheckKind
+from precall.core.planning.planner import Planner
+from precall.core.routing.chinese import CHINESE
+from precall.core.routing.english import ENGLISH
 from precall.core.routing.explain import CheckPlan, explain, in_words
+from precall.core.routing.explain_words import ExplainWords
 from precall.core.routing.route import decide, hold, withhold
+from precall.core.status.texts import Language
 from tests.support.builders import NOW, POLICY, TEMP, A, B, X, observed, row
 from tests.unit.core.routing.test_good_until import policies, rows
 
 SOON = CheckPlan(3.0, "confirm: not before then", 0.0123)
 
 
-def told(of: Row, policy: Policy = POLICY, *, plan: CheckPlan | None = SOON, request_id: str = "R-1") -> str:
+def told(
+    of: Row, policy: Policy = POLICY, *, plan: CheckPlan | None = SOON, language: Language = Language.EN
+) -> str:
     route = withhold(decide(of, "", policy, NOW))
-    return "\n".join(explain(of, route, policy, request_id=request_id, plan=plan))
+    return "\n".join(explain(of, route, policy, request_id="R-1", plan=plan, language=language))
 
 
 def test_a_temporary_number_is_explained_whole() -> None:
@@ -32,6 +43,16 @@ def test_a_temporary_number_is_explained_whole() -> None:
             " registration changes it."
         ),
         "Next check: in 3 s (confirm: not before then). The route is wrong now with a probability of 1.2 %.",
+    ]
+
+
+def test_the_same_is_told_in_chinese() -> None:
+    assert told(row(observed(State.TEMPORARY, age=90.0)), language=Language.ZH).splitlines() == [
+        f"调度方被告知拨打临时 X：{TEMP}。",
+        "按供应商的最新答复，平台暂时更换了 X。",
+        "供应商上次答复：Status 2，X 已换成临时号码，1 分钟 30 秒前。其 RequestId 为 R-1。",
+        "有效至 2026-09-21 14:21:50 UTC（8 分钟 30 秒后），除非检查、命令或登记使其改变。",
+        "下次检查：3 秒后（再次确认，不会更早）。该路由现在有误的概率为 1.2 %。",
     ]
 
 
@@ -81,6 +102,34 @@ def test_the_next_check_is_told_as_far_as_it_is_known() -> None:
     )
 
 
+@pytest.mark.parametrize("kind", CheckKind)
+def test_the_reason_of_every_planned_check_is_told_in_chinese(kind: CheckKind) -> None:
+    planner = Planner(100.0)
+    planner.add("1", Tick(0.0), pool="P", x=1, registered_at=0.0, checked_at=0.0, variant="")
+    planner.schedule("1", 5.0, kind=kind)
+    plan = planner.explain("1", Tick(0.0))
+    assert plan is not None
+    said = told(row(), plan=CheckPlan(5.0, plan.why, plan.wrong), language=Language.ZH).splitlines()[-1]
+    assert plan.why not in said
+
+
+def gaps(words: str) -> set[str]:
+    return set(re.findall(r"\{(\w*)", words))
+
+
+def test_both_languages_fill_the_same_gaps() -> None:
+    for field in fields(ExplainWords):
+        english, chinese = getattr(ENGLISH, field.name), getattr(CHINESE, field.name)
+        if field.name == "plans" or isinstance(english, tuple):
+            continue
+        if isinstance(english, str):
+            assert gaps(english) == gaps(chinese), field.name
+        else:
+            assert english.keys() == chinese.keys(), field.name
+            for key, words in english.items():
+                assert gaps(words) == gaps(chinese[key]), key
+
+
 @pytest.mark.parametrize("reason", Reason)
 def test_every_reason_has_a_sentence(reason: Reason) -> None:
     route = hold(decide(row(), "", POLICY, NOW), reason)
@@ -95,12 +144,12 @@ def test_every_flag_has_a_sentence(flag: Flag) -> None:
     assert len(with_it) == len(without) + 1
 
 
-@given(of=rows, policy=policies)
-def test_sentences_hold_no_real_number_and_no_loose_end(of: Row, policy: Policy) -> None:
+@given(of=rows, policy=policies, language=st.sampled_from(Language))
+def test_sentences_hold_no_real_number_and_no_loose_end(of: Row, policy: Policy, language: Language) -> None:
     of = replace(of, binding=replace(of.binding, number_x=X))
-    text = told(of, policy)
+    text = told(of, policy, language=language)
     for sentence in text.splitlines():
-        assert sentence.endswith(".")
+        assert sentence.endswith("." if language is Language.EN else "。")
         assert not set("{}") & set(sentence)
         assert "  " not in sentence
     assert A not in text
