@@ -135,10 +135,6 @@ class Feed:
         at = bisect_left(self._entries, index, key=_INDEX)
         return at < len(self._entries) and self._entries[at].index == index
 
-    def latest(self, limit: int) -> list[FeedEntry]:
-        """Return at most `limit` of the newest changes that are in memory, the newest first."""
-        return self._entries[: -limit - 1 : -1]
-
     def after(self, position: int, wanted: FeedFilter, limit: int) -> tuple[list[FeedEntry], int]:
         """Return at most `limit` wanted changes after `position`, and the position they lead to.
 

@@ -16,6 +16,7 @@ from precall.core.calls.statistics import report
 from precall.core.errors import StoreUnavailable
 from precall.core.status.facts import StatusFacts
 from precall.core.status.finding import verdict
+from precall.table.feed import FeedFilter
 
 HOUR = 3600.0
 MEASURED_EVERY = 10.0
@@ -105,7 +106,7 @@ def _changes(visit: Visit) -> list[dict[str, Any]]:
             "state": entry.route.state,
             "reason": entry.route.reason,
         }
-        for entry in visit.services.feed.latest(CHANGES)
+        for entry in visit.services.feed.latest(FeedFilter(), CHANGES)
     ]
 
 
