@@ -365,6 +365,17 @@ async def test_wrong_tokens_are_throttled_and_counted(tmp_path: Path) -> None:
         assert (await browser.log_in(READER_SECRET)).status == 303
 
 
+async def test_a_wrong_token_in_a_header_counts_once(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as (served, browser):
+        answer = await browser.get("/console/", Authorization="Bearer guess")
+        assert answer.status == 401
+        assert "guess" not in answer.text
+        counted = served.daemon.metrics.registry.get_sample_value(
+            "precall_requests_refused_total", {"reason": "wrong_token"}
+        )
+        assert counted == 1
+
+
 @pytest.mark.parametrize("given", ["", " ", "é\udcff".encode("utf-8", "replace").decode(), "x" * 10_000])
 async def test_a_login_bears_any_text(tmp_path: Path, given: str) -> None:
     async with guarded(tmp_path) as (_, browser):

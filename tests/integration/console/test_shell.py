@@ -99,6 +99,7 @@ async def test_the_console_can_have_listeners_of_its_own(tmp_path: Path) -> None
             (own, "/console/", 200),
             (own, "/v1/status", 404),
             (own, "/metrics", 404),
+            (own, "/readyz", 200),
         ):
             async with served.session.get(f"{url}{path}") as response:
                 assert response.status == status, (url, path)
