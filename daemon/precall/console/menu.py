@@ -1,9 +1,10 @@
 """All pages of the console, the listed ones in the order of the menu."""
 
 from precall.console.page import ConsolePage
-from precall.console.pages import guide, now
+from precall.console.pages import guide, now, orders
 
 PAGES: tuple[ConsolePage, ...] = (
     ConsolePage("now", "/console/", "routes:read", now.show, listed=True),
     ConsolePage("runbook", "/console/runbook", None, guide.show, listed=True, resting=True),
+    ConsolePage("order", "/console/orders", "admin", orders.give, method="POST"),
 )
