@@ -148,7 +148,7 @@ def _command(finding: Finding) -> str:
 
 
 def _plain(name: str, fact: float) -> str:
-    """Return a figure as an option takes it. Of a rate, digits beyond the third say nothing; one needed is rounded up."""
+    """Return a figure as an option takes it: a rate with three digits, and one that is needed rounded up."""
     if name == "rate_needed":
         return f"{ceil(fact * 10) / 10:.10g}"
     return f"{fact:.3g}" if name in _RATES and fact < 1000 else f"{fact:.10g}"
