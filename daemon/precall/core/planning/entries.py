@@ -23,7 +23,7 @@ CROWD = 500
 READ_BEFORE_CALL = 60.0
 """Seconds within which a read precedes the call that it was for."""
 CONVERSION = 0.1
-"""Seconds by which a call may seem to precede a read of the same second, since each is converted to a tick by itself."""
+"""Seconds by which a call may seem to precede a read of the same second: each is converted to a tick by itself."""
 MAX_SIBLINGS = 200
 """Siblings linked with each other on one X. Further bindings on it have no siblings."""
 
