@@ -24,9 +24,15 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def rate(per_second: float) -> str:
+    """Return a rate without its unit, in at most four significant digits: "0.5", "33.33", "1,000"."""
+    return f"{per_second:,.0f}" if per_second >= 1000 else f"{per_second:.4g}"
+
+
 FILTERS: Mapping[str, Callable[[Any], str]] = {
     "clock_time": clock_time,
     "percent": percent,
     "count": count,
+    "rate": rate,
 }
 """The filters of the templates."""
