@@ -195,11 +195,14 @@ class Customer:
                 group.create_task(work())
 
     async def _register(self, phase: Phase, serial: int, life: float | None) -> None:
-        body: dict[str, Any] = registered(serial)
         self._gone.add(serial)
-        if life is not None:
-            self._expiring[serial] = time.time() + life
-            body["expires_at"] = datetime.fromtimestamp(time.time() + life, UTC).isoformat()
+
+        def body() -> dict[str, Any]:
+            if life is None:
+                return registered(serial)
+            end = self._expiring[serial] = time.time() + life
+            return registered(serial) | {"expires_at": datetime.fromtimestamp(end, UTC).isoformat()}
+
         begun = time.perf_counter()
         await self._ask(phase, "PUT", serial, 201, body)
         phase.registrations.append(time.perf_counter() - begun)
@@ -214,16 +217,16 @@ class Customer:
             if serial >= self._newest:
                 return
         self._gone.add(serial)
-        await self._ask(phase, "DELETE", serial, 204)
+        await self._ask(phase, "DELETE", serial, 204, lambda: None)
         phase.ends += 1
 
     async def _ask(
-        self, phase: Phase, method: str, serial: int, well: int, body: dict[str, Any] | None = None
+        self, phase: Phase, method: str, serial: int, well: int, body: Callable[[], dict[str, Any] | None]
     ) -> None:
         """Ask until it is done: the database of a busy machine may be busy, too."""
         while True:
             address = f"{self._url}/v1/bindings/{subs_id(serial)}"
-            async with self._session.request(method, address, json=body) as reply:
+            async with self._session.request(method, address, json=body()) as reply:
                 if reply.status == well:
                     return
                 if reply.status != 503:

@@ -1,7 +1,7 @@
 """All pages of the console, the listed ones in the order of the menu."""
 
 from precall.console.page import ConsolePage
-from precall.console.pages import binding, bindings, exposures, guide, now, pools
+from precall.console.pages import binding, bindings, exposures, guide, now, orders, pools
 
 _BINDING = "/console/bindings/{subs_id:[0-9]+}"
 _FILE = "/console/exposures.csv"
@@ -13,6 +13,7 @@ PAGES: tuple[ConsolePage, ...] = (
     ConsolePage("bindings", "/console/bindings", "routes:read", bindings.show, listed=True),
     ConsolePage("search", "/console/bindings", "routes:read", bindings.search, method="POST", asks=True),
     ConsolePage("binding", _BINDING, "routes:read", binding.show),
+    ConsolePage("ordered", f"{_BINDING}/{{order:check|override|lift}}", "routes:read", binding.return_to),
     ConsolePage("check", f"{_BINDING}/check", "bindings:write", binding.check, method="POST"),
     ConsolePage("override", f"{_BINDING}/override", "admin", binding.override, method="POST"),
     ConsolePage("lift", f"{_BINDING}/lift", "admin", binding.lift, method="POST"),
@@ -21,4 +22,5 @@ PAGES: tuple[ConsolePage, ...] = (
     ConsolePage("exposures_file", _FILE, "admin", exposures.download),
     ConsolePage("exposed_file", _FILE, "admin", exposures.download_number, method="POST", asks=True),
     ConsolePage("runbook", "/console/runbook", None, guide.show, listed=True, resting=True),
+    ConsolePage("order", "/console/orders", "admin", orders.give, method="POST"),
 )

@@ -14,6 +14,7 @@ from precall.engine.on_demand import OnDemandChecks
 from precall.engine.orders import OperatorOrders
 from precall.engine.persons import Persons
 from precall.engine.promise_keeper import PromiseKeeper
+from precall.engine.recorder import Recorder
 from precall.engine.registry import Registry
 from precall.engine.source_sync import SourceSync
 from precall.engine.status_board import StatusBoard
@@ -50,6 +51,7 @@ class Services:
     call_results: CallResults
     calls: CallPoller
     status: StatusBoard
+    recorder: Recorder
     store: Store
     metrics: Metrics
     clock: Callable[[], float]

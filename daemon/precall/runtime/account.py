@@ -22,6 +22,7 @@ from precall.engine.ended_bindings import EndedBindings
 from precall.engine.notifier import Notifier
 from precall.engine.notify_targets import NotifyTarget, configured_targets
 from precall.engine.receipt_queue import ReceiptQueueReader
+from precall.engine.recorder import Recorder
 from precall.engine.retention import ROUND, Retention
 from precall.engine.services import Services
 from precall.engine.unusable_numbers import mark_unusable
@@ -88,6 +89,7 @@ class CloudAccount:
         self._policy_unsaved = False
         self._policy_since = 0.0
         self._broken = broken
+        self.recorder = Recorder(metrics, clocks)
         targets = configured_targets(settings.config.notify)
         self.notifier = Notifier(settings, metrics, targets, host=socket.gethostname())
         config = settings.config.provider
@@ -136,6 +138,7 @@ class CloudAccount:
         """Make the parts that answer from what the leader has stored. None of them runs."""
         self._parts = await assembly.mirroring(store)
         self._parts.status.look()
+        await self.recorder.follow(store)
         return self._parts
 
     async def load(
@@ -143,6 +146,7 @@ class CloudAccount:
     ) -> Services:
         """Make the parts that check and write."""
         parts = self._parts = await assembly.leading(store)
+        await self.recorder.restore(store)
         self._ended = EndedBindings(store, parts.table, parts.writer, self._settings, self._clocks)
         self._retention = Retention(store, parts.table, self._ended, self._settings)
         quotas = (parts.checker.quota, parts.calls.quota)
@@ -169,14 +173,20 @@ class CloudAccount:
 
     def read_queues(self, stack: AsyncExitStack, broken: Callable[[BaseException], None]) -> None:
         """Read the provider's queues while this daemon leads; another reader would take messages away."""
-        for queue in self._queues:
-            reader = ReceiptQueueReader(
+        readers = [
+            ReceiptQueueReader(
                 queue,
                 self.parts.call_results,
                 self._metrics,
                 clock=self._clocks.now,
                 monotonic=self._clocks.tick,
             )
+            for queue in self._queues
+        ]
+        self.parts.status.process.failing_queues = lambda: {
+            reader.kind: reader.error for reader in readers if reader.error
+        }
+        for reader in readers:
             stack.push_async_callback(cancel_and_wait, guarded(reader.run(), "receipt queue", broken))
 
     async def plan(self) -> None:
@@ -193,6 +203,7 @@ class CloudAccount:
         """Begin the jobs of this account; `stack` drains what is in flight."""
         parts = self.parts
         self._scheduler = scheduler
+        self.recorder.begin(parts.status, parts.checker)
         scheduler.every(CALLS, parts.calls.tick, "call details")
         scheduler.beat(LOOK, self.look, "status")
         scheduler.every(SWEEP, self.sweep, SWEEPING)
@@ -230,13 +241,17 @@ class CloudAccount:
         self._scheduler.hasten(SWEEPING)
 
     async def each_minute(self) -> None:
-        """Keep what was learned, and the policy that SQL readers still lack. Put in force which orders were stored."""
-        await self.keep_learned()
+        """Keep what was learned and recorded, and the policy that SQL readers lack. Put stored orders in force."""
+        await self.keep()
         await self.parts.orders.settle()
         await self.store_policy()
 
-    async def keep_learned(self) -> None:
-        """Store what the planner has learned, for the next start."""
+    async def keep(self) -> None:
+        """Store what the planner has learned, and the history of the last hours, for the next start."""
+        await self._keep_learned()
+        await self.recorder.keep(self.parts.store)
+
+    async def _keep_learned(self) -> None:
         try:
             await self.parts.store.mark({"learned": learned_of(self.parts.checker.planner, self._clocks)})
         except StoreUnavailable as error:
@@ -248,8 +263,9 @@ class CloudAccount:
             await self._retention.retire(now=self._clocks.now())
 
     async def look(self) -> None:
-        """Find what is wrong now, whether or not anybody asks, and tell people what is due."""
+        """Find what is wrong now, whether or not anybody asks, tell people what is due, and record it."""
         found = self.parts.status.look()
+        self.recorder.look(self.parts.status, self.parts.checker)
         self.notifier.observe(found.findings, found.at)
 
     async def sweep(self) -> None:

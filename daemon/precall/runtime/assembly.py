@@ -26,6 +26,7 @@ from precall.engine.persons import Persons
 from precall.engine.plan_keeper import PlanKeeper
 from precall.engine.process_state import ProcessState
 from precall.engine.promise_keeper import PromiseKeeper
+from precall.engine.recorder import Recorder
 from precall.engine.registry import Registry
 from precall.engine.services import Services
 from precall.engine.source_sync import SourceSync
@@ -54,12 +55,13 @@ from precall.telemetry.metrics import Metrics
 class Surroundings:
     """What the parts get from the process around them.
 
-    `members` returns the daemons on this database. `broken` is called with the error that ends a background task of a
-    part.
+    `members` returns the daemons on this database, `recorder` has the history of the last hours.
+    `broken` is called with the error that ends a background task of a part.
     """
 
     process: ProcessState
     members: Callable[[], Sequence[Member]]
+    recorder: Recorder
     broken: Callable[[BaseException], None]
 
 
@@ -256,6 +258,7 @@ class Assembly:
             call_results=call_results,
             calls=calls,
             status=status,
+            recorder=given.recorder,
             store=store,
             metrics=self._metrics,
             clock=self._clocks.now,

@@ -178,7 +178,7 @@ class Daemon:
         self.account.write(stack, self._ends_without("ledger"))
         stack.push_async_callback(self.server.stop, GRACE)
         await self.account.plan()
-        stack.push_async_callback(self.account.keep_learned)
+        stack.push_async_callback(self.account.keep)
         scheduler = self._scheduler = self._schedule()
         stack.callback(scheduler.stop)
         self.account.notify(stack, self._ends_without("notifications"))
@@ -311,7 +311,12 @@ class Daemon:
             self._settings,
             self.account.provider,
             self.metrics,
-            Surroundings(self._process, self._membership.known, self._ends_without("outcomes")),
+            Surroundings(
+                self._process,
+                self._membership.known,
+                self.account.recorder,
+                self._ends_without("outcomes"),
+            ),
             clocks=self.clocks,
             chance=self._chance,
             secret=secrets.token_hex,

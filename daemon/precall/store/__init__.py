@@ -9,6 +9,7 @@ from precall.store.migration import check, current, head, upgrade
 from precall.store.orders import OrderFilter
 from precall.store.persons import HistoryTable
 from precall.store.read_only import snapshot
+from precall.store.rings import RingRow
 from precall.store.rotation import KeyRotation, RotationReport
 from precall.store.source_database import ForeignDatabase
 from precall.store.store import Store
@@ -23,6 +24,7 @@ __all__ = [
     "MemberBook",
     "OrderFilter",
     "PollBacklog",
+    "RingRow",
     "RotationReport",
     "Store",
     "StoredCall",

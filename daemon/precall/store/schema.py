@@ -243,6 +243,18 @@ members = Table(
 """The daemons on this database, each with its last sign of life by the clock of the database. `fencing_token` is 0
 unless it leads."""
 
+rings = Table(
+    "rings",
+    metadata,
+    Column("ring", Text, primary_key=True),
+    Column("slot", Integer, primary_key=True, autoincrement=False),
+    Column("at", Double, nullable=False),
+    Column("content", Text, nullable=False),
+)
+"""The history of the last hours: `daemon` has a row for every 15 s of six hours, `pools` one for every minute of one.
+A newer row takes the slot of one that is too old, so the table does not grow. `content` is a JSON object of figures,
+of the pools by pool key. Rows older than the ring are left over and mean nothing."""
+
 marks = Table(
     "marks",
     metadata,

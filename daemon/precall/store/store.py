@@ -29,6 +29,7 @@ from precall.store.cipher import Cipher
 from precall.store.connection import DatabaseAddress, Unwritable, close, failures_of
 from precall.store.orders import OrderBook
 from precall.store.persons import PersonRecords
+from precall.store.rings import RingBook
 from precall.store.schema import exposures, marks, route_changes
 
 History = Literal["runs", "every"]
@@ -69,6 +70,7 @@ class Store:
         self.calls = CallBook(self._write, self._read)
         self.orders = OrderBook(self._seal, self._write, self._read, self._keys)
         self.persons = PersonRecords(self._write, self._read, self._keys)
+        self.rings = RingBook(self._write, self._read)
 
     @classmethod
     async def open(

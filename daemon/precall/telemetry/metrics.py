@@ -376,6 +376,18 @@ class Metrics:
             if pool in ("", OTHER) or pool in self._pools:
                 family.labels(pool).set(share)
 
+    def totals(self, family: Counter, label: str) -> dict[str, float]:
+        """Return the values of a counter by one of its labels, summed over the others."""
+        found: Counts[str] = Counts()
+        for metric in family.collect():
+            for sample in metric.samples:
+                found[sample.labels.get(label, "")] += sample.value  # type: ignore[assignment]
+        return dict(found)
+
+    def total(self, family: Counter) -> float:
+        """Return the sum of a counter over all of its labels."""
+        return sum(sample.value for metric in family.collect() for sample in metric.samples)
+
     def show(self, family: Gauge, value: Callable[[], float]) -> None:
         """Call `value` for this gauge at every scrape."""
         family.set_function(value)

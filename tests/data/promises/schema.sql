@@ -151,6 +151,13 @@ CREATE TABLE policy (
 	abnormal_max_age DOUBLE NOT NULL, 
 	PRIMARY KEY (id)
 );
+CREATE TABLE rings (
+	ring TEXT NOT NULL, 
+	slot INTEGER NOT NULL, 
+	at DOUBLE NOT NULL, 
+	content TEXT NOT NULL, 
+	PRIMARY KEY (ring, slot)
+);
 CREATE TABLE route_changes (
 	"index" INTEGER NOT NULL, 
 	subs_id TEXT NOT NULL, 

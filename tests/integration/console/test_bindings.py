@@ -205,11 +205,11 @@ async def test_a_check_can_be_asked_for(tmp_path: Path, language: str, words: st
     scopes = ("routes:read", "bindings:write")
     async with visiting(tmp_path, 2, scopes=scopes, language=language) as (_, browser):
         done = await browser.post("/console/bindings/1/check", {}, form="/console/bindings/1")
-        assert (done.status, done.to) == (303, "/console/bindings/1?told=answered")
+        assert (done.status, done.to) == (303, "/console/bindings/1?done=answered")
         text = (await browser.get(done.to)).text
         assert words in text
         assert 'class="badge dial_temp_x"' in text
-        assert (await browser.get("/console/bindings/1?told=<b>")).text.count("<b>") == text.count("<b>")
+        assert (await browser.get("/console/bindings/1?done=<b>")).text.count("<b>") == text.count("<b>")
 
 
 async def test_a_check_beyond_the_budget_says_so(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ async def test_an_override_is_given_and_removed_with_its_number_masked(tmp_path:
             "reason": f"for {A}",
         }
         done = await browser.post("/console/bindings/1/override", fields, form="/console/bindings/1")
-        assert (done.status, done.to) == (303, "/console/bindings/1?told=overridden")
+        assert (done.status, done.to) == (303, "/console/bindings/1?done=overridden")
         override = (await served.ask("GET", "/v1/bindings/1/explain"))[1]["override"]
         assert (override["action"], override["created_by"]) == ("dial_x", "visitor")
         assert override["until"] == "2098-01-02T03:04:00Z"
@@ -240,7 +240,7 @@ async def test_an_override_is_given_and_removed_with_its_number_masked(tmp_path:
         assert "<b>dial X</b> ***01" in text
         assert "for ***" in text
         done = await browser.post("/console/bindings/1/lift", {}, form="/console/bindings/1")
-        assert done.to == "/console/bindings/1?told=lifted"
+        assert done.to == "/console/bindings/1?done=lifted"
         assert (await served.ask("GET", "/v1/bindings/1/explain"))[1]["override"] is None
         assert (await browser.post("/console/bindings/1/lift", {}, form="/console/bindings/1")).status == 404
 
@@ -267,6 +267,8 @@ async def test_a_refused_override_orders_nothing_and_repeats_no_number(
         assert shown.status == status
         assert words in shown.text
         assert '<details id="override" open>' in shown.text
+        assert 'hx-get="/console/bindings/1"' in shown.text
+        assert (await browser.get("/console/bindings/1/override")).to == "/console/bindings/1"
         assert B not in shown.text
         if given["reason"] == "a <reason>":
             assert 'value="a &lt;reason&gt;"' in shown.text

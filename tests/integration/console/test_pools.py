@@ -18,7 +18,8 @@ async def trouble(served: Served, count: int = 12) -> None:
     for number in range(1, count + 1):
         await served.register(subs_id=str(number), pool_key="BAD")
         await served.checked(str(number))
-    await served.register(subs_id="100", pool_key="GOOD")
+    await served.register(subs_id=str(count + 1), pool_key="GOOD")
+    await served.checked(str(count + 1))
 
 
 def rows(text: str) -> list[str]:
@@ -37,9 +38,9 @@ async def test_without_bindings_it_says_what_to_do(tmp_path: Path, language: str
 
 
 async def test_the_worst_pool_comes_first_with_its_shares_and_its_brake(tmp_path: Path) -> None:
-    scenario = scripted(*[3] * 12)
+    scenario = scripted(*[3] * 12, 1)
     for binding in scenario["binding"]:
-        binding |= {"pool_key": "BAD"}
+        binding |= {"pool_key": "BAD" if binding["status"] == 3 else "GOOD"}
     async with serving(tmp_path, scenario, policy={"confirm_real": 1}) as served:
         await trouble(served)
         await served.shows("pool_in_trouble")
@@ -73,7 +74,7 @@ async def test_a_pool_tells_its_changes_and_orders(tmp_path: Path, language: str
         assert "&lt;i&gt;ask ***&lt;/i&gt;" in text
         assert "all of them" in text
         assert A not in text
-        assert "<code>pause</code>" in text
+        assert text.count('class="said"') == 2
 
 
 async def test_who_ordered_and_why_needs_admin(tmp_path: Path) -> None:
@@ -85,12 +86,17 @@ async def test_who_ordered_and_why_needs_admin(tmp_path: Path) -> None:
         await served.ask("POST", "/v1/pause", {"pool_key": "FC1", "reason": "the night is long"})
         async with browsing(served, reader) as browser:
             text = (await browser.get("/console/pools/FC1")).text
-            assert "<code>pause</code>" in text
+            assert "<b>checks paused</b>" in text
+            assert 'name="reason"' not in text
             assert "night" not in text
         async with browsing(served, boss) as browser:
             text = (await browser.get("/console/pools/FC1")).text
             assert "by night-shift" in text
             assert "the night is long" in text
+            fields = {"order": "engage", "pool_key": "FC1", "reason": "why", "next": "/console/pools/FC1"}
+            done = await browser.post("/console/orders", fields, form="/console/pools/FC1")
+            assert done.to == "/console/pools/FC1?done=engage"
+            assert 'value="release"' in (await browser.get(done.to)).text
 
 
 async def test_another_scope_sees_nothing(tmp_path: Path) -> None:

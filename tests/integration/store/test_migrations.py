@@ -87,6 +87,7 @@ INSERT INTO orders (kind, target, action, by, at, reason, until, generation, "in
   ('pause', 'FC1', 'pause', 'op', 1.5, 'why', NULL, 0, NULL);
 INSERT INTO members VALUES ('m', 'host', 1, 'http://127.0.0.1:8080', '1.0', 'leading', 3, 1.5, 2.5)
 """,
+    "0009": "INSERT INTO rings VALUES ('daemon', 0, 1.5, '{}')",
 }
 """Rows for the tables that each revision brought."""
 BEFORE_ORDERS = (

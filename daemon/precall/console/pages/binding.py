@@ -5,7 +5,6 @@ Looking at it is no dial: nothing is counted, and nothing audited, since real nu
 
 from math import ceil
 from typing import Any
-from urllib.parse import urlencode
 
 from aiohttp import hdrs, web
 from pydantic import ValidationError
@@ -17,7 +16,7 @@ from precall.api.schemas.bindings import encode_binding
 from precall.api.schemas.overrides import OverrideBody
 from precall.api.schemas.routes import encode_route
 from precall.console.filters import in_utc
-from precall.console.forms import read_form
+from precall.console.forms import read_form, with_done
 from precall.console.render import redirect, render
 from precall.console.timeline import timeline
 from precall.console.visit import Visit
@@ -33,7 +32,6 @@ LATEST = 10
 PATIENCE = 3.0
 """Seconds that an operator waits for a check."""
 
-_TOLD = {"answered", "failed", "late", "overridden", "lifted"}
 _NOW = "binding-now"
 """The part of the page that follows by itself."""
 _TARGET = "HX-Target"
@@ -41,8 +39,12 @@ _TARGET = "HX-Target"
 
 async def show(visit: Visit) -> web.StreamResponse:
     """Show the binding."""
-    told = visit.request.query.get("told", "")
-    return await _page(visit, _row(visit), told=visit.t(f"binding.told.{told}") if told in _TOLD else "")
+    return await _page(visit, _row(visit))
+
+
+async def return_to(visit: Visit) -> web.StreamResponse:
+    """Lead back from where a form was sent, after a login or with another language."""
+    return redirect(f"/console/bindings/{visit.request.match_info['subs_id']}")
 
 
 async def check(visit: Visit) -> web.StreamResponse:
@@ -55,7 +57,7 @@ async def check(visit: Visit) -> web.StreamResponse:
         raise _unknown()
     if ended.outcome is OnDemandOutcome.SPENT:
         wait = max(1, ceil(ended.retry_after))
-        answer = await _page(visit, row, wrong=visit.t("binding.told.spent", seconds=wait), status=429)
+        answer = await _page(visit, row, wrong=visit.t("binding.spent", seconds=wait), status=429)
         answer.headers[hdrs.RETRY_AFTER] = str(wait)
         return answer
     return _back(subs_id, ended.outcome)
@@ -94,12 +96,11 @@ async def _page(
     visit: Visit,
     row: Row,
     *,
-    told: str = "",
     wrong: str = "",
     status: int = 200,
     typed: dict[str, str] | None = None,
 ) -> web.Response:
-    """Return the page. `told` is what an order led to, `wrong` why it was refused, `typed` the form that was."""
+    """Return the page. `wrong` is why an order was refused, `typed` the form that was."""
     services = visit.services
     try:
         runs, _ = await services.store.history(row.binding.subs_id, limit=LATEST)
@@ -120,7 +121,6 @@ async def _page(
         entries=entries,
         cursor=cursor,
         began="cursor" not in visit.request.query,
-        told=told,
         wrong=wrong,
         typed=typed or {},
     )
@@ -152,7 +152,7 @@ async def _refused(visit: Visit, row: Row, given: dict[str, str], why: str) -> w
 
 
 def _back(subs_id: str, told: str) -> web.Response:
-    return redirect(f"/console/bindings/{subs_id}?{urlencode({'told': told})}")
+    return redirect(with_done(f"/console/bindings/{subs_id}", told))
 
 
 def _row(visit: Visit) -> Row:

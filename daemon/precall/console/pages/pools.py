@@ -67,6 +67,9 @@ async def show_one(visit: Visit) -> web.StreamResponse:
         pool=pool,
         orders=ordered,
         changes=[{"at": moment(entry.at), **encode_route(entry.route)} for entry in latest],
+        paused=pool_key in services.checker.plan.paused,
+        braked=bool(pool and pool["brake"]["engaged_since"])
+        or pool_key in services.checker.brake.halted_pools,
         in_trouble=in_trouble,
         worst=await _worst(services, pool_key, min(FEW, in_trouble)),
     )

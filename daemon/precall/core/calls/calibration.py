@@ -11,11 +11,15 @@ ALL = ""
 
 
 class Calibration:
-    """The two shares, per pool and overall. Pools are named as in the metrics, which bounds their number."""
+    """The two shares, per pool and overall. Pools are named as in the metrics, which bounds their number.
+
+    `calls` counts the ended calls since the start, and `failed` those of them whose route was wrong.
+    """
 
     def __init__(self) -> None:
         self._predicted: dict[str, _Mean] = {ALL: _Mean()}
         self._measured: dict[str, _Mean] = {ALL: _Mean()}
+        self.calls = self.failed = 0
 
     def dialled(self, pool: str, wrong: float) -> None:
         """Record a read before a dial, and the predicted P(its route is wrong)."""
@@ -24,6 +28,8 @@ class Calibration:
 
     def ended(self, pool: str, *, wrong: bool) -> None:
         """Record how a call ended."""
+        self.calls += 1
+        self.failed += wrong
         self._measured[ALL].add(wrong)
         self._measured.setdefault(pool, _Mean()).add(wrong)
 

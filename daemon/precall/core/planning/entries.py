@@ -291,16 +291,17 @@ class PlanEntry:
 
 
 class PlanPool:
-    """State shared by the bindings of one pool.
+    """State shared by the bindings of one pool, `size` of them.
 
     `by_x` maps each X number to its only binding, or to the list of all. `detectors` and `alarmed_at` are indexed by
     whether the published route is abnormal.
     """
 
-    __slots__ = ("alarmed_at", "by_x", "detectors", "parked", "paused", "rates")
+    __slots__ = ("alarmed_at", "by_x", "detectors", "parked", "paused", "rates", "size")
 
     def __init__(self, rates: PoolRates) -> None:
         self.rates = rates
+        self.size = 0
         self.by_x: dict[Hashable, PlanEntry | list[PlanEntry]] = {}
         self.detectors = (CusumDetector(), CusumDetector())
         self.alarmed_at = [-inf, -inf]
@@ -309,6 +310,7 @@ class PlanPool:
 
     def join(self, entry: PlanEntry) -> None:
         """Add an entry, and link it with its siblings on the same X."""
+        self.size += 1
         siblings = self.by_x.get(entry.x)
         if isinstance(siblings, PlanEntry):
             siblings.siblings = [siblings]
@@ -324,6 +326,7 @@ class PlanPool:
 
     def leave(self, entry: PlanEntry) -> None:
         """Undo `join`."""
+        self.size -= 1
         if entry.siblings is not None:
             entry.siblings.remove(entry)
         if not entry.siblings:

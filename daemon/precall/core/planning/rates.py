@@ -30,8 +30,13 @@ MIN_SIBLING_AGREEMENT = 0.6
 """A sibling's unchanged answer counts for the others once enough were checked and this share of them agreed."""
 OUTAGE_SHARE = 0.3
 """Share of unexpected answers while a whole pool is in trouble."""
-ALARM = 4.5
-"""Log-likelihood ratio at which a pool is taken to be in trouble."""
+ALARM, LARGE_POOL = 4.5, 1000
+"""Log-likelihood ratio at which a pool of at most so many bindings is taken to be in trouble.
+
+A larger pool gives more answers and so more chances of a false alarm, each of which costs a look at every binding. With
+the logarithm of its size added, false alarms are as rare by the hour as in a small one; trouble of the whole pool
+then takes one or two more unexpected answers.
+"""
 
 
 class Rate:
@@ -125,12 +130,15 @@ class CusumDetector:
     def __init__(self) -> None:
         self.level = 0.0
 
-    def rises(self, expected: float, unexpected: bool) -> bool:
-        """Weigh one answer and return whether the alarm goes off. `expected` is the prior P(unexpected answer)."""
+    def rises(self, expected: float, unexpected: bool, bindings: int) -> bool:
+        """Weigh one answer and return whether the alarm goes off.
+
+        `expected` is the prior P(unexpected answer), `bindings` the size of the pool.
+        """
         p = min(max(expected, 0.01), OUTAGE_SHARE)
         ratio = OUTAGE_SHARE / p if unexpected else (1 - OUTAGE_SHARE) / (1 - p)
         self.level = max(0.0, self.level + log(ratio))
-        if self.level < ALARM:
+        if self.level < ALARM + max(0.0, log(bindings / LARGE_POOL)):
             return False
         self.level = 0.0
         return True

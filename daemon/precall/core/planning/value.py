@@ -113,7 +113,9 @@ class CheckValue:
         alarm = False
         if cause in (None, SuspicionCause.REPORT) and entry.checked_at >= pool.alarmed_at[abnormal]:
             expected = self._crossed(entry, abnormal=abnormal, age=age)
-            alarm = pool.detectors[abnormal].rises(expected, bool(entry.variant) != abnormal)
+            alarm = pool.detectors[abnormal].rises(
+                expected, unexpected=bool(entry.variant) != abnormal, bindings=pool.size
+            )
         pool_wide = cause is SuspicionCause.POOL
         if abnormal:
             learned.observe_abnormal(age, changed, not entry.variant)
