@@ -160,7 +160,7 @@ async def test_the_timeline_merges_all_records_newest_first(tmp_path: Path) -> N
         }
         assert (await served.ask("POST", "/v1/calls", body))[1]["results"][0]["result"] == "stored"
         text = (await browser.get("/console/bindings/1")).text
-        kinds = re.findall(r'<li class="(\w+)"><span class="kind">', text)
+        kinds = re.findall(r'<li class="at-(\w+)"><span class="kind">', text)
         assert kinds[-1] == "call"
         assert set(kinds) == {"answer", "change", "call", "exposure", "order"}
         assert kinds.index("order") < kinds.index("exposure") < kinds.index("answer")
@@ -169,7 +169,7 @@ async def test_the_timeline_merges_all_records_newest_first(tmp_path: Path) -> N
         assert not {A, B} & set(re.findall(r"\d+", text))
     async with visiting(tmp_path, scopes=("routes:read",)) as (_, browser):
         text = (await browser.get("/console/bindings/1")).text
-        kinds = set(re.findall(r'<li class="(\w+)"><span class="kind">', text))
+        kinds = set(re.findall(r'<li class="at-(\w+)"><span class="kind">', text))
         assert kinds == {"answer", "change", "call", "order"}
         assert "***&lt;/u&gt;" not in text
         assert "boss" not in text
@@ -187,14 +187,14 @@ async def test_the_pages_of_a_timeline_leave_nothing_out_and_repeat_nothing(tmp_
         path, entries, pages = "/console/bindings/1", list[str](), 0
         while path:
             text = (await browser.get(path)).text
-            entries += re.findall(r"<li class=\"\w+\"><span class=\"kind\">.*?</li>", text, re.DOTALL)
+            entries += re.findall(r"<li class=\"at-\w+\"><span class=\"kind\">.*?</li>", text, re.DOTALL)
             found = re.findall(r'<a rel="next" href="([^"]+)"', text)
             path, pages = found[0] if found else "", pages + 1
         assert pages >= 3
         reasons = re.findall(r"reason (\d+)\.", "".join(entries))
         assert [int(one) for one in reasons] == list(range(24, -1, -1))
         assert re.findall(r"call-(\d+)", "".join(entries)) == [str(one) for one in range(19, -1, -1)]
-        assert sum('class="change"' in entry for entry in entries) >= 26
+        assert sum('class="at-change"' in entry for entry in entries) >= 26
         assert (await browser.get("/console/bindings/1?cursor=1.2")).status == 400
 
 
@@ -329,7 +329,7 @@ async def test_only_what_follows_by_itself_is_asked_for_again(tmp_path: Path) ->
         live = await browser.get("/console/bindings/1", **{"HX-Request": "true", "HX-Target": "binding-now"})
         assert 'id="binding-now"' in live.text
         assert "<html" not in live.text
-        assert '<li class="change">' not in live.text
+        assert '<li class="at-change">' not in live.text
 
 
 @pytest.mark.slow(10)

@@ -1,5 +1,6 @@
 """The pages Pools and one pool."""
 
+import asyncio
 import re
 from pathlib import Path
 from urllib.parse import quote
@@ -7,7 +8,8 @@ from urllib.parse import quote
 import pytest
 
 from tests.support.api_daemon import A, B, Served, X, scripted, serving, token
-from tests.support.browser import browsing
+from tests.support.browser import Browser, browsing
+from tests.support.patience import PATIENCE
 
 ODD = "P/<b>&\"'x;?#%2e"
 """A pool key with what HTML, URLs and spreadsheets take for their own."""
@@ -24,6 +26,14 @@ async def trouble(served: Served, count: int = 12) -> None:
 
 def rows(text: str) -> list[str]:
     return re.findall(r'href="/console/pools/([^"]+)"', text)
+
+
+async def once_shown(browser: Browser, path: str, words: str) -> str:
+    """Return a page once it has these words: the state of the system is looked at four times a second."""
+    async with asyncio.timeout(PATIENCE):
+        while words not in (text := (await browser.get(path)).text):
+            await asyncio.sleep(0.05)
+    return text
 
 
 @pytest.mark.parametrize(
@@ -45,7 +55,7 @@ async def test_the_worst_pool_comes_first_with_its_shares_and_its_brake(tmp_path
         await trouble(served)
         await served.shows("pool_in_trouble")
         async with browsing(served) as browser:
-            text = (await browser.get("/console/pools")).text
+            text = await once_shown(browser, "/console/pools", "GOOD")
             assert rows(text) == ["BAD", "GOOD"]
             assert 'aria-label="fallback 100 %"' in text
             assert '<rect class="fallback" x="0.0" y="0" width="100.0" height="8">' in text
@@ -90,13 +100,14 @@ async def test_who_ordered_and_why_needs_admin(tmp_path: Path) -> None:
             assert 'name="reason"' not in text
             assert "night" not in text
         async with browsing(served, boss) as browser:
-            text = (await browser.get("/console/pools/FC1")).text
+            text = await once_shown(browser, "/console/pools/FC1", "paused")
             assert "by night-shift" in text
+            assert 'name="reason"' in text
             assert "the night is long" in text
             fields = {"order": "engage", "pool_key": "FC1", "reason": "why", "next": "/console/pools/FC1"}
             done = await browser.post("/console/orders", fields, form="/console/pools/FC1")
             assert done.to == "/console/pools/FC1?done=engage"
-            assert 'value="release"' in (await browser.get(done.to)).text
+            await once_shown(browser, done.to, 'value="release"')
 
 
 async def test_another_scope_sees_nothing(tmp_path: Path) -> None:
@@ -109,12 +120,13 @@ async def test_another_scope_sees_nothing(tmp_path: Path) -> None:
 async def test_odd_keys_are_escaped_and_lead_to_their_pool(tmp_path: Path) -> None:
     async with serving(tmp_path) as served, browsing(served) as browser:
         await served.register(pool_key=ODD, number_x=X)
-        text = (await browser.get("/console/pools")).text
+        text = await once_shown(browser, "/console/pools", "/console/pools/P")
         assert "<b>" not in text.replace("<b>precall", "")
         [path] = rows(text)
         assert path == quote(ODD, safe="")
         one = await browser.get(f"/console/pools/{path}")
         assert one.status == 200
+        assert "Order something for this pool" in one.text
         assert "P/&lt;b&gt;&amp;&#34;&#39;x;?#%2e</h1>" in one.text
         listed = await browser.get(re.findall(r'href="(/console/bindings\?pool_key=[^"]+)"', one.text)[0])
         assert "/console/bindings/1" in listed.text
@@ -133,6 +145,7 @@ async def test_many_pools_come_in_parts(tmp_path: Path) -> None:
             for n in range(1, 131)
         ]
         assert (await served.ask("POST", "/v1/bindings/batch", {"bindings": bindings}))[0] == 200
+        await once_shown(browser, "/console/pools", "from=100")
         seen = list[str]()
         for path in ("/console/pools", "/console/pools?from=100"):
             seen += rows((await browser.get(path)).text)

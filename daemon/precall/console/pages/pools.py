@@ -108,8 +108,8 @@ def _badness(pool: Mapping[str, Any]) -> tuple[object, ...]:
     return (
         -severities.count(Severity.CRITICAL),
         -severities.count(Severity.WARNING),
-        not pool["paused"],
         -troubled,
+        not pool["paused"],
         pool["pool_key"],
     )
 
