@@ -65,6 +65,7 @@ async def show_one(visit: Visit) -> web.StreamResponse:
         "pool.html",
         pool_key=pool_key,
         pool=pool,
+        active=bool(services.table.active(pool_key)),
         orders=ordered,
         changes=[{"at": moment(entry.at), **encode_route(entry.route)} for entry in latest],
         paused=pool_key in services.checker.plan.paused,
