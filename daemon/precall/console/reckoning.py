@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 
 def clock_time(moment: str) -> str:
@@ -29,10 +30,16 @@ def rate(per_second: float) -> str:
     return f"{per_second:,.0f}" if per_second >= 1000 else f"{per_second:.4g}"
 
 
+def segment(text: str) -> str:
+    """Return a text as one segment of a path, or as a value of a query."""
+    return quote(text, safe="")
+
+
 FILTERS: Mapping[str, Callable[[Any], str]] = {
     "clock_time": clock_time,
     "percent": percent,
     "count": count,
     "rate": rate,
+    "segment": segment,
 }
 """The filters of the templates."""
