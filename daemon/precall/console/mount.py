@@ -22,6 +22,7 @@ from precall.console.forms import FORM_COOKIE, FormSeal, local_path, read_form
 from precall.console.menu import PAGES
 from precall.console.page import ConsolePage
 from precall.console.pages import sign_in
+from precall.console.recent import RecentAnswers
 from precall.console.render import FRAGMENT, redirect, render
 from precall.console.sessions import LONGEST, Sessions
 from precall.console.visit import MenuItem, Visit
@@ -48,6 +49,12 @@ class Visitor:
     session_id: str = ""
 
 
+_ADMITTED = web.RequestKey("admitted", Visitor)
+"""Who sent a request, once this is known. An error page does not ask, and count, again."""
+
+_STRANGER = Visitor(ANYBODY)
+
+
 class Console:
     """The console of a daemon. `secret` returns N random bytes in hex."""
 
@@ -55,6 +62,7 @@ class Console:
         self._server, self._secret = server, secret
         self._clock = server.crowd.clock
         self._seal = FormSeal(secret(32))
+        self._recent = RecentAnswers(self._clock)
         self.sessions = Sessions(self._clock, secret)
 
     def mount(self, app: web.Application) -> None:
@@ -82,12 +90,13 @@ class Console:
                 answer = render(visit, "starting.html", status=503)
                 answer.headers[hdrs.RETRY_AFTER] = "1"
                 return answer
-            if page.method != "GET" and not visit.leads:
+            if page.method != "GET" and not page.asks and not visit.leads:
                 raise Refusal(503, Code.STANDBY, "another precall leads on this database")
             return await page.show(visit)
 
-    async def _missing(self, _request: web.Request) -> web.StreamResponse:
-        raise web.HTTPNotFound
+    async def _missing(self, request: web.Request) -> web.StreamResponse:
+        with self._admitted(request, None):
+            raise web.HTTPNotFound
 
     async def _live(self, request: web.Request) -> web.StreamResponse:
         with self._admitted(request, "routes:read", waits=True) as visitor:
@@ -112,6 +121,7 @@ class Console:
             connections.of(request).begin(known=False)
             yield None
             return
+        request[_ADMITTED] = visitor
         if scope is not None:
             gate.permit(visitor.client, scope)
         connections.of(request).begin(known=visitor.client is not ANYBODY)
@@ -133,7 +143,7 @@ class Console:
             if scope is not None:
                 raise
             found = None
-        return Visitor(ANYBODY) if found is None and scope is None else found
+        return _STRANGER if found is None and scope is None else found
 
     def _known(self, request: web.Request) -> Visitor | None:
         gate = self._server.gate
@@ -169,6 +179,7 @@ class Console:
                 if one.listed and (one.scope is None or one.scope in client.scopes)
             ],
             loaded,
+            self._recent,
             waits_for="" if loaded else self._server.waits_for,
             signed_in=bool(visitor.session_id),
             login=gate.asks_for_tokens,
@@ -200,12 +211,12 @@ class Console:
         with self._admitted(request, None) as visitor:
             if not self._server.gate.asks_for_tokens or (visitor and visitor.session_id):
                 return redirect(to)
-            return sign_in.form(self._visit(request, visitor or Visitor(ANYBODY)), to)
+            return sign_in.form(self._visit(request, visitor or _STRANGER), to)
 
     async def _login(self, request: web.Request) -> web.StreamResponse:
         connections.of(request).begin(known=False)
         gate = self._server.gate
-        visitor = Visitor(ANYBODY)
+        visitor = _STRANGER
         visit = self._visit(request, visitor)
         fields = await read_form(request, visit.csrf)
         to, digest = local_path(fields.get("next", "")), digest_of(fields.get("token", ""))
@@ -226,7 +237,7 @@ class Console:
 
     async def _logout(self, request: web.Request) -> web.StreamResponse:
         with self._admitted(request, None) as visitor:
-            known = visitor or Visitor(ANYBODY)
+            known = visitor or _STRANGER
             await read_form(request, self._visit(request, known).csrf)
             self.sessions.end(known.session_id)
             answer = redirect(f"{PATH}/login")
@@ -258,8 +269,7 @@ class Console:
         """Return the page for an error, with the status and the headers that the API has for it."""
         told = problem_of(request, error)
         facts = orjson.loads(told.body) if isinstance(told.body, bytes) else {}
-        visitor = self._who(request, None) or Visitor(ANYBODY)
-        visit = self._visit(request, visitor)
+        visit = self._visit(request, request.get(_ADMITTED, _STRANGER))
         key = f"problem.{facts['code']}"
         detail = visit.t(key) if key in TEXTS[visit.language] else facts["detail"]
         answer = render(visit, "problem.html", status=told.status, detail=detail, code=facts["code"])

@@ -1,8 +1,9 @@
-"""How values are shown: times, shares, counts, ages."""
+"""How values are shown: times, shares, counts."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 
 def clock_time(moment: str) -> str:
@@ -10,23 +11,6 @@ def clock_time(moment: str) -> str:
     if not moment:
         return ""
     return f"{datetime.fromisoformat(moment).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def span(seconds: float) -> str:
-    """Return a duration in its two largest units: "45 s", "3 min 5 s", "2 h 10 min", "3 d 4 h"."""
-    seconds = max(0.0, seconds)
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s" if seconds >= 10 or whole == seconds else f"{seconds:.1f} s"
-    for large, large_name, small, small_name in (
-        (86_400, "d", 3600, "h"),
-        (3600, "h", 60, "min"),
-        (60, "min", 1, "s"),
-    ):
-        if whole >= large:
-            rest = whole % large // small
-            return f"{whole // large} {large_name}" + (f" {rest} {small_name}" if rest else "")
-    raise AssertionError(whole)
 
 
 def percent(share: float) -> str:
@@ -41,10 +25,21 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def rate(per_second: float) -> str:
+    """Return a rate without its unit, in at most four significant digits: "0.5", "33.33", "1,000"."""
+    return f"{per_second:,.0f}" if per_second >= 1000 else f"{per_second:.4g}"
+
+
+def segment(text: str) -> str:
+    """Return a text as one segment of a path, or as a value of a query."""
+    return quote(text, safe="")
+
+
 FILTERS: Mapping[str, Callable[[Any], str]] = {
     "clock_time": clock_time,
-    "span": span,
     "percent": percent,
     "count": count,
+    "rate": rate,
+    "segment": segment,
 }
 """The filters of the templates."""

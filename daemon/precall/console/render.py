@@ -7,11 +7,29 @@ from functools import cache
 from typing import Any
 
 from aiohttp import hdrs, web
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
+from markupsafe import Markup
 
 from precall.console import assets, headers, reckoning
 from precall.console.visit import Visit
-from precall.core.status.texts import Language
+from precall.core.status.texts import Language, duration
+
+
+def _prose(text: str) -> Markup:
+    """Return a text whose commands stand between backticks."""
+    parts = text.split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else part for place, part in enumerate(parts)
+    )
+
+
+@pass_context
+def _span(context: Context, seconds: float) -> str:
+    """Return a duration in the language of the visitor; in English where a macro has none."""
+    visit = context.get("visit")
+    return duration(max(0.0, seconds), visit.language if isinstance(visit, Visit) else Language.EN)
+
 
 FRAGMENT = "HX-Request"
 """The header of a request for the part of a page that has changed."""
@@ -29,7 +47,7 @@ def environment() -> Environment:
         auto_reload=False,
     )
     made.globals.update(asset=assets.url, languages=tuple(Language))
-    made.filters.update(reckoning.FILTERS)
+    made.filters.update(reckoning.FILTERS, span=_span, prose=_prose)
     return made
 
 

@@ -2,24 +2,7 @@
 
 import pytest
 
-from precall.console.reckoning import clock_time, count, percent, span
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"),
-    [
-        (0, "0 s"),
-        (1.5, "1.5 s"),
-        (45.4, "45 s"),
-        (60, "1 min"),
-        (185, "3 min 5 s"),
-        (7800, "2 h 10 min"),
-        (273_600, "3 d 4 h"),
-        (-1, "0 s"),
-    ],
-)
-def test_durations_have_at_most_two_units(seconds: float, shown: str) -> None:
-    assert span(seconds) == shown
+from precall.console.reckoning import clock_time, count, percent, rate
 
 
 @pytest.mark.parametrize(
@@ -33,3 +16,11 @@ def test_times_and_counts() -> None:
     assert clock_time("2026-01-02T03:04:05.678Z") == "2026-01-02 03:04:05 UTC"
     assert clock_time("") == ""
     assert count(1_234_567) == "1,234,567"
+
+
+@pytest.mark.parametrize(
+    ("per_second", "shown"),
+    [(0.0, "0"), (0.5, "0.5"), (33.333, "33.33"), (999.96, "1000"), (1234.5, "1,234")],
+)
+def test_rates_have_at_most_four_digits(per_second: float, shown: str) -> None:
+    assert rate(per_second) == shown

@@ -5,7 +5,6 @@ const body = document.body;
 const connection = document.getElementById("connection");
 const AGAIN = 3000;
 let source = null;
-let opened = false;
 
 function tell(text, lost) {
   connection.textContent = text;
@@ -23,12 +22,7 @@ function changed() {
 function follow() {
   if (source !== null || document.hidden) return;
   source = new EventSource(body.dataset.follow);
-  source.onopen = () => {
-    tell(body.dataset.liveText, false);
-    // What changed while there was no connection is not told again.
-    if (opened) changed();
-    opened = true;
-  };
+  source.onopen = () => tell(body.dataset.liveText, false);
   source.addEventListener("changed", changed);
   source.addEventListener("end", () => location.reload());
   source.onerror = () => {
@@ -52,13 +46,18 @@ if (body.dataset.follow) {
   follow();
 }
 
-/* A part that is being read stays as it is: a selection would be lost. What is unfolded stays unfolded. */
-document.addEventListener("htmx:beforeRequest", (event) => {
+/* A part that is being read or written in stays as it is: a selection or a text would be lost. What is unfolded stays so. */
+function inUse(part) {
   const selection = document.getSelection();
-  const part = event.target;
-  if (part.dataset.live !== undefined && !selection.isCollapsed && part.contains(selection.anchorNode)) {
-    event.preventDefault();
-  }
+  const selected = !selection.isCollapsed && part.contains(selection.anchorNode);
+  const written = [...part.querySelectorAll("input:not([type=hidden]), textarea")].some(
+    (field) => field === document.activeElement || field.value !== field.defaultValue,
+  );
+  return selected || written;
+}
+
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (event.target.dataset.live !== undefined && inUse(event.target)) event.preventDefault();
 });
 
 let unfolded = [];
