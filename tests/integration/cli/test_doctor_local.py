@@ -70,7 +70,7 @@ async def test_without_a_daemon_the_bindings_of_the_database_are_compared_with_t
         for subs_id in ("1", "2", "3"):
             await served.register(subs_id=subs_id)
         await served.checked("2")  # has ended
-        config = served.daemon.settings.config.store
+        config = served.daemon.config.store
     wall = dt.datetime.now(dt.UTC).timestamp()
     assert await stored_bindings(config, wall) == 2
     assert await stored_bindings(config, 5e9) == 0
