@@ -117,7 +117,7 @@ def doctor(
         _contact(load(config), contact, calls or CONTACT_CALLS, transcript, as_json=as_json)
     if transcript is not None or calls is not None:
         raise typer.BadParameter("--calls and --transcript need --contact")
-    options = given(context, {"config": ("--config", config)})
+    options = given(context, {"config": config})
     _examine(load(config), subs_id, pool_key, options, as_json=as_json)
 
 

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,11 +49,11 @@ class GivenOptions:
 NOTHING_GIVEN = GivenOptions()
 
 
-def given(context: typer.Context, options: dict[str, tuple[str, object]]) -> GivenOptions:
-    """Return those of `options` (name of the parameter: option and value) that stand on the command line."""
+def given(context: typer.Context, options: Mapping[str, object]) -> GivenOptions:
+    """Return those of `options` (name of the parameter, value) that stand on the command line."""
     typed: list[str] = []
-    for name, (option, value) in options.items():
+    for name, value in options.items():
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
-            typed += (option, str(value))
+            typed += (f"--{name.replace('_', '-')}", str(value))
     return GivenOptions(frozenset(options), tuple(typed), context.find_root().command)

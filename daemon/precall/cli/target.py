@@ -106,16 +106,8 @@ def target(
         raise typer.BadParameter("--key goes with --cert")
     if token_file is not None and (not token or _was_typed(context, "token_file")):
         token = _read(token_file)
-    options = given(
-        context,
-        {
-            "url": ("--url", url),
-            "token_file": ("--token-file", token_file),
-            "cacert": ("--cacert", cacert),
-            "cert": ("--cert", cert),
-            "key": ("--key", key),
-        },
-    )
+    files = {"token_file": token_file, "cacert": cacert, "cert": cert, "key": key}
+    options = given(context, {"url": url, **files})
     wants_tls = any(file is not None for file in (cacert, cert, key))
     url = address(url, "https" if wants_tls else "http")
     tls = _context(cacert, cert, key) if url.startswith("https:") and wants_tls else None
