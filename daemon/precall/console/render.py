@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import hdrs, web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from precall.console import assets, headers, reckoning
+from precall.console import assets, charts, headers, reckoning
 from precall.console.visit import Visit
 from precall.core.status.texts import Language
 
@@ -29,6 +29,7 @@ def environment() -> Environment:
         auto_reload=False,
     )
     made.globals.update(asset=assets.url, languages=tuple(Language))
+    made.globals.update(charts=charts.shown, strip=charts.strip)
     made.filters.update(reckoning.FILTERS)
     return made
 
