@@ -54,9 +54,10 @@ class Clocks:
 
     @property
     def behind(self) -> float:
-        """Seconds by which the wall clock is behind `now`, because it was set back since the start."""
+        """Seconds by which the wall clock is behind `now`, because it was set back since the start, else 0.0."""
         tick, wall = self._both()
-        return max(0.0, self._undisturbed + tick - wall)
+        behind = self._undisturbed + tick - wall
+        return behind if behind >= SMALLEST_STEP else 0.0
 
     def tick_of(self, moment: float) -> float:
         """The tick of `moment` (Unix seconds). A moment in the future counts as now."""

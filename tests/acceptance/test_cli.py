@@ -606,7 +606,7 @@ def test_the_demonstration_ends_with_the_comparison(tmp_path: Path) -> None:
     assert (tmp_path / "precall.db").exists()
     lines = shown.stdout.splitlines()
     place = next(place for place, text in enumerate(lines) if "times, and the answers were" in text)
-    told, _, routed, alone, *observed = lines[place + 1 :]
+    told, _, routed, alone, *observed = lines[place + 1 : lines.index("three commands to try") - 1]
     assert re.findall(r"(\w+) \d+", told) == ["dial_x", "dial_temp_x", "dial_real", "hold", "expired"]
     assert re.match(r"  by precall's route +\d+ of +\d+ calls failed", routed)
     assert re.match(r"  by the bound X alone +\d+ of +\d+ calls failed", alone)
@@ -615,6 +615,8 @@ def test_the_demonstration_ends_with_the_comparison(tmp_path: Path) -> None:
             rf"  {OBSERVED} observed: would avoid \d+ of \d+ failed, change \d+ of \d+ good", line
         )
     assert any(text.startswith("What precall learned of these calls by itself") for text in lines)
+    assert len(lines) - place <= 24
+    assert any(re.fullmatch(r"t\+\d+ s: some X of pool FC100001 die, .*", text) for text in lines)
 
 
 @pytest.mark.slow(seconds=10)

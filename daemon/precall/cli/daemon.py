@@ -6,6 +6,8 @@ daemon, the store or the simulator itself, so that a client of a running daemon 
 
 import asyncio
 import os
+import shlex
+import shutil
 import signal
 import sys
 import time
@@ -60,15 +62,27 @@ def demo(
         stop_signal=stop_signal,
     )
     out = console()
-    with Panel(out) if out.is_terminal else Lines(out) as stage:
+    with Panel(out) if out.is_terminal and not out.is_dumb_terminal else Lines(out) as stage:
         log.configure("error")  # within, since a panel takes over standard error
         log.leave_out("exposure_brake.engaged")  # part of the show: calls that are held name it as the reason
         tally = _serve(play(settings, stage))
+    log.configure("warning")
     typer.echo("\nWhat precall learned of these calls by itself, as `precall report` shows it:\n")
     show_report(tally.report)
     typer.echo("")
-    for line in summary(tally):  # last, so that a small screen shows it
+    for line in summary(
+        tally, _as_typed(sys.argv[0]), out.width if out.is_terminal else None
+    ):  # last, so that a small screen shows it
         out.print(line)
+
+
+def _as_typed(program: str) -> str:
+    """Return what starts precall in the shell of the user. `program` is `sys.argv[0]`."""
+    if shutil.which("precall"):
+        return "precall"
+    if Path(program).name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m precall"
+    return shlex.quote(os.path.relpath(program))
 
 
 @app.command(rich_help_panel=PANEL)

@@ -1,13 +1,13 @@
 """The demonstration: a simulated provider, the daemon, and a dispatcher that asks and dials, all in this process.
 
-This module runs it, and `cli.demo_view` displays it. The daemon is queried over its public HTTP API; only the list of
-changes reads its table directly.
+This module runs it, and `cli.demo_view` displays it. `cli.demo_story` puts it into words. The daemon is queried
+over its public HTTP API; only the list of changes reads its table directly.
 """
 
 import asyncio
 import tempfile
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,20 +15,32 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from precall.cli.client import DaemonClient
+from precall.cli.demo_story import DemoCaption, Story
 from precall.config.schema import Config
 from precall.core.errors import ListenError, OutOfReach
 from precall.core.model import Action, Row, State
 from precall.core.numbers import mask
 from precall.runtime.daemon import Daemon
-from precall.simulator import DEMO_SPEED, CallTally, Dispatcher, SimBinding, Simulator, demo_scenario
+from precall.simulator import (
+    DEMO_SPEED,
+    CallTally,
+    Dispatcher,
+    SimBinding,
+    Simulator,
+    demo_scenario,
+    failed,
+)
 
 PORT = 8080
 RATE = 80
 STEP = 0.125
 GLANCE = 1.0
+BEGINNING = "{bindings} bindings are registered; until checked, each dials X"
 TICKER = 3
 """How many changes are shown per step; others are only counted."""
 CALLS_PER_STEP = 3
+MOST_POINTS = 600
+"""How many points the curves keep; with more, every second one is dropped."""
 OBSERVED = "FC100005"
 """The pool that is only observed."""
 
@@ -62,9 +74,22 @@ class RouteMove:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class FailedSoFar:
+    """How many calls had failed after `seconds`: by precall's routes, and the same calls by X alone."""
+
+    seconds: float
+    routed: int
+    alone: int
+
+
 @dataclass(slots=True)
 class DemoTally:
-    """What has happened so far. `report` holds what precall itself has learned about the calls."""
+    """What has happened so far.
+
+    `report` holds what precall itself has learned about the calls, `brakes` the exposure brake of each pool, as the API
+    returns them. `failures` are the points of the curves.
+    """
 
     seconds: float = 0.0
     bindings: int = 0
@@ -74,12 +99,23 @@ class DemoTally:
     routes: Counter[str] = field(default_factory=Counter)
     calls: CallTally = field(default_factory=CallTally)
     report: dict[str, Any] = field(default_factory=dict)
+    brakes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    failures: list[FailedSoFar] = field(default_factory=list)
+
+    def note_failures(self) -> None:
+        """Add a point to the curves."""
+        if len(self.failures) >= MOST_POINTS:
+            del self.failures[1::2]
+        self.failures.append(
+            FailedSoFar(self.seconds, failed(self.calls.routed)[0], failed(self.calls.alone)[0])
+        )
 
 
 class Stage(Protocol):
     """Shows the demonstration."""
 
-    def opened(self, url: str, provider: str, bindings: int, remark: str) -> None: ...
+    def opened(self, url: str, provider: str, bindings: int) -> None: ...
+    def told(self, caption: DemoCaption) -> None: ...
     def moved(self, change: RouteMove) -> None: ...
     def glance(self, tally: DemoTally) -> None: ...
 
@@ -99,7 +135,9 @@ async def play(settings: DemoSettings, stage: Stage) -> DemoTally:
         bindings = await show.register()
         dispatcher = await stack.enter_async_context(simulator.dispatcher(url, bindings))
         simulator.push_receipts(f"{url}/v1/receipts")
-        stage.opened(url, provider, show.tally.bindings, remark)
+        stage.opened(url, provider, show.tally.bindings)
+        for text in filter(None, (remark, BEGINNING.format(bindings=show.tally.bindings))):
+            stage.told(DemoCaption(0.0, text))
         await show.go_on(dispatcher, stopped)
         return show.tally
 
@@ -113,6 +151,7 @@ class _Show:
         self.tally = DemoTally()
         self._settings, self._stage = settings, stage
         self._simulator, self._daemon, self._client = simulator, daemon, client
+        self._story = Story(simulator.service.faults.planned())
         self._bindings: set[str] = set()
         self._changed: deque[tuple[str, str]] = deque(maxlen=100)
 
@@ -142,6 +181,7 @@ class _Show:
             await self._tell_changes()
             now = monotonic()
             self.tally.seconds = now - begun
+            self._tell(self._story.due(self._settings.clock(), self.tally.seconds))
             if now - looked >= GLANCE:
                 await self._look(now - looked)
                 looked = now
@@ -174,7 +214,7 @@ class _Show:
                 )
 
     async def _look(self, since: float) -> None:
-        """Count the routes and the checks. `since` is in seconds, 0 at the start."""
+        """Look at routes, checks, calls and the state of the system. `since` is in seconds, 0 at the start."""
         listed = await self._ask("GET", "/v1/routes", params={"limit": "1000"})
         shown = Counter(r["action"] for r in listed["routes"] if r["subs_id"] in self._bindings)
         self.tally.routes = Counter({action: shown[action] for action in Action})
@@ -183,7 +223,15 @@ class _Show:
             self.tally.checks_per_second = (checks - self.tally.checks) / since
         self.tally.checks = checks
         self.tally.report = await self._ask("GET", "/v1/report")
+        status = await self._ask("GET", "/v1/status")
+        self.tally.brakes = {pool["pool_key"]: pool["brake"] for pool in status["pools"]}
+        self.tally.note_failures()
+        self._tell(self._story.noticed(status["findings"], self.tally.seconds))
         self._stage.glance(self.tally)
+
+    def _tell(self, captions: Iterable[DemoCaption]) -> None:
+        for caption in captions:
+            self._stage.told(caption)
 
     async def _ask(
         self, method: str, path: str, *, params: dict[str, str] | None = None, body: object = None

@@ -114,7 +114,10 @@ def _chart(
     return ShownChart(
         layout.name,
         layout.figures,
-        {name: _text(next((one for one in reversed(fine[name]) if one is not None), None), layout) for name in layout.figures},
+        {
+            name: _text(next((one for one in reversed(fine[name]) if one is not None), None), layout)
+            for name in layout.figures
+        },
         {name: lines(fine[name], top or 1.0) for name in layout.figures},
         rows[::-1],
         _text(top, layout),
@@ -142,7 +145,9 @@ def strip(visit: Visit, pool_key: str) -> list[tuple[State, str]]:
     return paths(ring.recent(now), pool_key, ring.moment(now) - ring.span, ring.step)
 
 
-def paths(found: Mapping[float, PoolCounts], pool_key: str, begun: float, step: int) -> list[tuple[State, str]]:
+def paths(
+    found: Mapping[float, PoolCounts], pool_key: str, begun: float, step: int
+) -> list[tuple[State, str]]:
     """Return the paths of a strip. Equal minutes side by side become one rectangle."""
     boxes: dict[State, list[tuple[int, int, float, float]]] = {}
     for at, pools in found.items():
@@ -158,7 +163,9 @@ def paths(found: Mapping[float, PoolCounts], pool_key: str, begun: float, step: 
             height = min(edge, max(0.5, round(10.0 * count / whole, 2)))
             edge = round(edge - height, 2)
             boxes.setdefault(state, []).append((place, 1, edge, height))
-    return [(state, "".join(map(_rectangle, _joined(boxes[state])))) for state in POOL_STATES if state in boxes]
+    return [
+        (state, "".join(map(_rectangle, _joined(boxes[state])))) for state in POOL_STATES if state in boxes
+    ]
 
 
 def _joined(boxes: Sequence[tuple[int, int, float, float]]) -> list[tuple[int, int, float, float]]:

@@ -9,6 +9,7 @@ import hmac
 from urllib.parse import parse_qsl, urlsplit
 
 from aiohttp import hdrs, web
+from yarl import URL
 
 from precall.api.problems import Code
 from precall.api.requests import raw_body
@@ -16,6 +17,8 @@ from precall.core.errors import Refusal
 
 FORM_COOKIE = "precall_form"
 FIELD = "csrf"
+DONE = "done"
+"""The query parameter of a page that follows an order: which one has been given."""
 STALE = "stale_form"
 """The code of a form that was opened in another session, or before a restart of the daemon."""
 
@@ -53,6 +56,12 @@ async def read_form(request: web.Request, csrf: str) -> dict[str, str]:
     if not hmac.compare_digest(fields.pop(FIELD, "").encode(), csrf.encode()):
         raise Refusal(403, STALE, "this form belongs to another session; open the page again")
     return fields
+
+
+def with_done(path: str, order: str) -> str:
+    """Return a path of the console that says, once it is shown, that an order is in force."""
+    url = URL(path)
+    return str(url.update_query({DONE: order}))
 
 
 def local_path(path: str) -> str:

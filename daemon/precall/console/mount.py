@@ -22,6 +22,7 @@ from precall.console.forms import FORM_COOKIE, FormSeal, local_path, read_form
 from precall.console.menu import PAGES
 from precall.console.page import ConsolePage
 from precall.console.pages import sign_in
+from precall.console.recent import RecentAnswers
 from precall.console.render import FRAGMENT, redirect, render
 from precall.console.sessions import LONGEST, Sessions
 from precall.console.visit import MenuItem, Visit
@@ -55,6 +56,7 @@ class Console:
         self._server, self._secret = server, secret
         self._clock = server.crowd.clock
         self._seal = FormSeal(secret(32))
+        self._recent = RecentAnswers(self._clock)
         self.sessions = Sessions(self._clock, secret)
 
     def mount(self, app: web.Application) -> None:
@@ -169,6 +171,7 @@ class Console:
                 if one.listed and (one.scope is None or one.scope in client.scopes)
             ],
             loaded,
+            self._recent,
             waits_for="" if loaded else self._server.waits_for,
             signed_in=bool(visitor.session_id),
             login=gate.asks_for_tokens,

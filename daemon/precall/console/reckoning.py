@@ -1,4 +1,4 @@
-"""How values are shown: times, shares, counts, ages."""
+"""How values are shown: times, shares, counts."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -10,23 +10,6 @@ def clock_time(moment: str) -> str:
     if not moment:
         return ""
     return f"{datetime.fromisoformat(moment).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def span(seconds: float) -> str:
-    """Return a duration in its two largest units: "45 s", "3 min 5 s", "2 h 10 min", "3 d 4 h"."""
-    seconds = max(0.0, seconds)
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s" if seconds >= 10 or whole == seconds else f"{seconds:.1f} s"
-    for large, large_name, small, small_name in (
-        (86_400, "d", 3600, "h"),
-        (3600, "h", 60, "min"),
-        (60, "min", 1, "s"),
-    ):
-        if whole >= large:
-            rest = whole % large // small
-            return f"{whole // large} {large_name}" + (f" {rest} {small_name}" if rest else "")
-    raise AssertionError(whole)
 
 
 def percent(share: float) -> str:
@@ -43,7 +26,6 @@ def count(number: int) -> str:
 
 FILTERS: Mapping[str, Callable[[Any], str]] = {
     "clock_time": clock_time,
-    "span": span,
     "percent": percent,
     "count": count,
 }

@@ -7,11 +7,20 @@ from functools import cache
 from typing import Any
 
 from aiohttp import hdrs, web
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
 
 from precall.console import assets, charts, headers, reckoning
 from precall.console.visit import Visit
-from precall.core.status.texts import Language
+from precall.core.status.texts import Language, duration
+
+
+@pass_context
+def _span(context: Context, seconds: float) -> str:
+    """Return a duration in the language of the visitor; in English where a macro has none."""
+    visit = context.get("visit")
+    return duration(max(0.0, seconds), visit.language if isinstance(visit, Visit) else Language.EN)
+
 
 FRAGMENT = "HX-Request"
 """The header of a request for the part of a page that has changed."""
@@ -30,7 +39,7 @@ def environment() -> Environment:
     )
     made.globals.update(asset=assets.url, languages=tuple(Language))
     made.globals.update(charts=charts.shown, strip=charts.strip)
-    made.filters.update(reckoning.FILTERS)
+    made.filters.update(reckoning.FILTERS, span=_span)
     return made
 
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from aiohttp import web
 
 from precall.api.access.authenticator import Client
 from precall.console import words
-from precall.core.status.texts import Language
+from precall.console.recent import RecentAnswers
+from precall.core.status.texts import Language, duration
 from precall.engine.services import Services
 
 
@@ -26,7 +28,8 @@ class Visit:
 
     `loaded` is None until the daemon has loaded its parts; `waits_for` then says what it waits for, in a sentence.
     `csrf` belongs into each form. `menu` has the pages that this client may see. `signed_in` is set for a session,
-    which can be left. `login` is set where tokens are configured.
+    which can be left. `login` is set where tokens are configured. `recent` has answers of the database that
+    visitors share.
     """
 
     request: web.Request
@@ -35,6 +38,7 @@ class Visit:
     csrf: str
     menu: Sequence[MenuItem]
     loaded: Services | None
+    recent: RecentAnswers
     waits_for: str = ""
     signed_in: bool = False
     login: bool = False
@@ -53,13 +57,26 @@ class Visit:
 
     @property
     def here(self) -> str:
-        """The path and query of this page, without a choice of the language."""
-        url = self.request.rel_url
-        return str(url.without_query_params("lang")) if "lang" in url.query else str(url)
+        """The path and query of this page, without what is said but once: a choice of the language, an order given."""
+        return str(self.request.rel_url.without_query_params("lang", "done"))
+
+    @property
+    def done(self) -> str:
+        """The key of the text about the order that has just been given here, "" for none."""
+        key = f"done.{self.request.query.get('done', '')}"
+        return key if key in words.TEXTS[self.language] else ""
 
     def may(self, scope: str) -> bool:
         """Whether the client has a scope."""
         return scope in self.client.scopes
+
+    def span(self, seconds: float) -> str:
+        """Return a duration in the language of the visitor."""
+        return duration(max(0.0, seconds), self.language)
+
+    def since(self, moment: str, now: float) -> str:
+        """Return how long ago an RFC 3339 time was. `now` is in Unix seconds."""
+        return self.span(now - datetime.fromisoformat(moment).timestamp())
 
     def t(self, key: str, **facts: object) -> str:
         """Return a text in the language of the visitor."""

@@ -1,7 +1,7 @@
 """What the parts of a daemon know about the process around them. It outlives the parts, which a new role replaces."""
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from precall.config.settings import ReloadReport
@@ -59,7 +59,8 @@ class ProcessState:
 
     `certificate` is that of the API, None without TLS. `started_at` is in Unix seconds. On standby, `blind` is the tick
     since when what the leader stores cannot be read, and why. `known` are the findings so far, by code and pool, and
-    since when each has been known.
+    since when each has been known. `failing_queues` returns why queues of the provider cannot be read, by the type of
+    their messages.
     """
 
     reload: Callable[[], Awaitable[ReloadReport]]
@@ -68,4 +69,5 @@ class ProcessState:
     started_at: float
     delay: LoopDelay = field(default_factory=LoopDelay)
     blind: tuple[Tick, str] | None = None
+    failing_queues: Callable[[], Mapping[str, str]] = dict
     known: dict[tuple[FindingCode, str], float] = field(default_factory=dict)

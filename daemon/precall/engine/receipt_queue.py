@@ -45,12 +45,17 @@ class ReceiptQueueReader:
         self._queue, self._results, self._metrics = queue, results, metrics
         self._clock, self._monotonic = clock, monotonic
         self._failures = 0
-        metrics.receipt_queue_failing.labels(queue.kind).set(0)
+        metrics.receipt_queue_failing.labels(self.kind).set(0)
 
     @property
     def name(self) -> str:
         """The name of the queue."""
         return self._queue.name
+
+    @property
+    def kind(self) -> str:
+        """The type of its messages, by the provider's name."""
+        return self._queue.kind
 
     async def run(self) -> None:
         """Read until cancelled."""
@@ -92,7 +97,7 @@ class ReceiptQueueReader:
         return 0.0
 
     def _count(self, result: str, messages: Sequence[QueueMessage]) -> None:
-        self._metrics.receipt_queue_messages.labels(self._queue.kind, result).inc(len(messages))
+        self._metrics.receipt_queue_messages.labels(self.kind, result).inc(len(messages))
 
     def _failed(self, why: str) -> float:
         """Take note of a failure. Return the seconds until the next attempt."""
@@ -101,14 +106,14 @@ class ReceiptQueueReader:
             if not self.error:
                 log.error("receipt_queue.failed", queue=self.name, error=why)
             self.error = why
-            self._metrics.receipt_queue_failing.labels(self._queue.kind).set(1)
+            self._metrics.receipt_queue_failing.labels(self.kind).set(1)
         return PAUSE * 2.0 ** min(self._failures - 1, DOUBLINGS)
 
     def _works(self) -> None:
         if self.error:
             log.warning("receipt_queue.back", queue=self.name)
         self.error, self._failures = "", 0
-        self._metrics.receipt_queue_failing.labels(self._queue.kind).set(0)
+        self._metrics.receipt_queue_failing.labels(self.kind).set(0)
 
 
 async def _elements(messages: Sequence[QueueMessage]) -> list[object]:

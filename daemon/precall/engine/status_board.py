@@ -17,6 +17,7 @@ from precall.core.status.facts import (
     OrderFacts,
     PoolFacts,
     ProcessFacts,
+    QueueFacts,
     SourceFacts,
     StatusFacts,
     StoreFacts,
@@ -98,6 +99,10 @@ class StatusBoard:
             pools=tuple(self._of_pool(pool_key) for pool_key in sorted(table.pools())),
             orders=tuple(self._in_force()),
             source=self._of_source(),
+            queues=tuple(
+                QueueFacts(kind, concealed(error))
+                for kind, error in sorted(self.process.failing_queues().items())
+            ),
             unusable=Examples(len(table.unusable), unusable),
             disagreeing=Examples(
                 len(self._calls.disagreeing), tuple(sorted(islice(self._calls.disagreeing, EXAMPLES)))

@@ -173,14 +173,20 @@ class CloudAccount:
 
     def read_queues(self, stack: AsyncExitStack, broken: Callable[[BaseException], None]) -> None:
         """Read the provider's queues while this daemon leads; another reader would take messages away."""
-        for queue in self._queues:
-            reader = ReceiptQueueReader(
+        readers = [
+            ReceiptQueueReader(
                 queue,
                 self.parts.call_results,
                 self._metrics,
                 clock=self._clocks.now,
                 monotonic=self._clocks.tick,
             )
+            for queue in self._queues
+        ]
+        self.parts.status.process.failing_queues = lambda: {
+            reader.kind: reader.error for reader in readers if reader.error
+        }
+        for reader in readers:
             stack.push_async_callback(cancel_and_wait, guarded(reader.run(), "receipt queue", broken))
 
     async def plan(self) -> None:

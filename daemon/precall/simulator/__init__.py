@@ -5,6 +5,7 @@ It imports nothing else from precall, so a misreading of the protocol cannot hid
 """
 
 from precall.simulator.dispatcher import CallTally, Dispatcher, failed
+from precall.simulator.faults import PlannedFault
 from precall.simulator.like import Recording, load_recording
 from precall.simulator.population import SimBinding
 from precall.simulator.scenario import (
@@ -32,6 +33,7 @@ __all__ = [
     "Dispatcher",
     "Fault",
     "FaultKind",
+    "PlannedFault",
     "Pool",
     "Recording",
     "Replies",

@@ -353,7 +353,7 @@ def demo_scenario() -> Scenario:
 
     Its pools are healthy, failing and recovering, short of temporary numbers, and short-lived. The demo only observes
     the last one, which fails often. Some X numbers fail silently from 4 s on. An outage without temporary numbers
-    starts at 6 s, and throttling at 25 s.
+    lasts from 10 s to 26 s, throttling from 30 s to 34 s, and no call gets through from 42 s to 50 s.
     """
     return Scenario(
         seed=20170525,
@@ -383,8 +383,9 @@ def demo_scenario() -> Scenario:
         ),
         faults=(
             Fault(kind=FaultKind.SILENT, at=240, pool_key="FC100001", share=0.03),
-            Fault(kind=FaultKind.OUTAGE, at=360, for_=960, pool_key="FC100003", share=0.9, status=3),
-            Fault(kind=FaultKind.THROTTLE, at=1500, for_=240, retry_after=500),
+            Fault(kind=FaultKind.OUTAGE, at=600, for_=960, pool_key="FC100003", share=0.9, status=3),
+            Fault(kind=FaultKind.THROTTLE, at=1800, for_=240, retry_after=500),
+            Fault(kind=FaultKind.RESET, at=2520, for_=480),
         ),
         calls=(
             Call(call_id="116012854210^102314050001", after=300, duration=31),

@@ -8,8 +8,8 @@ import pytest
 
 from precall.api.schemas.bindings import BindingAnswer
 from precall.api.schemas.exposures import ExposurePage
-from tests.integration.engine.test_main_job import locked
 from tests.support.api_daemon import A, B, Served, X, a_binding, scripted, serving, token
+from tests.support.locked import locked
 from tests.support.patience import BRIEF, until
 
 EVERYONE = ("routes:read", "routes:real", "bindings:write")
@@ -141,7 +141,7 @@ async def test_a_large_export_is_complete_filtered_and_audited(tmp_path: Path) -
 async def test_without_an_audit_no_number_is_returned(tmp_path: Path, path: str) -> None:
     async with serving(tmp_path, store_timeout=BRIEF) as served:
         await served.register()
-        async with locked(tmp_path):
+        async with locked(tmp_path / "precall.db"):
             for _ in range(2):  # the second time the database is known to be down
                 status, problem = await served.ask("GET", path)
                 assert (status, problem["code"]) == (503, "audit_unavailable")

@@ -56,7 +56,7 @@ async def test_the_gate_stays_closed_while_another_leads(url: str) -> None:
     time, lost = Clock(), asyncio.Event()
     with way_to(url) as wire:
         lead, other = LeaderLock(wire.of(url), when_lost=lost.set), LeaderLock(url)
-        assert await lead.take()
+        await taken(lead)
         gate = CallGate(lead, [], time, time)
         wire.cut()
         await taken(other)
@@ -73,7 +73,7 @@ async def test_the_gate_opens_while_the_database_is_unreachable(url: str) -> Non
     time = Clock()
     with way_to(url) as wire:
         lead = LeaderLock(wire.of(url), 0.2, limit=1.0)
-        assert await lead.take()
+        await taken(lead)
         gate = CallGate(lead, [], time, time)
         wire.cut()
         time.now += GAP + 0.1

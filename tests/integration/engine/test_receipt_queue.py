@@ -196,9 +196,13 @@ async def test_a_queue_out_of_reach_is_told_and_stops_no_check(tmp_path: Path) -
             queues.revoke_tokens()
             queues.put(EXCEPTION_REPORT, report(served.daemon.parts.clock()))
             await until_failing(served, 1.0)
+            [line] = await served.shows("queue_failing")
+            assert line.startswith("queue_failing: The provider's message queue cannot be read")
+            assert EXCEPTION_REPORT in line
             assert (await served.checked("1"))["status"] == 1
             queues.broken = False
             await until_failing(served, 0.0)
+            await served.shows()
             await empty(served)
     events = [line["event"] for line in lines if line["event"].startswith("receipt_queue.")]
     assert events == ["receipt_queue.failed", "receipt_queue.back"]

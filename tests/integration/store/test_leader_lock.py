@@ -33,11 +33,11 @@ async def leads(store_url: str) -> AsyncIterator[tuple[LeaderLock, LeaderLock]]:
 
 async def test_one_leads_until_it_leaves(leads: tuple[LeaderLock, LeaderLock]) -> None:
     first, second = leads
-    assert await first.take()
-    assert await first.take()
+    await taken(first)
+    await taken(first)
     assert not await second.take()
     await first.leave()
-    assert await second.take()
+    await taken(second)
     assert not await first.take()
 
 
@@ -45,8 +45,8 @@ async def test_leader_locks_of_two_databases_are_independent(
     new_store_url: Callable[[], str],
 ) -> None:
     first, second = LeaderLock(new_store_url()), LeaderLock(new_store_url())
-    assert await first.take()
-    assert await second.take()
+    await taken(first)
+    await taken(second)
     await first.leave()
     await second.leave()
 
@@ -66,12 +66,12 @@ def url(databases: Databases) -> Iterator[str]:
 async def test_the_leader_keeps_the_lead_after_all_sessions_were_lost(url: str) -> None:
     """The previous leader has precedence: the other one has to try twice."""
     first, second = LeaderLock(url), LeaderLock(url)
-    assert await first.take()
+    await taken(first)
     assert not await second.take()
     await sessions_ended(url)
     with pytest.raises(StoreUnavailable, match="broke the connection"):
         await second.take()
-    assert await first.take()
+    await taken(first)
     assert not await second.take()
     await first.leave()
     await second.leave()
@@ -100,7 +100,7 @@ async def test_a_partitioned_leader_learns_that_another_leads(url: str, silently
     lost = asyncio.Event()
     with way_to(url) as wire:
         first, second = LeaderLock(wire.of(url), limit=2.0, when_lost=lost.set), LeaderLock(url)
-        assert await first.take()
+        await taken(first)
         assert first.is_known
         wire.cut(silently=silently)
         await taken(second)
@@ -120,7 +120,7 @@ async def test_a_leader_with_a_blocked_event_loop_is_replaced(url: str) -> None:
 
     async def lead() -> None:
         first = LeaderLock(url, limit=1.0, when_lost=lost.set)
-        assert await first.take()
+        await taken(first)
         stands_still.set()
         go_on.wait()
         async with asyncio.timeout(PATIENCE):
@@ -137,21 +137,21 @@ async def test_a_leader_with_a_blocked_event_loop_is_replaced(url: str) -> None:
         go_on.set()
         await leading
     assert lost.is_set()
-    assert await second.take()
+    await taken(second)
     await second.leave()
 
 
 async def test_an_idle_leader_keeps_the_lead(url: str) -> None:
     limit = 1.0
     first, second = LeaderLock(url, limit=limit), LeaderLock(url)
-    assert await first.take()
+    await taken(first)
     held = "SELECT now() - backend_start > interval '3 s' FROM pg_locks JOIN pg_stat_activity USING (pid)"
     held += " WHERE locktype = 'advisory' AND granted AND datname = current_database()"
     async with asyncio.timeout(PATIENCE):
         while await asyncio.to_thread(psql, url, held) != [["t"]]:
             assert not await second.take()
             await asyncio.sleep(0.1)
-    assert await first.take()
+    await taken(first)
     await first.leave()
     await second.leave()
 
@@ -165,7 +165,7 @@ async def test_a_lock_on_a_standby_server_does_not_count(url: str) -> None:
         await lead.take()
     await asyncio.to_thread(psql, url, "SET default_transaction_read_only = off", f"{read_only[:-2]}off")
     # The session that was read-only is gone.
-    assert await lead.take()
+    await taken(lead)
     await asyncio.to_thread(psql, url, read_only, ENDED)
     lead.doubt()
     await until_known(lead)
@@ -175,7 +175,7 @@ async def test_a_lock_on_a_standby_server_does_not_count(url: str) -> None:
     with pytest.raises(StoreUnavailable, match="read-only"):
         await lead.take()
     await asyncio.to_thread(psql, url, "SET default_transaction_read_only = off", f"{read_only[:-2]}off")
-    assert await lead.take()
+    await taken(lead)
     await lead.leave()
 
 
@@ -198,7 +198,7 @@ async def test_a_doubt_lasts_until_the_lead_is_confirmed(leads: tuple[LeaderLock
 async def test_a_doubt_ends_when_the_server_is_unreachable(url: str) -> None:
     with way_to(url) as wire:
         lead = LeaderLock(wire.of(url), 0.2, limit=1.0)
-        assert await lead.take()
+        await taken(lead)
         wire.cut()
         lead.doubt()
         await until_known(lead)
@@ -209,7 +209,7 @@ async def test_a_doubt_ends_when_the_server_is_unreachable(url: str) -> None:
 
 async def test_an_ended_session_puts_the_lead_in_doubt(url: str) -> None:
     lead = LeaderLock(url)
-    assert await lead.take()
+    await taken(lead)
     ended = asyncio.create_task(sessions_ended(url))
     async with asyncio.timeout(PATIENCE):
         while lead.is_known:
@@ -225,7 +225,7 @@ async def test_a_replaced_lock_file_loses_the_lead(tmp_path: Path) -> None:
         LeaderLock(f"sqlite:///{tmp_path}/p.db", when_lost=lost.set),
         LeaderLock(f"sqlite:///{tmp_path}/p.db"),
     )
-    assert await first.take()
+    await taken(first)
     (tmp_path / "p.db.lock").unlink()
     await taken(second)
     async with asyncio.timeout(PATIENCE):
@@ -238,7 +238,7 @@ async def test_a_replaced_lock_file_loses_the_lead(tmp_path: Path) -> None:
 async def test_an_internal_error_is_reported_to_when_broken(url: str) -> None:
     broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
     lead = LeaderLock(url, when_broken=broken.set_result)
-    assert await lead.take()
+    await taken(lead)
     assert await lead.fence()
     await asyncio.to_thread(psql, url, "ALTER TABLE marks RENAME TO gone", ENDED)
     async with asyncio.timeout(PATIENCE):

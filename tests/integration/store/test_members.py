@@ -10,6 +10,7 @@ import pytest
 from precall.core.errors import StoreUnavailable
 from precall.core.role import Member, Role
 from precall.store import LeaderLock, MemberBook, Store
+from tests.integration.store.test_leader_lock import taken
 from tests.integration.store.test_postgresql import table_locked
 from tests.support.patience import BRIEF
 from tests.support.postgres import Databases, psql, sql
@@ -99,7 +100,7 @@ async def test_daemons_that_are_silent_for_long_are_forgotten(store: Store, stor
 
 async def test_a_daemon_without_the_lead_signs_and_writes_nothing_else(store: Store, store_url: str) -> None:
     lead = LeaderLock(store_url, 20.0)
-    assert await lead.take()
+    await taken(lead)
     store.fencing_token = await lead.fence()
     async with book(store_url) as one:
         await one.sign(STANDBY, 0.0)

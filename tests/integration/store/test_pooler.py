@@ -12,6 +12,7 @@ import pytest
 
 from precall.core.errors import StoreError, StoreUnavailable
 from precall.store import ForeignDatabase, LeaderLock, Store
+from tests.integration.store.test_leader_lock import taken
 from tests.support.needs import pgbouncer
 from tests.support.pooler import pooling
 from tests.support.postgres import PASSWORD, USER, Databases, psql
@@ -33,11 +34,11 @@ async def rows(url: str, query: str) -> list[Sequence[object]]:
 async def used_as_a_store(url: str) -> None:
     """The lead is taken and kept, and a write is written."""
     lead = LeaderLock(url, 5.0)
-    assert await lead.take()
+    await taken(lead)
     store = await Store.open(url, timeout=5.0, auto_migrate=False)
     await store.mark({"a": "1"})
     assert (await store.marks())["a"] == "1"
-    assert await lead.take()
+    await taken(lead)
     await store.close()
     await lead.leave()
 

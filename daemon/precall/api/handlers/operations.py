@@ -7,22 +7,20 @@ from aiohttp import hdrs, web
 
 from precall.api import runbook
 from precall.api.access.authenticator import Client
-from precall.api.handlers import order_log
+from precall.api.handlers import order_log, pool_orders
+from precall.api.handlers.pool_orders import PoolOrder
 from precall.api.problems import HEADERS, Code, FieldError, FieldErrors
 from precall.api.replies import reply
 from precall.api.requests import read_body, read_query
 from precall.api.schemas.operations import PoolBody, ReadyQuery
 from precall.config.settings import Difference
-from precall.core.errors import ConfigError, Refusal
+from precall.core.errors import ConfigError
 from precall.core.status.texts import describe
 from precall.engine.services import Services
 from precall.telemetry.metrics import CONTENT_TYPE
 
 TICKS_WITHIN = 10.0
 """Seconds since the latest tick of the check loop within which the daemon counts as alive."""
-
-RELEASED_WITHIN = 2.0
-"""Seconds that a release of the brake waits for the bindings on hold; the rest follows."""
 
 DOCUMENT = web.AppKey("document", bytes)
 RUNBOOK = web.AppKey("runbook", bytes)
@@ -79,19 +77,14 @@ async def pause(request: web.Request, services: Services, client: Client) -> web
     The pause survives a restart.
     """
     body = await read_body(request, PoolBody)
-    _must_be_known(services, body.pool_key)
-    await services.orders.pause(body.pool_key, body.reason, client.name)
-    order_log.given(request, client, "pause", body.reason, pool=body.pool_key)
+    await pool_orders.give(request, services, client, PoolOrder.PAUSE, body.pool_key, body.reason)
     return reply({"paused": sorted(services.checker.plan.paused)})
 
 
 async def resume(request: web.Request, services: Services, client: Client) -> web.StreamResponse:
     """Resume the background checks of a pool, or of all pools."""
     body = await read_body(request, PoolBody)
-    if body.pool_key not in services.checker.plan.paused:
-        _must_be_known(services, body.pool_key)
-    await services.orders.resume(body.pool_key, body.reason, client.name)
-    order_log.given(request, client, "resume", body.reason, pool=body.pool_key)
+    await pool_orders.give(request, services, client, PoolOrder.RESUME, body.pool_key, body.reason)
     return reply({"paused": sorted(services.checker.plan.paused)})
 
 
@@ -114,9 +107,7 @@ async def engage(request: web.Request, services: Services, client: Client) -> we
     The brake survives a restart.
     """
     body = await read_body(request, PoolBody)
-    _must_be_known(services, body.pool_key)
-    await services.orders.engage(body.pool_key, body.reason, client.name)
-    order_log.given(request, client, "brake engage", body.reason, pool=body.pool_key)
+    await pool_orders.give(request, services, client, PoolOrder.ENGAGE, body.pool_key, body.reason)
     return _braked(services, body.pool_key)
 
 
@@ -126,11 +117,7 @@ async def release(request: web.Request, services: Services, client: Client) -> w
     Bindings on hold turn to their real numbers at once, as far as that cap allows, without another check.
     """
     body = await read_body(request, PoolBody)
-    if not services.checker.brake.halted(body.pool_key):
-        _must_be_known(services, body.pool_key)
-    await services.orders.release(body.pool_key, body.reason, client.name)
-    order_log.given(request, client, "brake release", body.reason, pool=body.pool_key)
-    await services.checker.braking.released(RELEASED_WITHIN)
+    await pool_orders.give(request, services, client, PoolOrder.RELEASE, body.pool_key, body.reason)
     return _braked(services, body.pool_key)
 
 
@@ -151,9 +138,3 @@ def _mistake(line: str) -> FieldError:
 
 def _braked(services: Services, pool_key: str) -> web.Response:
     return reply({"pool_key": pool_key, "halted": services.checker.brake.halted(pool_key)})
-
-
-def _must_be_known(services: Services, pool_key: str) -> None:
-    """Raise Refusal (404) for an unknown pool, since an order for a mistyped one would seem to be in force."""
-    if pool_key and not services.table.active(pool_key):
-        raise Refusal(404, Code.UNKNOWN_POOL, "this pool has no active binding", "pool_key")

@@ -52,13 +52,18 @@ if (body.dataset.follow) {
   follow();
 }
 
-/* A part that is being read stays as it is: a selection would be lost. What is unfolded stays unfolded. */
-document.addEventListener("htmx:beforeRequest", (event) => {
+/* A part that is being read or written in stays as it is: a selection or a text would be lost. What is unfolded stays so. */
+function inUse(part) {
   const selection = document.getSelection();
-  const part = event.target;
-  if (part.dataset.live !== undefined && !selection.isCollapsed && part.contains(selection.anchorNode)) {
-    event.preventDefault();
-  }
+  const selected = !selection.isCollapsed && part.contains(selection.anchorNode);
+  const written = [...part.querySelectorAll("input:not([type=hidden]), textarea")].some(
+    (field) => field === document.activeElement || field.value !== field.defaultValue,
+  );
+  return selected || written;
+}
+
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (event.target.dataset.live !== undefined && inUse(event.target)) event.preventDefault();
 });
 
 let unfolded = [];

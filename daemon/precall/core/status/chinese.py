@@ -89,6 +89,11 @@ CHINESE: dict[FindingCode, tuple[str, str, str]] = {
         "保护规则：{guard}。",
         "显示将被删除的绑定；如确已结束：precall source apply --force",
     ),
+    FindingCode.QUEUE_FAILING: (
+        "无法读取服务商的消息队列（{queues}）：收不到其中的通知。",
+        "服务商返回：{error}。",
+        "显示 [receipts] queue；其名称须与控制台一致，且密钥须有读取权限",
+    ),
     FindingCode.NUMBERS_UNUSABLE: (
         "{bindings} 个绑定被保留，因为其中有号码不得拨打。",
         "号码后连着分机号，或 X 就是该绑定的一方；例如 {first}。",

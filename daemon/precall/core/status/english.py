@@ -98,6 +98,11 @@ ENGLISH: dict[FindingCode, tuple[str, str, str]] = {
         "The guard says: {guard}.",
         "shows what would go; if it has really ended: precall source apply --force",
     ),
+    FindingCode.QUEUE_FAILING: (
+        "The provider's message queue cannot be read ({queues}): what it reports is not heard.",
+        "The provider said: {error}.",
+        "shows [receipts] queue; its name must be the one in the console, and the key must be allowed to read it",
+    ),
     FindingCode.NUMBERS_UNUSABLE: (
         "{bindings} bindings are held, because one of their numbers must not be dialled.",
         "A number has an extension joined to it, or X is a party of its own binding; one of them is {first}.",

@@ -134,6 +134,14 @@ class SourceFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueFacts:
+    """A message queue of the provider that cannot be read, by the type of its messages, and why."""
+
+    kind: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class Examples:
     """Bindings in some trouble: how many, and the ids of a few."""
 
@@ -174,6 +182,7 @@ class StatusFacts:
     pools: tuple[PoolFacts, ...] = ()
     orders: tuple[OrderFacts, ...] = ()
     source: SourceFacts | None = None
+    queues: tuple[QueueFacts, ...] = ()
     unusable: Examples = Examples()
     disagreeing: Examples = Examples()
     process: ProcessFacts = ProcessFacts()

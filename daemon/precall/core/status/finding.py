@@ -47,6 +47,7 @@ class FindingCode(StrEnum):
     NOT_LEADING = "not_leading"
     SOURCE_FAILING = "source_failing"
     REMOVALS_REFUSED = "removals_refused"
+    QUEUE_FAILING = "queue_failing"
     NUMBERS_UNUSABLE = "numbers_unusable"
     CALLS_DISAGREE = "calls_disagree"
     CERTIFICATE_ENDING = "certificate_ending"

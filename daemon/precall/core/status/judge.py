@@ -13,6 +13,7 @@ from precall.core.status.facts import (
     PoolFacts,
     ProcessFacts,
     ProviderFacts,
+    QueueFacts,
     SourceFacts,
     StatusFacts,
     StoreFacts,
@@ -59,6 +60,7 @@ def findings(facts: StatusFacts, now: float) -> list[Finding]:
         _of_freshness(facts.freshness, facts.provider, facts.bindings),
         _of_process(facts.process, facts.role, now),
         _of_source(facts.source),
+        _of_queues(facts.queues),
         _of_bindings(FindingCode.NUMBERS_UNUSABLE, facts.unusable),
         _of_bindings(FindingCode.CALLS_DISAGREE, facts.disagreeing),
     )
@@ -234,6 +236,12 @@ def _of_source(source: SourceFacts | None) -> Judged:
         yield FindingCode.SOURCE_FAILING, "", None, {"error": source.error}
     if source.guard:
         yield FindingCode.REMOVALS_REFUSED, "", None, {"withheld": source.withheld, "guard": source.guard}
+
+
+def _of_queues(queues: tuple[QueueFacts, ...]) -> Judged:
+    if queues:
+        kinds = ", ".join(queue.kind for queue in queues)
+        yield FindingCode.QUEUE_FAILING, "", None, {"queues": kinds, "error": queues[0].error}
 
 
 def _of_bindings(code: FindingCode, examples: Examples) -> Judged:

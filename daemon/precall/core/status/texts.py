@@ -48,6 +48,7 @@ COMMANDS: dict[FindingCode, str] = {
     FindingCode.NOT_LEADING: "precall status --watch",
     FindingCode.SOURCE_FAILING: "precall source check",
     FindingCode.REMOVALS_REFUSED: "precall source check",
+    FindingCode.QUEUE_FAILING: "precall config show",
     FindingCode.NUMBERS_UNUSABLE: "precall explain {first}",
     FindingCode.CALLS_DISAGREE: "precall calls list --subs-id {first}",
     FindingCode.CERTIFICATE_ENDING: "openssl x509 -noout -enddate -in {file}",
