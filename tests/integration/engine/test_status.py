@@ -35,7 +35,9 @@ async def test_a_healthy_daemon_is_fine(tmp_path: Path) -> None:
         assert found["daemon"]["role"] == "leading"
         await until(served.daemon.parts.members)
         assert [member["role"] for member in (await status(served))["members"]] == ["leading"]
-        assert found["table"]["states"]["normal"] == 1
+        async with asyncio.timeout(PATIENCE):  # what was looked at a moment ago may be shown
+            while (found := await status(served))["table"]["states"]["normal"] != 1:
+                await asyncio.sleep(0.05)
         assert [one["pool_key"] for one in found["pools"]] == ["FC1"]
         assert not found["source"]["configured"]
         assert found["provider"]["last_answer"]
@@ -49,7 +51,7 @@ async def test_a_pool_tells_the_age_of_its_oldest_route(tmp_path: Path) -> None:
         await plan.sweep()
         assert 0 <= plan.oldest["FC1"] < PATIENCE
         async with asyncio.timeout(PATIENCE):
-            while "oldest_age" not in (await status(served))["pools"][0]:
+            while not any("oldest_age" in pool for pool in (await status(served))["pools"]):
                 await asyncio.sleep(0.05)
 
 

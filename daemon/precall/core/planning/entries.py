@@ -22,6 +22,8 @@ CROWD = 500
 """Absent entries kept before those that have come back are dropped."""
 READ_BEFORE_CALL = 60.0
 """Seconds within which a read precedes the call that it was for."""
+CONVERSION = 0.1
+"""Seconds by which a call may seem to precede a read of the same second: each is converted to a tick by itself."""
 MAX_SIBLINGS = 200
 """Siblings linked with each other on one X. Further bindings on it have no siblings."""
 
@@ -275,7 +277,7 @@ class PlanEntry:
     def count_reads(self, reads: int, last_at: float) -> int:
         """Count reads of a cache as dials, without the one whose call was reported first and counted already."""
         self.read_at = max(self.read_at, last_at)
-        if not 0.0 <= self.called_at - last_at <= READ_BEFORE_CALL:
+        if not -CONVERSION <= self.called_at - last_at <= READ_BEFORE_CALL:
             return reads
         self.called_at = -inf
         return reads - 1

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from math import ceil
 from shlex import quote
 
 from precall.core.status.chinese import CHINESE, CHINESE_REPLIES
@@ -139,7 +140,15 @@ def _reply(finding: Finding, language: Language) -> str:
 
 def _command(finding: Finding) -> str:
     plain = {
-        name: quote(fact if isinstance(fact, str) else f"{fact:.10g}") for name, fact in finding.facts.items()
+        name: quote(fact if isinstance(fact, str) else _plain(name, fact))
+        for name, fact in finding.facts.items()
     }
     option = f" --pool-key {quote(finding.pool_key)}" if finding.pool_key else ""
     return COMMANDS[finding.code].format_map(_Words(plain | {"option": option}))
+
+
+def _plain(name: str, fact: float) -> str:
+    """Return a figure as an option takes it: a rate with three digits, and one that is needed rounded up."""
+    if name == "rate_needed":
+        return f"{ceil(fact * 10) / 10:.10g}"
+    return f"{fact:.3g}" if name in _RATES and fact < 1000 else f"{fact:.10g}"

@@ -132,3 +132,12 @@ def test_many_dials_of_one_binding_are_all_counted() -> None:
     assert often is not None
     assert never is not None
     assert often.worth > never.worth
+
+
+@pytest.mark.parametrize("earlier", [1e-6, 0.01])
+def test_a_call_told_in_the_same_second_as_its_read_counts_once(earlier: float) -> None:
+    """Both are told in whole seconds. Converted to ticks one after the other, the call may seem to come first."""
+    planner = a_planner()
+    assert planner.dial_of_call("1", 101.0 - earlier, 102.0) == 1
+    assert planner.dials_of_cache("1", 2, 101.0, 110.0) == 1
+    assert planner.dials_of_cache("1", 1, 101.0, 120.0) == 1, "another dial"

@@ -67,6 +67,15 @@ def test_figures_are_in_units_people_read() -> None:
     assert text.remedy.startswith("precall brake release --pool-key FC1  # ")
 
 
+def test_a_remedy_has_rates_that_people_can_read() -> None:
+    stale = finding(FindingCode.DIALS_STALE, "", bindings=1_000_000, rate=31.88459347, dial_rate=1 / 3)
+    assert describe(stale).remedy.startswith(
+        "precall plan --bindings 1000000 --rate 31.9 --dials-per-second 0.333  # "
+    )
+    short = finding(FindingCode.BUDGET_SHORT, "", bindings=1000, rate_needed=1000 / 30, max_age=30.0)
+    assert describe(short).remedy.startswith("precall plan --bindings 1000 --rate 33.4 --max-age 30s  # ")
+
+
 def test_a_cause_quotes_the_provider() -> None:
     failing = finding(FindingCode.PROVIDER_FAILING, **REPLY, failures=10, checks=10)
     assert describe(failing).cause == (
