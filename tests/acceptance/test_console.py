@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from playwright.async_api import Response
 from tests.support.browser import PHONE, Chromium, Visitor, chromium
 from tests.support.incident_world import LONG_ID, SECRETS, Incident, incident
 from tests.support.patience import PATIENCE
@@ -100,19 +101,16 @@ def test_every_page(browser: Chromium, world: Incident, language: Language, name
 def test_the_first_load_is_small_and_draws_the_charts(browser: Chromium, world: Incident) -> None:
     async def work() -> None:
         async with browser.visiting(world.served.url, SECRETS["reader"]) as visitor:
-            sizes: dict[str, int] = {}
-
-            async def weigh(response: object) -> None:
-                sizes[response.url] = len(await response.body())  # type: ignore[attr-defined]
-
+            responses: list[Response] = []
             fresh = await visitor.context.new_page()
-            responses = []
-            fresh.on("response", responses.append)
+            fresh.on("response", lambda response: responses.append(response))  # noqa: PLW0108  a bound method has no attributes
             await fresh.goto(f"{world.served.url}/console/")
             await fresh.locator(".uplot canvas").first.wait_for(timeout=SECONDS)
-            for response in responses:
-                if "event-stream" not in response.headers.get("content-type", ""):
-                    await weigh(response)
+            sizes = {
+                response.url: len(await response.body())
+                for response in responses
+                if "event-stream" not in response.headers.get("content-type", "")
+            }
             assert any(url.endswith("/console/") for url in sizes)
             assert any("uPlot" in url for url in sizes)
             assert sum(sizes.values()) <= FIRST_LOAD, sizes
