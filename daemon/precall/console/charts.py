@@ -21,7 +21,7 @@ ROWS = 12
 WIDTH, HEIGHT = 400, 80
 """The box of a picture, in its own units."""
 
-Curve = Sequence[float | None]
+ChartCurve = Sequence[float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,9 @@ def moments(recorder: Recorder, now: float, seconds: int, step: int) -> list[flo
     return [newest - back for back in range(seconds - step, -1, -step)]
 
 
-def curves(visit: Visit, hours: int, step: int, names: Sequence[str]) -> tuple[list[float], dict[str, Curve]]:
+def curves(
+    visit: Visit, hours: int, step: int, names: Sequence[str]
+) -> tuple[list[float], dict[str, ChartCurve]]:
     """Return the moments of the points (Unix seconds), and a figure of each name at each; None for a gap."""
     recorder, now = visit.services.recorder, visit.services.clock()
     points = moments(recorder, now, hours * 3600, step)
@@ -103,7 +105,10 @@ def shown(visit: Visit) -> ShownHistory:
 
 
 def _chart(
-    layout: ChartLayout, fine: Mapping[str, Curve], times: Sequence[float], coarse: Mapping[str, Curve]
+    layout: ChartLayout,
+    fine: Mapping[str, ChartCurve],
+    times: Sequence[float],
+    coarse: Mapping[str, ChartCurve],
 ) -> ShownChart:
     top = max((figure for name in layout.figures for figure in fine[name] if figure is not None), default=0.0)
     rows = [
@@ -124,7 +129,7 @@ def _chart(
     )
 
 
-def lines(curve: Curve, top: float) -> list[str]:
+def lines(curve: ChartCurve, top: float) -> list[str]:
     """Return the points of the lines of a curve in a picture, one line between two gaps. `top` is the upper edge."""
     found: list[list[str]] = [[]]
     across = WIDTH / max(1, len(curve) - 1)
