@@ -79,6 +79,9 @@ _OWN = {"/-/reload"}
 _PUBLIC = {"/runbook"}
 """Pages that hold nothing of this system. Links on any site may lead there."""
 
+_PROBED = {"/healthz", "/readyz"}
+"""What every listener answers."""
+
 _SOON: dict[str, str] = {hdrs.RETRY_AFTER: "1"}
 _LINE = 8190
 _HEADERS = 64
@@ -92,17 +95,24 @@ def application(server: "Server") -> web.Application:
     app[RUNBOOK] = _runbook()
     app[DOCUMENT] = _document(server.version)
     for endpoint in ENDPOINTS:
-        handler = _bound(endpoint, server)
-        for method in ("GET", "HEAD") if endpoint.method == "GET" else (endpoint.method,):
-            app.router.add_route(method, _pattern(endpoint.path), handler, expect_handler=_go_on)
+        _route(app, endpoint, server)
     return app
 
 
 def _console_application(server: "Server") -> web.Application:
-    """Make the application of listeners that serve the console only."""
+    """Make the application of listeners that serve the console only, and what a proxy in front of it asks."""
     app = _bare_application()
     server.pages(app, server)
+    for endpoint in ENDPOINTS:
+        if endpoint.path in _PROBED:
+            _route(app, endpoint, server)
     return app
+
+
+def _route(app: web.Application, endpoint: Operation, server: "Server") -> None:
+    handler = _bound(endpoint, server)
+    for method in ("GET", "HEAD") if endpoint.method == "GET" else (endpoint.method,):
+        app.router.add_route(method, _pattern(endpoint.path), handler, expect_handler=_go_on)
 
 
 def _bare_application() -> web.Application:

@@ -39,7 +39,7 @@ OK, WARN, FAIL = StepVerdict.OK, StepVerdict.WARN, StepVerdict.FAIL
 
 @dataclass(frozen=True, slots=True)
 class ExaminedPort:
-    """What was found at an address of `api.listen`. `ready` is the `/readyz` of the precall that holds it."""
+    """What was found at an address of the API or the console. `ready` is the `/readyz` of the precall that holds it."""
 
     finding: StepFinding
     ready: dict[str, Any] | None = None
@@ -50,8 +50,8 @@ async def examine_machine(config: Config, wall: Callable[[], float]) -> AsyncIte
     ready, now = None, wall()
     for finding in await examine_daemons(config.store, wall):
         yield finding
-    for address in config.api.listen:
-        examined = await examine_port(address, tls=bool(config.api.tls_cert_file))
+    for key, address in config.api.listeners:
+        examined = await examine_port(address, f"api.{key}", tls=bool(config.api.tls_cert_file))
         yield examined.finding
         ready = ready or examined.ready
     if ready is not None:
@@ -110,8 +110,8 @@ def database_clock_finding(skew: float) -> StepFinding:
     )
 
 
-async def examine_port(address: str, *, tls: bool) -> ExaminedPort:
-    """Say whether an address is free, or held by a running precall, or by something else."""
+async def examine_port(address: str, key: str = "api.listen", *, tls: bool) -> ExaminedPort:
+    """Say whether an address is free, or held by a running precall, or by something else. `key` has named it."""
     what, (host, port) = "API port", addresses.split_address(address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -122,10 +122,10 @@ async def examine_port(address: str, *, tls: bool) -> ExaminedPort:
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             why = f"{address} cannot be listened on: {os.strerror(error.errno or 0)}"
-            return ExaminedPort(StepFinding(what, FAIL, why, "correct api.listen"))
+            return ExaminedPort(StepFinding(what, FAIL, why, f"correct {key}"))
     ready = await _readiness(f"{'https' if tls else 'http'}://{_reachable(host)}:{port}")
     if ready is None:
-        fix = "end what listens there, or change api.listen; `ss -ltnp` names it"
+        fix = f"end what listens there, or change {key}; `ss -ltnp` names it"
         return ExaminedPort(StepFinding(what, FAIL, f"{address} is held by another program", fix))
     found = f"{address} is held by precall {ready['version']}, which runs with {ready['bindings']} bindings"
     return ExaminedPort(StepFinding(what, OK, found), ready)

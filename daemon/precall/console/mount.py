@@ -49,6 +49,12 @@ class Visitor:
     session_id: str = ""
 
 
+_ADMITTED = web.RequestKey("admitted", Visitor)
+"""Who sent a request, once this is known. An error page does not ask, and count, again."""
+
+_STRANGER = Visitor(ANYBODY)
+
+
 class Console:
     """The console of a daemon. `secret` returns N random bytes in hex."""
 
@@ -88,8 +94,9 @@ class Console:
                 raise Refusal(503, Code.STANDBY, "another precall leads on this database")
             return await page.show(visit)
 
-    async def _missing(self, _request: web.Request) -> web.StreamResponse:
-        raise web.HTTPNotFound
+    async def _missing(self, request: web.Request) -> web.StreamResponse:
+        with self._admitted(request, None):
+            raise web.HTTPNotFound
 
     async def _live(self, request: web.Request) -> web.StreamResponse:
         with self._admitted(request, "routes:read", waits=True) as visitor:
@@ -114,6 +121,7 @@ class Console:
             connections.of(request).begin(known=False)
             yield None
             return
+        request[_ADMITTED] = visitor
         if scope is not None:
             gate.permit(visitor.client, scope)
         connections.of(request).begin(known=visitor.client is not ANYBODY)
@@ -135,7 +143,7 @@ class Console:
             if scope is not None:
                 raise
             found = None
-        return Visitor(ANYBODY) if found is None and scope is None else found
+        return _STRANGER if found is None and scope is None else found
 
     def _known(self, request: web.Request) -> Visitor | None:
         gate = self._server.gate
@@ -203,12 +211,12 @@ class Console:
         with self._admitted(request, None) as visitor:
             if not self._server.gate.asks_for_tokens or (visitor and visitor.session_id):
                 return redirect(to)
-            return sign_in.form(self._visit(request, visitor or Visitor(ANYBODY)), to)
+            return sign_in.form(self._visit(request, visitor or _STRANGER), to)
 
     async def _login(self, request: web.Request) -> web.StreamResponse:
         connections.of(request).begin(known=False)
         gate = self._server.gate
-        visitor = Visitor(ANYBODY)
+        visitor = _STRANGER
         visit = self._visit(request, visitor)
         fields = await read_form(request, visit.csrf)
         to, digest = local_path(fields.get("next", "")), digest_of(fields.get("token", ""))
@@ -229,7 +237,7 @@ class Console:
 
     async def _logout(self, request: web.Request) -> web.StreamResponse:
         with self._admitted(request, None) as visitor:
-            known = visitor or Visitor(ANYBODY)
+            known = visitor or _STRANGER
             await read_form(request, self._visit(request, known).csrf)
             self.sessions.end(known.session_id)
             answer = redirect(f"{PATH}/login")
@@ -261,8 +269,7 @@ class Console:
         """Return the page for an error, with the status and the headers that the API has for it."""
         told = problem_of(request, error)
         facts = orjson.loads(told.body) if isinstance(told.body, bytes) else {}
-        visitor = self._who(request, None) or Visitor(ANYBODY)
-        visit = self._visit(request, visitor)
+        visit = self._visit(request, request.get(_ADMITTED, _STRANGER))
         key = f"problem.{facts['code']}"
         detail = visit.t(key) if key in TEXTS[visit.language] else facts["detail"]
         answer = render(visit, "problem.html", status=told.status, detail=detail, code=facts["code"])

@@ -12,6 +12,9 @@ from precall.console.recent import RecentAnswers
 from precall.core.status.texts import Language, duration
 from precall.engine.services import Services
 
+_ONCE = ("lang", "done")
+"""The parameters of a query that are said but once."""
+
 
 @dataclass(frozen=True, slots=True)
 class MenuItem:
@@ -58,7 +61,12 @@ class Visit:
     @property
     def here(self) -> str:
         """The path and query of this page, without what is said but once: a choice of the language, an order given."""
-        return str(self.request.rel_url.without_query_params("lang", "done"))
+        return str(self.request.rel_url.without_query_params(*_ONCE))
+
+    @property
+    def kept_query(self) -> list[tuple[str, str]]:
+        """The query of this page that a choice of the language keeps."""
+        return [(name, value) for name, value in self.request.query.items() if name not in _ONCE]
 
     @property
     def done(self) -> str:

@@ -63,7 +63,8 @@ async def test_a_login_leads_to_where_the_visitor_wanted_to_go(tmp_path: Path) -
 async def test_a_login_leads_to_no_other_site(tmp_path: Path, to: str) -> None:
     async with guarded(tmp_path) as (_, browser):
         page = await browser.get(f"/console/login?next={to}")
-        assert "evil" not in page.text
+        form = page.text.partition('action="/console/login"')[2]
+        assert '<input type="hidden" name="next" value="/console/">' in form
         assert (await browser.log_in(READER_SECRET, to)).location == "/console/"
 
 
@@ -363,6 +364,17 @@ async def test_wrong_tokens_are_throttled_and_counted(tmp_path: Path) -> None:
         assert counted == BURST + 1
         # Guessing locks nobody out.
         assert (await browser.log_in(READER_SECRET)).status == 303
+
+
+async def test_a_wrong_token_in_a_header_counts_once(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as (served, browser):
+        answer = await browser.get("/console/", Authorization="Bearer guess")
+        assert answer.status == 401
+        assert "guess" not in answer.text
+        counted = served.daemon.metrics.registry.get_sample_value(
+            "precall_requests_refused_total", {"reason": "wrong_token"}
+        )
+        assert counted == 1
 
 
 @pytest.mark.parametrize("given", ["", " ", "é\udcff".encode("utf-8", "replace").decode(), "x" * 10_000])

@@ -1,9 +1,6 @@
 """The console is served where it should be, with its headers and assets, in the language of the visitor."""
 
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -13,19 +10,13 @@ from precall.api.server import Server
 from precall.config.schema import ApiConfig
 from precall.console.mount import mount
 from precall.telemetry.metrics import Metrics
-from tests.support.api_daemon import Served, serving, token
+from tests.integration.console.visitors import browsing
+from tests.support.api_daemon import A, B, Served, scripted, serving, token
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
     " form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
-
-
-@asynccontextmanager
-async def browsing(served: Served) -> AsyncIterator[Served]:
-    """Keep cookies, of a numeric address too."""
-    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
-        yield replace(served, session=session)
 
 
 async def page(served: Served, path: str = "/console/", **headers: str) -> str:
@@ -77,13 +68,17 @@ async def test_assets_are_kept_for_ever_by_the_hash_of_their_content(tmp_path: P
 
 
 async def test_the_language_is_chosen_then_remembered_then_asked_of_the_browser(tmp_path: Path) -> None:
-    async with serving(tmp_path) as served, browsing(served) as served:
+    async with serving(tmp_path) as served, browsing(served.url) as browser:
         assert '<html lang="en">' in await page(served)
         assert '<html lang="zh">' in await page(served, **{"Accept-Language": "zh-CN,en;q=0.5"})
-        assert '<html lang="zh">' in await page(served, "/console/?lang=zh")
-        assert '<html lang="zh">' in await page(served)
-        assert '<html lang="en">' in await page(served, "/console/?lang=en", **{"Accept-Language": "zh"})
-        assert '<html lang="en">' in await page(served, "/console/?lang=xx", **{"Accept-Language": "zh"})
+        assert '<html lang="zh">' in (await browser.get("/console/?lang=zh")).text
+        assert '<html lang="zh">' in (await browser.get()).text
+        assert (
+            '<html lang="en">' in (await browser.get("/console/?lang=en", **{"Accept-Language": "zh"})).text
+        )
+        assert (
+            '<html lang="en">' in (await browser.get("/console/?lang=xx", **{"Accept-Language": "zh"})).text
+        )
 
 
 async def test_the_console_can_be_off(tmp_path: Path) -> None:
@@ -104,6 +99,7 @@ async def test_the_console_can_have_listeners_of_its_own(tmp_path: Path) -> None
             (own, "/console/", 200),
             (own, "/v1/status", 404),
             (own, "/metrics", 404),
+            (own, "/readyz", 200),
         ):
             async with served.session.get(f"{url}{path}") as response:
                 assert response.status == status, (url, path)
@@ -156,3 +152,47 @@ async def test_pages_follow_the_scopes_of_the_token(tmp_path: Path) -> None:
                 303,
                 "/console/login?next=%2Fconsole%2F",
             )
+
+
+async def test_on_standby_pages_are_read_and_orders_refused(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served, browsing(served.url) as browser:
+        before = await browser.get()
+        assert 'action="/console/orders"' in before.text
+        served.daemon.parts.store.role.fence()
+        after = await browser.get()
+        assert after.status == 200
+        assert "This daemon is on standby" in after.text
+        assert 'action="/console/orders"' not in after.text
+        answer = await browser.submit(before, "/console/orders", order="pause", reason="x", pool_key="")
+        assert answer.status == 503
+        assert "Another daemon leads" in answer.text
+
+
+async def test_the_choice_of_the_language_keeps_the_query(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        text = await page(served, "/console/?q=%22%3E&done=pause&lang=zh")
+        assert '<input type="hidden" name="q" value="&#34;&gt;">' in text
+        assert 'name="done"' not in text
+        assert 'hx-get="/console/?q=%22%3E"' in text
+
+
+async def test_unknown_pages_and_methods_are_told_as_pages(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served, browsing(served.url) as browser:
+        missing = await browser.get("/console/nothing")
+        assert (missing.status, "There is no such page." in missing.text) == (404, True)
+        assert missing.headers["Content-Type"].startswith("text/html")
+
+
+async def test_every_state_of_the_system_is_shown(tmp_path: Path) -> None:
+    async with serving(tmp_path, scripted(1, 2, 3, 4), policy={"confirm_real": 1}) as served:
+        for subs_id in "1234":
+            await served.register(subs_id=subs_id)
+            await served.checked(subs_id)
+        text = await page(served)
+        assert text.count('<div class="light ') == 9
+        for subs_id in "1234":
+            assert f'<a href="/console/bindings/{subs_id}">{subs_id}</a>' in text
+        for number in (A, B, A[-7:], B[-7:]):
+            assert number not in text
+        chinese = await page(served, "/console/?lang=zh")
+        assert "拨打临时 X" in chinese

@@ -41,7 +41,9 @@ async def show(visit: Visit) -> web.StreamResponse:
     services = visit.services
     state = services.status.look()
     facts = encode_facts(state.facts)
-    orders = await _orders(visit, away=state.facts.store.down_since is not None)
+    # A database that is away would be waited for.
+    away = state.facts.store.down_since is not None
+    orders = await _orders(visit, away=away)
     return render(
         visit,
         "now.html",
@@ -54,7 +56,7 @@ async def show(visit: Visit) -> web.StreamResponse:
         facts=facts,
         held=sum(pool["brake"]["held"] for pool in facts["pools"]),
         in_flight=services.checker.in_flight,
-        calls=await _calls(visit),
+        calls=None if away else await _calls(visit),
         changes=_changes(visit),
         orders=orders,
         members=[encode_member(member) for member in services.members()],
@@ -75,7 +77,7 @@ def _finding(finding: dict[str, Any], orders: Sequence[Mapping[str, Any]]) -> di
 
 
 async def _orders(visit: Visit, *, away: bool) -> list[dict[str, Any]]:
-    """Return the orders in force, as far as this client may see them. A database that is away is not waited for."""
+    """Return the orders in force, as far as this client may see them."""
     orders = visit.services.orders
     known = orders.known if away else await orders.in_force()
     return shown(known, visit.client)
