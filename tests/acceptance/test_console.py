@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from playwright.async_api import Response
-from tests.support.browser import PHONE, Chromium, Visitor, chromium
+from tests.support.chromium import PHONE, Chromium, Visitor, chromium
 from tests.support.incident_world import LONG_ID, SECRETS, Incident, incident
 from tests.support.patience import PATIENCE
 
