@@ -90,7 +90,7 @@ class Console:
                 answer = render(visit, "starting.html", status=503)
                 answer.headers[hdrs.RETRY_AFTER] = "1"
                 return answer
-            if page.method != "GET" and not visit.leads:
+            if page.method != "GET" and not page.asks and not visit.leads:
                 raise Refusal(503, Code.STANDBY, "another precall leads on this database")
             return await page.show(visit)
 

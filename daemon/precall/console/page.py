@@ -14,7 +14,8 @@ class ConsolePage:
     """A page, or the target of a form.
 
     `name` is unique; `path` is a pattern of aiohttp. `scope` None means open to everyone, without a login. A `listed`
-    page stands in the menu. An order has the method POST and is refused on standby. A `resting` page is also shown
+    page stands in the menu. An order has the method POST and is refused on standby,
+    unless it only `asks` for something. A `resting` page is also shown
     while the daemon starts.
     """
 
@@ -25,3 +26,4 @@ class ConsolePage:
     method: str = "GET"
     listed: bool = False
     resting: bool = False
+    asks: bool = False

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 
 def clock_time(moment: str) -> str:
@@ -24,9 +25,15 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def segment(text: str) -> str:
+    """Return a text as one segment of a path, or as a value of a query."""
+    return quote(text, safe="")
+
+
 FILTERS: Mapping[str, Callable[[Any], str]] = {
     "clock_time": clock_time,
     "percent": percent,
     "count": count,
+    "segment": segment,
 }
 """The filters of the templates."""

@@ -92,3 +92,15 @@ async def test_it_needs_the_scope_of_reading_routes(tmp_path: Path) -> None:
             assert status == expected
         answer = await one.session.get(f"{one.url}/console/history.json", allow_redirects=False)
         assert answer.status == 303
+
+
+async def test_pools_show_their_last_hour(served: Served) -> None:
+    recorder, now = served.daemon.parts.recorder, served.daemon.clocks.now()
+    minute = recorder.pools.moment(now)
+    for back in range(60):
+        recorder.pools.put(minute - 60.0 * back, {"FC1": [1, 0, 1 if back < 5 else 0, 0, 0]})
+    for path in ("/console/pools", "/console/pools/FC1"):
+        status, page = await served.ask("GET", path)
+        assert status == 200
+        assert '<path class="normal" d="M0 0h55v10h-55zM55 5h5v5h-5z"/>' in page
+        assert '<path class="fallback" d="M55 0h5v5h-5z"/>' in page

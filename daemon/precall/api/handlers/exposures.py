@@ -26,8 +26,12 @@ async def page(request: web.Request, services: Services, _client: Client) -> web
     return reply({"exposures": [encode_exposure(row) for row in rows], "cursor": cursor})
 
 
-async def audited(services: Services, query: ExposuresQuery) -> tuple[list[dict[str, Any]], str]:
+async def audited(
+    services: Services, query: ExposuresQuery, hashes: tuple[str, ...] = ()
+) -> tuple[list[dict[str, Any]], str]:
     """Return the rows of the audit that a query wants, and the cursor of the next page, "" at the end.
+
+    `hashes` are those of a number that is asked for in place of `query.number`.
 
     Raises Refusal (400) for the cursor of another list.
     """
@@ -37,7 +41,7 @@ async def audited(services: Services, query: ExposuresQuery) -> tuple[list[dict[
         pool_key=query.pool_key,
         reader=query.reader,
         subs_id=query.subs_id,
-        number_hashes=services.audit.hashes(query.number) if query.number else (),
+        number_hashes=services.audit.hashes(query.number) if query.number else hashes,
         since=query.started,
     )
     rows = await services.store.exposures(
