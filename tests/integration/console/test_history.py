@@ -8,6 +8,7 @@ import pytest
 
 from precall.console.charts import FIGURES
 from tests.support.api_daemon import Served, scripted, serving, token
+from tests.support.patience import until
 
 
 @pytest.fixture
@@ -97,6 +98,7 @@ async def test_it_needs_the_scope_of_reading_routes(tmp_path: Path) -> None:
 async def test_pools_show_their_last_hour(served: Served) -> None:
     recorder, now = served.daemon.parts.recorder, served.daemon.clocks.now()
     minute = recorder.pools.moment(now)
+    await until(lambda: bool(served.daemon.parts.status.look().facts.pools))
     for back in range(60):
         recorder.pools.put(minute - 60.0 * back, {"FC1": [1, 0, 1 if back < 5 else 0, 0, 0]})
     for path in ("/console/pools", "/console/pools/FC1"):
