@@ -7,8 +7,7 @@ from aiohttp import hdrs, web
 
 from precall.api.server import Server
 from precall.console import headers
-from precall.core.model import State
-from precall.engine.services import Services
+from precall.console.mark import mark
 
 BEAT = 15.0
 """Seconds after which a quiet stream sends a comment."""
@@ -31,7 +30,8 @@ async def follow(
 ) -> web.StreamResponse:
     """Send an event `changed` whenever something has. Ends when the visitor leaves, the session or the daemon.
 
-    `admitted` says whether the session still lasts. `clock` is in seconds.
+    The parameter `seen` is the mark of the page, so that nothing is lost between the page and its stream. `admitted`
+    says whether the session still lasts. `clock` is in seconds.
     """
     response = web.StreamResponse(
         headers={**headers.PAGE, hdrs.CONTENT_TYPE: "text/event-stream", "X-Accel-Buffering": "no"}
@@ -54,36 +54,23 @@ async def _tell(
     admitted: Callable[[], bool],
     clock: Callable[[], float],
 ) -> None:
-    seen, sent_at, now = _shown(server.services), clock(), clock()
-    told_at = now - SPACING
+    seen, sent_at = request.query.get("seen") or mark(server.services), clock()
+    told_at = sent_at - SPACING
     while request.transport is not None:
-        await asyncio.sleep(LOOK)
         if not admitted():
             await _send(response, b"event: end\ndata: session\n\n")
             return
-        loaded, now = server.services, clock()
+        now = clock()
         if server.stopping:
             return
-        shown = _shown(loaded)
+        shown = mark(server.services)
         if shown != seen and now - told_at >= SPACING:
             seen, told_at, sent_at = shown, now, now
-            await _send(response, b"event: changed\ndata: %d\n\n" % (loaded.feed.newest if loaded else 0))
+            await _send(response, b"event: changed\ndata: %b\n\n" % shown.encode())
         elif now - sent_at >= BEAT:
             sent_at = now
             await _send(response, b": nothing new\n\n")
-
-
-def _shown(services: Services | None) -> object:
-    """Return what differs whenever a page would: the index of the feed, the findings, the bindings by state."""
-    if services is None:
-        return None
-    table = services.table
-    return (
-        services.role.value,
-        services.feed.newest,
-        frozenset(finding.key for finding in services.status.look().findings),
-        tuple(table.count(state) for state in State),
-    )
+        await asyncio.sleep(LOOK)
 
 
 async def _send(response: web.StreamResponse, data: bytes) -> None:

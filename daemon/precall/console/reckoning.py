@@ -25,6 +25,11 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def rate(per_second: float) -> str:
+    """Return a rate without its unit, in at most four significant digits: "0.5", "33.33", "1,000"."""
+    return f"{per_second:,.0f}" if per_second >= 1000 else f"{per_second:.4g}"
+
+
 def segment(text: str) -> str:
     """Return a text as one segment of a path, or as a value of a query."""
     return quote(text, safe="")
@@ -34,6 +39,7 @@ FILTERS: Mapping[str, Callable[[Any], str]] = {
     "clock_time": clock_time,
     "percent": percent,
     "count": count,
+    "rate": rate,
     "segment": segment,
 }
 """The filters of the templates."""

@@ -9,10 +9,19 @@ from typing import Any
 from aiohttp import hdrs, web
 from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
+from markupsafe import Markup
 
 from precall.console import assets, headers, reckoning
 from precall.console.visit import Visit
 from precall.core.status.texts import Language, duration
+
+
+def _prose(text: str) -> Markup:
+    """Return a text whose commands stand between backticks."""
+    parts = text.split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else part for place, part in enumerate(parts)
+    )
 
 
 @pass_context
@@ -38,7 +47,7 @@ def environment() -> Environment:
         auto_reload=False,
     )
     made.globals.update(asset=assets.url, languages=tuple(Language))
-    made.filters.update(reckoning.FILTERS, span=_span)
+    made.filters.update(reckoning.FILTERS, span=_span, prose=_prose)
     return made
 
 

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from precall.api.access.authenticator import Client
 from precall.console import words
+from precall.console.mark import mark
 from precall.console.recent import RecentAnswers
 from precall.core.status.texts import Language, duration
 from precall.engine.services import Services
@@ -62,6 +63,11 @@ class Visit:
     def here(self) -> str:
         """The path and query of this page, without what is said but once: a choice of the language, an order given."""
         return str(self.request.rel_url.without_query_params(*_ONCE))
+
+    @property
+    def mark(self) -> str:
+        """What this page shows, for the stream that tells of changes."""
+        return mark(self.loaded)
 
     @property
     def kept_query(self) -> list[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """Pages follow the daemon: one stream tells that something has changed, and ends with the session."""
 
 import asyncio
+import re
 from pathlib import Path
 
 import aiohttp
@@ -8,11 +9,18 @@ import pytest
 
 from precall.config.schema import ApiConfig
 from tests.integration.console.visitors import browsing
-from tests.support.api_daemon import scripted, serving, token
+from tests.support.api_daemon import Served, scripted, serving, token
 from tests.support.patience import PATIENCE
 
 SECRET, READER = token("reader", "routes:read")
 _, OTHER = token("other", "routes:read")
+
+
+async def seen(served: Served) -> str:
+    """Return the stream of a page as it is now."""
+    async with served.session.get(f"{served.url}/console/") as response:
+        [path] = re.findall(r'data-follow="(/console/live\?seen=[0-9a-f]{16})"', await response.text())
+        return f"{served.url}{path}"
 
 
 async def event(response: aiohttp.ClientResponse) -> str:
@@ -27,7 +35,7 @@ async def event(response: aiohttp.ClientResponse) -> str:
 async def test_a_change_is_told(tmp_path: Path) -> None:
     async with (
         serving(tmp_path, scripted(1)) as served,
-        served.session.get(f"{served.url}/console/live") as response,
+        served.session.get(await seen(served)) as response,
     ):
         assert response.status == 200
         assert response.content_type == "text/event-stream"
@@ -37,7 +45,7 @@ async def test_a_change_is_told(tmp_path: Path) -> None:
 
 
 async def test_a_finding_is_told(tmp_path: Path) -> None:
-    async with serving(tmp_path) as served, served.session.get(f"{served.url}/console/live") as response:
+    async with serving(tmp_path) as served, served.session.get(await seen(served)) as response:
         status, _ = await served.ask("POST", "/v1/pause", {"reason": "a test"})
         assert status == 200
         assert await event(response) == "changed"
@@ -86,3 +94,11 @@ async def test_a_part_of_a_page_can_be_asked_for(tmp_path: Path) -> None:
         assert part.status == 200
         assert "<html" not in part.text
         assert '<div id="now" data-live hx-get="/console/"' in part.text
+
+
+async def test_what_has_changed_between_the_page_and_its_stream_is_told(tmp_path: Path) -> None:
+    async with serving(tmp_path, scripted(1)) as served:
+        stream = await seen(served)
+        await served.register()
+        async with served.session.get(stream) as response:
+            assert await event(response) == "changed"

@@ -5,7 +5,6 @@ const body = document.body;
 const connection = document.getElementById("connection");
 const AGAIN = 3000;
 let source = null;
-let opened = false;
 
 function tell(text, lost) {
   connection.textContent = text;
@@ -23,12 +22,7 @@ function changed() {
 function follow() {
   if (source !== null || document.hidden) return;
   source = new EventSource(body.dataset.follow);
-  source.onopen = () => {
-    tell(body.dataset.liveText, false);
-    // What changed while there was no connection is not told again.
-    if (opened) changed();
-    opened = true;
-  };
+  source.onopen = () => tell(body.dataset.liveText, false);
   source.addEventListener("changed", changed);
   source.addEventListener("end", () => location.reload());
   source.onerror = () => {
