@@ -56,7 +56,7 @@ async def test_without_bindings_it_says_what_to_do(tmp_path: Path, language: str
 async def test_filters_and_pages(tmp_path: Path) -> None:
     async with visiting(tmp_path, 1, 2, 3) as (served, browser):
         await fill(served, 60, pool_key="OTHER")
-        for subs_id in ("1", "2"):
+        for subs_id in ("1", "2", "3"):
             await served.checked(subs_id)
         first = (await browser.get("/console/bindings")).text
         [after] = re.findall(r'<a rel="next" href="([^"]+)"', first)
@@ -68,7 +68,7 @@ async def test_filters_and_pages(tmp_path: Path) -> None:
         for query, found in (
             ("action=dial_temp_x&state=&pool_key=&stale=", ["2"]),
             ("state=normal", ["1"]),
-            ("pool_key=FC1&state=unverified", ["3"]),
+            ("pool_key=FC1&state=fallback", ["3"]),
             ("pool_key=none", []),
             ("stale=false&pool_key=FC1&lang=en", ["1", "2", "3"]),
         ):
@@ -118,7 +118,7 @@ async def test_an_id_leads_to_its_binding_and_an_x_to_all_of_its_bindings(tmp_pa
             "en",
             ("Dispatchers are told to dial the temporary X", "Next check", "Timeline", "Override the route"),
         ),
-        ("zh", ("调度方被告知拨打临时 X", "下次检查", "时间线", "覆盖路由")),
+        ("zh", ("调度方被告知拨打临时 X", "下次检查", "时间线", "人工指定路由")),
     ],
 )
 async def test_a_binding_is_explained_in_both_languages(
@@ -318,6 +318,21 @@ async def test_labels_are_escaped_and_long_ids_shown(tmp_path: Path) -> None:
         assert script not in text
         assert "<img" not in text
         assert ids((await browser.get("/console/bindings")).text) == [LONG]
+
+
+async def test_on_standby_bindings_are_found_and_orders_refused(tmp_path: Path) -> None:
+    async with visiting(tmp_path, 1) as (served, browser):
+        before = await browser.get("/console/bindings/1")
+        served.daemon.parts.store.role.fence()
+        assert ids((await browser.fill_in("/console/bindings", {"text": A})).text) == ["1"]
+        shown = await browser.get("/console/bindings/1")
+        assert "Dispatchers are told to dial X" in shown.text
+        for order in ("check", "override", "lift"):
+            assert f'action="/console/bindings/1/{order}"' not in shown.text
+            fields = {"action": "hold", "reason": "x"}
+            answer = await browser.submit(before, f"/console/bindings/1/{order}", **fields)
+            assert answer.status == 503
+            assert "Another daemon leads" in answer.text
 
 
 @pytest.mark.parametrize("path", ["2", "x", "1/none", "9" * 40])
