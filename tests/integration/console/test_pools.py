@@ -65,6 +65,9 @@ async def test_the_worst_pool_comes_first_with_its_shares_and_its_brake(tmp_path
             assert "10 of 12, as found first." in one
             assert one.count('href="/console/bindings/1') >= 1
             assert "precall report --pool-key BAD" in one
+            followed = await browser.get("/console/pools/BAD", **{"HX-Request": "true", "HX-Target": "pool"})
+            assert "fallback 100 %" in followed.text
+            assert "as found first" not in followed.text
             healthy = (await browser.get("/console/pools/GOOD")).text
             assert "No binding of this pool is in trouble." in healthy
             for number in (A, B):
