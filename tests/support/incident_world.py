@@ -142,7 +142,7 @@ def record(served: Served) -> None:
     """Fill the last hours, as an incident leaves them: 40 minutes ago checks began to fail, then a pool went bad."""
     recorder, now = served.daemon.parts.recorder, served.daemon.clocks.now()
     newest = recorder.daemon.moment(now)
-    for back in range(1, recorder.daemon.size):
+    for back in range(recorder.daemon.size):
         minutes = back / 4
         if 150 < minutes < 162:
             continue  # a restart
@@ -167,7 +167,7 @@ def record(served: Served) -> None:
             },
         )
     minute = recorder.pools.moment(now)
-    for back in range(1, recorder.pools.size):
+    for back in range(recorder.pools.size):
         bad = max(0.0, min(1.0, (32 - back) / 6))
         recorder.pools.put(
             minute - 60.0 * back,
