@@ -74,8 +74,9 @@ docs: $(READY) ## the documentation as a site, in site/; the tables of metrics a
 dashboards: $(READY) ## deploy/grafana/dashboards, from the code beside them
 	$(BIN)/python deploy/grafana/dashboards.py
 
-screenshots: $(READY) ## deploy/grafana/*.png, drawn from a real Prometheus that watched an incident (needs Debian's prometheus)
+screenshots: $(READY) ## deploy/grafana/*.png and docs/assets/console-*.png, during incidents (needs Debian's prometheus and chromium)
 	$(BIN)/python -m tests.deploy.pictures
+	$(BIN)/python -m tests.support.console_pictures
 
 picture: $(READY) ## docs/assets/demo.svg, from the real demo in a terminal (needs Debian's tmux)
 	$(BIN)/python docs/picture.py

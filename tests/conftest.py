@@ -8,6 +8,7 @@ needs one. `PRECALL_TEST_POSTGRES_URL` names another server to use; its user mus
 
 import asyncio
 import inspect
+import logging
 import os
 import resource
 import tempfile
@@ -30,6 +31,16 @@ from tests.support.postgres import SHARED, Databases, running
 @pytest.fixture(autouse=True, scope="session")
 def _configure_logging() -> None:
     log.configure("info")
+
+
+@pytest.fixture(autouse=True)
+def _restore_logging(_configure_logging: None) -> Iterator[None]:
+    """Let no test find the logging that a command run by an earlier one has configured."""
+    root = logging.getLogger()
+    ours = root.handlers[0]
+    yield
+    if root.level != logging.INFO or ours not in root.handlers:
+        log.configure("info")
 
 
 @pytest.fixture(autouse=True)

@@ -39,8 +39,9 @@ NEEDS = {
     "systemd": Need("apt-get install systemd", _programs("systemd-analyze")),
     "pgbouncer": Need("apt-get install pgbouncer", lambda: pgbouncer() is not None),
     "faketime": Need("apt-get install libfaketime", lambda: faketime() is not None),
+    "chromium": Need("apt-get install chromium", lambda: Path("/usr/bin/chromium").exists()),
 }
-"""At most four, so that the end of a run stays short: packages that serve the same tests are one need."""
+"""At most five, so that the end of a run stays short: packages that serve the same tests are one need."""
 
 
 def missing(names: Iterable[str]) -> str | None:

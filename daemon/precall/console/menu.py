@@ -1,13 +1,14 @@
 """All pages of the console, the listed ones in the order of the menu."""
 
 from precall.console.page import ConsolePage
-from precall.console.pages import binding, bindings, exposures, guide, now, orders, pools
+from precall.console.pages import binding, bindings, exposures, guide, history, now, orders, pools
 
 _BINDING = "/console/bindings/{subs_id:[0-9]+}"
 _FILE = "/console/exposures.csv"
 
 PAGES: tuple[ConsolePage, ...] = (
     ConsolePage("now", "/console/", "routes:read", now.show, listed=True),
+    ConsolePage("history", "/console/history.json", "routes:read", history.show),
     ConsolePage("pools", "/console/pools", "routes:read", pools.show, listed=True),
     ConsolePage("pool", "/console/pools/{pool_key:.+}", "routes:read", pools.show_one),
     ConsolePage("bindings", "/console/bindings", "routes:read", bindings.show, listed=True),

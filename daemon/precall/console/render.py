@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
 
-from precall.console import assets, headers, reckoning
+from precall.console import assets, charts, headers, reckoning
 from precall.console.visit import Visit
 from precall.core.status.texts import Language, duration
 
@@ -47,6 +47,7 @@ def environment() -> Environment:
         auto_reload=False,
     )
     made.globals.update(asset=assets.url, languages=tuple(Language))
+    made.globals.update(charts=charts.shown, strip=charts.strip)
     made.filters.update(reckoning.FILTERS, span=_span, prose=_prose)
     return made
 

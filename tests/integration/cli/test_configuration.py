@@ -85,6 +85,14 @@ def test_addresses_of_which_only_one_can_be_listened_on(file: Path, listen: list
     assert checked.exit_code == (3 if same else 0)
 
 
+def test_the_console_cannot_listen_where_the_api_does(file: Path) -> None:
+    keys = 'listen = "127.0.0.1:8080"\nconsole_listen = "127.0.0.1:8080"\n'
+    checked = config("check", file, f"[api]\n{keys}")
+    assert "api.console_listen: 127.0.0.1:8080 and 127.0.0.1:8080 are the same port" in checked.stdout
+    assert checked.exit_code == 3
+    assert config("check", file, f"[api]\nconsole = false\n{keys}").exit_code == 0
+
+
 def test_a_key_that_is_not_that_of_the_certificate(file: Path) -> None:
     authority = Authority("authority")
     cert, key = authority.issue(file.parent, "one", left=30)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from precall.core.calls.call import Call
+from tests.integration.console.visitors import Browser, bearing
 from tests.support.api_daemon import A, B, Served, X, a_binding, scripted, serving, token
-from tests.support.browser import Browser, browsing
 
 LONG = "12345678901234567890123456789012"
 ADMIN = ("routes:read", "routes:real", "bindings:write", "calls:write", "admin")
@@ -27,7 +27,7 @@ async def visiting(
         served.session.headers["Authorization"] = f"Bearer {boss}"
         for number, _ in enumerate(statuses, 1):
             await served.register(subs_id=str(number))
-        async with browsing(served, secret, language) as browser:
+        async with bearing(served, secret, language) as browser:
             yield served, browser
 
 
@@ -56,7 +56,7 @@ async def test_without_bindings_it_says_what_to_do(tmp_path: Path, language: str
 async def test_filters_and_pages(tmp_path: Path) -> None:
     async with visiting(tmp_path, 1, 2, 3) as (served, browser):
         await fill(served, 60, pool_key="OTHER")
-        for subs_id in ("1", "2"):
+        for subs_id in ("1", "2", "3"):
             await served.checked(subs_id)
         first = (await browser.get("/console/bindings")).text
         [after] = re.findall(r'<a rel="next" href="([^"]+)"', first)
@@ -68,7 +68,7 @@ async def test_filters_and_pages(tmp_path: Path) -> None:
         for query, found in (
             ("action=dial_temp_x&state=&pool_key=&stale=", ["2"]),
             ("state=normal", ["1"]),
-            ("pool_key=FC1&state=unverified", ["3"]),
+            ("pool_key=FC1&state=fallback", ["3"]),
             ("pool_key=none", []),
             ("stale=false&pool_key=FC1&lang=en", ["1", "2", "3"]),
         ):
@@ -86,7 +86,7 @@ async def test_a_party_is_found_by_its_number_and_the_number_is_not_repeated(
     async with visiting(tmp_path, 1, 1) as (served, browser):
         await served.register(subs_id="7", number_a="13700000007", number_b="13700000008")
         with caplog.at_level("INFO"):
-            shown = await browser.post("/console/bindings", {"text": typed})
+            shown = await browser.fill_in("/console/bindings", {"text": typed})
         assert (shown.status, ids(shown.text)) == (200, ["1", "2"])
         assert "Found: 2" in shown.text
         assert typed not in shown.text
@@ -97,7 +97,7 @@ async def test_a_party_is_found_by_its_number_and_the_number_is_not_repeated(
 
 async def test_a_party_is_not_found_without_admin(tmp_path: Path) -> None:
     async with visiting(tmp_path, 1, scopes=("routes:read",)) as (_, browser):
-        shown = await browser.post("/console/bindings", {"text": A})
+        shown = await browser.fill_in("/console/bindings", {"text": A})
         assert (shown.status, ids(shown.text)) == (404, [])
         assert "needs the scope admin" in shown.text
 
@@ -105,10 +105,10 @@ async def test_a_party_is_not_found_without_admin(tmp_path: Path) -> None:
 async def test_an_id_leads_to_its_binding_and_an_x_to_all_of_its_bindings(tmp_path: Path) -> None:
     async with visiting(tmp_path, 1, 1, scopes=("routes:read",)) as (served, browser):
         await served.register(subs_id="9", number_x="17000000077")
-        assert (await browser.post("/console/bindings", {"text": " 2 "})).to == "/console/bindings/2"
-        assert ids((await browser.post("/console/bindings", {"text": X})).text) == ["1", "2"]
+        assert (await browser.fill_in("/console/bindings", {"text": " 2 "})).location == "/console/bindings/2"
+        assert ids((await browser.fill_in("/console/bindings", {"text": X})).text) == ["1", "2"]
         for typed, status in (("4444444", 404), ("not a number", 404), ("", 404), ("1" * 64, 404)):
-            assert (await browser.post("/console/bindings", {"text": typed})).status == status, typed
+            assert (await browser.fill_in("/console/bindings", {"text": typed})).status == status, typed
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ async def test_an_id_leads_to_its_binding_and_an_x_to_all_of_its_bindings(tmp_pa
             "en",
             ("Dispatchers are told to dial the temporary X", "Next check", "Timeline", "Override the route"),
         ),
-        ("zh", ("调度方被告知拨打临时 X", "下次检查", "时间线", "覆盖路由")),
+        ("zh", ("调度方被告知拨打临时 X", "下次检查", "时间线", "人工指定路由")),
     ],
 )
 async def test_a_binding_is_explained_in_both_languages(
@@ -204,9 +204,9 @@ async def test_the_pages_of_a_timeline_leave_nothing_out_and_repeat_nothing(tmp_
 async def test_a_check_can_be_asked_for(tmp_path: Path, language: str, words: str) -> None:
     scopes = ("routes:read", "bindings:write")
     async with visiting(tmp_path, 2, scopes=scopes, language=language) as (_, browser):
-        done = await browser.post("/console/bindings/1/check", {}, form="/console/bindings/1")
-        assert (done.status, done.to) == (303, "/console/bindings/1?done=answered")
-        text = (await browser.get(done.to)).text
+        done = await browser.fill_in("/console/bindings/1/check", {}, form="/console/bindings/1")
+        assert (done.status, done.location) == (303, "/console/bindings/1?done=answered")
+        text = (await browser.get(done.location)).text
         assert words in text
         assert 'class="badge dial_temp_x"' in text
         assert (await browser.get("/console/bindings/1?done=<b>")).text.count("<b>") == text.count("<b>")
@@ -215,12 +215,12 @@ async def test_a_check_can_be_asked_for(tmp_path: Path, language: str, words: st
 async def test_a_check_beyond_the_budget_says_so(tmp_path: Path) -> None:
     async with visiting(tmp_path, 1, rate=0.05) as (_, browser):
         for _ in range(20):
-            done = await browser.post("/console/bindings/1/check", {}, form="/console/bindings/1")
+            done = await browser.fill_in("/console/bindings/1/check", {}, form="/console/bindings/1")
             if done.status != 303:
                 break
         assert done.status == 429
         assert "The budget of provider calls is spent" in done.text
-        assert int(dict(done.headers)["Retry-After"]) >= 1  # type: ignore[call-overload]
+        assert int(done.headers["Retry-After"]) >= 1
 
 
 async def test_an_override_is_given_and_removed_with_its_number_masked(tmp_path: Path) -> None:
@@ -231,18 +231,20 @@ async def test_an_override_is_given_and_removed_with_its_number_masked(tmp_path:
             "until": "2098-01-02T03:04",
             "reason": f"for {A}",
         }
-        done = await browser.post("/console/bindings/1/override", fields, form="/console/bindings/1")
-        assert (done.status, done.to) == (303, "/console/bindings/1?done=overridden")
+        done = await browser.fill_in("/console/bindings/1/override", fields, form="/console/bindings/1")
+        assert (done.status, done.location) == (303, "/console/bindings/1?done=overridden")
         override = (await served.ask("GET", "/v1/bindings/1/explain"))[1]["override"]
         assert (override["action"], override["created_by"]) == ("dial_x", "visitor")
         assert override["until"] == "2098-01-02T03:04:00Z"
-        text = (await browser.get(done.to)).text
+        text = (await browser.get(done.location)).text
         assert "<b>dial X</b> ***01" in text
         assert "for ***" in text
-        done = await browser.post("/console/bindings/1/lift", {}, form="/console/bindings/1")
-        assert done.to == "/console/bindings/1?done=lifted"
+        done = await browser.fill_in("/console/bindings/1/lift", {}, form="/console/bindings/1")
+        assert done.location == "/console/bindings/1?done=lifted"
         assert (await served.ask("GET", "/v1/bindings/1/explain"))[1]["override"] is None
-        assert (await browser.post("/console/bindings/1/lift", {}, form="/console/bindings/1")).status == 404
+        assert (
+            await browser.fill_in("/console/bindings/1/lift", {}, form="/console/bindings/1")
+        ).status == 404
 
 
 @pytest.mark.parametrize(
@@ -263,12 +265,12 @@ async def test_a_refused_override_orders_nothing_and_repeats_no_number(
 ) -> None:
     async with visiting(tmp_path, 1) as (served, browser):
         given = {"action": "hold", "reason": "a <reason>"} | fields
-        shown = await browser.post("/console/bindings/1/override", given, form="/console/bindings/1")
+        shown = await browser.fill_in("/console/bindings/1/override", given, form="/console/bindings/1")
         assert shown.status == status
         assert words in shown.text
         assert '<details id="override" open>' in shown.text
         assert 'hx-get="/console/bindings/1"' in shown.text
-        assert (await browser.get("/console/bindings/1/override")).to == "/console/bindings/1"
+        assert (await browser.get("/console/bindings/1/override")).location == "/console/bindings/1"
         assert B not in shown.text
         if given["reason"] == "a <reason>":
             assert 'value="a &lt;reason&gt;"' in shown.text
@@ -288,7 +290,7 @@ async def test_without_the_scope_nothing_is_offered_and_nothing_ordered(
         assert "/console/exposures" not in text
         given = {"action": "hold", "reason": "no"}
         for order in ("override", "lift"):
-            shown = await browser.post(f"/console/bindings/1/{order}", given)
+            shown = await browser.fill_in(f"/console/bindings/1/{order}", given)
             assert shown.status == 403
         assert (await served.ask("GET", "/v1/bindings/1/explain"))[1]["override"] is None
         for number in (A, B):
@@ -318,6 +320,21 @@ async def test_labels_are_escaped_and_long_ids_shown(tmp_path: Path) -> None:
         assert ids((await browser.get("/console/bindings")).text) == [LONG]
 
 
+async def test_on_standby_bindings_are_found_and_orders_refused(tmp_path: Path) -> None:
+    async with visiting(tmp_path, 1) as (served, browser):
+        before = await browser.get("/console/bindings/1")
+        served.daemon.parts.store.role.fence()
+        assert ids((await browser.fill_in("/console/bindings", {"text": A})).text) == ["1"]
+        shown = await browser.get("/console/bindings/1")
+        assert "Dispatchers are told to dial X" in shown.text
+        for order in ("check", "override", "lift"):
+            assert f'action="/console/bindings/1/{order}"' not in shown.text
+            fields = {"action": "hold", "reason": "x"}
+            answer = await browser.submit(before, f"/console/bindings/1/{order}", **fields)
+            assert answer.status == 503
+            assert "Another daemon leads" in answer.text
+
+
 @pytest.mark.parametrize("path", ["2", "x", "1/none", "9" * 40])
 async def test_an_unknown_binding_is_not_found(tmp_path: Path, path: str) -> None:
     async with visiting(tmp_path, 1) as (_, browser):
@@ -337,8 +354,8 @@ async def test_ten_thousand_bindings_are_listed_searched_and_filtered(tmp_path: 
     async with visiting(tmp_path, 1) as (served, browser):
         await fill(served, 10_000, pool_key="BIG")
         await served.register(subs_id="99999", number_a="13711111111", pool_key="BIG")
-        assert ids((await browser.post("/console/bindings", {"text": "13711111111"})).text) == ["99999"]
-        shown = await browser.post("/console/bindings", {"text": A})
+        assert ids((await browser.fill_in("/console/bindings", {"text": "13711111111"})).text) == ["99999"]
+        shown = await browser.fill_in("/console/bindings", {"text": A})
         assert len(ids(shown.text)) == 200
         assert "At least 200 were found" in shown.text
         assert len(ids((await browser.get("/console/bindings?pool_key=BIG")).text)) == 50

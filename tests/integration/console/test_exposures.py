@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from precall.console.pages.exposures import lines
+from tests.integration.console.visitors import Browser, bearing
 from tests.support.api_daemon import A, B, Served, serving, token
-from tests.support.browser import Browser, browsing
 
 ADMIN = ("routes:read", "routes:real", "bindings:write", "admin")
 FORMULA = "=cmd|' /C calc'!A0"
@@ -36,7 +36,7 @@ async def exposed(
                 "GET", f"/v1/bindings/{number}", headers={"Authorization": f"Bearer {reads}"}
             )
             assert (status, body["number_b"]) == (200, B)
-        async with browsing(served, secret, language) as browser:
+        async with bearing(served, secret, language) as browser:
             yield served, browser
 
 
@@ -91,18 +91,18 @@ async def test_pages_lead_through_all_of_them(tmp_path: Path) -> None:
 
 async def test_a_number_is_found_by_a_form_and_not_repeated(tmp_path: Path) -> None:
     async with exposed(tmp_path, 60) as (_, browser):
-        shown = await browser.post(
+        shown = await browser.fill_in(
             "/console/exposures", {"number": "137-5555-5555"}, form="/console/exposures"
         )
         assert (shown.status, ids(shown.text)) == (200, ["3"])
         assert "55555555" not in shown.text
         assert "137-5555" not in shown.text
-        first = await browser.post("/console/exposures", {"number": B}, form="/console/exposures")
-        following = await browser.post(
+        first = await browser.fill_in("/console/exposures", {"number": B}, form="/console/exposures")
+        following = await browser.fill_in(
             "/console/exposures", hidden(first.text, "Next page"), form="/console/exposures"
         )
         assert ids(first.text) + ids(following.text) == [str(one) for one in range(60, 0, -1)]
-        file = await browser.post(
+        file = await browser.fill_in(
             "/console/exposures.csv", hidden(first.text, "Download as CSV"), form="/console/exposures"
         )
         assert len(file.text.splitlines()) == 61
@@ -115,7 +115,7 @@ async def test_a_number_is_found_by_a_form_and_not_repeated(tmp_path: Path) -> N
 )
 async def test_what_is_no_number_is_refused(tmp_path: Path, fields: dict[str, str], status: int) -> None:
     async with exposed(tmp_path, 1) as (_, browser):
-        shown = await browser.post("/console/exposures", fields, form="/console/exposures")
+        shown = await browser.fill_in("/console/exposures", fields, form="/console/exposures")
         assert shown.status == status
         assert ids(shown.text) == []
 
@@ -123,7 +123,7 @@ async def test_what_is_no_number_is_refused(tmp_path: Path, fields: dict[str, st
 async def test_the_file_has_what_the_api_tells(tmp_path: Path) -> None:
     async with exposed(tmp_path) as (served, browser):
         file = await browser.get("/console/exposures.csv?pool_key=FC1")
-        headers = dict(file.headers)
+        headers = file.headers
         assert headers["Content-Type"] == "text/csv; charset=utf-8"
         assert headers["Content-Disposition"] == 'attachment; filename="exposures.csv"'
         assert headers["X-Content-Type-Options"] == "nosniff"
@@ -156,7 +156,7 @@ def test_other_cells_stay_as_they_are() -> None:
 )
 async def test_it_needs_admin(tmp_path: Path, scopes: tuple[str, ...]) -> None:
     secret, reads = token("reader", *scopes)
-    async with serving(tmp_path, tokens=[reads]) as served, browsing(served, secret) as browser:
+    async with serving(tmp_path, tokens=[reads]) as served, bearing(served, secret) as browser:
         for path in ("/console/exposures", "/console/exposures.csv"):
             assert (await browser.get(path)).status == 403
-            assert (await browser.post(path, {"number": B})).status == 403
+            assert (await browser.fill_in(path, {"number": B})).status == 403

@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.integration.console.visitors import Browser, bearing
 from tests.support.api_daemon import A, B, Served, X, scripted, serving, token
-from tests.support.browser import Browser, browsing
 from tests.support.patience import PATIENCE
 
 ODD = "P/<b>&\"'x;?#%2e"
@@ -40,7 +40,7 @@ async def once_shown(browser: Browser, path: str, words: str) -> str:
     ("language", "words"), [("en", "There is no pool"), ("zh", "尚无含有效绑定的号码池")]
 )
 async def test_without_bindings_it_says_what_to_do(tmp_path: Path, language: str, words: str) -> None:
-    async with serving(tmp_path) as served, browsing(served, language=language) as browser:
+    async with serving(tmp_path) as served, bearing(served, language=language) as browser:
         shown = await browser.get("/console/pools")
         assert shown.status == 200
         assert words in shown.text
@@ -54,7 +54,7 @@ async def test_the_worst_pool_comes_first_with_its_shares_and_its_brake(tmp_path
     async with serving(tmp_path, scenario, policy={"confirm_real": 1}) as served:
         await trouble(served)
         await served.shows("pool_in_trouble")
-        async with browsing(served) as browser:
+        async with bearing(served) as browser:
             text = await once_shown(browser, "/console/pools", "GOOD")
             assert rows(text) == ["BAD", "GOOD"]
             assert 'aria-label="fallback 100 %"' in text
@@ -65,6 +65,9 @@ async def test_the_worst_pool_comes_first_with_its_shares_and_its_brake(tmp_path
             assert "10 of 12, as found first." in one
             assert one.count('href="/console/bindings/1') >= 1
             assert "precall report --pool-key BAD" in one
+            followed = await browser.get("/console/pools/BAD", **{"HX-Request": "true", "HX-Target": "pool"})
+            assert "fallback 100 %" in followed.text
+            assert "as found first" not in followed.text
             healthy = (await browser.get("/console/pools/GOOD")).text
             assert "No binding of this pool is in trouble." in healthy
             for number in (A, B):
@@ -73,7 +76,7 @@ async def test_the_worst_pool_comes_first_with_its_shares_and_its_brake(tmp_path
 
 @pytest.mark.parametrize(("language", "words"), [("en", "Latest changes"), ("zh", "最新变化")])
 async def test_a_pool_tells_its_changes_and_orders(tmp_path: Path, language: str, words: str) -> None:
-    async with serving(tmp_path, scripted(2)) as served, browsing(served, language=language) as browser:
+    async with serving(tmp_path, scripted(2)) as served, bearing(served, language=language) as browser:
         await served.register()
         await served.checked("1")
         await served.ask("POST", "/v1/pause", {"pool_key": "FC1", "reason": f"<i>ask {A}</i>"})
@@ -94,31 +97,31 @@ async def test_who_ordered_and_why_needs_admin(tmp_path: Path) -> None:
         served.session.headers["Authorization"] = f"Bearer {boss}"
         await served.register()
         await served.ask("POST", "/v1/pause", {"pool_key": "FC1", "reason": "the night is long"})
-        async with browsing(served, reader) as browser:
+        async with bearing(served, reader) as browser:
             text = (await browser.get("/console/pools/FC1")).text
             assert "<b>checks paused</b>" in text
             assert 'name="reason"' not in text
             assert "night" not in text
-        async with browsing(served, boss) as browser:
+        async with bearing(served, boss) as browser:
             text = await once_shown(browser, "/console/pools/FC1", "paused")
             assert "by night-shift" in text
             assert 'name="reason"' in text
             assert "the night is long" in text
             fields = {"order": "engage", "pool_key": "FC1", "reason": "why", "next": "/console/pools/FC1"}
-            done = await browser.post("/console/orders", fields, form="/console/pools/FC1")
-            assert done.to == "/console/pools/FC1?done=engage"
-            await once_shown(browser, done.to, 'value="release"')
+            done = await browser.fill_in("/console/orders", fields, form="/console/pools/FC1")
+            assert done.location == "/console/pools/FC1?done=engage"
+            await once_shown(browser, done.location, 'value="release"')
 
 
 async def test_another_scope_sees_nothing(tmp_path: Path) -> None:
     secret, meter = token("meter", "metrics", "calls:write", "bindings:write")
-    async with serving(tmp_path, tokens=[meter]) as served, browsing(served, secret) as browser:
+    async with serving(tmp_path, tokens=[meter]) as served, bearing(served, secret) as browser:
         for path in ("/console/pools", "/console/pools/FC1"):
             assert (await browser.get(path)).status == 403
 
 
 async def test_odd_keys_are_escaped_and_lead_to_their_pool(tmp_path: Path) -> None:
-    async with serving(tmp_path) as served, browsing(served) as browser:
+    async with serving(tmp_path) as served, bearing(served) as browser:
         await served.register(pool_key=ODD, number_x=X)
         text = await once_shown(browser, "/console/pools", "/console/pools/P")
         assert "<b>" not in text.replace("<b>precall", "")
@@ -134,12 +137,12 @@ async def test_odd_keys_are_escaped_and_lead_to_their_pool(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("path", ["none", "%00", "x" * 200, "%ff"])
 async def test_an_unknown_pool_is_not_found(tmp_path: Path, path: str) -> None:
-    async with serving(tmp_path) as served, browsing(served) as browser:
+    async with serving(tmp_path) as served, bearing(served) as browser:
         assert (await browser.get(f"/console/pools/{path}")).status == 404
 
 
 async def test_many_pools_come_in_parts(tmp_path: Path) -> None:
-    async with serving(tmp_path) as served, browsing(served) as browser:
+    async with serving(tmp_path) as served, bearing(served) as browser:
         bindings = [
             {"subs_id": str(n), "pool_key": f"P{n:03}", "number_x": X, "number_a": A, "number_b": B}
             for n in range(1, 131)

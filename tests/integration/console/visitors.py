@@ -10,6 +10,8 @@ import aiohttp
 from multidict import CIMultiDictProxy
 from yarl import URL
 
+from tests.support.api_daemon import Served
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -40,6 +42,10 @@ class Browser:
     async def submit(self, page: Page, path: str, **fields: str) -> Page:
         """Send a form of a page, with its token."""
         return await self.post(path, {"csrf": csrf_of(page), **fields})
+
+    async def fill_in(self, path: str, fields: dict[str, str], *, form: str = "/console/bindings") -> Page:
+        """Open the page `form`, and send a form from it to `path`."""
+        return await self.submit(await self.get(form), path, **fields)
 
     async def log_in(self, secret: str, to: str = "/console/") -> Page:
         """Log in with a token."""
@@ -78,3 +84,11 @@ async def browsing(url: str, **session: object) -> AsyncIterator[Browser]:
     jar = aiohttp.CookieJar(unsafe=True)
     async with aiohttp.ClientSession(cookie_jar=jar, **session) as opened:  # type: ignore[arg-type]
         yield Browser(opened, url)
+
+
+@asynccontextmanager
+async def bearing(served: Served, secret: str = "", language: str = "en") -> AsyncIterator[Browser]:
+    """Open a browser that sends a token in the header ("": none), and prefers a language."""
+    headers = {"Accept-Language": language} | ({"Authorization": f"Bearer {secret}"} if secret else {})
+    async with browsing(served.url, headers=headers) as browser:
+        yield browser

@@ -59,6 +59,8 @@ async def show_one(visit: Visit) -> web.StreamResponse:
         ordered = None
     if pool is None and not latest and not (is_pool_key(pool_key) and ordered):
         raise Refusal(404, Code.UNKNOWN_POOL, "there is no such pool")
+    # Bindings in trouble are looked for in the whole table: not each second, for a page that only follows.
+    follows = visit.request.headers.get("HX-Target") == "pool"
     in_trouble = sum(services.table.count(state, pool_key) for state in TROUBLED)
     return render(
         visit,
@@ -72,7 +74,7 @@ async def show_one(visit: Visit) -> web.StreamResponse:
         braked=bool(pool and pool["brake"]["engaged_since"])
         or pool_key in services.checker.brake.halted_pools,
         in_trouble=in_trouble,
-        worst=await _worst(services, pool_key, min(FEW, in_trouble)),
+        worst=[] if follows else await _worst(services, pool_key, min(FEW, in_trouble)),
     )
 
 

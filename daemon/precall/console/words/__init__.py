@@ -5,10 +5,10 @@ Each module has the texts of one part, `EN` and `ZH`, with the same keys. A text
 
 from collections.abc import Mapping
 
-from precall.console.words import bindings, common, exposures, lists, now, pools, shell
+from precall.console.words import bindings, charts, common, exposures, lists, now, pools, shell
 from precall.core.status.texts import Language
 
-_PARTS = (shell, common, lists, now, pools, bindings, exposures)
+_PARTS = (shell, common, lists, now, charts, pools, bindings, exposures)
 
 TEXTS: Mapping[Language, Mapping[str, str]] = {
     Language.EN: {key: text for part in _PARTS for key, text in part.EN.items()},

@@ -36,7 +36,7 @@ CHINESE = ExplainWords(
         Reason.EXPIRED_LOCALLY: "时间已到：绑定于 {end} 结束，policy.skew 提前 {skew}。",
         Reason.GONE: "供应商两次表示没有这一绑定。",
         Reason.BLOCKED: "供应商现在拒绝检查该绑定，因此仍以其最新答复为准。",
-        Reason.OVERRIDE: "操作员已覆盖该路由。",
+        Reason.OVERRIDE: "操作员已人工指定该路由。",
         Reason.POLICY_HOLD: "供应商已无号码可用，policy.fallback 为 {fallback}。",
         Reason.UNCONFIRMED: "Status 3 连续出现{streak}，policy.confirm_real 要求 {confirm_real} 次。",
         Reason.EXPOSURE_BRAKE: "真实号码刹车扣住了真实号码：该号码池近期转为真实号码的绑定过多，或由操作员启用。",
@@ -51,7 +51,7 @@ CHINESE = ExplainWords(
     flags={
         Flag.SUSPECT: "失败的呼叫或替代查询使该号码可疑。",
         Flag.FLAPPING: "其状态在十分钟内变化了五次。",
-        Flag.OVERRIDDEN: "操作员的覆盖正在生效{override_end}。",
+        Flag.OVERRIDDEN: "操作员的人工指定正在生效{override_end}。",
         Flag.DEGRADED: "供应商似乎无法访问，因此沿用最后已知的路由。",
         Flag.UNSAVED: "数据库尚未存入这一变化。",
         Flag.X_MISMATCH: "供应商给出的 X 与登记的不同，现使用供应商给出的 X。",

@@ -90,8 +90,8 @@ CHINESE: dict[FindingCode, tuple[str, str, str]] = {
         "显示将被删除的绑定；如确已结束：precall source apply --force",
     ),
     FindingCode.QUEUE_FAILING: (
-        "无法读取服务商的消息队列（{queues}）：收不到其中的通知。",
-        "服务商返回：{error}。",
+        "无法读取供应商的消息队列（{queues}）：收不到其中的通知。",
+        "供应商返回：{error}。",
         "显示 [receipts] queue；其名称须与控制台一致，且密钥须有读取权限",
     ),
     FindingCode.NUMBERS_UNUSABLE: (
