@@ -51,9 +51,9 @@ def watch(
     lang: Annotated[Language, typer.Option(help="Language of the texts.", metavar="en|zh")] = Language.EN,
     daemon: Target,
 ) -> None:
-    """Watch the state of the system and the changes of routes, until q or Ctrl-C.
+    """Watch the state of the system and the changes of routes.
 
-    Goes on while the daemon restarts. In a pipe, each change of the state or of a route is a line.
+    q or Ctrl-C ends it. It goes on while the daemon restarts. In a pipe, each change of the state or of a route is a line.
     """
     every = duration(interval) or 0.0
     if every < SHORTEST:
