@@ -53,7 +53,7 @@ def watch(
 ) -> None:
     """Watch the state of the system and the changes of routes.
 
-    q or Ctrl-C ends it. It goes on while the daemon restarts. In a pipe, each change of the state or of a route is a line.
+    Ends with q or Ctrl-C, and goes on while the daemon restarts. In a pipe, each change of state or route is a line.
     """
     every = duration(interval) or 0.0
     if every < SHORTEST:
