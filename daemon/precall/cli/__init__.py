@@ -34,6 +34,7 @@ from precall.cli import (
     status,
     streams,
     tokens,
+    watch,
 )
 from precall.cli.help import tidy
 from precall.cli.output import say
@@ -90,6 +91,7 @@ for _commands in (
     init.app,
     daemon.app,
     status.app,
+    watch.app,
     routes.app,
     history.app,
     provider.app,

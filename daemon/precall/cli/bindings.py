@@ -172,7 +172,7 @@ def export(
     with writing_text(file) as out, downloaded(daemon, _filter(pool_key, label), masked=masked) as bindings:
         count = write_csv(bindings, out) if chosen is FileFormat.CSV else write_jsonl(bindings(), out)
     if file is not None and file != Path("-"):
-        output.say(f"{count} bindings to {file}")
+        output.say(f"{output.counted(count, 'binding')} to {file}")
 
 
 @app.command("add")

@@ -1,17 +1,19 @@
 """Reported calls and how they ended: calls list, calls show, report. Thin clients of a running daemon."""
 
-import csv
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from precall.cli import output
-from precall.cli.listings import Listing, ListingView, lists
+from precall.cli.files import writing_text
+from precall.cli.listings import Listing, ListingFormat, ListingView, lists
 from precall.cli.options import Json, duration
-from precall.cli.session import ask, path
+from precall.cli.session import Session, ask, path
 from precall.cli.target import Target, asks
+from precall.core.calls.statistics import ReportBy
 from precall.core.model import Action
 
 PANEL = "A running daemon"
@@ -22,6 +24,7 @@ TALLIED = ("placed", "connected", "failed", "not_connected", "unverified", "pend
 COLUMNS = ("pool_key", "route_state", *TALLIED)
 OBSERVED = ("pool_key", "calls", "unknown", "failed", "avoided", "connected", "changed")
 BOUNDS = ("avoided_low", "avoided_high", "changed_low", "changed_high")
+SHARES = ("share", "low", "high")
 EXAMPLES = ("pool_key", "called_at", "call_id", "subs_id", "result", "action", "reason", "request_id")
 
 
@@ -45,6 +48,44 @@ CALLS = Listing(
     ),
     _listed,
 )  # fmt: skip
+
+
+def _of_group(record: Mapping[str, Any], name: str) -> object:
+    value = record.get(name)
+    return f"{value:.1%}" if name in SHARES and value is not None else value
+
+
+def _of_route(record: Mapping[str, Any], name: str) -> object:
+    return f"{record[name]:.2%}" if name == "wrong" else record[name]
+
+
+BY_ROUTE = Listing("by_route", COLUMNS, COLUMNS, _of_route)
+OBSERVED_POOLS = Listing("observed", OBSERVED, (*OBSERVED, *BOUNDS))
+GROUPS = Listing(
+    "groups",
+    ("group", "placed", "calls", "of", *SHARES),
+    ("group", "placed", "calls", "of", *SHARES),
+    _of_group,
+)
+CAUSES = Listing(
+    "groups",
+    ("group", "calls", "of", *SHARES, "meaning", "at_fault"),
+    (*GROUPS.fields, "meaning", "at_fault"),
+    _of_group,
+)
+REPORT = Listing(
+    "report",
+    COLUMNS,
+    tuple(dict.fromkeys((*CAUSES.fields, *COLUMNS, *OBSERVED_POOLS.fields))),
+)
+"""Every column that some form of the report has."""
+_EXPLAINED = (
+    "calls: of the ended calls, those that failed for a reason that can be the number's fault;"
+    " low, high: the true share lies between them (95%)"
+)
+_EXPLAINED_CAUSE = (
+    "calls: of all ended calls, those with this cause; low, high: the true share lies between them (95%)"
+)
 
 
 @app.command("list")
@@ -93,6 +134,7 @@ def show(
 
 @report_app.command(rich_help_panel=PANEL)
 @asks
+@lists(REPORT)
 def report(
     *,
     within: Annotated[str, typer.Option(metavar="DURATION", help="How far to look back.")] = "24h",
@@ -100,35 +142,78 @@ def report(
     pool_key: Annotated[
         str | None, typer.Option("--pool-key", metavar="KEY", help="Only calls of this pool.")
     ] = None,
+    by: Annotated[
+        ReportBy | None,
+        typer.Option(metavar="WHAT", help="Put calls together by hour, pool, state (of the route) or cause."),
+    ] = None,
     observe: Annotated[
         bool, typer.Option("--observe", help="Print what precall would have done in pools only observed.")
     ] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print the rows of the table as CSV.")] = False,
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            help="Write all of it as one page that needs nothing else. -: to stdout.",
+        ),
+    ] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="The same as --format csv.")] = False,
     daemon: Target,
-    as_json: Json = False,
+    view: ListingView,
 ) -> None:
     """Summarize how calls ended.
 
-    Calls placed, connected and failed by cause, per pool and per state of the route when dialled. With --observe: of
-    the calls in pools that are only observed, how many failed ones precall would have avoided, and how many good ones
-    it would have changed.
+    Calls placed, connected and failed by cause, per pool and per state of the route when dialled. With --by: of how
+    many ended calls how many failed for a reason that can be the number's fault, or ended by a cause, and the bounds of
+    the true share (95% confidence, Wilson). With --observe: of the calls in pools that are only observed, how many
+    failed ones precall would have avoided, and how many good ones it would have changed.
     """
-    if as_csv and as_json:
-        raise typer.BadParameter("--csv and --json exclude each other")
+    if sum((by is not None, observe, page is not None)) > 1:
+        raise typer.BadParameter("give only one of --by, --observe and --html")
+    groups = CAUSES if by is ReportBy.CAUSE else GROUPS
+    listing = groups if by else OBSERVED_POOLS if observe else BY_ROUTE
+    view = _with_csv(view, as_csv=as_csv).over(listing)
     params = {"within": f"{duration(since or within):g}"} | (
         {} if pool_key is None else {"pool_key": pool_key}
     )
-    answer = ask(daemon, "GET", "/v1/report", params=params)
-    if as_json:
+    if page is not None:
+        _write_page(daemon, params, page)
+        return
+    answer = ask(daemon, "GET", "/v1/report", params=params | ({"by": by} if by else {}))
+    chosen = view.form is not ListingFormat.TABLE or view.columns or view.sort
+    if view.form is ListingFormat.JSON and not (view.columns or view.sort):
         output.data(answer)
-    elif as_csv and observe:
-        _csv((*OBSERVED, *BOUNDS), map(_observed, answer["observed"]))
-    elif as_csv:
-        _csv(COLUMNS, answer["by_route"])
+    elif by:
+        view.show(answer.pop("groups"), **answer)
+        if not view.is_data:
+            output.say(_EXPLAINED_CAUSE if by is ReportBy.CAUSE else _EXPLAINED)
+    elif observe and chosen:
+        view.show(map(_observed, answer["observed"]))
     elif observe:
         show_observed(answer, pool_key)
+    elif chosen:
+        view.show(answer.pop("by_route"), **answer)
     else:
         show_report(answer)
+
+
+def _with_csv(view: ListingView, *, as_csv: bool) -> ListingView:
+    if not as_csv:
+        return view
+    if view.form not in (ListingFormat.TABLE, ListingFormat.CSV):
+        raise typer.BadParameter(f"--csv and --format {view.form} exclude each other")
+    return replace(view, form=ListingFormat.CSV)
+
+
+def _write_page(daemon: Target, params: Mapping[str, str], file: Path) -> None:
+    from precall.cli.report_page import report_page  # noqa: PLC0415  it loads the templates
+
+    with Session(daemon) as session:
+        answers = {by: session.ask("GET", "/v1/report", params={**params, "by": by}) for by in ReportBy}
+    with writing_text(file) as out:
+        out.write(report_page(answers, params.get("pool_key")))
+    if file != Path("-"):
+        output.say(f"written to {file}")
 
 
 def waiting(backlog: dict[str, Any]) -> str:
@@ -204,9 +289,3 @@ def _observed(pool: dict[str, Any]) -> dict[str, Any]:
         **{f"avoided_{bound}": avoided[bound] for bound in ("low", "high")},
         **{f"changed_{bound}": changed[bound] for bound in ("low", "high")},
     }
-
-
-def _csv(columns: Sequence[str], lines: Iterable[dict[str, Any]]) -> None:
-    table = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
-    table.writeheader()
-    table.writerows(lines)

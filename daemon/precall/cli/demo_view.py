@@ -20,7 +20,7 @@ from precall.cli.demo import DemoTally, RouteMove
 from precall.cli.demo_story import DemoCaption
 from precall.cli.output import STYLES, clock_time
 from precall.core.model import Action
-from precall.core.status.texts import Language, duration
+from precall.core.status.texts import Language, duration, singular
 from precall.simulator import failed
 
 LINES_EVERY = 5.0
@@ -316,7 +316,7 @@ def _brake(brakes: Mapping[str, Mapping[str, Any]]) -> list[Text]:
             f"{pool_key} gave out {brake['used']} real numbers in {window}: {brake['held']} bindings are held"
         )
         why = "so many at once are more likely a fault of the provider than the truth"
-        return [Text("brake  ").append(told, style=STYLES["hold"]), Text(f"       {why}")]
+        return [Text("brake  ").append(singular(told), style=STYLES["hold"]), Text(f"       {why}")]
     told = f"off: at most {brake['cap']} bindings of a pool may turn to a real number in {window}"
     return [
         Text(f"brake  {told}"),

@@ -14,7 +14,7 @@ from precall.api.access.tls import validity
 from precall.cli.client import DaemonClient
 from precall.cli.config_check import tls_mistakes
 from precall.cli.doctor import SKEW_NOTICED, StepFinding, StepVerdict
-from precall.cli.output import date_time
+from precall.cli.output import counted, date_time
 from precall.config import addresses
 from precall.config.schema import ApiConfig, Config, SourceConfig, StoreConfig
 from precall.core.errors import ConfigError, PrecallError, StoreError
@@ -23,7 +23,7 @@ from precall.core.planning.promise import longest_age
 from precall.core.status.texts import duration
 from precall.core.sync.columns import BadRow
 from precall.engine.source_query import SourceQuery
-from precall.store import Cipher, MemberBook
+from precall.store import Cipher, MemberBook, Store
 from precall.store.connection import DatabaseAddress
 
 PATIENCE = 5.0
@@ -54,8 +54,9 @@ async def examine_machine(config: Config, wall: Callable[[], float]) -> AsyncIte
         examined = await examine_port(address, f"api.{key}", tls=bool(config.api.tls_cert_file))
         yield examined.finding
         ready = ready or examined.ready
-    if ready is not None:
-        yield freshness_finding(config, int(ready["bindings"]))
+    bindings = await stored_bindings(config.store, now) if ready is None else int(ready["bindings"])
+    if bindings is not None:
+        yield freshness_finding(config, bindings)
     if config.api.tls_cert_file:
         yield tls_finding(config.api, now)
     yield tokens_finding(config.api)
@@ -94,6 +95,24 @@ async def examine_daemons(config: StoreConfig, wall: Callable[[], float]) -> lis
     return findings
 
 
+async def stored_bindings(config: StoreConfig, now: float) -> int | None:
+    """Return how many bindings of the database have not ended, None if it cannot be read. `now` is in Unix seconds."""
+    try:
+        if _is_missing(DatabaseAddress(config.database)):
+            return None
+        store = await Store.open(
+            config.database, timeout=config.timeout, key_file=config.key_file, auto_migrate=False
+        )
+    except (PrecallError, RuntimeError):
+        return None  # said of the store already
+    try:
+        return await store.active(now)
+    except PrecallError:
+        return None
+    finally:
+        await store.close()
+
+
 def _is_missing(address: DatabaseAddress) -> bool:
     """Whether this is an SQLite file that does not exist, and which must not be made here."""
     return address.is_sqlite and not Path(address.name).exists()
@@ -127,7 +146,8 @@ async def examine_port(address: str, key: str = "api.listen", *, tls: bool) -> E
     if ready is None:
         fix = f"end what listens there, or change {key}; `ss -ltnp` names it"
         return ExaminedPort(StepFinding(what, FAIL, f"{address} is held by another program", fix))
-    found = f"{address} is held by precall {ready['version']}, which runs with {ready['bindings']} bindings"
+    size = counted(ready["bindings"], "binding")
+    found = f"{address} is held by precall {ready['version']}, which runs with {size}"
     return ExaminedPort(StepFinding(what, OK, found), ready)
 
 
@@ -153,8 +173,13 @@ async def _readiness(url: str) -> dict[str, Any] | None:
 def freshness_finding(config: Config, bindings: int) -> StepFinding:
     """Compare the age that routes reach at the configured rate with the promise."""
     rate, most = config.provider.rate, config.freshness.max_age
+    if not bindings:
+        keeps = int(most / longest_age(1, rate))
+        return StepFinding(
+            "freshness", OK, f"no bindings yet; {rate:g}/s keep {duration(most)} for up to {keeps:,} of them"
+        )
     longest = longest_age(bindings, rate)
-    found = f"{bindings} bindings at {rate:g}/s: every route is younger than {duration(longest)}"
+    found = f"{counted(bindings, 'binding')} at {rate:g}/s: every route is younger than {duration(longest)}"
     if longest <= most or config.freshness.promise != "all":
         kept = "" if longest <= most else f"; those that are dialled than {duration(most)}"
         return StepFinding("freshness", OK, f"{found}{kept}")
@@ -197,7 +222,7 @@ def keys_finding(file: Path | None) -> StepFinding:
         keys = Cipher.of(file).names
     except ConfigError as error:
         return StepFinding("number key", FAIL, error.mistakes[0], "restore the file from its copy")
-    return StepFinding("number key", OK, f"{file}: {len(keys)} key{'s' if len(keys) > 1 else ''}")
+    return StepFinding("number key", OK, f"{file}: {counted(len(keys), 'key')}")
 
 
 def disk_finding(url: str) -> StepFinding | None:

@@ -16,6 +16,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "completion": ("precall completion bash",),
     "token new": ("precall token new --name dispatcher --scope routes:read --scope routes:real",),
     "status": ("precall status --watch", "precall status --json"),
+    "watch": ("precall watch", "precall watch --interval 500ms --lang zh"),
     "route": (
         "precall route 1000000768798832 --caller 13800000001",
         "precall route 1000000768798832 --max-age 5s --timeout 1s",
@@ -44,7 +45,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "precall orders list --all --kind override",
         "precall orders list --columns at,by,reason --format md",
     ),
-    "report": ("precall report --within 7d", "precall report --observe --pool-key FC123456"),
+    "report": (
+        "precall report --within 7d --by pool --sort -share",
+        "precall report --observe --pool-key FC123456",
+        "precall report --within 7d --html report.html",
+    ),
     "plan": ("precall plan --bindings 100000", "precall plan --bindings 100000 --rate 50 --max-age 10m"),
     "dials": ("precall dials -o dials.jsonl",),
     "replay": ("precall replay dials.jsonl", "precall replay dials.jsonl --rate 1 --rate 5"),

@@ -5,7 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
@@ -85,6 +85,12 @@ class ListingView:
                 self._markdown(found)
             case ListingFormat.TABLE | ListingFormat.WIDE:
                 self._table(found)
+
+    def over(self, listing: Listing) -> "ListingView":
+        """Return the view of another listing. Usage error for a column that this one does not have."""
+        for option, names in (("--columns", self.columns), ("--sort", self.sort)):
+            _names(option, ",".join(names), [*listing.fields, *(f"-{name}" for name in listing.fields)])
+        return replace(self, listing=listing)
 
     @property
     def is_data(self) -> bool:

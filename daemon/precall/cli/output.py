@@ -136,6 +136,11 @@ def _would(value: Mapping[str, Any]) -> dict[str, str]:
     return {"would be": f"{would['action']} ({would['reason']})"} if would else {}
 
 
+def counted(count: int, what: str) -> str:
+    """Return a number of things in words, such as "1 binding" or "2,000 bindings"."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def clock_time(at: float) -> str:
     """Return Unix seconds as a time of day in UTC."""
     return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%SZ")

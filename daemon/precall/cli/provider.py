@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -15,6 +15,7 @@ from precall.cli import output
 from precall.cli.call_detail import call
 from precall.cli.direct import PANEL, connected, effect, explained, leave, show
 from precall.cli.options import ConfigFile, JsonObject, SubsId
+from precall.cli.remedies import GivenOptions, given
 from precall.config.schema import Config, load
 from precall.core.model import Answer, Status
 from precall.core.numbers import clean, fault
@@ -78,6 +79,7 @@ app.command(rich_help_panel=PANEL)(call)
 @app.command(rich_help_panel=PANEL)
 def doctor(
     *,
+    context: typer.Context,
     config: ConfigFile = None,
     subs_id: Annotated[
         str,
@@ -115,10 +117,11 @@ def doctor(
         _contact(load(config), contact, calls or CONTACT_CALLS, transcript, as_json=as_json)
     if transcript is not None or calls is not None:
         raise typer.BadParameter("--calls and --transcript need --contact")
-    _examine(load(config), subs_id, pool_key, as_json=as_json)
+    options = given(context, {"config": config})
+    _examine(load(config), subs_id, pool_key, options, as_json=as_json)
 
 
-def _examine(config: Config, subs_id: str, pool_key: str, *, as_json: bool) -> None:
+def _examine(config: Config, subs_id: str, pool_key: str, options: GivenOptions, *, as_json: bool) -> None:
     """Check the provider, the database and this machine, print the findings, and exit unless all is well."""
     from precall.cli.doctor import StepVerdict, examine  # noqa: PLC0415 - see serving
     from precall.cli.doctor_local import examine_machine  # noqa: PLC0415
@@ -128,7 +131,7 @@ def _examine(config: Config, subs_id: str, pool_key: str, *, as_json: bool) -> N
             found = await examine(config, provider, time.time, subs_id, pool_key)
         return found + [finding async for finding in examine_machine(config, time.time)]
 
-    findings = asyncio.run(probe())
+    findings = [replace(finding, fix=options.into(finding.fix)) for finding in asyncio.run(probe())]
     _show_findings(findings, as_json=as_json)
     failed = [finding for finding in findings if finding.verdict is StepVerdict.FAIL]
     if failed:

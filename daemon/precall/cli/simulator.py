@@ -12,6 +12,7 @@ from precall.cli.demo import as_registered
 from precall.cli.files import writing_text
 from precall.cli.output import say
 from precall.core.errors import ConfigError, ListenError
+from precall.core.status.texts import singular
 from precall.simulator import (
     Pool,
     Recording,
@@ -66,7 +67,7 @@ async def simulating(
         raise ListenError(f"{host}:{port} cannot be listened on: {error.strerror or error}") from error
     try:
         account = scenario.account
-        typer.echo(f"provider simulator {url}  {len(known)} bindings")
+        typer.echo(f"provider simulator {url}  {singular(f'{len(known)} bindings')}")
         typer.echo(f"access key {account.access_key_id}, secret {account.access_key_secret}")
         typer.echo(f"admin {url}/_admin/stats")
         await stopped.wait()

@@ -35,9 +35,9 @@ def status(
     Exit 0: nothing is wrong. Exit 1: something is. Exit 4: the daemon is out of reach.
     """
     with Session(daemon) as session:
-        found = _ask(session, lang)
+        found = _ask(session, lang, daemon)
         if watch:
-            _watch(session, found, lang, as_json=as_json)
+            _watch(session, found, lang, daemon, as_json=as_json)
         if as_json:
             output.data(found)
         else:
@@ -48,8 +48,15 @@ def status(
         raise typer.Exit(1)
 
 
-def _ask(session: Session, language: Language) -> Any:
-    return answered(session.request("GET", "/v1/status", language=language))
+def _ask(session: Session, language: Language, daemon: Target) -> Any:
+    return with_options(answered(session.request("GET", "/v1/status", language=language)), daemon)
+
+
+def with_options(status: Any, daemon: Target) -> Any:
+    """Return an answer of `/v1/status` whose remedies reach the same daemon when they are pasted."""
+    for finding in status["findings"]:
+        finding["remedy"] = daemon.options.into(finding["remedy"])
+    return status
 
 
 def _view(found: Any, language: Language) -> StatusView:
@@ -59,7 +66,7 @@ def _view(found: Any, language: Language) -> StatusView:
     return StatusView(found, language, width=console.width, height=console.height)
 
 
-def _watch(session: Session, found: Any, language: Language, *, as_json: bool) -> None:
+def _watch(session: Session, found: Any, language: Language, daemon: Target, *, as_json: bool) -> None:
     """Show the state again and again: on a terminal in place, otherwise as lines. Ctrl-C ends it."""
     console = output.console()
     if as_json or not console.is_terminal:
@@ -71,14 +78,14 @@ def _watch(session: Session, found: Any, language: Language, *, as_json: bool) -
                     console.print(line)
                 console.print()
             session.wait(EVERY)
-            found = _ask(session, language)
+            found = _ask(session, language, daemon)
     shown = _screen(found, language)
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             live.update(shown, refresh=True)
             session.wait(EVERY)
             try:
-                shown = _screen(_ask(session, language), language)
+                shown = _screen(_ask(session, language, daemon), language)
             except OutOfReach as error:
                 shown = Text(f"precall: {error}", style="bold red")
 

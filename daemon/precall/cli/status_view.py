@@ -8,7 +8,7 @@ from typing import Any
 from rich.cells import cell_len
 from rich.text import Text
 
-from precall.core.status.texts import Language, duration
+from precall.core.status.texts import Language, duration, singular
 
 STYLES = {"fine": "bold green", "degraded": "bold yellow", "misleading": "bold red", "critical": "bold red"}
 _MEANINGS = {
@@ -198,7 +198,8 @@ class StatusView:
     def _database(self) -> str:
         store = self._status["store"]
         state = self._word("takes no writes" if store["down_since"] else "takes writes")
-        return f"{state}, {store['pending']:,} {self._word('rows wait')}"
+        waiting = f"{store['pending']:,} {self._word('rows wait')}"
+        return f"{state}, {singular(waiting)}"
 
     def _leader(self) -> str:
         daemon = self._status["daemon"]

@@ -15,6 +15,7 @@ import typer
 
 from precall.cli.client import DaemonClient
 from precall.cli.options import supplied
+from precall.cli.remedies import NOTHING_GIVEN, GivenOptions, given
 from precall.core.errors import ConfigError
 
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -29,12 +30,16 @@ _BLANK = " \t\r\n\v\f\0\u00a0\u200b\ufeff"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A running daemon. Without `tls` the system's authorities are trusted and no certificate is shown."""
+    """A running daemon. Without `tls` the system's authorities are trusted and no certificate is shown.
+
+    `options` are those that the user typed to reach it.
+    """
 
     url: str
     token: str = field(default="", repr=False)
     tls: ssl.SSLContext | None = None
     shows_certificate: bool = False
+    options: GivenOptions = NOTHING_GIVEN
 
     def client(self, timeout: float = 30.0) -> DaemonClient:
         """Return a client of the daemon. `timeout` is for each response, in seconds."""
@@ -101,12 +106,14 @@ def target(
         raise typer.BadParameter("--key goes with --cert")
     if token_file is not None and (not token or _was_typed(context, "token_file")):
         token = _read(token_file)
+    files = {"token_file": token_file, "cacert": cacert, "cert": cert, "key": key}
+    options = given(context, {"url": url, **files})
     wants_tls = any(file is not None for file in (cacert, cert, key))
     url = address(url, "https" if wants_tls else "http")
     tls = _context(cacert, cert, key) if url.startswith("https:") and wants_tls else None
     if wants_tls and tls is None and any(_was_typed(context, name) for name in ("cacert", "cert", "key")):
         raise typer.BadParameter(f"{url} does not use TLS: write https:// for --cacert, --cert and --key")
-    return Target(url, bare_token(token), tls, cert is not None)
+    return Target(url, bare_token(token), tls, cert is not None, options)
 
 
 def address(text: str, scheme: str = "http") -> str:

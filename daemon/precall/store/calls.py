@@ -10,11 +10,13 @@ from operator import attrgetter
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Text,
     and_,
     bindparam,
     case,
+    cast,
     delete,
     func,
     literal_column,
@@ -26,6 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from precall.core.calls.call import Call, CallResult, CallSource, merge
 from precall.core.calls.observed import ObservedExample
+from precall.core.calls.statistics import HOUR
 from precall.core.model import EVERY_POOL, Action, Reason
 from precall.store.attempt import Work
 from precall.store.bulk import SLICE, execute_many, insert_new, upsert
@@ -207,6 +210,19 @@ class CallBook:
         wanted = select(*groups, func.count()).where(*_placed(since, pool_key)).group_by(*groups)
 
         async def work(connection: AsyncConnection) -> list[tuple[str, str, str, str, int]]:
+            return [tuple(row) for row in await connection.execute(wanted)]
+
+        return await self._read(work, REPORT_SIZE)
+
+    async def hourly_counts(self, since: float, pool_key: str | None = None) -> list[tuple[int, str, int]]:
+        """Count the calls placed since `since`: (hours since 1970 when placed, result, count)."""
+        hours = calls.c.called_at / HOUR
+
+        async def work(connection: AsyncConnection) -> list[tuple[int, str, int]]:
+            # PostgreSQL rounds where SQLite cuts off, and not every SQLite has floor.
+            whole = hours if connection.dialect.name == "sqlite" else func.floor(hours)
+            groups = (cast(whole, BigInteger).label("hour"), calls.c.result)
+            wanted = select(*groups, func.count()).where(*_placed(since, pool_key)).group_by(*groups)
             return [tuple(row) for row in await connection.execute(wanted)]
 
         return await self._read(work, REPORT_SIZE)

@@ -11,12 +11,12 @@ from math import inf
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-from sqlalchemy import Table, select
+from sqlalchemy import Table, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from precall.concurrency import retrieve_exception
 from precall.core.errors import LeadershipLost, StoreError, StoreUnavailable
-from precall.core.model import Change, Check, Exposure, Policy, Row
+from precall.core.model import Change, Check, Exposure, Policy, Row, State
 from precall.core.packing import Packed
 from precall.core.planning.sample import DialRecord
 from precall.core.role import CurrentRole, Role
@@ -30,7 +30,7 @@ from precall.store.connection import DatabaseAddress, Unwritable, close, failure
 from precall.store.orders import OrderBook
 from precall.store.persons import PersonRecords
 from precall.store.rings import RingBook
-from precall.store.schema import exposures, marks, route_changes
+from precall.store.schema import bindings, exposures, marks, route_changes, routes
 
 History = Literal["runs", "every"]
 T = TypeVar("T")
@@ -153,6 +153,15 @@ class Store:
         finally:
             # A task that was given up still ends later, and holds the connection until then.
             await asyncio.wait({task}, timeout=self._timeout)
+
+    async def active(self, now: float) -> int:
+        """Return how many bindings have not ended by `now`, in Unix seconds."""
+        going_on = or_(bindings.c.expires_at.is_(None), bindings.c.expires_at > now)
+        joined = bindings.join(routes, bindings.c.subs_id == routes.c.subs_id)
+        wanted = (
+            select(func.count()).select_from(joined).where(going_on, routes.c.state != State.EXPIRED.value)
+        )
+        return await self._read(lambda connection: connection.scalar(wanted)) or 0
 
     async def high_water(self) -> tuple[int, int]:
         """Return (highest change index ever committed, highest sequence number ever stored), 0 for none."""

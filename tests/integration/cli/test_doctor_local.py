@@ -16,6 +16,7 @@ from precall.cli.doctor_local import (
     examine_source,
     freshness_finding,
     keys_finding,
+    stored_bindings,
     tls_finding,
     tokens_finding,
 )
@@ -24,6 +25,7 @@ from precall.config.schema import ApiConfig, Config, FreshnessConfig, SourceConf
 from precall.core.role import Member, Role
 from precall.store import MemberBook, cipher, upgrade
 from tests.integration.api.test_tls import Authority
+from tests.support.api_daemon import scripted, serving
 from tests.support.patience import PATIENCE
 
 OK, WARN, FAIL = StepVerdict.OK, StepVerdict.WARN, StepVerdict.FAIL
@@ -46,6 +48,39 @@ async def test_a_free_port_and_one_that_another_program_holds() -> None:
 async def test_an_address_of_another_machine_cannot_be_listened_on() -> None:
     finding = (await examine_port("192.0.2.1:8080", tls=False)).finding
     assert (finding.verdict, finding.fix) == (FAIL, "correct api.listen")
+
+
+async def test_a_port_that_precall_holds_with_tls(tmp_path: Path) -> None:
+    cert, key = Authority("authority").issue(tmp_path, "one")
+    api = {"tls_cert_file": str(cert), "tls_key_file": str(key)}
+    async with serving(tmp_path, api=api) as served:
+        address = served.url.removeprefix("https://")
+        held = await examine_port(address, tls=True)
+        assert held.finding.verdict is OK
+        assert held.finding.found.endswith("which runs with 0 bindings")
+        assert held.ready is not None
+        plainly = await examine_port(address, tls=False)  # the file says otherwise than the daemon that runs
+        assert (plainly.finding.verdict, plainly.ready) == (FAIL, None)
+
+
+async def test_without_a_daemon_the_bindings_of_the_database_are_compared_with_the_promise(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path, scripted(1, 4, 1)) as served:
+        for subs_id in ("1", "2", "3"):
+            await served.register(subs_id=subs_id)
+        await served.checked("2")  # has ended
+        config = served.daemon.config.store
+    wall = dt.datetime.now(dt.UTC).timestamp()
+    assert await stored_bindings(config, wall) == 2
+    assert await stored_bindings(config, 5e9) == 0
+    missing = StoreConfig(url=f"sqlite:///{tmp_path}/nothing.db")
+    assert await stored_bindings(missing, wall) is None
+    assert not (tmp_path / "nothing.db").exists()
+    none = freshness_finding(Config(), 0)
+    assert none.verdict is OK
+    assert none.found.startswith("no bindings yet; ")
+    assert freshness_finding(Config(), 1).found.startswith("1 binding at ")
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,27 @@ async def test_calls_are_paged_by_time_with_ties_and_filters(store: Store) -> No
     assert len(await store.calls.page(before=None, limit=99, subs_id="0")) == 10
 
 
+async def test_calls_are_counted_by_the_hour_in_which_they_were_placed(store: Store) -> None:
+    hour = int(NOW // 3600) + 1
+    moments = [
+        hour * 3600 - 0.001,
+        hour * 3600.0,
+        hour * 3600 + 1800.0,
+        hour * 3600 + 3599.999,
+        (hour + 1) * 3600.0,
+    ]
+    placed = [ended(a_call(place, called_at=at)) for place, at in enumerate(moments)]
+    await store.calls.file([*placed, a_call(9, called_at=moments[2], pool_key="FC2")])
+    assert sorted(await store.calls.hourly_counts(NOW)) == [
+        (hour - 1, "failed", 1),
+        (hour, "failed", 3),
+        (hour, "pending", 1),
+        (hour + 1, "failed", 1),
+    ]
+    assert await store.calls.hourly_counts(NOW, "FC2") == [(hour, "pending", 1)]
+    assert await store.calls.hourly_counts(moments[-1]) == [(hour + 1, "failed", 1)]
+
+
 async def test_calls_are_counted_since_a_time(store: Store) -> None:
     await store.calls.file([ended(a_call(1)), ended(a_call(2)), a_call(3), a_call(4, pool_key="FC2")])
     assert sorted(await store.calls.counts(NOW + 2)) == [

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import re
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
@@ -22,12 +23,14 @@ from precall.api.schemas.calls import (
     encode_backlog,
     encode_call,
     encode_cause,
+    encode_group,
     encode_observed,
     encode_tally,
 )
 from precall.api.schemas.fields import moment
 from precall.core.calls.call import Call
 from precall.core.calls.observed import observed_report
+from precall.core.calls.statistics import ReportBy, by_hour, group
 from precall.core.calls.statistics import report as sum_up
 from precall.core.duplicate_keys import Contradiction
 from precall.core.errors import Refusal
@@ -94,12 +97,14 @@ async def page(request: web.Request, services: Services, _client: Client) -> web
 async def report(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:
     """Return how the calls of the last `within` seconds ended, by pool and by the state of the route when dialled.
 
-    `observed` lists, for each pool in `policy.observe`, the calls that precall would have routed differently, judged by
+    With `by`, `groups` puts them together by hour, pool, state or cause, each share with its 95 % interval. `observed`
+    lists, for each pool in `policy.observe`, the calls that precall would have routed differently, judged by
     its route when the call was placed.
     """
     query, now, book = read_query(request, ReportQuery), services.clock(), services.store.calls
     since = now - query.seconds
-    found = sum_up(await book.counts(since, query.pool_key))
+    counts = await book.counts(since, query.pool_key)
+    found = sum_up(counts)
     counted = await book.observed_counts(since, query.pool_key)
     examples = await book.observed_examples(since, query.pool_key, each=_EXAMPLES) if counted else []
     by_route = [
@@ -118,7 +123,20 @@ async def report(request: web.Request, services: Services, _client: Client) -> w
                 for pool_key, calls in observed_report(counted, examples).items()
             ],
         }
+        | ({} if query.by is None else {"groups": await _groups(services, query, since, counts)})
     )
+
+
+async def _groups(
+    services: Services, query: ReportQuery, since: float, counts: list[tuple[str, str, str, str, int]]
+) -> list[dict[str, Any]]:
+    """Return what `query.by` asks for. `since` is in Unix seconds."""
+    if query.by is None:
+        return []
+    if query.by is ReportBy.HOUR:
+        hourly = by_hour(await services.store.calls.hourly_counts(since, query.pool_key))
+        return [encode_group(replace(one, name=moment(start)), query.by) for start, one in hourly]
+    return [encode_group(one, query.by) for one in group(counts, query.by)]
 
 
 async def receipts(request: web.Request, services: Services, _client: Client) -> web.StreamResponse:

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, RootModel, WithJsonSchema, model_va
 
 from precall.api.schemas.fields import (
     CURSOR,
+    OPTIONAL,
     Body,
     Moment,
     PageQuery,
@@ -22,7 +23,7 @@ from precall.core.calls.call import Call, CallResult, CallSource, first_try, wit
 from precall.core.calls.causes import AT_FAULT, NO_DETAIL, meaning
 from precall.core.calls.observed import ObservedCalls, ObservedExample, Proportion
 from precall.core.calls.products import LARGEST, PRODUCTS, product_name, product_number
-from precall.core.calls.statistics import CallCounts
+from precall.core.calls.statistics import CallCounts, CallGroup, ReportBy
 from precall.core.model import Action, Reason, State
 from precall.store import PollBacklog
 
@@ -118,6 +119,13 @@ class ReportQuery(QueryModel):
         ),
     ] = None
     pool_key: Annotated[str | None, Field(description="Only calls of this pool.")] = None
+    by: Annotated[
+        ReportBy | None,
+        Field(
+            description="Also put the calls together in `groups`: by the hour when they were placed (UTC), by pool, by"
+            " the state of the route when dialled, or by the cause of their end."
+        ),
+    ] = None
 
     @property
     def seconds(self) -> float:
@@ -267,8 +275,31 @@ class ObservedPoolAnswer(ResponseModel):
     examples: list[ObservedExampleAnswer]
 
 
+class CallGroupAnswer(ResponseModel):
+    """Calls that have an hour, a pool, a state or a cause in common: `placed` of them.
+
+    Of `of` ended ones, `calls` failed for a reason that can be the fault of the number. In a group by cause, `calls`
+    are those with this cause, and `of` all ended calls. The true share lies between `low` and `high` with 95 %
+    confidence (Wilson score interval). An hour is named by its start; the name of an unknown pool or state is "".
+    `meaning` and `at_fault` (whether it can be the number's fault) are there for a cause only.
+    """
+
+    group: str
+    placed: int
+    calls: int
+    of: int
+    share: float
+    low: float
+    high: float
+    meaning: str = OPTIONAL
+    at_fault: bool = OPTIONAL
+
+
 class ReportAnswer(ResponseModel):
-    """How the calls of a period ended. `observed` has the pools that were only observed in it."""
+    """How the calls of a period ended.
+
+    `observed` has the pools that were only observed in it, `groups` what the query put together by `by`.
+    """
 
     since: str
     until: str
@@ -276,6 +307,7 @@ class ReportAnswer(ResponseModel):
     by_route: list[PoolTallyAnswer]
     causes: list[CauseAnswer]
     observed: list[ObservedPoolAnswer]
+    groups: list[CallGroupAnswer] = OPTIONAL
 
 
 def encode_call(call: Call) -> dict[str, Any]:
@@ -335,16 +367,27 @@ def encode_observed(pool_key: str, found: ObservedCalls) -> dict[str, Any]:
     }
 
 
+def encode_group(found: CallGroup, by: ReportBy) -> dict[str, Any]:
+    """Return a group of calls as JSON."""
+    told = {"group": found.name, "placed": found.placed, **_share(found.found)}
+    if by is ReportBy.CAUSE:
+        told |= {"meaning": meaning(found.name), "at_fault": found.name in AT_FAULT}
+    return told
+
+
 def _proportion(proportion: Proportion, actions: Mapping[str, int]) -> dict[str, Any]:
-    low, high = proportion.interval
     by_action = {str(action): actions.get(action, 0) for action in Action if action is not Action.DIAL_X}
+    return {**_share(proportion), **by_action}
+
+
+def _share(proportion: Proportion) -> dict[str, Any]:
+    low, high = proportion.interval
     return {
         "calls": proportion.part,
         "of": proportion.whole,
         "share": round(proportion.share, 6),
         "low": round(low, 6),
         "high": round(high, 6),
-        **by_action,
     }
 
 

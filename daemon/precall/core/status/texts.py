@@ -69,6 +69,11 @@ _POOL = {Language.EN: "pool {}", Language.ZH: "号码池 {}"}
 _ALL_POOLS = {Language.EN: "all pools", Language.ZH: "所有号码池"}
 _CHINESE_GAP = re.compile(r"(?<=[\u4e00-\u9fff]) (?=[\u4e00-\u9fff])")
 """A space between two Chinese characters, where a word was filled in."""
+_ONE = re.compile(
+    r"(?<![\d.,])1( live)? (binding|row|check)s( \([^)]*\))?(?: (are|have|wait)\b)?|(?<![\d.,])1 wait\b"
+)
+"""One thing where an English text has the plural, with the verb that may follow it."""
+_VERBS = {"are": " is", "have": " has", "wait": " waits", None: ""}
 _WORDS = {Language.EN: ENGLISH, Language.ZH: CHINESE}
 
 
@@ -90,7 +95,19 @@ def describe(finding: Finding, language: Language = Language.EN) -> FindingText:
     summary, cause, comment = (
         _CHINESE_GAP.sub("", text.format_map(words)) for text in (summary, cause, comment)
     )
+    if language is Language.EN:
+        summary, cause, comment = singular(summary), singular(cause), singular(comment)
     return FindingText(summary, cause, f"{_command(finding)}  # {comment}")
+
+
+def singular(text: str) -> str:
+    """Return an English text with "1 binding is" in place of "1 bindings are", and the like for rows and checks."""
+
+    def one(found: re.Match[str]) -> str:
+        adjective, thing, aside, verb = found.groups()
+        return f"1{adjective or ''} {thing}{aside or ''}{_VERBS[verb]}" if thing else "1 waits"
+
+    return _ONE.sub(one, text)
 
 
 def duration(seconds: float, language: Language = Language.EN) -> str:

@@ -8,7 +8,7 @@ import pytest
 from precall.core.status.chinese import CHINESE
 from precall.core.status.english import ENGLISH
 from precall.core.status.finding import Finding, FindingCode, Severity
-from precall.core.status.texts import COMMANDS, Language, describe, duration
+from precall.core.status.texts import COMMANDS, Language, describe, duration, singular
 
 REPLY = {"error": "reset", "detail": "the connection was dropped before a reply", "request_id": "R-1"}
 EVERY = [(code, language) for code in FindingCode for language in Language]
@@ -111,3 +111,19 @@ def test_all_pools_are_named_as_such() -> None:
 )
 def test_durations(seconds: float, told: str) -> None:
     assert duration(seconds) == told
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("1 bindings are held, because", "1 binding is held, because"),
+        ("1 bindings (cap 20) have turned, and 1 wait.", "1 binding (cap 20) has turned, and 1 waits."),
+        ("no longer has 1 live bindings;", "no longer has 1 live binding;"),
+        ("and 1 rows wait.", "and 1 row waits."),
+        ("Calls of 1 bindings fail", "Calls of 1 binding fail"),
+        ("21 bindings are held, and 11 rows wait", "21 bindings are held, and 11 rows wait"),
+        ("0.1 bindings, 2,001 bindings", "0.1 bindings, 2,001 bindings"),
+    ],
+)
+def test_one_thing_is_told_in_the_singular(text: str, told: str) -> None:
+    assert singular(text) == told
