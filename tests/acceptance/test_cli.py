@@ -546,7 +546,7 @@ def test_doctor_finds_no_problem(site: Site) -> None:
     assert examined.returncode == 0, findings
     assert findings == dict.fromkeys(
         ("endpoint", "clock", "QueryCallStatus", "quota", "status source", "asked twice", "call detail endpoint",
-         "QueryCallDetailByCallId", "store", "daemon", "API port", "tokens", "number key", "disk"), "ok",
+         "QueryCallDetailByCallId", "store", "daemon", "API port", "tokens", "number key", "disk", "freshness"), "ok",
     )  # fmt: skip
 
 
