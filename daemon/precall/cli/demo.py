@@ -115,7 +115,7 @@ class Stage(Protocol):
     """Shows the demonstration."""
 
     def opened(self, url: str, provider: str, bindings: int) -> None: ...
-    def told(self, caption: DemoCaption) -> None: ...
+    def add_caption(self, caption: DemoCaption) -> None: ...
     def moved(self, change: RouteMove) -> None: ...
     def glance(self, tally: DemoTally) -> None: ...
 
@@ -137,7 +137,7 @@ async def play(settings: DemoSettings, stage: Stage) -> DemoTally:
         simulator.push_receipts(f"{url}/v1/receipts")
         stage.opened(url, provider, show.tally.bindings)
         for text in filter(None, (remark, BEGINNING.format(bindings=show.tally.bindings))):
-            stage.told(DemoCaption(0.0, text))
+            stage.add_caption(DemoCaption(0.0, text))
         await show.go_on(dispatcher, stopped)
         return show.tally
 
@@ -231,7 +231,7 @@ class _Show:
 
     def _tell(self, captions: Iterable[DemoCaption]) -> None:
         for caption in captions:
-            self._stage.told(caption)
+            self._stage.add_caption(caption)
 
     async def _ask(
         self, method: str, path: str, *, params: dict[str, str] | None = None, body: object = None

@@ -71,11 +71,11 @@ class Story:
 
     def due(self, now: float, elapsed: float) -> list[DemoCaption]:
         """Return what befell the provider. `elapsed` is how many seconds the demonstration runs."""
-        told = []
+        captions = []
         while self._coming and self._coming[0][0] <= now:
             _, text, bad = self._coming.pop(0)
-            told.append(DemoCaption(elapsed, text, bad))
-        return told
+            captions.append(DemoCaption(elapsed, text, bad))
+        return captions
 
     def noticed(self, findings: Iterable[Mapping[str, Any]], elapsed: float) -> list[DemoCaption]:
         """Return what precall found out, or found to be over, by the findings of `GET /v1/status`."""
@@ -85,10 +85,10 @@ class Story:
             if one["code"] in _FINDINGS
         }
         new, over = found.keys() - self._found.keys(), self._found.keys() - found.keys()
-        told = [
+        captions = [
             DemoCaption(elapsed, _FINDINGS[code][0].format(pool_key=pool_key), bad=True)
             for code, pool_key in sorted(new)
         ]
-        told += [DemoCaption(elapsed, self._found[key]) for key in sorted(over)]
+        captions += [DemoCaption(elapsed, self._found[key]) for key in sorted(over)]
         self._found = found
-        return told
+        return captions

@@ -63,7 +63,7 @@ class Lines:
             self._out.print(f"  {name:<8}  {address}")
         self._out.print(f"  provider  {provider} (simulated; see /_admin/stats)")
 
-    def told(self, caption: DemoCaption) -> None:
+    def add_caption(self, caption: DemoCaption) -> None:
         self._out.print(_caption(caption))
 
     def moved(self, change: RouteMove) -> None:
@@ -142,7 +142,7 @@ class Panel:
         self._tally.bindings = bindings
         self._live.refresh()
 
-    def told(self, caption: DemoCaption) -> None:
+    def add_caption(self, caption: DemoCaption) -> None:
         self._captions.append(caption)
         self._live.refresh()
 
@@ -160,12 +160,12 @@ class Panel:
         head, table, brake = self._head(width, height), self._routes(width), _brake(tally.brakes)
         observed = [*map(_observed, tally.report.get("observed", ()))] if height >= AIRY else []
         rows = _Rows.of(height, len(head) + len(table) + len(brake) + len(observed) + TITLES)
-        told = [_caption(caption) for caption in reversed(self._captions)][: rows.captions]
-        told += [Text()] * (rows.captions - len(told))
+        captions = [_caption(caption) for caption in reversed(self._captions)][: rows.captions]
+        captions += [Text()] * (rows.captions - len(captions))
         moved = Text("changes, newest first", style="bold").append(f"   {_pace(tally)}", style="not bold")
         parts = [
             head,
-            told,
+            captions,
             [
                 *_comparison(tally, width, rows.curves),
                 *observed,
@@ -312,14 +312,14 @@ def _brake(brakes: Mapping[str, Mapping[str, Any]]) -> list[Text]:
     pool_key, brake = max(brakes.items(), key=lambda one: (bool(one[1]["engaged_since"]), one[1]["used"]))
     window = duration(brake["window"], Language.EN)
     if brake["engaged_since"] or brake["ordered"]:
-        told = (
+        state = (
             f"{pool_key} gave out {brake['used']} real numbers in {window}: {brake['held']} bindings are held"
         )
         why = "so many at once are more likely a fault of the provider than the truth"
-        return [Text("brake  ").append(singular(told), style=STYLES["hold"]), Text(f"       {why}")]
-    told = f"off: at most {brake['cap']} bindings of a pool may turn to a real number in {window}"
+        return [Text("brake  ").append(singular(state), style=STYLES["hold"]), Text(f"       {why}")]
+    state = f"off: at most {brake['cap']} bindings of a pool may turn to a real number in {window}"
     return [
-        Text(f"brake  {told}"),
+        Text(f"brake  {state}"),
         Text(f"       so far {pool_key} had {brake['used']}; beyond that, calls are held"),
     ]
 

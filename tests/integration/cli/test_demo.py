@@ -34,7 +34,7 @@ class Watched:
         if self._enough is None:
             self.over.set()
 
-    def told(self, caption: DemoCaption) -> None:
+    def add_caption(self, caption: DemoCaption) -> None:
         self.captions.append(str(caption))
 
     def moved(self, change: demo.RouteMove) -> None: ...

@@ -77,7 +77,7 @@ def a_panel(width: int, height: int) -> Panel:
     panel = Panel(screen)
     panel.opened(URL, URL, 378)
     for caption in CAPTIONS:
-        panel.told(caption)
+        panel.add_caption(caption)
     for serial in range(CHANGES):
         panel.moved(a_move(serial))
     panel.glance(a_tally())
@@ -136,7 +136,7 @@ def test_lines_tell_captions_as_they_come() -> None:
     with Lines(Console(file=out, width=200, color_system=None, soft_wrap=True)) as lines:
         lines.opened(URL, URL, 378)
         for caption in CAPTIONS:
-            lines.told(caption)
+            lines.add_caption(caption)
         lines.moved(a_move(1))
         lines.glance(a_tally())
     shown = out.getvalue().splitlines()

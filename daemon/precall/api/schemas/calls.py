@@ -369,10 +369,10 @@ def encode_observed(pool_key: str, found: ObservedCalls) -> dict[str, Any]:
 
 def encode_group(found: CallGroup, by: ReportBy) -> dict[str, Any]:
     """Return a group of calls as JSON."""
-    told = {"group": found.name, "placed": found.placed, **_share(found.found)}
+    shown = {"group": found.name, "placed": found.placed, **_share(found.found)}
     if by is ReportBy.CAUSE:
-        told |= {"meaning": meaning(found.name), "at_fault": found.name in AT_FAULT}
-    return told
+        shown |= {"meaning": meaning(found.name), "at_fault": found.name in AT_FAULT}
+    return shown
 
 
 def _proportion(proportion: Proportion, actions: Mapping[str, int]) -> dict[str, Any]:
